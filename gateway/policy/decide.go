@@ -1,0 +1,107 @@
+package policy
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Query asks whether a packet, or what an operator imagines, may pass.
+type Query struct {
+	Key    Key            // the static key that the initiation carries; zero: none could be read
+	Proven bool           // the key's owner is proven: the timestamp opened under the static-static secret
+	Fault  Reason         // Malformed, RateLimited, Replayed or FutureTimestamp, as the gate found it; Admitted: none
+	Source netip.Addr     // unmapped; the zero Addr leaves the source out of the question
+	To     netip.AddrPort // the zero AddrPort asks for the tunnel only
+	Proto  uint8          // IANA protocol number, with To
+}
+
+// Decision is the one answer: why, for whom, and if admitted on what grant
+// and until when.
+type Decision struct {
+	Reason   Reason
+	Engineer *Engineer // nil unless the key is proven
+	Grant    *Grant    // nil unless admitted; of several the one that ends last
+	Until    time.Time // the end of the contiguous union of the grants that admit
+}
+
+// Decide answers a query at an instant. It neither allocates nor locks, so
+// the gate, the kernel's copies of dropped packets and `explain` all call it,
+// and all see the same reason.
+func (p *Plan) Decide(q Query, now time.Time) Decision {
+	if p.Doubt != "" {
+		d := Decision{Reason: NotReady}
+		if q.Proven {
+			d.Engineer = p.ByKey(q.Key)
+		}
+		return d
+	}
+	if q.Fault == Malformed || q.Fault == RateLimited && !q.Proven {
+		return Decision{Reason: q.Fault}
+	}
+	if q.Key == (Key{}) {
+		return Decision{Reason: UnlistedSource}
+	}
+	i, known := p.index.byKey[q.Key]
+	if !known || !q.Proven {
+		return Decision{Reason: UnknownKey}
+	}
+	e, a := p.index.engineers[i], &p.access[i]
+	d := Decision{Engineer: e}
+	switch {
+	case q.Fault == RateLimited || q.Fault == Replayed || q.Fault == FutureTimestamp:
+		d.Reason = q.Fault
+		return d
+	case a.shut != Admitted:
+		d.Reason = a.shut
+		return d
+	case q.Source.IsValid() && !e.MayComeFrom(q.Source):
+		d.Reason = WrongSource
+		return d
+	}
+	d.Reason = OutsideWindow
+	if contractOver(e.Vendor, p.Policy.Zone, now) {
+		d.Reason = ContractEnded
+	}
+	// Grants are sorted by From, so one pass finds the contiguous union, of
+	// all grants and of those that list the destination.
+	open := false
+	for _, g := range a.grants {
+		if g.From.After(now) && (d.Until.IsZero() || g.From.After(d.Until)) {
+			if !open || !q.To.IsValid() {
+				break
+			}
+			continue
+		}
+		if !g.Until.After(now) {
+			continue
+		}
+		if !g.From.After(now) {
+			open = true
+		}
+		if q.To.IsValid() && !g.allows(q.To, q.Proto) {
+			continue
+		}
+		if d.Grant == nil || g.Until.After(d.Grant.Until) && g.Contains(now) {
+			d.Grant = g
+		}
+		if g.Until.After(d.Until) {
+			d.Until = g.Until
+		}
+	}
+	switch {
+	case d.Grant != nil:
+		d.Reason = Admitted
+	case open:
+		d.Reason = UnlistedTarget
+	}
+	return d
+}
+
+func (g *Grant) allows(to netip.AddrPort, protocol uint8) bool {
+	for _, t := range g.Window.Targets {
+		if t.Allows(to, protocol) {
+			return true
+		}
+	}
+	return false
+}

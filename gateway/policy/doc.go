@@ -1,0 +1,9 @@
+// Package policy decides who may pass. It is pure: it knows no clock, no
+// network, no disk; `now` is a parameter, and the same inputs give the same
+// answers wherever they are asked.
+//
+// A Policy is what the policy file says. A State is the policy in force and
+// what operators closed; Events change it. A Plan is the State at an instant:
+// all grants, and when that changes. Plan.Decide gives every answer this
+// program gives about a packet, a flow, or an operator's question.
+package policy

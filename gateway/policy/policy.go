@@ -1,0 +1,203 @@
+package policy
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/netip"
+	"sort"
+	"time"
+)
+
+// Key is a Curve25519 public key, the identity of one engineer (RFC 7748;
+// WireGuard whitepaper, section 5.4).
+type Key [32]byte
+
+// ParseKey reads the standard base64 text that `wg pubkey` writes: 44
+// characters, the last of them "=".
+func ParseKey(text string) (Key, error) {
+	var key Key
+	raw, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil || len(raw) != len(key) {
+		return Key{}, fmt.Errorf("%q is not a WireGuard key: allowed is the base64 of 32 bytes, 44 characters", text)
+	}
+	copy(key[:], raw)
+	return key, nil
+}
+
+// String is the base64 text of the key.
+func (k Key) String() string { return base64.StdEncoding.EncodeToString(k[:]) }
+
+// Policy is what one policy file says, checked and resolved. It is immutable
+// once config has built it, so it may be shared by all goroutines.
+type Policy struct {
+	Site      string         // the organisation behind the gateway, for people
+	Zone      *time.Location // every local date and time of the policy is in this zone
+	Tunnel    Tunnel
+	Calendars []*Calendar // sorted by name
+	Targets   []*Target   // sorted by name
+	Vendors   []*Vendor   // sorted by name
+
+	Digest string // hex SHA-256 over the text and the preshared keys; names this policy in journal, status and metrics
+	Text   string // the file as it was read; preshared keys are not part of it
+}
+
+// Tunnel is the gateway's own end of the tunnel.
+type Tunnel struct {
+	Addresses []netip.Prefix // the gateway's own address and the prefix in which engineers' addresses lie; at most one a family
+	Endpoint  string         // host:port that client configurations name
+}
+
+// Protocols that a service may name (IANA protocol numbers).
+const (
+	ICMP   uint8 = 1
+	TCP    uint8 = 6
+	UDP    uint8 = 17
+	ICMPv6 uint8 = 58
+)
+
+// Service is a protocol and a range of ports. For ICMP and ICMPv6, which
+// stand for echo requests and the errors that belong to listed flows, First
+// and Last are 0.
+type Service struct {
+	Protocol    uint8
+	First, Last uint16 // inclusive
+}
+
+// String is the notation of the policy file: "tcp/22", "tcp/5900-5910", "icmp".
+func (s Service) String() string {
+	name := ProtocolName(s.Protocol)
+	switch {
+	case s.Protocol == ICMP || s.Protocol == ICMPv6:
+		return name
+	case s.First == s.Last:
+		return fmt.Sprintf("%s/%d", name, s.First)
+	default:
+		return fmt.Sprintf("%s/%d-%d", name, s.First, s.Last)
+	}
+}
+
+// ProtocolName is "tcp", "udp" or "icmp" (for both families), and the number
+// of any other protocol.
+func ProtocolName(protocol uint8) string {
+	switch protocol {
+	case TCP:
+		return "tcp"
+	case UDP:
+		return "udp"
+	case ICMP, ICMPv6:
+		return "icmp"
+	}
+	return fmt.Sprint(protocol)
+}
+
+// Allows reports whether the service covers the protocol and port. The port
+// of an ICMP query is not looked at.
+func (s Service) Allows(protocol uint8, port uint16) bool {
+	if s.Protocol != protocol {
+		return false
+	}
+	return protocol == ICMP || protocol == ICMPv6 || s.First <= port && port <= s.Last
+}
+
+// Target is a named host or prefix at the site with the services a window
+// may open.
+type Target struct {
+	Name       string
+	Prefix     netip.Prefix // a single host has all bits
+	Services   []Service    // ICMP for an IPv4 prefix, ICMPv6 for an IPv6 prefix
+	Masquerade bool         // rewrite the tunnel's source address, so that the target needs no route to the tunnel
+}
+
+// Allows reports whether the target lists this destination.
+func (t *Target) Allows(to netip.AddrPort, protocol uint8) bool {
+	if !t.Prefix.Contains(to.Addr()) {
+		return false
+	}
+	for _, s := range t.Services {
+		if s.Allows(protocol, to.Port()) {
+			return true
+		}
+	}
+	return false
+}
+
+// Vendor is a company that maintains something at the site.
+type Vendor struct {
+	Name          string // a-z, 0-9, hyphen; up to 63
+	DisplayName   string // for people; may be empty
+	ContractUntil Date   // the last local date of the contract, inclusive; zero: none is named
+	Sources       []netip.Prefix
+	Engineers     []*Engineer // sorted by name
+	Windows       []*Window   // sorted by name
+}
+
+// Engineer is one person of a vendor: one WireGuard key, own tunnel addresses.
+type Engineer struct {
+	Vendor       *Vendor
+	Name         string
+	DisplayName  string
+	Key          Key
+	PresharedKey [32]byte       // zero: none (as WireGuard has it)
+	Addresses    []netip.Addr   // inside the tunnel
+	Sources      []netip.Prefix // what counts: the engineer's own if the policy names them, else the vendor's
+}
+
+// String is the name operators use: vendor/engineer.
+func (e *Engineer) String() string { return e.Vendor.Name + "/" + e.Name }
+
+// MayComeFrom reports whether the address is one of the engineer's sources.
+// IPv4-mapped IPv6 addresses must be unmapped by the caller.
+func (e *Engineer) MayComeFrom(source netip.Addr) bool {
+	for _, p := range e.Sources {
+		if p.Contains(source) {
+			return true
+		}
+	}
+	return false
+}
+
+// Window is a period, recurring or once, for which access of a vendor to
+// some targets is approved.
+type Window struct {
+	Vendor     *Vendor
+	Name       string
+	Schedule   Schedule
+	ValidFrom  Date        // inclusive; zero: no bound
+	ValidUntil Date        // inclusive; zero: no bound
+	Except     []*Calendar // every covered minute of these local dates is cut
+	Targets    []*Target
+	Engineers  []*Engineer // who it opens for; never empty
+	ApprovedBy string
+	Ticket     string
+}
+
+// String is vendor/window.
+func (w *Window) String() string { return w.Vendor.Name + "/" + w.Name }
+
+// Vendor finds a vendor by its name, or returns nil.
+func (p *Policy) Vendor(name string) *Vendor {
+	i := sort.Search(len(p.Vendors), func(i int) bool { return p.Vendors[i].Name >= name })
+	if i < len(p.Vendors) && p.Vendors[i].Name == name {
+		return p.Vendors[i]
+	}
+	return nil
+}
+
+// Engineer finds an engineer by vendor/engineer, or returns nil.
+func (p *Policy) Engineer(name string) *Engineer {
+	for i := range len(name) {
+		if name[i] != '/' {
+			continue
+		}
+		v := p.Vendor(name[:i])
+		if v == nil {
+			return nil
+		}
+		for _, e := range v.Engineers {
+			if e.Name == name[i+1:] {
+				return e
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,62 @@
+package policy
+
+import (
+	"net/netip"
+	"time"
+)
+
+// sourceTable finds the spans in which a source is listed. It looks an
+// address up once per prefix length in use, and asks for nothing else, so
+// that a flood of unlisted packets costs a few map lookups each.
+type sourceTable struct {
+	lengths []netip.Prefix // one per (family, length) in use; only its family and Bits matter
+	spans   map[netip.Prefix][]Span
+}
+
+func newSourceTable(grants []*Grant) sourceTable {
+	t := sourceTable{spans: map[netip.Prefix][]Span{}}
+	for _, g := range grants {
+		for _, s := range g.Engineer.Sources {
+			t.add(s.Masked(), g.Span)
+		}
+	}
+	return t
+}
+
+func (t *sourceTable) add(p netip.Prefix, s Span) {
+	old, ok := t.spans[p]
+	for _, have := range old {
+		if have == s {
+			return
+		}
+	}
+	t.spans[p] = append(old, s)
+	if ok {
+		return
+	}
+	for _, l := range t.lengths {
+		if l.Bits() == p.Bits() && l.Addr().Is4() == p.Addr().Is4() {
+			return
+		}
+	}
+	t.lengths = append(t.lengths, p)
+}
+
+// open reports whether a span that lists the source contains now.
+func (t *sourceTable) open(source netip.Addr, now time.Time) bool {
+	for _, l := range t.lengths {
+		if l.Addr().Is4() != source.Is4() {
+			continue
+		}
+		p, err := source.Prefix(l.Bits())
+		if err != nil {
+			continue
+		}
+		for _, s := range t.spans[p] {
+			if s.Contains(now) {
+				return true
+			}
+		}
+	}
+	return false
+}
