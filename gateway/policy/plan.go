@@ -183,27 +183,21 @@ func (p *Plan) collect(total int) {
 	p.listed = newSourceTable(p.Grants)
 }
 
-// Restrict gives the plan with only those grants that keep returns, each with
-// the end that keep gives it if that is earlier than its own. The loop uses it
-// to hold back what is not on disk yet and to end what the boot clock says is over.
-func (p *Plan) Restrict(keep func(*Grant) (until time.Time, ok bool)) *Plan {
+// Restrict gives the plan with only what narrow makes of each grant: the
+// grant itself, a narrower copy with the same From, or nil for none. The loop
+// uses it to hold back what is not on disk yet and to end what the boot clock
+// says is over.
+func (p *Plan) Restrict(narrow func(*Grant) *Grant) *Plan {
 	r := *p
 	r.access = make([]access, len(p.access))
 	total := 0
 	for i, a := range p.access {
 		r.access[i].shut = a.shut
 		for _, g := range a.grants {
-			until, ok := keep(g)
-			if !ok || !until.After(g.From) {
-				continue
+			if g = narrow(g); g != nil && g.Until.After(g.From) {
+				r.access[i].grants = append(r.access[i].grants, g)
+				total++
 			}
-			if until.Before(g.Until) {
-				earlier := *g
-				earlier.Until = until
-				g = &earlier
-			}
-			r.access[i].grants = append(r.access[i].grants, g)
-			total++
 		}
 	}
 	r.collect(total)
@@ -212,7 +206,7 @@ func (p *Plan) Restrict(keep func(*Grant) (until time.Time, ok bool)) *Plan {
 
 // Doubted gives the plan without any grant, and why.
 func (p *Plan) Doubted(why string) *Plan {
-	r := p.Restrict(func(*Grant) (time.Time, bool) { return time.Time{}, false })
+	r := p.Restrict(func(*Grant) *Grant { return nil })
 	r.Doubt = why
 	return r
 }

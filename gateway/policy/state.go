@@ -69,6 +69,13 @@ type State struct {
 // NewState is the state before the first policy: nobody may pass.
 func NewState() *State { return &State{index: &index{}} }
 
+// Copy gives a state of its own to who wants to ask "what if" or "when".
+func (s *State) Copy() *State {
+	c := *s
+	c.windows = make([]windowCursor, len(s.windows))
+	return &c
+}
+
 // Policy is the policy in force, or nil.
 func (s *State) Policy() *Policy { return s.policy }
 
