@@ -1,0 +1,283 @@
+package lab
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Packet is an IP packet that a Capture saw.
+type Packet struct {
+	At          time.Time      // when the kernel handed it to the interface or took it from there
+	Outgoing    bool           // it left the host by this interface
+	Source      netip.AddrPort // port 0 where the protocol has none, and in later fragments
+	Destination netip.AddrPort
+	Protocol    uint8  // IANA number; for IPv6 the first header, extension headers included
+	Flags       uint8  // of TCP: FIN 1, SYN 2, RST 4, PSH 8, ACK 16
+	Length      int    // bytes of the whole IP packet; up to 64 KiB where the kernel has not cut it for the wire yet
+	Payload     []byte // after the UDP or TCP header, or all after the IP header; at most the first 2 KiB of the packet are kept
+}
+
+// String is one line like tcpdump's.
+func (p Packet) String() string {
+	direction := "in "
+	if p.Outgoing {
+		direction = "out"
+	}
+	return fmt.Sprintf("%s %s %v > %v protocol %d, %d bytes",
+		p.At.Format("15:04:05.000000"), direction, p.Source, p.Destination, p.Protocol, p.Length)
+}
+
+// Capture records the IP packets that pass an interface, in both directions:
+// those that arrive before the firewall sees them, those that leave after it.
+// A UDP or TCP packet that segmentation offload joined counts as one.
+type Capture struct {
+	host          *Host
+	interfaceName string
+	file          *os.File
+	connection    syscall.RawConn
+
+	mu      sync.Mutex
+	buffer  []byte
+	control []byte
+	packets []Packet
+	stopped bool
+}
+
+// captureLimit bounds the packets that a Capture keeps, to about 1 GiB.
+const captureLimit = 1 << 19
+
+// Capture begins to record an interface, until the lab ends.
+func (h *Host) Capture(interfaceName string) *Capture {
+	h.lab.t.Helper()
+	c := &Capture{host: h, interfaceName: interfaceName, buffer: make([]byte, 2048), control: make([]byte, 128)}
+	if err := h.Do(c.open); err != nil {
+		h.lab.t.Fatalf("lab: host %s: capture on %s: %v", h.Name, interfaceName, err)
+	}
+	h.cleanup(func() { c.file.Close() })
+	go func() {
+		// Never satisfied: each readiness calls again, and closing ends it.
+		_ = c.connection.Read(func(fd uintptr) bool {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.drain(int(fd))
+			return false
+		})
+	}()
+	return c
+}
+
+func (c *Capture) open() error {
+	link, err := net.InterfaceByName(c.interfaceName)
+	if err != nil {
+		return err
+	}
+	// Protocol 0 receives nothing, so that no packet of another interface
+	// comes in before bind names this one.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	const room = 64 << 20 // bytes; beyond the machine's limit only with FORCE
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, room) // Packets notices a loss
+	}
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: link.Index})
+	}
+	if err != nil {
+		unix.Close(fd)
+		return err
+	}
+	c.file = os.NewFile(uintptr(fd), "capture of "+c.interfaceName)
+	c.connection, err = c.file.SyscallConn()
+	return err
+}
+
+// drain takes in what the kernel has queued; c.mu is held.
+func (c *Capture) drain(fd int) {
+	for !c.stopped {
+		// With MSG_TRUNC the length is the packet's, not that of what fits.
+		n, controlLength, _, from, err := unix.Recvmsg(fd, c.buffer, c.control, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return // EAGAIN: nothing more; ENETDOWN: the interface is gone
+		}
+		link, ok := from.(*unix.SockaddrLinklayer)
+		if !ok || len(c.packets) >= captureLimit {
+			continue
+		}
+		p, ok := parsePacket(c.buffer[:min(n, len(c.buffer))])
+		if !ok {
+			continue
+		}
+		p.At = timestamp(c.control[:controlLength])
+		p.Outgoing = link.Pkttype == unix.PACKET_OUTGOING
+		p.Length = n
+		c.packets = append(c.packets, p)
+	}
+}
+
+// Packets returns what has passed until now and for which every match holds,
+// oldest first. It ends the test if the kernel or Capture had to let packets
+// go, because then absence would prove nothing.
+func (c *Capture) Packets(match ...func(Packet) bool) []Packet {
+	c.host.lab.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	lost := 0
+	if !c.stopped {
+		err := c.connection.Control(func(fd uintptr) {
+			c.drain(int(fd))
+			// Reading the statistics resets them.
+			if s, err := unix.GetsockoptTpacketStats(int(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+				lost = int(s.Drops)
+			}
+		})
+		if err != nil {
+			c.host.lab.t.Fatalf("lab: host %s: capture on %s: %v", c.host.Name, c.interfaceName, err)
+		}
+	}
+	if lost > 0 || len(c.packets) >= captureLimit {
+		c.host.lab.t.Fatalf("lab: host %s: capture on %s lost packets: %d in the kernel, and it keeps at most %d of them",
+			c.host.Name, c.interfaceName, lost, captureLimit)
+	}
+	var found []Packet
+next:
+	for _, p := range c.packets {
+		for _, m := range match {
+			if !m(p) {
+				continue next
+			}
+		}
+		found = append(found, p)
+	}
+	return found
+}
+
+// Forget drops what has passed until now.
+func (c *Capture) Forget() {
+	c.host.lab.t.Helper()
+	c.Packets()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.packets = nil
+}
+
+// Stop ends the recording; Packets still tells what it held.
+func (c *Capture) Stop() {
+	c.host.lab.t.Helper()
+	c.Packets()
+	c.mu.Lock()
+	c.stopped = true
+	c.mu.Unlock()
+	c.file.Close()
+}
+
+// From matches packets with this source address.
+func From(a netip.Addr) func(Packet) bool {
+	return func(p Packet) bool { return p.Source.Addr() == a }
+}
+
+// To matches packets with this destination address.
+func To(a netip.Addr) func(Packet) bool {
+	return func(p Packet) bool { return p.Destination.Addr() == a }
+}
+
+// Outgoing matches packets that left the host.
+func Outgoing(p Packet) bool { return p.Outgoing }
+
+// Incoming matches packets that arrived at the host.
+func Incoming(p Packet) bool { return !p.Outgoing }
+
+// Protocol matches packets of an IANA protocol number.
+func Protocol(number uint8) func(Packet) bool {
+	return func(p Packet) bool { return p.Protocol == number }
+}
+
+// After matches packets that passed later than t.
+func After(t time.Time) func(Packet) bool {
+	return func(p Packet) bool { return p.At.After(t) }
+}
+
+// Lines writes packets one a line, for messages; of many only the first 20.
+func Lines(packets []Packet) string {
+	const most = 20
+	var b strings.Builder
+	for i, p := range packets {
+		if i == most {
+			fmt.Fprintf(&b, "and %d more\n", len(packets)-most)
+			break
+		}
+		fmt.Fprintln(&b, p)
+	}
+	return b.String()
+}
+
+// parsePacket reads the beginning of an IP packet and keeps a copy.
+func parsePacket(data []byte) (Packet, bool) {
+	var p Packet
+	var from, to netip.Addr
+	var rest []byte
+	first := true // not a later fragment, which has no ports
+	switch {
+	case len(data) >= 20 && data[0]>>4 == 4 && len(data) >= int(data[0]&15)*4:
+		from, to = netip.AddrFrom4([4]byte(data[12:16])), netip.AddrFrom4([4]byte(data[16:20]))
+		p.Protocol = data[9]
+		first = binary.BigEndian.Uint16(data[6:])&0x1fff == 0
+		rest = data[int(data[0]&15)*4:]
+	case len(data) >= 40 && data[0]>>4 == 6:
+		from, to = netip.AddrFrom16([16]byte(data[8:24])), netip.AddrFrom16([16]byte(data[24:40]))
+		p.Protocol = data[6]
+		rest = data[40:]
+	default:
+		return Packet{}, false // ARP and other things that are not IP
+	}
+	var fromPort, toPort uint16
+	switch {
+	case !first:
+	case p.Protocol == unix.IPPROTO_UDP && len(rest) >= 8:
+		fromPort, toPort = binary.BigEndian.Uint16(rest), binary.BigEndian.Uint16(rest[2:])
+		rest = rest[8:]
+	case p.Protocol == unix.IPPROTO_TCP && len(rest) >= 20:
+		fromPort, toPort = binary.BigEndian.Uint16(rest), binary.BigEndian.Uint16(rest[2:])
+		p.Flags = rest[13]
+		rest = rest[min(len(rest), int(rest[12]>>4)*4):]
+	}
+	p.Source, p.Destination = netip.AddrPortFrom(from, fromPort), netip.AddrPortFrom(to, toPort)
+	p.Payload = append([]byte(nil), rest...)
+	return p, true
+}
+
+// timestamp reads the kernel's receive time (SO_TIMESTAMPNS) from ancillary data.
+func timestamp(control []byte) time.Time {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return time.Time{}
+	}
+	for _, m := range messages {
+		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= int(unsafe.Sizeof(unix.Timespec{})) {
+			t := *(*unix.Timespec)(unsafe.Pointer(&m.Data[0]))
+			return time.Unix(t.Unix())
+		}
+	}
+	return time.Time{}
+}
+
+// htons gives a number the byte order that AF_PACKET wants in native fields.
+func htons(n uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n))
+}

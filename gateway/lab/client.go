@@ -1,0 +1,253 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdh"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.zx2c4.com/wireguard/conn"
+	"golang.zx2c4.com/wireguard/device"
+	"golang.zx2c4.com/wireguard/tun"
+)
+
+// Key is a Curve25519 key, private or public, or a preshared key.
+type Key = [32]byte
+
+// NewKey makes a private key and the public key that goes with it.
+func NewKey() (private, public Key) {
+	k, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		panic(err) // crypto/rand does not fail
+	}
+	return Key(k.Bytes()), Key(k.PublicKey().Bytes())
+}
+
+// ClientConfig describes one end of a WireGuard tunnel with one peer.
+type ClientConfig struct {
+	PrivateKey          Key
+	PeerKey             Key            // the other end's public key
+	PresharedKey        Key            // zero: none
+	Endpoint            netip.AddrPort // the zero AddrPort waits for the other end to begin
+	ListenPort          uint16         // 0: the kernel chooses, anew at each Up
+	Interface           string         // at most 15 bytes; empty: "wg0"
+	Addresses           []netip.Prefix // of the TUN interface
+	AllowedIPs          []netip.Prefix // routed into the tunnel; must not cover Endpoint
+	MTU                 int            // bytes; 0: 1420, as wg-quick has it
+	PersistentKeepalive time.Duration  // whole seconds; 0: off
+}
+
+// Client is what an engineer runs: unmodified wireguard-go between a kernel
+// TUN interface and a UDP socket, both inside a host. It can be the other end
+// as well, with ListenPort and without Endpoint.
+type Client struct {
+	host   *Host
+	config ClientConfig
+	device *device.Device
+}
+
+// NewClient makes a client that is up, until the lab ends. It sends nothing
+// before there is something to send, unless PersistentKeepalive is set.
+func (h *Host) NewClient(config ClientConfig) *Client {
+	h.lab.t.Helper()
+	if config.Interface == "" {
+		config.Interface = "wg0"
+	}
+	if config.MTU == 0 {
+		config.MTU = device.DefaultMTU
+	}
+	c := &Client{host: h, config: config}
+	if err := c.open(); err != nil {
+		h.lab.t.Fatalf("lab: host %s: client on %s: %v", h.Name, config.Interface, err)
+	}
+	return c
+}
+
+func (c *Client) open() error {
+	for _, p := range c.config.AllowedIPs {
+		if p.Contains(c.config.Endpoint.Addr()) {
+			return fmt.Errorf("AllowedIPs %v covers the endpoint %v: the tunnel's own packets would go into the tunnel", p, c.config.Endpoint)
+		}
+	}
+	var native tun.Device
+	err := c.host.Do(func() (err error) {
+		native, err = tun.CreateTUN(c.config.Interface, c.config.MTU)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("its TUN: %w", err)
+	}
+	bind := &hostBind{conn.NewStdNetBind(), c.host}
+	c.device = device.NewDevice(newQuietTUN(native, c.config.Interface, c.config.MTU), bind,
+		device.NewLogger(device.LogLevelSilent, ""))
+	c.host.cleanup(c.device.Close)
+	if err := c.device.IpcSet(c.config.uapi()); err != nil {
+		return fmt.Errorf("configure WireGuard: %w", err)
+	}
+	if err := c.host.raise(c.config.Interface, c.config.Addresses); err != nil {
+		return err
+	}
+	link, err := c.host.netlink.LinkByName(c.config.Interface)
+	if err != nil {
+		return err
+	}
+	for _, p := range c.config.AllowedIPs {
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(p.Masked()), Scope: netlink.SCOPE_LINK}
+		if err := c.host.netlink.RouteReplace(route); err != nil {
+			return fmt.Errorf("route to %v: %w", p, err)
+		}
+	}
+	return c.Up()
+}
+
+// uapi writes the configuration in WireGuard's cross-platform configuration
+// protocol (https://www.wireguard.com/xplatform/).
+func (config *ClientConfig) uapi() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "private_key=%x\nlisten_port=%d\n", config.PrivateKey, config.ListenPort)
+	fmt.Fprintf(&b, "public_key=%x\n", config.PeerKey)
+	if config.PresharedKey != (Key{}) {
+		fmt.Fprintf(&b, "preshared_key=%x\n", config.PresharedKey)
+	}
+	if config.Endpoint.IsValid() {
+		fmt.Fprintf(&b, "endpoint=%v\n", config.Endpoint)
+	}
+	fmt.Fprintf(&b, "persistent_keepalive_interval=%d\n", config.PersistentKeepalive/time.Second)
+	for _, p := range config.AllowedIPs {
+		fmt.Fprintf(&b, "allowed_ip=%v\n", p.Masked())
+	}
+	return b.String()
+}
+
+// Up opens the client's UDP socket and starts it.
+func (c *Client) Up() error { return c.device.Up() }
+
+// Down closes the UDP socket and forgets the session keys. Down and Up again
+// without a ListenPort is a client that comes from another port.
+func (c *Client) Down() error { return c.device.Down() }
+
+// Close ends the client and removes its TUN interface. The lab's end does so too.
+func (c *Client) Close() { c.device.Close() }
+
+// SetEndpoint has the client talk to the other end at another address.
+func (c *Client) SetEndpoint(to netip.AddrPort) error {
+	return c.device.IpcSet(fmt.Sprintf("public_key=%x\nupdate_only=true\nendpoint=%v\n", c.config.PeerKey, to))
+}
+
+// Initiate sends one handshake initiation now, forgetting the keys it sends
+// with. If no answer comes the client repeats it every 5 s for 90 s, as
+// WireGuard does. wireguard-go as responder ignores an initiation within 20 ms
+// of the last.
+func (c *Client) Initiate() error {
+	peer := c.device.LookupPeer(c.config.PeerKey)
+	if peer == nil {
+		return errors.New("lab: the client has been closed")
+	}
+	peer.ExpireCurrentKeypairs() // also forgets when it last initiated
+	return peer.SendHandshakeInitiation(false)
+}
+
+// Handshake initiates and waits until the handshake is complete. It is also
+// how to force a rekey of a living session.
+func (c *Client) Handshake(ctx context.Context) error {
+	before := c.Status().LastHandshake
+	if err := c.Initiate(); err != nil {
+		return err
+	}
+	return Wait(ctx, func() error {
+		if c.Status().LastHandshake.After(before) {
+			return nil
+		}
+		return fmt.Errorf("no handshake of %s with %v", c.host.Name, c.config.Endpoint)
+	})
+}
+
+// Status is what a client knows of its peer.
+type Status struct {
+	LastHandshake time.Time      // zero: there was none
+	Endpoint      netip.AddrPort // of the peer, where its last packet came from
+	ListenPort    uint16         // the client's own
+	Received      uint64         // bytes of authenticated and handshake packets
+	Transmitted   uint64         // bytes
+}
+
+// Status asks the client; it is zero once the client is closed.
+func (c *Client) Status() Status {
+	var s Status
+	text, err := c.device.IpcGet()
+	if err != nil {
+		return s
+	}
+	var seconds, nanoseconds int64
+	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+		name, value, _ := strings.Cut(lines.Text(), "=")
+		number, _ := strconv.ParseInt(value, 10, 64) // 0 for those that are no numbers
+		switch name {
+		case "last_handshake_time_sec":
+			seconds = number
+		case "last_handshake_time_nsec":
+			nanoseconds = number
+		case "endpoint":
+			s.Endpoint, _ = netip.ParseAddrPort(value) // zero if there is none
+		case "listen_port":
+			s.ListenPort = uint16(number)
+		case "rx_bytes":
+			s.Received = uint64(number)
+		case "tx_bytes":
+			s.Transmitted = uint64(number)
+		}
+	}
+	if seconds != 0 || nanoseconds != 0 {
+		s.LastHandshake = time.Unix(seconds, nanoseconds)
+	}
+	return s
+}
+
+// Handshaked reports whether the client ever completed a handshake.
+func (c *Client) Handshaked() bool { return !c.Status().LastHandshake.IsZero() }
+
+// hostBind opens its sockets inside a host, whichever goroutine of
+// wireguard-go asks for it.
+type hostBind struct {
+	conn.Bind
+	host *Host
+}
+
+func (b *hostBind) Open(port uint16) (receive []conn.ReceiveFunc, actual uint16, err error) {
+	err = b.host.Do(func() (err error) {
+		receive, actual, err = b.Bind.Open(port)
+		return err
+	})
+	return receive, actual, err
+}
+
+// quietTUN hides the events of a TUN, and answers what NativeTun would ask of
+// the network namespace that the asking thread happens to be in. Without
+// events wireguard-go goes up and down when Client says so, and only then.
+type quietTUN struct {
+	tun.Device
+	name   string
+	mtu    int
+	events chan tun.Event
+}
+
+func newQuietTUN(native tun.Device, name string, mtu int) *quietTUN {
+	t := &quietTUN{native, name, mtu, make(chan tun.Event)}
+	go func() {
+		for range native.Events() { // or its listeners would block, and Close with them
+		}
+		close(t.events)
+	}()
+	return t
+}
+
+func (t *quietTUN) Events() <-chan tun.Event { return t.events }
+func (t *quietTUN) MTU() (int, error)        { return t.mtu, nil }
+func (t *quietTUN) Name() (string, error)    { return t.name, nil }

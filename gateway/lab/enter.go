@@ -1,0 +1,184 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// outsideVariable tells the process inside which network namespace is the
+// machine's, so that it can tell that it is not in it. Once the process inside
+// has prepared its namespaces it appends prepared, and the processes that it
+// starts leave them as they are.
+const (
+	outsideVariable = "LAB_OUTSIDE"
+	prepared        = " prepared"
+)
+
+// forbidden says why this process cannot make hosts, and what to do; nil: it can.
+var forbidden = errors.New("lab: Main has not run: call it from TestMain or main")
+
+// Main runs m in namespaces of its own and exits with the code that m's Run
+// returned. It is for TestMain, and for a main whose Run does the work.
+//
+// The program is started anew with the same arguments, environment and
+// standard streams; the files given become descriptors 3, 4, ... there, and
+// keep their meaning (a listener stays in the network namespace it was made
+// in). SIGHUP, SIGINT, SIGQUIT and SIGTERM are passed on. Where namespaces are
+// forbidden, m runs where it is, and New and Require say why they cannot work.
+func Main(m interface{ Run() int }, files ...*os.File) {
+	outside, ok := os.LookupEnv(outsideVariable)
+	here, err := os.Readlink("/proc/self/ns/net")
+	switch {
+	case err != nil:
+		forbidden = fmt.Errorf("lab: no network namespaces: %w (is /proc mounted?)", err)
+	case ok && strings.HasSuffix(outside, prepared):
+		forbidden = nil
+	case ok && outside != here:
+		if forbidden = prepare(); forbidden == nil {
+			os.Setenv(outsideVariable, outside+prepared)
+		}
+	default:
+		var code int
+		if code, forbidden = enter(here, files); forbidden == nil {
+			os.Exit(code)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// Available says why this process cannot make hosts, and what to do about it;
+// nil if it can.
+func Available() error { return forbidden }
+
+// Require skips the test, with the reason, where hosts cannot be made. With
+// CI=true in the environment it fails the test instead, because there a
+// skipped promise would go unnoticed.
+func Require(t T) {
+	t.Helper()
+	if forbidden == nil {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%v", forbidden)
+	}
+	t.Skipf("%v", forbidden)
+}
+
+// enter runs this program again inside new namespaces and waits for its end.
+// The error says that it could not be started.
+func enter(here string, files []*os.File) (code int, err error) {
+	// The signal of Pdeathsig comes when the thread that started the child
+	// ends, not the process, so this goroutine keeps its thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
+	defer signal.Stop(signals)
+
+	const own = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS
+	start := func(flags uintptr) (*exec.Cmd, error) {
+		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+		cmd.Args[0] = os.Args[0]
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		cmd.ExtraFiles = files
+		cmd.Env = append(os.Environ(), outsideVariable+"="+here)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
+		if flags&syscall.CLONE_NEWUSER != 0 {
+			cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+			cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+		}
+		return cmd, cmd.Start()
+	}
+	// Root keeps its rights over files with the plain namespaces; a root that
+	// lacks CAP_SYS_ADMIN (a container's) may still own a user namespace.
+	var cmd *exec.Cmd
+	err = syscall.EPERM
+	if os.Geteuid() == 0 {
+		cmd, err = start(own)
+	}
+	if err != nil {
+		cmd, err = start(own | syscall.CLONE_NEWUSER)
+	}
+	if err != nil {
+		return 0, refused("a user namespace", err)
+	}
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				_ = cmd.Process.Signal(s) // it fails only if the child is gone
+			case <-over:
+				return
+			}
+		}
+	}()
+	if err := cmd.Wait(); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			return 1, nil
+		}
+		if status := exit.Sys().(syscall.WaitStatus); status.Signaled() {
+			return 128 + int(status.Signal()), nil // as a shell tells it
+		}
+		return exit.ExitCode(), nil
+	}
+	return 0, nil
+}
+
+// prepare makes the new namespaces fit to work in.
+func prepare() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return refused("mounts of its own", err)
+	}
+	// /run/wireguard, /run/kidoban and /run/netns of the machine must be
+	// neither seen nor changed.
+	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
+		return refused("a private /run", err)
+	}
+	loopback, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(loopback)
+	}
+	if err != nil {
+		return refused("its own loopback interface", err)
+	}
+	tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("lab: tunnels need /dev/net/tun: %w (load the module with `modprobe tun`; "+
+			"the device must be readable and writable by this user: mode 0666 is usual)", err)
+	}
+	return tun.Close()
+}
+
+// refused explains why the kernel did not let this process have something.
+func refused(what string, err error) error {
+	for _, s := range []struct {
+		name, forbidding, allowing string
+	}{
+		{"kernel/unprivileged_userns_clone", "0", "1"},
+		{"kernel/apparmor_restrict_unprivileged_userns", "1", "0"},
+		{"user/max_user_namespaces", "0", "10000"},
+		{"user/max_net_namespaces", "0", "10000"},
+	} {
+		value, readErr := os.ReadFile("/proc/sys/" + s.name)
+		if readErr == nil && strings.TrimSpace(string(value)) == s.forbidding {
+			name := strings.ReplaceAll(s.name, "/", ".")
+			return fmt.Errorf("lab: this process may not have %s: %w (%s is %s: run as root, or `sysctl %s=%s`)",
+				what, err, name, s.forbidding, name, s.allowing)
+		}
+	}
+	return fmt.Errorf("lab: this process may not have %s: %w (run as root; in a container with CAP_SYS_ADMIN and "+
+		"CAP_NET_ADMIN, or with a seccomp profile that allows user namespaces)", what, err)
+}

@@ -1,0 +1,298 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// T is what a Lab needs of a test. *testing.T and *testing.B have it; a
+// program that is no test brings its own, whose Fatalf and Skipf must not
+// return.
+type T interface {
+	Helper()
+	Cleanup(func())
+	Fatalf(format string, args ...any)
+	Skipf(format string, args ...any)
+}
+
+// Lab is a set of hosts. Its methods, and those methods of Host that report
+// no error, must be called from the goroutine of the test.
+type Lab struct {
+	t      T
+	origin *os.File // the network namespace of the process, for threads to return to
+	hosts  []*Host
+}
+
+// New makes a Lab without hosts, gone when the test ends. Where hosts cannot
+// be made it does what Require does.
+func New(t T) *Lab {
+	t.Helper()
+	Require(t)
+	origin, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatalf("lab: %v", err)
+	}
+	l := &Lab{t: t, origin: origin}
+	t.Cleanup(l.close)
+	return l
+}
+
+// close undoes everything, newest first within each host.
+func (l *Lab) close() {
+	for _, h := range slices.Backward(l.hosts) {
+		h.close()
+	}
+	l.origin.Close()
+}
+
+// Host is one machine: a network namespace. Its methods may be called from
+// several goroutines, with the exception that Lab states.
+type Host struct {
+	Name string
+
+	lab       *Lab
+	namespace *os.File
+	netlink   *netlink.Handle
+	starts    chan func()   // to the thread that starts the commands
+	ended     chan struct{} // that thread is home
+
+	mu       sync.Mutex
+	cleanups []func()
+	raw      map[int]int // sockets for Send, by address family
+}
+
+// Host adds a host. The name is for messages; it need not be unique.
+func (l *Lab) Host(name string) *Host {
+	l.t.Helper()
+	h := &Host{Name: name, lab: l, starts: make(chan func()), ended: make(chan struct{}), raw: map[int]int{}}
+	if err := h.open(); err != nil {
+		l.t.Fatalf("lab: host %s: %v", name, err)
+	}
+	l.hosts = append(l.hosts, h)
+	for _, s := range [...]struct{ name, value string }{
+		// The machine's own values are inherited for IPv4, so they are all
+		// set here: a lab must behave the same everywhere.
+		{"net.ipv4.ip_forward", "0"},
+		{"net.ipv4.conf.all.rp_filter", "0"},
+		{"net.ipv4.conf.default.rp_filter", "0"},
+		{"net.ipv6.conf.all.forwarding", "0"},
+		{"net.ipv6.conf.all.accept_dad", "0"},
+		{"net.ipv6.conf.default.accept_dad", "0"},
+		{"net.ipv6.conf.all.disable_ipv6", "0"},
+		{"net.ipv6.conf.default.disable_ipv6", "0"},
+		{"net.ipv6.conf.default.router_solicitations", "0"},
+	} {
+		h.Sysctl(s.name, s.value)
+	}
+	loopback, err := h.netlink.LinkByName("lo")
+	if err == nil {
+		err = h.netlink.LinkSetUp(loopback)
+	}
+	if err != nil {
+		l.t.Fatalf("lab: host %s: loopback: %v", name, err)
+	}
+	return h
+}
+
+// open makes the namespace, and the thread in it that starts commands.
+func (h *Host) open() error {
+	ready := make(chan error, 1)
+	go func() {
+		defer close(h.ended)
+		runtime.LockOSThread()
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err != nil {
+			runtime.UnlockOSThread()
+			ready <- fmt.Errorf("a new network namespace: %w", err)
+			return
+		}
+		h.namespace, err = os.Open("/proc/thread-self/ns/net")
+		ready <- err
+		// A command's Pdeathsig is bound to the thread that started it, so
+		// the same thread starts them all and lives as long as the host.
+		for f := range h.starts {
+			f()
+		}
+		h.lab.unlock()
+	}()
+	if err := <-ready; err != nil {
+		return err
+	}
+	var err error
+	h.netlink, err = netlink.NewHandleAt(netns.NsHandle(h.namespace.Fd()), unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("netlink: %w", err)
+	}
+	return nil
+}
+
+func (h *Host) close() {
+	h.mu.Lock()
+	cleanups := h.cleanups
+	h.cleanups = nil
+	h.mu.Unlock()
+	for _, f := range slices.Backward(cleanups) {
+		f()
+	}
+	close(h.starts)
+	<-h.ended
+	h.netlink.Close()
+	h.namespace.Close()
+}
+
+// cleanup has f called when the lab ends.
+func (h *Host) cleanup(f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.cleanups = append(h.cleanups, f)
+}
+
+// unlock gives the calling goroutine's thread back to the runtime if it can
+// be brought home. If not, the thread stays locked and ends with the
+// goroutine, so that no other goroutine ever runs on it.
+func (l *Lab) unlock() {
+	if unix.Setns(int(l.origin.Fd()), unix.CLONE_NEWNET) == nil {
+		runtime.UnlockOSThread()
+	}
+}
+
+// Do runs f on a thread inside the host's network namespace. Sockets that f
+// makes stay there for life; goroutines that f starts do not run there. What
+// f reads under /proc/sys/net and /proc/thread-self/net is the host's.
+func (h *Host) Do(f func() error) error {
+	// What stands if f leaves by runtime.Goexit, as t.Fatal does.
+	err := errors.New("lab: the function given to Do ended its goroutine; t.Fatal and its kin must be called outside")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if setnsErr := unix.Setns(int(h.namespace.Fd()), unix.CLONE_NEWNET); setnsErr != nil {
+			runtime.UnlockOSThread()
+			err = fmt.Errorf("lab: host %s: enter its namespace: %w", h.Name, setnsErr)
+			return
+		}
+		defer h.lab.unlock()
+		err = f()
+	}()
+	<-done
+	return err
+}
+
+// Sysctl sets a kernel setting of the host, named with dots:
+// "net.ipv4.ip_forward".
+func (h *Host) Sysctl(name, value string) {
+	h.lab.t.Helper()
+	err := h.Do(func() error { return os.WriteFile(sysctlFile(name), []byte(value), 0) })
+	if err != nil {
+		h.lab.t.Fatalf("lab: host %s: set %s=%s: %v", h.Name, name, value, err)
+	}
+}
+
+// ReadSysctl reads a kernel setting of the host, without surrounding space.
+func (h *Host) ReadSysctl(name string) string {
+	h.lab.t.Helper()
+	var value []byte
+	err := h.Do(func() (err error) { value, err = os.ReadFile(sysctlFile(name)); return err })
+	if err != nil {
+		h.lab.t.Fatalf("lab: host %s: read %s: %v", h.Name, name, err)
+	}
+	return strings.TrimSpace(string(value))
+}
+
+func sysctlFile(name string) string { return "/proc/sys/" + strings.ReplaceAll(name, ".", "/") }
+
+// Forward makes the host a router for both families.
+func (h *Host) Forward() {
+	h.lab.t.Helper()
+	h.Sysctl("net.ipv4.ip_forward", "1")
+	h.Sysctl("net.ipv6.conf.all.forwarding", "1")
+}
+
+// Link joins two hosts by a cable: a pair of virtual Ethernet interfaces, up
+// and with addresses when Link returns. Each address brings the route to its
+// prefix.
+func (l *Lab) Link(a *Host, aInterface string, aAddresses []netip.Prefix, b *Host, bInterface string, bAddresses []netip.Prefix) {
+	l.t.Helper()
+	err := a.netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs:     netlink.LinkAttrs{Name: aInterface},
+		PeerName:      bInterface,
+		PeerNamespace: netlink.NsFd(b.namespace.Fd()),
+	})
+	if err == nil {
+		err = a.raise(aInterface, aAddresses)
+	}
+	if err == nil {
+		err = b.raise(bInterface, bAddresses)
+	}
+	if err != nil {
+		l.t.Fatalf("lab: link %s of %s with %s of %s: %v", aInterface, a.Name, bInterface, b.Name, err)
+	}
+}
+
+// raise gives an interface its addresses and sets it up.
+func (h *Host) raise(name string, addresses []netip.Prefix) error {
+	link, err := h.netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", name, err)
+	}
+	for _, p := range addresses {
+		if err := h.netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(p), Flags: unix.IFA_F_NODAD}); err != nil {
+			return fmt.Errorf("add %v to %s: %w", p, name, err)
+		}
+	}
+	if err := h.netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set %s up: %w", name, err)
+	}
+	return nil
+}
+
+// SetLink sets an interface of the host up or down, as pulling the cable does.
+func (h *Host) SetLink(name string, up bool) {
+	h.lab.t.Helper()
+	link, err := h.netlink.LinkByName(name)
+	switch {
+	case err != nil:
+	case up:
+		err = h.netlink.LinkSetUp(link)
+	default:
+		err = h.netlink.LinkSetDown(link)
+	}
+	if err != nil {
+		h.lab.t.Fatalf("lab: host %s: set %s up=%v: %v", h.Name, name, up, err)
+	}
+}
+
+// Route sends what goes to a prefix by way of a neighbour, in place of any
+// earlier route to the same prefix.
+func (h *Host) Route(to netip.Prefix, via netip.Addr) {
+	h.lab.t.Helper()
+	err := h.netlink.RouteReplace(&netlink.Route{Dst: ipNet(to.Masked()), Gw: via.AsSlice()})
+	if err != nil {
+		h.lab.t.Fatalf("lab: host %s: route to %v via %v: %v", h.Name, to, via, err)
+	}
+}
+
+// Prefixes reads addresses with their prefix lengths, "10.1.0.5/24". It
+// panics if one is not valid: they are constants of the caller.
+func Prefixes(texts ...string) []netip.Prefix {
+	prefixes := make([]netip.Prefix, len(texts))
+	for i, text := range texts {
+		prefixes[i] = netip.MustParsePrefix(text)
+	}
+	return prefixes
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
