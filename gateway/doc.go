@@ -1,0 +1,27 @@
+// Package gateway is the one loop. Facts from the tunnel and the firewall and
+// commands from operators come in; the state changes; a plan comes of it; the
+// journal, the gate and the kernel's ruleset are made to match, in this order:
+//
+//	opening: journal, gate and peers, firewall
+//	closing: gate, firewall, peers, journal
+//
+// An opening waits for the disk and a closing waits for nothing. Nothing on
+// the loop's own goroutine waits for a disk or for netlink: the recorder
+// appends to the journal and the applier sets the ruleset, each on a goroutine
+// of its own, and their answers come back as turns of the loop.
+//
+// Where anything is in doubt (no policy, a journal that does not verify, a
+// clock that went back, a ruleset that reads back differently, a lost TUN) the
+// loop sets a plan without grants, says why, and goes on serving status and
+// metrics. Each doubt names what leads out of it.
+//
+//	gateway.go    what a gateway is made of
+//	loop.go       the turns: facts, commands, clock, plan, effects
+//	sessions.go   admissions become sessions; sessions end for one reason
+//	refusals.go   what was refused, summed up, and how much of it is recorded
+//	recorder.go   the journal, off the loop
+//	applier.go    the firewall, off the loop
+//	commands.go   what operators can ask for
+//	snapshot.go   what everyone else sees
+//	metrics.go    the only place that touches Prometheus
+package gateway

@@ -1,0 +1,155 @@
+package gateway
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+// Tunnel is the WireGuard device and the gate in front of it.
+type Tunnel interface {
+	// Set puts a plan in force. What the plan no longer opens is closed in
+	// both directions when Set returns; it never waits for a peer or a disk.
+	Set(*policy.Plan) error
+	// Facts reports admissions, confirmations, refusals and failures.
+	Facts() <-chan policy.Fact
+	// Cut ends what an engineer has open, keys included; a new handshake may
+	// follow if the plan admits it.
+	Cut(*policy.Engineer)
+	// Traffic counts each engineer's bytes since the process began; the
+	// totals outlive peers.
+	Traffic() iter.Seq2[*policy.Engineer, Traffic]
+	// SetTimestamps seeds the greatest handshake timestamp seen of each key;
+	// an empty map forgets all of them.
+	SetTimestamps(map[policy.Key][12]byte)
+	// Restart builds the device anew after a Failure.
+	Restart() error
+	Close() error
+}
+
+// Traffic is what WireGuard counted of one engineer.
+type Traffic struct {
+	Received, Transmitted uint64 // bytes, of authenticated packets
+	LastHandshake         time.Time
+}
+
+// Firewall is the kernel's half of the gate.
+type Firewall interface {
+	// Set makes the ruleset match a plan; live are the outer addresses of
+	// sessions, which keep a rate of their own. It may take long, and is
+	// called by one goroutine at a time.
+	Set(p *policy.Plan, live []netip.AddrPort) error
+	// Check reads the ruleset back, mends what it may, and says what it may not.
+	Check() error
+	// Facts reports refused flows and drift.
+	Facts() <-chan policy.Fact
+	// Close denies everything, restores what was changed on the host, and
+	// removes the table last.
+	Close() error
+}
+
+// Journal is the append-only record.
+type Journal interface {
+	// Append returns when the entries are durable, all of them, in order.
+	// Once it has failed it fails for good.
+	Append(...journal.Entry) error
+	Replay() iter.Seq2[journal.Entry, error]
+	Size() int64
+	CheckpointTime() time.Time
+	Close() error
+}
+
+// Clock is the site's time. Wall may be set by anyone at any moment; Boot
+// counts from boot, through suspension, and is never set (CLOCK_BOOTTIME).
+type Clock struct {
+	Wall         func() time.Time
+	Boot         func() time.Duration
+	Set          <-chan struct{} // receives when the wall clock was set; may be nil
+	Synchronized func() bool     // what the kernel says of its discipline (adjtimex)
+}
+
+// Config is what a Gateway is made of. Everything but Logger is required.
+type Config struct {
+	Tunnel   Tunnel
+	Firewall Firewall
+	Clock    Clock
+	// LoadPolicy reads the policy file. Its error text is shown to operators.
+	LoadPolicy func() (*policy.Policy, []string, error)
+	// CheckFile looks at the policy file on disk: its digest, or why a
+	// restart would not take it. It is asked often and must be cheap while
+	// the file does not change.
+	CheckFile func() (digest string, err error)
+	// OpenJournal opens, verifies and locks the journal.
+	OpenJournal func() (Journal, error)
+	// ReadDamaged gives what can still be read of a journal that does not
+	// verify, from its beginning: what it closed stays closed.
+	ReadDamaged func() iter.Seq2[journal.Entry, error]
+	// ArchiveJournal moves a broken journal aside and gives the path it has
+	// now and its last checkpoint.
+	ArchiveJournal func() (path, checkpoint string, err error)
+	// Marker keeps what is shut while the journal cannot.
+	Marker Marker
+	// Notify tells the service manager: "ready", "stopping", "watchdog", or a status line.
+	Notify  func(state string)
+	Metrics *Metrics
+	Logger  *slog.Logger
+	Version string
+}
+
+// Marker keeps what is shut outside the journal, for the time that the
+// journal is dead.
+type Marker interface {
+	Save([]policy.ShutRecord) error // durable when it returns; nothing to keep removes the marker
+	Load() ([]policy.ShutRecord, error)
+}
+
+// Gateway is the one loop that owns the state. Everything else reads
+// Snapshots or sends it commands.
+type Gateway struct {
+	cfg      Config
+	snapshot atomic.Pointer[Snapshot]
+	commands chan func(*loop)
+	stopped  chan struct{}
+}
+
+// New prepares a gateway; Run does everything.
+func New(cfg Config) *Gateway {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Notify == nil {
+		cfg.Notify = func(string) {}
+	}
+	g := &Gateway{cfg: cfg, commands: make(chan func(*loop)), stopped: make(chan struct{})}
+	state := policy.NewState()
+	plan := state.Plan(cfg.Clock.Wall()).Doubted("starting")
+	g.snapshot.Store(&Snapshot{Plan: plan, state: state, Status: Status{NotReadyReason: "starting"}})
+	return g
+}
+
+// Snapshot is how things stood at the loop's last turn. It is immutable.
+func (g *Gateway) Snapshot() *Snapshot { return g.snapshot.Load() }
+
+// send runs f on the loop, and reports whether it did.
+func (g *Gateway) send(ctx context.Context, f func(*loop)) error {
+	done := make(chan struct{})
+	select {
+	case g.commands <- func(l *loop) { defer close(done); f(l) }:
+	case <-g.stopped:
+		return errStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-g.stopped:
+		return errStopped
+	}
+}

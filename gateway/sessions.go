@@ -1,0 +1,87 @@
+package gateway
+
+import (
+	"net/netip"
+	"time"
+
+	"kidoban/gateway/policy"
+)
+
+// Ended is why a session ended.
+type Ended string
+
+// The reasons for which sessions end. A gateway in doubt shuts itself, which
+// is GatewayShut too.
+const (
+	WindowClosed   Ended = "window_closed"
+	PolicyChanged  Ended = "policy_changed"
+	GatewayShut    Ended = "gateway_shut"
+	VendorShut     Ended = "vendor_shut"
+	EngineerShut   Ended = "engineer_shut"
+	Idle           Ended = "idle"
+	Superseded     Ended = "superseded"
+	Unrecorded     Ended = "unrecorded"
+	GatewayStopped Ended = "gateway_stopped"
+	Crashed        Ended = "crashed"
+)
+
+// Endings lists all reasons for which a session ends.
+func Endings() []Ended {
+	return []Ended{WindowClosed, PolicyChanged, GatewayShut, VendorShut, EngineerShut, Idle, Superseded, Unrecorded, GatewayStopped, Crashed}
+}
+
+const (
+	// unrecordedAfter is how long an admission may be without its journal entry.
+	unrecordedAfter = time.Second
+	// idleAfter is how long a session lives without a received byte. A
+	// WireGuard session that is in use is heard from at least this often:
+	// its keys are rejected after the same time (whitepaper, section 6.1).
+	idleAfter = 180 * time.Second
+	// unconfirmedAfter is how long an admission waits for its confirmation.
+	unconfirmedAfter = 15 * time.Second
+)
+
+// session is one engineer's presence from one address.
+type session struct {
+	id       string
+	engineer *policy.Engineer
+	source   netip.AddrPort
+	openedAt time.Time
+	until    time.Time
+	grants   []string
+	first    Traffic       // what the engineer's totals were when it opened
+	last     Traffic       // what they are now
+	heard    time.Duration // when a byte was last received, in boot time
+}
+
+// admission is an initiation that was admitted, until its session is open and
+// its entry on disk.
+type admission struct {
+	number    uint64
+	engineer  *policy.Engineer
+	at        time.Duration // in boot time
+	recorded  bool
+	confirmed bool
+}
+
+// whyEnded gives the reason for which an engineer without an open grant has none.
+func whyEnded(p *policy.Plan, e *policy.Engineer, until, now time.Time, stopping bool) Ended {
+	if stopping {
+		return GatewayStopped
+	}
+	if p.Doubt != "" {
+		return GatewayShut
+	}
+	for _, c := range []struct {
+		scope policy.Scope
+		ended Ended
+	}{{policy.All, GatewayShut}, {policy.Scope(e.Vendor.Name), VendorShut}, {policy.Scope(e.String()), EngineerShut}} {
+		if _, ok := p.Shut(c.scope); ok {
+			return c.ended
+		}
+	}
+	if !until.IsZero() && !until.After(now) {
+		return WindowClosed
+	}
+	return PolicyChanged
+}

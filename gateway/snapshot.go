@@ -1,0 +1,205 @@
+package gateway
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"kidoban/gateway/policy"
+)
+
+// Snapshot is how things stood at the end of one turn of the loop. It is
+// immutable; metrics and the admin socket read nothing else.
+type Snapshot struct {
+	Plan     *policy.Plan // in force: what is not recorded yet is not in it
+	Sessions []SessionStatus
+	Refusals []RefusalSummary // the newest first
+	Status   Status           // but for what depends on the moment: see StatusAt
+	Journal  JournalStatus
+	Peers    []PeerStatus
+
+	state *policy.State // only to be copied
+	hints []string
+}
+
+// PeerStatus is an engineer's WireGuard traffic since the process began.
+type PeerStatus struct {
+	Engineer *policy.Engineer
+	Traffic
+}
+
+// JournalStatus says how much is recorded.
+type JournalStatus struct {
+	Size       int64 // entries
+	Checkpoint time.Time
+}
+
+// Status is the answer of `kidoban status --json`.
+type Status struct {
+	Ready          bool            `json:"ready"`
+	NotReadyReason string          `json:"not_ready_reason"`
+	Site           string          `json:"site"`
+	Policy         PolicyStatus    `json:"policy"`
+	Now            time.Time       `json:"now"`
+	NextChange     *time.Time      `json:"next_change"` // null: nothing opens or closes within 400 days
+	Shut           ShutStatus      `json:"shut"`
+	Hints          []string        `json:"hints"`
+	Grants         []GrantStatus   `json:"grants"`
+	Sessions       []SessionStatus `json:"sessions"`
+	ClockOK        bool            `json:"clock_synchronized"`
+	Version        string          `json:"version"`
+}
+
+// PolicyStatus says which policy is in force.
+type PolicyStatus struct {
+	Digest   string     `json:"digest"`
+	LoadedAt *time.Time `json:"loaded_at"`
+	FileOK   bool       `json:"file_ok"`              // the file on disk would survive a restart
+	Error    string     `json:"file_error,omitempty"` // why it would not
+}
+
+// ShutStatus says what operators closed.
+type ShutStatus struct {
+	All       bool                `json:"all"`
+	Vendors   []string            `json:"vendors"`
+	Engineers []string            `json:"engineers"` // vendor/engineer
+	Records   []policy.ShutRecord `json:"records"`
+}
+
+// GrantStatus is an open grant.
+type GrantStatus struct {
+	ID       string         `json:"id"`
+	Vendor   string         `json:"vendor"`
+	Engineer string         `json:"engineer"`
+	Window   string         `json:"window"`
+	From     time.Time      `json:"from"`
+	Until    time.Time      `json:"until"`
+	Targets  []string       `json:"targets"`
+	Sources  []netip.Prefix `json:"sources"`
+}
+
+// SessionStatus is an open session.
+type SessionStatus struct {
+	ID            string     `json:"id"`
+	Vendor        string     `json:"vendor"`
+	Engineer      string     `json:"engineer"`
+	Source        netip.Addr `json:"source"`
+	OpenedAt      time.Time  `json:"opened_at"`
+	Until         time.Time  `json:"until"`
+	Grants        []string   `json:"grants"`
+	Received      uint64     `json:"received_bytes"`
+	Transmitted   uint64     `json:"transmitted_bytes"`
+	LastHandshake *time.Time `json:"last_handshake"`
+}
+
+// Local gives an instant as operators read it: in the site's zone, to the
+// millisecond.
+func (s *Snapshot) Local(t time.Time) time.Time {
+	if p := s.Plan.Policy; p != nil {
+		t = t.In(p.Zone)
+	}
+	return t.Round(0).Truncate(time.Millisecond)
+}
+
+// StatusAt is the status at an instant.
+func (s *Snapshot) StatusAt(now time.Time) Status {
+	st := s.Status
+	st.Now = s.Local(now)
+	if !s.Plan.NextChange.IsZero() {
+		next := s.Local(s.Plan.NextChange)
+		st.NextChange = &next
+	}
+	st.Hints = append([]string{}, s.hints...)
+	st.Grants = s.GrantsAt(now)
+	st.Sessions = s.Sessions
+	return st
+}
+
+// GrantsAt lists the grants that are open at an instant.
+func (s *Snapshot) GrantsAt(now time.Time) []GrantStatus {
+	open := []GrantStatus{}
+	for _, g := range s.Plan.Grants {
+		if !g.Contains(now) {
+			continue
+		}
+		o := GrantStatus{ID: g.ID, Vendor: g.Engineer.Vendor.Name, Engineer: g.Engineer.Name, Window: g.Window.Name,
+			From: s.Local(g.From), Until: s.Local(g.Until), Targets: []string{}, Sources: g.Engineer.Sources}
+		for _, t := range g.Window.Targets {
+			o.Targets = append(o.Targets, t.Name)
+		}
+		open = append(open, o)
+	}
+	return open
+}
+
+// State gives a copy of the state, for questions about other instants.
+func (s *Snapshot) State() *policy.State { return s.state.Copy() }
+
+// Explain answers for an engineer at an instant: from the snapshot's plan
+// where that is about now, else from a plan of that instant.
+func (s *Snapshot) Explain(q policy.Query, at, now time.Time) policy.Decision {
+	p := s.Plan
+	if d := at.Sub(now); d < -time.Second || d > time.Second {
+		doubt := p.Doubt
+		if p = s.State().Plan(at); doubt != "" {
+			p = p.Doubted(doubt)
+		}
+	}
+	return p.Decide(q, at)
+}
+
+func (l *loop) publish() {
+	s := &Snapshot{Plan: l.plan, state: l.state.Copy(), Journal: l.journalStatus(), Peers: l.peers}
+	for _, sess := range l.sessions {
+		s.Sessions = append(s.Sessions, s.session(sess))
+	}
+	slices.SortFunc(s.Sessions, func(a, b SessionStatus) int { return cmp.Or(a.OpenedAt.Compare(b.OpenedAt), cmp.Compare(a.ID, b.ID)) })
+	if s.Sessions == nil {
+		s.Sessions = []SessionStatus{}
+	}
+	if l.refusalsChanged {
+		l.refusalsChanged = false
+		l.refusalList = l.refusals.list()
+	}
+	s.Refusals = l.refusalList
+	st := Status{Ready: l.plan.Doubt == "", NotReadyReason: l.plan.Doubt, Version: l.cfg.Version, ClockOK: l.synchronized,
+		Shut: ShutStatus{Vendors: []string{}, Engineers: []string{}, Records: []policy.ShutRecord{}}}
+	if p := l.state.Policy(); p != nil {
+		at := s.Local(l.loadedAt)
+		st.Site = p.Site
+		st.Policy = PolicyStatus{Digest: p.Digest, LoadedAt: &at}
+	}
+	st.Policy.FileOK, st.Policy.Error = l.fileError == "", l.fileError
+	for _, r := range l.state.Shuts() {
+		r.At = s.Local(r.At)
+		st.Shut.Records = append(st.Shut.Records, r)
+		switch scope := string(r.Scope); {
+		case r.Scope == policy.All:
+			st.Shut.All = true
+		case strings.Contains(scope, "/"):
+			st.Shut.Engineers = append(st.Shut.Engineers, scope)
+		default:
+			st.Shut.Vendors = append(st.Shut.Vendors, scope)
+		}
+	}
+	s.Status = st
+	s.hints = l.hints()
+	l.g.snapshot.Store(s)
+}
+
+func (s *Snapshot) session(sess *session) SessionStatus {
+	st := SessionStatus{ID: sess.id, Vendor: sess.engineer.Vendor.Name, Engineer: sess.engineer.Name, Source: sess.source.Addr(),
+		OpenedAt: s.Local(sess.openedAt), Until: s.Local(sess.until), Grants: sess.grants,
+		Received:    sess.last.Received - sess.first.Received,
+		Transmitted: sess.last.Transmitted - sess.first.Transmitted}
+	if st.Grants == nil {
+		st.Grants = []string{}
+	}
+	if t := sess.last.LastHandshake; !t.IsZero() {
+		t = s.Local(t)
+		st.LastHandshake = &t
+	}
+	return st
+}

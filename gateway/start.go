@@ -1,0 +1,232 @@
+package gateway
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+// start replays the journal, closes in it what a crash left open, and loads
+// the policy. What fails becomes a doubt; the loop runs all the same.
+func (l *loop) start() {
+	if l.boot < bootWait && !l.synchronized {
+		l.doubt(doubtClock, fmt.Sprintf("the machine has just booted and its clock is not synchronized yet; waiting until %s after boot", bootWait))
+	}
+	if err := l.openJournal(); err != nil {
+		l.doubt(doubtJournal, fmt.Sprintf("the journal does not open: %v; `kidoban recover` moves it aside and begins a new one", err))
+		if l.cfg.ReadDamaged != nil {
+			r := replay{state: l.state}
+			r.read(l.cfg.ReadDamaged())
+		}
+	}
+	l.loadMarker()
+	if _, err := l.load("gateway"); err != nil {
+		l.doubt(doubtPolicy, policyDoubt(err))
+	}
+}
+
+func policyDoubt(err error) string {
+	return fmt.Sprintf("there is no policy in force: %v; mend it, then `kidoban reload`", err)
+}
+
+// openJournal opens, replays, and records a start.
+func (l *loop) openJournal() error {
+	j, err := l.cfg.OpenJournal()
+	if err != nil {
+		return err
+	}
+	r := replay{state: l.state, timestamps: map[policy.Key][12]byte{}, open: map[string]journal.Entry{}}
+	if err := r.read(j.Replay()); err != nil {
+		j.Close()
+		return err
+	}
+	l.journal = j
+	l.recorder.use(j)
+	if r.newest.After(l.newest) {
+		l.newest = r.newest
+	}
+	l.cfg.Tunnel.SetTimestamps(r.timestamps)
+	l.record(append(r.crashed(), journal.Entry{Kind: journal.Start, Actor: "gateway", Text: l.cfg.Version})...)
+	l.doubtClock()
+	return nil
+}
+
+// replay is what a reading of the journal gives.
+type replay struct {
+	state      *policy.State
+	timestamps map[policy.Key][12]byte
+	open       map[string]journal.Entry // openings without a closing, by grant or session
+	order      []string                 // of open
+	newest     time.Time
+}
+
+// read applies every entry. A nil map is not filled.
+func (r *replay) read(entries iter.Seq2[journal.Entry, error]) error {
+	for e, err := range entries {
+		if err != nil {
+			return err
+		}
+		if e.Time.After(r.newest) {
+			r.newest = e.Time
+		}
+		if err := r.apply(e); err != nil {
+			return fmt.Errorf("entry of %s, %s: %w", e.Time.Format(time.RFC3339), e.Kind, err)
+		}
+	}
+	return nil
+}
+
+func (r *replay) apply(e journal.Entry) error {
+	switch e.Kind {
+	case journal.Shut:
+		var event policy.Shut
+		if err := json.Unmarshal(e.Event, &event); err != nil {
+			return err
+		}
+		return r.state.Apply(e.Time, e.Actor, event)
+	case journal.Reopened:
+		var event policy.Reopened
+		if err := json.Unmarshal(e.Event, &event); err != nil {
+			return err
+		}
+		// What was shut by a marker alone was never recorded as shut.
+		_ = r.state.Apply(e.Time, e.Actor, event)
+	case journal.PolicyLoaded:
+		return r.state.Apply(e.Time, e.Actor, policy.PolicyLoaded{Digest: e.Digest})
+	case journal.Recovery:
+		clear(r.timestamps)
+	case journal.Admission:
+		key, err := policy.ParseKey(e.Key)
+		if err != nil {
+			return err
+		}
+		raw, err := hex.DecodeString(e.Timestamp)
+		if err != nil || len(raw) != 12 {
+			return fmt.Errorf("%q is not a TAI64N timestamp", e.Timestamp)
+		}
+		if have := r.timestamps[key]; r.timestamps != nil && string(raw) > string(have[:]) {
+			r.timestamps[key] = [12]byte(raw)
+		}
+	case journal.WindowOpened:
+		r.opened("grant "+e.Grant, e)
+	case journal.WindowClosed:
+		delete(r.open, "grant "+e.Grant)
+	case journal.SessionOpened:
+		r.opened("session "+e.Session, e)
+	case journal.SessionClosed:
+		delete(r.open, "session "+e.Session)
+	}
+	return nil
+}
+
+func (r *replay) opened(name string, e journal.Entry) {
+	if r.open == nil {
+		return
+	}
+	if _, ok := r.open[name]; !ok {
+		r.order = append(r.order, name)
+	}
+	r.open[name] = e
+}
+
+// crashed closes in the journal what was open when the last process died:
+// sessions first, then the windows they stood on.
+func (r *replay) crashed() []journal.Entry {
+	var entries []journal.Entry
+	for _, kind := range []journal.Kind{journal.SessionOpened, journal.WindowOpened} {
+		for _, name := range r.order {
+			e, ok := r.open[name]
+			if !ok || e.Kind != kind {
+				continue
+			}
+			delete(r.open, name)
+			closed := journal.SessionClosed
+			if kind == journal.WindowOpened {
+				closed = journal.WindowClosed
+			}
+			entries = append(entries, journal.Entry{Kind: closed, Actor: "gateway", Vendor: e.Vendor, Engineer: e.Engineer, Window: e.Window,
+				Grant: e.Grant, Grants: e.Grants, Session: e.Session, Source: e.Source, From: e.From, Reason: string(Crashed)})
+		}
+	}
+	return entries
+}
+
+// loadMarker shuts what was shut while the journal was dead.
+func (l *loop) loadMarker() {
+	marked, err := l.cfg.Marker.Load()
+	if err != nil {
+		// What it said is lost; that something was shut is not.
+		l.cfg.Logger.Error("the marker of what is shut cannot be read: everything is shut", "err", err)
+		marked = []policy.ShutRecord{{Scope: policy.All, At: l.now, Actor: "gateway", Reason: fmt.Sprintf("the marker cannot be read: %v", err)}}
+	}
+	shut := map[policy.Scope]bool{}
+	for _, r := range l.state.Shuts() {
+		shut[r.Scope] = true
+	}
+	for _, r := range marked {
+		if shut[r.Scope] {
+			continue
+		}
+		event := policy.Shut{Scope: r.Scope, Reason: r.Reason}
+		if err := l.state.Apply(r.At, r.Actor, event); err == nil {
+			l.recordEvent(journal.Shut, r.Actor, r.Reason, r.Scope, event, l.recordedMarker)
+		}
+	}
+}
+
+// recordedMarker removes the marker once the journal has what it says.
+func (l *loop) recordedMarker(err error) {
+	if err == nil && l.doubts[doubtJournal] == "" {
+		if err := l.cfg.Marker.Save(nil); err != nil {
+			l.cfg.Logger.Error("the marker of what is shut cannot be removed", "err", err)
+		}
+	}
+}
+
+// recordEvent sends an operator's decision to the journal.
+func (l *loop) recordEvent(kind journal.Kind, actor, reason string, scope policy.Scope, event policy.Event, done func(error)) {
+	text, err := json.Marshal(event)
+	if err != nil {
+		panic(err) // our own types
+	}
+	e := journal.Entry{Kind: kind, Actor: actor, Reason: reason, Scope: string(scope), Event: text}
+	l.recorder.add(record{[]journal.Entry{e}, func(_ *loop, err error) {
+		if done != nil {
+			done(err)
+		}
+	}})
+}
+
+// load reads the policy file and puts it in force: what it closes closes in
+// this turn, what it opens waits for the disk as every opening does.
+func (l *loop) load(actor string) ([]string, error) {
+	p, warnings, err := l.cfg.LoadPolicy()
+	return l.take(actor, p, warnings, err)
+}
+
+func (l *loop) take(actor string, p *policy.Policy, warnings []string, err error) ([]string, error) {
+	l.cfg.Metrics.reloaded(err == nil)
+	if err != nil {
+		l.fileError = err.Error()
+		return nil, err
+	}
+	lines := changes(l.state.Policy(), p)
+	if err := l.state.Apply(l.now, actor, policy.PolicyLoaded{Digest: p.Digest, Policy: p}); err != nil {
+		return nil, err
+	}
+	l.fileError, l.fileChanged = "", false
+	l.loadedAt, l.warnings = l.now, warnings
+	l.trust(doubtPolicy)
+	l.replan = true
+	l.cfg.Metrics.policy(p)
+	entries := journal.SplitText(journal.Entry{Kind: journal.PolicyText, Actor: actor, Digest: p.Digest, Text: p.Text})
+	l.record(append(entries, journal.Entry{Kind: journal.PolicyLoaded, Actor: actor, Digest: p.Digest})...)
+	l.cfg.Logger.Info("policy loaded", "digest", p.Digest, "actor", actor, "changes", slices.Clone(lines))
+	return lines, nil
+}
