@@ -131,7 +131,13 @@ func (c *Client) Up() error { return c.device.Up() }
 
 // Down closes the UDP socket and forgets the session keys. Down and Up again
 // without a ListenPort is a client that comes from another port.
-func (c *Client) Down() error { return c.device.Down() }
+func (c *Client) Down() error {
+	if err := c.device.Down(); err != nil {
+		return err
+	}
+	// wireguard-go would come back with the port it got from the kernel.
+	return c.device.IpcSet(fmt.Sprintf("listen_port=%d\n", c.config.ListenPort))
+}
 
 // Close ends the client and removes its TUN interface. The lab's end does so too.
 func (c *Client) Close() { c.device.Close() }

@@ -23,8 +23,8 @@ const (
 	prepared        = " prepared"
 )
 
-// forbidden says why this process cannot make hosts, and what to do; nil: it can.
-var forbidden = errors.New("lab: Main has not run: call it from TestMain or main")
+// errForbidden says why this process cannot make hosts, and what to do; nil: it can.
+var errForbidden = errors.New("lab: Main has not run: call it from TestMain or main")
 
 // Main runs m in namespaces of its own and exits with the code that m's Run
 // returned. It is for TestMain, and for a main whose Run does the work.
@@ -35,20 +35,20 @@ var forbidden = errors.New("lab: Main has not run: call it from TestMain or main
 // in). SIGHUP, SIGINT, SIGQUIT and SIGTERM are passed on. Where namespaces are
 // forbidden, m runs where it is, and New and Require say why they cannot work.
 func Main(m interface{ Run() int }, files ...*os.File) {
-	outside, ok := os.LookupEnv(outsideVariable)
+	outside := os.Getenv(outsideVariable)
 	here, err := os.Readlink("/proc/self/ns/net")
 	switch {
 	case err != nil:
-		forbidden = fmt.Errorf("lab: no network namespaces: %w (is /proc mounted?)", err)
-	case ok && strings.HasSuffix(outside, prepared):
-		forbidden = nil
-	case ok && outside != here:
-		if forbidden = prepare(); forbidden == nil {
+		errForbidden = fmt.Errorf("lab: no network namespaces: %w (is /proc mounted?)", err)
+	case strings.HasSuffix(outside, prepared):
+		errForbidden = nil
+	case outside != "" && outside != here:
+		if errForbidden = prepare(); errForbidden == nil {
 			os.Setenv(outsideVariable, outside+prepared)
 		}
 	default:
 		var code int
-		if code, forbidden = enter(here, files); forbidden == nil {
+		if code, errForbidden = enter(here, files); errForbidden == nil {
 			os.Exit(code)
 		}
 	}
@@ -57,20 +57,21 @@ func Main(m interface{ Run() int }, files ...*os.File) {
 
 // Available says why this process cannot make hosts, and what to do about it;
 // nil if it can.
-func Available() error { return forbidden }
+func Available() error { return errForbidden }
 
 // Require skips the test, with the reason, where hosts cannot be made. With
 // CI=true in the environment it fails the test instead, because there a
 // skipped promise would go unnoticed.
 func Require(t T) {
 	t.Helper()
-	if forbidden == nil {
+	if errForbidden == nil {
 		return
 	}
 	if os.Getenv("CI") == "true" {
-		t.Fatalf("%v", forbidden)
+		t.Fatalf("%v", errForbidden)
+		return
 	}
-	t.Skipf("%v", forbidden)
+	t.Skipf("%v", errForbidden)
 }
 
 // enter runs this program again inside new namespaces and waits for its end.
