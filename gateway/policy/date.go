@@ -55,3 +55,9 @@ func (d Date) AddDays(n int) Date {
 func (d Date) Weekday() time.Weekday {
 	return time.Date(d.Year, d.Month, d.Day, 12, 0, 0, 0, time.UTC).Weekday()
 }
+
+// utc is the date's midnight on a clock that shows UTC.
+func (d Date) utc() time.Time { return time.Date(d.Year, d.Month, d.Day, 0, 0, 0, 0, time.UTC) }
+
+// days counts dates from 1970-01-01.
+func (d Date) days() int { return int(d.utc().Unix() / 86400) }

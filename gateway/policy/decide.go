@@ -58,19 +58,12 @@ func (p *Plan) Decide(q Query, now time.Time) Decision {
 		d.Reason = WrongSource
 		return d
 	}
-	d.Reason = OutsideWindow
-	if contractOver(e.Vendor, p.Policy.Zone, now) {
-		d.Reason = ContractEnded
-	}
 	// Grants are sorted by From, so one pass finds the contiguous union, of
 	// all grants and of those that list the destination.
 	open := false
 	for _, g := range a.grants {
 		if g.From.After(now) && (d.Until.IsZero() || g.From.After(d.Until)) {
-			if !open || !q.To.IsValid() {
-				break
-			}
-			continue
+			break
 		}
 		if !g.Until.After(now) {
 			continue
@@ -93,6 +86,10 @@ func (p *Plan) Decide(q Query, now time.Time) Decision {
 		d.Reason = Admitted
 	case open:
 		d.Reason = UnlistedTarget
+	case contractOver(e.Vendor, p.Policy.Zone, now):
+		d.Reason = ContractEnded
+	default:
+		d.Reason = OutsideWindow
 	}
 	return d
 }

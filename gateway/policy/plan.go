@@ -105,13 +105,16 @@ func (s *State) Plan(at time.Time) *Plan {
 	for i, w := range s.index.windows {
 		c := &s.windows[i]
 		if !c.known.Contains(at) {
-			c.current, c.next = w.around(s.policy.Zone, at)
-			c.known = Span{at, c.current.Until}
-			if c.known.Until.IsZero() || !c.next.IsZero() && c.next.From.Before(c.known.Until) {
+			// The horizon moves once a day, so that a plan is the same
+			// whether or not another one came before it.
+			today := at.UTC().Truncate(24 * time.Hour)
+			c.current, c.next = w.around(s.policy.Zone, at, today.Add(Horizon))
+			c.known = Span{at, today.Add(24 * time.Hour)}
+			if !c.next.IsZero() {
 				c.known.Until = c.next.From
 			}
-			if c.known.Until.IsZero() {
-				c.known.Until = at.Add(24 * time.Hour)
+			if !c.current.IsZero() {
+				c.known.Until = earlier(c.known.Until, c.current.Until)
 			}
 		}
 		p.Windows[i] = WindowState{w, c.current, c.next}

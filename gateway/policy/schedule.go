@@ -1,8 +1,12 @@
 package policy
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
-// TimeOfDay is seconds since local midnight, 0 to 86400.
+// TimeOfDay is seconds since local midnight, 0 to 86400, as a clock shows
+// them: 7200 is 02:00 also on a day whose clocks are set at 01:00.
 type TimeOfDay int
 
 // LocalTime is a date and a time of day without a zone.
@@ -11,8 +15,16 @@ type LocalTime struct {
 	Time TimeOfDay
 }
 
+// Horizon is how far ahead a plan looks for a window's next opening.
+const Horizon = 400 * 24 * time.Hour
+
 // Schedule is when a window is approved, before validity, exceptions and the
 // contract cut it. It is a *Rule, a *Days or a *Once.
+//
+// Local times become instants by the narrower reading: what is shown twice
+// opens at the later and closes at the earlier instant; what is never shown
+// is the first instant after the gap. A span that this leaves empty does not
+// exist.
 type Schedule interface {
 	// spans gives every span that overlaps [from, until), whole, sorted by
 	// From, not overlapping each other.
@@ -21,66 +33,132 @@ type Schedule interface {
 
 // Spans gives every span in which the window is approved that overlaps
 // [from, until), whole, sorted by From, after validity, exceptions and the
-// contract have cut it.
-func (w *Window) Spans(zone *time.Location, from, until time.Time) []Span { panic("soon") }
+// contract have cut it. Spans do not overlap; one may begin where another ends.
+func (w *Window) Spans(zone *time.Location, from, until time.Time) []Span {
+	// What is certainly cut need not be worked out; two days cover any offset.
+	if !w.ValidFrom.IsZero() {
+		from = later(from, w.ValidFrom.AddDays(-2).utc())
+	}
+	for _, last := range []Date{w.ValidUntil, w.Vendor.ContractUntil} {
+		if !last.IsZero() {
+			until = earlier(until, last.AddDays(2).utc())
+		}
+	}
+	if !from.Before(until) {
+		return nil
+	}
+	approved := w.Schedule.spans(zone, from, until)
+	if w.ValidFrom.IsZero() && w.ValidUntil.IsZero() && w.Vendor.ContractUntil.IsZero() && len(w.Except) == 0 {
+		return approved
+	}
+	var all []Span
+	for _, s := range approved {
+		open := false
+		for d, part := range dates(zone, s) {
+			switch {
+			case w.cuts(d):
+				open = false
+			case open:
+				all[len(all)-1].Until = part.Until
+			default:
+				all = append(all, part)
+				open = true
+			}
+		}
+	}
+	return overlapping(all, from, until)
+}
 
-// around gives the span that contains an instant and the first that begins
-// after it, at most 400 days ahead; zero where there is none.
-func (w *Window) around(zone *time.Location, at time.Time) (current, next Span) { panic("soon") }
+// cuts reports whether every minute of a local date is cut out of the window.
+func (w *Window) cuts(d Date) bool {
+	after := func(last Date) bool { return !last.IsZero() && d.Compare(last) > 0 }
+	if d.Compare(w.ValidFrom) < 0 || after(w.ValidUntil) || after(w.Vendor.ContractUntil) {
+		return true
+	}
+	return slices.ContainsFunc(w.Except, func(c *Calendar) bool { return c.Covers(d) })
+}
+
+// around gives the span that contains an instant, and the first that begins
+// after it and before the horizon; zero where there is none. It searches in
+// growing steps, since most windows open within days.
+func (w *Window) around(zone *time.Location, at, horizon time.Time) (current, next Span) {
+	from := at
+	for step := 48 * time.Hour; from.Before(horizon); step *= 6 {
+		until := earlier(from.Add(step), horizon)
+		for _, s := range w.Spans(zone, from, until) {
+			switch {
+			case s.Contains(at):
+				current = s
+			case s.From.After(at):
+				return current, s
+			}
+		}
+		from = until
+	}
+	return current, next
+}
 
 // contractOver reports whether the vendor's contract has ended.
 func contractOver(v *Vendor, zone *time.Location, now time.Time) bool {
 	return !v.ContractUntil.IsZero() && DateOf(now.In(zone)).Compare(v.ContractUntil) > 0
 }
 
-// Rule is a recurrence rule (RFC 5545, section 3.3.10) with a local time and
-// an elapsed duration.
-type Rule struct {
-	Text     string
-	At       TimeOfDay
-	Duration time.Duration
-}
-
-// NewRule compiles a rule: FREQ DAILY to YEARLY; COUNT and UNTIL are errors.
-// anchor is the date from which INTERVAL counts and which gives the day where
-// the rule names none; a rule that needs one and has the zero Date is an error.
-func NewRule(text string, at TimeOfDay, duration time.Duration, anchor Date) (*Rule, error) {
-	panic("soon")
-}
-
-func (r *Rule) spans(zone *time.Location, from, until time.Time) []Span { panic("soon") }
-
 // Days is a local time range on weekdays and calendar days. To at or before
-// From lies on the next day.
+// From lies on the next day. A span belongs to the date on which it begins.
 type Days struct {
 	Weekdays  [7]bool     // by time.Weekday
 	Calendars []*Calendar // days on which it begins as well
-	From, To  TimeOfDay
+	From, To  TimeOfDay   // From 0 to 86399, To 0 to 86400
 }
 
-func (d *Days) spans(zone *time.Location, from, until time.Time) []Span { panic("soon") }
+func (d *Days) spans(zone *time.Location, from, until time.Time) []Span {
+	to := d.To
+	if to <= d.From {
+		to += 86400
+	}
+	// A span lasts up to a day, and two more cover any offset.
+	last := DateOf(until.UTC()).AddDays(2)
+	var all []Span
+	for date := DateOf(from.UTC()).AddDays(-3); date.Compare(last) <= 0; date = date.AddDays(1) {
+		if !d.on(date) {
+			continue
+		}
+		if f, ok := begins(zone, date, d.From); ok {
+			all = append(all, Span{f, closing(zone, date, to)})
+		}
+	}
+	return overlapping(all, from, until)
+}
+
+// on reports whether a span begins on the date.
+func (d *Days) on(date Date) bool {
+	return d.Weekdays[date.Weekday()] || slices.ContainsFunc(d.Calendars, func(c *Calendar) bool { return c.Covers(date) })
+}
 
 // Once is one local time range.
 type Once struct{ From, Until LocalTime }
 
-func (o *Once) spans(zone *time.Location, from, until time.Time) []Span { panic("soon") }
-
-// Calendar is a named set of local dates.
-type Calendar struct {
-	Name    string
-	Country string      // ISO 3166-1 alpha-2: national holidays, actual or observed; empty: none
-	Dates   []DateRange // sorted
+func (o *Once) spans(zone *time.Location, from, until time.Time) []Span {
+	return overlapping([]Span{{opening(zone, o.From.Date, o.From.Time), closing(zone, o.Until.Date, o.Until.Time)}}, from, until)
 }
 
-// DateRange is the dates First to Last, inclusive.
-type DateRange struct{ First, Last Date }
+// overlapping keeps, in place, the spans that are not empty and overlap [from, until).
+func overlapping(spans []Span, from, until time.Time) []Span {
+	return slices.DeleteFunc(spans, func(s Span) bool {
+		return !s.From.Before(s.Until) || !s.From.Before(until) || !s.Until.After(from)
+	})
+}
 
-// Countries lists the country codes that NewCalendar takes.
-func Countries() []string { panic("soon") }
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
 
-// NewCalendar makes a calendar of a country's national holidays (empty: none)
-// and of date ranges. A country that is not known is an error that lists those that are.
-func NewCalendar(name, country string, dates []DateRange) (*Calendar, error) { panic("soon") }
-
-// Covers reports whether the date is in the calendar.
-func (c *Calendar) Covers(d Date) bool { panic("soon") }
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
