@@ -1,0 +1,109 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+	"unicode/utf8"
+)
+
+// makeIfNew makes folder and key where both are missing, and finishes what a
+// crash interrupted. The order is such that a crash leaves one of: nothing
+// that counts; a key and DIR.new; all of it.
+func makeIfNew(disk storage, dir, keyFile string) error {
+	_, dirErr := disk.stat(dir)
+	_, keyErr := disk.stat(keyFile)
+	for _, err := range []error{dirErr, keyErr} {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	switch {
+	case dirErr == nil && keyErr == nil:
+		return nil
+	case dirErr == nil:
+		return fmt.Errorf("its key %s is not there: put it back, or archive this journal and begin another with `kidoban recover`", keyFile)
+	case keyErr == nil:
+		k, err := readKey(disk, keyFile)
+		if err != nil {
+			return err
+		}
+		if _, tree, err := (reader{disk, dir + ".new"}).checkpoint(k.verifier); err != nil || tree.N != 0 {
+			return damaged(0, "the folder is gone, its key %s is there: put the folder back, or begin another with `kidoban recover`", keyFile)
+		}
+		return putInPlace(disk, dir)
+	}
+	if err := makeNew(disk, dir, keyFile); err != nil {
+		return err
+	}
+	return putInPlace(disk, dir)
+}
+
+// makeNew makes an empty journal in DIR.new, and a key if there is none.
+func makeNew(disk storage, dir, keyFile string) error {
+	k, writeKey, err := readOrMakeKey(disk, keyFile)
+	if err != nil {
+		return err
+	}
+	checkpoint, err := k.sign((&edge{}).tree())
+	if err != nil {
+		return err
+	}
+	if err := disk.mkdir(dir + ".new"); err != nil {
+		return err
+	}
+	if err := replaceFile(disk, filepath.Join(dir+".new", "checkpoint"), checkpoint); err != nil {
+		return err
+	}
+	if err := disk.syncDir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	return writeKey()
+}
+
+// putInPlace turns DIR.new into DIR.
+func putInPlace(disk storage, dir string) error {
+	if err := disk.rename(dir+".new", dir); err != nil {
+		return err
+	}
+	return disk.syncDir(filepath.Dir(dir))
+}
+
+// Archive takes a broken journal out of the way and puts an empty one in its
+// place, signed with the same key; if the key is gone, with a new one. It
+// returns the path that the broken one has now, DIR.broken-TIME, and the text
+// of its last checkpoint if there is one, which should be the first thing
+// that the new journal records. Where no journal is there, both are empty.
+//
+// No Journal may be open in the folder. An Archive that was interrupted can
+// be run again, or Open finishes it.
+func Archive(dir, keyFile string) (broken, lastCheckpoint string, err error) {
+	return archive(osDisk{}, dir, keyFile, time.Now())
+}
+
+func archive(disk storage, dir, keyFile string, now time.Time) (broken, lastCheckpoint string, err error) {
+	dir = filepath.Clean(dir)
+	lock, err := disk.lock(dir + ".lock")
+	if err != nil {
+		return "", "", err
+	}
+	defer lock.Close()
+	if err := makeNew(disk, dir, keyFile); err != nil {
+		return "", "", fmt.Errorf("begin a new journal: %w", err)
+	}
+	// A checkpoint that is not even text stays in the broken journal only.
+	text, err := disk.readFile(filepath.Join(dir, "checkpoint"), maxCheckpoint/8)
+	if err == nil && utf8.Valid(text) {
+		lastCheckpoint = string(text)
+	}
+	broken = dir + ".broken-" + now.UTC().Format("20060102T150405.000000000Z")
+	switch err := disk.rename(dir, broken); {
+	case errors.Is(err, fs.ErrNotExist):
+		broken = ""
+	case err != nil:
+		return "", "", err
+	}
+	return broken, lastCheckpoint, putInPlace(disk, dir)
+}

@@ -1,0 +1,159 @@
+package journal
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// maxSize bounds the size that a checkpoint may claim: beyond what any disk
+// holds, below where tlog's arithmetic ends.
+const maxSize = 1 << 48
+
+// maxCheckpoint bounds the length of a checkpoint in bytes; ours take 200,
+// witnesses may have added their signatures.
+const maxCheckpoint = 1 << 16
+
+// key signs checkpoints. Its name is the journal's origin.
+type key struct {
+	signer   note.Signer
+	verifier string // as note writes verifier keys
+}
+
+func (k *key) origin() string { return k.signer.Name() }
+
+// sign gives the text of a signed checkpoint (https://c2sp.org/tlog-checkpoint).
+func (k *key) sign(tree tlog.Tree) ([]byte, error) {
+	return note.Sign(&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", k.origin(), tree.N, tree.Hash)}, k.signer)
+}
+
+// openCheckpoint verifies a signed checkpoint. Its origin must be the name of
+// the key; other signatures on it are passed over.
+func openCheckpoint(text []byte, verifierKey string) (tlog.Tree, error) {
+	verifier, err := note.NewVerifier(verifierKey)
+	if err != nil {
+		return tlog.Tree{}, errBadVerifierKey
+	}
+	signed, err := note.Open(text, note.VerifierList(verifier))
+	if err != nil {
+		return tlog.Tree{}, fmt.Errorf("the signature does not verify with the key %s: %w", verifier.Name(), err)
+	}
+	origin, tree, err := parseCheckpoint(signed.Text)
+	if err != nil {
+		return tlog.Tree{}, err
+	}
+	if origin != verifier.Name() {
+		return tlog.Tree{}, fmt.Errorf("its origin is %q, its key's is %q", origin, verifier.Name())
+	}
+	return tree, nil
+}
+
+var errBadVerifierKey = errors.New("not a verifier key: allowed is NAME+HASH+KEY, as `kidoban journal key` prints it")
+
+// parseCheckpoint reads a checkpoint without looking at its signatures.
+func parseCheckpoint(text string) (origin string, tree tlog.Tree, err error) {
+	lines := strings.SplitN(text, "\n", 4)
+	if len(lines) < 4 || lines[0] == "" {
+		return "", tlog.Tree{}, errors.New("not three lines: origin, size, root hash")
+	}
+	size, err := strconv.ParseInt(lines[1], 10, 64)
+	if err != nil || size < 0 || size > maxSize || strconv.FormatInt(size, 10) != lines[1] {
+		return "", tlog.Tree{}, fmt.Errorf("its size %q is not a number from 0 to %d", lines[1], int64(maxSize))
+	}
+	hash, err := tlog.ParseHash(lines[2])
+	if err != nil {
+		return "", tlog.Tree{}, fmt.Errorf("its root hash %q is not the base64 of 32 bytes", lines[2])
+	}
+	return lines[0], tlog.Tree{N: size, Hash: hash}, nil
+}
+
+// newKey makes a key with a name of its own. Nothing of the site is in it.
+func newKey() (*key, string, error) {
+	var id [8]byte
+	rand.Read(id[:]) // never fails (crypto/rand)
+	text, verifier, err := note.GenerateKey(rand.Reader, "kidoban/"+hex.EncodeToString(id[:]))
+	if err != nil {
+		return nil, "", err
+	}
+	signer, err := note.NewSigner(text)
+	if err != nil {
+		return nil, "", err
+	}
+	return &key{signer, verifier}, text + "\n", nil
+}
+
+// readKey reads a key file. Only its owner may be able to read it.
+func readKey(disk storage, name string) (*key, error) {
+	file, err := disk.stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if file.mode.Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s: the journal's key has mode %04o: allowed is 0600 or stricter, others must not read it", name, file.mode.Perm())
+	}
+	data, err := disk.readFile(name, 4096)
+	if err != nil {
+		return nil, err
+	}
+	text := strings.TrimSpace(string(data))
+	malformed := fmt.Errorf("%s: not a journal key: allowed is one line PRIVATE+KEY+NAME+HASH+KEY", name)
+	signer, err := note.NewSigner(text)
+	if err != nil {
+		return nil, malformed
+	}
+	// NewSigner has checked algorithm, length, and that the hash is the public
+	// key's; it only does not say what the public key is.
+	raw, err := base64.StdEncoding.DecodeString(strings.SplitN(text, "+", 5)[4])
+	if err != nil || len(raw) != 1+ed25519.SeedSize {
+		return nil, malformed
+	}
+	public := ed25519.NewKeyFromSeed(raw[1:]).Public().(ed25519.PublicKey)
+	verifier, err := note.NewEd25519VerifierKey(signer.Name(), public)
+	if err != nil {
+		return nil, malformed
+	}
+	return &key{signer, verifier}, nil
+}
+
+// readOrMakeKey reads the key file, or makes a key if there is none. write
+// puts a key that was made on disk.
+func readOrMakeKey(disk storage, name string) (k *key, write func() error, err error) {
+	k, err = readKey(disk, name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return k, func() error { return nil }, err
+	}
+	k, text, err := newKey()
+	return k, func() error { return replaceFile(disk, name, []byte(text)) }, err
+}
+
+// replaceFile puts a file in place of another so that one or the other is
+// there whole, whenever the power fails, and the new one once it returns.
+func replaceFile(disk storage, name string, data []byte) error {
+	if err := disk.writeFile(name+".tmp", data); err != nil {
+		return err
+	}
+	if err := disk.rename(name+".tmp", name); err != nil {
+		return err
+	}
+	return disk.syncDir(filepath.Dir(name))
+}
+
+// VerifierKey gives the public half of the key in a key file, as the one line
+// that note and other tools for signed notes (https://c2sp.org/signed-note) take.
+func VerifierKey(keyFile string) (string, error) {
+	k, err := readKey(osDisk{}, keyFile)
+	if err != nil {
+		return "", err
+	}
+	return k.verifier, nil
+}

@@ -1,0 +1,221 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// storage is what a journal asks of a disk. Paths are as in package os, and
+// errors for what does not exist are fs.ErrNotExist. Nothing is retried.
+type storage interface {
+	// readFile reads a file of at most limit bytes; a longer one is an error.
+	readFile(name string, limit int64) ([]byte, error)
+	// readDir lists a directory, sorted by name.
+	readDir(name string) ([]fs.DirEntry, error)
+	stat(name string) (fileInfo, error)
+
+	// mkdir makes a directory with mode 0700. One that is there is no error.
+	// The name lasts after syncDir of the parent.
+	mkdir(name string) error
+	// writeFile makes or overwrites a file, mode 0600. When it returns nil the
+	// content lasts; the name lasts after syncDir.
+	writeFile(name string, data []byte) error
+	// rename is atomic, and lasts after syncDir of both parents.
+	rename(from, to string) error
+	// remove removes a file or an empty directory. Nothing waits for it to last.
+	remove(name string) error
+	// syncDir makes the names in a directory last.
+	syncDir(name string) error
+
+	// lock takes a lock that one process has at a time, until it closes it or
+	// ends. It does not wait.
+	lock(name string) (io.Closer, error)
+}
+
+type fileInfo struct {
+	mode    fs.FileMode
+	changed time.Time
+}
+
+// osDisk is the real disk.
+type osDisk struct{}
+
+func (osDisk) readFile(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s: longer than the %d bytes that are allowed", name, limit)
+	}
+	return data, err
+}
+
+func (osDisk) readDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
+
+func (osDisk) stat(name string) (fileInfo, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return fileInfo{}, err
+	}
+	return fileInfo{info.Mode(), info.ModTime()}, nil
+}
+
+func (osDisk) mkdir(name string) error {
+	if err := os.Mkdir(name, 0o700); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+func (osDisk) writeFile(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	return err
+}
+
+func (osDisk) rename(from, to string) error { return os.Rename(from, to) }
+func (osDisk) remove(name string) error     { return os.Remove(name) }
+
+func (osDisk) syncDir(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if closed := d.Close(); err == nil {
+		err = closed
+	}
+	return err
+}
+
+// lock uses flock(2), which ends with the process: a crash leaves no lock.
+func (osDisk) lock(name string) (io.Closer, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s is locked: another process has this journal open, and only one may write it", name)
+		}
+		return nil, fmt.Errorf("%s: lock: %w", name, err)
+	}
+	return f, nil
+}
+
+// writer puts tiles and checkpoints of one journal on disk.
+type writer struct {
+	disk storage
+	dir  string
+	// lasting are the directories whose names are known to be on disk. Those
+	// that were merely found are not: who made them may have died, or failed,
+	// before the fsync.
+	lasting map[string]bool
+}
+
+type file struct {
+	name string // inside dir
+	data []byte
+}
+
+// commit makes tiles last and then the checkpoint that vouches for them.
+// With one short bundle these are its system calls, six of them fsync:
+//
+//	openat  tile/entries/000.p/5   O_WRONLY|O_CREAT|O_TRUNC
+//	write, fsync, close            1: the entries
+//	openat  tile/0/000.p/5
+//	write, fsync, close            2: their hashes
+//	openat  tile/entries/000.p
+//	fsync, close                   3: the name of the entries
+//	openat  tile/0/000.p
+//	fsync, close                   4: the name of the hashes
+//	openat  checkpoint.tmp
+//	write, fsync, close            5: the checkpoint, before it gets its name
+//	renameat checkpoint.tmp checkpoint
+//	openat  .
+//	fsync, close                   6: the name of the checkpoint
+//
+// None can go: POSIX lets a name be lost whose directory was not synced, and
+// content whose file was not (1, 2, 3, 4 before 6, so that no checkpoint is
+// ahead of what it vouches for; 5 before the rename, so that the name never
+// points at half a checkpoint). The hashes could be computed again from the
+// entries; syncing them keeps every copy, also one taken after a power cut,
+// verifiable by any tool. Tiles are not renamed into place: until the
+// checkpoint is there a torn one is nothing.
+func (w *writer) commit(tiles []file, checkpoint []byte) error {
+	var dirs []string // in order, each once
+	seen := map[string]bool{}
+	for _, tile := range tiles {
+		parent := filepath.Dir(filepath.Join(w.dir, tile.name))
+		if err := w.makeDirs(parent); err != nil {
+			return err
+		}
+		if !seen[parent] {
+			seen[parent] = true
+			dirs = append(dirs, parent)
+		}
+		if err := w.disk.writeFile(filepath.Join(w.dir, tile.name), tile.data); err != nil {
+			return err
+		}
+	}
+	for _, dir := range dirs {
+		if err := w.disk.syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return replaceFile(w.disk, filepath.Join(w.dir, "checkpoint"), checkpoint)
+}
+
+// makeDirs makes a directory inside the journal's folder, and those above it,
+// and makes their names last.
+func (w *writer) makeDirs(name string) error {
+	if name == w.dir || w.lasting[name] {
+		return nil
+	}
+	parent := filepath.Dir(name)
+	if err := w.makeDirs(parent); err != nil {
+		return err
+	}
+	if err := w.disk.mkdir(name); err != nil {
+		return err
+	}
+	if err := w.disk.syncDir(parent); err != nil {
+		return err
+	}
+	w.lasting[name] = true
+	return nil
+}
+
+// remove removes a tile, and its directory if that leaves it empty. Failing
+// is no fault: Open removes what is left over.
+func (w *writer) remove(name string) {
+	if w.disk.remove(filepath.Join(w.dir, name)) == nil {
+		w.removeEmpty(filepath.Dir(name))
+	}
+}
+
+// removeEmpty removes the directory of partial tiles if it is empty.
+func (w *writer) removeEmpty(name string) {
+	if path := filepath.Join(w.dir, name); filepath.Ext(path) == ".p" && w.disk.remove(path) == nil {
+		delete(w.lasting, path)
+	}
+}

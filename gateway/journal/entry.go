@@ -1,0 +1,172 @@
+package journal
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+)
+
+// Version is what Append writes into Entry.Version.
+const Version = 1
+
+// MaxEntry is the greatest length of an entry's JSON in bytes: the length in
+// a bundle is a uint16.
+const MaxEntry = 1<<16 - 1
+
+// Kind says what an entry records.
+type Kind string
+
+// The kinds of entries. A newer version may write others; readers pass them on.
+const (
+	Start         Kind = "start"          // the gateway started
+	Stop          Kind = "stop"           // the gateway stopped in order
+	PolicyText    Kind = "policy_text"    // a part of the policy's text, named by Digest; precedes PolicyLoaded
+	PolicyLoaded  Kind = "policy_loaded"  // the policy named by Digest is in force
+	WindowOpened  Kind = "window_opened"  // a grant opens: From, Until, on whose approval
+	WindowClosed  Kind = "window_closed"  // a grant closed, with Reason
+	SessionOpened Kind = "session_opened" // an admission was confirmed
+	SessionClosed Kind = "session_closed" // with Reason
+	Admission     Kind = "admission"      // an initiation was admitted
+	Refused       Kind = "refused"        // Count refusals between First and Last, with Reason
+	Shut          Kind = "shut"           // an operator closed something
+	Reopened      Kind = "reopened"       // an operator took that back
+	Drift         Kind = "drift"          // the ruleset read back differently
+	ClockStep     Kind = "clock_step"     // the wall clock was set
+	Recovery      Kind = "recovery"       // an operator led out of doubt
+	Doubt         Kind = "doubt"          // nobody may enter, and why
+)
+
+// Entry is one thing that happened. Which fields carry something depends on
+// the kind; empty ones are not written.
+type Entry struct {
+	// Index is the entry's place, from 0. Replay sets it; it is not written.
+	Index int64 `json:"-"`
+
+	Version int `json:"v"` // of this format; Append sets it
+
+	// Time is when it happened, UTC. Append sets it to now if it is zero, and
+	// to the time of the entry before if it would be earlier than that: the
+	// times of a journal never go back.
+	Time time.Time `json:"time"`
+
+	Kind  Kind   `json:"kind"`
+	Actor string `json:"actor,omitempty"` // the operator, or empty: the gateway itself
+
+	Vendor   string    `json:"vendor,omitempty"`
+	Engineer string    `json:"engineer,omitempty"` // the short name, with Vendor
+	Window   string    `json:"window,omitempty"`
+	Grant    string    `json:"grant,omitempty"`
+	Session  string    `json:"session,omitempty"`
+	Source   string    `json:"source,omitempty"`
+	Target   string    `json:"target,omitempty"`
+	Targets  []string  `json:"targets,omitempty"` // of an opening
+	Grants   []string  `json:"grants,omitempty"`  // of a session: what it stands on
+	Scope    string    `json:"scope,omitempty"`   // of Shut and Reopened: all, a vendor, or vendor/engineer
+	Reason   string    `json:"reason,omitempty"`
+	From     time.Time `json:"from,omitzero"`
+	Until    time.Time `json:"until,omitzero"`
+
+	Count int64     `json:"count,omitempty"` // how many it stands for, between First and Last
+	First time.Time `json:"first,omitzero"`
+	Last  time.Time `json:"last,omitzero"`
+
+	Key              string `json:"key,omitempty"`               // an engineer's public key, base64
+	Timestamp        string `json:"timestamp,omitempty"`         // the TAI64N timestamp of an initiation, 24 hex digits
+	ReceivedBytes    int64  `json:"received_bytes,omitempty"`    // of a session, from the engineer
+	TransmittedBytes int64  `json:"transmitted_bytes,omitempty"` // of a session, to the engineer
+
+	Digest string `json:"digest,omitempty"` // of the policy, hex SHA-256
+	Text   string `json:"text,omitempty"`   // for people; of PolicyText a part of the policy file
+	Part   int    `json:"part,omitempty"`   // of a text that needs several entries: 1 to Parts
+	Parts  int    `json:"parts,omitempty"`
+
+	// Event is what the policy's state consumes at replay, if it does.
+	Event json.RawMessage `json:"event,omitempty"`
+}
+
+// SplitText gives the entry as several whose texts, put together in order,
+// are its text, and each of which fits into MaxEntry bytes; Part and Parts
+// number them. An entry that needs no splitting is given as it is, without
+// numbers.
+func SplitText(e Entry) []Entry {
+	// Time, version and numbers are not there yet: leave room for them.
+	const reserve = 128
+	if line, err := encode(e); err == nil && len(line) <= MaxEntry-reserve {
+		return []Entry{e}
+	}
+	frame := e
+	frame.Text = ""
+	line, err := encode(frame)
+	room := MaxEntry - reserve - len(line)
+	if err != nil || room < MaxEntry/2 {
+		return []Entry{e} // not the text is too long; Append says what is
+	}
+	var parts []Entry
+	for text := e.Text; text != ""; {
+		length, used := 0, 0
+		for length < len(text) {
+			r, size := utf8.DecodeRuneInString(text[length:])
+			escaped := escapedLength(r, size)
+			if used+escaped > room {
+				break
+			}
+			used += escaped
+			length += size
+		}
+		frame.Text, text = text[:length], text[length:]
+		parts = append(parts, frame)
+	}
+	for i := range parts {
+		parts[i].Part, parts[i].Parts = i+1, len(parts)
+	}
+	return parts
+}
+
+// escapedLength is how many bytes a rune takes in a JSON string, at most.
+func escapedLength(r rune, size int) int {
+	switch {
+	case r == '"' || r == '\\':
+		return 2
+	case r < 0x20 || r == 0x7f, r == '\u2028' || r == '\u2029', r == utf8.RuneError:
+		return 6
+	}
+	return size
+}
+
+// encode is the entry's JSON, one line without its end.
+func encode(e Entry) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false) // people read it, no browser does
+	if err := encoder.Encode(e); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// check says what keeps an entry, whose JSON is line, from being appended.
+func (e *Entry) check(line []byte) error {
+	if e.Kind == "" {
+		return errors.New("an entry without a kind")
+	}
+	if len(line) > MaxEntry {
+		return fmt.Errorf("an entry of kind %s takes %d bytes of JSON, allowed are %d: split its text", e.Kind, len(line), MaxEntry)
+	}
+	return nil
+}
+
+// decode reads an entry of this or a newer version. Fields it does not know
+// are passed over; List shows them.
+func decode(line []byte) (Entry, error) {
+	var e Entry
+	if err := json.Unmarshal(line, &e); err != nil {
+		return Entry{}, err
+	}
+	if e.Kind == "" || e.Time.IsZero() {
+		return Entry{}, errors.New("no kind or no time")
+	}
+	return e, nil
+}

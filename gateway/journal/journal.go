@@ -1,0 +1,387 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// FailedError is what Append returns after a write failed: the journal takes
+// nothing more until it is opened anew.
+type FailedError struct {
+	Err error // the first failure
+}
+
+func (e *FailedError) Error() string {
+	return "the journal failed and takes no more entries until it is opened anew: " + e.Err.Error()
+}
+
+func (e *FailedError) Unwrap() error { return e.Err }
+
+// ErrClosed is what Append returns after Close.
+var ErrClosed = errors.New("the journal is closed")
+
+// Journal is a journal that is open for appending. Its methods may be called
+// by several goroutines at once.
+type Journal struct {
+	key       *key
+	read      reader
+	lock      io.Closer
+	now       func() time.Time
+	recovered Recovered
+
+	mu      sync.Mutex // guards what follows; never held while the disk works
+	pending *batch     // what the next commit takes; nil if nothing waits
+	last    time.Time  // of the newest entry, pending ones included
+	tree    tlog.Tree  // what the checkpoint covers
+	text    []byte     // the checkpoint
+	signed  time.Time  // when it was
+	failed  *FailedError
+	closed  bool
+
+	commit sync.Mutex // held by the one commit at a time; guards what follows
+	write  writer
+	edge   *edge
+	tail   []byte // the last bundle's entries; empty if it is full
+}
+
+// batch is what several callers of Append commit together.
+type batch struct {
+	lines [][]byte
+	done  bool // guarded by Journal.commit, as is err
+	err   error
+}
+
+// Recovered is what Open found beyond the signed checkpoint. None of it had
+// been acknowledged by an Append.
+type Recovered struct {
+	Adopted int64 // whole entries, now signed
+	Cut     int64 // bytes after them, now gone
+}
+
+// Open opens the journal in a folder for appending. It reads and verifies
+// all of it first; a journal that does not verify is a *DamageError.
+//
+// Where neither folder nor key file is there, both are made. A folder without
+// its key, or a key without its folder, is refused: something was lost.
+func Open(dir, keyFile string) (*Journal, error) { return open(osDisk{}, dir, keyFile) }
+
+func open(disk storage, dir, keyFile string) (*Journal, error) {
+	dir = filepath.Clean(dir)
+	lock, err := disk.lock(dir + ".lock")
+	if err != nil {
+		return nil, err
+	}
+	j, err := openLocked(disk, dir, keyFile)
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("journal %s: %w", dir, err)
+	}
+	j.lock = lock
+	return j, nil
+}
+
+func openLocked(disk storage, dir, keyFile string) (*Journal, error) {
+	if err := makeIfNew(disk, dir, keyFile); err != nil {
+		return nil, err
+	}
+	key, err := readKey(disk, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{
+		key:   key,
+		read:  reader{disk, dir},
+		write: writer{disk: disk, dir: dir, lasting: map[string]bool{}},
+		now:   time.Now,
+	}
+	if j.text, j.tree, err = j.read.checkpoint(key.verifier); err != nil {
+		return nil, err
+	}
+	if file, err := disk.stat(j.read.path("checkpoint")); err == nil {
+		j.signed = file.changed
+	}
+	var newest []byte
+	j.edge, err = j.read.verify(j.tree, func(index int64, line []byte) error {
+		if index%tileWidth == 0 {
+			j.tail = j.tail[:0]
+		}
+		j.tail = appendEntry(j.tail, line)
+		newest = line
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if j.tree.N%tileWidth == 0 {
+		j.tail = nil
+	}
+	// What is beyond the checkpoint is written again, not only signed: if its
+	// fsync failed, the cache still shows what the disk does not hold.
+	lines, torn := j.read.beyond(j.tree.N, j.tail)
+	if len(lines) > 0 {
+		if err := j.writeLines(lines); err != nil {
+			return nil, fmt.Errorf("while signing %d entries beyond the checkpoint: %w", len(lines), err)
+		}
+		newest = lines[len(lines)-1]
+	}
+	j.recovered = Recovered{int64(len(lines)), torn}
+	if newest != nil {
+		e, err := decode(newest)
+		if err != nil {
+			return nil, damaged(j.tree.N-1, "signed, but not an entry: %v", err)
+		}
+		j.last = e.Time
+	}
+	return j, j.sweep()
+}
+
+// Recovered says what Open adopted and cut.
+func (j *Journal) Recovered() Recovered { return j.recovered }
+
+// Append records entries in this order and returns when they are on disk and
+// signed, or with the reason why not. Callers at the same time share a commit.
+//
+// An entry that cannot be one (see MaxEntry and Entry.Kind) is refused, and
+// the others of the call with it. Any other error is ErrClosed, or the
+// *FailedError that every Append from now on returns; then some of the
+// entries may still be there when the journal is opened anew, the first ones
+// of the call and none after a gap.
+func (j *Journal) Append(entries ...Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	b, err := j.enqueue(entries)
+	if err != nil {
+		return err
+	}
+	j.commit.Lock()
+	defer j.commit.Unlock()
+	if b.done { // by a caller who waited for the same commit
+		return b.err
+	}
+	j.mu.Lock()
+	j.pending = nil // it was b: batches are taken whole and in order
+	switch {
+	case j.failed != nil:
+		err = j.failed
+	case j.closed:
+		err = ErrClosed
+	}
+	j.mu.Unlock()
+	if err == nil {
+		err = j.writeLines(b.lines)
+	}
+	b.done, b.err = true, err
+	return err
+}
+
+// enqueue gives the entries their times and places.
+func (j *Journal) enqueue(entries []Entry) (*batch, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.failed != nil {
+		return nil, j.failed
+	}
+	if j.closed {
+		return nil, ErrClosed
+	}
+	last := j.last
+	lines := make([][]byte, len(entries))
+	for i, e := range entries {
+		e.Version = Version
+		if e.Time.IsZero() {
+			e.Time = j.now()
+		}
+		// Round(0) drops the monotonic reading, by which times would compare
+		// that were taken before and after the wall clock was set back.
+		if e.Time = e.Time.UTC().Round(0); e.Time.Before(last) {
+			e.Time = last
+		}
+		last = e.Time
+		line, err := encode(e)
+		if err == nil {
+			err = e.check(line)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("journal: entry %d of %d: %w", i+1, len(entries), err)
+		}
+		lines[i] = line
+	}
+	j.last = last
+	if j.pending == nil {
+		j.pending = &batch{}
+	}
+	j.pending.lines = append(j.pending.lines, lines...)
+	return j.pending, nil
+}
+
+// writeLines commits lines. The caller holds j.commit, or has j to itself.
+func (j *Journal) writeLines(lines [][]byte) error {
+	before := j.edge.size
+	text, err := j.writeTiles(lines)
+	if err != nil {
+		failed := &FailedError{err}
+		j.mu.Lock()
+		j.failed = failed
+		j.mu.Unlock()
+		return failed
+	}
+	j.mu.Lock()
+	j.tree, j.text, j.signed = j.edge.tree(), text, j.now()
+	j.mu.Unlock()
+	// The checkpoint is on disk: nobody needs the shorter tiles any more.
+	j.removeBefore(before)
+	return nil
+}
+
+// writeTiles writes the tiles that lines change and the checkpoint over them.
+func (j *Journal) writeTiles(lines [][]byte) (checkpoint []byte, err error) {
+	var tiles []file
+	add := func(t tlog.Tile, hashes []tlog.Hash) error {
+		if t.L == 0 {
+			entries := t
+			entries.L = entriesLevel
+			tiles = append(tiles, file{tilePath(entries), j.tail})
+		}
+		tiles = append(tiles, file{tilePath(t), joinHashes(hashes)})
+		return nil
+	}
+	before := j.edge.size
+	for _, line := range lines {
+		j.tail = appendEntry(j.tail, line)
+		full := func(t tlog.Tile, hashes []tlog.Hash) error {
+			err := add(t, hashes)
+			if t.L == 0 {
+				j.tail = nil
+			}
+			return err
+		}
+		if err := j.edge.add(tlog.RecordHash(line), full); err != nil {
+			return nil, err
+		}
+	}
+	if err := j.edge.partial(func(t tlog.Tile, hashes []tlog.Hash) error {
+		if inTree(t, before) {
+			return nil // as it was
+		}
+		return add(t, hashes)
+	}); err != nil {
+		return nil, err
+	}
+	checkpoint, err = j.key.sign(j.edge.tree())
+	if err != nil {
+		return nil, err
+	}
+	return checkpoint, j.write.commit(tiles, checkpoint)
+}
+
+// removeBefore removes the partial tiles of the tree of an earlier size.
+func (j *Journal) removeBefore(size int64) {
+	for level := entriesLevel; size>>(tileHeight*max(level, 0)) > 0; level++ {
+		if t := tileOf(level, size); t.W > 0 && !inTree(t, j.edge.size) {
+			j.write.remove(tilePath(t))
+		}
+	}
+}
+
+// sweep removes tiles that are not of the tree: shorter ones, and what a
+// commit wrote that never got its checkpoint.
+func (j *Journal) sweep() error {
+	disk, dir := j.read.disk, j.read.dir
+	var walk func(name string) error
+	walk = func(name string) error {
+		list, err := disk.readDir(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, found := range list {
+			path := name + "/" + found.Name()
+			if found.IsDir() {
+				err = walk(path)
+			} else if t, notTile := parseTilePath(path); notTile == nil && !inTree(t, j.tree.N) {
+				if err = disk.remove(filepath.Join(dir, path)); err == nil && t.W < tileWidth {
+					j.write.removeEmpty(filepath.Dir(path))
+				}
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := walk("tile"); err != nil {
+		return err
+	}
+	for _, leftover := range []string{filepath.Join(dir, "checkpoint.tmp"), filepath.Join(dir+".new", "checkpoint.tmp"), filepath.Join(dir+".new", "checkpoint"), dir + ".new"} {
+		if err := disk.remove(leftover); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Replay gives the entries on disk, from the first to the newest at this
+// moment, and verifies them once more as it reads. An error is the last it gives.
+func (j *Journal) Replay() iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		j.mu.Lock()
+		tree := j.tree
+		j.mu.Unlock()
+		stopped := errors.New("the caller has seen enough")
+		_, err := j.read.verify(tree, func(index int64, line []byte) error {
+			e, err := decode(line)
+			if err != nil {
+				return damaged(index, "signed, but not an entry: %v", err)
+			}
+			e.Index = index
+			if !yield(e, nil) {
+				return stopped
+			}
+			return nil
+		})
+		if err != nil && err != stopped {
+			yield(Entry{}, err)
+		}
+	}
+}
+
+// Size is how many entries are on disk.
+func (j *Journal) Size() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.tree.N
+}
+
+// Checkpoint is the signed checkpoint on disk, and when it was signed. Kept
+// elsewhere, it lets VerifyDir see a rollback.
+func (j *Journal) Checkpoint() (text string, signed time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return string(bytes.Clone(j.text)), j.signed
+}
+
+// Close waits for the commit under way and lets another process open the
+// journal. Entries that wait for the next commit are refused with ErrClosed.
+func (j *Journal) Close() error {
+	j.commit.Lock()
+	defer j.commit.Unlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return nil
+	}
+	j.closed = true
+	return j.lock.Close()
+}

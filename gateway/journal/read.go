@@ -1,0 +1,408 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// DamageError says that a journal is not what was signed.
+type DamageError struct {
+	// Entry is the first entry that nothing vouches for. It is 0 if nothing
+	// vouches for any, as where the checkpoint itself does not verify.
+	Entry int64
+	What  string // what was found, and in which file of the folder
+}
+
+func (e *DamageError) Error() string {
+	return fmt.Sprintf("the journal does not verify from entry %d on: %s", e.Entry, e.What)
+}
+
+func damaged(entry int64, format string, arguments ...any) *DamageError {
+	return &DamageError{entry, fmt.Sprintf(format, arguments...)}
+}
+
+// reader reads the folder of a journal. It trusts nothing in there.
+type reader struct {
+	disk storage
+	dir  string
+}
+
+func (r reader) path(name string) string { return filepath.Join(r.dir, filepath.FromSlash(name)) }
+
+// checkpoint reads and verifies the checkpoint.
+func (r reader) checkpoint(verifierKey string) (text []byte, tree tlog.Tree, err error) {
+	text, err = r.disk.readFile(r.path("checkpoint"), maxCheckpoint)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, tlog.Tree{}, damaged(0, "there is no checkpoint in %s", r.dir)
+	}
+	if err != nil {
+		return nil, tlog.Tree{}, err
+	}
+	tree, err = openCheckpoint(text, verifierKey)
+	if errors.Is(err, errBadVerifierKey) {
+		return nil, tlog.Tree{}, err
+	}
+	if err != nil {
+		return nil, tlog.Tree{}, damaged(0, "checkpoint: %v", err)
+	}
+	return text, tree, nil
+}
+
+// tile reads a tile or bundle. If it is partial and not there, a longer one
+// serves: a copy of a living journal may have an older checkpoint than tiles.
+// The width found is at least the tile's; fs.ErrNotExist if there is none.
+func (r reader) tile(t tlog.Tile) (data []byte, found tlog.Tile, err error) {
+	limit := int64(tileWidth * tlog.HashSize)
+	if t.L == entriesLevel {
+		limit = maxBundle
+	}
+	// A writer may be replacing the tile at this moment by the next longer
+	// one: look again, but not for ever.
+	for range 16 {
+		found = t
+		data, err = r.disk.readFile(r.path(tilePath(found)), limit)
+		if !errors.Is(err, fs.ErrNotExist) || t.W == tileWidth {
+			return data, found, err
+		}
+		longer := r.longer(t)
+		if len(longer) == 0 {
+			return nil, t, err
+		}
+		found = longer[0]
+		data, err = r.disk.readFile(r.path(tilePath(found)), limit)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return data, found, err
+		}
+	}
+	return nil, t, err
+}
+
+// longer lists the tiles with the same place as t, and of greater width, that
+// are there; shorter ones first.
+func (r reader) longer(t tlog.Tile) []tlog.Tile {
+	var found []tlog.Tile
+	partial, full := t, t
+	partial.W, full.W = 1, tileWidth
+	present := map[int]bool{}
+	names, _ := r.disk.readDir(filepath.Dir(r.path(tilePath(partial))))
+	for _, name := range names {
+		if w, ok := bundleWidth(name.Name()); ok && !name.IsDir() {
+			present[w] = true
+		}
+	}
+	if _, err := r.disk.stat(r.path(tilePath(full))); err == nil {
+		present[tileWidth] = true
+	}
+	for w := t.W + 1; w <= tileWidth; w++ {
+		if present[w] {
+			t.W = w
+			found = append(found, t)
+		}
+	}
+	return found
+}
+
+// entries reads the first t.W entries of a bundle, or those before the first
+// that is not there whole, and then says why.
+func (r reader) entries(t tlog.Tile) ([][]byte, error) {
+	data, found, err := r.tile(t)
+	if err != nil {
+		return nil, describe(t, err)
+	}
+	var lines [][]byte
+	for rest := data; len(lines) < t.W; {
+		line, after, err := nextEntry(rest)
+		if err != nil {
+			return lines, fmt.Errorf("%s: %w", tilePath(found), err)
+		}
+		lines, rest = append(lines, line), after
+		if len(lines) == found.W && len(rest) > 0 {
+			return lines, fmt.Errorf("%s: %d bytes after its last entry", tilePath(found), len(rest))
+		}
+	}
+	return lines, nil
+}
+
+// hashes reads the first t.W hashes of a tile, or those that are there, and
+// then says why not all.
+func (r reader) hashes(t tlog.Tile) ([]tlog.Hash, error) {
+	data, found, err := r.tile(t)
+	if err != nil {
+		return nil, describe(t, err)
+	}
+	hashes := make([]tlog.Hash, min(t.W, len(data)/tlog.HashSize))
+	for i := range hashes {
+		copy(hashes[i][:], data[i*tlog.HashSize:])
+	}
+	if len(data) != found.W*tlog.HashSize {
+		return hashes, fmt.Errorf("%s: %d bytes, not %d", tilePath(found), len(data), found.W*tlog.HashSize)
+	}
+	return hashes, nil
+}
+
+func describe(t tlog.Tile, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is not there", tilePath(t))
+	}
+	return fmt.Errorf("%s: %w", tilePath(t), err)
+}
+
+// verify reads every entry of a tree, and every hash, and holds them against
+// each other and the tree's root. visit sees each entry before it is known
+// that the root agrees; an error of visit ends the reading. What is wrong
+// with the folder comes as a *DamageError, an unreadable disk among it: what
+// cannot be read cannot be vouched for.
+func (r reader) verify(tree tlog.Tree, visit func(index int64, line []byte) error) (*edge, error) {
+	e := &edge{}
+	for n := int64(0); n*tileWidth < tree.N; n++ {
+		start := n * tileWidth
+		width := int(min(tileWidth, tree.N-start))
+		bundle := tlog.Tile{H: tileHeight, L: entriesLevel, N: n, W: width}
+		leaves := tlog.Tile{H: tileHeight, L: 0, N: n, W: width}
+		lines, bundleErr := r.entries(bundle)
+		hashes, hashesErr := r.hashes(leaves)
+		for i, line := range lines {
+			index := start + int64(i)
+			if i >= len(hashes) {
+				return nil, damaged(index, "%v", hashesErr)
+			}
+			leaf := tlog.RecordHash(line)
+			if leaf != hashes[i] {
+				return nil, r.blame(tree, index, bundle, leaves)
+			}
+			if err := visit(index, line); err != nil {
+				return nil, err
+			}
+			if err := e.add(leaf, func(t tlog.Tile, hashes []tlog.Hash) error {
+				if t.L == 0 {
+					return nil // compared above
+				}
+				return r.compare(t, hashes)
+			}); err != nil {
+				return nil, err
+			}
+		}
+		if bundleErr != nil {
+			return nil, damaged(start+int64(len(lines)), "%v", bundleErr)
+		}
+		if hashesErr != nil {
+			return nil, damaged(start+int64(len(hashes)), "%v", hashesErr)
+		}
+	}
+	if err := e.partial(func(t tlog.Tile, hashes []tlog.Hash) error {
+		if t.L == 0 {
+			return nil
+		}
+		return r.compare(t, hashes)
+	}); err != nil {
+		return nil, err
+	}
+	if got := e.tree(); got.Hash != tree.Hash {
+		return nil, damaged(0, "the past was rewritten: entries and hash tiles agree with each other, their root is %s; the signed checkpoint's is %s", got.Hash, tree.Hash)
+	}
+	return e, nil
+}
+
+// compare holds a tile above level 0 against what it should be.
+func (r reader) compare(t tlog.Tile, want []tlog.Hash) error {
+	got, err := r.hashes(t)
+	covers := int64(1) << (tileHeight * t.L) // entries a hash
+	first := t.N * tileWidth * covers
+	for i, h := range got {
+		if h != want[i] {
+			return damaged(first+int64(i)*covers, "%s: hash %d is not that of its %d entries", tilePath(t), i, covers)
+		}
+	}
+	if err != nil {
+		return damaged(first+int64(len(got))*covers, "%v", err)
+	}
+	return nil
+}
+
+// blame says which of the two was changed where an entry is not the one in
+// its hash tile: the tile is right if it belongs to the signed root.
+func (r reader) blame(tree tlog.Tree, index int64, bundle, leaves tlog.Tile) error {
+	signed := tlog.TileHashReader(tree, tileReader{r})
+	if _, err := signed.ReadHashes([]int64{tlog.StoredHashIndex(0, index)}); err == nil {
+		return damaged(index, "%s: the entry is not the one that was signed", tilePath(bundle))
+	}
+	return damaged(index, "%s and %s do not agree, and the hashes do not belong to the signed checkpoint", tilePath(bundle), tilePath(leaves))
+}
+
+// tileReader lets tlog read tiles.
+type tileReader struct{ reader }
+
+func (tileReader) Height() int { return tileHeight }
+
+func (t tileReader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
+	all := make([][]byte, len(tiles))
+	for i, tile := range tiles {
+		hashes, err := t.hashes(tile)
+		if err != nil {
+			return nil, err
+		}
+		all[i] = joinHashes(hashes)
+	}
+	return all, nil
+}
+
+func (tileReader) SaveTiles([]tlog.Tile, [][]byte) {}
+
+// beyond reads what follows the entries that a checkpoint covers: the whole
+// entries, and how many bytes come after them. It may be that a commit was
+// cut off at any point, or that the checkpoint is older than the tiles.
+// tail is what the checkpoint covers of the last bundle.
+func (r reader) beyond(size int64, tail []byte) (lines [][]byte, torn int64) {
+	for {
+		covered := tileOf(entriesLevel, size)
+		var best [][]byte
+		torn = 0
+		for _, t := range r.longer(covered) {
+			data, err := r.disk.readFile(r.path(tilePath(t)), maxBundle)
+			if err != nil || !bytes.HasPrefix(data, tail) {
+				torn = max(torn, int64(len(data)))
+				continue
+			}
+			var whole [][]byte
+			rest := data[len(tail):]
+			for covered.W+len(whole) < t.W {
+				line, after, err := nextEntry(rest)
+				if err != nil {
+					break
+				}
+				if _, err := decode(line); err != nil {
+					break // zeros, or another file's blocks, where data never reached the disk
+				}
+				whole, rest = append(whole, line), after
+			}
+			if len(whole) > len(best) || len(best) == 0 {
+				best, torn = whole, int64(len(rest))
+			}
+		}
+		lines, size, tail = append(lines, best...), size+int64(len(best)), nil
+		if len(best) == 0 || size%tileWidth != 0 {
+			return lines, torn
+		}
+	}
+}
+
+// Report is what VerifyDir found to be true of a journal.
+type Report struct {
+	Origin      string    // the journal's name, in its checkpoints and its key
+	Size        int64     // entries
+	Root        string    // root hash, base64
+	First, Last time.Time // of the first and the newest entry; zero if there is none
+	Checkpoint  string    // the signed checkpoint, to be kept elsewhere
+	Signed      time.Time // when the checkpoint's file was written, if the copy kept that
+	Since       int64     // the size of the older checkpoint, of which this journal is proven to be a continuation; 0 if none was given
+}
+
+// VerifyDir verifies a journal's folder, or a copy of it, and changes nothing.
+// It needs only the verifier key. A fault is a *DamageError that names the
+// first bad entry; other errors say why it could not be told.
+//
+// since may be an older checkpoint of this journal that was kept elsewhere:
+// then the journal must be a continuation of it. Without, an old copy of the
+// whole folder verifies, and so does another past that was signed with the
+// same key. It is nil otherwise.
+//
+// The journal may be written to meanwhile. Who copies a living journal should
+// copy the checkpoint first.
+func VerifyDir(dir, verifierKey string, since []byte) (Report, error) {
+	return verifyDir(osDisk{}, dir, verifierKey, since)
+}
+
+func verifyDir(disk storage, dir, verifierKey string, since []byte) (Report, error) {
+	var earlier tlog.Tree
+	if since != nil {
+		var err error
+		if earlier, err = openCheckpoint(since, verifierKey); err != nil {
+			return Report{}, fmt.Errorf("the earlier checkpoint: %w", err)
+		}
+	}
+	if _, err := disk.stat(dir); err != nil {
+		return Report{}, err
+	}
+	r := reader{disk, dir}
+	text, tree, err := r.checkpoint(verifierKey)
+	if err != nil {
+		return Report{}, err
+	}
+	origin, _, err := parseCheckpoint(string(text))
+	if err != nil {
+		return Report{}, err
+	}
+	report := Report{Origin: origin, Size: tree.N, Root: tree.Hash.String(), Checkpoint: string(text), Since: earlier.N}
+	if file, err := disk.stat(r.path("checkpoint")); err == nil {
+		report.Signed = file.changed
+	}
+	if earlier.N > tree.N {
+		return report, damaged(tree.N, "rolled back: it has %d entries, the earlier checkpoint has %d", tree.N, earlier.N)
+	}
+	continued := since == nil || earlier == (&edge{}).tree()
+	prefix := &edge{}
+	_, err = r.verify(tree, func(index int64, line []byte) error {
+		e, err := decode(line)
+		if err != nil {
+			return damaged(index, "signed, but not an entry: %v", err)
+		}
+		if index == 0 {
+			report.First = e.Time
+		}
+		report.Last = e.Time
+		if index < earlier.N {
+			if err := prefix.add(tlog.RecordHash(line), nil); err != nil {
+				return err
+			}
+			continued = continued || prefix.size == earlier.N && prefix.tree() == earlier
+		}
+		return nil
+	})
+	if err != nil {
+		return report, err
+	}
+	if !continued {
+		return report, damaged(0, "another past: its first %d entries have root %s, the earlier checkpoint %s; someone rewrote it, or `kidoban recover` began it anew", earlier.N, prefix.tree().Hash, earlier.Hash)
+	}
+	return report, nil
+}
+
+// List gives the entries from an index on as they are on disk, each a JSON
+// object in one line without its end, fields of newer versions included. It
+// verifies nothing, so that a damaged journal can be read as far as it goes.
+// An error is the last it gives.
+func List(dir string, from int64) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		r := reader{osDisk{}, dir}
+		text, err := r.disk.readFile(r.path("checkpoint"), maxCheckpoint)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		_, tree, err := parseCheckpoint(string(text))
+		if err != nil {
+			yield(nil, fmt.Errorf("%s: %w", r.path("checkpoint"), err))
+			return
+		}
+		for index := max(from, 0); index < tree.N; {
+			start := index / tileWidth * tileWidth
+			lines, err := r.entries(tlog.Tile{H: tileHeight, L: entriesLevel, N: index / tileWidth, W: int(min(tileWidth, tree.N-start))})
+			for ; index < start+int64(len(lines)); index++ {
+				if !yield(lines[index-start], nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield(nil, fmt.Errorf("entry %d: %w", index, err))
+				return
+			}
+		}
+	}
+}
