@@ -1,0 +1,332 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"kidoban/gateway/policy"
+)
+
+// neverUnicast are ranges no packet of a vendor or to a target can carry
+// through a router (RFC 6890 and RFC 4291).
+var neverUnicast = []struct {
+	prefix netip.Prefix
+	name   string
+}{
+	{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},
+	{netip.MustParsePrefix("::1/128"), "loopback"},
+	{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
+	{netip.MustParsePrefix("ff00::/8"), "multicast"},
+	{netip.MustParsePrefix("169.254.0.0/16"), "link-local"},
+	{netip.MustParsePrefix("fe80::/10"), "link-local"},
+	{netip.MustParsePrefix("255.255.255.255/32"), "broadcast"},
+	{netip.MustParsePrefix("0.0.0.0/8"), "unspecified"},
+	{netip.MustParsePrefix("::/128"), "unspecified"},
+}
+
+// addressOrPrefix reads "203.0.113.10" or "198.51.100.0/28", of unicast
+// addresses, with no host bits set.
+func (d *decoder) addressOrPrefix(v value) (netip.Prefix, bool) {
+	text, ok := d.text(v)
+	if !ok {
+		return netip.Prefix{}, false
+	}
+	var p netip.Prefix
+	if strings.Contains(text, "/") {
+		parsed, err := netip.ParsePrefix(text)
+		if err != nil {
+			d.errorf(v, "%s is no prefix: allowed is as in 198.51.100.0/28 or 2001:db8:1::/64", quote(text))
+			return p, false
+		}
+		p = parsed
+		if !p.Addr().Is4In6() && p.Masked() != p {
+			d.errorf(v, "%s has bits set behind its length: the prefix would be %v, the address alone %v", text, p.Masked(), p.Addr())
+			return p, false
+		}
+	} else {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			d.notAnAddress(v, text)
+			return p, false
+		}
+		p = netip.PrefixFrom(a.WithZone(""), a.BitLen())
+		if a.Zone() != "" {
+			d.errorf(v, "%s names an interface (%%): allowed is the address alone", quote(text))
+			return p, false
+		}
+	}
+	return p, d.unicast(v, text, p)
+}
+
+// notAnAddress tells names, which we never look up, from typing errors.
+func (d *decoder) notAnAddress(v value, text string) {
+	if isHost(text) {
+		d.errorf(v, "%s is a name: allowed are addresses and prefixes only, since whoever answers for a name could change who enters", quote(text))
+		return
+	}
+	d.errorf(v, "%s is no address: allowed is as in 203.0.113.10, 198.51.100.0/28 or 2001:db8:1::/64", quote(text))
+}
+
+func (d *decoder) unicast(v value, text string, p netip.Prefix) bool {
+	if p.Addr().Is4In6() {
+		d.errorf(v, "%s is an IPv4 address written as IPv6: write %v", text, p.Addr().Unmap())
+		return false
+	}
+	if p.Bits() == 0 {
+		d.errorf(v, "%s is every address there is: list those that are meant", text)
+		return false
+	}
+	for _, never := range neverUnicast {
+		if p.Overlaps(never.prefix) {
+			d.errorf(v, "%s lies in or contains %v (%s): allowed are unicast addresses", text, never.prefix, never.name)
+			return false
+		}
+	}
+	return true
+}
+
+// address reads one unicast address.
+func (d *decoder) address(v value) (netip.Addr, bool) {
+	text, ok := d.text(v)
+	if !ok {
+		return netip.Addr{}, false
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Zone() != "" {
+		d.errorf(v, "%s is no address: allowed is as in 10.99.0.2 or fd00:99::2, without a length", quote(text))
+		return netip.Addr{}, false
+	}
+	return a, d.unicast(v, text, netip.PrefixFrom(a, a.BitLen()))
+}
+
+// sources reads a list of addresses and prefixes from which a vendor or an
+// engineer may come.
+func (d *decoder) sources(v value) []source {
+	var all []source
+	for _, item := range d.list(v) {
+		p, ok := d.addressOrPrefix(item)
+		if !ok {
+			continue
+		}
+		duplicate := false
+		for _, other := range all {
+			if other.prefix == p {
+				d.errorf(item, "%v is there twice", short(p))
+				duplicate = true
+			} else if other.prefix.Overlaps(p) {
+				d.warnf(item, "%v overlaps %v of the same list: one of them is enough", short(p), short(other.prefix))
+			}
+		}
+		if !duplicate {
+			all = append(all, source{p, item})
+		}
+	}
+	return all
+}
+
+type source struct {
+	prefix netip.Prefix
+	value  value
+}
+
+func prefixes(sources []source) []netip.Prefix {
+	all := make([]netip.Prefix, len(sources))
+	for i, s := range sources {
+		all[i] = s.prefix
+	}
+	return all
+}
+
+// short writes a prefix of one address as that address.
+func short(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+// tunnel reads the gateway's own end of the tunnel.
+func (d *decoder) tunnel(v value) policy.Tunnel {
+	f := d.mapping(v, "addresses", "endpoint")
+	var t policy.Tunnel
+	for _, item := range d.list(f["addresses"]) {
+		if p, ok := d.tunnelAddress(item); ok {
+			for _, other := range t.Addresses {
+				if other.Addr().Is4() == p.Addr().Is4() {
+					d.errorf(item, "%v is a second prefix of its family: allowed is one for IPv4 and one for IPv6", p)
+					ok = false
+				}
+			}
+			if ok {
+				t.Addresses = append(t.Addresses, p)
+			}
+		}
+	}
+	if text, ok := d.text(f["endpoint"]); ok {
+		if err := checkHostPort(text); err != nil {
+			d.errorf(f["endpoint"], "%v", err)
+		}
+		t.Endpoint = text
+	}
+	return t
+}
+
+func (d *decoder) tunnelAddress(v value) (p netip.Prefix, ok bool) {
+	text, ok := d.text(v)
+	if !ok {
+		return p, false
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		d.errorf(v, "%s is no address with a length: allowed is as in 10.99.0.1/24 or fd00:99::1/64", quote(text))
+		return p, false
+	}
+	if !d.unicast(v, text, netip.PrefixFrom(p.Addr(), p.Addr().BitLen())) {
+		return p, false
+	}
+	switch spare := p.Addr().BitLen() - p.Bits(); {
+	case p.Bits() < 8:
+		d.errorf(v, "%v is wider than /8: allowed is /8 to /30 for IPv4 and /8 to /126 for IPv6", p)
+	case spare < 2:
+		d.errorf(v, "%v leaves no address for an engineer: allowed is /8 to /30 for IPv4 and /8 to /126 for IPv6", p)
+	case isEdge(p, p.Addr()):
+		d.errorf(v, "%v is the first or last address of its prefix, which names the network: allowed is one between, as %v", p, netip.PrefixFrom(p.Masked().Addr().Next(), p.Bits()))
+	default:
+		return p, true
+	}
+	return p, false
+}
+
+// isEdge reports whether an address is a prefix's first (the network, in IPv6
+// the routers' anycast address, RFC 4291, section 2.6.1) or, in IPv4, its last
+// (broadcast).
+func isEdge(p netip.Prefix, a netip.Addr) bool {
+	if a == p.Masked().Addr() {
+		return true
+	}
+	return a.Is4() && !p.Contains(a.Next())
+}
+
+// services reads a target's ports.
+func (d *decoder) services(v value, family netip.Addr) []policy.Service {
+	var all []policy.Service
+	for _, item := range d.list(v) {
+		text, ok := d.text(item)
+		if !ok {
+			continue
+		}
+		s, ok := parseService(text, family)
+		if !ok {
+			d.errorf(item, "%s is no port: allowed is as in tcp/22, udp/53, tcp/5900-5910 or icmp, with ports from 1 to 65535", quote(text))
+			continue
+		}
+		for _, other := range all {
+			if other.Protocol == s.Protocol && other.First <= s.Last && s.First <= other.Last {
+				d.errorf(item, "%v is already in %v", s, other)
+				ok = false
+				break
+			}
+		}
+		if ok {
+			all = append(all, s)
+			d.warnRisky(item, s)
+		}
+	}
+	return all
+}
+
+func parseService(text string, family netip.Addr) (policy.Service, bool) {
+	if text == "icmp" {
+		if family.Is6() {
+			return policy.Service{Protocol: policy.ICMPv6}, true
+		}
+		return policy.Service{Protocol: policy.ICMP}, true
+	}
+	name, ports, _ := strings.Cut(text, "/")
+	var s policy.Service
+	switch name {
+	case "tcp":
+		s.Protocol = policy.TCP
+	case "udp":
+		s.Protocol = policy.UDP
+	default:
+		return s, false
+	}
+	first, last, isRange := strings.Cut(ports, "-")
+	if !isRange {
+		last = first
+	}
+	var ok1, ok2 bool
+	s.First, ok1 = parsePort(first)
+	s.Last, ok2 = parsePort(last)
+	return s, ok1 && ok2 && s.First <= s.Last
+}
+
+// target reads one target.
+func (r *reader) target(e entry) *policy.Target {
+	t := &policy.Target{Name: e.name}
+	f := r.mapping(e.value, "address", "ports", "masquerade?")
+	p, ok := r.addressOrPrefix(f["address"])
+	if ok {
+		t.Prefix = p
+		for _, own := range r.policy.Tunnel.Addresses {
+			if own.Overlaps(p) {
+				r.errorf(f["address"], "%v overlaps the tunnel %v: a target is behind the gateway, not in the tunnel", short(p), own.Masked())
+				ok = false
+			}
+		}
+	}
+	t.Services = r.services(f["ports"], p.Addr())
+	t.Masquerade = r.boolean(f["masquerade"])
+	if n := elements(t); ok && n > maxElements {
+		r.errorf(e.named(), "opens %s (addresses x ports): allowed is %d for each engineer; list fewer addresses or ports", counted(n), maxElements)
+	}
+	return t
+}
+
+// maxElements bounds what one engineer's windows may open in the kernel's
+// sets, which hold every (tunnel address, target address, protocol, port).
+const maxElements = 4096
+
+// tooMany stands for every number that is no use to tell apart.
+const tooMany = 1 << 40
+
+// elements counts a target's addresses times its ports.
+func elements(t *policy.Target) int {
+	if !t.Prefix.IsValid() {
+		return 0
+	}
+	hostBits := t.Prefix.Addr().BitLen() - t.Prefix.Bits()
+	if hostBits > 24 {
+		return tooMany
+	}
+	ports := 0
+	for _, s := range t.Services {
+		ports += int(s.Last-s.First) + 1
+	}
+	return min(ports<<hostBits, tooMany)
+}
+
+func counted(n int) string {
+	if n >= tooMany {
+		return "more elements than can be counted"
+	}
+	return strconv.Itoa(n) + " elements"
+}
+
+// CheckTargets finds targets that contain one of the machine's own addresses:
+// a target lies behind the gateway, and a policy must not open the gateway
+// itself. Of each prefix only the address counts.
+func CheckTargets(p *policy.Policy, own []netip.Prefix) []error {
+	var errs []error
+	for _, t := range p.Targets {
+		for _, o := range own {
+			if t.Prefix.Contains(o.Addr().Unmap().WithZone("")) {
+				errs = append(errs, fmt.Errorf("target %s: %s contains the gateway's own address %v: allowed are addresses behind the gateway", t.Name, short(t.Prefix), o.Addr()))
+			}
+		}
+	}
+	return errs
+}

@@ -1,0 +1,315 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
+)
+
+// place is a position in the file; lines and columns count from 1, columns in
+// characters.
+type place struct{ line, column int }
+
+func placeOf(tk *token.Token) place {
+	if tk == nil || tk.Position == nil {
+		return place{1, 1}
+	}
+	return place{tk.Position.Line, tk.Position.Column}
+}
+
+// value is a node of the file and the keys that lead to it. The zero value is
+// an absent one: reading it gives nothing and reports nothing, so that a
+// missing field is reported once, by the mapping that lacks it.
+type value struct {
+	node  ast.Node
+	where string
+	at    place // of the value itself
+	key   place // of the key that names it; of an item of a list the same as at
+}
+
+func (v value) present() bool { return v.node != nil }
+
+// named is the same value, with its key as the place of errors.
+func (v value) named() value {
+	v.at = v.key
+	return v
+}
+
+// entry is one `name: value` of a mapping whose keys are names.
+type entry struct {
+	name string
+	value
+}
+
+// decoder gathers what is wrong and what is worth a look.
+type decoder struct {
+	file     string
+	errors   Errors
+	warnings []Warning
+}
+
+func (d *decoder) errorf(v value, format string, args ...any) {
+	d.errors = append(d.errors, &Error{File: d.file, Line: v.at.line, Column: v.at.column, Where: v.where, What: fmt.Sprintf(format, args...)})
+}
+
+func (d *decoder) warnf(v value, format string, args ...any) {
+	d.warnings = append(d.warnings, Warning{Line: v.at.line, Column: v.at.column, Where: v.where, What: fmt.Sprintf(format, args...)})
+}
+
+// quote shows a text from the file: on one line, escaped, cut if long.
+func quote(text string) string {
+	const most = 80
+	if utf8.RuneCountInString(text) > most {
+		return strconv.Quote(string([]rune(text)[:most])) + "..."
+	}
+	return strconv.Quote(text)
+}
+
+// describe says what a node is, for errors.
+func describe(n ast.Node) string {
+	switch n.(type) {
+	case *ast.NullNode:
+		return "nothing"
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return "a mapping"
+	case *ast.SequenceNode:
+		return "a list"
+	default:
+		return quote(n.GetToken().Value)
+	}
+}
+
+// pairs gives the keys and values of a mapping in the order of the file,
+// without keys that come a second time, which are errors.
+func (d *decoder) pairs(v value) (all []entry, ok bool) {
+	var nodes []*ast.MappingValueNode
+	switch n := v.node.(type) {
+	case nil:
+		return nil, false
+	case *ast.MappingNode:
+		nodes = n.Values
+	case *ast.MappingValueNode:
+		nodes = []*ast.MappingValueNode{n}
+	default:
+		d.errorf(v, "is %s: allowed is a mapping (key: value)", describe(n))
+		return nil, false
+	}
+	seen := map[string]place{}
+	for _, n := range nodes {
+		e := entry{n.Key.GetToken().Value, value{where: v.where, node: n.Value, key: placeOf(n.Key.GetToken())}}
+		e.at = placeOfNode(n.Value, e.key)
+		step := e.name
+		if !isName(step) && !isField(step) {
+			step = quote(step)
+		}
+		if e.where != "" {
+			e.where += "."
+		}
+		e.where += step
+		if first, twice := seen[e.name]; twice {
+			d.errorf(e.named(), "is there twice: the first is in line %d", first.line)
+			continue
+		}
+		seen[e.name] = e.key
+		all = append(all, e)
+	}
+	return all, true
+}
+
+// placeOfNode is where a value begins: a block mapping's token is its first
+// colon, so its first key is what counts; a value left out is at its key.
+func placeOfNode(n ast.Node, key place) place {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		if len(n.Values) > 0 && !n.IsFlowStyle {
+			return placeOf(n.Values[0].Key.GetToken())
+		}
+	case *ast.MappingValueNode:
+		return placeOf(n.Key.GetToken())
+	case *ast.NullNode:
+		if n.Token.Type == token.ImplicitNullType {
+			return key
+		}
+	}
+	return placeOf(n.GetToken())
+}
+
+// isField reports whether a key looks like one of our fields, and needs no
+// quotes in a message.
+func isField(key string) bool {
+	return key != "" && strings.Trim(key, "abcdefghijklmnopqrstuvwxyz_") == ""
+}
+
+// mapping reads a mapping with a fixed set of fields; a field with "?" behind
+// it may be absent. Unknown and missing fields are errors.
+func (d *decoder) mapping(v value, fields ...string) map[string]value {
+	all, ok := d.pairs(v)
+	if !ok {
+		return nil
+	}
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = strings.TrimSuffix(f, "?")
+	}
+	found := map[string]value{}
+	for _, e := range all {
+		switch {
+		case !slices.Contains(names, e.name):
+			d.errorf(e.named(), "unknown field: allowed here is %s%s", oneOf(names), didYouMean(e.name, names))
+		default:
+			found[e.name] = e.value
+		}
+	}
+	for _, f := range fields {
+		if _, ok := found[f]; !ok && !strings.HasSuffix(f, "?") {
+			d.errorf(v.named(), "the field %s is missing", f)
+		}
+	}
+	return found
+}
+
+// names reads a mapping whose keys are names of things. Entries whose name is
+// wrong are reported and given all the same.
+func (d *decoder) names(v value) []entry {
+	all, ok := d.pairs(v)
+	if ok && len(all) == 0 {
+		d.errorf(v, "is empty: at least one is needed")
+	}
+	for _, e := range all {
+		if !isName(e.name) {
+			d.errorf(e.named(), "the name %s is not allowed: a name is 1 to 63 of a-z, 0-9 and hyphen, with no hyphen at its ends", quote(e.name))
+		}
+	}
+	return all
+}
+
+// isName reports whether the text may name a vendor, an engineer and so on.
+// Names become labels, file names and lines of configurations.
+func isName(text string) bool {
+	return text != "" && len(text) <= 63 && text[0] != '-' && text[len(text)-1] != '-' &&
+		strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+// list reads a list; an empty one is an error.
+func (d *decoder) list(v value) []value {
+	if !v.present() {
+		return nil
+	}
+	n, ok := v.node.(*ast.SequenceNode)
+	if !ok {
+		d.errorf(v, "is %s: allowed is a list, as in [a, b]", describe(v.node))
+		return nil
+	}
+	if len(n.Values) == 0 {
+		d.errorf(v, "is an empty list: at least one item is needed")
+	}
+	items := make([]value, len(n.Values))
+	for i, item := range n.Values {
+		at := placeOfNode(item, placeOf(item.GetToken()))
+		items[i] = value{item, v.where, at, at}
+	}
+	return items
+}
+
+// maxText bounds what a message may repeat, in characters.
+const maxText = 1000
+
+// text reads one value as it is written; YAML's own types do not matter.
+func (d *decoder) text(v value) (string, bool) {
+	switch n := v.node.(type) {
+	case nil:
+		return "", false
+	case *ast.StringNode:
+		if n.Value == "" {
+			d.errorf(v, "is empty")
+			return "", false
+		}
+		if n := utf8.RuneCountInString(n.Value); n > maxText {
+			d.errorf(v, "has %d characters: allowed are %d", n, maxText)
+			return "", false
+		}
+		return n.Value, true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		return n.GetToken().Value, true
+	default:
+		d.errorf(v, "is %s: allowed is one value", describe(n))
+		return "", false
+	}
+}
+
+// display reads a text for people: up to 200 characters that all show.
+func (d *decoder) display(v value) string {
+	text, ok := d.text(v)
+	if !ok {
+		return ""
+	}
+	if n := utf8.RuneCountInString(text); n > 200 {
+		d.errorf(v, "has %d characters: allowed are 200", n)
+		return ""
+	}
+	if i := strings.IndexFunc(text, hidden); i >= 0 {
+		r, _ := utf8.DecodeRuneInString(text[i:])
+		d.errorf(v, "%s contains %U, which does not show: remove it", quote(text), r)
+		return ""
+	}
+	if strings.TrimSpace(text) == "" {
+		d.errorf(v, "is blank")
+		return ""
+	}
+	return text
+}
+
+// boolean reads true or false.
+func (d *decoder) boolean(v value) bool {
+	if !v.present() {
+		return false
+	}
+	n, ok := v.node.(*ast.BoolNode)
+	if !ok {
+		d.errorf(v, "is %s: allowed is true or false", describe(v.node))
+		return false
+	}
+	return n.Value
+}
+
+// references reads a list of names of known things. What is unknown or named
+// twice is an error.
+func references[T any](d *decoder, v value, kind string, known map[string]T) []T {
+	var all []T
+	seen := map[string]bool{}
+	for _, item := range d.list(v) {
+		name, ok := d.text(item)
+		if !ok {
+			continue
+		}
+		thing, ok := known[name]
+		switch {
+		case !ok:
+			d.unknown(item, kind, name, sortedKeys(known))
+		case seen[name]:
+			d.errorf(item, "%s is there twice", quote(name))
+		default:
+			all = append(all, thing)
+		}
+		seen[name] = true
+	}
+	return all
+}
+
+func (d *decoder) unknown(v value, kind, name string, known []string) {
+	d.errorf(v, "there is no %s %s: known is %s%s", kind, quote(name), oneOf(known), didYouMean(name, known))
+}
+
+func sortedKeys[T any](m map[string]T) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,80 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Error is one mistake in a policy file.
+type Error struct {
+	File   string `json:"file"`
+	Line   int    `json:"line"`   // from 1; 0: the file as a whole
+	Column int    `json:"column"` // from 1, in characters
+	Where  string `json:"where"`  // the keys that lead to it: "vendors.medisys.sources"; empty: the file
+	What   string `json:"what"`   // what was wrong, and what is allowed
+
+	cause error
+}
+
+// Error is "file:line:column: where: what".
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.File)
+	if e.Line > 0 {
+		fmt.Fprintf(&b, ":%d:%d", e.Line, e.Column)
+	}
+	b.WriteString(": ")
+	if e.Where != "" {
+		b.WriteString(e.Where + ": ")
+	}
+	b.WriteString(e.What)
+	return b.String()
+}
+
+// Unwrap gives the error of the system, where a file could not be read.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Errors is every mistake in a policy file, in the order of the file.
+type Errors []*Error
+
+// Error has one line for each mistake.
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, err := range e {
+		lines[i] = err.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap gives the mistakes one by one.
+func (e Errors) Unwrap() []error {
+	all := make([]error, len(e))
+	for i, err := range e {
+		all[i] = err
+	}
+	return all
+}
+
+// Warning is something a policy may say, but a person should look at.
+type Warning struct {
+	Line   int    `json:"line"`   // from 1
+	Column int    `json:"column"` // from 1, in characters
+	Where  string `json:"where"`
+	What   string `json:"what"`
+}
+
+// String is "line:column: where: what".
+func (w Warning) String() string {
+	return fmt.Sprintf("%d:%d: %s: %s", w.Line, w.Column, w.Where, w.What)
+}
+
+func sortByPlace(errs Errors, warnings []Warning) {
+	slices.SortStableFunc(errs, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	slices.SortStableFunc(warnings, func(a, b Warning) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+}

@@ -1,0 +1,233 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"kidoban/gateway/policy"
+)
+
+// LoadPolicy reads, checks and resolves the policy file. gatewayKey is the
+// gateway's own public key, which no engineer may have; nil if it is not
+// known, as where a policy is checked on another machine.
+//
+// The error is an Errors with everything that is wrong; then there is no
+// policy. Warnings come either way.
+func LoadPolicy(path string, gatewayKey *policy.Key) (*policy.Policy, []Warning, error) {
+	text, err := readPolicyFile(path)
+	if err != nil {
+		return nil, nil, Errors{{File: path, What: err.Error(), cause: err}}
+	}
+	return ParsePolicy(path, text, filepath.Dir(path), gatewayKey, time.Now())
+}
+
+func readPolicyFile(path string) ([]byte, error) {
+	f, info, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if mode := info.Mode().Perm(); mode&0o002 != 0 {
+		return nil, fmt.Errorf("has mode %04o: everybody on this machine could open the gate; allowed is a file that others cannot write (chmod o-w)", mode)
+	}
+	// One byte more than allowed, so that ParsePolicy sees what is too large.
+	text, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot be read: %w", cause(err))
+	}
+	return text, nil
+}
+
+// ParsePolicy checks and resolves the text of a policy file. name is the
+// file's name in errors; preshared-key files are looked for relative to dir;
+// now decides the warnings that depend on the date. See LoadPolicy for the
+// rest.
+func ParsePolicy(name string, text []byte, dir string, gatewayKey *policy.Key, now time.Time) (*policy.Policy, []Warning, error) {
+	r := &reader{
+		decoder:    decoder{file: name},
+		policy:     &policy.Policy{Zone: time.UTC, Text: string(text)},
+		dir:        dir,
+		gatewayKey: gatewayKey,
+		now:        now,
+		calendars:  map[string]*policy.Calendar{},
+		targets:    map[string]*policy.Target{},
+		keys:       map[policy.Key]*policy.Engineer{},
+		addresses:  map[netip.Addr]*policy.Engineer{},
+		digest:     sha256.New(),
+	}
+	r.digestPart("kidoban policy 1")
+	r.digestPart(string(text))
+	if root := r.parse(text); root != nil {
+		r.root(value{node: root, at: place{1, 1}, key: place{1, 1}})
+	}
+	sortByPlace(r.errors, r.warnings)
+	if len(r.errors) > 0 {
+		return nil, r.warnings, r.errors
+	}
+	r.policy.Digest = hex.EncodeToString(r.digest.Sum(nil))
+	return r.policy, r.warnings, nil
+}
+
+// reader resolves what the decoder reads.
+type reader struct {
+	decoder
+	policy     *policy.Policy
+	dir        string
+	gatewayKey *policy.Key
+	now        time.Time
+	digest     hash.Hash
+
+	// What has been read so far, things with mistakes of their own among them,
+	// so that a mistake is not reported again by all who name its thing.
+	calendars map[string]*policy.Calendar
+	targets   map[string]*policy.Target
+	keys      map[policy.Key]*policy.Engineer
+	addresses map[netip.Addr]*policy.Engineer
+	listed    []vendorSource
+}
+
+// digestPart adds a part to the digest, its length first, so that parts
+// cannot be shifted into each other.
+func (r *reader) digestPart(part string) {
+	fmt.Fprintf(r.digest, "%d:%s", len(part), part)
+}
+
+func (r *reader) root(v value) {
+	f := r.mapping(v, "version", "site", "timezone", "tunnel", "calendars?", "targets", "vendors")
+	if version, ok := r.text(f["version"]); ok && version != "1" {
+		r.errorf(f["version"], "version %s is not known: allowed is 1", quote(version))
+	}
+	p := r.policy
+	p.Site = r.display(f["site"])
+	r.timezone(f["timezone"])
+	p.Tunnel = r.tunnel(f["tunnel"])
+	for _, e := range r.names(f["calendars"]) {
+		c := r.calendar(e)
+		r.calendars[e.name] = c
+		p.Calendars = append(p.Calendars, c)
+	}
+	for _, e := range r.names(f["targets"]) {
+		t := r.target(e)
+		r.targets[e.name] = t
+		p.Targets = append(p.Targets, t)
+	}
+	for _, e := range r.names(f["vendors"]) {
+		p.Vendors = append(p.Vendors, r.vendor(e))
+	}
+	r.warnShared()
+	slices.SortFunc(p.Calendars, func(a, b *policy.Calendar) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(p.Targets, func(a, b *policy.Target) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(p.Vendors, func(a, b *policy.Vendor) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func (r *reader) timezone(v value) {
+	text, ok := r.text(v)
+	if !ok {
+		return
+	}
+	zone, err := time.LoadLocation(text)
+	if err != nil || zone == time.Local {
+		r.errorf(v, "%s is no time zone: allowed is a name of the IANA time zone database, as in Asia/Tokyo", quote(text))
+		return
+	}
+	r.policy.Zone = zone
+}
+
+var weekdays = map[string]time.Weekday{
+	"sun": time.Sunday, "mon": time.Monday, "tue": time.Tuesday, "wed": time.Wednesday,
+	"thu": time.Thursday, "fri": time.Friday, "sat": time.Saturday,
+}
+
+func (r *reader) calendar(e entry) *policy.Calendar {
+	unread := &policy.Calendar{Name: e.name}
+	if _, taken := weekdays[e.name]; taken {
+		r.errorf(e.named(), "a calendar cannot have the name of a weekday: both stand in the same lists")
+	}
+	f := r.mapping(e.value, "country?", "dates?")
+	if f == nil {
+		return unread
+	}
+	if len(f) == 0 {
+		r.errorf(e.named(), "is empty: allowed is country (as in JP), dates or both")
+		return unread
+	}
+	country, ok := r.text(f["country"])
+	if !ok && f["country"].present() {
+		return unread
+	}
+	var dates []policy.DateRange
+	for _, item := range r.list(f["dates"]) {
+		if text, ok := r.text(item); ok {
+			if dr, err := parseDateRange(text); err != nil {
+				r.errorf(item, "%v", err)
+			} else {
+				dates = append(dates, dr)
+			}
+		}
+	}
+	slices.SortFunc(dates, func(a, b policy.DateRange) int {
+		if c := a.First.Compare(b.First); c != 0 {
+			return c
+		}
+		return a.Last.Compare(b.Last)
+	})
+	c, err := policy.NewCalendar(e.name, country, dates)
+	if err != nil {
+		at := e.named()
+		if f["country"].present() {
+			at = f["country"]
+		}
+		r.errorf(at, "%v", err)
+		return unread
+	}
+	return c
+}
+
+// parseDateRange reads "2026-12-31" or "2026-12-29..2027-01-03".
+func parseDateRange(text string) (policy.DateRange, error) {
+	firstText, lastText, isRange := strings.Cut(text, "..")
+	if !isRange {
+		lastText = firstText
+	}
+	first, err1 := parseDate(firstText)
+	last, err2 := parseDate(lastText)
+	if err1 != nil || err2 != nil {
+		return policy.DateRange{}, fmt.Errorf("%s is neither a date nor a range of dates: allowed is as in 2026-12-31 or 2026-12-29..2027-01-03, from 2000 to 2199", quote(text))
+	}
+	if last.Compare(first) < 0 {
+		return policy.DateRange{}, fmt.Errorf("%s ends before it begins", quote(text))
+	}
+	return policy.DateRange{First: first, Last: last}, nil
+}
+
+// parseDate reads a date in years that a policy can mean.
+func parseDate(text string) (policy.Date, error) {
+	d, err := policy.ParseDate(text)
+	if err != nil || d.Year < 2000 || d.Year > 2199 {
+		return policy.Date{}, errors.New("no date")
+	}
+	return d, nil
+}
+
+// date reads YYYY-MM-DD.
+func (d *decoder) date(v value) (policy.Date, bool) {
+	text, ok := d.text(v)
+	if !ok {
+		return policy.Date{}, false
+	}
+	date, err := parseDate(text)
+	if err != nil {
+		d.errorf(v, "%s is no date: allowed is YYYY-MM-DD, a day that exists, from 2000 to 2199", quote(text))
+		return date, false
+	}
+	return date, true
+}

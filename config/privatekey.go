@@ -1,0 +1,150 @@
+package config
+
+import (
+	"bytes"
+	"crypto/ecdh"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"kidoban/gateway/policy"
+)
+
+// LoadPrivateKey reads the gateway's private key: the base64 of 32 bytes and
+// perhaps a newline, as `wg genkey` writes it, in a regular file that only its
+// owner may read (mode 0600 or 0400). The key is clamped (RFC 7748, section 5).
+//
+// If there is no such file and create is true, a key is made: it is on disk,
+// under its name, before LoadPrivateKey returns, and no reader ever sees a
+// part of it. Of two programs that do so at once, both get the same key.
+func LoadPrivateKey(path string, create bool) (key [32]byte, err error) {
+	key, err = readPrivateKey(path)
+	if create && errors.Is(err, fs.ErrNotExist) {
+		if err := makePrivateKey(path); err != nil {
+			return [32]byte{}, fmt.Errorf("private key %s: cannot be made: %w", quote(path), err)
+		}
+		key, err = readPrivateKey(path)
+	}
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("private key %s: %w", quote(path), err)
+	}
+	return key, nil
+}
+
+func readPrivateKey(path string) (key [32]byte, err error) {
+	key, err = readKeyFile(path, 0o600)
+	if err == nil && key == [32]byte{} {
+		return key, errors.New("is all zeros: allowed is what `wg genkey` writes")
+	}
+	clamp(&key)
+	return key, err
+}
+
+// PublicKey is the public key that belongs to a private key.
+func PublicKey(private [32]byte) policy.Key {
+	k, err := ecdh.X25519().NewPrivateKey(private[:])
+	if err != nil {
+		panic(err) // 32 bytes are always a key
+	}
+	return policy.Key(k.PublicKey().Bytes())
+}
+
+// clamp makes 32 bytes a scalar (RFC 7748, section 5).
+func clamp(key *[32]byte) {
+	key[0] &= 248
+	key[31] = key[31]&127 | 64
+}
+
+// makePrivateKey writes a new key: temporary file, fsync, link (which never
+// replaces a key that somebody else made meanwhile), fsync of the directory.
+func makePrivateKey(path string) (err error) {
+	var key [32]byte
+	rand.Read(key[:]) // never fails
+	clamp(&key)
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".private.key-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		f.Close()
+		err = errors.Join(err, os.Remove(f.Name()))
+	}()
+	if _, err := f.WriteString(base64.StdEncoding.EncodeToString(key[:]) + "\n"); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// readKeyFile reads the base64 of 32 bytes, perhaps with a newline behind it,
+// from a regular file whose mode is not looser than loosest. No error repeats
+// what is in the file.
+func readKeyFile(path string, loosest fs.FileMode) (key [32]byte, err error) {
+	f, info, err := openRegular(path)
+	if err != nil {
+		return key, err
+	}
+	defer f.Close()
+	if mode := info.Mode().Perm(); mode&^loosest != 0 {
+		return key, fmt.Errorf("has mode %04o: allowed is %04o or stricter (chmod %04o)", mode, loosest, loosest)
+	}
+	const length = 44 // characters of base64
+	text, err := io.ReadAll(io.LimitReader(f, length+3))
+	if err != nil {
+		return key, cause(err)
+	}
+	text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
+	raw, err := base64.StdEncoding.Strict().AppendDecode(nil, text)
+	if err != nil || len(text) != length || len(raw) != len(key) {
+		return key, errors.New("is not a key: allowed is the base64 of 32 bytes, 44 characters on one line")
+	}
+	return [32]byte(raw), nil
+}
+
+// openRegular opens a regular file and never waits, as opening a pipe would.
+func openRegular(path string) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot be read: %w", cause(err))
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, nil, fmt.Errorf("cannot be read: %w", cause(err))
+	}
+	if !info.Mode().IsRegular() {
+		f.Close()
+		return nil, nil, fmt.Errorf("is not a regular file (%s)", info.Mode().Type())
+	}
+	return f, info, nil
+}
+
+// cause strips the path from an error of the system: our messages name it,
+// escaped, themselves.
+func cause(err error) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		return pathError.Err
+	}
+	return err
+}

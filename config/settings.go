@@ -1,0 +1,204 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// Settings is where things are and how the program behaves: what is not
+// policy. Every field is checked once FromEnvironment gave it.
+type Settings struct {
+	PolicyFile     string     `env:"KIDOBAN_POLICY_FILE" envDefault:"/etc/kidoban/policy.yaml" meaning:"the policy: who may enter when, to what"`
+	StateDir       string     `env:"KIDOBAN_STATE_DIR" envDefault:"/var/lib/kidoban" meaning:"where the journal and the private key are kept"`
+	Interface      string     `env:"KIDOBAN_INTERFACE" envDefault:"kido0" meaning:"name of the tunnel's network interface, 1 to 15 characters"`
+	ListenPort     uint16     `env:"KIDOBAN_LISTEN_PORT" envDefault:"51820" meaning:"UDP port of WireGuard, 1 to 65535"`
+	PrivateKeyFile string     `env:"KIDOBAN_PRIVATE_KEY_FILE" shown:"private.key in the state directory" meaning:"the gateway's private key, base64 as 'wg genkey' writes it; made at first start with mode 0600; a looser mode is refused"`
+	MetricsAddress string     `env:"KIDOBAN_METRICS_ADDRESS" envDefault:"127.0.0.1:9586" meaning:"host:port on which Prometheus finds the metrics"`
+	AdminSocket    string     `env:"KIDOBAN_ADMIN_SOCKET" envDefault:"/run/kidoban/admin.sock" meaning:"the socket through which operators' commands reach the gateway, up to 107 bytes"`
+	Masquerade     bool       `env:"KIDOBAN_MASQUERADE" envDefault:"false" meaning:"'true': to every target the gateway's own address is shown, so that no target needs a route to the tunnel"`
+	ForwardOthers  bool       `env:"KIDOBAN_FORWARD_OTHERS" envDefault:"false" meaning:"'true': leave traffic alone that has nothing to do with the tunnel; otherwise the host forwards nothing else"`
+	LogLevel       slog.Level `env:"KIDOBAN_LOG_LEVEL" envDefault:"info" meaning:"debug, info, warn or error"`
+	LogFormat      string     `env:"KIDOBAN_LOG_FORMAT" envDefault:"text" meaning:"text or json"`
+}
+
+// settingsPrefix is what every variable of this program begins with; one that
+// is not a setting is a typing error.
+const settingsPrefix = "KIDOBAN_"
+
+// settingChecks say what is wrong with a value and what is allowed.
+var settingChecks = map[string]func(string) error{
+	"KIDOBAN_POLICY_FILE":      checkPath,
+	"KIDOBAN_STATE_DIR":        checkPath,
+	"KIDOBAN_INTERFACE":        checkInterface,
+	"KIDOBAN_LISTEN_PORT":      checkPort,
+	"KIDOBAN_PRIVATE_KEY_FILE": checkPath,
+	"KIDOBAN_METRICS_ADDRESS":  checkHostPort,
+	"KIDOBAN_ADMIN_SOCKET":     checkSocket,
+	"KIDOBAN_MASQUERADE":       checkWord("true", "false"),
+	"KIDOBAN_FORWARD_OTHERS":   checkWord("true", "false"),
+	"KIDOBAN_LOG_LEVEL":        checkWord("debug", "info", "warn", "error"),
+	"KIDOBAN_LOG_FORMAT":       checkWord("text", "json"),
+}
+
+// FromEnvironment reads the settings from "NAME=value" strings, as os.Environ
+// gives them. An unknown KIDOBAN_ variable, an empty or a wrong value is an
+// error, and all of them are reported, one a line.
+func FromEnvironment(environ []string) (Settings, error) {
+	given := map[string]string{}
+	var errs []error
+	for _, pair := range slices.Sorted(slices.Values(environ)) {
+		name, text, _ := strings.Cut(pair, "=")
+		if !strings.HasPrefix(name, settingsPrefix) {
+			continue
+		}
+		check, known := settingChecks[name]
+		switch {
+		case !known:
+			all := sortedKeys(settingChecks)
+			errs = append(errs, fmt.Errorf("%s: unknown setting: allowed is %s%s", printable(name), strings.Join(all, ", "), didYouMean(name, all)))
+		case text == "":
+			errs = append(errs, fmt.Errorf("%s: is empty: give a value or unset it", name))
+		default:
+			if err := check(text); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+				continue
+			}
+			given[name] = text
+		}
+	}
+	var s Settings
+	if err := env.ParseWithOptions(&s, env.Options{Environment: given}); err != nil {
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Settings{}, err
+	}
+	if s.PrivateKeyFile == "" {
+		s.PrivateKeyFile = filepath.Join(s.StateDir, "private.key")
+	}
+	return s, nil
+}
+
+// SettingsTable is the settings as a Markdown table, for the README.
+func SettingsTable() string {
+	var b strings.Builder
+	b.WriteString("| setting | default | meaning |\n|---|---|---|\n")
+	for field := range fieldsOf[Settings]() {
+		tag := field.Tag
+		standard := "`" + tag.Get("envDefault") + "`"
+		if shown := tag.Get("shown"); shown != "" {
+			standard = shown
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", tag.Get("env"), standard, strings.ReplaceAll(tag.Get("meaning"), "'", "`"))
+	}
+	return b.String()
+}
+
+func fieldsOf[T any]() func(yield func(reflect.StructField) bool) {
+	return func(yield func(reflect.StructField) bool) {
+		t := reflect.TypeFor[T]()
+		for i := range t.NumField() {
+			if !yield(t.Field(i)) {
+				return
+			}
+		}
+	}
+}
+
+// printable shows a name of the environment as it is, or quoted if it has
+// characters that do not belong into a name.
+func printable(name string) string {
+	if strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == "" && len(name) <= 80 {
+		return name
+	}
+	return quote(name)
+}
+
+func checkPath(text string) error {
+	if !filepath.IsAbs(text) || strings.ContainsFunc(text, hidden) {
+		return fmt.Errorf("%s is no absolute path: allowed is a path that begins with /", quote(text))
+	}
+	return nil
+}
+
+// checkSocket bounds the path as the kernel does (unix(7), sun_path).
+func checkSocket(text string) error {
+	if len(text) > 107 {
+		return fmt.Errorf("%s has %d bytes: allowed for a socket are 107", quote(text), len(text))
+	}
+	return checkPath(text)
+}
+
+// checkInterface allows what the kernel does (dev_valid_name), less what would
+// need quotes in a ruleset, and less names that mean something else under
+// /proc/sys/net.
+func checkInterface(text string) error {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	if len(text) > 15 || strings.Trim(text, letters+"0123456789_.-") != "" || !strings.Contains(letters, text[:1]) ||
+		text == "all" || text == "default" || text == "lo" {
+		return fmt.Errorf("%s is no name for an interface: allowed are 1 to 15 letters, digits, '_', '.' and '-', beginning with a letter, and not all, default or lo", quote(text))
+	}
+	return nil
+}
+
+func checkPort(text string) error {
+	if _, ok := parsePort(text); !ok {
+		return fmt.Errorf("%s is no port: allowed is 1 to 65535", quote(text))
+	}
+	return nil
+}
+
+// parsePort reads a decimal number from 1 to 65535, without sign or leading zero.
+func parsePort(text string) (uint16, bool) {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return uint16(n), err == nil && n > 0 && text[0] != '0'
+}
+
+// checkHostPort allows "host:port", where host is a DNS name or an address
+// (IPv6 in brackets).
+func checkHostPort(text string) error {
+	host, port, err := net.SplitHostPort(text)
+	_, validPort := parsePort(port)
+	if err != nil || !validPort || !isHost(host) {
+		return fmt.Errorf("%s is not host:port: allowed is a DNS name or an address, IPv6 in brackets, and a port from 1 to 65535, as in gate.example.jp:51820 or [2001:db8::1]:51820", quote(text))
+	}
+	return nil
+}
+
+// isHost reports whether the text is an IP address or a DNS name (RFC 1123,
+// section 2.1).
+func isHost(text string) bool {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return a.Zone() == "" && !a.Is4In6()
+	}
+	if len(text) > 253 || text == "" {
+		return false
+	}
+	labels := strings.Split(strings.TrimSuffix(text, "."), ".")
+	for _, label := range labels {
+		if !isName(strings.ToLower(label)) {
+			return false
+		}
+	}
+	// A name whose last label is a number is a mistyped address.
+	return strings.Trim(labels[len(labels)-1], "0123456789") != ""
+}
+
+func checkWord(allowed ...string) func(string) error {
+	return func(text string) error {
+		if !slices.Contains(allowed, text) {
+			return fmt.Errorf("%s is not allowed: allowed is %s", quote(text), oneOf(allowed))
+		}
+		return nil
+	}
+}

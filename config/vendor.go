@@ -1,0 +1,249 @@
+package config
+
+import (
+	"encoding/hex"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"kidoban/gateway/policy"
+)
+
+func (r *reader) vendor(e entry) *policy.Vendor {
+	v := &policy.Vendor{Name: e.name}
+	if policy.Scope(e.name) == policy.All {
+		r.errorf(e.named(), "the name %s is taken: it stands for every vendor when an operator closes the gate", quote(e.name))
+	}
+	f := r.mapping(e.value, "name?", "contract?", "sources", "engineers", "windows?")
+	v.DisplayName = r.display(f["name"])
+	r.contract(v, f["contract"])
+	sources := r.sources(f["sources"])
+	v.Sources = prefixes(sources)
+	for _, s := range sources {
+		r.warnSource(s)
+		r.listed = append(r.listed, vendorSource{s, v})
+	}
+	engineers := map[string]*policy.Engineer{}
+	entries := r.names(f["engineers"])
+	for _, e := range entries {
+		engineer := r.engineer(v, e)
+		engineers[e.name] = engineer
+		v.Engineers = append(v.Engineers, engineer)
+	}
+	slices.SortFunc(v.Engineers, func(a, b *policy.Engineer) int { return strings.Compare(a.Name, b.Name) })
+	if !f["windows"].present() && f != nil {
+		r.warnf(e.named(), "has no window: nobody of this vendor can enter")
+	}
+	for _, e := range r.names(f["windows"]) {
+		v.Windows = append(v.Windows, r.window(v, engineers, e))
+	}
+	slices.SortFunc(v.Windows, func(a, b *policy.Window) int { return strings.Compare(a.Name, b.Name) })
+	for _, e := range entries {
+		r.checkElements(e, engineers[e.name])
+	}
+	return v
+}
+
+func (r *reader) contract(v *policy.Vendor, at value) {
+	f := r.mapping(at, "until")
+	until, ok := r.date(f["until"])
+	if !ok {
+		return
+	}
+	v.ContractUntil = until
+	switch today := policy.DateOf(r.now.In(r.policy.Zone)); {
+	case until.Compare(today) < 0:
+		r.warnf(f["until"], "the contract ended on %v: nobody of this vendor can enter", until)
+	case until.Compare(today.AddDays(30)) <= 0:
+		r.warnf(f["until"], "the contract ends on %v, in less than 31 days", until)
+	}
+}
+
+func (r *reader) engineer(v *policy.Vendor, e entry) *policy.Engineer {
+	g := &policy.Engineer{Vendor: v, Name: e.name, Sources: v.Sources}
+	f := r.mapping(e.value, "name?", "public_key", "addresses", "sources?", "preshared_key_file?")
+	g.DisplayName = r.display(f["name"])
+	r.publicKey(g, f["public_key"])
+	for _, item := range r.list(f["addresses"]) {
+		if a, ok := r.engineerAddress(g, item); ok {
+			g.Addresses = append(g.Addresses, a)
+		}
+	}
+	if at := f["sources"]; at.present() {
+		g.Sources = nil
+		for _, s := range r.sources(at) {
+			if len(v.Sources) > 0 && !slices.ContainsFunc(v.Sources, func(p netip.Prefix) bool { return within(s.prefix, p) }) {
+				r.errorf(s.value, "%v lies outside the vendor's sources: an engineer's sources narrow those of the vendor", short(s.prefix))
+				continue
+			}
+			g.Sources = append(g.Sources, s.prefix)
+		}
+	}
+	r.presharedKey(g, f["preshared_key_file"])
+	return g
+}
+
+// within reports whether all of inner lies in outer.
+func within(inner, outer netip.Prefix) bool {
+	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+}
+
+func (r *reader) publicKey(g *policy.Engineer, v value) {
+	text, ok := r.text(v)
+	if !ok {
+		return
+	}
+	key, err := policy.ParseKey(text)
+	if err != nil {
+		r.errorf(v, "%s is no WireGuard key: allowed is what `wg pubkey` writes, 44 characters that end in =", quote(text))
+		return
+	}
+	other, twice := r.keys[key]
+	switch {
+	case key == policy.Key{}:
+		r.errorf(v, "the key is all zeros: allowed is what `wg pubkey` writes")
+	case lowOrder(key):
+		r.errorf(v, "%s is a point of low order, which anybody can use: allowed is what `wg pubkey` writes", key)
+	case !canonical(key):
+		r.errorf(v, "%s is no number below 2^255-19: allowed is what `wg pubkey` writes", key)
+	case r.gatewayKey != nil && key == *r.gatewayKey:
+		r.errorf(v, "%s is the gateway's own key: each engineer has one of his own", key)
+	case twice:
+		r.errorf(v, "%s is the key of %v already: each engineer has one of his own", key, other)
+	default:
+		g.Key = key
+		r.keys[key] = g
+	}
+}
+
+// lowOrderPoints are the u-coordinates below 2^255 of the points of
+// Curve25519 and of its twist whose order divides 8, the two not reduced
+// ones among them (https://cr.yp.to/ecdh.html#validate). A shared secret with
+// one of them is zero, whoever computes it.
+var lowOrderPoints = func() map[policy.Key]bool {
+	points := map[policy.Key]bool{}
+	for _, text := range []string{
+		"0000000000000000000000000000000000000000000000000000000000000000", // 0
+		"0100000000000000000000000000000000000000000000000000000000000000", // 1
+		"e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800", // order 8
+		"5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157", // order 8
+		"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // p-1
+		"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // p
+		"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // p+1
+	} {
+		raw, _ := hex.DecodeString(text)
+		points[policy.Key(raw)] = true
+	}
+	return points
+}()
+
+// lowOrder reports a point of low order; the highest bit counts for nothing
+// (RFC 7748, section 5).
+func lowOrder(key policy.Key) bool {
+	key[31] &= 127
+	return lowOrderPoints[key]
+}
+
+// canonical reports whether the key is the one way to write its number: below
+// p = 2^255-19. Other ways would let one key pass for two.
+func canonical(key policy.Key) bool {
+	if key[31] != 0x7f {
+		return key[31] < 0x7f
+	}
+	for _, b := range key[1:31] {
+		if b != 0xff {
+			return true
+		}
+	}
+	return key[0] < 0xed
+}
+
+func (r *reader) engineerAddress(g *policy.Engineer, v value) (netip.Addr, bool) {
+	a, ok := r.address(v)
+	if !ok {
+		return a, false
+	}
+	if own := r.policy.Tunnel.Addresses; len(own) > 0 {
+		i := slices.IndexFunc(own, func(p netip.Prefix) bool { return p.Contains(a) })
+		switch {
+		case i < 0:
+			r.errorf(v, "%v lies outside the tunnel: allowed is an address in %s", a, joined(own))
+			return a, false
+		case own[i].Addr() == a:
+			r.errorf(v, "%v is the gateway's own address in the tunnel", a)
+			return a, false
+		case isEdge(own[i], a):
+			r.errorf(v, "%v is the first or last address of %v, which names the network", a, own[i].Masked())
+			return a, false
+		}
+	}
+	if other, twice := r.addresses[a]; twice {
+		r.errorf(v, "%v is the address of %v already", a, other)
+		return a, false
+	}
+	r.addresses[a] = g
+	return a, true
+}
+
+func joined(own []netip.Prefix) string {
+	words := make([]string, len(own))
+	for i, p := range own {
+		words[i] = p.Masked().String()
+	}
+	return oneOf(words)
+}
+
+func (r *reader) presharedKey(g *policy.Engineer, v value) {
+	text, ok := r.text(v)
+	if !ok {
+		return
+	}
+	if strings.ContainsFunc(text, hidden) {
+		r.errorf(v, "%s is no path: it contains characters that do not show", quote(text))
+		return
+	}
+	path := text
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(r.dir, path)
+	}
+	key, err := readKeyFile(path, 0o640)
+	switch {
+	case err != nil:
+		r.errorf(v, "%s %v", quote(text), err)
+		r.errors[len(r.errors)-1].cause = err
+	case key == [32]byte{}:
+		r.errorf(v, "%s is all zeros, which means no key: allowed is what `wg genpsk` writes", quote(text))
+	default:
+		g.PresharedKey = key
+		r.digestPart(g.String())
+		r.digestPart(string(key[:]))
+	}
+}
+
+// checkElements bounds what the windows of an engineer open, together.
+// Targets that are too large alone have been reported.
+func (r *reader) checkElements(e entry, g *policy.Engineer) {
+	seen := map[*policy.Target]bool{}
+	total := 0
+	for _, w := range g.Vendor.Windows {
+		if !slices.Contains(w.Engineers, g) {
+			continue
+		}
+		for _, t := range w.Targets {
+			n := elements(t)
+			if seen[t] || n > maxElements {
+				continue
+			}
+			seen[t] = true
+			for _, a := range g.Addresses {
+				if a.Is4() == t.Prefix.Addr().Is4() {
+					total += n
+				}
+			}
+		}
+	}
+	if total > maxElements {
+		r.errorf(e.named(), "the windows open %s for this engineer (tunnel addresses x target addresses x ports): allowed is %d; list fewer targets, addresses or ports", counted(total), maxElements)
+	}
+}

@@ -1,0 +1,270 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"kidoban/gateway/policy"
+)
+
+// maxOnceDays bounds a window that opens once. What is longer is no window.
+const maxOnceDays = 31
+
+func (r *reader) window(v *policy.Vendor, engineers map[string]*policy.Engineer, e entry) *policy.Window {
+	w := &policy.Window{Vendor: v, Name: e.name}
+	f := r.mapping(e.value, "rrule?", "at?", "duration?", "days?", "from?", "to?", "once?",
+		"valid?", "except?", "targets", "engineers?", "approved_by", "ticket?")
+	if f == nil {
+		return w
+	}
+	anchor := r.valid(w, e, f)
+	r.schedule(w, e, f, anchor)
+	w.Except = references(&r.decoder, f["except"], "calendar", r.calendars)
+	w.Targets = references(&r.decoder, f["targets"], "target", r.targets)
+	if f["engineers"].present() {
+		w.Engineers = references(&r.decoder, f["engineers"], "engineer of this vendor", engineers)
+	} else {
+		w.Engineers = slices.Clone(v.Engineers)
+	}
+	slices.SortFunc(w.Engineers, func(a, b *policy.Engineer) int { return strings.Compare(a.Name, b.Name) })
+	w.ApprovedBy = r.display(f["approved_by"])
+	w.Ticket = r.display(f["ticket"])
+	r.warnUnreachable(w, f["targets"])
+	return w
+}
+
+// valid reads the dates between which the approval holds, and gives the date
+// from which a rule counts: zero if none is named; some date if it cannot be
+// read, so that the rule is not blamed for it.
+func (r *reader) valid(w *policy.Window, e entry, f map[string]value) (anchor policy.Date) {
+	v := f["valid"]
+	if !v.present() {
+		if !f["once"].present() {
+			r.warnf(e.named(), "has no valid: its approval never ends; name its last day with valid: {until: ...}")
+		}
+		return anchor
+	}
+	someDate := policy.Date{Year: 2000, Month: time.January, Day: 1}
+	g := r.mapping(v, "from?", "until?")
+	if g == nil {
+		return someDate
+	}
+	if len(g) == 0 {
+		r.errorf(v.named(), "is empty: allowed is from, until or both")
+		return someDate
+	}
+	var from, until bool
+	w.ValidFrom, from = r.date(g["from"])
+	w.ValidUntil, until = r.date(g["until"])
+	switch {
+	case from && until && w.ValidUntil.Compare(w.ValidFrom) < 0:
+		r.errorf(g["until"], "%v is before the start %v", w.ValidUntil, w.ValidFrom)
+	case until && w.ValidUntil.Compare(policy.DateOf(r.now.In(r.policy.Zone))) < 0:
+		r.warnf(g["until"], "was over on %v: the window does not open again", w.ValidUntil)
+	case !g["until"].present() && !f["once"].present():
+		r.warnf(v.named(), "has no until: the approval never ends")
+	}
+	if g["from"].present() && !from {
+		return someDate
+	}
+	return w.ValidFrom
+}
+
+// forms are the three ways to say when a window opens, and the fields that
+// belong to each.
+var forms = []struct {
+	name       string
+	companions []string
+}{
+	{"rrule", []string{"at", "duration"}},
+	{"days", []string{"from", "to"}},
+	{"once", nil},
+}
+
+func (r *reader) schedule(w *policy.Window, e entry, f map[string]value, anchor policy.Date) {
+	form := ""
+	for _, other := range forms {
+		if !f[other.name].present() {
+			continue
+		}
+		if form != "" {
+			r.errorf(f[other.name].named(), "a window has one of rrule, days or once: this one has %s already", form)
+			continue
+		}
+		form = other.name
+	}
+	if form == "" {
+		r.errorf(e.named(), "does not say when it opens: allowed is one of rrule, days or once")
+		return
+	}
+	for _, other := range forms {
+		for _, companion := range other.companions {
+			switch here := f[companion].present(); {
+			case here && !f[other.name].present():
+				r.errorf(f[companion].named(), "belongs to %s: this window has %s", other.name, form)
+			case !here && other.name == form:
+				r.errorf(e.named(), "the field %s is missing: %s needs %s", companion, form, strings.Join(other.companions, " and "))
+			}
+		}
+	}
+	switch form {
+	case "rrule":
+		r.rule(w, f, anchor)
+	case "days":
+		r.days(w, f)
+	case "once":
+		r.once(w, f["once"])
+	}
+}
+
+// rule reads a recurrence rule. With stand-ins for what is wrong or missing
+// beside it, the rule itself is checked all the same.
+func (r *reader) rule(w *policy.Window, f map[string]value, anchor policy.Date) {
+	at, _ := r.timeOfDay(f["at"], false)
+	duration, ok := r.duration(f["duration"])
+	if !ok {
+		duration = time.Hour
+	}
+	text, ok := r.text(f["rrule"])
+	if !ok {
+		return
+	}
+	rule, err := policy.NewRule(text, at, duration, anchor)
+	if err != nil {
+		r.errorf(f["rrule"], "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		return
+	}
+	w.Schedule = rule
+	switch daily := strings.Contains(strings.ToUpper(text), "FREQ=DAILY"); {
+	case duration > 24*time.Hour:
+		r.warnf(f["duration"], "is more than 24 hours")
+	case duration == 24*time.Hour && daily:
+		r.warnf(f["duration"], "may be all day, every day")
+	}
+}
+
+// duration reads elapsed time in the notation of Go: "4h", "90m", "1h30m".
+func (d *decoder) duration(v value) (time.Duration, bool) {
+	text, ok := d.text(v)
+	if !ok {
+		return 0, false
+	}
+	duration, err := time.ParseDuration(text)
+	if err != nil || duration < time.Second || duration > policy.MaxDuration || duration%time.Second != 0 {
+		d.errorf(v, "%s is no duration: allowed is as in 4h, 90m or 1h30m, from 1s to 168h (7 days), in whole seconds", quote(text))
+		return 0, false
+	}
+	return duration, true
+}
+
+// timeOfDay reads "HH:MM" or "HH:MM:SS"; "24:00" where a day may end.
+func (d *decoder) timeOfDay(v value, end bool) (policy.TimeOfDay, bool) {
+	text, ok := d.text(v)
+	if !ok {
+		return 0, false
+	}
+	if end && (text == "24:00" || text == "24:00:00") {
+		return 24 * 60 * 60, true
+	}
+	t, ok := parseTimeOfDay(text)
+	if !ok {
+		upto := ""
+		if end {
+			upto = " and 24:00"
+		}
+		d.errorf(v, "%s is no time of day: allowed is HH:MM or HH:MM:SS, from 00:00 to 23:59:59%s", quote(text), upto)
+	}
+	return t, ok
+}
+
+func parseTimeOfDay(text string) (policy.TimeOfDay, bool) {
+	for _, layout := range []string{"15:04", "15:04:05"} {
+		// The length keeps out what time.Parse takes beyond its layout: "9:30",
+		// and fractions of a second.
+		if t, err := time.Parse(layout, text); err == nil && len(text) == len(layout) {
+			return policy.TimeOfDay(t.Hour()*3600 + t.Minute()*60 + t.Second()), true
+		}
+	}
+	return 0, false
+}
+
+func (r *reader) days(w *policy.Window, f map[string]value) {
+	days := &policy.Days{}
+	seen := map[string]bool{}
+	for _, item := range r.list(f["days"]) {
+		name, ok := r.text(item)
+		if !ok {
+			continue
+		}
+		weekday, isWeekday := weekdays[name]
+		calendar, isCalendar := r.calendars[name]
+		switch {
+		case seen[name]:
+			r.errorf(item, "%s is there twice", quote(name))
+		case isWeekday:
+			days.Weekdays[weekday] = true
+		case isCalendar:
+			days.Calendars = append(days.Calendars, calendar)
+		default:
+			known := append([]string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}, sortedKeys(r.calendars)...)
+			r.errorf(item, "%s is neither a weekday nor a calendar: known is %s%s", quote(name), oneOf(known), didYouMean(name, known))
+		}
+		seen[name] = true
+	}
+	from, ok1 := r.timeOfDay(f["from"], false)
+	to, ok2 := r.timeOfDay(f["to"], true)
+	if !ok1 || !ok2 {
+		return
+	}
+	if from == to {
+		r.errorf(f["to"], "is the same time as from: for the whole day write from: \"00:00\" and to: \"24:00\"")
+		return
+	}
+	days.From, days.To = from, to
+	w.Schedule = days
+	r.warnWholeDays(f["days"], days)
+}
+
+func (r *reader) once(w *policy.Window, v value) {
+	f := r.mapping(v, "from", "until")
+	from, ok1 := r.localTime(f["from"])
+	until, ok2 := r.localTime(f["until"])
+	if !ok1 || !ok2 {
+		return
+	}
+	begin, end := instant(from, r.policy.Zone), instant(until, r.policy.Zone)
+	switch {
+	case instant(until, time.UTC).Compare(instant(from, time.UTC)) <= 0:
+		r.errorf(f["until"], "is not after the start")
+		return
+	case end.Sub(begin) > maxOnceDays*24*time.Hour:
+		r.errorf(f["until"], "is more than %d days after the start, which is no window any more: allowed are %d days", maxOnceDays, maxOnceDays)
+		return
+	case end.Before(r.now):
+		r.warnf(f["until"], "is over: the window does not open again")
+	case end.Sub(begin) > 24*time.Hour:
+		r.warnf(f["until"], "is more than 24 hours after the start")
+	}
+	w.Schedule = &policy.Once{From: from, Until: until}
+}
+
+// localTime reads "2026-12-01T20:00" or "2026-12-01T20:00:30".
+func (r *reader) localTime(v value) (policy.LocalTime, bool) {
+	text, ok := r.text(v)
+	if !ok {
+		return policy.LocalTime{}, false
+	}
+	dateText, timeText, _ := strings.Cut(text, "T")
+	date, err := parseDate(dateText)
+	t, ok := parseTimeOfDay(timeText)
+	if err != nil || !ok {
+		r.errorf(v, "%s is no local time: allowed is as in 2026-12-01T20:00 or 2026-12-01T20:00:30, without an offset, since the timezone of the policy counts", quote(text))
+		return policy.LocalTime{}, false
+	}
+	return policy.LocalTime{Date: date, Time: t}, true
+}
+
+func instant(t policy.LocalTime, zone *time.Location) time.Time {
+	return time.Date(t.Date.Year, t.Date.Month, t.Date.Day, 0, 0, int(t.Time), 0, zone)
+}
