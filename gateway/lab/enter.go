@@ -42,7 +42,7 @@ func Main(m interface{ Run() int }, files ...*os.File) {
 		errForbidden = fmt.Errorf("lab: no network namespaces: %w (is /proc mounted?)", err)
 	case strings.HasSuffix(outside, prepared):
 		errForbidden = nil
-	case outside != "" && outside != here:
+	case Inside():
 		if errForbidden = prepare(); errForbidden == nil {
 			os.Setenv(outsideVariable, outside+prepared)
 		}
@@ -53,6 +53,14 @@ func Main(m interface{ Run() int }, files ...*os.File) {
 		}
 	}
 	os.Exit(m.Run())
+}
+
+// Inside reports whether this process already runs in namespaces that Main
+// made. A program that has things to do outside asks before it calls Main.
+func Inside() bool {
+	outside := os.Getenv(outsideVariable)
+	here, err := os.Readlink("/proc/self/ns/net")
+	return err == nil && outside != "" && outside != here
 }
 
 // Available says why this process cannot make hosts, and what to do about it;

@@ -189,6 +189,12 @@ func (h *Host) Do(f func() error) error {
 	return err
 }
 
+// Namespace is a path to the host's network namespace, for `nsenter --net`
+// from another process, valid until the lab ends.
+func (h *Host) Namespace() string {
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), h.namespace.Fd())
+}
+
 // Sysctl sets a kernel setting of the host, named with dots:
 // "net.ipv4.ip_forward".
 func (h *Host) Sysctl(name, value string) {
