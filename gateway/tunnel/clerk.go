@@ -1,0 +1,117 @@
+package tunnel
+
+import (
+	"errors"
+	"time"
+
+	"kidoban/gateway/policy"
+)
+
+// The clerk looks after things every second, and at once when woken. While an
+// admission waits for its confirmation it asks the device, at first after
+// soonest and then less and less often; asking costs 2 ms at 1,000 peers, so
+// it takes at most a twentieth of the clerk's time.
+const (
+	beat    = time.Second
+	soonest = 5 * time.Millisecond
+)
+
+// clerk makes the peers match the plan and reports what became of things.
+func (t *Tunnel) clerk() {
+	var (
+		outbox    []policy.Fact // confirmations and failures, which must not get lost
+		failed    error         // the failure that was reported last
+		nextBeat  = t.boot()
+		nextAsk   time.Duration
+		nextMatch time.Duration
+		matched   *policy.Plan // what the peers were last matched with
+		pause     = soonest
+		refusedAt time.Duration
+	)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-t.closing:
+			return
+		case <-timer.C:
+		case <-t.wake:
+			pause = soonest
+		}
+		now := t.now()
+		t.house.follow(nil, now)
+		if now.boot >= nextBeat {
+			nextBeat = now.boot + beat
+			t.house.sweep(now.boot)
+			if t.lost() {
+				t.fail(errors.New("WireGuard has ended: the tunnel interface was lost"))
+			} else if err := t.check(); err != nil {
+				t.fail(err)
+			} else if t.failure.Load() != nil {
+				t.failure.Store(nil)
+				t.log.Info("the tunnel interface is as it was made again")
+			}
+			nextAsk = min(nextAsk, now.boot)
+		}
+		if err := t.Err(); err != nil && (failed == nil || err.Error() != failed.Error()) {
+			t.log.Error("the tunnel failed", "error", err)
+			outbox = append(outbox, policy.Fact{Kind: policy.Failure, At: now.wall, Err: err, Count: 1})
+			failed = err
+		} else if err == nil {
+			failed = nil
+		}
+
+		if plan := t.house.current(); plan != matched || len(t.house.staleKeys()) > 0 || now.boot >= nextMatch {
+			confirmed, err := t.peers.match(now.wall)
+			if err != nil && !t.lost() {
+				t.log.Error("the device's peers do not match the plan", "error", err)
+			}
+			outbox = append(outbox, confirmed...)
+			matched, nextMatch = plan, now.boot+beat
+		}
+		unconfirmed := t.house.unconfirmed()
+		if now.boot >= nextAsk {
+			before := t.boot()
+			confirmed, err := t.peers.ask(now.wall)
+			if err != nil && !t.lost() {
+				t.log.Error("the device does not tell of its peers", "error", err)
+			}
+			outbox = append(outbox, confirmed...)
+			took := t.boot() - before
+			unconfirmed = t.house.unconfirmed()
+			nextAsk = now.boot + max(beat, 20*took)
+			if unconfirmed {
+				nextAsk = now.boot + max(pause, 20*took)
+				pause = min(2*pause, beat)
+			}
+		} else if unconfirmed {
+			nextAsk = min(nextAsk, now.boot+pause)
+		}
+
+		for len(outbox) > 0 && t.send(outbox[0]) {
+			outbox = outbox[1:]
+		}
+		if now.boot >= refusedAt {
+			refusedAt = now.boot + beat/10
+			t.refusals.report(t.send)
+		}
+		next := min(nextBeat, nextAsk)
+		if t.refusals.waiting() {
+			next = min(next, refusedAt)
+		}
+		if len(outbox) > 0 {
+			next = min(next, now.boot+beat/10)
+		}
+		timer.Reset(max(next-t.boot(), 0))
+	}
+}
+
+// lost reports whether the device has ended for good.
+func (t *Tunnel) lost() bool {
+	select {
+	case <-t.device.Wait():
+		return true
+	default:
+		return false
+	}
+}

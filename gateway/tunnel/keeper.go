@@ -1,0 +1,164 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+	"golang.zx2c4.com/wireguard/tun"
+)
+
+// keeper stands between WireGuard and the interface: packets from and to a
+// tunnel address pass only until its engineer's deadline, however long they
+// waited in WireGuard's queues.
+type keeper struct {
+	tun.Device
+	house *house
+	boot  func() time.Duration
+	fail  func(error)
+	event chan tun.Event
+
+	closed atomic.Bool
+}
+
+func newKeeper(d tun.Device, h *house, boot func() time.Duration, fail func(error)) *keeper {
+	return &keeper{Device: d, house: h, boot: boot, fail: fail, event: make(chan tun.Event)}
+}
+
+// forward hands the interface's events on, and returns when there are no more.
+func (k *keeper) forward() {
+	defer close(k.event)
+	for e := range k.Device.Events() {
+		if e&tun.EventDown != 0 && !k.closed.Load() {
+			k.fail(errors.New("the tunnel interface was set down"))
+		}
+		k.event <- e
+	}
+}
+
+// Events implements tun.Device.
+func (k *keeper) Events() <-chan tun.Event { return k.event }
+
+// Close implements tun.Device.
+func (k *keeper) Close() error {
+	k.closed.Store(true)
+	return k.Device.Close()
+}
+
+// Read implements tun.Device: packets from the site towards engineers.
+func (k *keeper) Read(packets [][]byte, sizes []int, offset int) (int, error) {
+	n, err := k.Device.Read(packets, sizes, offset)
+	if err != nil && !errors.Is(err, tun.ErrTooManySegments) && !k.closed.Load() {
+		k.fail(fmt.Errorf("the tunnel interface was lost: read: %w", err))
+	}
+	now := k.boot()
+	var last netip.Addr
+	pass := false
+	for i := range n {
+		if _, to := innerAddresses(packets[i][offset : offset+sizes[i]]); to != last || !to.IsValid() {
+			last, pass = to, k.house.mayPass(to, now)
+		}
+		if !pass {
+			sizes[i] = 0
+		}
+	}
+	return n, err
+}
+
+// Write implements tun.Device: packets from an engineer towards the site.
+// WireGuard writes the packets of one peer at a time and has compared their
+// source addresses with the peer's, so the first stands for all.
+func (k *keeper) Write(packets [][]byte, offset int) (int, error) {
+	if len(packets) == 0 {
+		return 0, nil
+	}
+	if from, _ := innerAddresses(packets[0][offset:]); !k.house.mayPass(from, k.boot()) {
+		return len(packets), nil
+	}
+	return k.Device.Write(packets, offset)
+}
+
+// innerAddresses reads the addresses of an IP packet; zero if it is none.
+func innerAddresses(packet []byte) (from, to netip.Addr) {
+	switch {
+	case len(packet) >= 20 && packet[0]>>4 == 4:
+		return netip.AddrFrom4([4]byte(packet[12:])), netip.AddrFrom4([4]byte(packet[16:]))
+	case len(packet) >= 40 && packet[0]>>4 == 6:
+		return netip.AddrFrom16([16]byte(packet[8:])), netip.AddrFrom16([16]byte(packet[24:]))
+	}
+	return netip.Addr{}, netip.Addr{}
+}
+
+// link is the interface as the kernel has it. Its handle stays in the network
+// namespace in which it was made.
+type link struct {
+	handle    *netlink.Handle
+	index     int
+	name      string
+	addresses []netip.Prefix
+}
+
+// newLink gives an interface its addresses and sets it up.
+func newLink(name string, addresses []netip.Prefix) (*link, error) {
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open a netlink socket: %w", err)
+	}
+	l := &link{handle: handle, name: name, addresses: addresses}
+	if err := l.configure(); err != nil {
+		handle.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *link) configure() error {
+	device, err := l.handle.LinkByName(l.name)
+	if err != nil {
+		return fmt.Errorf("find interface %s: %w", l.name, err)
+	}
+	l.index = device.Attrs().Index
+	for _, p := range l.addresses {
+		if err := l.handle.AddrReplace(device, &netlink.Addr{IPNet: ipNet(p)}); err != nil {
+			return fmt.Errorf("add %s to interface %s: %w", p, l.name, err)
+		}
+	}
+	if err := l.handle.LinkSetUp(device); err != nil {
+		return fmt.Errorf("set interface %s up: %w", l.name, err)
+	}
+	return nil
+}
+
+// check reports what has become of the interface; nil: it is as it was made.
+func (l *link) check() error {
+	device, err := l.handle.LinkByIndex(l.index)
+	if err != nil {
+		return fmt.Errorf("the tunnel interface %s is gone: %w", l.name, err)
+	}
+	switch attributes := device.Attrs(); {
+	case attributes.Name != l.name:
+		return fmt.Errorf("the tunnel interface was renamed from %s to %s", l.name, attributes.Name)
+	case attributes.Flags&net.FlagUp == 0:
+		return fmt.Errorf("the tunnel interface %s is down", l.name)
+	}
+	have, err := l.handle.AddrList(device, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("list the addresses of %s: %w", l.name, err)
+	}
+	for _, want := range l.addresses {
+		if !slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.IPNet.String() == ipNet(want).String() }) {
+			return fmt.Errorf("the tunnel interface %s has lost its address %s", l.name, want)
+		}
+	}
+	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

@@ -1,0 +1,295 @@
+package tunnel
+
+import (
+	"bufio"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.zx2c4.com/wireguard/device"
+
+	"kidoban/gateway/policy"
+)
+
+// eager is how many engineers with an open grant get their peers at once;
+// beyond it a peer is added at its first proven initiation.
+const eager = 1000
+
+// chunk is how many peers one call adds, so that a handshake need not wait
+// for all of them.
+const chunk = 64
+
+// Peer is what the device counted for one engineer, up to a second ago.
+// Received and Transmitted are bytes of UDP payload, and grow for as long as
+// the process lives, whether or not the device knows the engineer now.
+type Peer struct {
+	Engineer              *policy.Engineer
+	Open                  bool           // the device knows the engineer now
+	Endpoint              netip.AddrPort // of the last authenticated packet; zero: none
+	LastHandshake         time.Time      // confirmed; zero: none
+	LastReceived          time.Time      // when Received last grew, to the second; zero: never
+	Received, Transmitted uint64
+}
+
+// peers makes the device's peers match the plan, and keeps their counts.
+type peers struct {
+	device *device.Device
+	house  *house
+
+	// mu is held over device calls, so neither Set nor the data path may
+	// take it.
+	mu   sync.Mutex
+	held map[policy.Key]*held
+
+	countsMu sync.Mutex
+	counts   map[policy.Key]*Peer
+}
+
+// held is a peer that the device has.
+type held struct {
+	engineer              *policy.Engineer
+	handshake             int64 // nanoseconds since 1970, when last asked
+	received, transmitted uint64
+}
+
+func newPeers(d *device.Device, h *house) *peers {
+	return &peers{device: d, house: h, held: map[policy.Key]*held{}, counts: map[policy.Key]*Peer{}}
+}
+
+// ensure makes the device ready for a handshake of the engineer: it knows the
+// peer, and holds no keys of what was cut.
+func (p *peers) ensure(e *policy.Engineer) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	stale := p.house.takeStale(e.Key)
+	if h := p.held[e.Key]; h != nil {
+		if !stale && samePeer(h.engineer, e) {
+			return nil
+		}
+		p.remove(e.Key)
+	}
+	return p.add(e)
+}
+
+// match adds and removes peers. Removing one zeroes its keys.
+func (p *peers) match(now time.Time) (watch []policy.Fact, err error) {
+	plan := p.house.current()
+	open := map[policy.Key]*policy.Engineer{}
+	for _, a := range plan.Accesses() {
+		if !policy.ContiguousEnd(a.Grants, now).IsZero() {
+			open[a.Engineer.Key] = a.Engineer
+		}
+	}
+	stale := p.house.staleKeys()
+	var surplus []policy.Key
+	p.mu.Lock()
+	for key, h := range p.held {
+		if stale[key] || !samePeer(open[key], h.engineer) {
+			surplus = append(surplus, key)
+		} else {
+			h.engineer = open[key]
+		}
+	}
+	for key := range stale {
+		if p.held[key] == nil {
+			p.house.takeStale(key)
+		}
+	}
+	p.mu.Unlock()
+	if len(surplus) > 0 {
+		// The last counts of what is about to go.
+		if watch, err = p.ask(now); err != nil {
+			return watch, err
+		}
+	}
+	for _, key := range surplus {
+		p.mu.Lock()
+		// The porter may have seen to it meanwhile, under a newer plan.
+		current := p.house.current()
+		e := current.ByKey(key)
+		h := p.held[key]
+		if h != nil && (p.house.takeStale(key) || !samePeer(e, h.engineer) || current.Until(e, now).IsZero()) {
+			p.remove(key)
+		}
+		p.mu.Unlock()
+	}
+	if len(open) > eager {
+		return watch, nil
+	}
+	var missing []*policy.Engineer
+	p.mu.Lock()
+	for key, e := range open {
+		if p.held[key] == nil {
+			missing = append(missing, e)
+		}
+	}
+	p.mu.Unlock()
+	for len(missing) > 0 {
+		n := min(chunk, len(missing))
+		p.mu.Lock()
+		err = p.add(missing[:n]...)
+		p.mu.Unlock()
+		if err != nil {
+			return watch, err
+		}
+		missing = missing[n:]
+	}
+	return watch, nil
+}
+
+// add makes the device know engineers that it does not know. mu is held.
+func (p *peers) add(engineers ...*policy.Engineer) error {
+	var b strings.Builder
+	for _, e := range engineers {
+		if p.held[e.Key] != nil {
+			continue
+		}
+		fmt.Fprintf(&b, "public_key=%x\n", e.Key[:])
+		if e.PresharedKey != ([32]byte{}) {
+			fmt.Fprintf(&b, "preshared_key=%x\n", e.PresharedKey[:])
+		}
+		b.WriteString("replace_allowed_ips=true\n")
+		for _, a := range e.Addresses {
+			fmt.Fprintf(&b, "allowed_ip=%s/%d\n", a, a.BitLen())
+		}
+	}
+	if err := p.device.IpcSet(b.String()); err != nil {
+		// Some may be there now; none is counted as held, and all go.
+		for _, e := range engineers {
+			if p.held[e.Key] == nil {
+				p.device.RemovePeer(device.NoisePublicKey(e.Key))
+			}
+		}
+		return fmt.Errorf("add %d peers to the device: %w", len(engineers), err)
+	}
+	p.countsMu.Lock()
+	defer p.countsMu.Unlock()
+	for _, e := range engineers {
+		if p.held[e.Key] != nil {
+			continue
+		}
+		p.held[e.Key] = &held{engineer: e}
+		c := p.counts[e.Key]
+		if c == nil {
+			c = &Peer{}
+			p.counts[e.Key] = c
+		}
+		c.Engineer, c.Open = e, true
+	}
+	return nil
+}
+
+// remove takes a peer out of the device, its keys with it. mu is held.
+func (p *peers) remove(key policy.Key) {
+	p.device.RemovePeer(device.NoisePublicKey(key))
+	delete(p.held, key)
+	p.countsMu.Lock()
+	defer p.countsMu.Unlock()
+	if c := p.counts[key]; c != nil {
+		c.Open, c.Endpoint = false, netip.AddrPort{}
+	}
+}
+
+// ask reads what the device knows of its peers, and gives a confirmation for
+// each handshake that was completed since it was last asked.
+func (p *peers) ask(now time.Time) (confirmations []policy.Fact, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.held) == 0 {
+		return nil, nil
+	}
+	text, err := p.device.IpcGet()
+	if err != nil {
+		return nil, fmt.Errorf("ask the device for its peers: %w", err)
+	}
+	p.countsMu.Lock()
+	defer p.countsMu.Unlock()
+	err = eachPeer(strings.NewReader(text), func(told toldPeer) {
+		h, c := p.held[told.key], p.counts[told.key]
+		if h == nil || c == nil {
+			return
+		}
+		if told.received > h.received {
+			c.LastReceived = now
+		}
+		c.Received += told.received - h.received
+		c.Transmitted += told.transmitted - h.transmitted
+		h.received, h.transmitted = told.received, told.transmitted
+		c.Endpoint = told.endpoint
+		if told.handshake == h.handshake {
+			return
+		}
+		h.handshake = told.handshake
+		c.LastHandshake = time.Unix(0, told.handshake)
+		if f, ok := p.house.confirm(told.key); ok {
+			f.At = now
+			confirmations = append(confirmations, f)
+		}
+	})
+	return confirmations, err
+}
+
+// all copies the counts.
+func (p *peers) all() []Peer {
+	p.countsMu.Lock()
+	defer p.countsMu.Unlock()
+	all := make([]Peer, 0, len(p.counts))
+	for _, c := range p.counts {
+		all = append(all, *c)
+	}
+	return all
+}
+
+// toldPeer is a peer as the device tells of it.
+type toldPeer struct {
+	key                   policy.Key
+	endpoint              netip.AddrPort
+	handshake             int64 // nanoseconds since 1970; 0: none
+	received, transmitted uint64
+}
+
+// eachPeer reads the answer to a "get" of the cross-platform interface
+// (wireguard.com/xplatform).
+func eachPeer(r io.Reader, f func(toldPeer)) error {
+	var one toldPeer
+	any := false
+	scanner := bufio.NewScanner(r)
+	for scanner.Scan() {
+		name, value, _ := strings.Cut(scanner.Text(), "=")
+		var err error
+		switch name {
+		case "public_key":
+			if any {
+				f(one)
+			}
+			one, any = toldPeer{}, true
+			_, err = hex.Decode(one.key[:], []byte(value))
+		case "endpoint":
+			one.endpoint, err = netip.ParseAddrPort(value)
+		case "last_handshake_time_sec":
+			var seconds int64
+			seconds, err = strconv.ParseInt(value, 10, 64)
+			one.handshake += seconds * int64(time.Second)
+		case "last_handshake_time_nsec":
+			var nanoseconds int64
+			nanoseconds, err = strconv.ParseInt(value, 10, 64)
+			one.handshake += nanoseconds
+		case "rx_bytes":
+			one.received, err = strconv.ParseUint(value, 10, 64)
+		case "tx_bytes":
+			one.transmitted, err = strconv.ParseUint(value, 10, 64)
+		}
+		if err != nil {
+			return fmt.Errorf("the device told %s=%q: %w", name, value, err)
+		}
+	}
+	if any {
+		f(one)
+	}
+	return scanner.Err()
+}

@@ -1,0 +1,207 @@
+package tunnel
+
+import (
+	"encoding/binary"
+	"maps"
+	"net/netip"
+	"sync"
+	"time"
+
+	"kidoban/gateway/policy"
+)
+
+// Per engineer: initiations at once and per second. WireGuard sends one every
+// 5 s at most.
+const (
+	engineerBurst, engineerRate = 10, 1
+	inspectBurst, inspectRate   = 100, 50 // all of what the kernel dropped
+)
+
+// ahead is how far in the future a timestamp may lie.
+const ahead = 24 * time.Hour
+
+// stamps keeps the greatest timestamp of every key. It outlives peers, and
+// through the journal the process.
+type stamps struct {
+	mu       sync.Mutex
+	greatest map[policy.Key][12]byte
+}
+
+func (s *stamps) newer(key policy.Key, stamp [12]byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	have, ok := s.greatest[key]
+	return !ok || string(stamp[:]) > string(have[:])
+}
+
+func (s *stamps) advance(key policy.Key, stamp [12]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if have, ok := s.greatest[key]; !ok || string(stamp[:]) > string(have[:]) {
+		s.greatest[key] = stamp
+	}
+}
+
+func (s *stamps) all() map[policy.Key][12]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.greatest)
+}
+
+func (s *stamps) set(all map[policy.Key][12]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.greatest = make(map[policy.Key][12]byte, len(all))
+	maps.Copy(s.greatest, all)
+}
+
+// dropped is a packet that the kernel dropped and showed to us.
+type dropped struct {
+	packet packetInitiation
+	size   int // what it had; other sizes than an initiation's carry no content here
+	source netip.AddrPort
+}
+
+// porter opens initiations, one at a time, off the data path.
+type porter struct {
+	t         *Tunnel
+	opener    *opener
+	secrets   map[policy.Key][32]byte // static-static, of the policy's keys
+	of        *policy.Policy          // whose keys secrets belong to
+	engineers *limiter[policy.Key]
+	inspected *limiter[struct{}]
+	admission uint64 // the last number given
+}
+
+func (p *porter) run() {
+	for {
+		// What waits to be admitted goes before what was dropped.
+		select {
+		case i := <-p.t.gate.initiations:
+			p.initiation(i)
+			continue
+		default:
+		}
+		select {
+		case <-p.t.closing:
+			return
+		case i := <-p.t.gate.initiations:
+			p.initiation(i)
+		case d := <-p.t.dropped:
+			p.inspect(d)
+		}
+	}
+}
+
+// question is what an initiation asks of the plan. A packet that was only
+// inspected takes nothing of the engineer's rate.
+func (p *porter) question(packet *packetInitiation, source netip.Addr, plan *policy.Plan, now instant, inspected bool) (q policy.Query, stamp [12]byte) {
+	q = policy.Query{Fault: policy.Admitted, Source: source}
+	c, ok := p.opener.open(packet)
+	if !ok {
+		return q, stamp
+	}
+	q.Key = c.key
+	if plan.ByKey(c.key) == nil {
+		return q, stamp
+	}
+	secret, ok := p.secret(plan.Policy, c.key)
+	if !ok {
+		return q, stamp
+	}
+	if stamp, q.Proven = c.timestamp(secret); !q.Proven {
+		return q, stamp
+	}
+	switch {
+	case !inspected && !p.engineers.allow(c.key, now.boot):
+		q.Fault = policy.RateLimited
+	case !p.t.stamps.newer(c.key, stamp):
+		q.Fault = policy.Replayed
+	case stampTime(stamp).After(now.wall.Add(ahead)):
+		q.Fault = policy.FutureTimestamp
+	}
+	return q, stamp
+}
+
+// secret gives the static-static secret with a key of the policy, worked out
+// at its first claim.
+func (p *porter) secret(of *policy.Policy, key policy.Key) ([32]byte, bool) {
+	if p.of != of {
+		p.of, p.secrets = of, map[policy.Key][32]byte{}
+	}
+	secret, ok := p.secrets[key]
+	if !ok {
+		var err error
+		if secret, err = p.opener.shared(key); err != nil {
+			return secret, false
+		}
+		p.secrets[key] = secret
+	}
+	return secret, true
+}
+
+func (p *porter) initiation(i initiation) {
+	t := p.t
+	plan, now := t.house.current(), t.now()
+	refuse := func(d policy.Decision) {
+		t.refusals.add(policy.Fact{At: now.wall, Source: i.source, Engineer: d.Engineer, Decision: d})
+	}
+	q, stamp := p.question(&i.packet, i.source.Addr(), plan, now, false)
+	if q.Key == (policy.Key{}) {
+		q.Fault = policy.Malformed // sealed to another key, though its MAC names ours
+	}
+	d := plan.Decide(q, now.wall)
+	if d.Reason != policy.Admitted {
+		if q.Proven && q.Fault == policy.Admitted {
+			// Nobody shall play it again when a window is open.
+			t.stamps.advance(q.Key, stamp)
+		}
+		refuse(d)
+		return
+	}
+	if err := t.ready(d.Engineer); err != nil {
+		t.log.Warn("an initiation is refused because the tunnel cannot take it", "engineer", d.Engineer, "error", err)
+		refuse(policy.Decision{Reason: policy.NotReady, Engineer: d.Engineer})
+		return
+	}
+	number := p.admission + 1
+	now = t.now()
+	sender := binary.LittleEndian.Uint32(i.packet[senderAt:])
+	to, d := t.house.admit(q, i.inner, i.source, sender, number, now, func(d policy.Decision) bool {
+		return t.send(policy.Fact{
+			Kind: policy.Admission, At: now.wall, Engineer: d.Engineer, Source: i.source,
+			Decision: d, Timestamp: stamp, Admission: number, Count: 1,
+		})
+	})
+	if to == nil {
+		refuse(d)
+		return
+	}
+	p.admission = number
+	t.stamps.advance(q.Key, stamp)
+	select {
+	case t.gate.again <- admitted{i.packet, to}:
+	case <-t.closing:
+	}
+}
+
+// inspect names who sent a packet that the kernel dropped.
+func (p *porter) inspect(d dropped) {
+	t := p.t
+	plan, now := t.house.current(), t.now()
+	q := policy.Query{Fault: policy.Admitted, Source: d.source.Addr()}
+	if d.size == len(d.packet) && wellFormed(d.packet[:], t.gate.checker) {
+		if p.inspected.allow(struct{}{}, now.boot) {
+			q, _ = p.question(&d.packet, d.source.Addr(), plan, now, true)
+		} else {
+			q.Fault = policy.RateLimited
+		}
+	}
+	decision := plan.Decide(q, now.wall)
+	if decision.Reason == policy.Admitted {
+		// Dropped all the same, so it was more than the kernel lets through.
+		q.Fault = policy.RateLimited
+		decision = plan.Decide(q, now.wall)
+	}
+	t.refusals.add(policy.Fact{At: now.wall, Source: d.source, Engineer: decision.Engineer, Decision: decision})
+}

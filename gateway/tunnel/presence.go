@@ -1,0 +1,486 @@
+package tunnel
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.zx2c4.com/wireguard/conn"
+	"golang.zx2c4.com/wireguard/device"
+
+	"kidoban/gateway/policy"
+)
+
+// Bounds per engineer. WireGuard itself holds three key pairs a peer; the rest
+// is for handshakes that cross.
+const (
+	maximumPresences   = 4 // unconfirmed ones; a confirmed one is never evicted
+	maximumPending     = 8
+	maximumUnconfirmed = 8
+	maximumConfirmed   = 3
+)
+
+// presence is one engineer at one address, from an admission to the deadline.
+// Cutting it is final: who comes back gets another one, so that nothing of
+// before comes alive again with it.
+type presence struct {
+	engineer *engineer
+	address  netip.Addr
+	deadline atomic.Int64 // nanoseconds since boot; 0: cut
+
+	// Guarded by house.mu.
+	until     time.Time // the end in wall-clock time that deadline stands for
+	confirmed bool
+	touched   time.Duration // the last admission, since boot
+}
+
+func (p *presence) open(now time.Duration) bool { return int64(now) < p.deadline.Load() }
+
+// engineer is what the gate holds for one key while there are presences.
+type engineer struct {
+	deadline atomic.Int64 // the latest of the presences'; 0: none
+
+	// Guarded by house.mu.
+	policy    *policy.Engineer // of the latest plan
+	presences []*presence
+	pending   []pending
+	entries   []*entry // oldest first
+}
+
+// pending is an admitted initiation that WireGuard has not answered yet.
+type pending struct {
+	sender    uint32 // the initiator's index, which the response repeats
+	admission uint64
+	endpoint  *endpoint
+	since     time.Duration
+}
+
+// entry is what a receiver index of ours stands for.
+type entry struct {
+	presence  *presence
+	index     uint32
+	admission uint64
+	expires   time.Duration            // REJECT_AFTER_TIME after the response
+	seen      atomic.Bool              // data with this index has passed the gate
+	last      atomic.Pointer[endpoint] // the one given to the last packet
+
+	confirmed bool // guarded by house.mu
+}
+
+// endpoint names who a packet is from, or for. It is immutable, so any number
+// of packets may share it; WireGuard's ClearSrc is for endpoints that it
+// shares with nobody, and here the next packet received corrects the source.
+type endpoint struct {
+	inner    *conn.StdNetEndpoint
+	source   netip.AddrPort // unmapped
+	presence *presence
+}
+
+func (e *endpoint) ClearSrc()           {}
+func (e *endpoint) SrcToString() string { return e.inner.SrcToString() }
+func (e *endpoint) DstToString() string { return e.source.String() }
+func (e *endpoint) DstIP() netip.Addr   { return e.source.Addr() }
+func (e *endpoint) SrcIP() netip.Addr   { return e.inner.SrcIP() }
+func (e *endpoint) DstToBytes() []byte  { return addressBytes(e.source) }
+
+// addressBytes is what cookies are bound to.
+func addressBytes(a netip.AddrPort) []byte {
+	b, _ := a.MarshalBinary() // never fails
+	return b
+}
+
+// endpoint gives the endpoint for a packet that came with this index.
+func (e *entry) endpoint(inner *conn.StdNetEndpoint, source netip.AddrPort) *endpoint {
+	last := e.last.Load()
+	if last != nil && last.source == source && last.inner.SrcIP() == inner.SrcIP() && last.inner.SrcIfidx() == inner.SrcIfidx() {
+		return last
+	}
+	last = &endpoint{inner, source, e.presence}
+	e.last.Store(last)
+	return last
+}
+
+// house knows who is inside.
+type house struct {
+	// mu is held for looking things up and changing them, never over a
+	// device call or a wait.
+	mu        sync.Mutex
+	plan      *policy.Plan // never nil
+	engineers map[policy.Key]*engineer
+	stale     map[policy.Key]bool // their keys in the device must go before the next handshake
+
+	// The tables of the data path. Locked after mu, if both are.
+	table   sync.RWMutex
+	indices map[uint32]*entry
+	inner   map[netip.Addr]*engineer // by tunnel address
+}
+
+func newHouse() *house {
+	return &house{
+		plan:      policy.NewState().Plan(time.Now()),
+		engineers: map[policy.Key]*engineer{},
+		stale:     map[policy.Key]bool{},
+		indices:   map[uint32]*entry{},
+		inner:     map[netip.Addr]*engineer{},
+	}
+}
+
+func (h *house) current() *policy.Plan {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.plan
+}
+
+// follow puts a plan in force, or looks at the one in force again: what it no
+// longer admits is cut, and deadlines are set anew. It reports whom it cut.
+func (h *house) follow(p *policy.Plan, now instant) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p != nil {
+		h.plan = p
+	}
+	for key, e := range h.engineers {
+		if next := h.plan.ByKey(key); next != e.policy {
+			if !samePeer(next, e.policy) {
+				h.cut(e, nil)
+			} else {
+				e.policy = next
+			}
+		}
+		for _, pr := range slices.Clone(e.presences) {
+			if !pr.open(now.boot) {
+				h.cut(e, pr)
+				continue
+			}
+			d := h.plan.Decide(policy.Query{Key: key, Proven: true, Source: pr.address}, now.wall)
+			if d.Reason != policy.Admitted {
+				h.cut(e, pr)
+				continue
+			}
+			pr.extend(d.Until, now)
+		}
+		h.settle(e)
+	}
+}
+
+// samePeer reports whether two policies mean the same person and the same
+// WireGuard peer.
+func samePeer(a, b *policy.Engineer) bool {
+	return a != nil && b != nil && a.Key == b.Key && a.String() == b.String() &&
+		a.PresharedKey == b.PresharedKey && slices.Equal(a.Addresses, b.Addresses)
+}
+
+// instant is one moment on both clocks. The boot clock is read first: what
+// passes between the readings then makes a deadline earlier, never later.
+type instant struct {
+	boot time.Duration
+	wall time.Time
+}
+
+// extend sets the deadline to the end that a plan gives. An end that is the
+// same as before, or later by so much, moves the deadline by no more than
+// that: a wall clock that was set back extends nothing.
+func (p *presence) extend(until time.Time, now instant) {
+	deadline := int64(now.boot) + int64(until.Sub(now.wall))
+	if !p.until.IsZero() {
+		deadline = min(deadline, p.deadline.Load()+int64(until.Sub(p.until)))
+	}
+	p.until = until
+	p.deadline.Store(max(deadline, 0))
+}
+
+// cut ends a presence of an engineer, or all of them if it is nil.
+func (h *house) cut(e *engineer, one *presence) {
+	for _, p := range e.presences {
+		if one == nil || p == one {
+			p.deadline.Store(0)
+		}
+	}
+	e.presences = slices.DeleteFunc(e.presences, func(p *presence) bool { return p.deadline.Load() == 0 })
+	e.pending = slices.DeleteFunc(e.pending, func(a pending) bool { return a.endpoint.presence.deadline.Load() == 0 })
+	h.forget(e, func(x *entry) bool { return x.presence.deadline.Load() == 0 })
+	h.settle(e)
+	if len(e.presences) == 0 {
+		h.stale[e.policy.Key] = true
+	}
+}
+
+// takeStale reports whether the device still holds keys of what was cut, and
+// leaves it to the caller to remove them.
+func (h *house) takeStale(key policy.Key) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	stale := h.stale[key]
+	delete(h.stale, key)
+	return stale
+}
+
+// forget removes an engineer's entries that drop selects, from the table too
+// unless the index has been given to another one since.
+func (h *house) forget(e *engineer, drop func(*entry) bool) {
+	e.entries = slices.DeleteFunc(e.entries, func(x *entry) bool {
+		if !drop(x) {
+			return false
+		}
+		h.table.Lock()
+		if h.indices[x.index] == x {
+			delete(h.indices, x.index)
+		}
+		h.table.Unlock()
+		return true
+	})
+}
+
+// settle works out the engineer's own deadline.
+func (h *house) settle(e *engineer) {
+	var latest int64
+	for _, p := range e.presences {
+		latest = max(latest, p.deadline.Load())
+	}
+	e.deadline.Store(latest)
+}
+
+// admit makes a presence out of an initiation if the plan in force still
+// admits it. announce is called when nothing can fail any more but itself.
+func (h *house) admit(q policy.Query, inner *conn.StdNetEndpoint, source netip.AddrPort, sender uint32, number uint64, now instant, announce func(policy.Decision) bool) (*endpoint, policy.Decision) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := h.plan.Decide(q, now.wall)
+	if d.Reason != policy.Admitted {
+		return nil, d
+	}
+	if h.stale[q.Key] || !announce(d) {
+		d.Reason = policy.NotReady
+		return nil, d
+	}
+	e := h.engineers[q.Key]
+	if e == nil {
+		e = &engineer{policy: d.Engineer}
+		h.engineers[q.Key] = e
+	}
+	if !samePeer(e.policy, d.Engineer) {
+		h.unmap(e) // follow has cut what there was
+	}
+	e.policy = d.Engineer
+	h.table.Lock()
+	for _, a := range d.Engineer.Addresses {
+		h.inner[a] = e
+	}
+	h.table.Unlock()
+
+	i := slices.IndexFunc(e.presences, func(p *presence) bool { return p.address == source.Addr() && p.open(now.boot) })
+	if i < 0 {
+		h.makeRoom(e)
+		e.presences = append(e.presences, &presence{engineer: e, address: source.Addr()})
+		i = len(e.presences) - 1
+	}
+	p := e.presences[i]
+	p.touched = now.boot
+	p.extend(d.Until, now)
+	h.settle(e)
+	to := &endpoint{inner, source, p}
+	if len(e.pending) >= maximumPending {
+		e.pending = slices.Delete(e.pending, 0, 1)
+	}
+	e.pending = append(e.pending, pending{sender, number, to, now.boot})
+	return to, d
+}
+
+// makeRoom evicts the oldest unconfirmed presence when there are too many.
+func (h *house) makeRoom(e *engineer) {
+	var oldest *presence
+	count := 0
+	for _, p := range e.presences {
+		if p.confirmed {
+			continue
+		}
+		count++
+		if oldest == nil || p.touched < oldest.touched {
+			oldest = p
+		}
+	}
+	if count >= maximumPresences {
+		h.cut(e, oldest)
+	}
+}
+
+// answered finds the admission that a response answers and registers the
+// index that data of the new session will carry. It gives nil if there is
+// none, or its time is over.
+func (h *house) answered(from *engineer, initiator, index uint32, now time.Duration) *endpoint {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := slices.IndexFunc(from.pending, func(a pending) bool { return a.sender == initiator })
+	if i < 0 {
+		return nil
+	}
+	a := from.pending[i]
+	from.pending = slices.Delete(from.pending, i, i+1)
+	p := a.endpoint.presence
+	if !p.open(now) {
+		return nil
+	}
+	x := &entry{presence: p, index: index, admission: a.admission, expires: now + device.RejectAfterTime}
+	h.trim(from, false, maximumUnconfirmed-1)
+	from.entries = append(from.entries, x)
+	h.table.Lock()
+	h.indices[index] = x
+	h.table.Unlock()
+	return a.endpoint
+}
+
+// trim drops the oldest confirmed or unconfirmed entries beyond keep.
+func (h *house) trim(e *engineer, confirmed bool, keep int) {
+	excess := -keep
+	for _, x := range e.entries {
+		if x.confirmed == confirmed {
+			excess++
+		}
+	}
+	h.forget(e, func(x *entry) bool {
+		if x.confirmed != confirmed || excess <= 0 {
+			return false
+		}
+		excess--
+		return true
+	})
+}
+
+// confirm takes note that the device completed another handshake of the key:
+// that of the newest admission whose data has passed. Presences at other addresses are
+// superseded. It reports whether there was anything to confirm.
+func (h *house) confirm(key policy.Key) (policy.Fact, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.engineers[key]
+	if e == nil {
+		return policy.Fact{}, false
+	}
+	newest := -1
+	for i, x := range e.entries {
+		if x.seen.Load() && !x.confirmed {
+			newest = i
+		}
+	}
+	if newest < 0 {
+		return policy.Fact{}, false
+	}
+	x := e.entries[newest]
+	for _, older := range e.entries[:newest+1] {
+		if older.seen.Load() && older.presence == x.presence {
+			older.confirmed = true
+		}
+	}
+	x.presence.confirmed = true
+	for _, p := range slices.Clone(e.presences) {
+		if p != x.presence {
+			h.cut(e, p)
+		}
+	}
+	h.trim(e, true, maximumConfirmed)
+	f := policy.Fact{
+		Kind: policy.Confirmation, Engineer: e.policy, Admission: x.admission,
+		Decision: policy.Decision{Reason: policy.Admitted, Engineer: e.policy, Until: x.presence.until},
+	}
+	if last := x.last.Load(); last != nil {
+		f.Source = last.source
+	}
+	return f, true
+}
+
+// unconfirmed reports whether data came with an index that is not confirmed,
+// so that it is worth asking the device.
+func (h *house) unconfirmed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range h.engineers {
+		for _, x := range e.entries {
+			if !x.confirmed && x.seen.Load() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// patience is how long an admission may stay unanswered by the device.
+const patience = 10 * time.Second
+
+// sweep forgets what has expired by itself.
+func (h *house) sweep(now time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for key, e := range h.engineers {
+		e.pending = slices.DeleteFunc(e.pending, func(a pending) bool { return now-a.since > patience })
+		h.forget(e, func(x *entry) bool { return now >= x.expires })
+		for _, p := range slices.Clone(e.presences) {
+			used := slices.ContainsFunc(e.entries, func(x *entry) bool { return x.presence == p }) ||
+				slices.ContainsFunc(e.pending, func(a pending) bool { return a.endpoint.presence == p })
+			if !used {
+				h.cut(e, p)
+			}
+		}
+		if len(e.presences) == 0 && len(e.pending) == 0 {
+			delete(h.engineers, key)
+			h.unmap(e)
+		}
+	}
+}
+
+// unmap takes an engineer's tunnel addresses out of the table.
+func (h *house) unmap(e *engineer) {
+	h.table.Lock()
+	defer h.table.Unlock()
+	for _, a := range e.policy.Addresses {
+		if h.inner[a] == e {
+			delete(h.inner, a)
+		}
+	}
+}
+
+// end cuts everything of a key.
+func (h *house) end(key policy.Key) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if e := h.engineers[key]; e != nil {
+		h.cut(e, nil)
+	}
+}
+
+// liveAt reports whether the key has a confirmed presence at the address.
+func (h *house) liveAt(key policy.Key, address netip.Addr) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.engineers[key]
+	return e != nil && slices.ContainsFunc(e.presences, func(p *presence) bool { return p.confirmed && p.address == address })
+}
+
+// mayPass reports whether an engineer with this tunnel address is inside now.
+func (h *house) mayPass(inner netip.Addr, now time.Duration) bool {
+	h.table.RLock()
+	e := h.inner[inner]
+	h.table.RUnlock()
+	return e != nil && int64(now) < e.deadline.Load()
+}
+
+// staleKeys copies the set of keys whose peers must be made anew.
+func (h *house) staleKeys() map[policy.Key]bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.stale)
+}
+
+// endAll cuts everybody, and has every peer in the device made anew.
+func (h *house) endAll() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range h.engineers {
+		h.cut(e, nil)
+	}
+	for _, a := range h.plan.Accesses() {
+		h.stale[a.Engineer.Key] = true
+	}
+}

@@ -1,0 +1,324 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"golang.zx2c4.com/wireguard/conn"
+	"golang.zx2c4.com/wireguard/device"
+	"golang.zx2c4.com/wireguard/tun"
+
+	"kidoban/gateway/policy"
+)
+
+// Config says what a tunnel is made of.
+type Config struct {
+	Interface  string         // the name of the TUN interface, up to 15 bytes
+	Addresses  []netip.Prefix // the gateway's own, with the prefix in which engineers lie
+	ListenPort uint16         // UDP, both families; 0: any
+	PrivateKey [32]byte
+	MTU        int          // 1280 to 65455; 0: 1420
+	Logger     *slog.Logger // nil: none
+	UAPI       bool         // answer `wg show`
+
+	// Boottime reads CLOCK_BOOTTIME; nil: the kernel's. It must be fast.
+	Boottime func() time.Duration
+}
+
+// Tunnel is a running WireGuard interface behind the gate. Its methods may be
+// called from any goroutine.
+type Tunnel struct {
+	log    *slog.Logger
+	boot   func() time.Duration
+	house  *house
+	gate   *gate
+	keeper *keeper
+	device *device.Device
+	peers  *peers
+	stamps *stamps
+	uapi   *uapi
+	check  func() error // what has become of the interface
+	link   *link        // nil where check does not need it
+
+	facts    chan policy.Fact
+	refusals *refusals
+	dropped  chan dropped  // to the porter
+	wake     chan struct{} // wakes the clerk
+	closing  chan struct{}
+	close    sync.Once
+	workers  sync.WaitGroup
+	failure  atomic.Pointer[failure]
+}
+
+// failure is why the tunnel cannot hold its promises.
+type failure struct{ err error }
+
+// factsWaiting is how many facts may wait to be read. Refusals take at most
+// half of that, so that admissions find room in a flood of them.
+const factsWaiting = 1024
+
+// New makes the interface and a WireGuard device on it. Until the first Set
+// everything is closed. It needs CAP_NET_ADMIN, and takes the interface, the
+// sockets and the routes of the network namespace it is called in.
+func New(c Config) (*Tunnel, error) {
+	if c.MTU == 0 {
+		c.MTU = device.DefaultMTU
+	}
+	switch {
+	case c.Interface == "" || len(c.Interface) >= unix.IFNAMSIZ:
+		return nil, fmt.Errorf("interface %q: allowed is a name of 1 to %d bytes", c.Interface, unix.IFNAMSIZ-1)
+	case c.MTU < 1280 || c.MTU > device.MaxContentSize:
+		return nil, fmt.Errorf("MTU %d: allowed is 1280 to %d", c.MTU, device.MaxContentSize)
+	}
+	d, err := tun.CreateTUN(c.Interface, c.MTU)
+	if err != nil {
+		return nil, fmt.Errorf("create interface %s: %w", c.Interface, err)
+	}
+	l, err := newLink(c.Interface, c.Addresses)
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	t, err := start(c, d, conn.NewStdNetBind(), l.check)
+	if err != nil {
+		l.handle.Close()
+		return nil, err
+	}
+	t.link = l
+	return t, nil
+}
+
+// start makes a tunnel of its parts. It closes the interface if it fails.
+func start(c Config, d tun.Device, sockets conn.Bind, check func() error) (*Tunnel, error) {
+	o, err := newOpener(c.PrivateKey)
+	if err == nil && c.PrivateKey == ([32]byte{}) {
+		err = errors.New("private key: none is given")
+	}
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	t := &Tunnel{
+		log:     c.Logger,
+		boot:    c.Boottime,
+		house:   newHouse(),
+		stamps:  &stamps{greatest: map[policy.Key][12]byte{}},
+		check:   check,
+		facts:   make(chan policy.Fact, factsWaiting),
+		dropped: make(chan dropped, 64),
+		wake:    make(chan struct{}, 1),
+		closing: make(chan struct{}),
+	}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	if t.boot == nil {
+		t.boot = Boottime
+	}
+	t.refusals = &refusals{wake: t.kick}
+	t.gate = &gate{
+		house: t.house, now: t.now, boot: t.boot,
+		checker:     &device.CookieChecker{},
+		sources:     newLimiter[netip.Addr](sourceBurst, sourceRate, maximumSources),
+		proven:      newLimiter[netip.Addr](cookieBurst, cookieRate, maximumSources),
+		replies:     newLimiter[struct{}](replyBurst, replyRate, 1),
+		refusals:    t.refusals,
+		initiations: make(chan initiation, waiting),
+		inspect:     t.Inspect,
+		seen:        t.kick,
+		again:       make(chan admitted, 1),
+		answers:     make(chan struct{}, inFlight),
+		inner:       sockets,
+	}
+	t.gate.checker.Init(o.public)
+	t.keeper = newKeeper(d, t.house, t.boot, t.fail)
+	debug := func(format string, values ...any) {
+		if t.log.Enabled(context.Background(), slog.LevelDebug) {
+			t.log.Debug("wireguard: " + fmt.Sprintf(format, values...))
+		}
+	}
+	// What it calls errors are packets that were cut, and addresses that
+	// cannot be reached. What matters is seen by keeper and clerk.
+	t.device = device.NewDevice(t.keeper, t.gate, &device.Logger{Verbosef: debug, Errorf: debug})
+	t.peers = newPeers(t.device, t.house)
+	err = t.device.IpcSet(fmt.Sprintf("private_key=%x\nlisten_port=%d\n", c.PrivateKey[:], c.ListenPort))
+	if err == nil {
+		err = t.device.Up()
+	}
+	// Only now, so that the sockets were opened here and not by an event.
+	t.workers.Go(t.keeper.forward)
+	if err == nil && c.UAPI {
+		t.uapi, err = listenUAPI(c.Interface, t.device)
+	}
+	if err != nil {
+		t.device.Close()
+		return nil, fmt.Errorf("start WireGuard on %s, UDP port %d: %w", c.Interface, c.ListenPort, err)
+	}
+	if t.uapi != nil {
+		t.workers.Go(t.uapi.run)
+	}
+	p := &porter{
+		t: t, opener: o, secrets: map[policy.Key][32]byte{},
+		engineers: newLimiter[policy.Key](engineerBurst, engineerRate, 1<<16),
+		inspected: newLimiter[struct{}](inspectBurst, inspectRate, 1),
+	}
+	t.workers.Go(p.run)
+	t.workers.Go(t.clerk)
+	return t, nil
+}
+
+// Close shuts the gate, removes the interface and waits until all has ended.
+func (t *Tunnel) Close() error {
+	t.close.Do(func() {
+		t.house.follow(policy.NewState().Plan(time.Now()), t.now())
+		close(t.closing)
+		if t.uapi != nil {
+			t.uapi.listener.Close()
+		}
+		t.device.Close()
+		t.workers.Wait()
+		if t.link != nil {
+			t.link.handle.Close()
+		}
+	})
+	return nil
+}
+
+// Port is the UDP port in use.
+func (t *Tunnel) Port() uint16 { return uint16(t.gate.port.Load()) }
+
+// Facts gives admissions, confirmations, refusals and failures. It must be
+// read: when it is full, nobody new is admitted. It is never closed.
+func (t *Tunnel) Facts() <-chan policy.Fact { return t.facts }
+
+// Set puts a plan in force. When it returns, nothing passes any more in
+// either direction that the plan does not admit. It waits for no device, disk
+// or network; the device's peers follow by themselves. The error is that of
+// Err: the plan is in force all the same.
+func (t *Tunnel) Set(p *policy.Plan) error {
+	if p == nil {
+		return errors.New("no plan: allowed is one that opens nothing")
+	}
+	t.house.follow(p, t.now())
+	t.kick()
+	return t.Err()
+}
+
+// Cut ends whatever the engineer has open. The plan still holds: a new
+// handshake may be admitted.
+func (t *Tunnel) Cut(e *policy.Engineer) {
+	t.house.end(e.Key)
+	t.kick()
+}
+
+// Inspect names who sent a UDP payload that the kernel dropped on its way to
+// the WireGuard port: it becomes a Refusal. Nothing is answered, and nothing
+// changes. It never blocks; what exceeds the rate is counted, not opened.
+func (t *Tunnel) Inspect(payload []byte, source netip.AddrPort) {
+	d := dropped{size: len(payload), source: unmapped(source)}
+	if d.size == len(d.packet) {
+		copy(d.packet[:], payload)
+	}
+	select {
+	case t.dropped <- d:
+	default:
+		now := t.now()
+		decision := t.house.current().Decide(policy.Query{Fault: policy.RateLimited, Source: d.source.Addr()}, now.wall)
+		t.refusals.add(policy.Fact{At: now.wall, Source: d.source, Decision: decision})
+	}
+}
+
+// Peers lists every engineer whom the device has known since the start.
+func (t *Tunnel) Peers() []Peer { return t.peers.all() }
+
+// Live lists the addresses and ports at which a session was when the device
+// was last asked, at most a second ago.
+func (t *Tunnel) Live() []netip.AddrPort {
+	var live []netip.AddrPort
+	for _, p := range t.peers.all() {
+		if p.Endpoint.IsValid() && t.house.liveAt(p.Engineer.Key, p.Endpoint.Addr()) {
+			live = append(live, p.Endpoint)
+		}
+	}
+	return live
+}
+
+// Timestamps gives the greatest TAI64N timestamp seen of every key.
+func (t *Tunnel) Timestamps() map[policy.Key][12]byte { return t.stamps.all() }
+
+// SetTimestamps replaces them, with what a journal kept.
+func (t *Tunnel) SetTimestamps(all map[policy.Key][12]byte) { t.stamps.set(all) }
+
+// ResetTimestamps forgets them, so that a key whose owner's clock was ahead
+// may enter again. Whatever is open ends, since the device remembers too.
+func (t *Tunnel) ResetTimestamps() {
+	t.house.endAll()
+	t.stamps.set(nil)
+	t.kick()
+}
+
+// Err says why the tunnel cannot hold its promises now, or is nil. While it
+// is not, nobody new is admitted.
+func (t *Tunnel) Err() error {
+	if f := t.failure.Load(); f != nil {
+		return f.err
+	}
+	return nil
+}
+
+// Boottime reads CLOCK_BOOTTIME: the time since the machine was started,
+// suspension included. Nobody can set it.
+func Boottime() time.Duration {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		// Never seen; the far future closes everything.
+		return 1<<63 - 1
+	}
+	return time.Duration(now.Nano())
+}
+
+func (t *Tunnel) now() instant {
+	boot := t.boot()
+	return instant{boot, time.Now()}
+}
+
+func (t *Tunnel) kick() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// send reports a fact if there is room.
+func (t *Tunnel) send(f policy.Fact) bool {
+	if f.Kind == policy.Refusal && len(t.facts) >= factsWaiting/2 {
+		return false
+	}
+	select {
+	case t.facts <- f:
+		return true
+	default:
+		return false
+	}
+}
+
+// fail takes note of why the tunnel cannot hold its promises.
+func (t *Tunnel) fail(err error) {
+	t.failure.CompareAndSwap(nil, &failure{err})
+	t.kick()
+}
+
+// ready makes sure that a handshake of the engineer can succeed.
+func (t *Tunnel) ready(e *policy.Engineer) error {
+	if err := t.Err(); err != nil {
+		return err
+	}
+	return t.peers.ensure(e)
+}

@@ -1,0 +1,114 @@
+package tunnel
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"golang.zx2c4.com/wireguard/device"
+)
+
+// uapiDirectory is where wg(8) looks for userspace interfaces.
+const uapiDirectory = "/var/run/wireguard"
+
+// Bounds of the socket that `wg show` reads.
+const (
+	uapiClients = 4
+	uapiTimeout = 5 * time.Second
+)
+
+// uapi answers wg(8) on a socket named after the interface. It only tells: a
+// "set" gets EPERM, and no secret key is told.
+type uapi struct {
+	device   *device.Device
+	listener *net.UnixListener
+	clients  chan struct{}
+}
+
+func listenUAPI(name string, d *device.Device) (*uapi, error) {
+	if err := os.MkdirAll(uapiDirectory, 0o755); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(uapiDirectory, name+".sock")
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("%s is in use by another process", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, err
+	}
+	u := &uapi{device: d, listener: l, clients: make(chan struct{}, uapiClients)}
+	return u, nil
+}
+
+// run serves until the listener is closed.
+func (u *uapi) run() {
+	for {
+		c, err := u.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			time.Sleep(100 * time.Millisecond) // out of descriptors
+			continue
+		}
+		select {
+		case u.clients <- struct{}{}:
+			go func() {
+				defer func() { <-u.clients }()
+				defer c.Close()
+				_ = u.serve(c) // whoever asked is gone, or said what wg never says
+			}()
+		default:
+			c.Close()
+		}
+	}
+}
+
+// serve answers one request (wireguard.com/xplatform).
+func (u *uapi) serve(c net.Conn) error {
+	if err := c.SetDeadline(time.Now().Add(uapiTimeout)); err != nil {
+		return err
+	}
+	in := bufio.NewReader(c)
+	operation, err := in.ReadSlice('\n')
+	if err != nil {
+		return err
+	}
+	if string(operation) != "get=1\n" {
+		// Read it to its end, or wg(8) dies of writing before it reads the answer.
+		for lines := 0; err == nil && lines < 1<<16 && len(operation) > 1; lines++ {
+			operation, err = in.ReadSlice('\n')
+		}
+		_, err = fmt.Fprintf(c, "errno=%d\n\n", -int(unix.EPERM))
+		return err
+	}
+	var all bytes.Buffer
+	if err := u.device.IpcGetOperation(&all); err != nil {
+		_, err = fmt.Fprintf(c, "errno=%d\n\n", -int(unix.EIO))
+		return err
+	}
+	out := bufio.NewWriter(c)
+	for line := range bytes.Lines(all.Bytes()) {
+		if !bytes.HasPrefix(line, []byte("private_key=")) && !bytes.HasPrefix(line, []byte("preshared_key=")) {
+			out.Write(line)
+		}
+	}
+	clear(all.Bytes())
+	out.WriteString("errno=0\n\n")
+	return out.Flush()
+}
