@@ -1,0 +1,274 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"kidoban/gateway/lab"
+)
+
+func TestMain(m *testing.M) { lab.Main(m) }
+
+// newStage makes a stage that fails the test where it would end the demo.
+func newStage(t *testing.T) *stage {
+	lab.Require(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	s := &stage{ctx: ctx, folder: t.TempDir()}
+	t.Cleanup(cancel)
+	t.Cleanup(s.strike)
+	return s
+}
+
+// TestSceneWithoutAGate puts plain WireGuard where the gateway stands. All
+// that the story says the gateway refuses must work there; otherwise the demo
+// would show nothing.
+func TestSceneWithoutAGate(t *testing.T) {
+	s := newStage(t)
+	s.build()
+	gatewayPrivate, gatewayPublic := lab.NewKey()
+	s.gateway.Forward()
+	s.gateway.NewClient(lab.ClientConfig{
+		PrivateKey: gatewayPrivate, PeerKey: s.publicKey, ListenPort: gatewayAddress.Port(),
+		Addresses: lab.Prefixes("10.99.0.1/24"), AllowedIPs: lab.Prefixes("10.99.0.2/32"),
+	})
+	sato, thief := s.client(s.engineer, gatewayPublic), s.client(s.outsider, gatewayPublic)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := sato.Handshake(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{listedService.String(), otherService.String(), otherHost.String()} {
+		if _, err := s.engineer.Exchange(ctx, "tcp", to, "hello"); err != nil {
+			t.Errorf("the engineer reaches %s: %v", to, err)
+		}
+	}
+	if err := sato.Down(); err != nil {
+		t.Fatal(err)
+	}
+	if err := thief.Handshake(ctx); err != nil {
+		t.Errorf("the stolen key opens a plain WireGuard: %v", err)
+	}
+	if _, err := s.outsider.Exchange(ctx, "tcp", listedService.String(), "hello"); err != nil {
+		t.Errorf("the outsider reaches the hospital: %v", err)
+	}
+}
+
+// TestStoryNoticesAMissingGate lets the story's own checks look at a plain
+// WireGuard: each must come out wrong.
+func TestStoryNoticesAMissingGate(t *testing.T) {
+	s := newStage(t)
+	s.build()
+	gatewayPrivate, gatewayPublic := lab.NewKey()
+	s.gateway.Forward()
+	s.gateway.NewClient(lab.ClientConfig{
+		PrivateKey: gatewayPrivate, PeerKey: s.publicKey, ListenPort: gatewayAddress.Port(),
+		Addresses: lab.Prefixes("10.99.0.1/24"), AllowedIPs: lab.Prefixes("10.99.0.2/32"),
+	})
+	var out bytes.Buffer
+	tale := &story{stage: s, out: newTerminal(&out, func(string) string { return "" })}
+	tale.sato = s.client(s.engineer, gatewayPublic)
+
+	tale.knock("Sato", tale.sato, s.engineerWire)
+	if tale.failures != 1 {
+		t.Errorf("an answered handshake passes for silence:\n%s", &out)
+	}
+	tale.targets()
+	if tale.failures != 3 || tale.checks != 4 {
+		t.Errorf("%d of %d checks failed, want 3 of 4: the listed target is reached, and so are both others:\n%s", tale.failures, tale.checks, &out)
+	}
+	tale.until = time.Now()
+	tale.lastByte("after the end", []lab.Packet{{At: tale.until.Add(latest + time.Millisecond)}})
+	tale.lastByte("broken long before", []lab.Packet{{At: tale.until.Add(-time.Second)}})
+	tale.lastByte("never", nil)
+	if tale.failures != 6 {
+		t.Errorf("a stream that was not cut by the closing passes for one that was:\n%s", &out)
+	}
+	tale.lastByte("just after", []lab.Packet{{At: tale.until.Add(3 * time.Millisecond)}})
+	tale.lastByte("just before", []lab.Packet{{At: tale.until.Add(-3 * time.Millisecond)}})
+	if tale.failures != 6 {
+		t.Errorf("a stream that was cut at the closing does not pass:\n%s", &out)
+	}
+	if tale.verdict() != 1 {
+		t.Error("a story with failures ends with exit code 0")
+	}
+}
+
+func TestMetricsRelay(t *testing.T) {
+	s := newStage(t)
+	host := lab.New(s).Host("gateway")
+	l, err := host.Listen("tcp", metricsAddress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte("path " + r.URL.Path))
+	}), ReadHeaderTimeout: time.Second}
+	go served.Serve(l)
+	t.Cleanup(func() { served.Close() })
+	outside := httptest.NewServer(metricsRelay(host))
+	t.Cleanup(outside.Close)
+	answer, err := http.Get(outside.URL + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var body bytes.Buffer
+	if _, err := body.ReadFrom(answer.Body); err != nil || body.String() != "path /metrics" {
+		t.Errorf("through the relay: %q, %v, want %q", &body, err, "path /metrics")
+	}
+}
+
+func TestFatalEndsTheStageWithItsReason(t *testing.T) {
+	s := &stage{}
+	struck := false
+	s.Cleanup(func() { struck = true })
+	func() {
+		defer func() {
+			if got := recover(); got != abort("no 7") {
+				t.Errorf("recovered %v, want abort %q", got, "no 7")
+			}
+		}()
+		s.Fatalf("no %d", 7)
+	}()
+	s.strike()
+	if !struck {
+		t.Error("strike did not undo")
+	}
+}
+
+func TestParse(t *testing.T) {
+	executable := filepath.Join(t.TempDir(), "kidoban")
+	if err := os.WriteFile(executable, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	none := func(string) string { return "" }
+	stay := func(name string) string { return map[string]string{"STAY": "1"}[name] }
+	for _, c := range []struct {
+		args   []string
+		getenv func(string) string
+		stay   bool
+		err    string
+	}{
+		{[]string{"--gateway", executable}, none, false, ""},
+		{[]string{"--gateway", executable, "--stay"}, none, true, ""},
+		{[]string{"--gateway", executable}, stay, true, ""},
+		{[]string{"--gateway", executable, "now"}, none, false, `unexpected argument "now"`},
+		{[]string{"--gateway", executable + "-not"}, none, false, "go build -o bin/"},
+	} {
+		d, err := parse(c.args, c.getenv)
+		switch {
+		case c.err != "":
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%q: error %v, want %q in it", c.args, err, c.err)
+			}
+		case err != nil:
+			t.Errorf("%q: %v", c.args, err)
+		case d.stay != c.stay || d.gateway != executable:
+			t.Errorf("%q: %+v, want stay %v and gateway %s", c.args, d, c.stay, executable)
+		}
+	}
+}
+
+func TestPublicKey(t *testing.T) {
+	_, want := lab.NewKey()
+	text := "# a comment\n[Interface]\nAddress = 10.99.0.2/32\n\n[Peer]\nPublicKey = " + base64.StdEncoding.EncodeToString(want[:]) + "\nEndpoint = 192.0.2.2:51820\n"
+	if got, ok := publicKey([]byte(text)); !ok || got != want {
+		t.Errorf("found %x, %v, want %x", got, ok, want)
+	}
+	for _, text := range []string{"", "[Peer]\n", "PublicKey = AAAA\n", "PublicKey = ???\n"} {
+		if got, ok := publicKey([]byte(text)); ok {
+			t.Errorf("%q: found %x, want nothing", text, got)
+		}
+	}
+}
+
+func TestCountKinds(t *testing.T) {
+	got, err := countKinds([]byte("{\"kind\":\"start\"}\n{\"kind\":\"refused\"}\n{\"kind\":\"refused\"}\n"))
+	if err != nil || len(got) != 2 || got["start"] != 1 || got["refused"] != 2 {
+		t.Errorf("%v, %v, want start 1, refused 2", got, err)
+	}
+	for _, text := range []string{"{}\n", "[]\n", "no\n"} {
+		if got, err := countKinds([]byte(text)); err == nil {
+			t.Errorf("%q: counted %v, want an error", text, got)
+		}
+	}
+}
+
+func TestTerminalIsPlainWithoutATerminal(t *testing.T) {
+	var out bytes.Buffer
+	term := newTerminal(&out, func(name string) string {
+		return map[string]string{"TERM": "xterm", "LANG": "C"}[name]
+	})
+	term.title("Kidoban", "a demo")
+	term.picture("a --- b\n")
+	term.heading("A window, %d s", 12)
+	term.result(true, "silence: nothing came back")
+	term.result(false, strings.Repeat("long ", 30))
+	term.countdown("it opens", 3*time.Second)
+	term.countdownOver()
+	term.failure("It ended.")
+	term.lines("Its last words", []string{"one", "two"})
+	term.lines("Nothing", nil)
+	want := `
+  Kidoban  a demo
+
+    a --- b
+
+  1  A window, 12 s
+     ok  silence: nothing came back
+     NO  long long long long long long long long long long long long long long
+         long long long long long long long long long long long long long long
+         long long
+  NO  It ended.
+
+  Its last words:
+    one
+    two
+`
+	want = strings.Replace(want, "\n  NO  It", "\n\n  NO  It", 1)
+	if got := out.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	for _, line := range strings.Split(out.String(), "\n") {
+		if len(line) > width {
+			t.Errorf("a line of %d columns, want at most %d: %q", len(line), width, line)
+		}
+	}
+}
+
+func TestTerminalMarksFollowTheLocale(t *testing.T) {
+	for locale, want := range map[string]string{"en_US.UTF-8": "✓", "C.utf8": "✓", "C": "ok ", "": "ok "} {
+		term := newTerminal(&bytes.Buffer{}, func(name string) string { return map[string]string{"LANG": locale}[name] })
+		if term.yes != want {
+			t.Errorf("LANG=%q: mark %q, want %q", locale, term.yes, want)
+		}
+	}
+}
+
+func TestStartGatewaySaysWhyItEnded(t *testing.T) {
+	s := newStage(t)
+	s.build()
+	s.executable = filepath.Join(s.folder, "kidoban")
+	if err := os.WriteFile(s.executable, []byte("#!/bin/sh\necho policy.yaml:3 is odd >&2\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		end, ok := recover().(abort)
+		if !ok || !strings.Contains(string(end), "ended at once") || !strings.Contains(string(end), "exit status 1") {
+			t.Errorf("ended with %q, want that the gateway ended at once with exit status 1", end)
+		}
+		if words := s.lastWords(); len(words) != 1 || words[0] != "policy.yaml:3 is odd" {
+			t.Errorf("last words %q", words)
+		}
+	}()
+	s.startGateway()
+	t.Error("the gateway counts as started")
+}
