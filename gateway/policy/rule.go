@@ -39,7 +39,6 @@ var numberParts = []struct {
 	field       func(*rrule.ROption) *[]int
 }{
 	{"BYMONTH", 12, false, []rrule.Frequency{rrule.DAILY, rrule.WEEKLY, rrule.MONTHLY, rrule.YEARLY}, func(o *rrule.ROption) *[]int { return &o.Bymonth }},
-	{"BYWEEKNO", 53, false, []rrule.Frequency{rrule.YEARLY}, func(o *rrule.ROption) *[]int { return &o.Byweekno }},
 	{"BYYEARDAY", 366, true, []rrule.Frequency{rrule.YEARLY}, func(o *rrule.ROption) *[]int { return &o.Byyearday }},
 	{"BYMONTHDAY", 31, true, []rrule.Frequency{rrule.DAILY, rrule.MONTHLY, rrule.YEARLY}, func(o *rrule.ROption) *[]int { return &o.Bymonthday }},
 	{"BYSETPOS", 366, true, []rrule.Frequency{rrule.WEEKLY, rrule.MONTHLY, rrule.YEARLY}, func(o *rrule.ROption) *[]int { return &o.Bysetpos }},
@@ -53,6 +52,7 @@ var refusedParts = map[string]string{
 	"BYHOUR":   "the time of day is what the window's at says",
 	"BYMINUTE": "the time of day is what the window's at says",
 	"BYSECOND": "the time of day is what the window's at says",
+	"BYWEEKNO": "programs disagree on it; say it with BYMONTH and BYDAY", // rrule-go, as dateutil, takes a 52nd week for a 53rd
 }
 
 var ruleWeekdays = map[string]rrule.Weekday{
@@ -60,8 +60,8 @@ var ruleWeekdays = map[string]rrule.Weekday{
 }
 
 // NewRule compiles a rule: FREQ DAILY, WEEKLY, MONTHLY or YEARLY, with
-// INTERVAL, WKST and the BY parts that RFC 5545 allows with it; COUNT, UNTIL
-// and times of day are errors, and so is a rule that matches no date. at is 0
+// INTERVAL, WKST and the BY parts that RFC 5545 allows with it; COUNT, UNTIL,
+// BYWEEKNO and times of day are errors, and so is a rule that matches no date. at is 0
 // to 86399, duration is whole seconds from 1 s to MaxDuration.
 //
 // anchor is the date from which INTERVAL counts and which gives the day where
@@ -167,9 +167,9 @@ func (r *Rule) parse() error {
 		delete(parts, "BYDAY")
 	}
 	for name := range parts {
-		return fmt.Errorf("%s is not known: allowed is FREQ, INTERVAL, WKST, BYMONTH, BYWEEKNO, BYYEARDAY, BYMONTHDAY, BYDAY and BYSETPOS", name)
+		return fmt.Errorf("%s is not known: allowed is FREQ, INTERVAL, WKST, BYMONTH, BYYEARDAY, BYMONTHDAY, BYDAY and BYSETPOS", name)
 	}
-	if len(o.Bysetpos) > 0 && len(o.Byweekday)+len(o.Bymonth)+len(o.Bymonthday)+len(o.Byweekno)+len(o.Byyearday) == 0 {
+	if len(o.Bysetpos) > 0 && len(o.Byweekday)+len(o.Bymonth)+len(o.Bymonthday)+len(o.Byyearday) == 0 {
 		return errors.New("BYSETPOS is alone: allowed is BYSETPOS with another BY part")
 	}
 	return nil
@@ -182,7 +182,6 @@ func (r *Rule) parseDays(value string) error {
 	o := &r.option
 	last := 0 // the greatest number allowed
 	switch {
-	case o.Freq == rrule.YEARLY && len(o.Byweekno) > 0:
 	case o.Freq == rrule.YEARLY && len(o.Bymonth) == 0:
 		last = 53
 	case o.Freq == rrule.YEARLY || o.Freq == rrule.MONTHLY:
@@ -198,7 +197,7 @@ func (r *Rule) parseDays(value string) error {
 			n, err := strconv.Atoi(number)
 			if err != nil || n == 0 || n < -last || n > last {
 				if last == 0 {
-					return fmt.Errorf("BYDAY=%s: %q has a number: allowed are numbers with FREQ=MONTHLY, and with FREQ=YEARLY without BYWEEKNO", value, text)
+					return fmt.Errorf("BYDAY=%s: %q has a number: allowed are numbers with FREQ=MONTHLY and FREQ=YEARLY", value, text)
 				}
 				return fmt.Errorf("BYDAY=%s: %q is not allowed: allowed is 1 to %d and -%d to -1", value, text, last, last)
 			}
@@ -219,7 +218,7 @@ func (r *Rule) complete() error {
 	if o.Interval > 1 && r.anchor.IsZero() {
 		return fmt.Errorf("INTERVAL=%d counts from a date: allowed is a window whose valid has a from", o.Interval)
 	}
-	if o.Freq == rrule.DAILY || len(o.Byweekno)+len(o.Byyearday)+len(o.Bymonthday)+len(o.Byweekday) > 0 {
+	if o.Freq == rrule.DAILY || len(o.Byyearday)+len(o.Bymonthday)+len(o.Byweekday) > 0 {
 		return nil
 	}
 	if r.anchor.IsZero() {
