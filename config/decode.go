@@ -103,14 +103,10 @@ func (d *decoder) pairs(v value) (all []entry, ok bool) {
 	for _, n := range nodes {
 		e := entry{n.Key.GetToken().Value, value{where: v.where, node: n.Value, key: placeOf(n.Key.GetToken())}}
 		e.at = placeOfNode(n.Value, e.key)
-		step := e.name
-		if !isName(step) && !isField(step) {
-			step = quote(step)
-		}
 		if e.where != "" {
 			e.where += "."
 		}
-		e.where += step
+		e.where += shown(e.name)
 		if first, twice := seen[e.name]; twice {
 			d.errorf(e.named(), "is there twice: the first is in line %d", first.line)
 			continue
@@ -139,10 +135,13 @@ func placeOfNode(n ast.Node, key place) place {
 	return placeOf(n.GetToken())
 }
 
-// isField reports whether a key looks like one of our fields, and needs no
-// quotes in a message.
-func isField(key string) bool {
-	return key != "" && strings.Trim(key, "abcdefghijklmnopqrstuvwxyz_") == ""
+// shown is a key as messages show it: quoted, unless it looks like a name or a
+// field, since what looks different may be hostile.
+func shown(key string) string {
+	if isName(strings.ReplaceAll(key, "_", "-")) {
+		return key
+	}
+	return quote(key)
 }
 
 // mapping reads a mapping with a fixed set of fields; a field with "?" behind
@@ -236,6 +235,13 @@ func (d *decoder) text(v value) (string, bool) {
 		return n.Value, true
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
 		return n.GetToken().Value, true
+	case *ast.NullNode:
+		d.errorf(v, "has no value")
+		return "", false
+	case *ast.MappingNode, *ast.MappingValueNode:
+		// As [fd00::1] is to YAML.
+		d.errorf(v, "is a mapping: allowed is one value; an IPv6 address, and other text with a colon, needs quotes")
+		return "", false
 	default:
 		d.errorf(v, "is %s: allowed is one value", describe(n))
 		return "", false
@@ -302,6 +308,7 @@ func references[T any](d *decoder, v value, kind string, known map[string]T) []T
 }
 
 func (d *decoder) unknown(v value, kind, name string, known []string) {
+	known = slices.DeleteFunc(known, func(name string) bool { return !isName(name) })
 	d.errorf(v, "there is no %s %s: known is %s%s", kind, quote(name), oneOf(known), didYouMean(name, known))
 }
 

@@ -43,7 +43,7 @@ func editDistance(a, b string) int {
 
 // oneOf is "a, b or c"; of many, the first ones.
 func oneOf(words []string) string {
-	const most = 12
+	const most = 16
 	switch n := len(words); {
 	case n == 0:
 		return "none"

@@ -74,7 +74,7 @@ const testPSK = "3q2+796tvu/erb7v3q2+796tvu/erb7v3q2+796tvu8="
 // "# error: LINE:COL: where: what" and "# warning: ...".
 func wanted(text []byte, kind string) []string {
 	var all []string
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(strings.TrimPrefix(string(text), "\ufeff")) {
 		if rest, ok := strings.CutPrefix(line, "# "+kind+": "); ok {
 			all = append(all, strings.TrimSuffix(rest, "\n"))
 		}

@@ -118,6 +118,7 @@ func hidden(r rune) bool {
 func (d *decoder) checkTokens(tokens token.Tokens) bool {
 	before := len(d.errors)
 	flow, entries := 0, 0
+	directive := false
 	for i, tk := range tokens {
 		at := value{at: placeOf(tk)}
 		if tk.Type != token.SequenceEntryType {
@@ -141,11 +142,12 @@ func (d *decoder) checkTokens(tokens token.Tokens) bool {
 		case token.MappingKeyType:
 			d.errorf(at, "a complex key (?) is not allowed: write key: value")
 		case token.DirectiveType:
+			directive = true
 			d.errorf(at, "a directive (%%) is not allowed")
 		case token.LiteralType, token.FoldedType:
 			d.errorf(at, "a block text (| or >) is not allowed: write it on one line")
 		case token.DocumentHeaderType:
-			if firstContent(tokens) != i {
+			if firstContent(tokens) != i && !directive {
 				d.errorf(at, "a second document (---) is not allowed: a policy is one document")
 			}
 		case token.DocumentEndType:

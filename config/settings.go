@@ -22,11 +22,11 @@ type Settings struct {
 	StateDir       string     `env:"KIDOBAN_STATE_DIR" envDefault:"/var/lib/kidoban" meaning:"where the journal and the private key are kept"`
 	Interface      string     `env:"KIDOBAN_INTERFACE" envDefault:"kido0" meaning:"name of the tunnel's network interface, 1 to 15 characters"`
 	ListenPort     uint16     `env:"KIDOBAN_LISTEN_PORT" envDefault:"51820" meaning:"UDP port of WireGuard, 1 to 65535"`
-	PrivateKeyFile string     `env:"KIDOBAN_PRIVATE_KEY_FILE" shown:"private.key in the state directory" meaning:"the gateway's private key, base64 as 'wg genkey' writes it; made at first start with mode 0600; a looser mode is refused"`
+	PrivateKeyFile string     `env:"KIDOBAN_PRIVATE_KEY_FILE" shown:"private.key in the state directory" meaning:"the gateway's private key, base64 as wg genkey writes it; made at first start with mode 0600; a looser mode is refused"`
 	MetricsAddress string     `env:"KIDOBAN_METRICS_ADDRESS" envDefault:"127.0.0.1:9586" meaning:"host:port on which Prometheus finds the metrics"`
 	AdminSocket    string     `env:"KIDOBAN_ADMIN_SOCKET" envDefault:"/run/kidoban/admin.sock" meaning:"the socket through which operators' commands reach the gateway, up to 107 bytes"`
-	Masquerade     bool       `env:"KIDOBAN_MASQUERADE" envDefault:"false" meaning:"'true': to every target the gateway's own address is shown, so that no target needs a route to the tunnel"`
-	ForwardOthers  bool       `env:"KIDOBAN_FORWARD_OTHERS" envDefault:"false" meaning:"'true': leave traffic alone that has nothing to do with the tunnel; otherwise the host forwards nothing else"`
+	Masquerade     bool       `env:"KIDOBAN_MASQUERADE" envDefault:"false" meaning:"true: to every target the gateway's own address is shown, so that no target needs a route to the tunnel"`
+	ForwardOthers  bool       `env:"KIDOBAN_FORWARD_OTHERS" envDefault:"false" meaning:"true: leave traffic alone that has nothing to do with the tunnel; otherwise the host forwards nothing else"`
 	LogLevel       slog.Level `env:"KIDOBAN_LOG_LEVEL" envDefault:"info" meaning:"debug, info, warn or error"`
 	LogFormat      string     `env:"KIDOBAN_LOG_FORMAT" envDefault:"text" meaning:"text or json"`
 }
@@ -99,7 +99,7 @@ func SettingsTable() string {
 		if shown := tag.Get("shown"); shown != "" {
 			standard = shown
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", tag.Get("env"), standard, strings.ReplaceAll(tag.Get("meaning"), "'", "`"))
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", tag.Get("env"), standard, tag.Get("meaning"))
 	}
 	return b.String()
 }

@@ -84,6 +84,9 @@ func (r *reader) engineer(v *policy.Vendor, e entry) *policy.Engineer {
 	return g
 }
 
+// fullName is vendor/engineer, also for names that are not allowed.
+func fullName(g *policy.Engineer) string { return shown(g.Vendor.Name) + "/" + shown(g.Name) }
+
 // within reports whether all of inner lies in outer.
 func within(inner, outer netip.Prefix) bool {
 	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
@@ -108,9 +111,9 @@ func (r *reader) publicKey(g *policy.Engineer, v value) {
 	case !canonical(key):
 		r.errorf(v, "%s is no number below 2^255-19: allowed is what `wg pubkey` writes", key)
 	case r.gatewayKey != nil && key == *r.gatewayKey:
-		r.errorf(v, "%s is the gateway's own key: each engineer has one of his own", key)
+		r.errorf(v, "%s is the gateway's own key: each engineer has a key of their own", key)
 	case twice:
-		r.errorf(v, "%s is the key of %v already: each engineer has one of his own", key, other)
+		r.errorf(v, "%s is the key of %v already: each engineer has a key of their own", key, fullName(other))
 	default:
 		g.Key = key
 		r.keys[key] = g
@@ -179,7 +182,7 @@ func (r *reader) engineerAddress(g *policy.Engineer, v value) (netip.Addr, bool)
 		}
 	}
 	if other, twice := r.addresses[a]; twice {
-		r.errorf(v, "%v is the address of %v already", a, other)
+		r.errorf(v, "%v is the address of %v already", a, fullName(other))
 		return a, false
 	}
 	r.addresses[a] = g

@@ -53,7 +53,7 @@ func (r *reader) warnShared() {
 		}
 		for _, outer := range slices.Backward(open) {
 			if outer.vendor != s.vendor {
-				r.warnf(s.value, "%s overlaps %s of vendor %s: keys still tell the vendors apart, but the address does not", short(s.prefix), short(outer.prefix), outer.vendor.Name)
+				r.warnf(s.value, "%s overlaps %s of vendor %s: keys still tell the vendors apart, but the address does not", short(s.prefix), short(outer.prefix), shown(outer.vendor.Name))
 				break
 			}
 		}
@@ -121,7 +121,7 @@ func (r *reader) warnUnreachable(w *policy.Window, v value) {
 			if a.Is6() {
 				family = "IPv6"
 			}
-			r.warnf(v, "nobody of this window has an %s address in the tunnel, so %s cannot be reached", family, t.Name)
+			r.warnf(v, "nobody of this window has an %s address in the tunnel, so %s cannot be reached", family, shown(t.Name))
 		}
 	}
 }

@@ -8,8 +8,11 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// maxOnceDays bounds a window that opens once. What is longer is no window.
-const maxOnceDays = 31
+// Bounds of one opening. What is longer is no window.
+const (
+	maxDuration = 7 * 24 * time.Hour // of a rule
+	maxOnceDays = 31                 // of a window that opens once
+)
 
 func (r *reader) window(v *policy.Vendor, engineers map[string]*policy.Engineer, e entry) *policy.Window {
 	w := &policy.Window{Vendor: v, Name: e.name}
@@ -151,7 +154,7 @@ func (d *decoder) duration(v value) (time.Duration, bool) {
 		return 0, false
 	}
 	duration, err := time.ParseDuration(text)
-	if err != nil || duration < time.Second || duration > policy.MaxDuration || duration%time.Second != 0 {
+	if err != nil || duration < time.Second || duration > maxDuration || duration%time.Second != 0 {
 		d.errorf(v, "%s is no duration: allowed is as in 4h, 90m or 1h30m, from 1s to 168h (7 days), in whole seconds", quote(text))
 		return 0, false
 	}
