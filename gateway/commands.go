@@ -192,6 +192,9 @@ func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, e
 		l.newest = l.now
 		l.trust(doubtClock)
 		l.cfg.Tunnel.SetTimestamps(nil)
+		for _, s := range l.sessions {
+			l.end(s, GatewayShut) // with the timestamps go the keys
+		}
 		if l.doubts[doubtTunnel] != "" {
 			if err := l.cfg.Tunnel.Restart(); err != nil {
 				l.doubts[doubtTunnel] = fmt.Sprintf("the tunnel cannot be built: %v; `kidoban recover` tries again", err)

@@ -129,7 +129,7 @@ func New(cfg Config) *Gateway {
 	g := &Gateway{cfg: cfg, commands: make(chan func(*loop)), stopped: make(chan struct{})}
 	state := policy.NewState()
 	plan := state.Plan(cfg.Clock.Wall()).Doubted("starting")
-	g.snapshot.Store(&Snapshot{Plan: plan, state: state, Status: Status{NotReadyReason: "starting"}})
+	g.snapshot.Store(&Snapshot{Plan: plan, state: state, Status: Status{NotReadyReason: "starting"}, At: cfg.Clock.Boot()})
 	return g
 }
 
@@ -152,4 +152,24 @@ func (g *Gateway) send(ctx context.Context, f func(*loop)) error {
 	case <-g.stopped:
 		return errStopped
 	}
+}
+
+// Now is the wall clock as the gateway reads it.
+func (g *Gateway) Now() time.Time { return g.cfg.Clock.Wall() }
+
+// liveWithin is how old the newest snapshot of a loop that turns may be: it
+// turns at least once a heartbeat.
+const liveWithin = 10 * time.Second
+
+// Live reports whether the loop still turns.
+func (g *Gateway) Live() bool { return g.cfg.Clock.Boot()-g.Snapshot().At < liveWithin }
+
+// OfflineSnapshot is how things would stand with a policy and nothing shut,
+// for questions where no gateway runs.
+func OfflineSnapshot(p *policy.Policy, now time.Time) (*Snapshot, error) {
+	s := policy.NewState()
+	if err := s.Apply(now, "", policy.PolicyLoaded{Digest: p.Digest, Policy: p}); err != nil {
+		return nil, err
+	}
+	return &Snapshot{Plan: s.Plan(now), state: s}, nil
 }

@@ -19,6 +19,7 @@ type Snapshot struct {
 	Status   Status           // but for what depends on the moment: see StatusAt
 	Journal  JournalStatus
 	Peers    []PeerStatus
+	At       time.Duration // boot time of the turn
 
 	state *policy.State // only to be copied
 	hints []string
@@ -134,6 +135,16 @@ func (s *Snapshot) GrantsAt(now time.Time) []GrantStatus {
 	return open
 }
 
+// RefusalsLocal lists the refusals with times as operators read them.
+func (s *Snapshot) RefusalsLocal() []RefusalSummary {
+	all := make([]RefusalSummary, len(s.Refusals))
+	for i, r := range s.Refusals {
+		r.First, r.Last = s.Local(r.First), s.Local(r.Last)
+		all[i] = r
+	}
+	return all
+}
+
 // State gives a copy of the state, for questions about other instants.
 func (s *Snapshot) State() *policy.State { return s.state.Copy() }
 
@@ -151,7 +162,7 @@ func (s *Snapshot) Explain(q policy.Query, at, now time.Time) policy.Decision {
 }
 
 func (l *loop) publish() {
-	s := &Snapshot{Plan: l.plan, state: l.state.Copy(), Journal: l.journalStatus(), Peers: l.peers}
+	s := &Snapshot{Plan: l.plan, state: l.state.Copy(), Journal: l.journalStatus(), Peers: l.peers, At: l.boot}
 	for _, sess := range l.sessions {
 		s.Sessions = append(s.Sessions, s.session(sess))
 	}

@@ -1,0 +1,29 @@
+# make demo     the gateway at work, in network namespaces of this machine
+# make test     all tests
+# make bench    ratio tables
+# make generate the tables in README.md
+GO ?= go
+BIN := bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+.PHONY: all demo test bench generate build check clean
+
+all: build
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/ ./cmd/...
+
+demo: build
+	$(BIN)/kidoban-lab $(if $(STAY),--stay)
+
+test:
+	.ci/test
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./...
+
+generate:
+	$(GO) run ./cmd/kidoban-docs README.md
+
+clean:
+	rm -rf $(BIN)

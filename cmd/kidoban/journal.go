@@ -1,0 +1,206 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"kidoban/gateway/journal"
+)
+
+type journalCommand struct {
+	Verify verifyCommand `cmd:"" help:"Verify the journal, or a copy of it."`
+	List   listCommand   `cmd:"" help:"List the entries."`
+	Key    keyCommand    `cmd:"" help:"Print the verifier key, with which anyone can verify a copy."`
+}
+
+// journalPlace is where a state directory keeps its journal.
+func journalPlace(state string) (dir, keyFile string) {
+	return filepath.Join(state, "journal"), filepath.Join(state, "journal.key")
+}
+
+// place is the journal a command is about: the gateway's own, or a copy.
+type place struct {
+	Dir string `arg:"" optional:"" help:"A copy of the journal's folder; this machine's own if none is given."`
+}
+
+// dir also takes the copy of a whole state directory.
+func (c place) dir(p *program) string {
+	own, _ := journalPlace(p.settings.StateDir)
+	if c.Dir == "" {
+		return own
+	}
+	if _, err := os.Stat(filepath.Join(c.Dir, "checkpoint")); errors.Is(err, fs.ErrNotExist) {
+		if inner, _ := journalPlace(c.Dir); exists(inner) {
+			return inner
+		}
+	}
+	return c.Dir
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+type verifyCommand struct {
+	jsonFlag
+	place
+	Key   string `help:"The verifier key that 'kidoban journal key' printed, or a file that holds it; this machine's own if none is given." placeholder:"KEY"`
+	Since string `help:"A file with a checkpoint that was kept elsewhere: the journal must be a continuation of it." placeholder:"FILE" type:"existingfile"`
+}
+
+type verifyAnswer struct {
+	OK         bool       `json:"ok"`
+	Fault      string     `json:"fault,omitempty"`
+	Entry      *int64     `json:"entry,omitempty"` // the first bad one
+	Origin     string     `json:"origin"`
+	Size       int64      `json:"size"`
+	Root       string     `json:"root"`
+	First      *time.Time `json:"first"`
+	Last       *time.Time `json:"last"`
+	Since      int64      `json:"since,omitempty"`
+	Checkpoint string     `json:"checkpoint"`
+}
+
+func (c verifyCommand) Run(p *program) error {
+	key, err := c.key(p)
+	if err != nil {
+		return err
+	}
+	var since []byte
+	if c.Since != "" {
+		if since, err = os.ReadFile(c.Since); err != nil {
+			return err
+		}
+	}
+	report, err := journal.VerifyDir(c.dir(p), key, since)
+	var damage *journal.DamageError
+	if err != nil && !errors.As(err, &damage) {
+		return err
+	}
+	a := verifyAnswer{OK: err == nil, Origin: report.Origin, Size: report.Size, Root: report.Root, Since: report.Since, Checkpoint: report.Checkpoint}
+	if !report.First.IsZero() {
+		a.First, a.Last = &report.First, &report.Last
+	}
+	if damage != nil {
+		a.Fault, a.Entry = damage.Error(), &damage.Entry
+	}
+	if c.JSON {
+		if err := printJSON(p.out, a); err != nil || a.OK {
+			return err
+		}
+		return &exitError{exitNo}
+	}
+	if damage != nil {
+		return no("%s: %v", c.dir(p), damage)
+	}
+	fmt.Fprintf(p.out, "VERIFIED  %s: %d entries", c.dir(p), a.Size)
+	if a.First != nil {
+		fmt.Fprintf(p.out, ", %s to %s", a.First.Format(time.RFC3339), a.Last.Format(time.RFC3339))
+	}
+	fmt.Fprintln(p.out)
+	if since != nil {
+		fmt.Fprintf(p.out, "A continuation of the earlier checkpoint of %d entries.\n", a.Since)
+	} else {
+		fmt.Fprintln(p.out, "An older copy of the whole folder would verify too: keep the checkpoint below elsewhere, and give it to --since the next time.")
+	}
+	fmt.Fprintf(p.out, "\n%s", a.Checkpoint)
+	return nil
+}
+
+func (c verifyCommand) key(p *program) (string, error) {
+	if c.Key == "" {
+		_, file := journalPlace(p.settings.StateDir)
+		if c.Dir != "" {
+			if _, beside := journalPlace(c.Dir); exists(beside) {
+				file = beside
+			}
+		}
+		return journal.VerifierKey(file)
+	}
+	if text, err := os.ReadFile(c.Key); err == nil {
+		return strings.TrimSpace(string(text)), nil
+	}
+	return c.Key, nil
+}
+
+type listCommand struct {
+	jsonFlag
+	place
+}
+
+func (c listCommand) Run(p *program) error {
+	dir := c.dir(p)
+	index := int64(0)
+	for line, err := range journal.List(dir, 0) {
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			fmt.Fprintf(p.out, "%s\n", line)
+			continue
+		}
+		var e journal.Entry
+		if err := json.Unmarshal(line, &e); err != nil {
+			return fmt.Errorf("entry %d: %w", index, err)
+		}
+		fmt.Fprintln(p.out, entryText(index, e))
+		index++
+	}
+	return nil
+}
+
+// entryText is one line a person can read.
+func entryText(index int64, e journal.Entry) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%6d  %s  %-14s", index, e.Time.Local().Format("2006-01-02 15:04:05"), e.Kind)
+	who := e.Vendor
+	if e.Engineer != "" {
+		who += "/" + e.Engineer
+	}
+	for _, part := range []struct{ name, text string }{
+		{"", who}, {"", e.Window}, {"scope ", e.Scope}, {"from ", e.Source}, {"to ", e.Target}, {"", e.Reason}, {"session ", e.Session},
+	} {
+		if part.text != "" {
+			fmt.Fprintf(&b, "  %s%s", part.name, oneLine(part.text))
+		}
+	}
+	if !e.Until.IsZero() {
+		fmt.Fprintf(&b, "  until %s", e.Until.Local().Format("2006-01-02 15:04:05"))
+	}
+	if e.Count > 1 {
+		fmt.Fprintf(&b, "  %d times", e.Count)
+	}
+	if e.Digest != "" {
+		fmt.Fprintf(&b, "  policy %.12s", e.Digest)
+	}
+	if e.Text != "" && e.Kind != journal.PolicyText {
+		text := oneLine(e.Text)
+		if r := []rune(text); len(r) > 160 {
+			text = string(r[:160]) + "…"
+		}
+		fmt.Fprintf(&b, "  %s", text)
+	}
+	if e.Actor != "" && e.Actor != "gateway" {
+		fmt.Fprintf(&b, "  by %s", oneLine(e.Actor))
+	}
+	return b.String()
+}
+
+type keyCommand struct{}
+
+func (keyCommand) Run(p *program) error {
+	_, file := journalPlace(p.settings.StateDir)
+	key, err := journal.VerifierKey(file)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(p.out, key)
+	return err
+}

@@ -1,0 +1,152 @@
+// Command kidoban keeps the gate of a hospital's or a municipality's network:
+// it admits vendors' maintenance sessions only from listed addresses, only in
+// approved windows, only to listed targets.
+//
+// Exit status: 0 yes, 1 failed, 2 wrong usage, 3 a well-formed "no".
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	_ "time/tzdata" // an appliance may have no zone files
+
+	"github.com/alecthomas/kong"
+
+	"kidoban/config"
+	"kidoban/gateway/admin"
+	"kidoban/gateway/policy"
+)
+
+// Exit statuses.
+const (
+	exitYes    = 0
+	exitFailed = 1
+	exitUsage  = 2
+	exitNo     = 3
+)
+
+// version is what `go build -ldflags "-X main.version=..."` says, else what
+// the build knows of itself.
+var version string
+
+type commands struct {
+	Run          runCommand          `cmd:"" help:"Run the gateway."`
+	Check        checkCommand        `cmd:"" help:"Check a policy file: errors, warnings, what it opens in the next 30 days."`
+	Explain      explainCommand      `cmd:"" help:"Say whether an engineer may enter, and why or why not."`
+	Calendar     calendarCommand     `cmd:"" help:"Show who can enter when, to what."`
+	Status       statusCommand       `cmd:"" help:"Show how the gateway stands."`
+	Sessions     sessionsCommand     `cmd:"" help:"Show who is inside."`
+	Grants       grantsCommand       `cmd:"" help:"Show what is open."`
+	Refusals     refusalsCommand     `cmd:"" help:"Show who was refused, and why."`
+	Close        closeCommand        `cmd:"" help:"Cut an engineer, a vendor or everything now, and keep it shut over restarts."`
+	Reopen       reopenCommand       `cmd:"" help:"Take a close back."`
+	Reload       reloadCommand       `cmd:"" help:"Read the policy file again."`
+	Recover      recoverCommand      `cmd:"" help:"Lead out of doubt: accept the clock, begin a broken journal anew, rebuild the tunnel."`
+	ClientConfig clientConfigCommand `cmd:"" help:"Print what an engineer pastes into a WireGuard client."`
+	Journal      journalCommand      `cmd:"" help:"Verify or list the journal, or print its verifier key."`
+	Version      versionCommand      `cmd:"" help:"Print the version."`
+}
+
+// program is what every command gets.
+type program struct {
+	settings config.Settings
+	out, err io.Writer
+}
+
+func (p *program) client() admin.Client { return admin.Client{Socket: p.settings.AdminSocket} }
+
+// noError is a well-formed "no".
+type noError struct{ text string }
+
+func (e *noError) Error() string { return e.text }
+
+func no(format string, a ...any) error { return &noError{fmt.Sprintf(format, a...)} }
+
+func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
+
+// run is main with everything it touches as a parameter.
+func run(args, environ []string, out, failures io.Writer) int {
+	var c commands
+	exited := -1
+	parser, err := kong.New(&c, kong.Name("kidoban"), kong.Writers(out, failures), kong.Exit(func(code int) { exited = code }),
+		kong.Description("Keeps the gate: vendors' maintenance sessions only from listed addresses, only in approved windows, only to listed targets."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		fmt.Fprintln(failures, "kidoban:", err)
+		return exitFailed
+	}
+	command, err := parser.Parse(args)
+	if exited >= 0 { // --help
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(failures, "kidoban: %v\nSee kidoban --help.\n", err)
+		return exitUsage
+	}
+	settings, err := config.FromEnvironment(environ)
+	if err != nil {
+		fmt.Fprintln(failures, err)
+		return exitUsage
+	}
+	return status(command.Run(&program{settings, out, failures}), failures)
+}
+
+// status tells an error and turns it into an exit status.
+func status(err error, out io.Writer) int {
+	var said *exitError
+	var negative *noError
+	var missing *policy.NoMatchError
+	var problem *admin.Problem
+	var input *admin.InputError
+	switch {
+	case err == nil:
+		return exitYes
+	case errors.As(err, &said):
+		return said.status
+	case errors.As(err, &negative):
+		fmt.Fprintln(out, "kidoban:", negative.text)
+		return exitNo
+	case errors.As(err, &missing):
+		fmt.Fprintln(out, "kidoban:", err)
+		return exitNo
+	case errors.As(err, &input):
+		fmt.Fprintln(out, "kidoban:", err)
+		return exitUsage
+	case errors.As(err, &problem):
+		fmt.Fprintln(out, "kidoban:", problem.Detail)
+		switch problem.Status {
+		case 404:
+			return exitNo
+		case 400:
+			return exitUsage
+		}
+		return exitFailed
+	}
+	var mistakes config.Errors
+	if errors.As(err, &mistakes) {
+		fmt.Fprintln(out, mistakes) // each begins with its file
+		return exitFailed
+	}
+	fmt.Fprintln(out, "kidoban:", err)
+	return exitFailed
+}
+
+type versionCommand struct{}
+
+func (versionCommand) Run(p *program) error {
+	_, err := fmt.Fprintln(p.out, "kidoban", versionText())
+	return err
+}
+
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

@@ -1,0 +1,310 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"kidoban/config"
+	"kidoban/gateway"
+	"kidoban/gateway/admin"
+	"kidoban/gateway/policy"
+)
+
+// loadPolicy reads a policy file as the gateway on this machine would.
+func (p *program) loadPolicy(path string) (*policy.Policy, []config.Warning, error) {
+	var own *policy.Key
+	if private, err := config.LoadPrivateKey(p.settings.PrivateKeyFile, false); err == nil {
+		key := config.PublicKey(private)
+		own = &key
+	}
+	return readPolicy(path, own, p.settings.Interface)
+}
+
+// readPolicy reads a policy file and holds it against this machine's addresses.
+func readPolicy(path string, gatewayKey *policy.Key, tunnel string) (*policy.Policy, []config.Warning, error) {
+	loaded, warnings, err := config.LoadPolicy(path, gatewayKey)
+	if err != nil {
+		return nil, warnings, err
+	}
+	addresses, err := ownAddresses(tunnel)
+	if err != nil {
+		return nil, warnings, err
+	}
+	if errs := config.CheckTargets(loaded, addresses); len(errs) > 0 {
+		var all config.Errors
+		for _, e := range errs {
+			all = append(all, &config.Error{File: path, What: e.Error()})
+		}
+		return nil, warnings, all
+	}
+	return loaded, warnings, nil
+}
+
+// ownAddresses lists the machine's addresses, but for those of the tunnel.
+func ownAddresses(tunnel string) ([]netip.Prefix, error) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("list this machine's interfaces: %w", err)
+	}
+	var own []netip.Prefix
+	for _, i := range interfaces {
+		if i.Name == tunnel {
+			continue
+		}
+		addresses, err := i.Addrs()
+		if err != nil {
+			continue // it went away meanwhile
+		}
+		for _, a := range addresses {
+			if n, ok := a.(*net.IPNet); ok {
+				if addr, ok := netip.AddrFromSlice(n.IP); ok {
+					own = append(own, netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()))
+				}
+			}
+		}
+	}
+	return own, nil
+}
+
+type checkCommand struct {
+	jsonFlag
+	File string `arg:"" optional:"" help:"The policy file; KIDOBAN_POLICY_FILE if none is given."`
+}
+
+type checkAnswer struct {
+	OK       bool             `json:"ok"`
+	File     string           `json:"file"`
+	Digest   string           `json:"digest,omitempty"`
+	Errors   []*config.Error  `json:"errors"`
+	Warnings []config.Warning `json:"warnings"`
+	Openings []admin.Opening  `json:"openings"`
+}
+
+func (c checkCommand) Run(p *program) error {
+	path := c.File
+	if path == "" {
+		path = p.settings.PolicyFile
+	}
+	answer := checkAnswer{File: path, Errors: []*config.Error{}, Warnings: []config.Warning{}, Openings: []admin.Opening{}}
+	loaded, warnings, err := p.loadPolicy(path)
+	answer.Warnings = append(answer.Warnings, warnings...)
+	var mistakes config.Errors
+	if err != nil && !errors.As(err, &mistakes) {
+		return err
+	}
+	answer.Errors = append(answer.Errors, mistakes...)
+	if err == nil {
+		answer.OK, answer.Digest = true, loaded.Digest
+		if answer.Openings, err = admin.Calendar(loaded, "", "", time.Now()); err != nil {
+			return err
+		}
+	}
+	if c.JSON {
+		if err := printJSON(p.out, answer); err != nil || answer.OK {
+			return err
+		}
+		return &exitError{exitFailed}
+	}
+	for _, w := range warnings {
+		fmt.Fprintf(p.err, "%s:%s (warning)\n", path, w)
+	}
+	if len(mistakes) > 0 {
+		fmt.Fprintln(p.err, mistakes)
+		fmt.Fprintf(p.err, "%s: %d error(s), %d warning(s): a gateway would not take it\n", path, len(mistakes), len(warnings))
+		return &exitError{exitFailed}
+	}
+	engineers := 0
+	for _, v := range loaded.Vendors {
+		engineers += len(v.Engineers)
+	}
+	fmt.Fprintf(p.out, "%s: %s, %d vendor(s), %d engineer(s), no errors, %d warning(s)\ndigest %s\n\n", path, loaded.Site, len(loaded.Vendors), engineers, len(warnings), loaded.Digest)
+	if len(answer.Openings) == 0 {
+		fmt.Fprintln(p.out, "Nothing opens in the next 30 days.")
+		return nil
+	}
+	fmt.Fprintln(p.out, "Opens in the next 30 days:")
+	return printCalendar(p, answer.Openings)
+}
+
+// exitError ends with a status where everything has been said already.
+type exitError struct{ status int }
+
+func (e *exitError) Error() string { return fmt.Sprint("exit status ", e.status) }
+
+type explainCommand struct {
+	jsonFlag
+	Engineer string `arg:"" help:"vendor/engineer"`
+	From     string `help:"The address to come from; the last attempt's if none is given." placeholder:"ADDR"`
+	To       string `help:"The destination, as 10.1.0.5:tcp/22 or 10.1.0.5:icmp." placeholder:"ADDR:SERVICE"`
+	At       string `help:"The time; now if none is given. Without an offset it is in the site's zone." placeholder:"TIME"`
+}
+
+func (c explainCommand) Run(p *program) error {
+	var x admin.Explanation
+	query := url.Values{"engineer": {c.Engineer}, "from": {c.From}, "to": {c.To}, "at": {c.At}}
+	show, err := c.ask(p, "/v1/explain", query, &x)
+	if errors.Is(err, admin.ErrNoGateway) {
+		x, err = c.offline(p)
+		show = err == nil && !c.JSON
+		if err == nil && c.JSON {
+			err = printJSON(p.out, x)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if show {
+		c.show(p, x)
+	}
+	if x.Decision != "admit" {
+		return &exitError{exitNo}
+	}
+	return nil
+}
+
+func (c explainCommand) offline(p *program) (admin.Explanation, error) {
+	loaded, _, err := p.loadPolicy(p.settings.PolicyFile)
+	if err != nil {
+		return admin.Explanation{}, err
+	}
+	now := time.Now()
+	s, err := gateway.OfflineSnapshot(loaded, now)
+	if err != nil {
+		return admin.Explanation{}, err
+	}
+	fmt.Fprintln(p.err, "kidoban: no gateway runs here; this is what the policy file says, whatever may be shut")
+	return admin.Explain(s, admin.Question{Engineer: c.Engineer, From: c.From, To: c.To, At: c.At}, now)
+}
+
+var reasonTexts = map[policy.Reason]string{
+	policy.NotReady:       "the gateway is in doubt and admits nobody",
+	policy.GatewayShut:    "an operator closed everything",
+	policy.VendorShut:     "an operator closed this vendor",
+	policy.EngineerShut:   "an operator closed this engineer",
+	policy.WrongSource:    "the address is not one of the engineer's sources",
+	policy.ContractEnded:  "the vendor's contract has ended",
+	policy.OutsideWindow:  "no approved window is open",
+	policy.UnlistedTarget: "no open window lists this destination",
+	policy.Admitted:       "a window is open",
+}
+
+func (c explainCommand) show(p *program, x admin.Explanation) {
+	verdict := "REFUSE"
+	if x.Decision == "admit" {
+		verdict = "ADMIT"
+	}
+	var reason policy.Reason
+	_ = reason.UnmarshalText([]byte(x.Reason))
+	fmt.Fprintf(p.out, "%s  %s: %s\n", verdict, x.Reason, reasonTexts[reason])
+	if x.Detail != "" {
+		fmt.Fprintf(p.out, "  %s\n", x.Detail)
+	}
+	source := x.Source
+	if source == "" {
+		source = "any of the engineer's sources (none was given, and none has been seen)"
+	}
+	to := c.To
+	if to == "" {
+		to = "the tunnel"
+	}
+	fmt.Fprintf(p.out, "  engineer  %s\n  from      %s\n  to        %s\n  at        %s\n", x.Engineer, source, to, local(x.At))
+	if x.Until != nil {
+		fmt.Fprintf(p.out, "  grant     %s\n  until     %s\n", x.Grant, local(*x.Until))
+	}
+	if x.NextOpening != nil {
+		fmt.Fprintf(p.out, "  next      %s\n", local(*x.NextOpening))
+	}
+}
+
+type calendarCommand struct {
+	jsonFlag
+	From  string `help:"The beginning; now if none is given." placeholder:"T"`
+	Until string `help:"The end; 30 days after the beginning if none is given." placeholder:"T"`
+}
+
+func (c calendarCommand) Run(p *program) error {
+	var openings []admin.Opening
+	show, err := c.ask(p, "/v1/calendar", url.Values{"from": {c.From}, "until": {c.Until}}, &openings)
+	if errors.Is(err, admin.ErrNoGateway) {
+		var loaded *policy.Policy
+		if loaded, _, err = p.loadPolicy(p.settings.PolicyFile); err != nil {
+			return err
+		}
+		fmt.Fprintln(p.err, "kidoban: no gateway runs here; this is what the policy file says")
+		if openings, err = admin.Calendar(loaded, c.From, c.Until, time.Now()); err == nil {
+			if show = !c.JSON; c.JSON {
+				err = printJSON(p.out, openings)
+			}
+		}
+	}
+	if err != nil || !show {
+		return err
+	}
+	if len(openings) == 0 {
+		fmt.Fprintln(p.out, "Nothing opens.")
+		return nil
+	}
+	return printCalendar(p, openings)
+}
+
+// calendarLines bounds what a person is shown.
+const calendarLines = 200
+
+func printCalendar(p *program, openings []admin.Opening) error {
+	rows := [][]string{{"FROM", "UNTIL", "WINDOW", "ENGINEERS", "TARGETS", "APPROVED BY"}}
+	for i, o := range openings {
+		if i == calendarLines {
+			break
+		}
+		until := o.Until.Format("15:04")
+		if o.Until.Format(time.DateOnly) != o.From.Format(time.DateOnly) {
+			until = o.Until.Format("Mon 2006-01-02 15:04")
+		}
+		rows = append(rows, []string{o.From.Format("Mon 2006-01-02 15:04"), until, o.Vendor + "/" + o.Window,
+			strings.Join(o.Engineers, ","), strings.Join(o.Targets, ","), strings.TrimSpace(oneLine(o.ApprovedBy) + " " + oneLine(o.Ticket))})
+	}
+	if err := table(p.out, rows); err != nil {
+		return err
+	}
+	if more := len(openings) - calendarLines; more > 0 {
+		fmt.Fprintf(p.out, "and %d more (--json shows all)\n", more)
+	}
+	return nil
+}
+
+type clientConfigCommand struct {
+	jsonFlag
+	Engineer string `arg:"" help:"vendor/engineer"`
+}
+
+func (c clientConfigCommand) Run(p *program) error {
+	var answer struct {
+		Config string `json:"config"`
+	}
+	show, err := c.ask(p, "/v1/client-config", url.Values{"engineer": {c.Engineer}}, &answer)
+	if errors.Is(err, admin.ErrNoGateway) {
+		private, keyErr := config.LoadPrivateKey(p.settings.PrivateKeyFile, false)
+		if keyErr != nil {
+			return fmt.Errorf("no gateway runs, and its key cannot be read: %w", keyErr)
+		}
+		loaded, _, loadErr := p.loadPolicy(p.settings.PolicyFile)
+		if loadErr != nil {
+			return loadErr
+		}
+		if answer.Config, err = admin.ClientConfig(loaded, c.Engineer, config.PublicKey(private)); err == nil {
+			if show = !c.JSON; c.JSON {
+				err = printJSON(p.out, answer)
+			}
+		}
+	}
+	if err != nil || !show {
+		return err
+	}
+	_, err = fmt.Fprint(p.out, answer.Config)
+	return err
+}

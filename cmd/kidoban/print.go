@@ -1,0 +1,83 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// jsonFlag is on everything that reads.
+type jsonFlag struct {
+	JSON bool `name:"json" help:"Print JSON."`
+}
+
+// ask gets an answer of the gateway, prints it as JSON if that is wanted, and
+// else decodes it into answer and reports that it is to be shown.
+func (j jsonFlag) ask(p *program, path string, query url.Values, answer any) (show bool, err error) {
+	text, err := p.client().Get(path, query)
+	if err != nil {
+		return false, err
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return false, fmt.Errorf("the gateway answered what this command does not know: %w", err)
+	}
+	if j.JSON {
+		_, err = p.out.Write(append([]byte(strings.TrimSpace(string(text))), '\n'))
+		return false, err
+	}
+	return true, nil
+}
+
+func printJSON(out io.Writer, v any) error {
+	e := json.NewEncoder(out)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// table prints rows in columns; the first row is the heading.
+func table(out io.Writer, rows [][]string) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	for _, r := range rows {
+		fmt.Fprintln(w, strings.Join(r, "\t"))
+	}
+	return w.Flush()
+}
+
+// local shows an instant as people read it. Times in answers are in the
+// site's zone already.
+func local(t time.Time) string { return t.Format("2006-01-02 15:04:05 MST") }
+
+// short shows the time of day alone where the date is that of now.
+func short(t, now time.Time) string {
+	if t.Format(time.DateOnly) == now.In(t.Location()).Format(time.DateOnly) {
+		return t.Format("15:04:05")
+	}
+	return t.Format("2006-01-02 15:04")
+}
+
+func bytesText(n uint64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, suffix := float64(n)/unit, 0
+	for value >= unit && suffix < 3 {
+		value /= unit
+		suffix++
+	}
+	return fmt.Sprintf("%.1f %ciB", value, "KMGT"[suffix])
+}
+
+// oneLine shows text from outside on one line, without what a terminal would obey.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			return '·'
+		}
+		return r
+	}, text)
+}

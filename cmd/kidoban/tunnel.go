@@ -1,0 +1,181 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"kidoban/gateway"
+	"kidoban/gateway/policy"
+	"kidoban/gateway/tunnel"
+)
+
+// liveTunnel is a gateway.Tunnel over a tunnel that comes with the first
+// policy, which names its addresses, and is built anew when they change or
+// when it failed.
+type liveTunnel struct {
+	config tunnel.Config
+	logger *slog.Logger
+	built  func() error // called when the interface is there anew
+
+	facts chan policy.Fact
+
+	mu      sync.Mutex
+	current *tunnel.Tunnel // nil before the first policy
+	quit    chan struct{}  // ends the pump of current
+	plan    *policy.Plan
+	stamps  map[policy.Key][12]byte
+	closed  bool
+}
+
+func newLiveTunnel(config tunnel.Config, built func() error) *liveTunnel {
+	return &liveTunnel{config: config, logger: config.Logger, built: built, facts: make(chan policy.Fact)}
+}
+
+// Facts implements gateway.Tunnel.
+func (l *liveTunnel) Facts() <-chan policy.Fact { return l.facts }
+
+// Set implements gateway.Tunnel.
+func (l *liveTunnel) Set(p *policy.Plan) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.plan = p
+	if p.Policy != nil && !l.closed && (l.current == nil || !slices.Equal(p.Policy.Tunnel.Addresses, l.config.Addresses)) {
+		if l.current != nil {
+			l.logger.Warn("the tunnel's own addresses changed: every session ends")
+		}
+		l.config.Addresses = slices.Clone(p.Policy.Tunnel.Addresses)
+		if err := l.build(); err != nil {
+			return err
+		}
+	}
+	if l.current == nil {
+		if p.Policy != nil && p.Doubt == "" {
+			return errors.New("there is no tunnel")
+		}
+		return nil
+	}
+	return l.current.Set(p)
+}
+
+// build replaces the tunnel. The caller holds mu.
+func (l *liveTunnel) build() error {
+	l.drop()
+	t, err := tunnel.New(l.config)
+	if err != nil {
+		return err
+	}
+	t.SetTimestamps(l.stamps)
+	l.current, l.quit = t, make(chan struct{})
+	go l.pump(t, l.quit)
+	if l.built != nil {
+		if err := l.built(); err != nil {
+			return fmt.Errorf("%s is there, but: %w", l.config.Interface, err)
+		}
+	}
+	return nil
+}
+
+// drop closes the tunnel, if there is one, and keeps what it has learned.
+func (l *liveTunnel) drop() {
+	if l.current == nil {
+		return
+	}
+	close(l.quit)
+	l.stamps = l.current.Timestamps()
+	if err := l.current.Close(); err != nil {
+		l.logger.Warn("the old tunnel did not close cleanly", "err", err)
+	}
+	l.current = nil
+}
+
+// pump hands facts on, from whichever tunnel is current.
+func (l *liveTunnel) pump(t *tunnel.Tunnel, quit chan struct{}) {
+	for {
+		select {
+		case <-quit:
+			return
+		case f := <-t.Facts():
+			select {
+			case l.facts <- f:
+			case <-quit:
+				return
+			}
+		}
+	}
+}
+
+// Restart implements gateway.Tunnel.
+func (l *liveTunnel) Restart() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.plan == nil || l.plan.Policy == nil {
+		return nil // the first policy builds it
+	}
+	if err := l.build(); err != nil {
+		return err
+	}
+	return l.current.Set(l.plan)
+}
+
+// Cut implements gateway.Tunnel.
+func (l *liveTunnel) Cut(e *policy.Engineer) {
+	if t := l.get(); t != nil {
+		t.Cut(e)
+	}
+}
+
+// Traffic implements gateway.Tunnel.
+func (l *liveTunnel) Traffic() iter.Seq2[*policy.Engineer, gateway.Traffic] {
+	return func(yield func(*policy.Engineer, gateway.Traffic) bool) {
+		t := l.get()
+		if t == nil {
+			return
+		}
+		for _, p := range t.Peers() {
+			if !yield(p.Engineer, gateway.Traffic{Received: p.Received, Transmitted: p.Transmitted, LastHandshake: p.LastHandshake}) {
+				return
+			}
+		}
+	}
+}
+
+// SetTimestamps implements gateway.Tunnel.
+func (l *liveTunnel) SetTimestamps(all map[policy.Key][12]byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stamps = all
+	switch {
+	case l.current == nil:
+	case len(all) == 0:
+		l.current.ResetTimestamps()
+	default:
+		l.current.SetTimestamps(all)
+	}
+}
+
+// Inspect names who sent what the kernel dropped.
+func (l *liveTunnel) Inspect(payload []byte, source netip.AddrPort) {
+	if t := l.get(); t != nil {
+		t.Inspect(payload, source)
+	}
+}
+
+// Close implements gateway.Tunnel.
+func (l *liveTunnel) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.drop()
+	return nil
+}
+
+func (l *liveTunnel) get() *tunnel.Tunnel {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current
+}

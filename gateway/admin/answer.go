@@ -1,0 +1,266 @@
+package admin
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"kidoban/gateway"
+	"kidoban/gateway/policy"
+)
+
+// Question is what `kidoban explain` asks, as it was typed.
+type Question struct {
+	Engineer string // vendor/engineer
+	From     string // an address; empty: where the engineer last came from
+	To       string // ADDR:tcp/22; empty: the tunnel only
+	At       string // a time; empty: now
+}
+
+// Explanation is the answer.
+type Explanation struct {
+	Decision    string     `json:"decision"` // admit or refuse
+	Reason      string     `json:"reason"`
+	Grant       string     `json:"grant"`        // empty: refused
+	Until       *time.Time `json:"until"`        // null: refused
+	NextOpening *time.Time `json:"next_opening"` // null: none within 400 days, or none while something is shut or ended
+	Engineer    string     `json:"engineer"`
+	Source      string     `json:"source"` // the address that was asked about; empty: none
+	At          time.Time  `json:"at"`
+	Detail      string     `json:"detail,omitempty"`
+}
+
+// InputError is a question that cannot be asked.
+type InputError struct{ Text string }
+
+func (e *InputError) Error() string { return e.Text }
+
+func invalid(format string, a ...any) error { return &InputError{fmt.Sprintf(format, a...)} }
+
+// Explain answers a question from a snapshot, living or made from a policy
+// file alone.
+func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error) {
+	p := s.Plan.Policy
+	if p == nil {
+		return Explanation{}, invalid("no policy is in force: %s", s.Plan.Doubt)
+	}
+	e := p.Engineer(q.Engineer)
+	if e == nil {
+		return Explanation{}, unknownEngineer(p, q.Engineer)
+	}
+	at := now
+	if q.At != "" {
+		var err error
+		if at, err = ParseTime(q.At, p.Zone); err != nil {
+			return Explanation{}, err
+		}
+	}
+	query := policy.Query{Key: e.Key, Proven: true, Fault: policy.Admitted}
+	if q.From != "" {
+		addr, err := netip.ParseAddr(q.From)
+		if err != nil || addr.Zone() != "" {
+			return Explanation{}, invalid("--from: %q is not an address: allowed is IPv4 or IPv6, as in 203.0.113.10", q.From)
+		}
+		query.Source = addr.Unmap()
+	} else {
+		query.Source = lastSource(s, e)
+	}
+	if q.To != "" {
+		var err error
+		if query.To, query.Proto, err = ParseDestination(q.To); err != nil {
+			return Explanation{}, err
+		}
+	}
+	d := s.Explain(query, at, now)
+	x := Explanation{Decision: "refuse", Reason: d.Reason.String(), Engineer: e.String(), At: s.Local(at)}
+	if query.Source.IsValid() {
+		x.Source = query.Source.String()
+	}
+	if d.Reason == policy.Admitted {
+		until := s.Local(d.Until)
+		x.Decision, x.Grant, x.Until = "admit", d.Grant.ID, &until
+	}
+	if d.Reason == policy.NotReady {
+		x.Detail = s.Plan.Doubt
+	}
+	state := s.State()
+	if next := state.Plan(at).NextOpening(e, at); !next.IsZero() {
+		next = s.Local(next)
+		x.NextOpening = &next
+	}
+	return x, nil
+}
+
+func unknownEngineer(p *policy.Policy, name string) error {
+	vendor, _, ok := strings.Cut(name, "/")
+	if !ok {
+		return invalid("%q is not an engineer: allowed is vendor/engineer", name)
+	}
+	v := p.Vendor(vendor)
+	if v == nil {
+		var names []string
+		for _, v := range p.Vendors {
+			names = append(names, v.Name)
+		}
+		return &policy.NoMatchError{What: fmt.Sprintf("the policy has no vendor %q: it has %s", vendor, strings.Join(names, ", "))}
+	}
+	var names []string
+	for _, e := range v.Engineers {
+		names = append(names, e.String())
+	}
+	return &policy.NoMatchError{What: fmt.Sprintf("the policy has no engineer %q: %s has %s", name, vendor, strings.Join(names, ", "))}
+}
+
+// lastSource is where an engineer last came from, in a session or in vain.
+func lastSource(s *gateway.Snapshot, e *policy.Engineer) netip.Addr {
+	for _, sess := range s.Sessions {
+		if sess.Vendor == e.Vendor.Name && sess.Engineer == e.Name {
+			return sess.Source
+		}
+	}
+	for _, r := range s.Refusals {
+		if r.Vendor == e.Vendor.Name && r.Engineer == e.Name && r.Target == "" {
+			return r.Source
+		}
+	}
+	return netip.Addr{}
+}
+
+// ParseTime reads RFC 3339 with its offset, or a local time of the zone, to
+// the minute or second.
+func ParseTime(text string, zone *time.Location) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, text, zone); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, invalid("%q is not a time: allowed is 2026-12-01T20:00 (in %s), with seconds if you like, or with an offset as 2026-12-01T20:00:00+09:00", text, zone)
+}
+
+// ParseDestination reads ADDR:tcp/22, [ADDR]:udp/53 or ADDR:icmp.
+func ParseDestination(text string) (netip.AddrPort, uint8, error) {
+	bad := invalid("--to: %q is not a destination: allowed is ADDR:tcp/PORT, ADDR:udp/PORT or ADDR:icmp, as in 10.1.0.5:tcp/22 or [2001:db8::5]:tcp/22", text)
+	i := strings.LastIndexByte(text, ':')
+	if i < 0 {
+		return netip.AddrPort{}, 0, bad
+	}
+	host, service := strings.TrimSuffix(strings.TrimPrefix(text[:i], "["), "]"), text[i+1:]
+	addr, err := netip.ParseAddr(host)
+	if err != nil || addr.Zone() != "" {
+		return netip.AddrPort{}, 0, bad
+	}
+	addr = addr.Unmap()
+	if service == "icmp" {
+		if addr.Is6() {
+			return netip.AddrPortFrom(addr, 0), policy.ICMPv6, nil
+		}
+		return netip.AddrPortFrom(addr, 0), policy.ICMP, nil
+	}
+	name, number, ok := strings.Cut(service, "/")
+	port, err := strconv.ParseUint(number, 10, 16)
+	protocol, known := map[string]uint8{"tcp": policy.TCP, "udp": policy.UDP}[name]
+	if !ok || err != nil || !known || port == 0 {
+		return netip.AddrPort{}, 0, bad
+	}
+	return netip.AddrPortFrom(addr, uint16(port)), protocol, nil
+}
+
+// Opening is one line of `kidoban calendar`.
+type Opening struct {
+	Vendor     string    `json:"vendor"`
+	Window     string    `json:"window"`
+	From       time.Time `json:"from"`
+	Until      time.Time `json:"until"`
+	Engineers  []string  `json:"engineers"`
+	Targets    []string  `json:"targets"`
+	ApprovedBy string    `json:"approved_by"`
+	Ticket     string    `json:"ticket"`
+}
+
+// calendarMost bounds how far a calendar reaches, so that one question does
+// not keep the machine busy.
+const calendarMost = 400 * 24 * time.Hour
+
+// Calendar lists who can enter when, to what. Empty times mean now and 30
+// days after the beginning.
+func Calendar(p *policy.Policy, from, until string, now time.Time) ([]Opening, error) {
+	start := now
+	var err error
+	if from != "" {
+		if start, err = ParseTime(from, p.Zone); err != nil {
+			return nil, err
+		}
+	}
+	end := start.AddDate(0, 0, 30)
+	if until != "" {
+		if end, err = ParseTime(until, p.Zone); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case !end.After(start):
+		return nil, invalid("the calendar's end %s is not after its beginning %s", end.Format(time.RFC3339), start.Format(time.RFC3339))
+	case end.Sub(start) > calendarMost:
+		return nil, invalid("the calendar spans %d days: allowed are 400", int(end.Sub(start).Hours()/24))
+	}
+	openings := []Opening{}
+	for _, o := range p.Openings(start, end) {
+		line := Opening{Vendor: o.Window.Vendor.Name, Window: o.Window.Name, From: o.From.In(p.Zone), Until: o.Until.In(p.Zone),
+			Engineers: []string{}, Targets: []string{}, ApprovedBy: o.Window.ApprovedBy, Ticket: o.Window.Ticket}
+		for _, e := range o.Window.Engineers {
+			line.Engineers = append(line.Engineers, e.Name)
+		}
+		for _, t := range o.Window.Targets {
+			line.Targets = append(line.Targets, t.Name)
+		}
+		openings = append(openings, line)
+	}
+	return openings, nil
+}
+
+// ClientConfig is the text an engineer pastes beneath what a WireGuard client
+// makes with "add empty tunnel". It holds no secret.
+func ClientConfig(p *policy.Policy, name string, gatewayKey policy.Key) (string, error) {
+	e := p.Engineer(name)
+	if e == nil {
+		return "", unknownEngineer(p, name)
+	}
+	var addresses []string
+	for _, a := range e.Addresses {
+		addresses = append(addresses, netip.PrefixFrom(a, a.BitLen()).String())
+	}
+	var allowed []string
+	seen := map[netip.Prefix]bool{}
+	for _, w := range e.Vendor.Windows {
+		for _, member := range w.Engineers {
+			if member != e {
+				continue
+			}
+			for _, t := range w.Targets {
+				if !seen[t.Prefix] {
+					seen[t.Prefix] = true
+					allowed = append(allowed, t.Prefix.String())
+				}
+			}
+		}
+	}
+	if len(allowed) == 0 {
+		return "", &policy.NoMatchError{What: fmt.Sprintf("no window of the policy opens anything for %s", name)}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s: %s\n", p.Site, e)
+	fmt.Fprintf(&b, "# 有効なのに「最新のハンドシェイク」が出ないときは、接続が拒否されています（時間帯・接続元を確認）。%sへお電話ください。\n", p.Site)
+	fmt.Fprintf(&b, "# Active without a latest handshake means refused (outside your window, or not from your listed address): call %s.\n", p.Site)
+	fmt.Fprintf(&b, "Address = %s\n", strings.Join(addresses, ", "))
+	fmt.Fprintf(&b, "MTU = 1340\n\n[Peer]\nPublicKey = %s\n", gatewayKey)
+	if e.PresharedKey != [32]byte{} {
+		fmt.Fprintf(&b, "# This tunnel needs a preshared key, sent to you by another way. Put it after the sign and remove the mark:\n# PresharedKey =\n")
+	}
+	fmt.Fprintf(&b, "Endpoint = %s\nAllowedIPs = %s\nPersistentKeepalive = 25\n", p.Tunnel.Endpoint, strings.Join(allowed, ", "))
+	return b.String(), nil
+}

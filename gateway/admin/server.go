@@ -1,0 +1,354 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kidoban/gateway"
+	"kidoban/gateway/policy"
+)
+
+const (
+	// host is the Host of every request to the socket. A browser that was led
+	// here by a name of its own says another (DNS rebinding).
+	host = "kidoban"
+	// bodyMost bounds a request's body, in bytes.
+	bodyMost = 16 << 10
+	// group may use the socket.
+	group = "kidoban"
+	// nobody is what the kernel says of a peer whose user is not mapped into
+	// the gateway's user namespace (overflowuid): it may be anybody.
+	nobody = 65534
+)
+
+// Problem is an error as RFC 9457 has it.
+type Problem struct {
+	Type   string   `json:"type"`
+	Title  string   `json:"title"`
+	Status int      `json:"status"`
+	Detail string   `json:"detail"`
+	Errors []string `json:"errors,omitempty"` // of a policy file, one each
+}
+
+func (p *Problem) Error() string { return p.Detail }
+
+// Server serves operators.
+type Server struct {
+	Gateway *gateway.Gateway
+	Key     policy.Key // the gateway's own public key
+	Logger  *slog.Logger
+}
+
+// Listen makes the socket: in a folder of its own if that is missing, mode
+// 0660, group kidoban where there is one. A socket that nobody serves any
+// more is replaced; one that somebody serves is an error.
+func Listen(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode().Type() != fs.ModeSocket {
+			return nil, fmt.Errorf("%s is there and is no socket", path)
+		}
+		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+			c.Close()
+			return nil, fmt.Errorf("%s is served already: another gateway runs", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	// The socket is born closed to all but its owner.
+	old := unix.Umask(0o177)
+	l, err := net.Listen("unix", path)
+	unix.Umask(old)
+	if err != nil {
+		return nil, err
+	}
+	if g, err := user.LookupGroup(group); err == nil {
+		gid, _ := strconv.Atoi(g.Gid)
+		if err := os.Chown(path, -1, gid); err != nil {
+			l.Close()
+			return nil, fmt.Errorf("give %s to group %s: %w", path, group, err)
+		}
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+type peerKey struct{}
+
+// peer is what the kernel says of who connected.
+type peer struct {
+	cred *unix.Ucred
+	err  error
+}
+
+// Serve answers until the context ends.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{
+		Handler:           s.guard(s.routes()),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, peerKey{}, credentials(c))
+		},
+	}
+	defer context.AfterFunc(ctx, func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		if server.Shutdown(last) != nil {
+			server.Close()
+		}
+	})()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func credentials(c net.Conn) peer {
+	var p peer
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) {
+			p.cred, p.err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		})
+	}
+	p.err = errors.Join(p.err, err)
+	return p
+}
+
+// actor names who asks: the user, and for root the user who became root.
+func (p peer) actor() (string, error) {
+	if p.err != nil {
+		return "", fmt.Errorf("the kernel does not say who asks: %w", p.err)
+	}
+	if p.cred.Uid == nobody {
+		return "", fmt.Errorf("uid %d is not mapped into the gateway's user namespace: it could be anybody", nobody)
+	}
+	name := userName(p.cred.Uid)
+	if p.cred.Uid != 0 {
+		return name, nil
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/loginuid", p.cred.Pid))
+	login, parseErr := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
+	if err != nil || parseErr != nil || login == 1<<32-1 {
+		return name + " (no login)", nil
+	}
+	return fmt.Sprintf("%s (login %s)", name, userName(uint32(login))), nil
+}
+
+func userName(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return "uid " + id
+}
+
+// guard refuses browsers and who cannot be named.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, header := range []string{"Origin", "Referer", "Sec-Fetch-Site"} {
+			if r.Header.Get(header) != "" {
+				write(w, problem(http.StatusForbidden, "a browser asks ("+header+"), which nobody needs here"))
+				return
+			}
+		}
+		if r.Host != host {
+			write(w, problem(http.StatusForbidden, fmt.Sprintf("the Host is %q: allowed is %q", r.Host, host)))
+			return
+		}
+		p, _ := r.Context().Value(peerKey{}).(peer)
+		if _, err := p.actor(); err != nil {
+			write(w, problem(http.StatusForbidden, err.Error()))
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, bodyMost)
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	get := func(path string, f func(*gateway.Snapshot, *http.Request) (any, error)) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			answer, err := f(s.Gateway.Snapshot(), r)
+			respond(w, answer, err)
+		})
+	}
+	get("/v1/status", func(snap *gateway.Snapshot, _ *http.Request) (any, error) { return snap.StatusAt(s.Gateway.Now()), nil })
+	get("/v1/sessions", func(snap *gateway.Snapshot, _ *http.Request) (any, error) {
+		return snap.StatusAt(s.Gateway.Now()).Sessions, nil
+	})
+	get("/v1/grants", func(snap *gateway.Snapshot, _ *http.Request) (any, error) { return snap.GrantsAt(s.Gateway.Now()), nil })
+	get("/v1/refusals", func(snap *gateway.Snapshot, _ *http.Request) (any, error) { return snap.RefusalsLocal(), nil })
+	get("/v1/explain", func(snap *gateway.Snapshot, r *http.Request) (any, error) {
+		q := r.URL.Query()
+		return Explain(snap, Question{q.Get("engineer"), q.Get("from"), q.Get("to"), q.Get("at")}, s.Gateway.Now())
+	})
+	get("/v1/calendar", func(snap *gateway.Snapshot, r *http.Request) (any, error) {
+		if snap.Plan.Policy == nil {
+			return nil, invalid("no policy is in force: %s", snap.Plan.Doubt)
+		}
+		return Calendar(snap.Plan.Policy, r.URL.Query().Get("from"), r.URL.Query().Get("until"), s.Gateway.Now())
+	})
+	get("/v1/client-config", func(snap *gateway.Snapshot, r *http.Request) (any, error) {
+		if snap.Plan.Policy == nil {
+			return nil, invalid("no policy is in force: %s", snap.Plan.Doubt)
+		}
+		text, err := ClientConfig(snap.Plan.Policy, r.URL.Query().Get("engineer"), s.Key)
+		return map[string]string{"config": text}, err
+	})
+	post := func(path string, f func(ctx context.Context, actor string, o order) (gateway.Outcome, error)) {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+			p, _ := r.Context().Value(peerKey{}).(peer)
+			actor, err := p.actor()
+			var o order
+			if err == nil {
+				o, err = readOrder(r.Body)
+			}
+			var out gateway.Outcome
+			if err == nil {
+				// The command takes effect whether or not its client waits.
+				out, err = f(context.WithoutCancel(r.Context()), actor, o)
+			}
+			respond(w, out, err)
+		})
+	}
+	post("/v1/close", func(ctx context.Context, actor string, o order) (gateway.Outcome, error) {
+		if err := o.complete(true); err != nil {
+			return gateway.Outcome{}, err
+		}
+		return s.Gateway.Close(ctx, actor, o.Scope, o.Reason)
+	})
+	post("/v1/reopen", func(ctx context.Context, actor string, o order) (gateway.Outcome, error) {
+		if err := o.complete(true); err != nil {
+			return gateway.Outcome{}, err
+		}
+		return s.Gateway.Reopen(ctx, actor, o.Scope, o.Reason)
+	})
+	post("/v1/reload", func(ctx context.Context, actor string, _ order) (gateway.Outcome, error) {
+		return s.Gateway.Reload(ctx, actor)
+	})
+	post("/v1/recover", func(ctx context.Context, actor string, o order) (gateway.Outcome, error) {
+		if err := o.complete(false); err != nil {
+			return gateway.Outcome{}, err
+		}
+		return s.Gateway.Recover(ctx, actor, o.Reason)
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		write(w, problem(http.StatusNotFound, fmt.Sprintf("%s %s is not there", r.Method, r.URL.Path)))
+	})
+	return mux
+}
+
+// order is the body of a command.
+type order struct {
+	Scope  policy.Scope `json:"scope"`
+	Reason string       `json:"reason"`
+}
+
+func readOrder(body io.Reader) (order, error) {
+	var o order
+	d := json.NewDecoder(body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&o); err != nil && !errors.Is(err, io.EOF) {
+		return o, invalid(`the body is not {"scope": "...", "reason": "..."}: %v`, err)
+	}
+	if d.More() {
+		return o, invalid("the body has more than one value")
+	}
+	return o, nil
+}
+
+// reasonMost bounds an operator's reason, in bytes.
+const reasonMost = 1000
+
+func (o order) complete(scope bool) error {
+	if scope && o.Scope == "" {
+		return invalid("no scope: allowed is vendor/engineer, vendor, or all")
+	}
+	if strings.TrimSpace(o.Reason) == "" {
+		return invalid("no reason: say why, it is kept in the journal")
+	}
+	if len(o.Reason) > reasonMost {
+		return invalid("the reason has %d bytes: allowed are %d", len(o.Reason), reasonMost)
+	}
+	for _, r := range o.Reason {
+		if !strconv.IsPrint(r) {
+			return invalid("the reason has the character %q, which does not show: allowed is printable text", r)
+		}
+	}
+	return nil
+}
+
+func respond(w http.ResponseWriter, answer any, err error) {
+	if err != nil {
+		write(w, problemOf(err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	encode(w, answer)
+}
+
+// problemOf finds the status that tells a client what to do about an error.
+func problemOf(err error) *Problem {
+	var missing *policy.NoMatchError
+	var input *InputError
+	switch {
+	case errors.As(err, &missing):
+		return problem(http.StatusNotFound, err.Error())
+	case errors.As(err, &input):
+		return problem(http.StatusBadRequest, err.Error())
+	}
+	p := problem(http.StatusConflict, err.Error())
+	var several interface{ Unwrap() []error }
+	if errors.As(err, &several) {
+		for _, e := range several.Unwrap() {
+			p.Errors = append(p.Errors, strings.Split(e.Error(), "\n")...)
+		}
+	}
+	return p
+}
+
+func problem(status int, detail string) *Problem {
+	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail}
+}
+
+func write(w http.ResponseWriter, p *Problem) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(p.Status)
+	encode(w, p)
+}
+
+func encode(w io.Writer, v any) {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(v) // the client went away
+}
