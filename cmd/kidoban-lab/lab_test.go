@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"kidoban/config"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/policy"
 )
 
 func TestMain(m *testing.M) { lab.Main(m) }
@@ -50,9 +52,12 @@ func TestSceneWithoutAGate(t *testing.T) {
 			t.Errorf("the engineer reaches %s: %v", to, err)
 		}
 	}
+	// wireguard-go ignores an initiation within 20 ms of the same key's last.
+	last := sato.Status().LastHandshake
 	if err := sato.Down(); err != nil {
 		t.Fatal(err)
 	}
+	lab.WaitFor(t, time.Second, "20 ms since the last handshake", func() bool { return time.Since(last) > 50*time.Millisecond })
 	if err := thief.Handshake(ctx); err != nil {
 		t.Errorf("the stolen key opens a plain WireGuard: %v", err)
 	}
@@ -141,6 +146,49 @@ func TestFatalEndsTheStageWithItsReason(t *testing.T) {
 	s.strike()
 	if !struck {
 		t.Error("strike did not undo")
+	}
+}
+
+func TestPoliciesHaveNoMistakes(t *testing.T) {
+	s := &stage{ctx: t.Context(), folder: t.TempDir()}
+	_, s.publicKey = lab.NewKey()
+	base := time.Date(2026, 12, 31, 23, 59, 30, 0, zone)
+	for hour := range 24 * 9 { // every hour of the day, every day of the week, a turn of the year
+		now := base.Add(time.Duration(hour) * time.Hour)
+		for _, c := range []struct {
+			windows []string
+			at      time.Time
+			open    int
+		}{
+			{[]string{support(now)}, now, 0},
+			{[]string{support(now), once(now.Add(notice), now.Add(notice+open))}, now, 0},
+			{[]string{support(now), once(now.Add(notice), now.Add(notice+open))}, now.Add(notice), 1},
+			{[]string{support(now), daily(now)}, now, 1},
+			{[]string{support(now), daily(now)}, now.Add(11 * time.Hour), 1},
+		} {
+			s.writePolicy(c.windows...)
+			text, err := os.ReadFile(s.policyFile())
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, _, err := config.ParsePolicy("policy.yaml", text, s.folder, nil, now)
+			if err != nil {
+				t.Fatalf("at %v: %v\n%s", now, err, text)
+			}
+			var state policy.State
+			if err := state.Apply(now, "test", policy.PolicyLoaded{Policy: p}); err != nil {
+				t.Fatal(err)
+			}
+			opened := 0
+			for _, w := range state.Plan(c.at).Windows {
+				if w.Current.Contains(c.at) {
+					opened++
+				}
+			}
+			if opened != c.open {
+				t.Errorf("written at %v, at %v: %d windows open, want %d\n%s", now, c.at.In(zone), opened, c.open, text)
+			}
+		}
 	}
 }
 
