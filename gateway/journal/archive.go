@@ -22,7 +22,12 @@ func makeIfNew(disk storage, dir, keyFile string) error {
 	}
 	switch {
 	case dirErr == nil && keyErr == nil:
-		return nil
+		// They were found, not made: who made them may have ended before their
+		// names were on disk.
+		if err := disk.syncDir(filepath.Dir(keyFile)); err != nil {
+			return err
+		}
+		return disk.syncDir(filepath.Dir(dir))
 	case dirErr == nil:
 		return fmt.Errorf("its key %s is not there: put it back, or archive this journal and begin another with `kidoban recover`", keyFile)
 	case keyErr == nil:
@@ -32,6 +37,9 @@ func makeIfNew(disk storage, dir, keyFile string) error {
 		}
 		if _, tree, err := (reader{disk, dir + ".new"}).checkpoint(k.verifier); err != nil || tree.N != 0 {
 			return damaged(0, "the folder is gone, its key %s is there: put the folder back, or begin another with `kidoban recover`", keyFile)
+		}
+		if err := disk.syncDir(filepath.Dir(keyFile)); err != nil {
+			return err
 		}
 		return putInPlace(disk, dir)
 	}
@@ -103,6 +111,11 @@ func archive(disk storage, dir, keyFile string, now time.Time) (broken, lastChec
 	case errors.Is(err, fs.ErrNotExist):
 		broken = ""
 	case err != nil:
+		return "", "", err
+	}
+	// Before the old name is used again, so that no power cut loses the broken
+	// one under it.
+	if err := disk.syncDir(filepath.Dir(dir)); err != nil {
 		return "", "", err
 	}
 	return broken, lastCheckpoint, putInPlace(disk, dir)

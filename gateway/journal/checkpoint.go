@@ -48,6 +48,13 @@ func openCheckpoint(text []byte, verifierKey string) (tlog.Tree, error) {
 	if err != nil {
 		return tlog.Tree{}, fmt.Errorf("the signature does not verify with the key %s: %w", verifier.Name(), err)
 	}
+	// note takes base64 whose unused bits are not zero: the same signature in
+	// other bytes. Nothing we wrote looks like that.
+	for _, signature := range signed.Sigs {
+		if _, err := base64.StdEncoding.Strict().DecodeString(signature.Base64); err != nil {
+			return tlog.Tree{}, fmt.Errorf("its signature is not in canonical base64: %w", err)
+		}
+	}
 	origin, tree, err := parseCheckpoint(signed.Text)
 	if err != nil {
 		return tlog.Tree{}, err

@@ -147,8 +147,8 @@ func TestEverySizeVerifies(t *testing.T) {
 			for i := 0; j.Size() < 2100 && i < 300; i++ {
 				fillAtOnce(t, j, step)
 				size := j.Size()
-				if step == 1 && size > 5 && (size < 250 || size > 262) {
-					continue
+				if into := size % tileWidth; step < 10 && size > 20 && into >= int64(step) && into < int64(tileWidth-step) {
+					continue // nothing new between the ends of tiles
 				}
 				report, err := VerifyDir(p.dir, verifier, nil)
 				if err != nil || report.Size != size {
@@ -497,7 +497,7 @@ func TestManyCallersAndReaders(t *testing.T) {
 	done := make(chan bool)
 	for range 8 {
 		writers.Go(func() {
-			for range 60 {
+			for range 20 {
 				if err := j.Append(Entry{Kind: Refused}); err != nil {
 					t.Error(err)
 				}
@@ -531,7 +531,7 @@ func TestManyCallersAndReaders(t *testing.T) {
 	writers.Wait()
 	close(done)
 	readers.Wait()
-	if j.Size() != 8*60 {
-		t.Errorf("%d entries, want %d", j.Size(), 8*60)
+	if j.Size() != 8*20 {
+		t.Errorf("%d entries, want %d", j.Size(), 8*20)
 	}
 }
