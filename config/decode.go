@@ -248,19 +248,25 @@ func (d *decoder) text(v value) (string, bool) {
 	}
 }
 
+// visible reads a text of which all characters show.
+func (d *decoder) visible(v value) (string, bool) {
+	text, ok := d.text(v)
+	if i := strings.IndexFunc(text, hidden); i >= 0 {
+		r, _ := utf8.DecodeRuneInString(text[i:])
+		d.errorf(v, "%s contains %U, which does not show: remove it", quote(text), r)
+		return "", false
+	}
+	return text, ok
+}
+
 // display reads a text for people: up to 200 characters that all show.
 func (d *decoder) display(v value) string {
-	text, ok := d.text(v)
+	text, ok := d.visible(v)
 	if !ok {
 		return ""
 	}
 	if n := utf8.RuneCountInString(text); n > 200 {
 		d.errorf(v, "has %d characters: allowed are 200", n)
-		return ""
-	}
-	if i := strings.IndexFunc(text, hidden); i >= 0 {
-		r, _ := utf8.DecodeRuneInString(text[i:])
-		d.errorf(v, "%s contains %U, which does not show: remove it", quote(text), r)
 		return ""
 	}
 	if strings.TrimSpace(text) == "" {
@@ -296,7 +302,8 @@ func references[T any](d *decoder, v value, kind string, known map[string]T) []T
 		thing, ok := known[name]
 		switch {
 		case !ok:
-			d.unknown(item, kind, name, sortedKeys(known))
+			known := namesOf(known)
+			d.errorf(item, "there is no %s %s: known is %s%s", kind, quote(name), oneOf(known), didYouMean(name, known))
 		case seen[name]:
 			d.errorf(item, "%s is there twice", quote(name))
 		default:
@@ -307,9 +314,10 @@ func references[T any](d *decoder, v value, kind string, known map[string]T) []T
 	return all
 }
 
-func (d *decoder) unknown(v value, kind, name string, known []string) {
-	known = slices.DeleteFunc(known, func(name string) bool { return !isName(name) })
-	d.errorf(v, "there is no %s %s: known is %s%s", kind, quote(name), oneOf(known), didYouMean(name, known))
+// namesOf lists known things for a message, sorted, without names that are
+// not allowed: they have been reported, and may be hostile.
+func namesOf[T any](known map[string]T) []string {
+	return slices.DeleteFunc(sortedKeys(known), func(name string) bool { return !isName(name) })
 }
 
 func sortedKeys[T any](m map[string]T) []string {

@@ -160,7 +160,7 @@ func (r *reader) calendar(e entry) *policy.Calendar {
 		r.errorf(e.named(), "is empty: allowed is country (as in JP), dates or both")
 		return unread
 	}
-	country, ok := r.text(f["country"])
+	country, ok := r.visible(f["country"])
 	if !ok && f["country"].present() {
 		return unread
 	}

@@ -198,12 +198,8 @@ func joined(own []netip.Prefix) string {
 }
 
 func (r *reader) presharedKey(g *policy.Engineer, v value) {
-	text, ok := r.text(v)
+	text, ok := r.visible(v)
 	if !ok {
-		return
-	}
-	if strings.ContainsFunc(text, hidden) {
-		r.errorf(v, "%s is no path: it contains characters that do not show", quote(text))
 		return
 	}
 	path := text

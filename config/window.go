@@ -129,7 +129,7 @@ func (r *reader) rule(w *policy.Window, f map[string]value, anchor policy.Date) 
 	if !ok {
 		duration = time.Hour
 	}
-	text, ok := r.text(f["rrule"])
+	text, ok := r.visible(f["rrule"])
 	if !ok {
 		return
 	}
@@ -210,7 +210,7 @@ func (r *reader) days(w *policy.Window, f map[string]value) {
 		case isCalendar:
 			days.Calendars = append(days.Calendars, calendar)
 		default:
-			known := append([]string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}, sortedKeys(r.calendars)...)
+			known := append([]string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}, namesOf(r.calendars)...)
 			r.errorf(item, "%s is neither a weekday nor a calendar: known is %s%s", quote(name), oneOf(known), didYouMean(name, known))
 		}
 		seen[name] = true
