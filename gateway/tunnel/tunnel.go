@@ -86,7 +86,7 @@ func New(c Config) (*Tunnel, error) {
 		d.Close()
 		return nil, err
 	}
-	t, err := start(c, d, conn.NewStdNetBind(), l.check)
+	t, err := start(c, d, newSockets(), l.check)
 	if err != nil {
 		l.handle.Close()
 		return nil, err

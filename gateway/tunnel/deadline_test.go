@@ -1,0 +1,322 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"kidoban/gateway/lab"
+	"kidoban/gateway/policy"
+)
+
+// streams is UDP flowing both ways through the tunnel, neither side waiting
+// for the other, 2,000 packets a second each.
+type streams struct {
+	inward, outward arrivals
+}
+
+// arrivals counts what arrived at one end.
+type arrivals struct{ count, last atomic.Int64 }
+
+func (a *arrivals) after(t time.Time) time.Duration { return time.Unix(0, a.last.Load()).Sub(t) }
+
+func (s *site) streams() *streams {
+	s.t.Helper()
+	var x streams
+	open := func(h *lab.Host, address string) net.PacketConn {
+		c, err := h.ListenPacket("udp", address)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.t.Cleanup(func() { c.Close() })
+		return c
+	}
+	site, vendor := open(s.gateway, "10.99.0.1:9000"), open(s.medisys, "10.99.0.2:9000")
+	read := func(c net.PacketConn, to *arrivals) {
+		buffer := make([]byte, 2000)
+		for {
+			if _, _, err := c.ReadFrom(buffer); err != nil {
+				return
+			}
+			to.last.Store(time.Now().UnixNano())
+			to.count.Add(1)
+		}
+	}
+	write := func(c net.PacketConn, to string) {
+		address := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to))
+		message := make([]byte, 200)
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for range tick.C {
+			for range 2 {
+				if _, err := c.WriteTo(message, address); errors.Is(err, net.ErrClosed) {
+					return
+				}
+			}
+		}
+	}
+	go read(site, &x.inward)
+	go read(vendor, &x.outward)
+	go write(vendor, "10.99.0.1:9000")
+	go write(site, "10.99.0.2:9000")
+	s.flowing(&x)
+	return &x
+}
+
+// flowing waits until packets arrive at both ends.
+func (s *site) flowing(x *streams) {
+	s.t.Helper()
+	inward, outward := x.inward.count.Load()+20, x.outward.count.Load()+20
+	lab.WaitFor(s.t, 10*time.Second, "streams both ways", func() bool {
+		return x.inward.count.Load() > inward && x.outward.count.Load() > outward
+	})
+}
+
+// silent watches that nothing more arrives for a while, and gives how long
+// after the end the last packets arrived.
+func (s *site) silent(x *streams, end time.Time) (inward, outward time.Duration) {
+	s.t.Helper()
+	lab.WaitFor(s.t, 5*time.Second, "300 ms past the end", func() bool { return time.Since(end) > 300*time.Millisecond })
+	return x.inward.after(end), x.outward.after(end)
+}
+
+// late is how long after an end a packet may still arrive: 10 ms in the gate,
+// and what the kernel and this loaded machine take to deliver it.
+const late = 30 * time.Millisecond
+
+func TestDeadlineEndsBothDirections(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		end  func(*site) time.Time // makes everything end, and says when
+	}{
+		{"its time comes", func(s *site) time.Time {
+			end := time.Now().Add(300 * time.Millisecond)
+			s.open(end, s.sato)
+			return end
+		}},
+		{"its time comes and nobody notices", func(s *site) time.Time {
+			// As for a process that was stopped: only the clock has moved.
+			s.boot.advance(2 * time.Hour)
+			return time.Now()
+		}},
+		{"another plan", func(s *site) time.Time {
+			s.open(later(), s.suzuki)
+			return time.Now()
+		}},
+		{"doubt", func(s *site) time.Time {
+			if err := s.tunnel.Set(s.state.Plan(time.Now()).Doubted("test")); err != nil {
+				s.t.Fatal(err)
+			}
+			return time.Now()
+		}},
+		{"cut", func(s *site) time.Time {
+			// The client would be back at once if the plan let it.
+			e := s.sato.Engineer
+			s.tunnel.Cut(e)
+			end := time.Now()
+			s.open(later(), s.suzuki)
+			return end
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSite(t)
+			s.open(later(), s.sato)
+			s.enter(s.client(s.medisys, s.sato, medisysEndpoint))
+			x := s.streams()
+			peer := s.tunnel.device.LookupPeer([32]byte(s.sato.Key))
+			end := test.end(s)
+			inward, outward := s.silent(x, end)
+			t.Logf("last packets arrived inward %v, outward %v after the end", inward, outward)
+			if inward > late || outward > late {
+				t.Errorf("packets arrived until inward %v, outward %v after the end, want at most %v", inward, outward, late)
+			}
+			lab.WaitFor(t, 5*time.Second, "the peer removed, its keys with it", func() bool {
+				return s.tunnel.device.LookupPeer([32]byte(s.sato.Key)) != peer
+			})
+		})
+	}
+}
+
+func TestDeadlineMoves(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato)
+	s.enter(s.client(s.medisys, s.sato, medisysEndpoint))
+	x := s.streams()
+	shorter := time.Now().Add(600 * time.Millisecond)
+	s.open(shorter, s.sato)
+	longer := shorter.Add(600 * time.Millisecond)
+	s.open(longer, s.sato)
+	lab.WaitFor(t, 5*time.Second, "past the shorter end", func() bool { return time.Since(shorter) > 100*time.Millisecond })
+	s.flowing(x)
+	inward, outward := s.silent(x, longer)
+	if inward > late || outward > late {
+		t.Errorf("packets arrived until inward %v, outward %v after the end, want at most %v", inward, outward, late)
+	}
+}
+
+func TestReopeningDoesNotReviveTheOldSession(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato)
+	c := s.client(s.medisys, s.sato, medisysEndpoint)
+	first := s.enter(c)
+	x := s.streams()
+	s.open(later())
+	s.open(later(), s.sato)
+	// WireGuard at the client believes in its keys for another 15 s.
+	count := x.inward.count.Load()
+	inward, _ := s.silent(x, time.Now())
+	if inward > late {
+		t.Errorf("%d packets of the session before arrived, the last after %v", x.inward.count.Load()-count, inward)
+	}
+	if second := s.enter(c); second.Admission == first.Admission {
+		t.Errorf("confirmed admission %d again", second.Admission)
+	}
+	s.flowing(x)
+}
+
+func TestCutLetsANewHandshakeIn(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato)
+	c := s.client(s.medisys, s.sato, medisysEndpoint)
+	s.enter(c)
+	x := s.streams()
+	before := s.tunnel.Timestamps()[s.sato.Key]
+	lab.WaitFor(t, 5*time.Second, "counts", func() bool { return received(s) > 0 })
+	s.tunnel.Cut(s.sato.Engineer)
+	if live := s.tunnel.Live(); len(live) != 0 {
+		t.Errorf("live after the cut: %v", live)
+	}
+	if inward, _ := s.silent(x, time.Now()); inward > late {
+		t.Errorf("packets arrived until %v after the cut", inward)
+	}
+	counted := received(s)
+	s.enter(c)
+	s.flowing(x)
+	if after := s.tunnel.Timestamps()[s.sato.Key]; string(after[:]) <= string(before[:]) {
+		t.Errorf("greatest timestamp %x after %x", after, before)
+	}
+	lab.WaitFor(t, 5*time.Second, "counts that go on from those before the cut", func() bool { return received(s) > counted })
+}
+
+func received(s *site) uint64 {
+	peers := s.tunnel.Peers()
+	i := slices.IndexFunc(peers, func(p Peer) bool { return p.Engineer == s.sato.Engineer })
+	if i < 0 {
+		return 0
+	}
+	return peers[i].Received
+}
+
+func TestSetBackClockExtendsNothing(t *testing.T) {
+	at := time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC)
+	now := instant{boot: 1000 * time.Second, wall: at}
+	var p presence
+	for _, step := range []struct {
+		what  string
+		boot  time.Duration // since the start
+		wall  time.Duration
+		until time.Duration
+		want  time.Duration
+	}{
+		{"opened for an hour", 0, 0, time.Hour, time.Hour},
+		{"asked again later", time.Minute, time.Minute, time.Hour, time.Hour},
+		{"the clock was set back half an hour", 2 * time.Minute, -28 * time.Minute, time.Hour, time.Hour},
+		{"extended by ten minutes meanwhile", 3 * time.Minute, -27 * time.Minute, 70 * time.Minute, 70 * time.Minute},
+		{"the clock was set an hour forward", 4 * time.Minute, 34 * time.Minute, 70 * time.Minute, 40 * time.Minute},
+		{"shortened", 5 * time.Minute, 35 * time.Minute, 45 * time.Minute, 15 * time.Minute},
+	} {
+		p.extend(at.Add(step.until), instant{boot: now.boot + step.boot, wall: at.Add(step.wall)})
+		if got := time.Duration(p.deadline.Load()) - now.boot; got != step.want {
+			t.Errorf("%s: the deadline is %v after the start, want %v", step.what, got, step.want)
+		}
+	}
+}
+
+// TestDeadlineOfAThousandSessions holds p99 of the time from a deadline until
+// the gate lets nothing pass, on both sides, without a network.
+func TestDeadlineOfAThousandSessions(t *testing.T) {
+	const sessions = 1000
+	h, engineers, state := fullHouse(t, sessions)
+	end := time.Now().Add(300 * time.Millisecond)
+	plan := state.Plan(time.Now()).Restrict(func(g *policy.Grant) *policy.Grant {
+		shorter := *g
+		shorter.Until = end
+		return &shorter
+	})
+	began := time.Now()
+	h.follow(plan, instant{Boottime(), time.Now()})
+	t.Logf("a plan for %d sessions took %v", sessions, time.Since(began))
+	var lags []time.Duration
+	open := slices.Clone(engineers)
+	for len(open) > 0 && time.Since(end) < time.Second {
+		open = slices.DeleteFunc(open, func(e *policy.Engineer) bool {
+			if h.mayPass(e.Addresses[0], Boottime()) {
+				return false
+			}
+			lags = append(lags, time.Since(end))
+			return true
+		})
+	}
+	if len(open) > 0 {
+		t.Fatalf("%d sessions passed their deadline by a second", len(open))
+	}
+	slices.Sort(lags)
+	if lags[0] < -time.Millisecond {
+		t.Errorf("the first ended %v before its deadline", -lags[0])
+	}
+	if p99 := lags[len(lags)*99/100]; p99 > 10*time.Millisecond {
+		t.Errorf("p99 is %v after the deadline, want at most 10 ms", p99)
+	}
+
+	h, _, state = fullHouse(t, sessions)
+	began = time.Now()
+	h.follow(state.Plan(time.Now()).Doubted("closed"), instant{Boottime(), time.Now()})
+	took := time.Since(began)
+	t.Logf("closing %d sessions took %v", sessions, took)
+	if took > 10*time.Millisecond && !raceEnabled {
+		t.Errorf("closing %d sessions took %v, want at most 10 ms", sessions, took)
+	}
+	for _, p := range h.engineers {
+		if len(p.presences) != 0 || p.deadline.Load() != 0 {
+			t.Fatal("a session is open after its plan was closed")
+		}
+	}
+}
+
+// fullHouse has one session with two indices of each engineer.
+func fullHouse(t testing.TB, sessions int) (*house, []*policy.Engineer, *policy.State) {
+	t.Helper()
+	var engineers []*policy.Engineer
+	for i := range sessions {
+		e := &policy.Engineer{Name: fmt.Sprintf("e%d", i), Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 99, byte(i >> 8), byte(i)})}}
+		e.Key = policy.Key{byte(i), byte(i >> 8), 1}
+		engineers = append(engineers, e)
+	}
+	state := policy.NewState()
+	p := testPolicy(testVendor("medisys", lab.Prefixes("203.0.113.0/28"), engineers...))
+	if err := state.Apply(time.Now(), "test", policy.PolicyLoaded{Digest: "test", Policy: p}); err != nil {
+		t.Fatal(err)
+	}
+	h := newHouse()
+	h.follow(state.Plan(time.Now()), instant{Boottime(), time.Now()})
+	source := netip.MustParseAddrPort("203.0.113.10:4000")
+	for i, e := range engineers {
+		for n := range 2 {
+			now := instant{Boottime(), time.Now()}
+			q := policy.Query{Key: e.Key, Proven: true, Source: source.Addr()}
+			to, d := h.admit(q, stdEndpoint(source), source, uint32(n), uint64(2*i+n), now, func(policy.Decision) bool { return true })
+			if to == nil {
+				t.Fatalf("%v is not admitted: %v", e, d.Reason)
+			}
+			if h.answered(to.presence.engineer, uint32(n), uint32(2*i+n), now.boot) != to {
+				t.Fatal("the response found no admission")
+			}
+		}
+	}
+	return h, engineers, state
+}

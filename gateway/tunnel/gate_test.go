@@ -1,0 +1,384 @@
+package tunnel
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.zx2c4.com/wireguard/conn"
+	"golang.zx2c4.com/wireguard/device"
+
+	"kidoban/gateway/lab"
+	"kidoban/gateway/policy"
+)
+
+func stdEndpoint(a netip.AddrPort) *conn.StdNetEndpoint { return &conn.StdNetEndpoint{AddrPort: a} }
+
+// outbox is sockets that keep what is sent.
+type outbox struct {
+	conn.Bind
+	sent [][]byte
+}
+
+func (o *outbox) Send(packets [][]byte, _ conn.Endpoint) error {
+	o.sent = append(o.sent, packets...)
+	return nil
+}
+
+// testGate is a gate without a device or sockets, before a full house.
+func testGate(t testing.TB, sessions int) (*gate, *outbox) {
+	t.Helper()
+	h, _, _ := fullHouse(t, sessions)
+	_, public := lab.NewKey()
+	o := &outbox{}
+	g := &gate{
+		house: h, boot: Boottime,
+		now:         func() instant { return instant{Boottime(), time.Now()} },
+		checker:     &device.CookieChecker{},
+		sources:     newLimiter[netip.Addr](sourceBurst, sourceRate, maximumSources),
+		proven:      newLimiter[netip.Addr](cookieBurst, cookieRate, maximumSources),
+		replies:     newLimiter[struct{}](replyBurst, replyRate, 1),
+		refusals:    &refusals{wake: func() {}},
+		initiations: make(chan initiation, waiting),
+		inspect:     func([]byte, netip.AddrPort) {},
+		seen:        func() {},
+		answers:     make(chan struct{}, inFlight),
+		inner:       o,
+	}
+	g.checker.Init(public)
+	return g, o
+}
+
+func data(index uint32, size int) []byte {
+	p := make([]byte, size)
+	p[0] = device.MessageTransportType
+	binary.LittleEndian.PutUint32(p[4:], index)
+	return p
+}
+
+func TestSiftKeepsOnlyDataOfASession(t *testing.T) {
+	const listed, other = "203.0.113.10:4000", "203.0.113.11:4000"
+	for _, test := range []struct {
+		name, from string
+		packet     []byte
+		pass       bool
+	}{
+		{"data of a session", listed, data(0, 32), true},
+		{"from another port", "203.0.113.10:1", data(0, 1400), true},
+		{"from the same address, mapped into IPv6", "[::ffff:203.0.113.10]:4000", data(1, 32), true},
+		{"from another address of the vendor", other, data(0, 32), false},
+		{"unknown index", listed, data(99, 32), false},
+		{"too short", listed, data(0, 31), false},
+		{"reserved byte set", listed, func() []byte { p := data(0, 32); p[1] = 1; return p }(), false},
+		{"type 5", listed, func() []byte { p := data(0, 32); p[0] = 5; return p }(), false},
+		{"type 0", listed, make([]byte, 32), false},
+		{"initiation, which takes another way", listed, func() []byte { p := make([]byte, 148); p[0] = 1; return p }(), false},
+		{"response", listed, func() []byte { p := make([]byte, 92); p[0] = 2; return p }(), false},
+		{"cookie reply", listed, func() []byte { p := make([]byte, 64); p[0] = 3; return p }(), false},
+	} {
+		g, o := testGate(t, 1)
+		sizes := []int{len(test.packet)}
+		from := []conn.Endpoint{stdEndpoint(netip.MustParseAddrPort(test.from))}
+		g.sift([][]byte{test.packet}, sizes, from)
+		if got := sizes[0] != 0; got != test.pass {
+			t.Errorf("%s: passes %v, want %v", test.name, got, test.pass)
+		}
+		if e, ok := from[0].(*endpoint); test.pass && (!ok || e.source != unmapped(netip.MustParseAddrPort(test.from)) || e.presence.address.String() != "203.0.113.10") {
+			t.Errorf("%s: passes with endpoint %v", test.name, from[0])
+		}
+		if len(o.sent) != 0 {
+			t.Errorf("%s: answered with %x", test.name, o.sent)
+		}
+	}
+}
+
+func TestSendLetsNoInitiationOut(t *testing.T) {
+	g, o := testGate(t, 1)
+	to := g.house.indices[0].endpoint(stdEndpoint(netip.MustParseAddrPort("203.0.113.10:4000")), netip.MustParseAddrPort("203.0.113.10:4000"))
+	packet := func(kind byte, size int) []byte { p := make([]byte, size); p[0] = kind; return p }
+	for _, test := range []struct {
+		name    string
+		packets [][]byte
+		leave   int
+	}{
+		{"data", [][]byte{packet(4, 32), packet(4, 64)}, 2},
+		{"initiation", [][]byte{packet(1, 148)}, 0},
+		{"initiation behind data", [][]byte{packet(4, 32), packet(1, 148)}, 0},
+		{"response to nothing", [][]byte{packet(2, 92)}, 0},
+		{"cookie reply to a listed source", [][]byte{packet(3, 64)}, 1},
+		{"nothing", nil, 0},
+		{"one byte", [][]byte{{4}}, 0},
+	} {
+		o.sent = nil
+		_ = g.Send(test.packets, to) // some say why, some are silent
+		if len(o.sent) != test.leave {
+			t.Errorf("%s: %d packets left, want %d", test.name, len(o.sent), test.leave)
+		}
+	}
+	g.house.follow(g.house.current().Doubted("closed"), g.now())
+	o.sent = nil
+	if err := g.Send([][]byte{packet(4, 32)}, to); err == nil || len(o.sent) != 0 {
+		t.Errorf("data after closing: %d packets left, error %v", len(o.sent), err)
+	}
+	if _ = g.Send([][]byte{packet(3, 64)}, to); len(o.sent) != 0 {
+		t.Error("a cookie reply left for a source that is no longer listed")
+	}
+}
+
+func TestFloodGetsCookiesAndTheRealSourceGoesOn(t *testing.T) {
+	g, o := testGate(t, 1)
+	public := [32]byte{7}
+	g.checker.Init(public)
+	source := netip.MustParseAddrPort("203.0.113.10:4000")
+	packet := make([]byte, device.MessageInitiationSize)
+	packet[0] = device.MessageInitiationType
+	sift := func(from netip.AddrPort, p []byte) {
+		g.sift([][]byte{p}, []int{len(p)}, []conn.Endpoint{stdEndpoint(from)})
+	}
+	const flood = 1000
+	for range flood {
+		sift(netip.AddrPortFrom(source.Addr(), 666), withMACs(public, packet))
+	}
+	if n := len(g.initiations); n > sourceBurst+sourceRate {
+		t.Errorf("%d initiations of %d went on to be opened, want at most %d", n, flood, sourceBurst+sourceRate)
+	}
+	if n := len(o.sent); n == 0 || n > replyBurst+replyRate {
+		t.Errorf("%d cookies for %d initiations, want some and at most %d", n, flood, replyBurst+replyRate)
+	}
+	for len(g.initiations) > 0 {
+		<-g.initiations
+	}
+	// The client whose address was forged gets a cookie, and uses it.
+	var macs device.CookieGenerator
+	macs.Init(public)
+	lab.WaitFor(t, 5*time.Second, "a cookie for the real client", func() bool {
+		o.sent = nil
+		macs.AddMacs(packet)
+		sift(source, packet)
+		return len(o.sent) == 1
+	})
+	for len(g.initiations) > 0 {
+		<-g.initiations
+	}
+	var reply device.MessageCookieReply
+	copy(reply.Nonce[:], o.sent[0][8:])
+	copy(reply.Cookie[:], o.sent[0][8+len(reply.Nonce):])
+	if len(o.sent[0]) != device.MessageCookieReplySize || !macs.ConsumeReply(&reply) {
+		t.Fatalf("the cookie reply %x cannot be read", o.sent[0])
+	}
+	for range flood { // the flood has not ended
+		sift(netip.AddrPortFrom(source.Addr(), 666), withMACs(public, slices.Clone(packet)))
+	}
+	for len(g.initiations) > 0 {
+		<-g.initiations
+	}
+	macs.AddMacs(packet)
+	sift(source, packet)
+	if len(g.initiations) != 1 {
+		t.Error("an initiation with its cookie did not get through the flood")
+	}
+}
+
+func TestIndicesAreBoundedAndUnconfirmedOnesGoFirst(t *testing.T) {
+	h, engineers, _ := fullHouse(t, 2)
+	now := instant{Boottime(), time.Now()}
+	source := netip.MustParseAddrPort("203.0.113.10:4000")
+	key := engineers[0].Key
+	first := h.indices[1]
+	first.seen.Store(true)
+	if f, ok := h.confirm(key); !ok || f.Admission != 1 {
+		t.Fatalf("confirm gives admission %d, %v, want 1, true", f.Admission, ok)
+	}
+	for i := range uint32(100) {
+		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i % 16)}), 4000)
+		q := policy.Query{Key: key, Proven: true, Source: from.Addr()}
+		to, d := h.admit(q, stdEndpoint(from), from, i, uint64(100+i), now, func(policy.Decision) bool { return true })
+		if to == nil {
+			t.Fatalf("not admitted: %v", d.Reason)
+		}
+		if i%2 == 0 {
+			h.answered(to.presence.engineer, i, 1000+i, now.boot)
+		}
+	}
+	e := h.engineers[key]
+	if len(e.pending) > maximumPending || len(e.entries) > maximumConfirmed+maximumUnconfirmed || len(e.presences) > maximumPresences+1 {
+		t.Errorf("%d pending, %d entries, %d presences, want at most %d, %d, %d", len(e.pending), len(e.entries), len(e.presences),
+			maximumPending, maximumConfirmed+maximumUnconfirmed, maximumPresences+1)
+	}
+	if h.indices[1] != first || !first.presence.open(now.boot) || first.presence.address != source.Addr() {
+		t.Error("a confirmed session was evicted by handshakes that nobody confirmed")
+	}
+	if len(h.indices) != len(e.entries)+2 {
+		t.Errorf("%d indices in the table, want %d", len(h.indices), len(e.entries)+2)
+	}
+	// An index that WireGuard gave to another engineer is not theirs to drop.
+	other := h.indices[2]
+	h.table.Lock()
+	h.indices[1] = other
+	h.table.Unlock()
+	h.end(key)
+	if h.indices[1] != other {
+		t.Error("cutting an engineer took an index that is another's now")
+	}
+	h.sweep(now.boot + device.RejectAfterTime)
+	if len(h.indices) > 1 || len(h.inner) != 0 || len(h.engineers) != 0 {
+		t.Errorf("after 180 s %d indices, %d inner addresses, %d engineers are left", len(h.indices), len(h.inner), len(h.engineers))
+	}
+}
+
+func TestSupersededByAConfirmedHandshakeOnly(t *testing.T) {
+	h, engineers, _ := fullHouse(t, 1)
+	now := instant{Boottime(), time.Now()}
+	key := engineers[0].Key
+	old := h.indices[0].presence
+	h.indices[1].seen.Store(true)
+	h.confirm(key)
+	from := netip.MustParseAddrPort("203.0.113.11:4000")
+	to, _ := h.admit(policy.Query{Key: key, Proven: true, Source: from.Addr()}, stdEndpoint(from), from, 7, 7, now, func(policy.Decision) bool { return true })
+	h.answered(to.presence.engineer, 7, 77, now.boot)
+	if _, ok := h.confirm(key); ok || !old.open(now.boot) {
+		t.Errorf("without data of the new one: confirmed %v, the old session is open %v, want false, true", ok, old.open(now.boot))
+	}
+	h.indices[77].endpoint(stdEndpoint(from), from)
+	h.indices[77].seen.Store(true)
+	if f, ok := h.confirm(key); !ok || f.Admission != 7 || f.Source != from {
+		t.Errorf("confirmed %v: admission %d from %v, want 7 from %v", ok, f.Admission, f.Source, from)
+	}
+	if old.open(now.boot) || h.indices[0] != nil || h.indices[1] != nil {
+		t.Error("the session at the old address is still open")
+	}
+}
+
+func TestNoRoomForFactsNobodyEnters(t *testing.T) {
+	h, engineers, _ := fullHouse(t, 1)
+	from := netip.MustParseAddrPort("203.0.113.10:4000")
+	before := len(h.engineers[engineers[0].Key].pending)
+	to, d := h.admit(policy.Query{Key: engineers[0].Key, Proven: true, Source: from.Addr()}, stdEndpoint(from), from, 9, 9,
+		instant{Boottime(), time.Now()}, func(policy.Decision) bool { return false })
+	if to != nil || d.Reason != policy.NotReady || len(h.engineers[engineers[0].Key].pending) != before {
+		t.Errorf("without room for its admission: %v, %v, want nobody, %v", to, d.Reason, policy.NotReady)
+	}
+	x := &Tunnel{facts: make(chan policy.Fact, factsWaiting)}
+	for range factsWaiting {
+		x.send(policy.Fact{Kind: policy.Refusal})
+	}
+	if len(x.facts) != factsWaiting/2 {
+		t.Errorf("%d refusals wait, want them to leave half of %d for admissions", len(x.facts), factsWaiting)
+	}
+	for i := range factsWaiting/2 + 1 {
+		if got, want := x.send(policy.Fact{Kind: policy.Admission}), i < factsWaiting/2; got != want {
+			t.Fatalf("admission %d was sent %v, want %v", i, got, want)
+		}
+	}
+}
+
+func TestRefusalsAreSummedAndBounded(t *testing.T) {
+	r := &refusals{wake: func() {}}
+	for i := range 3 * maximumRefusals {
+		a := netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)})
+		for range 2 {
+			r.add(policy.Fact{Source: netip.AddrPortFrom(a, uint16(i)), Decision: policy.Decision{Reason: policy.Malformed}})
+		}
+	}
+	total, distinct := 0, 0
+	full := false
+	send := func(f policy.Fact) bool {
+		if full {
+			return false
+		}
+		total += f.Count
+		distinct++
+		full = distinct == 10
+		return true
+	}
+	r.report(send)
+	if distinct != 10 {
+		t.Errorf("reported %d into room for 10", distinct)
+	}
+	r.report(func(f policy.Fact) bool { total += f.Count; distinct++; return true })
+	if total != 6*maximumRefusals || distinct > maximumRefusals+1 {
+		t.Errorf("reported %d packets as %d refusals, want %d as at most %d", total, distinct, 6*maximumRefusals, maximumRefusals+1)
+	}
+}
+
+func TestFullLimiterIsClosed(t *testing.T) {
+	l := newLimiter[int](2, 1, 10)
+	for key := range 10 {
+		if !l.allow(key, 0) {
+			t.Errorf("key %d is refused at once", key)
+		}
+	}
+	if l.allow(10, 0) {
+		t.Error("a full limiter lets an unknown key pass")
+	}
+	if !l.allow(0, 0) || l.allow(0, 0) {
+		t.Error("a bucket of 2 does not give 2")
+	}
+	if !l.allow(0, time.Second) || l.allow(0, time.Second) {
+		t.Error("a second does not give 1 token")
+	}
+	if !l.allow(10, 3*time.Second) {
+		t.Error("a limiter whose buckets have refilled refuses an unknown key")
+	}
+}
+
+func FuzzGate(f *testing.F) {
+	f.Add(data(0, 32), uint8(10), false)
+	f.Add(make([]byte, device.MessageInitiationSize), uint8(10), true)
+	f.Add([]byte{2, 0, 0, 0}, uint8(11), true)
+	g, o := testGate(f, 3)
+	g.sources = newLimiter[netip.Addr](1e9, 1, 1e6)
+	f.Fuzz(func(t *testing.T, packet []byte, host uint8, six bool) {
+		a := netip.AddrFrom4([4]byte{203, 0, 113, host})
+		if six {
+			a = netip.AddrFrom16(a.As16())
+		}
+		sizes := []int{len(packet)}
+		from := []conn.Endpoint{stdEndpoint(netip.AddrPortFrom(a, 4000))}
+		g.sift([][]byte{packet}, sizes, from)
+		for len(g.initiations) > 0 {
+			<-g.initiations
+		}
+		pass := sizes[0] != 0
+		want := len(packet) >= 32 && binary.LittleEndian.Uint32(packet) == 4 && host == 10
+		if want {
+			_, want = g.house.indices[binary.LittleEndian.Uint32(packet[4:])]
+		}
+		if pass != want {
+			t.Errorf("%x from host %d passes %v, want %v", packet, host, pass, want)
+		}
+		if len(o.sent) != 0 {
+			t.Errorf("%x was answered with %x", packet, o.sent)
+		}
+	})
+}
+
+func BenchmarkSift(b *testing.B) {
+	g, _ := testGate(b, 1000)
+	source := stdEndpoint(netip.MustParseAddrPort("203.0.113.10:4000"))
+	var packets [][]byte
+	for i := range uint32(128) {
+		packets = append(packets, data(i, 1400))
+	}
+	sizes, from := make([]int, 128), make([]conn.Endpoint, 128)
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range sizes {
+			sizes[i], from[i] = 1400, source
+		}
+		g.sift(packets, sizes, from)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/128, "ns/packet")
+}
+
+func BenchmarkClose(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		h, _, _ := fullHouse(b, 1000)
+		closed := h.plan.Doubted("closed")
+		b.StartTimer()
+		h.follow(closed, instant{Boottime(), time.Now()})
+	}
+}

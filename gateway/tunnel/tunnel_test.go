@@ -1,0 +1,472 @@
+package tunnel
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.zx2c4.com/wireguard/device"
+
+	"kidoban/gateway/lab"
+	"kidoban/gateway/policy"
+)
+
+func TestAdmittedEngineerReachesTheInside(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato, s.tanaka)
+	c := s.client(s.medisys, s.sato, medisysEndpoint)
+	if err := s.ping(s.medisys, 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	admission := s.kind(policy.Admission)
+	if admission.Engineer != s.sato.Engineer || admission.Source.Addr().String() != "203.0.113.10" || admission.Timestamp == [12]byte{} || admission.Decision.Grant == nil {
+		t.Errorf("admission of %v from %v, timestamp %x, grant %v", admission.Engineer, admission.Source, admission.Timestamp, admission.Decision.Grant)
+	}
+	confirmation := s.kind(policy.Confirmation)
+	if confirmation.Admission != admission.Admission || confirmation.Source != admission.Source || confirmation.Engineer != s.sato.Engineer {
+		t.Errorf("confirmation of admission %d from %v by %v, want %d from %v by %v",
+			confirmation.Admission, confirmation.Source, confirmation.Engineer, admission.Admission, admission.Source, s.sato.Engineer)
+	}
+	if got := s.tunnel.Timestamps()[s.sato.Key]; got != admission.Timestamp {
+		t.Errorf("greatest timestamp %x, want %x", got, admission.Timestamp)
+	}
+	if _, err := s.medisys.Ping(within(t, 5*time.Second), netip.MustParseAddr("fd00:99::1")); err != nil {
+		t.Errorf("IPv6 inside: %v", err)
+	}
+	c.Close()
+	s.client(s.other, s.tanaka, otherEndpoint)
+	if err := s.ping(s.other, 5*time.Second); err != nil {
+		t.Errorf("the other vendor: %v", err)
+	}
+	lab.WaitFor(t, 5*time.Second, "two peers with counts, two live", func() bool {
+		peers := s.tunnel.Peers()
+		return len(peers) == 2 && len(s.tunnel.Live()) == 2 && !slices.ContainsFunc(peers, func(p Peer) bool {
+			return !p.Open || p.Received == 0 || p.Transmitted == 0 || p.LastHandshake.IsZero() || p.LastReceived.IsZero()
+		})
+	})
+}
+
+// wireguard-go sends to a wrong IPv6 address after it sent to an IPv4 one.
+func TestBothFamiliesAtATime(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato, s.tanaka)
+	s.client(s.medisys, s.sato, netip.MustParseAddrPort("[2001:db8:1::1]:51820"))
+	s.client(s.other, s.tanaka, otherEndpoint)
+	for i := range 20 {
+		if err := s.ping(s.other, 2*time.Second); err != nil {
+			t.Fatalf("ping %d over IPv4: %v", i, err)
+		}
+		if err := s.ping(s.medisys, 2*time.Second); err != nil {
+			t.Fatalf("ping %d over IPv6: %v", i, err)
+		}
+	}
+	if f := s.fact("of sato", func(f policy.Fact) bool { return f.Kind == policy.Confirmation && f.Engineer == s.sato.Engineer }); f.Source.Addr().String() != "2001:db8:1::10" {
+		t.Errorf("confirmed from %v, want 2001:db8:1::10", f.Source)
+	}
+}
+
+func TestClosedFromTheStart(t *testing.T) {
+	s := newSite(t)
+	wire := s.medisys.Capture("eth0")
+	c := s.client(s.medisys, s.sato, medisysEndpoint)
+	if err := c.Initiate(); err != nil {
+		t.Fatal(err)
+	}
+	if f := s.refusal(policy.NotReady); f.Engineer != nil {
+		t.Errorf("without a policy the refusal names %v", f.Engineer)
+	}
+	if got := answers(wire); len(got) != 0 {
+		t.Errorf("a gateway without a plan answered\n%s", lab.Lines(got))
+	}
+}
+
+func TestRefusedAndSilent(t *testing.T) {
+	strangerPrivate, stranger := lab.NewKey()
+	for _, test := range []struct {
+		name   string
+		from   func(*site) (*lab.Host, string, netip.AddrPort)
+		packet func(*site) []byte
+		want   policy.Reason
+		whom   func(*site) *policy.Engineer
+	}{
+		{
+			name:   "stolen key from an unlisted address",
+			from:   fromOutsider,
+			packet: func(s *site) []byte { return initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil) },
+			want:   policy.WrongSource,
+			whom:   func(s *site) *policy.Engineer { return s.sato.Engineer },
+		}, {
+			name:   "noise from an unlisted address",
+			from:   fromOutsider,
+			packet: func(*site) []byte { return []byte("GET / HTTP/1.1\r\n") },
+			want:   policy.UnlistedSource,
+		}, {
+			name:   "another vendor's listed address",
+			from:   fromOther,
+			packet: func(s *site) []byte { return initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil) },
+			want:   policy.WrongSource,
+			whom:   func(s *site) *policy.Engineer { return s.sato.Engineer },
+		}, {
+			name:   "a colleague whose window is not open",
+			from:   fromMedisys,
+			packet: func(s *site) []byte { return initiate(t, s.suzuki.private, s.public, stampAt(time.Now()), nil) },
+			want:   policy.OutsideWindow,
+			whom:   func(s *site) *policy.Engineer { return s.suzuki.Engineer },
+		}, {
+			name:   "unknown key",
+			from:   fromMedisys,
+			packet: func(s *site) []byte { return initiate(t, strangerPrivate, s.public, stampAt(time.Now()), nil) },
+			want:   policy.UnknownKey,
+		}, {
+			name: "static key claimed with public keys alone",
+			from: fromMedisys,
+			packet: func(s *site) []byte {
+				key := lab.Key(s.sato.Key)
+				return initiate(t, strangerPrivate, s.public, [12]byte{0x7f}, &key)
+			},
+			want: policy.UnknownKey,
+		}, {
+			name: "timestamp two days ahead",
+			from: fromMedisys,
+			packet: func(s *site) []byte {
+				return initiate(t, s.sato.private, s.public, stampAt(time.Now().Add(48*time.Hour)), nil)
+			},
+			want: policy.FutureTimestamp,
+			whom: func(s *site) *policy.Engineer { return s.sato.Engineer },
+		}, {
+			name: "MAC1 wrong",
+			from: fromMedisys,
+			packet: func(s *site) []byte {
+				p := initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil)
+				p[mac1At] ^= 1
+				return p
+			},
+			want: policy.Malformed,
+		}, {
+			name: "sealed to another gateway, under our MAC1",
+			from: fromMedisys,
+			packet: func(s *site) []byte {
+				p := initiate(t, s.sato.private, stranger, stampAt(time.Now()), nil)
+				return withMACs(s.public, p)
+			},
+			want: policy.Malformed,
+		}, {
+			name: "type 1 with a reserved byte set",
+			from: fromMedisys,
+			packet: func(s *site) []byte {
+				p := initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil)
+				p[3] = 1
+				return withMACs(s.public, p)
+			},
+			want: policy.Malformed,
+		}, {
+			name: "response with a valid MAC1",
+			from: fromMedisys,
+			packet: func(s *site) []byte {
+				p := make([]byte, device.MessageResponseSize)
+				p[0] = device.MessageResponseType
+				return withMACs(s.public, p)
+			},
+			want: policy.Malformed,
+		}, {
+			name: "cookie reply",
+			from: fromMedisys,
+			packet: func(*site) []byte {
+				p := make([]byte, device.MessageCookieReplySize)
+				p[0] = device.MessageCookieReplyType
+				return p
+			},
+			want: policy.Malformed,
+		}, {
+			name:   "one byte",
+			from:   fromMedisys,
+			packet: func(*site) []byte { return []byte{1} },
+			want:   policy.Malformed,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSite(t)
+			s.open(later(), s.sato, s.tanaka)
+			host, source, endpoint := test.from(s)
+			wire := host.Capture("eth0")
+			s.send(host, source, endpoint, test.packet(s))
+			f := s.refusal(test.want)
+			var whom *policy.Engineer
+			if test.whom != nil {
+				whom = test.whom(s)
+			}
+			if f.Engineer != whom || f.Decision.Engineer != whom || f.Source.String() != source || f.Count != 1 {
+				t.Errorf("refusal of %v from %v, count %d, want %v from %s, 1", f.Engineer, f.Source, f.Count, whom, source)
+			}
+			// What comes after is answered, and nothing before it was: the
+			// refused packet changed nothing for the engineer it names.
+			s.client(s.medisys, s.sato, medisysEndpoint)
+			if err := s.ping(s.medisys, 5*time.Second); err != nil {
+				t.Errorf("sato afterwards: %v", err)
+			}
+			if got := wire.Packets(lab.Incoming, lab.Protocol(17), toPort(source)); len(got) != 0 {
+				t.Errorf("the gateway answered\n%s", lab.Lines(got))
+			}
+		})
+	}
+}
+
+func fromOutsider(s *site) (*lab.Host, string, netip.AddrPort) {
+	return s.outsider, "192.0.2.66:4000", outsiderEndpoint
+}
+
+func fromOther(s *site) (*lab.Host, string, netip.AddrPort) {
+	return s.other, "198.51.100.10:4000", otherEndpoint
+}
+
+func fromMedisys(s *site) (*lab.Host, string, netip.AddrPort) {
+	return s.medisys, "203.0.113.9:4000", medisysEndpoint
+}
+
+func toPort(destination string) func(lab.Packet) bool {
+	to := netip.MustParseAddrPort(destination)
+	return func(p lab.Packet) bool { return p.Destination == to }
+}
+
+func withMACs(gateway lab.Key, packet []byte) []byte {
+	var macs device.CookieGenerator
+	macs.Init(gateway)
+	macs.AddMacs(packet)
+	return packet
+}
+
+func TestReplayIsRefusedForEver(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.tanaka)
+	packet := initiate(t, s.tanaka.private, s.public, stampAt(time.Now()), nil)
+	const source = "198.51.100.10:4000"
+	wire := s.other.Capture("eth0")
+	s.send(s.other, source, otherEndpoint, packet)
+	s.kind(policy.Admission)
+	lab.WaitFor(t, 5*time.Second, "the response to the first", func() bool { return len(wire.Packets(lab.Incoming, toPort(source))) == 1 })
+	replay := func(when string) {
+		t.Helper()
+		s.send(s.other, source, otherEndpoint, packet)
+		if f := s.refusal(policy.Replayed); f.Engineer != s.tanaka.Engineer {
+			t.Errorf("%s: refusal of %v, want %v", when, f.Engineer, s.tanaka)
+		}
+		if n := len(wire.Packets(lab.Incoming, toPort(source))); n != 1 {
+			t.Errorf("%s: %d answers in all, want 1", when, n)
+		}
+	}
+	replay("at once")
+	s.open(later(), s.sato)
+	lab.WaitFor(t, 5*time.Second, "the peer removed", func() bool {
+		return slices.ContainsFunc(s.tunnel.Peers(), func(p Peer) bool { return p.Engineer == s.tanaka.Engineer && !p.Open })
+	})
+	s.open(later(), s.tanaka)
+	replay("after the peer was added again")
+	kept := s.tunnel.Timestamps()
+	s.start()
+	s.tunnel.SetTimestamps(kept)
+	s.open(later(), s.tanaka)
+	replay("after a restart")
+	s.tunnel.ResetTimestamps()
+	s.send(s.other, source, otherEndpoint, packet)
+	s.kind(policy.Admission)
+	lab.WaitFor(t, 5*time.Second, "a response after the reset", func() bool { return len(wire.Packets(lab.Incoming, toPort(source))) == 2 })
+}
+
+func TestRefusedEarlyCannotBePlayedLater(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato)
+	packet := initiate(t, s.suzuki.private, s.public, stampAt(time.Now()), nil)
+	s.send(s.medisys, "203.0.113.9:4000", medisysEndpoint, packet)
+	s.refusal(policy.OutsideWindow)
+	s.open(later(), s.suzuki)
+	s.send(s.medisys, "203.0.113.9:4000", medisysEndpoint, packet)
+	s.refusal(policy.Replayed)
+}
+
+func TestInspectNamesAndChangesNothing(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato)
+	packet := initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil)
+	s.tunnel.Inspect(packet, netip.MustParseAddrPort("[::ffff:192.0.2.66]:4000"))
+	if f := s.refusal(policy.WrongSource); f.Engineer != s.sato.Engineer || f.Source.String() != "192.0.2.66:4000" {
+		t.Errorf("refusal of %v from %v, want %v from 192.0.2.66:4000", f.Engineer, f.Source, s.sato)
+	}
+	s.tunnel.Inspect(packet, netip.MustParseAddrPort("203.0.113.10:4000"))
+	s.refusal(policy.RateLimited)
+	s.tunnel.Inspect([]byte{0}, netip.MustParseAddrPort("192.0.2.66:4000"))
+	s.refusal(policy.UnlistedSource)
+	if got := s.tunnel.Timestamps(); len(got) != 0 {
+		t.Errorf("inspecting advanced timestamps: %v", got)
+	}
+	s.send(s.medisys, "203.0.113.10:4000", medisysEndpoint, packet)
+	s.kind(policy.Admission)
+}
+
+func TestBusyRekeysNeverFreeze(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato)
+	c := s.client(s.medisys, s.sato, medisysEndpoint)
+	s.enter(c)
+	// A stream both ways all the while: what is echoed must keep coming.
+	echo := s.gateway.Echo("udp", "10.99.0.1:0")
+	stream, err := s.medisys.Dial(within(t, 5*time.Second), "udp", echo.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	echoed := make(chan struct{}, 1)
+	go func() {
+		answer := make([]byte, 2000)
+		for ctx.Err() == nil {
+			if err := stream.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+				return
+			}
+			if _, err := stream.Read(answer); err == nil {
+				select {
+				case echoed <- struct{}{}:
+				default:
+				}
+			}
+		}
+	}()
+	go func() {
+		message := make([]byte, 1000)
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				for range 5 {
+					_, _ = stream.Write(message) // what matters is what comes back
+				}
+			}
+		}
+	}()
+	const rekeys = 20
+	for i := range rekeys {
+		// The rate of one engineer refills at one a second.
+		s.boot.advance(time.Second)
+		// WireGuard's timestamps tell 17 ms apart, and it takes 50 handshakes a second.
+		last := c.Status().LastHandshake
+		lab.WaitFor(t, time.Second, "40 ms later", func() bool { return time.Since(last) > 40*time.Millisecond })
+		if err := c.Handshake(within(t, 4*time.Second)); err != nil {
+			t.Fatalf("rekey %d: %v", i, err)
+		}
+		select {
+		case <-echoed: // one that waited
+		default:
+		}
+		for range 3 {
+			select {
+			case <-echoed:
+			case <-time.After(2 * time.Second):
+				t.Fatalf("rekey %d of %d froze the tunnel", i, rekeys)
+			}
+		}
+	}
+}
+
+func TestThePortMayChangeTheAddressNot(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato)
+	c := s.client(s.medisys, s.sato, medisysEndpoint)
+	first := s.enter(c)
+	if err := s.ping(s.medisys, 2*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	// A NAT that changes the port of a living session.
+	ip(t, s.medisys, "nft add table ip nat; nft 'add chain ip nat post { type nat hook postrouting priority 100; }'; nft add rule ip nat post oifname eth0 udp dport 51820 snat to 203.0.113.10:7777; conntrack -F 2>/dev/null || true")
+	lab.WaitFor(t, 5*time.Second, "a ping from the new port", func() bool {
+		return s.ping(s.medisys, 300*time.Millisecond) == nil && slices.Contains(s.tunnel.Live(), netip.MustParseAddrPort("203.0.113.10:7777"))
+	})
+	ip(t, s.medisys, "nft delete table ip nat")
+	_ = first
+
+	ip(t, s.medisys, "ip addr add 203.0.113.12/24 dev eth0; ip addr del 203.0.113.10/24 dev eth0; ip addr replace 203.0.113.12/24 dev eth0")
+	if err := s.ping(s.medisys, 500*time.Millisecond); err == nil {
+		t.Error("data from another address of the vendor passed without a handshake")
+	}
+	second := s.enter(c)
+	if second.Source.Addr().String() != "203.0.113.12" || second.Admission == first.Admission {
+		t.Errorf("confirmed %d from %v, want another admission than %d, from 203.0.113.12", second.Admission, second.Source, first.Admission)
+	}
+	if err := s.ping(s.medisys, 2*time.Second); err != nil {
+		t.Errorf("after the handshake from the new address: %v", err)
+	}
+}
+
+func ip(t *testing.T, h *lab.Host, script string) {
+	t.Helper()
+	if out, err := h.Command(within(t, 10*time.Second), "sh", "-ec", script).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", script, err, out)
+	}
+}
+
+func TestWgShowsAndDoesNotSet(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato, s.tanaka)
+	s.enter(s.client(s.medisys, s.sato, medisysEndpoint))
+	out, err := s.gateway.Command(within(t, 5*time.Second), "wg", "show", "kido0").CombinedOutput()
+	if err != nil {
+		t.Fatalf("wg show: %v: %s", err, out)
+	}
+	for _, want := range []string{s.sato.Key.String(), s.tanaka.Key.String(), "listening port: 51820", "10.99.0.2/32", "latest handshake"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("wg show lacks %q:\n%s", want, out)
+		}
+	}
+	out, err = s.gateway.Command(within(t, 5*time.Second), "wg", "showconf", "kido0").CombinedOutput()
+	if err != nil {
+		t.Fatalf("wg showconf: %v: %s", err, out)
+	}
+	for _, secret := range []string{policy.Key(s.private).String(), policy.Key(s.sato.PresharedKey).String()} {
+		if strings.Contains(string(out), secret) {
+			t.Errorf("wg showconf tells a secret key:\n%s", out)
+		}
+	}
+	out, err = s.gateway.Command(within(t, 5*time.Second), "wg", "set", "kido0", "peer", s.suzuki.Key.String(), "allowed-ips", "10.99.0.3/32").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "not permitted") {
+		t.Errorf("wg set: %v: %s, want it not permitted", err, out)
+	}
+	if text, err := s.tunnel.device.IpcGet(); err != nil || strings.Contains(text, fmt.Sprintf("%x", s.suzuki.Key[:])) {
+		t.Errorf("wg set added a peer (error %v)", err)
+	}
+}
+
+func TestLosingTheInterface(t *testing.T) {
+	for _, test := range []struct {
+		name, script, want string
+		undo               string
+	}{
+		{"deleted", "ip link del kido0", "lost", ""},
+		{"renamed", "ip link set kido0 down; ip link set kido0 name kido9; ip link set kido9 up", "", "ip link set kido9 down; ip link set kido9 name kido0; ip link set kido0 up; ip addr replace 10.99.0.1/24 dev kido0; ip addr replace fd00:99::1/64 dev kido0"},
+		{"down", "ip link set kido0 down", "down", "ip link set kido0 up; ip addr replace fd00:99::1/64 dev kido0"},
+		{"address removed", "ip addr del 10.99.0.1/24 dev kido0", "10.99.0.1/24", "ip addr add 10.99.0.1/24 dev kido0"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSite(t)
+			s.open(later(), s.sato)
+			ip(t, s.gateway, test.script)
+			f := s.kind(policy.Failure)
+			if f.Err == nil || !strings.Contains(f.Err.Error(), test.want) {
+				t.Errorf("failure %v, want it to say %q", f.Err, test.want)
+			}
+			if s.tunnel.Err() == nil {
+				t.Error("Err is nil after a failure")
+			}
+			if test.undo == "" {
+				return
+			}
+			ip(t, s.gateway, test.undo)
+			lab.WaitFor(t, 5*time.Second, "well again", func() bool { return s.tunnel.Err() == nil })
+		})
+	}
+}
