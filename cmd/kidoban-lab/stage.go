@@ -64,8 +64,8 @@ func (s *stage) strike() {
 // build joins the hosts:
 //
 //	engineer 203.0.113.10 ---+
-//	                      internet --- 192.0.2.2 gateway 10.1.0.1 --- 10.1.0.5 hospital
-//	outsider 198.51.100.66 --+                                        10.1.0.6
+//	                         internet --- 192.0.2.2 gateway 10.1.0.1 --- 10.1.0.5 hospital
+//	outsider 198.51.100.66 --+                                           10.1.0.6
 //
 // The hospital's other port and other address are served too, so that silence
 // from them is the gateway's doing.
@@ -115,6 +115,9 @@ func (s *stage) startGateway() (took time.Duration) {
 	s.process = s.gateway.Command(context.WithoutCancel(s.ctx), s.executable, "run")
 	s.process.Env = s.environment()
 	s.process.Stdout, s.process.Stderr = log, log
+	// Ctrl-C goes to the terminal's whole process group; the gateway is to
+	// hear from the demo only.
+	s.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	err = s.process.Start()
 	log.Close() // the process has its own
 	if err != nil {

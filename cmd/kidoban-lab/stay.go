@@ -29,22 +29,27 @@ func stay(s *stage, out *terminal, outside net.Listener) {
 		s.Cleanup(func() { relay.Close() })
 	}
 	file := filepath.Join(s.folder, "environment")
-	text := "export " + strings.Join(s.settings(), "\nexport ") + "\n"
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	var text strings.Builder
+	for _, setting := range s.settings() {
+		name, value, _ := strings.Cut(setting, "=")
+		fmt.Fprintf(&text, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
+	}
+	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 		s.Fatalf("%v", err)
 	}
 	enter := "nsenter --target " + fmt.Sprint(os.Getpid())
 	if ownUserNamespace() {
 		enter += " --user --preserve-credentials"
 	}
+	kidoban := fromHere(s.executable)
 	lines := []string{
 		". " + file,
-		s.executable + " status",
-		s.executable + " refusals",
-		s.executable + " explain medisys/sato --from " + outsiderAddress.String(),
-		s.executable + " close medisys/sato --reason 'trying it'",
-		s.executable + " reopen medisys/sato --reason 'tried it'",
-		s.executable + " journal list",
+		kidoban + " status",
+		kidoban + " refusals",
+		kidoban + " explain medisys/sato --from " + outsiderAddress.String(),
+		kidoban + " close medisys/sato --reason 'trying it'",
+		kidoban + " reopen medisys/sato --reason 'tried it'",
+		kidoban + " journal list",
 		"",
 		"# from the engineer's computer, through the tunnel:",
 		enter + " --net=" + s.engineer.Namespace() + " nc " + strings.ReplaceAll(listedService.String(), ":", " "),
@@ -82,7 +87,22 @@ func stay(s *stage, out *terminal, outside net.Listener) {
 func metricsRelay(gateway *lab.Host) http.Handler {
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: metricsAddress})
 	proxy.Transport = &http.Transport{DialContext: gateway.Dial}
+	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, err error) {
+		http.Error(w, "the gateway does not answer: "+err.Error(), http.StatusBadGateway)
+	}
 	return proxy
+}
+
+// fromHere shortens a path below the working directory, as people type it.
+func fromHere(path string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	if short, err := filepath.Rel(here, path); err == nil && filepath.IsLocal(short) && strings.Contains(short, "/") {
+		return short
+	}
+	return path
 }
 
 // ownUserNamespace reports whether the demo runs in a user namespace other

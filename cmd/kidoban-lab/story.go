@@ -56,9 +56,9 @@ func (s *story) check(good bool, format string, args ...any) {
 func (s *story) tell() {
 	s.begin = time.Now()
 	s.out.title("Kidoban", "a hospital's gate for its vendors, on this machine, with real traffic")
-	s.out.picture(`engineer  203.0.113.10 --+
-                       internet --- 192.0.2.2 gateway --- 10.1.0.5 hospital
-outsider 198.51.100.66 --+                                10.1.0.6`)
+	s.out.picture(`engineer 203.0.113.10 ---+
+                         internet --- 192.0.2.2 gateway --- 10.1.0.5 hospital
+outsider 198.51.100.66 --+                                  10.1.0.6`)
 	s.raise()
 	s.tooEarly()
 	s.opening()
@@ -173,7 +173,7 @@ func (s *story) opening() {
 	defer cancel()
 	var err error
 	for {
-		attempt, stop := context.WithTimeout(ctx, 500*time.Millisecond)
+		attempt, stop := context.WithTimeout(ctx, 250*time.Millisecond)
 		err = s.sato.Handshake(attempt)
 		stop()
 		if err == nil || ctx.Err() != nil {
