@@ -279,3 +279,37 @@ func describeWindow(w *Window) string {
 	}
 	return text
 }
+
+// TestEveryMinuteOfAYear asks at every minute of a year, so that the edges
+// around which the test above looks are not missed by both sides alike.
+func TestEveryMinuteOfAYear(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 7))
+	zone, around := mustZone(t, "America/New_York"), mustDate("2026-01-01")
+	p, rules := randomPolicy(random.IntN, zone, around)
+	from := midnight(zone, around)
+	until := from.Add(365 * 24 * time.Hour)
+	r := newReference(p, rules, 15*time.Minute, from.Add(-72*time.Hour), until.Add(72*time.Hour))
+	s := NewState()
+	if err := s.Apply(from, "test", PolicyLoaded{"digest", p}); err != nil {
+		t.Fatal(err)
+	}
+	plan := s.Plan(from)
+	opened := 0
+	for now := from; now.Before(until); now = now.Add(time.Minute) {
+		if !now.Before(plan.Wake) {
+			plan = s.Plan(now)
+		}
+		for i, w := range plan.index.windows {
+			open := r.open(w, now)
+			if open {
+				opened++
+			}
+			if plan.Windows[i].Current.Contains(now) != open {
+				t.Fatalf("%s at %s: open %v, want %v", w, now, !open, open)
+			}
+		}
+	}
+	if opened < 1000 {
+		t.Errorf("only %d minutes were open: too few to say anything", opened)
+	}
+}

@@ -19,7 +19,7 @@ type reference struct {
 	rules  map[*Rule]*obviousRule
 
 	from, until time.Time
-	edges       []time.Time       // every instant in [from, until) at which anything may change
+	edges       []time.Time        // every instant in [from, until) at which anything may change
 	spans       map[*Window][]Span // as the schedule says, uncut
 	pieces      map[*Window][]Span // what is left of them
 

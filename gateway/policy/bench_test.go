@@ -1,0 +1,134 @@
+package policy
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// prefecture is a policy of 10,000 engineers: 500 vendors of 20, each vendor
+// with a working-day window, a monthly night, and one long window, all with
+// holidays cut out, two sources each.
+func prefecture(b testing.TB) (*State, *Policy) {
+	zone := mustZone(b, "Asia/Tokyo")
+	holidays, err := NewCalendar("holidays", "JP", []DateRange{{mustDate("2026-12-29"), mustDate("2027-01-03")}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	p := &Policy{Zone: zone, Calendars: []*Calendar{holidays}}
+	for i := range 500 {
+		v := &Vendor{Name: fmt.Sprintf("vendor%03d", i), ContractUntil: mustDate("2027-03-31"), Sources: []netip.Prefix{
+			netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}), 32),
+			netip.PrefixFrom(netip.AddrFrom4([4]byte{198, byte(i >> 8), byte(i), 0}), 28),
+		}}
+		target := &Target{Name: fmt.Sprintf("target%03d", i), Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 32), Services: []Service{{TCP, 22, 22}, {TCP, 443, 443}}}
+		for j := range 20 {
+			e := &Engineer{Vendor: v, Name: fmt.Sprintf("engineer%02d", j), Sources: v.Sources, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 99, byte((i*20 + j) >> 8), byte(i*20 + j)})}}
+			binary.BigEndian.PutUint32(e.Key[:], uint32(i*20+j+1))
+			v.Engineers = append(v.Engineers, e)
+		}
+		for name, w := range map[string]*Window{
+			"support": days("mon,tue,wed,thu,fri", "09:00", "17:30"),
+			"patch":   rule("FREQ=MONTHLY;BYDAY=2SU", "22:00", 4*time.Hour),
+			"cutover": once("2026-12-01T00:00", "2026-12-20T00:00"),
+		} {
+			w.Vendor, w.Name, w.Engineers, w.Targets, w.Except = v, name, v.Engineers, []*Target{target}, []*Calendar{holidays}
+			v.Windows = append(v.Windows, w)
+		}
+		p.Vendors = append(p.Vendors, v)
+	}
+	s := NewState()
+	if err := s.Apply(time.Time{}, "test", PolicyLoaded{"digest", p}); err != nil {
+		b.Fatal(err)
+	}
+	return s, p
+}
+
+// BenchmarkPlan works out who may enter at 10,000 engineers, 20,000 of the
+// 30,000 grants open. warm: nothing changed since the last plan; edge: 500
+// windows have just opened; cold: the policy was just loaded; quiet: at night.
+func BenchmarkPlan(b *testing.B) {
+	s, p := prefecture(b)
+	noon := time.Date(2026, 12, 7, 12, 0, 0, 0, p.Zone)
+	b.Run("warm", func(b *testing.B) {
+		if n := len(s.Plan(noon).Grants); n != 20000 {
+			b.Fatalf("%d grants", n)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			s.Plan(noon)
+		}
+	})
+	b.Run("edge", func(b *testing.B) {
+		nine := time.Date(2026, 12, 7, 9, 0, 0, 0, p.Zone)
+		b.ReportAllocs()
+		for b.Loop() {
+			b.StopTimer()
+			s.Plan(nine.Add(-time.Second))
+			b.StartTimer()
+			s.Plan(nine)
+		}
+	})
+	b.Run("cold", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			s.Copy().Plan(noon)
+		}
+	})
+	b.Run("quiet", func(b *testing.B) {
+		s.Plan(noon.Add(40 * 24 * time.Hour).Add(10 * time.Hour))
+		b.ReportAllocs()
+		for b.Loop() {
+			s.Plan(noon.Add(40 * 24 * time.Hour).Add(10 * time.Hour))
+		}
+	})
+}
+
+func BenchmarkDecide(b *testing.B) {
+	s, p := prefecture(b)
+	now := time.Date(2026, 12, 7, 12, 0, 0, 0, p.Zone)
+	plan := s.Plan(now)
+	e := p.Vendors[250].Engineers[10]
+	admitted := Query{Key: e.Key, Proven: true, Source: e.Sources[1].Addr()}
+	target := admitted
+	target.To, target.Proto = netip.AddrPortFrom(e.Vendor.Windows[0].Targets[0].Prefix.Addr(), 443), TCP
+	wrong := admitted
+	wrong.Source = netip.MustParseAddr("192.0.2.1")
+	for _, c := range []struct {
+		name   string
+		query  Query
+		now    time.Time
+		reason Reason
+	}{
+		{"admitted", admitted, now, Admitted},
+		{"target", target, now, Admitted},
+		{"wrong_source", wrong, now, WrongSource},
+		{"contract_ended", admitted, now.Add(365 * 24 * time.Hour), ContractEnded},
+		{"unknown_key", Query{Key: Key{9}, Proven: true}, now, UnknownKey},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if d := plan.Decide(c.query, c.now); d.Reason != c.reason {
+					b.Fatal(d.Reason)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkListed(b *testing.B) {
+	s, p := prefecture(b)
+	now := time.Date(2026, 12, 7, 12, 0, 0, 0, p.Zone)
+	plan := s.Plan(now)
+	for name, source := range map[string]netip.Addr{"listed": p.Vendors[250].Sources[1].Addr(), "unlisted": netip.MustParseAddr("192.0.2.1")} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				plan.Listed(source, now)
+			}
+		})
+	}
+}
