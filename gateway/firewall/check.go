@@ -1,0 +1,405 @@
+package firewall
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kidoban/gateway/policy"
+)
+
+// sweepInterval is how often everything is read back although nobody seems
+// to have changed anything.
+const sweepInterval = time.Minute
+
+// sweepCost bounds the share of time that reading back may take where other
+// programs change their own rules all the time: after a sweep that took t the
+// next one waits for sweepCost times t.
+const sweepCost = 10
+
+// Check reads the ruleset back where there is reason to: somebody changed a
+// ruleset in this network namespace, the machine slept, or a minute passed.
+// What is not as written is reported as drift and mended: rules are written
+// anew, elements that should not be there or end too late are closed. Check
+// also renews what lives longer than a day.
+//
+// Its error is what cannot be mended from here; then nobody may enter.
+func (f *Firewall) Check() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return errClosed
+	}
+	boot := clock(unix.CLOCK_BOOTTIME)
+	slept := boot - clock(unix.CLOCK_MONOTONIC) - f.suspended
+	g, err := f.link.generation()
+	if err != nil {
+		return fmt.Errorf("firewall: %w", err)
+	}
+	since := boot - f.verified
+	if slept > time.Second || since > sweepInterval || g != f.generation && since > sweepCost*f.sweepTook {
+		if err := f.sweep(); err != nil {
+			return fmt.Errorf("firewall: %w", err)
+		}
+	}
+	return f.apply()
+}
+
+// sweep reads everything back and mends it.
+func (f *Firewall) sweep() error {
+	begin := clock(unix.CLOCK_BOOTTIME)
+	defer func() { f.sweepTook = clock(unix.CLOCK_BOOTTIME) - begin }()
+	if f.held == nil {
+		return f.replace()
+	}
+	err := f.verify()
+	var d *driftError
+	if !errors.As(err, &d) {
+		return err
+	}
+	f.report(d)
+	if d.structure {
+		return f.replace()
+	}
+	// What was learned about elements is on record; apply closes and opens
+	// what the plan wants otherwise.
+	return nil
+}
+
+// driftError says how the kernel's ruleset is not what was written.
+type driftError struct {
+	structure bool // rules, sets, chains or the table: nothing but writing them anew helps
+	what      []string
+}
+
+func (e *driftError) Error() string {
+	const most = 8
+	if len(e.what) > most {
+		return fmt.Sprintf("%s; and %d more", strings.Join(e.what[:most], "; "), len(e.what)-most)
+	}
+	return strings.Join(e.what, "; ")
+}
+
+func (e *driftError) add(format string, args ...any) {
+	e.what = append(e.what, fmt.Sprintf(format, args...))
+}
+
+// report never blocks.
+func (f *Firewall) report(d *driftError) {
+	f.send(policy.Fact{Kind: policy.Drift, At: time.Now(), Count: len(d.what), Err: d})
+}
+
+func (f *Firewall) send(fact policy.Fact) {
+	select {
+	case f.facts <- fact:
+	default:
+	}
+}
+
+// verify reads everything back. Its error is a *driftError if something is
+// not as written; elements are on record then as the kernel has them.
+func (f *Firewall) verify() error {
+	g, err := f.link.generation()
+	if err != nil {
+		return err
+	}
+	d := &driftError{}
+	if err := f.verifyStructure(d); err != nil {
+		return err
+	}
+	if len(d.what) > 0 {
+		d.structure = true
+		return d
+	}
+	for _, s := range f.held.rules.sets {
+		if err := f.verifyElements(s, d); err != nil {
+			return err
+		}
+	}
+	f.generation = g
+	f.verified = clock(unix.CLOCK_BOOTTIME)
+	f.suspended = f.verified - clock(unix.CLOCK_MONOTONIC)
+	if len(d.what) > 0 {
+		return d
+	}
+	return nil
+}
+
+// learn puts on record what the kernel has, after an answer was lost.
+func (f *Firewall) learn() error {
+	err := f.verify()
+	var d *driftError
+	if errors.As(err, &d) {
+		if d.structure {
+			return f.replace()
+		}
+		return nil
+	}
+	return err
+}
+
+// verifyStructure compares the table, its chains, rules and sets.
+func (f *Firewall) verifyStructure(d *driftError) error {
+	rules := f.held.rules
+	tables, err := f.link.ask(message(unix.NFT_MSG_GETTABLE, 0, unix.NFPROTO_INET, text(unix.NFTA_TABLE_NAME, tableName)))
+	if errors.Is(err, unix.ENOENT) {
+		d.add("table inet %s is gone", tableName)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the table: %w", err)
+	}
+	for _, m := range tables {
+		if flags := uintOf(find(unmarshal(m.Data[4:]), unix.NFTA_TABLE_FLAGS)); flags != uint64(f.flags) {
+			d.add("the table has flags %#x, not %#x", flags, f.flags)
+		}
+	}
+
+	chains, err := f.read(unix.NFT_MSG_GETCHAIN, unix.NFTA_CHAIN_TABLE)
+	if err != nil {
+		return fmt.Errorf("reading chains: %w", err)
+	}
+	seen := map[string]bool{}
+	for _, a := range chains {
+		name := stringOf(find(a, unix.NFTA_CHAIN_NAME))
+		c := rules.find(name)
+		if c == nil {
+			d.add("chain %s was not written", name)
+			continue
+		}
+		seen[name] = true
+		for _, want := range c.attributes() {
+			if s := differ(marshal(want), marshal(raw(want.kind, find(a, want.kind&kindMask)))); s != "" {
+				d.add("chain %s: %s", name, s)
+			}
+		}
+	}
+	for _, c := range rules.chains {
+		if !seen[c.name] {
+			d.add("chain %s is missing", c.name)
+		}
+	}
+
+	dumped, err := f.read(unix.NFT_MSG_GETRULE, unix.NFTA_RULE_TABLE)
+	if err != nil {
+		return fmt.Errorf("reading rules: %w", err)
+	}
+	next := map[string]int{}
+	for _, a := range dumped {
+		name := stringOf(find(a, unix.NFTA_RULE_CHAIN))
+		c, i := rules.find(name), next[name]
+		next[name]++
+		if c == nil || i >= len(c.rules) {
+			d.add("chain %s: a rule %d was not written", name, i+1)
+			continue
+		}
+		want := c.rules[i].attributes()
+		if s := differ(want.data, find(a, unix.NFTA_RULE_EXPRESSIONS)); s != "" {
+			d.add("chain %s: rule %d (%s): %s", name, i+1, c.rules[i], s)
+		}
+	}
+	for _, c := range rules.chains {
+		if next[c.name] < len(c.rules) {
+			d.add("chain %s has %d rules, not %d", c.name, next[c.name], len(c.rules))
+		}
+	}
+
+	sets, err := f.read(unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE)
+	if err != nil {
+		return fmt.Errorf("reading sets: %w", err)
+	}
+	for _, a := range sets {
+		name := stringOf(find(a, unix.NFTA_SET_NAME))
+		s := rules.set(name)
+		if s == nil {
+			d.add("set %s was not written", name)
+			continue
+		}
+		seen["@"+name] = true
+		for _, want := range s.attributes() {
+			if x := differ(marshal(want), marshal(raw(want.kind, find(a, want.kind&kindMask)))); x != "" {
+				d.add("set %s: %s", name, x)
+			}
+		}
+	}
+	for _, s := range rules.sets {
+		if !seen["@"+s.name] {
+			d.add("set %s is missing", s.name)
+		}
+	}
+	return nil
+}
+
+// read dumps our table's objects of a kind; where is the attribute that
+// names an object's table.
+func (f *Firewall) read(kind, where uint16) ([][]attribute, error) {
+	replies, err := f.link.dump(message(kind, 0, unix.NFPROTO_INET, text(where, tableName)))
+	if err != nil {
+		return nil, err
+	}
+	var list [][]attribute
+	for _, m := range replies {
+		if len(m.Data) < 4 || m.Data[0] != unix.NFPROTO_INET {
+			continue
+		}
+		if a := unmarshal(m.Data[4:]); stringOf(find(a, where)) == tableName {
+			list = append(list, a)
+		}
+	}
+	return list, nil
+}
+
+// forever stands for the end of an element that has none.
+const forever = time.Duration(math.MaxInt64)
+
+// verifyElements compares the elements of a set and puts on record what the
+// kernel has.
+func (f *Firewall) verifyElements(s *set, d *driftError) error {
+	before := clock(unix.CLOCK_BOOTTIME)
+	replies, err := f.link.dump(message(unix.NFT_MSG_GETSETELEM, 0, unix.NFPROTO_INET,
+		text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName), text(unix.NFTA_SET_ELEM_LIST_SET, s.name)))
+	if err != nil {
+		return fmt.Errorf("reading set %s: %w", s.name, err)
+	}
+	after := clock(unix.CLOCK_BOOTTIME)
+	old := f.held.ends[s.name]
+	ends := make(map[string]end, len(old))
+	for _, m := range replies {
+		for _, e := range parseElements(m.Data[min(4, len(m.Data)):]) {
+			have, known := old[e.key]
+			ends[e.key] = have
+			if !known {
+				d.add("set %s: %s was not written", s.name, s.kind.text(e.key))
+			} else if word := e.drift(have, before, after); word != "" {
+				d.add("set %s: %s %s", s.name, s.kind.text(e.key), word)
+			} else {
+				continue
+			}
+			have.boot = forever
+			if !e.permanent {
+				have.boot = after + e.remaining
+			}
+			ends[e.key] = have
+		}
+	}
+	for key, have := range old {
+		// What just ended, or is about to, may be there or not.
+		if _, ok := ends[key]; !ok && have.boot > after+time.Second {
+			d.add("set %s: %s is missing", s.name, s.kind.text(key))
+		}
+	}
+	f.held.ends[s.name] = ends
+	return nil
+}
+
+// drift says how an element that was asked for between two boot times ends
+// otherwise than was written, or nothing.
+func (e found) drift(have end, before, after time.Duration) string {
+	switch {
+	case e.permanent:
+		return "has no end"
+	case before+e.remaining > have.boot+tooLate:
+		return fmt.Sprintf("ends %v too late", (before + e.remaining - have.boot).Round(time.Millisecond))
+	case after+e.remaining < have.boot-time.Second:
+		return fmt.Sprintf("ends %v too early", (have.boot - after - e.remaining).Round(time.Millisecond))
+	}
+	return ""
+}
+
+// confirmOneByOne is how many changes are read back one by one; of more,
+// whole sets are.
+const confirmOneByOne = 1024
+
+// confirm reads back what was changed.
+func (f *Firewall) confirm(c *changes) error {
+	d := &driftError{}
+	if c.structure {
+		if err := f.verifyStructure(d); err != nil {
+			return err
+		}
+	}
+	if len(c.shut)+len(c.moved)+len(c.opened) > confirmOneByOne {
+		touched := map[string]bool{}
+		for _, list := range [][]change{c.shut, c.moved, c.opened} {
+			for _, e := range list {
+				touched[e.set] = true
+			}
+		}
+		for _, s := range f.held.rules.sets {
+			if touched[s.name] {
+				if err := f.verifyElements(s, d); err != nil {
+					return err
+				}
+			}
+		}
+	} else {
+		for _, list := range [][]change{c.shut, c.moved, c.opened} {
+			for _, e := range list {
+				if err := f.confirmOne(e, d); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if len(d.what) == 0 {
+		return nil
+	}
+	f.uncertain = true
+	f.report(d)
+	return fmt.Errorf("reading back: %w", d)
+}
+
+func (f *Firewall) confirmOne(c change, d *driftError) error {
+	s := f.held.rules.set(c.set)
+	if s == nil {
+		return nil
+	}
+	before := clock(unix.CLOCK_BOOTTIME)
+	replies, err := f.link.ask(elements(unix.NFT_MSG_GETSETELEM, 0, c.set, []timed{{key: c.key}}))
+	after := clock(unix.CLOCK_BOOTTIME)
+	gone := errors.Is(err, unix.ENOENT)
+	if err != nil && !gone {
+		return fmt.Errorf("reading back set %s: %w", c.set, err)
+	}
+	if gone {
+		if c.end.boot > after+time.Second {
+			d.add("set %s: %s is missing", c.set, s.kind.text(c.key))
+		}
+		return nil
+	}
+	for _, m := range replies {
+		for _, e := range parseElements(m.Data[min(4, len(m.Data)):]) {
+			if e.key != c.key {
+				continue
+			}
+			if c.end.boot == 0 {
+				d.add("set %s: %s is still there", c.set, s.kind.text(c.key))
+			} else if word := e.drift(c.end, before, after); word != "" {
+				d.add("set %s: %s %s", c.set, s.kind.text(c.key), word)
+			}
+		}
+	}
+	return nil
+}
+
+// findFlowtables refuses hosts that move packets past the forward chain: a
+// flow that any table offloads outlives its element.
+func (f *Firewall) findFlowtables() error {
+	replies, err := f.link.dump(message(unix.NFT_MSG_GETFLOWTABLE, 0, unix.AF_UNSPEC))
+	if err != nil {
+		return fmt.Errorf("reading flowtables: %w", err)
+	}
+	for _, m := range replies {
+		if len(m.Data) < 4 {
+			continue
+		}
+		a := unmarshal(m.Data[4:])
+		return fmt.Errorf("flowtable %s of table %s moves packets past all forward rules; allowed are none in this network namespace",
+			stringOf(find(a, flowtableName)), stringOf(find(a, flowtableTable)))
+	}
+	return nil
+}

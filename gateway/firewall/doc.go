@@ -1,0 +1,38 @@
+// Package firewall is the kernel's half of the gate: one nftables table that
+// holds what a plan opens, for exactly as long as the plan opens it.
+//
+// The table is `inet kidoban`. Its rules never change with time; what opens
+// and closes are elements of timed sets, and every element carries its end.
+// So the kernel closes on time also when this process hangs, is stopped, or
+// is gone. A packet meets the table here:
+//
+//	prerouting  before defragmentation and conntrack: what is for the WireGuard port, and from where
+//	output_raw  what leaves the WireGuard port, and to where
+//	input       nothing from the tunnel to the gateway itself
+//	output      no ICMP error but about a listed flow; nothing of the gateway's own into the tunnel
+//	forward     drop, unless a listed flow that a vendor began
+//	postrouting the targets that need no route to the tunnel
+//
+// A flow is looked up for every packet, in both directions, by the original
+// tuple that conntrack keeps: engineer, target, protocol, port. There is no
+// `established accept`, so a held stream ends with its element; and what a
+// target begins has the target as its original source, so it matches nothing.
+// ICMP errors carry the tuple of the flow that they are about.
+//
+// Ruleset is pure: options, plan, live endpoints and time in, rules out; its
+// String is the text that `nft list ruleset` prints, with absolute ends. New
+// denies everything, Firewall.Set makes the kernel hold a plan, and
+// Firewall.Check reads all of it back: what is not as written is mended where
+// that closes, and reported as drift.
+//
+//	rules.go       options and plan -> chains, rules, sets
+//	flows.go       plan -> elements of the sets and their ends
+//	term.go        the words rules are made of: text and bytecode side by side
+//	text.go        the golden text
+//	message.go     nf_tables messages, there and back
+//	link.go        the one lasting netlink connection
+//	firewall.go    New, Set, Close: what is in force, and the way to the next plan
+//	check.go       reading back
+//	copies.go      what the kernel dropped and copied to us (NFLOG)
+//	forwarding.go  the host's forwarding switches
+package firewall

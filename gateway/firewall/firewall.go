@@ -1,0 +1,533 @@
+package firewall
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"kidoban/gateway/policy"
+)
+
+// Timeouts of elements. The kernel counts in jiffies of up to 10 ms.
+const (
+	farthest    = 24 * time.Hour         // no element lives longer without being renewed
+	renewBefore = farthest / 2           // what is left when an element with a later end is renewed
+	shortest    = time.Millisecond       // the kernel takes less for "no timeout"; here it is closed
+	tolerance   = 5 * time.Millisecond   // between two readings of two clocks
+	tooLate     = 100 * time.Millisecond // by which the kernel's end may be later than ours, jiffies and rounding included
+)
+
+// Firewall holds the table. Its methods may be called from any goroutine;
+// one at a time has an effect.
+type Firewall struct {
+	options Options
+	facts   chan policy.Fact
+	copies  *copies
+	plan    atomic.Pointer[policy.Plan] // for what the kernel refused meanwhile
+
+	mu         sync.Mutex
+	link       *link
+	flags      uint32 // of the table
+	held       *held  // what is in force, as far as we know
+	current    *policy.Plan
+	live       []netip.AddrPort
+	generation uint32        // of the ruleset when we last knew all of it
+	verified   time.Duration // boot time of the last full read-back
+	suspended  time.Duration // how long the machine had slept by then
+	sweepTook  time.Duration
+	uncertain  bool // an answer was lost: the next change begins with a full read-back
+	forwarding forwarding
+	closed     bool
+}
+
+// held is the ruleset in force.
+type held struct {
+	rules *Rules // its elements are not looked at
+	ends  map[string]map[string]end
+}
+
+// end is when an element ends. The kernel's timers run with the boot time,
+// which nobody can set.
+type end struct {
+	wall time.Time     // as the plan has it
+	boot time.Duration // CLOCK_BOOTTIME; never more than farthest ahead when it was written
+}
+
+// instant is one moment on both clocks.
+type instant struct {
+	wall time.Time
+	boot time.Duration
+}
+
+// read reads both clocks without much time between.
+func read() instant {
+	var best instant
+	narrowest := time.Duration(-1)
+	for range 4 {
+		before := clock(unix.CLOCK_BOOTTIME)
+		wall := time.Now()
+		after := clock(unix.CLOCK_BOOTTIME)
+		if gap := after - before; narrowest < 0 || gap < narrowest {
+			narrowest, best = gap, instant{wall, before}
+		}
+		if narrowest < tolerance/5 {
+			break
+		}
+	}
+	return best
+}
+
+func clock(id int32) time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(id, &ts); err != nil {
+		// Linux has had both clocks since 2.6.39; only a broken build gets here.
+		panic(fmt.Sprintf("clock %d: %v", id, err))
+	}
+	return time.Duration(ts.Nano())
+}
+
+// New denies everything and returns when that stands: it replaces a table of
+// the same name that a process before us left, in one transaction, so that no
+// packet ever meets less than the old table or the new one. It fails if a
+// living process owns the table, and without CAP_NET_ADMIN.
+//
+// It belongs to the network namespace of the calling thread.
+func New(o Options) (*Firewall, error) {
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("firewall: %w", err)
+	}
+	l, err := dial()
+	if err != nil {
+		return nil, fmt.Errorf("firewall: %w", err)
+	}
+	f := &Firewall{options: o, link: l, facts: make(chan policy.Fact, 256), flags: tableOwner | tablePersist}
+	err = f.replace()
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
+		// Kernels before 6.9 know no persist. Owner alone would take the table
+		// away with the process, so they get neither.
+		f.flags = 0
+		err = f.replace()
+	}
+	if err != nil {
+		l.close()
+		if errors.Is(err, unix.EPERM) {
+			err = fmt.Errorf("%w: another process owns table inet %s, or CAP_NET_ADMIN is missing", err, tableName)
+		}
+		return nil, fmt.Errorf("firewall: denying everything: %w", err)
+	}
+	if f.copies, err = openCopies(o.LogGroup, f.refused); err != nil {
+		f.remove()
+		return nil, fmt.Errorf("firewall: %w", err)
+	}
+	return f, nil
+}
+
+// Facts reports refused flows and drift. Who does not read them loses the
+// newest; nothing waits.
+func (f *Firewall) Facts() <-chan policy.Fact { return f.facts }
+
+// Initiations are the WireGuard handshake initiations among what the kernel
+// refused at the WireGuard port, at most 50 a second. One whose source the
+// plan lists came faster than the source's rate.
+func (f *Firewall) Initiations() <-chan Initiation { return f.copies.initiations }
+
+// replace puts a table without any element in place of whatever there is.
+func (f *Firewall) replace() error {
+	f.held = nil
+	rules, _ := Ruleset(f.options, nil, nil, time.Time{})
+	messages := []netlink.Message{destroyTable(), newTable(f.flags)}
+	for _, c := range counterNames {
+		messages = append(messages, newCounter(c))
+	}
+	ends := map[string]map[string]end{}
+	for i, s := range rules.sets {
+		messages = append(messages, newSet(s, uint32(i+1)))
+		ends[s.name] = map[string]end{}
+	}
+	for _, c := range rules.chains {
+		messages = append(messages, newChain(c))
+	}
+	for _, c := range rules.chains {
+		for _, r := range c.rules {
+			messages = append(messages, newRule(c, r))
+		}
+	}
+	if err := f.link.commit(messages...); err != nil {
+		return err
+	}
+	f.held = &held{rules: rules, ends: ends}
+	if err := f.verify(); err != nil {
+		f.held = nil
+		return fmt.Errorf("reading back: %w", err)
+	}
+	return nil
+}
+
+// Set makes the kernel hold a plan: what it closes first, then what it opens.
+// Live are the outer endpoints of sessions. It may be called again with the
+// same plan, and must be called when a grant of the plan begins: nothing
+// opens before its time. What changed is read back before Set returns.
+//
+// After an error what is in force is what could be closed and opened; asking
+// again may help. Elements end on time in any case.
+func (f *Firewall) Set(p *policy.Plan, live []netip.AddrPort) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return errClosed
+	}
+	f.current, f.live = p, slices.Clone(live)
+	f.plan.Store(p)
+	return f.apply()
+}
+
+var errClosed = errors.New("firewall: closed")
+
+// apply makes the kernel hold the current plan.
+func (f *Firewall) apply() error {
+	if f.held == nil {
+		if err := f.replace(); err != nil {
+			return fmt.Errorf("firewall: denying everything: %w", err)
+		}
+	}
+	if f.uncertain {
+		if err := f.learn(); err != nil {
+			return fmt.Errorf("firewall: %w", err)
+		}
+		f.uncertain = false
+	}
+	plan, refused := f.current, f.findFlowtables()
+	if refused != nil {
+		plan = nil
+	}
+	rules, left := Ruleset(f.options, plan, f.live, time.Now())
+	refused = errors.Join(refused, left)
+	changes := f.held.changes(rules, read())
+	commits := f.link.commits
+	if err := f.carryOut(rules, changes); err != nil {
+		// Nobody knows which chunk took effect.
+		f.uncertain = true
+		return fmt.Errorf("firewall: %w", errors.Join(err, refused))
+	}
+	// If somebody else changed a ruleset as well, the generation on record
+	// stays behind, and the next Check reads everything.
+	f.generation += f.link.commits - commits
+	if err := errors.Join(f.confirm(changes), refused); err != nil {
+		return fmt.Errorf("firewall: %w", err)
+	}
+	return nil
+}
+
+// change is what happens to one element.
+type change struct {
+	set string
+	key string
+	end end // zero: it closes
+}
+
+// changes is the way from what is held to rules, in the order in which it is
+// gone: shut, moved, structure, opened.
+type changes struct {
+	shut, moved, opened []change
+	structure           bool
+}
+
+// changes finds what must be done to hold rules.
+func (h *held) changes(rules *Rules, now instant) *changes {
+	c := &changes{structure: h.structureDiffers(rules)}
+	for _, s := range h.rules.sets {
+		next := rules.set(s.name)
+		for key, old := range h.ends[s.name] {
+			if old.boot <= now.boot {
+				// The kernel let it go by itself.
+				delete(h.ends[s.name], key)
+				continue
+			}
+			if next == nil {
+				continue // it goes with its set
+			}
+			wall, ok := next.elements[key]
+			left := wall.Sub(now.wall)
+			switch {
+			case !ok || left < shortest:
+				c.shut = append(c.shut, change{set: s.name, key: key})
+			case old.renewed(wall, left, now):
+				c.moved = append(c.moved, change{s.name, key, ending(wall, left, now)})
+			}
+		}
+	}
+	for _, s := range rules.sets {
+		for key, wall := range s.elements {
+			if _, ok := h.ends[s.name][key]; ok {
+				continue
+			}
+			if left := wall.Sub(now.wall); left >= shortest {
+				c.opened = append(c.opened, change{s.name, key, ending(wall, left, now)})
+			}
+		}
+	}
+	for _, list := range [][]change{c.shut, c.moved, c.opened} {
+		slices.SortFunc(list, func(a, b change) int {
+			if d := strings.Compare(a.set, b.set); d != 0 {
+				return d
+			}
+			return strings.Compare(a.key, b.key)
+		})
+	}
+	return c
+}
+
+func ending(wall time.Time, left time.Duration, now instant) end {
+	return end{wall, now.boot + min(left, farthest)}
+}
+
+// renewed reports whether an element must be written anew to end in left.
+func (e end) renewed(wall time.Time, left time.Duration, now instant) bool {
+	due := now.boot + left
+	switch {
+	case due < e.boot-tolerance:
+		return true
+	case due <= e.boot+tolerance:
+		return false
+	case wall.After(e.wall):
+		// A later end: at once if we can tell the kernel, else with the renewal.
+		return left <= farthest || e.boot-now.boot < renewBefore
+	default:
+		// The same end seems farther away than it was. Either it was beyond
+		// what an element may live, or the clock was set back, and that
+		// prolongs nothing.
+		return e.capped(now) && e.boot-now.boot < renewBefore
+	}
+}
+
+// capped reports whether the element's end was beyond what it may live.
+func (e end) capped(now instant) bool {
+	return e.wall.Sub(now.wall) > e.boot-now.boot+time.Minute
+}
+
+func (h *held) structureDiffers(rules *Rules) bool {
+	if !slices.EqualFunc(h.rules.sets, rules.sets, func(a, b *set) bool { return a.name == b.name }) {
+		return true
+	}
+	return slices.ContainsFunc(rules.chains, func(c *chain) bool { return c.differsFrom(h.rules.find(c.name)) })
+}
+
+func (r *Rules) find(chainName string) *chain {
+	for _, c := range r.chains {
+		if c.name == chainName {
+			return c
+		}
+	}
+	return nil
+}
+
+// carryOut tells the kernel, in chunks that fit.
+func (f *Firewall) carryOut(rules *Rules, c *changes) error {
+	if err := f.write(c.shut); err != nil {
+		return fmt.Errorf("closing: %w", err)
+	}
+	if c.structure {
+		if err := f.restructure(rules); err != nil {
+			return fmt.Errorf("changing rules: %w", err)
+		}
+	}
+	if err := f.write(c.moved); err != nil {
+		return fmt.Errorf("moving ends: %w", err)
+	}
+	if err := f.write(c.opened); err != nil {
+		return fmt.Errorf("opening: %w", err)
+	}
+	return nil
+}
+
+// elementSize is the most that one element takes in a batch that destroys
+// and adds it, in bytes: twice two headers and a key of 40 bytes, and a
+// timeout.
+const elementSize = 128
+
+// messageElements is how many elements fit into one message, whose list may
+// have 65,535 bytes.
+const messageElements = 800
+
+// write makes elements end as the changes say. Each is destroyed first:
+// before kernel 6.12 adding what is there leaves the old end, and deleting
+// what just ended would fail the batch. Timeouts count from now, so each
+// chunk works them out right before it is sent.
+func (f *Firewall) write(list []change) error {
+	limit := min(f.link.limit/elementSize, 1<<13)
+	for len(list) > 0 {
+		n := min(limit, len(list))
+		written, chunk := list[:n], list[:n]
+		list = list[n:]
+		now := clock(unix.CLOCK_BOOTTIME)
+		var messages []netlink.Message
+		for len(chunk) > 0 {
+			m := 0
+			for m < len(chunk) && m < messageElements && chunk[m].set == chunk[0].set {
+				m++
+			}
+			messages = append(messages, chunkMessages(chunk[:m], now)...)
+			chunk = chunk[m:]
+		}
+		if err := f.link.commit(messages...); err != nil {
+			return err
+		}
+		for _, c := range written {
+			f.note(c)
+		}
+	}
+	return nil
+}
+
+func chunkMessages(chunk []change, now time.Duration) []netlink.Message {
+	var destroyed, added []timed
+	for _, c := range chunk {
+		destroyed = append(destroyed, timed{key: c.key})
+		if left := c.end.boot - now; left >= shortest {
+			added = append(added, timed{c.key, left})
+		}
+	}
+	messages := []netlink.Message{elements(messageDestroyElement, 0, chunk[0].set, destroyed)}
+	if len(added) > 0 {
+		messages = append(messages, elements(unix.NFT_MSG_NEWSETELEM, netlink.Create|netlink.Excl, chunk[0].set, added))
+	}
+	return messages
+}
+
+func (f *Firewall) note(c change) {
+	ends := f.held.ends[c.set]
+	if c.end.boot == 0 {
+		delete(ends, c.key)
+	} else {
+		ends[c.key] = c.end
+	}
+}
+
+// restructure changes rules and sets in one transaction. Sets that are gone
+// take their elements with them.
+func (f *Firewall) restructure(rules *Rules) error {
+	var messages []netlink.Message
+	added := 0
+	for _, s := range rules.sets {
+		if f.held.rules.set(s.name) == nil {
+			added++
+			messages = append(messages, newSet(s, uint32(added)))
+		}
+	}
+	for _, c := range rules.chains {
+		if !c.differsFrom(f.held.rules.find(c.name)) {
+			continue
+		}
+		messages = append(messages, clearChain(c.name))
+		for _, r := range c.rules {
+			messages = append(messages, newRule(c, r))
+		}
+	}
+	for _, s := range f.held.rules.sets {
+		if rules.set(s.name) == nil {
+			messages = append(messages, deleteSet(s.name))
+		}
+	}
+	if err := f.link.commit(messages...); err != nil {
+		return err
+	}
+	ends := map[string]map[string]end{}
+	for _, s := range rules.sets {
+		if ends[s.name] = f.held.ends[s.name]; ends[s.name] == nil {
+			ends[s.name] = map[string]end{}
+		}
+	}
+	f.held = &held{rules, ends}
+	return nil
+}
+
+// CloseAll closes everything at once, in one transaction, and forgets the
+// plan: nothing opens before the next Set.
+func (f *Firewall) CloseAll() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return errClosed
+	}
+	f.current, f.live = nil, nil
+	f.plan.Store(nil)
+	return f.closeAll()
+}
+
+func (f *Firewall) closeAll() error {
+	if f.held != nil {
+		var messages []netlink.Message
+		for _, s := range f.held.rules.sets {
+			messages = append(messages, clearSet(s.name))
+		}
+		if f.link.commit(messages...) == nil {
+			for _, s := range f.held.rules.sets {
+				clear(f.held.ends[s.name])
+			}
+			return f.verify()
+		}
+	}
+	if err := f.replace(); err != nil {
+		f.uncertain = true
+		return fmt.Errorf("firewall: closing everything: %w", err)
+	}
+	return nil
+}
+
+// Close denies everything, restores the host's forwarding, and removes the
+// table last.
+func (f *Firewall) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil
+	}
+	f.closed = true
+	err := f.closeAll()
+	err = errors.Join(err, f.forwarding.restore())
+	err = errors.Join(err, f.remove())
+	return errors.Join(err, f.copies.close())
+}
+
+func (f *Firewall) remove() error {
+	err := f.link.commit(destroyTable())
+	return errors.Join(err, f.link.close())
+}
+
+// Counter is what a rule counted since the table was made.
+type Counter struct{ Packets, Bytes uint64 }
+
+// Counters gives what was dropped, by cause. The causes are the same in
+// every answer.
+func (f *Firewall) Counters() (map[string]Counter, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, errClosed
+	}
+	replies, err := f.link.dump(message(unix.NFT_MSG_GETOBJ, 0, unix.NFPROTO_INET, text(unix.NFTA_OBJ_TABLE, tableName)))
+	if err != nil {
+		return nil, fmt.Errorf("firewall: counters: %w", err)
+	}
+	counters := make(map[string]Counter, len(counterNames))
+	for _, name := range counterNames {
+		counters[name] = Counter{}
+	}
+	for _, m := range replies {
+		a := unmarshal(m.Data[min(4, len(m.Data)):])
+		if stringOf(find(a, unix.NFTA_OBJ_TABLE)) != tableName {
+			continue
+		}
+		data := unmarshal(find(a, unix.NFTA_OBJ_DATA))
+		counters[stringOf(find(a, unix.NFTA_OBJ_NAME))] = Counter{uintOf(find(data, unix.NFTA_COUNTER_PACKETS)), uintOf(find(data, unix.NFTA_COUNTER_BYTES))}
+	}
+	return counters, nil
+}

@@ -1,0 +1,258 @@
+package firewall
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"kidoban/gateway/policy"
+)
+
+// setKind is what a key of a set consists of: the parts, each padded to 4
+// bytes, one after the other.
+type setKind []part
+
+type part uint8
+
+// Parts are numbered as nft numbers its data types (enum datatypes), which
+// the kernel keeps for it.
+const (
+	partAddress4 part = 7
+	partAddress6 part = 8
+	partProtocol part = 12
+	partPort     part = 13
+)
+
+func (p part) String() string {
+	switch p {
+	case partAddress4:
+		return "ipv4_addr"
+	case partAddress6:
+		return "ipv6_addr"
+	case partProtocol:
+		return "inet_proto"
+	default:
+		return "inet_service"
+	}
+}
+
+func (p part) length() int {
+	if p == partAddress6 {
+		return 16
+	}
+	return 4
+}
+
+func (k setKind) keyType() uint32 {
+	var t uint32
+	for _, p := range k {
+		t = t<<6 | uint32(p)
+	}
+	return t
+}
+
+func (k setKind) keyLength() int {
+	n := 0
+	for _, p := range k {
+		n += p.length()
+	}
+	return n
+}
+
+var (
+	addressKind  = map[int]setKind{4: {partAddress4}, 6: {partAddress6}}
+	endpointKind = map[int]setKind{4: {partAddress4, partPort}, 6: {partAddress6, partPort}}
+	flowKind     = map[int]setKind{4: {partAddress4, partAddress4, partProtocol, partPort}, 6: {partAddress6, partAddress6, partProtocol, partPort}}
+)
+
+func appendPort(key []byte, port uint16) []byte {
+	return append(binary.BigEndian.AppendUint16(key, port), 0, 0)
+}
+
+// echoRequest is how conntrack keeps type and code of an ICMP query: where
+// other protocols have the destination port.
+const (
+	echoRequest4 = 8 << 8
+	echoRequest6 = 128 << 8
+)
+
+// maxFlows bounds what one engineer can open. Policies are far below.
+const maxFlows = 1 << 16
+
+// sourceSet is the set of the sources of one prefix length.
+type sourceSet struct {
+	family, bits int
+	set          *set
+}
+
+// openings are the elements of all sets.
+type openings struct {
+	live        map[int]*set
+	sources     []sourceSet // sorted: IPv4 first, longer prefixes first
+	flows       map[int]*set
+	masquerades map[int]*set // nil where flows serve for it
+}
+
+// sets lists them in the order in which they are shown.
+func (o *openings) sets() []*set {
+	list := []*set{o.live[4], o.live[6]}
+	for _, s := range o.sources {
+		list = append(list, s.set)
+	}
+	list = append(list, o.flows[4], o.flows[6])
+	if o.masquerades != nil {
+		list = append(list, o.masquerades[4], o.masquerades[6])
+	}
+	return list
+}
+
+func newSets(what string, kind map[int]setKind, r rate) map[int]*set {
+	sets := map[int]*set{}
+	for _, f := range families {
+		sets[f] = &set{name: name(what, f), kind: kind[f], rate: r, elements: map[string]time.Time{}}
+	}
+	return sets
+}
+
+// opened works out every element that is open at an instant, and its end: the
+// end of the contiguous union of the grants that produce it.
+func opened(o Options, p *policy.Plan, live []netip.AddrPort, now time.Time) (*openings, error) {
+	open := &openings{live: newSets("live", endpointKind, liveRate), flows: newSets("flows", flowKind, rate{})}
+	if !o.Masquerade {
+		open.masquerades = newSets("masquerade", flowKind, rate{})
+	}
+	if p == nil || p.Policy == nil || p.Doubt != "" {
+		return open, nil
+	}
+	// In the order of their beginning, each grant either prolongs what is open
+	// when it begins, or is open itself, or does not count yet.
+	grants := slices.Clone(p.Grants)
+	slices.SortStableFunc(grants, func(a, b *policy.Grant) int { return a.From.Compare(b.From) })
+
+	prefixes := map[netip.Prefix]time.Time{}
+	destinations := map[*policy.Target][]string{}
+	opens := map[*policy.Engineer]int{}
+	var failures []error
+	for _, g := range grants {
+		if !g.Until.After(now) {
+			continue
+		}
+		for _, s := range g.Engineer.Sources {
+			prolong(prefixes, s.Masked(), g, now)
+		}
+		for _, t := range g.Window.Targets {
+			keys, ok := destinations[t]
+			if !ok {
+				var err error
+				if keys, err = expand(t); err != nil {
+					failures = append(failures, err)
+				}
+				destinations[t] = keys
+			}
+			for _, a := range g.Engineer.Addresses {
+				f := familyOf(a)
+				if f != familyOf(t.Prefix.Addr()) {
+					continue
+				}
+				if opens[g.Engineer] += len(keys); opens[g.Engineer] > maxFlows {
+					if opens[g.Engineer]-len(keys) <= maxFlows {
+						failures = append(failures, fmt.Errorf("%s: allowed are %d flows of one engineer; target %s and what follows stays closed", g.Engineer, maxFlows, t.Name))
+					}
+					continue
+				}
+				source := string(a.AsSlice())
+				for _, key := range keys {
+					key = source + key
+					prolong(open.flows[f].elements, key, g, now)
+					if t.Masquerade && open.masquerades != nil {
+						prolong(open.masquerades[f].elements, key, g, now)
+					}
+				}
+			}
+		}
+	}
+	open.fillSources(prefixes)
+	open.fillLive(live)
+	return open, errors.Join(failures...)
+}
+
+// prolong lets a grant open an element, or move its end.
+func prolong[K comparable](ends map[K]time.Time, key K, g *policy.Grant, now time.Time) {
+	end, open := ends[key]
+	if !open && g.From.After(now) || open && g.From.After(end) {
+		return
+	}
+	if g.Until.After(end) {
+		ends[key] = g.Until
+	}
+}
+
+func (o *openings) fillSources(prefixes map[netip.Prefix]time.Time) {
+	type length struct{ family, bits int }
+	sets := map[length]*set{}
+	for p, end := range prefixes {
+		l := length{familyOf(p.Addr()), p.Bits()}
+		if sets[l] == nil {
+			sets[l] = &set{name: fmt.Sprintf("sources%d_%d", l.family, l.bits), kind: addressKind[l.family], rate: sourceRate, elements: map[string]time.Time{}}
+		}
+		sets[l].elements[string(p.Addr().AsSlice())] = end
+	}
+	for _, l := range slices.SortedFunc(maps.Keys(sets), func(a, b length) int {
+		return cmp.Or(cmp.Compare(a.family, b.family), cmp.Compare(b.bits, a.bits))
+	}) {
+		o.sources = append(o.sources, sourceSet{l.family, l.bits, sets[l]})
+	}
+}
+
+func (o *openings) fillLive(live []netip.AddrPort) {
+	for _, at := range live {
+		address := at.Addr().Unmap()
+		var end time.Time
+		for _, s := range o.sources {
+			if s.family != familyOf(address) {
+				continue
+			}
+			p, _ := address.Prefix(s.bits)
+			if e := s.set.elements[string(p.Addr().AsSlice())]; e.After(end) {
+				end = e
+			}
+		}
+		if !end.IsZero() {
+			o.live[familyOf(address)].elements[string(appendPort(address.AsSlice(), at.Port()))] = end
+		}
+	}
+}
+
+// expand gives every destination of a target, as the end of a flow's key.
+func expand(t *policy.Target) ([]string, error) {
+	each := 0
+	for _, s := range t.Services {
+		each += int(s.Last) - int(s.First) + 1
+	}
+	free := t.Prefix.Addr().BitLen() - t.Prefix.Bits()
+	if free > 16 || each<<free > maxFlows {
+		return nil, fmt.Errorf("target %s (%s): allowed are %d pairs of address and port; it stays closed", t.Name, t.Prefix, maxFlows)
+	}
+	keys := make([]string, 0, each<<free)
+	for a := t.Prefix.Masked().Addr(); a.IsValid() && t.Prefix.Contains(a); a = a.Next() {
+		for _, s := range t.Services {
+			first, last := s.First, s.Last
+			switch s.Protocol {
+			case policy.ICMP:
+				first, last = echoRequest4, echoRequest4
+			case policy.ICMPv6:
+				first, last = echoRequest6, echoRequest6
+			}
+			for port := int(first); port <= int(last); port++ {
+				key := append(a.AsSlice(), s.Protocol, 0, 0, 0)
+				keys = append(keys, string(appendPort(key, uint16(port))))
+			}
+		}
+	}
+	return keys, nil
+}

@@ -1,0 +1,176 @@
+package firewall
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// answerTimeout bounds every wait for the kernel. A batch is answered before
+// the system call that sent it returns, so only trouble ever waits.
+const answerTimeout = 10 * time.Second
+
+// link is the one lasting netlink connection. The table belongs to it: when
+// it closes, the table has no owner. It is not safe for concurrent use.
+type link struct {
+	conn    *netlink.Conn
+	limit   int    // bytes that fit into one batch
+	commits uint32 // transactions that took effect: each adds one to the generation
+}
+
+func dial() (*link, error) {
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, fmt.Errorf("netfilter's netlink socket: %w", err)
+	}
+	l := &link{conn: c}
+	// Large buffers take CAP_NET_ADMIN over the whole machine. Without it the
+	// batches are smaller, and that is all.
+	_ = c.SetWriteBuffer(4 << 20)
+	_ = c.SetReadBuffer(4 << 20)
+	// The kernel's own words about an error.
+	_ = c.SetOption(netlink.ExtendedAcknowledge, true)
+	size, err := c.WriteBuffer()
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("netfilter's netlink socket: size of its buffer: %w", err)
+	}
+	// A message must fit into the buffer (EMSGSIZE otherwise), and the buffer
+	// counts overhead. More than 1 MB at once only makes other users wait.
+	l.limit = min(max(size/4, 16<<10), 1<<20)
+	return l, nil
+}
+
+func (l *link) close() error { return l.conn.Close() }
+
+// errLost means that the kernel's answer did not reach us: what was sent may
+// be in force or not.
+var errLost = errors.New("the kernel's answer was lost; what was sent may be in force")
+
+// commit sends messages as one transaction: all of it takes effect, or none.
+func (l *link) commit(messages ...netlink.Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	resource := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
+	batch := make([]netlink.Message, 0, len(messages)+2)
+	batch = append(batch, netlink.Message{Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_BEGIN, Flags: netlink.Request}, Data: resource})
+	batch = append(batch, messages...)
+	// Errors are always answered; a success only where one asks for it.
+	batch[len(batch)-1].Header.Flags |= netlink.Acknowledge
+	batch = append(batch, netlink.Message{Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_END, Flags: netlink.Request}, Data: resource})
+
+	if err := l.conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
+		return err
+	}
+	sent, err := l.conn.SendMessages(batch)
+	if err != nil {
+		return fmt.Errorf("sending a batch of %d messages: %w", len(messages), err)
+	}
+	first, last := sent[0].Header.Sequence, sent[len(sent)-2].Header.Sequence
+	var failure error
+	for {
+		replies, err := l.conn.Receive()
+		var op *netlink.OpError
+		if errors.As(err, &op) {
+			switch {
+			case errors.Is(err, unix.ENOBUFS):
+				return errors.Join(failure, errLost)
+			case op.Timeout():
+				if failure != nil {
+					return failure
+				}
+				return errLost
+			case op.Sequence-first > last+1-first: // of an earlier batch
+				continue
+			}
+			if failure == nil {
+				failure = fmt.Errorf("message %d of %d: %w", op.Sequence-first, len(messages), err)
+				// What else the kernel has to say is already there.
+				if err := l.conn.SetDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+					return failure
+				}
+			}
+			if op.Sequence == last {
+				return failure
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, m := range replies {
+			if m.Header.Type == netlink.Error && m.Header.Sequence == last {
+				if failure == nil {
+					l.commits++
+				}
+				return failure
+			}
+		}
+	}
+}
+
+// dumpAttempts bounds how often a dump is asked for anew because the ruleset
+// changed underneath it.
+const dumpAttempts = 10
+
+// dump asks for all objects of a kind. A dump that a change interrupted is
+// asked for again.
+func (l *link) dump(m netlink.Message) ([]netlink.Message, error) {
+	m.Header.Flags |= netlink.Dump
+	for range dumpAttempts {
+		replies, err := l.ask(m)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		interrupted := false
+		for _, r := range replies {
+			interrupted = interrupted || r.Header.Flags&netlink.DumpInterrupted != 0
+		}
+		if !interrupted {
+			return replies, nil
+		}
+	}
+	return nil, fmt.Errorf("the ruleset changed during each of %d dumps", dumpAttempts)
+}
+
+// ask sends one request and gives the answer to it.
+func (l *link) ask(m netlink.Message) ([]netlink.Message, error) {
+	if err := l.conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
+		return nil, err
+	}
+	sent, err := l.conn.Send(m)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		replies, err := l.conn.Receive()
+		var op *netlink.OpError
+		if errors.As(err, &op) && op.Sequence != 0 && op.Sequence != sent.Header.Sequence {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(replies) > 0 && replies[0].Header.Sequence != sent.Header.Sequence {
+			continue
+		}
+		return replies, nil
+	}
+}
+
+// generation is the number of the ruleset of this network namespace: every
+// transaction, of anyone, adds one. Elements that expire do not.
+func (l *link) generation() (uint32, error) {
+	replies, err := l.ask(message(unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC))
+	if err != nil || len(replies) == 0 || len(replies[0].Data) < 4 {
+		return 0, errors.Join(fmt.Errorf("the ruleset's generation cannot be read"), err)
+	}
+	return uint32(uintOf(find(unmarshal(replies[0].Data[4:]), unix.NFTA_GEN_ID))), nil
+}

@@ -1,0 +1,258 @@
+package firewall
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kidoban/gateway/policy"
+)
+
+// Options are what the ruleset depends on besides the plan. They hold for
+// the life of a Firewall.
+type Options struct {
+	Interface     string // the tunnel's, up to 15 bytes; it need not exist
+	ListenPort    uint16 // the UDP port of WireGuard, 1 to 65535
+	Masquerade    bool   // rewrite the source towards every target, whatever the target says
+	ForwardOthers bool   // leave packets alone that neither come from the tunnel nor go there
+	LogGroup      uint16 // the NFLOG group on which the kernel hands us copies; ours alone in this network namespace
+}
+
+func (o Options) check() error {
+	switch {
+	case o.Interface == "" || len(o.Interface) >= unix.IFNAMSIZ:
+		return fmt.Errorf("interface %q: allowed are names of 1 to %d bytes", o.Interface, unix.IFNAMSIZ-1)
+	case o.ListenPort == 0:
+		return errors.New("listen port 0: allowed are 1 to 65535")
+	}
+	return nil
+}
+
+// Rates. A source may send what starts and renews sessions, and the data of
+// a session that is too young to be known as live; a live endpoint as much as
+// one tunnel carries. Copies are for people to read.
+var (
+	sourceRate = rate{2_000, 4_000}
+	liveRate   = rate{250_000, 50_000}
+	copyRate   = rate{50, 50}
+)
+
+// Prefixes of NFLOG copies say which rule made them, and how much of the
+// packet is copied.
+const (
+	copiedInitiation = "initiation"
+	copiedFlow       = "flow"
+	copyLength       = 512
+)
+
+const initiationLength = 148 // bytes of a WireGuard handshake initiation
+
+// rawPriority is before defragmentation (-400), so that fragments are seen
+// as they are, and before conntrack (-200), so that floods leave no trace.
+const rawPriority = -450
+
+// Names of the counters, in the order in which they are shown.
+const (
+	refusedSource   = "refused_source"   // for the WireGuard port, from an address that is not listed or too fast
+	refusedTCP      = "refused_tcp"      // TCP for the WireGuard port's number
+	refusedFragment = "refused_fragment" // fragments for the WireGuard port
+	refusedSpoofed  = "refused_spoofed"  // with a source inside the tunnel, but not from there
+	refusedAnswer   = "refused_answer"   // from the WireGuard port, to an address that is not listed
+	refusedICMP     = "refused_icmp"     // ICMP errors of the gateway that are not about a listed flow
+	refusedGateway  = "refused_gateway"  // from the tunnel to the gateway
+	refusedFlow     = "refused_flow"     // from the tunnel, not of a listed flow
+	refusedInward   = "refused_inward"   // into the tunnel, not of a listed flow
+	refusedForward  = "refused_forward"  // between other interfaces
+)
+
+var counterNames = []string{refusedSource, refusedTCP, refusedFragment, refusedSpoofed, refusedAnswer,
+	refusedICMP, refusedGateway, refusedFlow, refusedInward, refusedForward}
+
+// Rules is everything that the table holds at an instant.
+type Rules struct {
+	sets   []*set
+	chains []*chain
+}
+
+// set holds elements until their ends.
+type set struct {
+	name     string
+	kind     setKind
+	rate     rate                 // of each element; zero: none
+	elements map[string]time.Time // key as the kernel has it -> end
+}
+
+// chain is a base chain if kind is set.
+type chain struct {
+	name     string
+	kind     string // "filter" or "nat"
+	hook     uint32
+	priority int32
+	drops    bool // the policy
+	rules    []rule
+}
+
+func (c *chain) policyCode() uint32 {
+	if c.drops {
+		return 0
+	}
+	return 1
+}
+
+func (c *chain) add(terms ...term) { c.rules = append(c.rules, terms) }
+
+func (r *Rules) set(name string) *set {
+	for _, s := range r.sets {
+		if s.name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// Ruleset is pure: what the table must hold at an instant. Live are the outer
+// endpoints of sessions; those at addresses that no open grant lists do not
+// count. A plan that is nil or in doubt, or has no policy, opens nothing.
+//
+// What cannot be opened stays closed and is told by the error; the rules are
+// good all the same.
+func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, now time.Time) (*Rules, error) {
+	open, err := opened(o, p, live, now)
+	r := &Rules{sets: open.sets()}
+	port := o.ListenPort
+
+	prerouting := r.base("prerouting", "filter", unix.NF_INET_PRE_ROUTING, rawPriority)
+	if p != nil && p.Policy != nil {
+		for _, a := range p.Policy.Tunnel.Addresses {
+			prerouting.add(notFrom(o.Interface), notFrom("lo"), within("saddr", a), count(refusedSpoofed), drop())
+		}
+	}
+	prerouting.add(toOthers(), accept())
+	prerouting.add(portTerm(unix.IPPROTO_UDP, "dport", port), follow("tunnel"))
+	prerouting.add(portTerm(unix.IPPROTO_TCP, "dport", port), count(refusedTCP), drop())
+
+	// The port can be read, so of fragments only the first ones come here.
+	// The others find nothing to be joined with.
+	tunnel := r.chain("tunnel")
+	tunnel.add(fragment4(), count(refusedFragment), drop())
+	tunnel.add(fragment6(), count(refusedFragment), drop())
+	for _, f := range families {
+		tunnel.add(endpoint("saddr", "sport", f, name("live", f)), notrack(), accept())
+	}
+	for _, s := range open.sources {
+		tunnel.add(listed("saddr", s.family, s.bits, s.set.name), notrack(), accept())
+	}
+	tunnel.add(initiation(), copyRate.term(), copyTo(o.LogGroup, copiedInitiation, copyLength))
+	tunnel.add(count(refusedSource), drop())
+
+	outputRaw := r.base("output_raw", "filter", unix.NF_INET_LOCAL_OUT, rawPriority)
+	outputRaw.add(portTerm(unix.IPPROTO_UDP, "sport", port), follow("answers"))
+	outputRaw.add(portTerm(unix.IPPROTO_TCP, "sport", port), count(refusedAnswer), drop())
+
+	answers := r.chain("answers")
+	for _, f := range families {
+		answers.add(endpoint("daddr", "dport", f, name("live", f)), notrack(), accept())
+	}
+	for _, s := range open.sources {
+		answers.add(listed("daddr", s.family, s.bits, s.set.name), notrack(), accept())
+	}
+	answers.add(count(refusedAnswer), drop())
+
+	input := r.base("input", "filter", unix.NF_INET_LOCAL_IN, 0)
+	input.add(from(o.Interface), follow("refused_to_gateway"))
+	// All that prerouting let through is untracked. Anything else was put
+	// together from fragments after prerouting had seen them.
+	input.add(portTerm(unix.IPPROTO_UDP, "dport", port), tracked(), count(refusedFragment), drop())
+
+	r.chain("refused_to_gateway").refuse(o, refusedGateway)
+
+	output := r.base("output", "filter", unix.NF_INET_LOCAL_OUT, 0)
+	output.add(to("lo"), accept())
+	for _, f := range families {
+		output.add(related(), flow(f, name("flows", f)), accept())
+	}
+	output.add(to(o.Interface), count(refusedInward), drop())
+	for _, t := range icmpErrors(o.ForwardOthers) {
+		output.add(t, count(refusedICMP), drop())
+	}
+
+	forward := r.base("forward", "filter", unix.NF_INET_FORWARD, 0)
+	forward.drops = true
+	if o.ForwardOthers {
+		forward.add(notFrom(o.Interface), notTo(o.Interface), accept())
+	}
+	forward.add(from(o.Interface), to(o.Interface), follow("refused_to_site"))
+	forward.add(synchronizing(), clamp())
+	for _, f := range families {
+		forward.add(from(o.Interface), direction("original"), flow(f, name("flows", f)), accept())
+	}
+	for _, f := range families {
+		forward.add(to(o.Interface), direction("reply"), flow(f, name("flows", f)), accept())
+	}
+	forward.add(from(o.Interface), follow("refused_to_site"))
+	forward.add(to(o.Interface), count(refusedInward), drop())
+	forward.add(count(refusedForward), drop())
+
+	r.chain("refused_to_site").refuse(o, refusedFlow)
+
+	postrouting := r.base("postrouting", "nat", unix.NF_INET_POST_ROUTING, 100)
+	first, last := uint16(1024), port-1
+	if port < 1<<15 {
+		first, last = port+1, 65535
+	}
+	for _, f := range families {
+		chosen := "masquerade"
+		if o.Masquerade {
+			chosen = "flows"
+		}
+		postrouting.add(flow(f, name(chosen, f)), masquerade(unix.IPPROTO_TCP, first, last))
+		postrouting.add(flow(f, name(chosen, f)), masquerade(unix.IPPROTO_UDP, first, last))
+		postrouting.add(flow(f, name(chosen, f)), masquerade(0, 0, 0))
+	}
+	return r, err
+}
+
+var families = [...]int{4, 6}
+
+// name is the name of the set of a family.
+func name(what string, family int) string { return fmt.Sprint(what, family) }
+
+// refuse counts and drops, and copies some for people to read.
+func (c *chain) refuse(o Options, counter string) {
+	c.add(copyRate.term(), copyTo(o.LogGroup, copiedFlow, copyLength))
+	c.add(count(counter), drop())
+}
+
+func (r *Rules) base(name, kind string, hook uint32, priority int32) *chain {
+	c := &chain{name: name, kind: kind, hook: hook, priority: priority}
+	r.chains = append(r.chains, c)
+	return c
+}
+
+func (r *Rules) chain(name string) *chain { return r.base(name, "", 0, 0) }
+
+// icmpErrors are the errors that a stranger could have the gateway send. For
+// a host that forwards for others, only those that answer packets to the host
+// itself: others depend on the rest.
+func icmpErrors(forwardOthers bool) []term {
+	if forwardOthers {
+		return []term{
+			icmp(4, 3, "destination-unreachable", 2), icmp(4, 3, "destination-unreachable", 3),
+			icmp(4, 11, "time-exceeded", 1), icmp(4, 12, "parameter-problem", -1),
+			icmp(6, 1, "destination-unreachable", 4), icmp(6, 3, "time-exceeded", 1), icmp(6, 4, "parameter-problem", -1),
+		}
+	}
+	return []term{
+		icmp(4, 3, "destination-unreachable", -1), icmp(4, 5, "redirect", -1), icmp(4, 11, "time-exceeded", -1), icmp(4, 12, "parameter-problem", -1),
+		icmp(6, 1, "destination-unreachable", -1), icmp(6, 2, "packet-too-big", -1), icmp(6, 3, "time-exceeded", -1), icmp(6, 4, "parameter-problem", -1),
+	}
+}
+
+// differsFrom reports whether a chain has other rules.
+func (c *chain) differsFrom(other *chain) bool {
+	return other == nil || c.kind != other.kind || !slices.EqualFunc(c.rules, other.rules, func(a, b rule) bool { return a.String() == b.String() })
+}

@@ -1,0 +1,93 @@
+package firewall
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// String is the ruleset as `nft list ruleset` prints it, except that elements
+// show their ends instead of what is left, and counters no numbers.
+func (r *Rules) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "table inet %s {\n", tableName)
+	for _, c := range counterNames {
+		fmt.Fprintf(&b, "\tcounter %s {\n\t}\n\n", c)
+	}
+	for _, s := range r.sets {
+		fmt.Fprintf(&b, "\tset %s {\n\t\ttype %s\n\t\tflags timeout\n", s.name, s.kind)
+		if s.rate != (rate{}) {
+			fmt.Fprintf(&b, "\t\t%s\n", s.rate)
+		}
+		if len(s.elements) > 0 {
+			b.WriteString("\t\telements = {\n")
+			for _, key := range slices.Sorted(maps.Keys(s.elements)) {
+				fmt.Fprintf(&b, "\t\t\t%s until %s\n", s.kind.text(key), s.elements[key].UTC().Format(time.RFC3339Nano))
+			}
+			b.WriteString("\t\t}\n")
+		}
+		b.WriteString("\t}\n\n")
+	}
+	for i, c := range r.chains {
+		fmt.Fprintf(&b, "\tchain %s {\n", c.name)
+		if c.kind != "" {
+			fmt.Fprintf(&b, "\t\ttype %s hook %s priority %s; policy %s;\n", c.kind, hookWords[c.hook], c.priorityText(), [...]string{"drop", "accept"}[c.policyCode()])
+		}
+		for _, rule := range c.rules {
+			fmt.Fprintf(&b, "\t\t%s\n", rule)
+		}
+		b.WriteString("\t}\n")
+		if i < len(r.chains)-1 {
+			b.WriteString("\n")
+		}
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+var hookWords = [...]string{"prerouting", "input", "forward", "output", "postrouting"}
+
+func (c *chain) priorityText() string {
+	switch {
+	case c.priority == 0:
+		return "filter"
+	case c.kind == "nat" && c.priority == 100:
+		return "srcnat"
+	}
+	return fmt.Sprint(c.priority)
+}
+
+// String is the type as nft writes it.
+func (k setKind) String() string {
+	words := make([]string, len(k))
+	for i, p := range k {
+		words[i] = p.String()
+	}
+	return strings.Join(words, " . ")
+}
+
+// text writes a key as nft does.
+func (k setKind) text(key string) string {
+	words := make([]string, len(k))
+	for i, p := range k {
+		if len(key) < p.length() {
+			return fmt.Sprintf("%x", key)
+		}
+		field := []byte(key[:p.length()])
+		key = key[p.length():]
+		switch p {
+		case partAddress4, partAddress6:
+			address, _ := netip.AddrFromSlice(field)
+			words[i] = address.String()
+		case partProtocol:
+			words[i] = protocolWord(field[0])
+		case partPort:
+			words[i] = fmt.Sprint(binary.BigEndian.Uint16(field))
+		}
+	}
+	return strings.Join(words, " . ")
+}
