@@ -131,6 +131,28 @@ func TestPolicyFilesSayWhatIsWrong(t *testing.T) {
 	}
 }
 
+// An editor that ends lines with CR LF changes no message and no place.
+func TestCarriageReturnsChangeNothing(t *testing.T) {
+	all := map[string]string{"quotes over lines": "version: \"1\n  2\"\nsite: 'a\n\n  b'\nvendors: []\n"}
+	for _, path := range testPolicies(t) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[path] = strings.ReplaceAll(string(text), "\r\n", "\n")
+	}
+	for path, text := range all {
+		_, wantWarnings, want := parseTest(t, "p", []byte(text))
+		_, gotWarnings, got := parseTest(t, "p", []byte(strings.ReplaceAll(text, "\n", "\r\n")))
+		if diff := cmp.Diff(messages("p", want), messages("p", got)); diff != "" {
+			t.Errorf("%s: errors (-LF +CR LF):\n%s", path, diff)
+		}
+		if diff := cmp.Diff(wantWarnings, gotWarnings); diff != "" {
+			t.Errorf("%s: warnings (-LF +CR LF):\n%s", path, diff)
+		}
+	}
+}
+
 func testPolicies(t *testing.T) []string {
 	t.Helper()
 	var all []string
@@ -380,7 +402,7 @@ func TestLoadPolicy(t *testing.T) {
 func TestBounds(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"large", strings.Repeat("#", maxBytes+1), "1:1: the file has 4194305 bytes: allowed are 4194304"},
-		{"long", strings.Repeat("a: 1\n", maxLines+1), "1:1: the file has 100001 lines: allowed are 100000"},
+		{"long", strings.Repeat("a: 1\n", maxLines+1), "1:1: the file has 60001 lines: allowed are 60000"},
 		{"nested lists", strings.Repeat("[", 100_000), "1:33: nested deeper than 32"},
 		{"nested mappings", strings.Repeat("{a: ", 100_000), "1:129: nested deeper than 32"},
 		{"nested entries", strings.Repeat("- ", 100_000), "1:65: nested deeper than 32"},

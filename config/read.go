@@ -14,12 +14,12 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Bounds that a policy of 10,000 engineers keeps well within. The parser
-// recurses for every key of a block mapping and takes time quadratic in their
-// number, so it must not be given just anything.
+// Bounds that a policy of 10,000 engineers keeps within. The parser recurses
+// for every key of a block mapping and takes time quadratic in their number
+// (1.2 s for 20,000 keys, 6 s for 50,000), so it must not be given just anything.
 const (
 	maxBytes   = 4 << 20
-	maxLines   = 100_000
+	maxLines   = 60_000
 	maxNesting = 32
 )
 
@@ -35,7 +35,8 @@ func (d *decoder) parse(text []byte) ast.Node {
 			d.errorf(value{at: place{1, 1}}, "cannot be read as YAML (the parser failed: %s)", quote(fmt.Sprint(r)))
 		}
 	}()
-	tokens := lexer.Tokenize(string(text))
+	// The lexer counts CR LF within quotes as two lines.
+	tokens := lexer.Tokenize(strings.ReplaceAll(string(text), "\r\n", "\n"))
 	if !d.checkTokens(tokens) {
 		return nil
 	}
