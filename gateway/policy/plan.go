@@ -60,7 +60,9 @@ type access struct {
 // index finds things of one policy.
 type index struct {
 	engineers []*Engineer
+	names     []string // of engineers: vendor/engineer
 	windows   []*Window
+	members   [][]int // of windows: which engineers, by their place above
 	byKey     map[Key]int
 	byAddress map[netip.Addr]int
 	order     map[*Engineer]int
@@ -76,8 +78,16 @@ func newIndex(p *Policy) *index {
 				x.byAddress[a] = n
 			}
 			x.engineers = append(x.engineers, e)
+			x.names = append(x.names, e.String())
 		}
-		x.windows = append(x.windows, v.Windows...)
+		for _, w := range v.Windows {
+			members := make([]int, len(w.Engineers))
+			for i, e := range w.Engineers {
+				members[i] = x.order[e]
+			}
+			x.windows = append(x.windows, w)
+			x.members = append(x.members, members)
+		}
 	}
 	return x
 }
@@ -86,7 +96,59 @@ func newIndex(p *Policy) *index {
 // holds: from the instant it was asked until the next edge.
 type windowCursor struct {
 	known         Span
-	current, next Span
+	current, next opened
+}
+
+// opened is a span of a window with the grants it makes, one for each of the
+// window's engineers, shut or not. They are made when the span comes within
+// Lead, and shared by all plans that hold them.
+type opened struct {
+	Span
+	grants []Grant
+}
+
+// at gives what is known of the window at an instant.
+func (c *windowCursor) at(w *Window, zone *time.Location, at time.Time) {
+	if c.known.Contains(at) {
+		return
+	}
+	// The horizon moves once a day, so that a plan is the same whether or not
+	// another one came before it.
+	today := at.UTC().Truncate(24 * time.Hour)
+	old := *c
+	current, next := w.around(zone, at, today.Add(Horizon))
+	for _, o := range []struct {
+		to *opened
+		s  Span
+	}{{&c.current, current}, {&c.next, next}} {
+		switch o.s {
+		case old.current.Span:
+			*o.to = old.current
+		case old.next.Span:
+			*o.to = old.next
+		default:
+			*o.to = opened{Span: o.s}
+		}
+	}
+	c.known = Span{at, today.Add(24 * time.Hour)}
+	if !next.IsZero() {
+		c.known.Until = next.From
+	}
+	if !current.IsZero() {
+		c.known.Until = earlier(c.known.Until, current.Until)
+	}
+}
+
+// make makes the grants of the span, if there is one that has none yet.
+func (o *opened) make(w *Window, members []int, names []string) {
+	if o.grants != nil || o.IsZero() {
+		return
+	}
+	o.grants = make([]Grant, len(members))
+	after := "/" + w.Name + "@" + o.From.UTC().Format("20060102T150405Z")
+	for i, e := range w.Engineers {
+		o.grants[i] = Grant{o.Span, names[members[i]] + after, e, w}
+	}
 }
 
 // Plan works out every grant at an instant. Instants may come in any order;
@@ -99,36 +161,29 @@ func (s *State) Plan(at time.Time) *Plan {
 	}
 	p.access = make([]access, len(s.index.engineers))
 	for i, e := range s.index.engineers {
-		p.access[i].shut = p.shutReason(e)
+		p.access[i].shut = p.shutReason(e.Vendor.Name, s.index.names[i])
 	}
+	horizon := at.Add(Lead)
 	p.Windows = make([]WindowState, len(s.index.windows))
 	for i, w := range s.index.windows {
 		c := &s.windows[i]
-		if !c.known.Contains(at) {
-			// The horizon moves once a day, so that a plan is the same
-			// whether or not another one came before it.
-			today := at.UTC().Truncate(24 * time.Hour)
-			c.current, c.next = w.around(s.policy.Zone, at, today.Add(Horizon))
-			c.known = Span{at, today.Add(24 * time.Hour)}
-			if !c.next.IsZero() {
-				c.known.Until = c.next.From
-			}
-			if !c.current.IsZero() {
-				c.known.Until = earlier(c.known.Until, c.current.Until)
-			}
-		}
-		p.Windows[i] = WindowState{w, c.current, c.next}
+		c.at(w, s.policy.Zone, at)
+		p.Windows[i] = WindowState{w, c.current.Span, c.next.Span}
 		if !c.current.IsZero() {
 			p.soon(c.current.Until)
+			c.current.make(w, s.index.members[i], s.index.names)
 		}
-		if !c.next.IsZero() {
-			p.soon(c.next.From)
-			if early := c.next.From.Add(-Lead); early.After(at) {
-				p.wake(early)
-			}
+		if c.next.IsZero() {
+			continue
+		}
+		p.soon(c.next.From)
+		if c.next.From.After(horizon) {
+			p.wake(c.next.From.Add(-Lead))
+		} else {
+			c.next.make(w, s.index.members[i], s.index.names)
 		}
 	}
-	p.grant()
+	p.grant(s.windows)
 	return p
 }
 
@@ -145,43 +200,49 @@ func (p *Plan) wake(t time.Time) {
 	}
 }
 
-// grant fills Grants, access and listed from Windows.
-func (p *Plan) grant() {
+// grant fills Grants, access and listed with what windows have opened and
+// what is not shut.
+func (p *Plan) grant(windows []windowCursor) {
 	horizon := p.At.Add(Lead)
-	total := 0
-	each := func(f func(*Window, Span)) {
-		for _, w := range p.Windows {
-			if !w.Current.IsZero() {
-				f(w.Window, w.Current)
+	each := func(f func(engineer int, g *Grant)) {
+		for i := range windows {
+			c := &windows[i]
+			for j := range c.current.grants {
+				f(p.index.members[i][j], &c.current.grants[j])
 			}
-			if !w.Next.IsZero() && !w.Next.From.After(horizon) {
-				f(w.Window, w.Next)
+			if c.next.From.After(horizon) {
+				continue // made for a plan of later, if at all
+			}
+			for j := range c.next.grants {
+				f(p.index.members[i][j], &c.next.grants[j])
 			}
 		}
 	}
-	each(func(w *Window, _ Span) { total += len(w.Engineers) })
-	made := make([]Grant, 0, total)
-	each(func(w *Window, s Span) {
-		at := "@" + s.From.UTC().Format("20060102T150405Z")
-		for _, e := range w.Engineers {
-			a := &p.access[p.index.order[e]]
-			if a.shut != Admitted {
-				continue
-			}
-			made = append(made, Grant{s, e.String() + "/" + w.Name + at, e, w})
-			a.grants = append(a.grants, &made[len(made)-1])
+	// Counted first, so that every engineer's grants are a part of Grants.
+	ends := make([]int, len(p.access))
+	each(func(e int, _ *Grant) {
+		if p.access[e].shut == Admitted {
+			ends[e]++
 		}
 	})
-	p.collect(len(made))
-}
-
-// collect makes Grants and listed out of access.
-func (p *Plan) collect(total int) {
-	p.Grants = make([]*Grant, 0, total)
-	for i := range p.access {
-		a := &p.access[i]
-		slices.SortFunc(a.grants, func(g, h *Grant) int { return g.From.Compare(h.From) })
-		p.Grants = append(p.Grants, a.grants...)
+	total := 0
+	for i, n := range ends {
+		ends[i] = total
+		total += n
+	}
+	p.Grants = make([]*Grant, total)
+	each(func(e int, g *Grant) {
+		if p.access[e].shut == Admitted {
+			p.Grants[ends[e]] = g
+			ends[e]++
+		}
+	})
+	from := 0
+	for i, end := range ends {
+		grants := p.Grants[from:end:end]
+		slices.SortStableFunc(grants, func(g, h *Grant) int { return g.From.Compare(h.From) })
+		p.access[i].grants = grants
+		from = end
 	}
 	p.listed = newSourceTable(p.Grants)
 }
@@ -193,17 +254,18 @@ func (p *Plan) collect(total int) {
 func (p *Plan) Restrict(narrow func(*Grant) *Grant) *Plan {
 	r := *p
 	r.access = make([]access, len(p.access))
-	total := 0
+	r.Grants = make([]*Grant, 0, len(p.Grants))
 	for i, a := range p.access {
-		r.access[i].shut = a.shut
+		from := len(r.Grants)
 		for _, g := range a.grants {
 			if g = narrow(g); g != nil && g.Until.After(g.From) {
-				r.access[i].grants = append(r.access[i].grants, g)
-				total++
+				r.Grants = append(r.Grants, g)
 			}
 		}
+		end := len(r.Grants)
+		r.access[i] = access{grants: r.Grants[from:end:end], shut: a.shut}
 	}
-	r.collect(total)
+	r.listed = newSourceTable(r.Grants)
 	return &r
 }
 
@@ -214,14 +276,14 @@ func (p *Plan) Doubted(why string) *Plan {
 	return r
 }
 
-func (p *Plan) shutReason(e *Engineer) Reason {
+func (p *Plan) shutReason(vendor, engineer string) Reason {
 	if len(p.shut) == 0 {
 		return Admitted
 	}
 	for _, c := range [...]struct {
 		scope  Scope
 		reason Reason
-	}{{All, GatewayShut}, {Scope(e.Vendor.Name), VendorShut}, {Scope(e.String()), EngineerShut}} {
+	}{{All, GatewayShut}, {Scope(vendor), VendorShut}, {Scope(engineer), EngineerShut}} {
 		if _, ok := p.shut[c.scope]; ok {
 			return c.reason
 		}

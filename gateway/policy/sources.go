@@ -15,8 +15,25 @@ type sourceTable struct {
 
 func newSourceTable(grants []*Grant) sourceTable {
 	t := sourceTable{spans: map[netip.Prefix][]Span{}}
+	// Most engineers share the list of their vendor, and many grants a span.
+	type seen struct {
+		first       *netip.Prefix
+		length      int
+		from, until int64
+		fraction    int
+	}
+	done := map[seen]bool{}
 	for _, g := range grants {
-		for _, s := range g.Engineer.Sources {
+		sources := g.Engineer.Sources
+		if len(sources) == 0 {
+			continue
+		}
+		key := seen{&sources[0], len(sources), g.From.Unix(), g.Until.Unix(), g.Until.Nanosecond()}
+		if done[key] {
+			continue
+		}
+		done[key] = true
+		for _, s := range sources {
 			t.add(s.Masked(), g.Span)
 		}
 	}
@@ -26,7 +43,7 @@ func newSourceTable(grants []*Grant) sourceTable {
 func (t *sourceTable) add(p netip.Prefix, s Span) {
 	old, ok := t.spans[p]
 	for _, have := range old {
-		if have == s {
+		if have.From.Equal(s.From) && have.Until.Equal(s.Until) {
 			return
 		}
 	}
