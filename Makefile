@@ -23,7 +23,7 @@ bench:
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./...
 
 generate:
-	$(GO) run ./cmd/kidoban-docs README.md
+	$(GO) test ./cmd/kidoban -run '^TestREADME' -update
 
 clean:
 	rm -rf $(BIN)

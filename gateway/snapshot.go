@@ -203,8 +203,7 @@ func (l *loop) publish() {
 func (s *Snapshot) session(sess *session) SessionStatus {
 	st := SessionStatus{ID: sess.id, Vendor: sess.engineer.Vendor.Name, Engineer: sess.engineer.Name, Source: sess.source.Addr(),
 		OpenedAt: s.Local(sess.openedAt), Until: s.Local(sess.until), Grants: sess.grants,
-		Received:    sess.last.Received - sess.first.Received,
-		Transmitted: sess.last.Transmitted - sess.first.Transmitted}
+		Received: sess.received(), Transmitted: sess.transmitted()}
 	if st.Grants == nil {
 		st.Grants = []string{}
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"iter"
 	"log/slog"
 	"net/netip"
@@ -20,7 +19,7 @@ import (
 type liveTunnel struct {
 	config tunnel.Config
 	logger *slog.Logger
-	built  func() error // called when the interface is there anew
+	built  func() // called when the interface is there anew; nil: nobody asks
 
 	facts chan policy.Fact
 
@@ -32,8 +31,8 @@ type liveTunnel struct {
 	closed  bool
 }
 
-func newLiveTunnel(config tunnel.Config, built func() error) *liveTunnel {
-	return &liveTunnel{config: config, logger: config.Logger, built: built, facts: make(chan policy.Fact)}
+func newLiveTunnel(config tunnel.Config) *liveTunnel {
+	return &liveTunnel{config: config, logger: config.Logger, facts: make(chan policy.Fact)}
 }
 
 // Facts implements gateway.Tunnel.
@@ -73,9 +72,7 @@ func (l *liveTunnel) build() error {
 	l.current, l.quit = t, make(chan struct{})
 	go l.pump(t, l.quit)
 	if l.built != nil {
-		if err := l.built(); err != nil {
-			return fmt.Errorf("%s is there, but: %w", l.config.Interface, err)
-		}
+		l.built()
 	}
 	return nil
 }

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"kidoban/config"
+	"kidoban/gateway"
+	"kidoban/gateway/admin"
+	"kidoban/gateway/firewall"
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+	"kidoban/gateway/tunnel"
+)
+
+// logGroup is the NFLOG group on which the kernel copies what it refused.
+const logGroup = 9586
+
+type runCommand struct{}
+
+// Run wires everything and serves until SIGTERM or SIGINT; SIGHUP reloads.
+func (runCommand) Run(p *program) error {
+	s := p.settings
+	logger := newLogger(p)
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+
+	if err := os.MkdirAll(s.StateDir, 0o700); err != nil {
+		return err
+	}
+	private, err := config.LoadPrivateKey(s.PrivateKeyFile, true)
+	if err != nil {
+		return err
+	}
+	public := config.PublicKey(private)
+	clock, err := gateway.SystemClock(ctx)
+	if err != nil {
+		return err
+	}
+	// What may fail because the machine is not set up for it fails here,
+	// before anything is changed.
+	metricsListener, err := net.Listen("tcp", s.MetricsAddress)
+	if err != nil {
+		return fmt.Errorf("KIDOBAN_METRICS_ADDRESS: %w", err)
+	}
+	defer metricsListener.Close()
+	adminListener, err := admin.Listen(s.AdminSocket)
+	if err != nil {
+		return fmt.Errorf("KIDOBAN_ADMIN_SOCKET: %w", err)
+	}
+	defer adminListener.Close()
+	// From here on nothing passes that is not in a plan.
+	wall, err := firewall.New(firewall.Options{
+		Interface: s.Interface, ListenPort: s.ListenPort, Masquerade: s.Masquerade, ForwardOthers: s.ForwardOthers, LogGroup: logGroup,
+	})
+	if err != nil {
+		return err
+	}
+	gate := newLiveTunnel(tunnel.Config{Interface: s.Interface, ListenPort: s.ListenPort, PrivateKey: private, Logger: logger, UAPI: true, Boottime: gateway.Boottime})
+	kernel := newLiveFirewall(wall, gate, s.Interface, logger)
+	file := &policyFile{path: s.PolicyFile, key: public, tunnel: s.Interface}
+	dir, keyFile := journalPlace(s.StateDir)
+	metrics := gateway.NewMetrics(versionText())
+	g := gateway.New(gateway.Config{
+		Tunnel: gate, Firewall: kernel, Clock: clock, LoadPolicy: file.load, CheckFile: file.check,
+		OpenJournal: func() (gateway.Journal, error) {
+			j, err := journal.Open(dir, keyFile)
+			if err != nil {
+				return nil, err
+			}
+			return liveJournal{j}, nil
+		},
+		ReadDamaged:    func() iter.Seq2[journal.Entry, error] { return readDamaged(dir) },
+		ArchiveJournal: func() (string, string, error) { return journal.Archive(dir, keyFile) },
+		Marker:         gateway.FileMarker{filepath.Join(s.StateDir, "shut.json"), filepath.Join(filepath.Dir(s.AdminSocket), "shut.json")},
+		Notify:         notify(logger), Metrics: metrics, Logger: logger, Version: versionText(),
+	})
+
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(metrics.Collectors(g, s.Interface, public)...)
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	// The servers outlive the gateway's stop, so that they can tell of it.
+	serving, stopServing := context.WithCancel(context.Background())
+	defer stopServing()
+	group, _ := errgroup.WithContext(serving)
+	group.Go(func() error { return serveMetrics(serving, metricsListener, registry, g, logger) })
+	group.Go(func() error {
+		return (&admin.Server{Gateway: g, Key: public, Logger: logger}).Serve(serving, adminListener)
+	})
+	group.Go(func() error { reloadOnHangup(serving, g, logger); return nil })
+	logger.Info("kidoban starts", "version", versionText(), "interface", s.Interface, "port", s.ListenPort, "public_key", public.String(),
+		"metrics", metricsListener.Addr().String(), "admin", s.AdminSocket)
+
+	err = g.Run(ctx)
+	stopServing()
+	return errors.Join(err, group.Wait())
+}
+
+func newLogger(p *program) *slog.Logger {
+	o := &slog.HandlerOptions{Level: p.settings.LogLevel}
+	if p.settings.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(p.err, o))
+	}
+	return slog.New(slog.NewTextHandler(p.err, o))
+}
+
+// notify speaks to systemd (sd_notify(3)), if it listens.
+func notify(logger *slog.Logger) func(string) {
+	return func(state string) {
+		message := map[string]string{"ready": daemon.SdNotifyReady, "stopping": daemon.SdNotifyStopping, "watchdog": daemon.SdNotifyWatchdog}[state]
+		if text, ok := strings.CutPrefix(state, "status "); ok {
+			message = "STATUS=ready"
+			if text != "" {
+				message = "STATUS=not ready: " + strings.ReplaceAll(text, "\n", "; ")
+			}
+		}
+		if _, err := daemon.SdNotify(false, message); err != nil {
+			logger.Warn("the service manager could not be told", "err", err)
+		}
+	}
+}
+
+func reloadOnHangup(ctx context.Context, g *gateway.Gateway, logger *slog.Logger) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+			if _, err := g.Reload(ctx, "SIGHUP"); err != nil {
+				logger.Error("reload on SIGHUP failed", "err", err)
+			}
+		}
+	}
+}
+
+// serveMetrics serves /metrics, /livez and /readyz until the context ends.
+func serveMetrics(ctx context.Context, l net.Listener, registry *prometheus.Registry, g *gateway.Gateway, logger *slog.Logger) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError), EnableOpenMetrics: true, MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		if !g.Live() {
+			http.Error(w, "the loop does not turn", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "live")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		switch s := g.Snapshot(); {
+		case !g.Live():
+			http.Error(w, "the loop does not turn", http.StatusServiceUnavailable)
+		case !s.Status.Ready:
+			http.Error(w, s.Status.NotReadyReason, http.StatusServiceUnavailable)
+		default:
+			fmt.Fprintln(w, "ready")
+		}
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug)}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// policyFile is the policy's file on disk.
+type policyFile struct {
+	path, tunnel string
+	key          policy.Key
+
+	mu     sync.Mutex
+	seen   fs.FileInfo // when it was last looked at
+	digest string
+	err    error
+}
+
+func (f *policyFile) load() (*policy.Policy, []string, error) {
+	loaded, warnings, err := readPolicy(f.path, &f.key, f.tunnel)
+	if err != nil {
+		return nil, nil, err
+	}
+	var texts []string
+	for _, w := range warnings {
+		texts = append(texts, w.String())
+	}
+	return loaded, texts, nil
+}
+
+// check reads the file anew only if it looks changed. A preshared-key file
+// that changed is seen at the next reload.
+func (f *policyFile) check() (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	info, err := os.Stat(f.path)
+	if err != nil {
+		f.seen = nil
+		return "", err
+	}
+	if f.seen != nil && os.SameFile(f.seen, info) && f.seen.ModTime().Equal(info.ModTime()) && f.seen.Size() == info.Size() && f.seen.Mode() == info.Mode() {
+		return f.digest, f.err
+	}
+	loaded, _, err := f.load()
+	f.seen, f.digest, f.err = info, "", err
+	if err == nil {
+		f.digest = loaded.Digest
+	}
+	return f.digest, f.err
+}
+
+// readDamaged gives what can be read of a journal that does not verify, up to
+// the first entry that cannot.
+func readDamaged(dir string) iter.Seq2[journal.Entry, error] {
+	return func(yield func(journal.Entry, error) bool) {
+		for line, err := range journal.List(dir, 0) {
+			var e journal.Entry
+			if err != nil || json.Unmarshal(line, &e) != nil || !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// liveJournal is a gateway.Journal over a journal on disk.
+type liveJournal struct{ *journal.Journal }
+
+// CheckpointTime implements gateway.Journal.
+func (j liveJournal) CheckpointTime() time.Time {
+	_, signed := j.Checkpoint()
+	return signed
+}
