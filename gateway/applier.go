@@ -18,6 +18,7 @@ type applier struct {
 	wake     chan struct{}
 	acks     chan applied
 	quit     chan struct{}
+	done     chan struct{} // closed when run has returned
 }
 
 // application is a plan to set. Numbers only grow.
@@ -30,13 +31,12 @@ type application struct {
 // applied says up to which application the ruleset now stands.
 type applied struct {
 	number  uint64 // 0: only a check
-	plan    *policy.Plan
 	err     error
 	checked bool
 }
 
 func newApplier(f Firewall) *applier {
-	return &applier{firewall: f, wake: make(chan struct{}, 1), acks: make(chan applied), quit: make(chan struct{})}
+	return &applier{firewall: f, wake: make(chan struct{}, 1), acks: make(chan applied), quit: make(chan struct{}), done: make(chan struct{})}
 }
 
 func (a *applier) kick() {
@@ -63,7 +63,10 @@ func (a *applier) verify() {
 	a.kick()
 }
 
+// run sets plans until quit is closed. It does not set what then waits: the
+// firewall's Close denies everything.
 func (a *applier) run() {
+	defer close(a.done)
 	for {
 		select {
 		case <-a.wake:
@@ -77,7 +80,7 @@ func (a *applier) run() {
 		var done applied
 		switch {
 		case next != nil:
-			done = applied{number: next.number, plan: next.plan, err: a.firewall.Set(next.plan, next.live)}
+			done = applied{number: next.number, err: a.firewall.Set(next.plan, next.live)}
 			if check {
 				a.verify()
 			}

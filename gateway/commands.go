@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"kidoban/gateway/journal"
@@ -29,9 +32,12 @@ type Outcome struct {
 	Journal  string       `json:"journal,omitempty"` // of a recovery: where the broken journal is now
 }
 
-// effect collects what a command waits for.
+// effect collects what a command waits for. The loop fills the outcome, also
+// after the command has stopped waiting.
 type effect struct {
 	applied, recorded chan error
+	kept              <-chan error // nil: not asked
+	mu                sync.Mutex
 	out               Outcome
 }
 
@@ -39,53 +45,90 @@ func newEffect() *effect {
 	return &effect{applied: make(chan error, 1), recorded: make(chan error, 1)}
 }
 
-// wait fills in what became of it.
+// note changes the outcome.
+func (e *effect) note(f func(*Outcome)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f(&e.out)
+}
+
+// wait gives what became of it.
 func (e *effect) wait(ctx context.Context) Outcome {
 	timeout := time.NewTimer(effectWait)
 	defer timeout.Stop()
 	var problems []error
+	var stands, written bool
 	for applied, recorded := e.applied, e.recorded; applied != nil || recorded != nil; {
 		select {
 		case err := <-applied:
 			applied = nil
-			e.out.Applied = err == nil
+			stands = err == nil
 			if err != nil {
-				problems = append(problems, fmt.Errorf("the gate is shut, the kernel's ruleset is not set: %w", err))
+				problems = append(problems, fmt.Errorf("the gate is as decided, the kernel's ruleset is not set: %w", err))
 			}
 		case err := <-recorded:
 			recorded = nil
-			e.out.Recorded = err == nil
+			written = err == nil
 			if err != nil {
 				problems = append(problems, fmt.Errorf("not recorded: %w", err))
 			}
 		case <-timeout.C:
+			if applied != nil {
+				problems = append(problems, fmt.Errorf("the kernel's ruleset was not set within %s", effectWait))
+			}
+			if recorded != nil {
+				problems = append(problems, fmt.Errorf("not recorded within %s", effectWait))
+			}
 			applied, recorded = nil, nil
-			problems = append(problems, fmt.Errorf("not everything stood or was recorded after %s", effectWait))
 		case <-ctx.Done():
 			applied, recorded = nil, nil
 			problems = append(problems, ctx.Err())
 		}
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := e.out
+	out.Applied, out.Recorded = stands, written
 	if err := errors.Join(problems...); err != nil {
-		e.out.Problem = err.Error()
+		out.Problem = err.Error()
 	}
-	return e.out
+	if out.Shut == nil {
+		out.Shut = []string{}
+	}
+	return out
 }
 
 // standing makes the effect wait for the ruleset of this turn.
 func (l *loop) standing(e *effect) {
+	before := len(l.sessions)
 	l.replan = false
 	l.evaluate()
 	l.waiting = append(l.waiting, waiter{l.applications, func(err error) { e.applied <- err }})
-	e.out.Shut = []string{}
-	for _, r := range l.state.Shuts() {
-		e.out.Shut = append(e.out.Shut, string(r.Scope))
+	e.note(func(out *Outcome) {
+		out.Sessions = before - len(l.sessions)
+		out.Shut = []string{}
+		for _, r := range l.state.Shuts() {
+			out.Shut = append(out.Shut, string(r.Scope))
+		}
+	})
+}
+
+// reasonMax is how long a reason may be, in bytes: it becomes part of an entry.
+const reasonMax = 1000
+
+func checkReason(reason string) error {
+	if len(reason) > reasonMax {
+		return fmt.Errorf("the reason takes %d bytes: allowed are up to %d", len(reason), reasonMax)
 	}
+	return nil
 }
 
 // Close shuts a scope: it cuts now, whatever the journal does, and stays shut
 // over restarts. A scope the policy does not know gives a *policy.NoMatchError.
 func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, reason string) (Outcome, error) {
+	if err := checkReason(reason); err != nil {
+		return Outcome{}, err
+	}
 	e := newEffect()
 	var refused error
 	err := g.send(ctx, func(l *loop) {
@@ -93,32 +136,55 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 		if refused = l.state.Apply(l.now, actor, event); refused != nil {
 			return
 		}
-		before := len(l.sessions)
 		l.standing(e)
-		e.out.Scope, e.out.Sessions = scope, before-len(l.sessions)
-		l.cfg.Logger.Warn("shut", "scope", string(scope), "actor", actor, "reason", reason)
 		if l.doubts[doubtJournal] != "" {
-			e.out.Kept = l.saveMarker() == nil
+			e.kept = l.mark()
 			e.recorded <- errors.New(l.doubts[doubtJournal])
-			return
+		} else {
+			l.shutting++
+			l.recordEvent(eventEntry(journal.Shut, actor, reason, scope, event), func(err error) {
+				l.shutting--
+				if err == nil {
+					l.unmark()
+				}
+				e.recorded <- err
+			})
 		}
-		l.recordEvent(journal.Shut, actor, reason, scope, event, func(err error) { e.recorded <- err })
+		e.note(func(out *Outcome) { out.Scope = scope })
+		l.cfg.Logger.Warn("shut", "scope", string(scope), "actor", actor, "reason", reason)
 	})
 	if err = errors.Join(err, refused); err != nil {
 		return Outcome{}, err
 	}
 	out := e.wait(ctx)
-	if !out.Recorded && !out.Kept {
-		// The journal failed, or hangs, since: what is shut must not be
-		// forgotten at a restart.
-		_ = g.send(ctx, func(l *loop) { out.Kept = l.saveMarker() == nil })
+	if !out.Recorded {
+		kept := e.kept
+		if kept == nil {
+			// The journal failed, or hangs, since: what is shut must not be
+			// forgotten at a restart.
+			_ = g.send(context.WithoutCancel(ctx), func(l *loop) { kept = l.mark() })
+		}
+		out.Kept = awaitKept(kept) == nil
 	}
 	return out, nil
+}
+
+// awaitKept waits, bounded, for the marker.
+func awaitKept(kept <-chan error) error {
+	select {
+	case err := <-kept:
+		return err
+	case <-time.After(effectWait):
+		return fmt.Errorf("not durable within %s", effectWait)
+	}
 }
 
 // Reopen takes back a Close of the same scope, once that is on disk. It fails
 // while the journal is dead: no record, no entry.
 func (g *Gateway) Reopen(ctx context.Context, actor string, scope policy.Scope, reason string) (Outcome, error) {
+	if err := checkReason(reason); err != nil {
+		return Outcome{}, err
+	}
 	e := newEffect()
 	var refused error
 	err := g.send(ctx, func(l *loop) {
@@ -130,14 +196,16 @@ func (g *Gateway) Reopen(ctx context.Context, actor string, scope policy.Scope, 
 			refused = fmt.Errorf("nothing can be reopened: %s", why)
 			return
 		}
-		l.recordEvent(journal.Reopened, actor, reason, scope, event, func(err error) {
+		e.note(func(out *Outcome) { out.Scope = scope })
+		l.recordEvent(eventEntry(journal.Reopened, actor, reason, scope, event), func(err error) {
 			if err == nil {
 				err = l.state.Apply(l.now, actor, event)
 			}
-			e.out.Scope = scope
 			l.standing(e)
-			l.recordedMarker(err)
-			l.cfg.Logger.Info("reopened", "scope", string(scope), "actor", actor, "reason", reason)
+			if err == nil {
+				l.unmark()
+				l.cfg.Logger.Info("reopened", "scope", string(scope), "actor", actor, "reason", reason)
+			}
 			e.recorded <- err
 		})
 	})
@@ -162,11 +230,9 @@ func (g *Gateway) Reload(ctx context.Context, actor string) (Outcome, error) {
 			l.cfg.Logger.Error("the policy file has errors, the policy in force stays", "err", refused)
 			return
 		}
-		before := len(l.sessions)
 		l.standing(e)
-		e.out.Changes, e.out.Warnings, e.out.Digest = lines, warnings, p.Digest
-		e.out.Sessions = before - len(l.sessions)
-		l.recorder.add(record{done: func(_ *loop, err error) { e.recorded <- err }})
+		e.note(func(out *Outcome) { out.Changes, out.Warnings, out.Digest = lines, warnings, p.Digest })
+		l.add(record{done: func(_ *loop, err error) { e.recorded <- err }})
 	})
 	if err = errors.Join(err, refused); err != nil {
 		return Outcome{}, err
@@ -177,39 +243,66 @@ func (g *Gateway) Reload(ctx context.Context, actor string) (Outcome, error) {
 // Recover is the way out of doubt: it takes the clock as it is, forgets
 // handshake timestamps, moves a broken journal aside and begins a new one
 // that names the old one's last checkpoint, builds a lost tunnel anew, and
-// sets the ruleset. What is shut stays shut.
+// sets the ruleset. What is shut stays shut. One runs at a time.
 func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, error) {
-	e := newEffect()
-	var refused error
+	if err := checkReason(reason); err != nil {
+		return Outcome{}, err
+	}
+	if !g.recovery.TryLock() {
+		return Outcome{}, errors.New("a recovery is under way")
+	}
+	defer g.recovery.Unlock()
+
+	var dead bool
+	var kept <-chan error
+	var shut int
 	err := g.send(ctx, func(l *loop) {
-		entry := journal.Entry{Kind: journal.Recovery, Actor: actor, Reason: reason}
-		began := l.doubts[doubtJournal] != ""
-		if began {
-			if refused = l.newJournal(&entry, e); refused != nil {
-				return
-			}
+		if dead = l.doubts[doubtJournal] != ""; dead {
+			shut = len(l.state.Shuts())
+			kept = l.detachJournal()
 		}
+	})
+	if err != nil {
+		return Outcome{}, err
+	}
+	// The disk is slow at its best here, and the loop does not wait for it.
+	var next replacement
+	if dead {
+		if err := awaitKept(kept); err != nil && shut > 0 {
+			return Outcome{}, fmt.Errorf("what is shut cannot be kept while the journal is replaced: %w", err)
+		}
+		if next, err = g.replaceJournal(); err != nil {
+			return Outcome{}, err
+		}
+	}
+	e := newEffect()
+	err = g.send(context.WithoutCancel(ctx), func(l *loop) {
+		// The clock that is accepted stands beside the entry's time, which
+		// is never before that of the entry before it.
+		entry := journal.Entry{Kind: journal.Recovery, Actor: actor, Reason: reason, From: l.now}
 		l.newest = l.now
+		clear(l.began)
 		l.trust(doubtClock)
 		l.cfg.Tunnel.SetTimestamps(nil)
-		for _, s := range l.sessions {
-			l.end(s, GatewayShut) // with the timestamps go the keys
-		}
 		if l.doubts[doubtTunnel] != "" {
 			if err := l.cfg.Tunnel.Restart(); err != nil {
-				l.doubts[doubtTunnel] = fmt.Sprintf("the tunnel cannot be built: %v; `kidoban recover` tries again", err)
+				l.doubt(doubtTunnel, fmt.Sprintf("the tunnel cannot be built: %v; `kidoban recover` tries again", err))
 			} else {
 				l.trust(doubtTunnel)
 			}
 		}
-		l.recorder.add(record{[]journal.Entry{entry}, func(l *loop, err error) { e.recorded <- err }})
-		if began {
-			l.recordShuts()
+		if dead {
+			l.takeJournal(next, entry, e)
+		} else {
+			l.recordEvent(entry, func(err error) { e.recorded <- err })
 		}
 		l.standing(e)
 		l.cfg.Logger.Warn("recovered", "actor", actor, "reason", reason, "not_ready_reason", l.inDoubt())
 	})
-	if err = errors.Join(err, refused); err != nil {
+	if err != nil {
+		if dead {
+			next.journal.Close()
+		}
 		return Outcome{}, err
 	}
 	out := e.wait(ctx)
@@ -219,40 +312,111 @@ func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, e
 	return out, nil
 }
 
-// newJournal archives a broken journal and opens a new one. The recorder's
-// entries that wait are of the old one and are dropped with it.
-func (l *loop) newJournal(entry *journal.Entry, e *effect) error {
-	l.recorder.use(nil)
+// detachJournal takes the loop off a journal that is in doubt. What waits for
+// it is told so; what is shut is kept outside it until the next one has it.
+func (l *loop) detachJournal() <-chan error {
+	kept := l.mark()
 	if l.journal != nil {
-		l.journal.Close()
-		l.journal = nil
+		l.g.broken = l.journal
 	}
-	// A journal that only failed to be written may open again as it is.
-	j, err := l.cfg.OpenJournal()
-	if err != nil {
-		path, last, archiveErr := l.cfg.ArchiveJournal()
-		if archiveErr != nil {
-			return fmt.Errorf("the broken journal cannot be moved aside: %w", errors.Join(archiveErr, err))
-		}
-		e.out.Journal = path
-		entry.Text = fmt.Sprintf("begins anew after %s: %v; its last checkpoint:\n%s", path, err, last)
-		if j, err = l.cfg.OpenJournal(); err != nil {
-			return fmt.Errorf("a new journal cannot be begun: %w", err)
-		}
-	}
-	l.journal = j
-	l.recorder.use(j)
-	l.trust(doubtJournal)
-	return nil
+	left := l.recorder.abandon()
+	l.journal, l.slow = nil, false
+	l.recorder = newRecorder()
+	l.recorder.start()
+	l.settle(left, errNoJournal)
+	return kept
 }
 
-// recordShuts tells a new journal what is shut and which policy is in force.
-func (l *loop) recordShuts() {
+// replacement is a journal that takes the place of a dead one.
+type replacement struct {
+	journal Journal
+	replay  replay // of what it has already
+	aside   string // where the broken one is now; empty: it is the same one
+	text    string // what the new one says of the broken one
+}
+
+// replaceJournal opens the journal again if it only failed to be written, or
+// moves it aside and begins a new one.
+func (g *Gateway) replaceJournal() (replacement, error) {
+	if broken := g.broken; broken != nil {
+		closed := make(chan struct{})
+		go func() {
+			broken.Close()
+			close(closed)
+		}()
+		select {
+		case <-closed:
+		case <-time.After(effectWait):
+			return replacement{}, fmt.Errorf("the disk still holds the journal's last entries back after %s: mend it, then try again", effectWait)
+		}
+		g.broken = nil
+	}
+	next, why := g.reopenJournal()
+	if why == nil {
+		return next, nil
+	}
+	path, last, err := g.cfg.ArchiveJournal()
+	if err != nil {
+		return replacement{}, fmt.Errorf("the broken journal cannot be moved aside: %w", errors.Join(err, why))
+	}
+	if next, err = g.reopenJournal(); err != nil {
+		return replacement{}, fmt.Errorf("a new journal cannot be begun, the broken one is now %s: %w", path, err)
+	}
+	next.aside = path
+	next.text = fmt.Sprintf("begins anew after %s; its last checkpoint:\n%s\nwhat was wrong with it: %v", path, last, why)
+	return next, nil
+}
+
+// reopenJournal opens the journal and reads what it has open.
+func (g *Gateway) reopenJournal() (replacement, error) {
+	j, err := g.cfg.OpenJournal()
+	if err != nil {
+		return replacement{}, err
+	}
+	r := replay{state: policy.NewState(), open: map[string]journal.Entry{}}
+	if err := r.read(j.Replay()); err != nil {
+		j.Close()
+		return replacement{}, err
+	}
+	return replacement{journal: j, replay: r}, nil
+}
+
+// takeJournal puts a journal in the place of the dead one. It begins with the
+// recovery; what the dead one did not take any more and what holds now follow.
+func (l *loop) takeJournal(next replacement, entry journal.Entry, e *effect) {
+	l.journal = next.journal
+	l.recorder.use(next.journal)
+	l.trust(doubtJournal)
+	entry.Text = clip(next.text)
+	e.note(func(out *Outcome) { out.Journal = next.aside })
+	l.recordEvent(entry, func(err error) { e.recorded <- err })
+	if next.aside == "" {
+		l.record(next.replay.closings(l.unwritten)...)
+	} else {
+		names := slices.Sorted(maps.Keys(l.unwritten))
+		slices.Reverse(names) // sessions before the windows they stood on
+		for _, name := range names {
+			l.record(l.unwritten[name])
+		}
+	}
+	clear(l.unwritten)
+	l.recordState()
+}
+
+// recordState tells a new journal what is shut and which policy is in force.
+func (l *loop) recordState() {
+	var entries []journal.Entry
 	for _, r := range l.state.Shuts() {
-		l.recordEvent(journal.Shut, r.Actor, r.Reason, r.Scope, policy.Shut{Scope: r.Scope, Reason: r.Reason}, l.recordedMarker)
+		entries = append(entries, eventEntry(journal.Shut, r.Actor, r.Reason, r.Scope, policy.Shut{Scope: r.Scope, Reason: r.Reason}))
 	}
 	if p := l.state.Policy(); p != nil {
-		entries := journal.SplitText(journal.Entry{Kind: journal.PolicyText, Actor: "gateway", Digest: p.Digest, Text: p.Text})
-		l.record(append(entries, journal.Entry{Kind: journal.PolicyLoaded, Actor: "gateway", Digest: p.Digest})...)
+		entries = append(entries, journal.SplitText(journal.Entry{Kind: journal.PolicyText, Actor: "gateway", Digest: p.Digest, Text: p.Text})...)
+		entries = append(entries, journal.Entry{Kind: journal.PolicyLoaded, Actor: "gateway", Digest: p.Digest})
 	}
+	// One record: the marker goes when the journal has all that it says.
+	l.add(record{entries, func(l *loop, err error) {
+		if err == nil {
+			l.unmark()
+		}
+	}})
 }

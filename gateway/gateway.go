@@ -5,6 +5,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -116,6 +117,8 @@ type Gateway struct {
 	snapshot atomic.Pointer[Snapshot]
 	commands chan func(*loop)
 	stopped  chan struct{}
+	recovery sync.Mutex // held by the one recovery at a time; guards broken
+	broken   Journal    // a dead one that the loop let go of and that is not closed yet
 }
 
 // New prepares a gateway; Run does everything.

@@ -20,7 +20,7 @@ func (l *loop) hints() []string {
 	for _, s := range l.sessions {
 		// A handshake's answer and a keepalive are all that goes out when no
 		// target answers; a ping or a TCP SYN that is repeated comes in.
-		in, out := s.last.Received-s.first.Received, s.last.Transmitted-s.first.Transmitted
+		in, out := s.received(), s.transmitted()
 		if l.now.Sub(s.openedAt).Seconds() > 5 && in > 1000 && out < in/8 {
 			hints = append(hints, fmt.Sprintf("%s sends (%d bytes) and hardly anything comes back (%d bytes): the target may have no route to the tunnel; give it one, or set masquerade: true on the target", s.engineer, in, out))
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,9 +20,10 @@ const (
 	heartbeat = time.Second
 	// stepBack is how far the wall clock may be set back without doubt.
 	stepBack = 5 * time.Second
-	// stepSeen is what tells a clock that was set from one that is slewed:
-	// NTP slews at most 0.5 ms a second (RFC 5905, section 11.3).
-	stepSeen = 50 * time.Millisecond
+	// stepSeen is what tells a wall clock that was set from two readings that
+	// were not quite of one moment. Slewing (adjtime(3)) moves both clocks
+	// alike and is never seen.
+	stepSeen = 10 * time.Millisecond
 	// bootWait bounds how long a machine that has just booted waits for its
 	// clock to be synchronized, counted from boot.
 	bootWait = 60 * time.Second
@@ -30,6 +32,15 @@ const (
 	// renewAfter is how often elements whose end lies further ahead than the
 	// kernel is told are renewed.
 	renewAfter = time.Hour
+	// lookEvery is how often the policy file is looked at.
+	lookEvery = 5 * time.Second
+	// journalWait is how long an append may take before nothing more is
+	// expected of it.
+	journalWait = 30 * time.Second
+	// factsATurn bounds how many facts that wait are heard in one turn.
+	factsATurn = 64
+	// textMax bounds, in bytes, a text that becomes part of an entry.
+	textMax = 4000
 	// lastWords bounds how long a stop waits for the disk and the ruleset.
 	lastWords = 5 * time.Second
 )
@@ -60,10 +71,14 @@ type loop struct {
 
 	fileError   string // why the file on disk would not survive a restart
 	fileChanged bool
+	fileChecks  chan fileCheck
+	checking    bool // one is under way
+	loads       int  // policies loaded, so that a check of the file knows whether it is stale
 
-	// The clock as this turn reads it, and as the turn before read it.
+	// The clock as this turn reads it.
 	now          time.Time
 	boot         time.Duration
+	zero         time.Time // what the wall clock shows for the moment of boot; changes only when the clock is set
 	newest       time.Time // the newest instant this gateway has seen or recorded; before it there is doubt
 	synchronized bool
 
@@ -75,29 +90,40 @@ type loop struct {
 
 	recorded map[string]*opening  // grants whose opening is on disk, by id
 	pending  map[string]*opening  // grants whose opening is on its way there
-	caps     map[string]time.Time // ends that a clock step brought forward, by grant id
+	began    map[string]beginning // of grants that are or were open, by id
 
 	sessions   map[string]*session // by engineer
 	admissions map[uint64]*admission
 	refusals   *refusals
 	peers      []PeerStatus
+	totals     map[string]Traffic // by engineer, as last read
 
 	refusalsChanged bool
 	refusalList     []RefusalSummary
 
-	recorder *recorder
-	applier  *applier
-	journal  Journal
+	recorder  *recorder
+	applier   *applier
+	journal   Journal
+	slow      bool                     // the doubt about the journal is that an append takes too long
+	unwritten map[string]journal.Entry // closings that did not reach the journal, by replayName
+
+	keeper   *keeper
+	marked   bool // the marker may say something
+	shutting int  // shuts on their way to the disk
+
+	tunnelBehind bool // the tunnel did not take the plan in force
+	checkFailed  bool // the ruleset did not read back as set
 
 	applications uint64 // the number of the newest plan given to the applier
 	applied      uint64 // the number of the newest that stands
-	appliedAt    time.Duration
 	setAgainAt   time.Duration
 	renewAt      time.Duration
 	closings     []time.Time // ends that gate and kernel have yet to be shown to keep
 	waiting      []waiter
 
 	lastBeat time.Duration
+	looking  bool
+	lookAt   time.Duration
 }
 
 // opening is what the journal says of a grant: for whom, to what, until when.
@@ -107,6 +133,10 @@ type opening struct {
 	until    time.Time
 	targets  map[string]bool // targetText
 }
+
+// beginning is when a grant opened, told by where the wall clock then put the
+// moment of boot, and the latest end it has had.
+type beginning struct{ zero, until time.Time }
 
 // waiter is told when the ruleset has reached an application.
 type waiter struct {
@@ -119,21 +149,24 @@ type waiter struct {
 func (g *Gateway) Run(ctx context.Context) error {
 	l := &loop{
 		g: g, cfg: &g.cfg, state: policy.NewState(),
-		recorded: map[string]*opening{}, pending: map[string]*opening{}, caps: map[string]time.Time{},
+		recorded: map[string]*opening{}, pending: map[string]*opening{}, began: map[string]beginning{},
 		sessions: map[string]*session{}, admissions: map[uint64]*admission{},
 		refusals: newRefusals(), refusalList: []RefusalSummary{},
-		recorder: newRecorder(), applier: newApplier(g.cfg.Firewall),
+		totals: map[string]Traffic{}, unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1),
+		recorder: newRecorder(), applier: newApplier(g.cfg.Firewall), keeper: newKeeper(g.cfg.Marker),
 	}
 	defer close(g.stopped)
 	l.now, l.boot = l.readClock()
+	l.zero = l.now.Add(-l.boot)
 	l.newest = l.now
 	l.lastBeat = l.boot
 	l.synchronized = l.cfg.Clock.Synchronized()
 	l.raw = l.state.Plan(l.now)
 	l.plan = l.raw.Doubted("starting")
 
-	l.recorder.idle.Go(l.recorder.run)
-	l.recorder.idle.Go(l.applier.run)
+	l.recorder.start()
+	go l.applier.run()
+	go l.keeper.run()
 	l.start()
 	l.replan = true
 	l.turn()
@@ -151,10 +184,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 		case <-l.cfg.Clock.Set:
 		case f := <-l.cfg.Tunnel.Facts():
 			l.tick()
-			l.fact(f)
+			l.facts(f, l.cfg.Tunnel.Facts())
 		case f := <-l.cfg.Firewall.Facts():
 			l.tick()
-			l.fact(f)
+			l.facts(f, l.cfg.Firewall.Facts())
 		case command := <-g.commands:
 			l.tick()
 			command(l)
@@ -164,6 +197,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 		case a := <-l.applier.acks:
 			l.tick()
 			l.stands(a)
+		case c := <-l.fileChecks:
+			l.tick()
+			l.checked(c)
 		}
 		l.turn()
 	}
@@ -201,10 +237,10 @@ func (l *loop) readClock() (time.Time, time.Duration) {
 
 // tick reads the clock and finds out whether it was set.
 func (l *loop) tick() {
-	wall, boot := l.readClock()
-	step := wall.Sub(l.now) - (boot - l.boot)
-	l.now, l.boot = wall, boot
-	if step.Abs() >= stepSeen {
+	l.now, l.boot = l.readClock()
+	zero := l.now.Add(-l.boot)
+	if step := zero.Sub(l.zero); step.Abs() >= stepSeen {
+		l.zero = zero
 		l.stepped(step)
 	}
 	if l.now.After(l.newest) {
@@ -212,18 +248,10 @@ func (l *loop) tick() {
 	}
 }
 
-// stepped ends every open grant no later than the boot clock would have, and
-// doubts a clock that went back far.
+// stepped plans anew by a clock that was set, and doubts one that went back far.
 func (l *loop) stepped(step time.Duration) {
 	l.cfg.Logger.Warn("the wall clock was set", "by", step)
 	l.replan = true
-	for id, o := range l.recorded {
-		end, ok := l.caps[id]
-		if !ok {
-			end = o.until
-		}
-		l.caps[id] = end.Add(step)
-	}
 	l.record(journal.Entry{Kind: journal.ClockStep, Actor: "gateway", Text: fmt.Sprintf("by %s to %s", step.Round(time.Millisecond), l.now.UTC().Format(time.RFC3339Nano))})
 	l.doubtClock()
 }
@@ -234,6 +262,41 @@ func (l *loop) doubtClock() {
 	}
 }
 
+// bounded gives the end of a grant on the wall clock as it is set now: no
+// later than as much time after the opening as was approved then, by the boot
+// clock, so that setting the wall clock back extends nothing.
+func (l *loop) bounded(id string, until time.Time) time.Time {
+	if b, ok := l.began[id]; ok {
+		if step := l.zero.Sub(b.zero); step < 0 {
+			until = until.Add(step)
+		}
+	}
+	return until
+}
+
+// begin notes which grants of the plan in force are open. A beginning is kept
+// until no clock that is trusted can show a time before the grant's end again.
+func (l *loop) begin() {
+	for _, g := range l.plan.Grants {
+		if g.From.After(l.now) {
+			continue
+		}
+		b, ok := l.began[g.ID]
+		if !ok {
+			b.zero = l.zero
+		}
+		if o := l.recorded[g.ID]; o != nil && o.until.After(b.until) {
+			b.until = o.until
+		}
+		l.began[g.ID] = b
+	}
+	for id, b := range l.began {
+		if l.newest.Sub(b.until) > stepBack {
+			delete(l.began, id)
+		}
+	}
+}
+
 func (l *loop) local(t time.Time) string {
 	if p := l.state.Policy(); p != nil {
 		t = t.In(p.Zone)
@@ -241,21 +304,29 @@ func (l *loop) local(t time.Time) string {
 	return t.Format("2006-01-02 15:04:05 MST")
 }
 
-// doubt shuts the gateway for a reason, until trust takes it back.
+// doubt shuts the gateway for a reason, until trust takes it back. Another
+// reason for the same doubt is shown from the next plan on and changes nothing
+// by itself: a failure whose words differ each time must not drive the loop.
 func (l *loop) doubt(d doubt, why string) {
-	if l.doubts[d] == why {
-		return
-	}
 	first := l.doubts[d] == ""
 	l.doubts[d] = why
+	if !first {
+		return
+	}
 	l.replan = true
 	if d == doubtStopping {
 		return
 	}
 	l.cfg.Logger.Error("shut in doubt", "why", why)
-	if first {
-		l.record(journal.Entry{Kind: journal.Doubt, Actor: "gateway", Reason: policy.NotReady.String(), Text: why})
+	l.record(journal.Entry{Kind: journal.Doubt, Actor: "gateway", Reason: policy.NotReady.String(), Text: clip(why)})
+}
+
+// clip shortens a text to what an entry takes beside everything else.
+func clip(text string) string {
+	if len(text) <= textMax {
+		return text
 	}
+	return strings.ToValidUTF8(text[:textMax], "") + " [shortened]"
 }
 
 func (l *loop) trust(d doubt) {
@@ -288,7 +359,10 @@ func (l *loop) turn() {
 		l.beat()
 	}
 	l.unrecorded()
-	if l.replan {
+	for range doubts { // an effect that fails may raise a doubt, which is one more plan
+		if !l.replan {
+			break
+		}
 		l.replan = false
 		l.evaluate()
 	}
@@ -305,17 +379,18 @@ func (l *loop) evaluate() {
 	}
 	next := l.raw.Doubted(doubt)
 	if doubt == "" {
+		l.shrink()
 		next = l.raw.Restrict(l.narrow)
 	}
 	before := l.plan
 	l.plan = next
-	if err := l.cfg.Tunnel.Set(next); err != nil {
-		l.doubt(doubtTunnel, fmt.Sprintf("the tunnel did not take the plan: %v; `kidoban recover` builds it anew", err))
-	}
-	l.endSessions()
-	l.closeGrants()
+	l.begin()
+	l.setTunnel()
+	ended := l.endSessions()
 	l.apply()
-	if doubt == "" {
+	l.end(ended...)
+	l.closeGrants()
+	if l.inDoubt() == "" && doubt == "" {
 		l.openGrants()
 	}
 	l.edge = l.raw.Wake
@@ -331,6 +406,35 @@ func (l *loop) evaluate() {
 	}
 }
 
+// setTunnel gives the plan in force to the gate.
+func (l *loop) setTunnel() {
+	err := l.cfg.Tunnel.Set(l.plan)
+	l.tunnelBehind = err != nil
+	if err != nil {
+		l.doubt(doubtTunnel, fmt.Sprintf("the tunnel did not take the plan: %v; `kidoban recover` builds it anew", err))
+	}
+}
+
+// shrink forgets of every recorded opening what the policy no longer opens:
+// should a later policy open it again, that is a new opening and recorded anew.
+func (l *loop) shrink() {
+	for _, g := range l.raw.Grants {
+		o := l.recorded[g.ID]
+		if o == nil {
+			continue
+		}
+		if g.Until.Before(o.until) {
+			o.until = g.Until
+		}
+		now := newOpening(g)
+		for t := range o.targets {
+			if !now.targets[t] {
+				delete(o.targets, t)
+			}
+		}
+	}
+}
+
 // narrow leaves of a grant what its entry on disk covers.
 func (l *loop) narrow(g *policy.Grant) *policy.Grant {
 	o := l.recorded[g.ID]
@@ -341,9 +445,7 @@ func (l *loop) narrow(g *policy.Grant) *policy.Grant {
 	if o.until.Before(until) {
 		until = o.until
 	}
-	if end, ok := l.caps[g.ID]; ok && end.Before(until) {
-		until = end
-	}
+	until = l.bounded(g.ID, until)
 	if !until.After(l.now) {
 		return nil
 	}
@@ -395,7 +497,7 @@ func (l *loop) openGrants() {
 		if l.recorded[g.ID].covers(g) || l.pending[g.ID].covers(g) {
 			continue
 		}
-		if end, ok := l.caps[g.ID]; ok && !end.After(l.now) {
+		if !l.bounded(g.ID, g.Until).After(l.now) {
 			continue
 		}
 		o := newOpening(g)
@@ -406,11 +508,12 @@ func (l *loop) openGrants() {
 	if len(due) == 0 {
 		return
 	}
-	l.recorder.add(record{entries, func(l *loop, err error) {
+	l.add(record{entries, func(l *loop, err error) {
 		for _, o := range due {
-			if l.pending[o.grant.ID] == o {
-				delete(l.pending, o.grant.ID)
+			if l.pending[o.grant.ID] != o {
+				continue // the policy changed meanwhile, and a later entry says what opens
 			}
+			delete(l.pending, o.grant.ID)
 			if err == nil {
 				l.recorded[o.grant.ID] = o
 			}
@@ -424,24 +527,23 @@ func grantEntry(kind journal.Kind, g *policy.Grant) journal.Entry {
 		Grant: g.ID, From: g.From, Until: g.Until}
 	if kind == journal.WindowOpened {
 		e.Text = strings.TrimSpace("approved by " + g.Window.ApprovedBy + " " + g.Window.Ticket)
-		for _, t := range g.Window.Targets {
+		for i, t := range g.Window.Targets {
+			if i == targetsMax {
+				e.Text += fmt.Sprintf("; and %d more targets, as the policy names them", len(g.Window.Targets)-targetsMax)
+				break
+			}
 			e.Targets = append(e.Targets, t.Name)
 		}
 	}
 	return e
 }
 
+// targetsMax is how many targets an entry names: names have up to 63 bytes,
+// and an entry fits into 64 KiB.
+const targetsMax = 500
+
 // closeGrants records what was open and no longer is.
 func (l *loop) closeGrants() {
-	planned := make(map[string]bool, len(l.raw.Grants))
-	for _, g := range l.raw.Grants {
-		planned[g.ID] = true
-	}
-	for id := range l.caps {
-		if !planned[id] {
-			delete(l.caps, id)
-		}
-	}
 	still := make(map[string]bool, len(l.plan.Grants))
 	for _, g := range l.plan.Grants {
 		still[g.ID] = true
@@ -451,13 +553,11 @@ func (l *loop) closeGrants() {
 		if still[id] {
 			continue
 		}
-		end := o.until
-		if c, ok := l.caps[id]; ok && c.Before(end) {
-			end = c
-		}
+		end := l.bounded(id, o.until)
 		delete(l.recorded, id)
+		delete(l.pending, id) // of a wider opening: the closing follows it into the journal
 		e := grantEntry(journal.WindowClosed, o.grant)
-		e.Reason = string(whyEnded(l.plan, o.grant.Engineer, end, l.now, l.stopping()))
+		e.Reason = string(whyEnded(l.plan, o.grant.Engineer, nil, end, l.now, l.stopping()))
 		entries = append(entries, e)
 		if end.After(l.now) {
 			end = l.now
@@ -487,11 +587,11 @@ func (l *loop) live() []netip.AddrPort {
 // stands hears from the applier.
 func (l *loop) stands(a applied) {
 	if a.checked {
+		l.checkFailed = a.err != nil
 		if a.err != nil {
 			l.rulesetDoubt(a.err)
-		} else if l.doubts[doubtRuleset] != "" && l.boot >= l.setAgainAt {
-			l.apply()
-			l.setAgainAt = l.boot + setAgain
+		} else if l.applied == l.applications {
+			l.trust(doubtRuleset)
 		}
 		return
 	}
@@ -500,7 +600,9 @@ func (l *loop) stands(a applied) {
 	} else {
 		l.applied = a.number
 		if a.number == l.applications {
-			l.trust(doubtRuleset)
+			if !l.checkFailed { // else only a reading that finds it right is trusted
+				l.trust(doubtRuleset)
+			}
 			for _, end := range l.closings {
 				l.cfg.Metrics.closed(max(l.now.Sub(end), 0))
 			}
@@ -524,37 +626,57 @@ func (l *loop) rulesetDoubt(err error) {
 
 // acknowledged hears from the recorder.
 func (l *loop) acknowledged(a ack) {
+	records := l.recorder.settled(a)
 	if a.err == nil {
 		l.cfg.Metrics.appended(a.took)
-	} else if a.journal == l.journal && l.doubts[doubtJournal] == "" {
+		if l.slow {
+			l.slow = false
+			l.trust(doubtJournal)
+			l.add(record{done: func(l *loop, err error) { l.unmark() }}) // behind all that waited
+		}
+	} else if l.doubts[doubtJournal] == "" || l.slow {
+		l.slow = false
 		l.journalFailed(a.err)
 	}
-	for _, r := range a.records {
+	l.settle(records, a.err)
+}
+
+// settle tells whoever waits for records what became of them, and keeps the
+// closings that are not in the journal for the one that will take them.
+func (l *loop) settle(records []record, err error) {
+	for _, r := range records {
+		if err != nil {
+			for _, e := range r.entries {
+				if e.Kind == journal.SessionClosed || e.Kind == journal.WindowClosed {
+					l.unwritten[replayName(e)] = e
+				}
+			}
+		}
 		if r.done != nil {
-			r.done(l, a.err)
+			r.done(l, err)
 		}
 	}
 }
 
 func (l *loop) journalFailed(err error) {
 	l.doubt(doubtJournal, fmt.Sprintf("the journal cannot be written: %v; mend the disk, then `kidoban recover`", err))
-	l.saveMarker()
-}
-
-// saveMarker keeps what is shut where a restart finds it while the journal is dead.
-func (l *loop) saveMarker() error {
-	err := l.cfg.Marker.Save(l.state.Shuts())
-	if err != nil {
-		l.cfg.Logger.Error("what is shut could not be kept outside the journal either", "err", err)
-	}
-	return err
+	l.mark()
 }
 
 // record sends entries to the journal without waiting.
 func (l *loop) record(entries ...journal.Entry) {
 	if len(entries) > 0 {
-		l.recorder.add(record{entries: entries})
+		l.add(record{entries: entries})
 	}
+}
+
+// add gives a record to the recorder. What it says happened now, whenever it
+// reaches the disk.
+func (l *loop) add(r record) {
+	for i := range r.entries {
+		r.entries[i].Time = l.now
+	}
+	l.recorder.add(r)
 }
 
 func (l *loop) stopping() bool { return l.doubts[doubtStopping] != "" }
@@ -568,21 +690,57 @@ func (l *loop) beat() {
 			l.trust(doubtClock)
 		}
 	}
+	if l.recorder.busy() >= journalWait && l.doubts[doubtJournal] == "" {
+		l.slow = true
+		l.journalFailed(fmt.Errorf("the disk has not answered for %s", journalWait))
+	}
+	if l.tunnelBehind {
+		l.setTunnel()
+	}
+	l.checkFile()
 	l.count()
 	l.idle()
 	l.record(l.refusals.entries(l.now)...)
-	if l.doubts[doubtRuleset] != "" && l.boot >= l.setAgainAt || l.boot >= l.renewAt {
+	switch {
+	case l.doubts[doubtRuleset] != "" && l.boot >= l.setAgainAt:
 		l.setAgainAt = l.boot + setAgain
+		l.replan = true
+	case l.boot >= l.renewAt:
 		l.apply()
-	} else {
-		l.applier.verify()
 	}
+	l.applier.verify()
 	for n, a := range l.admissions {
 		if a.recorded && (a.confirmed || l.boot-a.at > unconfirmedAfter) {
 			delete(l.admissions, n)
 		}
 	}
+	l.look()
 	l.cfg.Notify("watchdog")
+}
+
+// look finds out, off the loop, whether the policy file on disk would survive
+// a restart.
+func (l *loop) look() {
+	if l.looking || l.boot < l.lookAt {
+		return
+	}
+	l.looking, l.lookAt = true, l.boot+lookEvery
+	go func() {
+		digest, err := l.cfg.CheckFile()
+		select {
+		case l.g.commands <- func(l *loop) {
+			l.looking = false
+			switch {
+			case err != nil:
+				l.fileError = err.Error()
+			default:
+				l.fileError = ""
+				l.fileChanged = l.state.Policy() != nil && digest != l.state.Policy().Digest
+			}
+		}:
+		case <-l.g.stopped:
+		}
+	}()
 }
 
 // count reads every engineer's traffic.
@@ -590,6 +748,7 @@ func (l *loop) count() {
 	l.peers = nil
 	for e, t := range l.cfg.Tunnel.Traffic() {
 		l.peers = append(l.peers, PeerStatus{e, t})
+		l.totals[e.String()] = t
 		s := l.sessions[e.String()]
 		if s == nil {
 			continue
@@ -601,6 +760,20 @@ func (l *loop) count() {
 		s.last = t
 	}
 	slices.SortFunc(l.peers, func(a, b PeerStatus) int { return strings.Compare(a.Engineer.String(), b.Engineer.String()) })
+}
+
+// facts hears a fact and those that wait behind it, so that a flood of
+// refusals costs a few turns and not one each.
+func (l *loop) facts(f policy.Fact, more <-chan policy.Fact) {
+	l.fact(f)
+	for range factsATurn - 1 {
+		select {
+		case f := <-more:
+			l.fact(f)
+		default:
+			return
+		}
+	}
 }
 
 // fact hears from tunnel and firewall.
@@ -617,7 +790,7 @@ func (l *loop) fact(f policy.Fact) {
 	case policy.Drift:
 		l.cfg.Metrics.drifted()
 		l.cfg.Logger.Warn("the ruleset had drifted", "what", f.Err)
-		l.record(journal.Entry{Kind: journal.Drift, Actor: "gateway", Text: f.Err.Error()})
+		l.record(journal.Entry{Kind: journal.Drift, Actor: "gateway", Text: clip(fmt.Sprint(f.Err))})
 	}
 }
 
@@ -645,7 +818,7 @@ func (l *loop) admitted(f policy.Fact) {
 	if g := f.Decision.Grant; g != nil {
 		entry.Grant, entry.Window, entry.Until = g.ID, g.Window.Name, f.Decision.Until
 	}
-	l.recorder.add(record{[]journal.Entry{entry}, func(l *loop, err error) {
+	l.add(record{[]journal.Entry{entry}, func(_ *loop, err error) {
 		if err == nil {
 			a.recorded = true
 		}
@@ -662,16 +835,19 @@ func (l *loop) unrecorded() {
 		l.cfg.Logger.Error("cut: the admission is not on disk", "engineer", a.engineer.String())
 		l.cfg.Tunnel.Cut(a.engineer)
 		if s := l.sessions[a.engineer.String()]; s != nil {
-			l.end(s, Unrecorded)
+			l.end(ending{s, Unrecorded})
+			l.apply()
 		}
 	}
 }
 
 // confirmed opens a session, or continues the one that is open.
 func (l *loop) confirmed(f policy.Fact) {
-	if a := l.admissions[f.Admission]; a != nil {
-		a.confirmed = true
+	a := l.admissions[f.Admission]
+	if a == nil {
+		return // cut meanwhile
 	}
+	a.confirmed = true
 	until := l.plan.Until(f.Engineer, l.now)
 	if until.IsZero() {
 		return // closed meanwhile
@@ -685,18 +861,13 @@ func (l *loop) confirmed(f policy.Fact) {
 			}
 			return
 		}
-		l.end(s, Superseded)
+		l.end(ending{s, Superseded})
 	}
 	s := &session{id: rand.Text()[:16], engineer: f.Engineer, source: f.Source, openedAt: l.now, until: until, heard: l.boot}
-	for e, t := range l.cfg.Tunnel.Traffic() {
-		if e.String() == name {
-			s.first, s.last = t, t
-		}
-	}
+	s.first, s.last = l.totals[name], l.totals[name]
 	l.sessions[name] = s
 	l.holds(s)
-	entry := l.sessionEntry(journal.SessionOpened, s)
-	l.record(entry)
+	l.record(l.sessionEntry(journal.SessionOpened, s))
 	l.cfg.Logger.Info("session opened", "session", s.id, "engineer", name, "source", s.source.Addr(), "until", s.until)
 	l.apply()
 }
@@ -716,13 +887,15 @@ func (l *loop) sessionEntry(kind journal.Kind, s *session) journal.Entry {
 		Source: s.source.Addr().String(), From: s.openedAt, Until: s.until, Grants: s.grants}
 }
 
-// endSessions ends those whose engineer has no open grant any more, and moves
+// endSessions finds those whose engineer has no open grant any more, and moves
 // the end of the others.
-func (l *loop) endSessions() {
-	for _, s := range l.sessions {
+func (l *loop) endSessions() []ending {
+	var over []ending
+	for name, s := range l.sessions {
 		until := l.plan.Until(s.engineer, l.now)
 		if until.IsZero() {
-			l.end(s, whyEnded(l.plan, s.engineer, s.until, l.now, l.stopping()))
+			delete(l.sessions, name)
+			over = append(over, ending{s, whyEnded(l.plan, s.engineer, s.grants, s.until, l.now, l.stopping())})
 			continue
 		}
 		if e := l.plan.ByKey(s.engineer.Key); e != nil {
@@ -731,6 +904,8 @@ func (l *loop) endSessions() {
 		s.until = until
 		l.holds(s)
 	}
+	slices.SortFunc(over, func(a, b ending) int { return a.session.openedAt.Compare(b.session.openedAt) })
+	return over
 }
 
 // idle ends what has not been heard from.
@@ -738,28 +913,40 @@ func (l *loop) idle() {
 	for _, s := range l.sessions {
 		if l.boot-s.heard >= idleAfter {
 			l.cfg.Tunnel.Cut(s.engineer)
-			l.end(s, Idle)
+			l.end(ending{s, Idle})
 			l.apply()
 		}
 	}
 }
 
-// end closes a session in the records. Whoever calls it has closed the gate.
-func (l *loop) end(s *session, why Ended) {
-	delete(l.sessions, s.engineer.String())
-	for e, t := range l.cfg.Tunnel.Traffic() {
-		if e.String() == s.engineer.String() && t.Received >= s.last.Received {
-			l.cfg.Metrics.traffic(e.Vendor.Name, t.Received-s.last.Received, t.Transmitted-min(s.last.Transmitted, t.Transmitted))
-			s.last = t
-		}
+// ending is a session that is over, and why.
+type ending struct {
+	session *session
+	why     Ended
+}
+
+// end closes sessions in the records. Whoever calls it has closed the gate.
+func (l *loop) end(over ...ending) {
+	if len(over) == 0 {
+		return
 	}
-	entry := l.sessionEntry(journal.SessionClosed, s)
-	entry.Reason = string(why)
-	entry.ReceivedBytes, entry.TransmittedBytes = int64(s.last.Received-s.first.Received), int64(s.last.Transmitted-s.first.Transmitted)
-	entry.Until = time.Time{}
-	l.record(entry)
-	l.cfg.Metrics.sessionEnded(s.engineer.Vendor.Name, why, l.now.Sub(s.openedAt))
-	l.cfg.Logger.Info("session closed", "session", s.id, "engineer", s.engineer.String(), "why", string(why))
+	for e, t := range l.cfg.Tunnel.Traffic() {
+		l.totals[e.String()] = t
+	}
+	for _, x := range over {
+		s, name, vendor := x.session, x.session.engineer.String(), x.session.engineer.Vendor.Name
+		delete(l.sessions, name)
+		t := l.totals[name]
+		l.cfg.Metrics.traffic(vendor, t.Received-min(s.last.Received, t.Received), t.Transmitted-min(s.last.Transmitted, t.Transmitted))
+		s.last = t
+		entry := l.sessionEntry(journal.SessionClosed, s)
+		entry.Reason = string(x.why)
+		entry.ReceivedBytes, entry.TransmittedBytes = int64(s.received()), int64(s.transmitted())
+		entry.Until = time.Time{}
+		l.record(entry)
+		l.cfg.Metrics.sessionEnded(vendor, x.why, max(l.now.Sub(s.openedAt), 0))
+		l.cfg.Logger.Info("session closed", "session", s.id, "engineer", name, "why", string(x.why))
+	}
 }
 
 // journalStatus reads what the journal says of itself.
@@ -776,6 +963,7 @@ func (l *loop) stop() error {
 	l.tick()
 	l.doubt(doubtStopping, "the gateway is stopping")
 	l.replan = false
+	maps.Copy(l.recorded, l.pending) // what is on its way to the disk has to be closed there too
 	l.evaluate()
 	l.publish()
 	l.record(l.refusals.entries(l.now.Add(time.Minute))...)
@@ -785,17 +973,31 @@ func (l *loop) stop() error {
 	}
 	close(l.recorder.quit)
 	close(l.applier.quit)
-	written := make(chan struct{})
-	go func() { l.recorder.idle.Wait(); close(written) }()
+	close(l.keeper.quit)
+	var errs []error
+	written := true
 	select {
-	case <-written:
+	case <-l.recorder.done:
 	case <-time.After(lastWords):
-		l.cfg.Logger.Error("the last entries did not reach the disk in time")
+		written = false
+		errs = append(errs, fmt.Errorf("the last entries did not reach the disk within %s", lastWords))
 	}
-	err := errors.Join(l.cfg.Tunnel.Close(), l.cfg.Firewall.Close())
-	if l.journal != nil {
-		err = errors.Join(err, l.journal.Close())
+	errs = append(errs, l.cfg.Tunnel.Close())
+	select {
+	case <-l.applier.done:
+	case <-time.After(lastWords):
+		errs = append(errs, fmt.Errorf("the ruleset was still being set after %s", lastWords))
 	}
-	l.cfg.Logger.Info("the gateway stopped")
+	errs = append(errs, l.cfg.Firewall.Close())
+	select {
+	case <-l.keeper.done:
+	case <-time.After(lastWords):
+		errs = append(errs, fmt.Errorf("the marker of what is shut was still being written after %s", lastWords))
+	}
+	if l.journal != nil && written { // closing waits for the write under way
+		errs = append(errs, l.journal.Close())
+	}
+	err := errors.Join(errs...)
+	l.cfg.Logger.Info("the gateway stopped", "err", err)
 	return err
 }

@@ -7,9 +7,99 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"kidoban/gateway/policy"
 )
+
+// keeper writes the marker off the loop, in the order in which it is asked.
+type keeper struct {
+	marker Marker
+	mu     sync.Mutex
+	queue  []keeping
+	wake   chan struct{}
+	quit   chan struct{}
+	done   chan struct{} // closed when run has returned
+}
+
+// keeping is what the marker is to say, and who is told when it does.
+type keeping struct {
+	shut []policy.ShutRecord
+	done func(error)
+}
+
+func newKeeper(m Marker) *keeper {
+	return &keeper{marker: m, wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+}
+
+// save never blocks; done is called on another goroutine and must not either.
+func (k *keeper) save(n keeping) {
+	k.mu.Lock()
+	k.queue = append(k.queue, n)
+	k.mu.Unlock()
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run saves until quit is closed, and what then waits before it returns.
+func (k *keeper) run() {
+	defer close(k.done)
+	for quit := false; !quit; {
+		select {
+		case <-k.wake:
+		case <-k.quit:
+			quit = true
+		}
+		for {
+			k.mu.Lock()
+			waiting := k.queue
+			k.queue = nil
+			k.mu.Unlock()
+			if len(waiting) == 0 {
+				break
+			}
+			// Only the newest matters; all hear what became of it.
+			err := k.marker.Save(waiting[len(waiting)-1].shut)
+			for _, n := range waiting {
+				n.done(err)
+			}
+		}
+	}
+}
+
+// mark keeps what is shut where a restart finds it while the journal is dead,
+// or does not answer. The result comes when it is durable.
+func (l *loop) mark() <-chan error {
+	result := make(chan error, 1)
+	shut := l.state.Shuts()
+	if len(shut) == 0 && !l.marked {
+		result <- nil
+		return result
+	}
+	l.marked = true
+	l.keeper.save(keeping{shut, func(err error) {
+		if err != nil {
+			l.cfg.Logger.Error("what is shut could not be kept outside the journal", "err", err)
+		}
+		result <- err
+	}})
+	return result
+}
+
+// unmark removes the marker once the journal has all that it says.
+func (l *loop) unmark() {
+	if !l.marked || l.doubts[doubtJournal] != "" || l.shutting > 0 {
+		return
+	}
+	l.marked = false
+	l.keeper.save(keeping{nil, func(err error) {
+		if err != nil {
+			l.cfg.Logger.Error("the marker of what is shut cannot be removed", "err", err)
+		}
+	}})
+}
 
 // FileMarker keeps what is shut in a file, one of several places: the first
 // may be on the disk that died. It is a Marker.

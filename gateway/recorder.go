@@ -1,7 +1,7 @@
 package gateway
 
 import (
-	"fmt"
+	"errors"
 	"sync"
 	"time"
 
@@ -15,31 +15,46 @@ type record struct {
 	done    func(l *loop, err error)
 }
 
-// recorder appends to the journal off the loop. Records are appended in the
+var errNoJournal = errors.New("there is no journal")
+
+// recorder appends to one journal off the loop. Records are appended in the
 // order of their add; all that wait are appended together.
 type recorder struct {
 	mu      sync.Mutex
 	queue   []record
+	flight  *flight
 	journal Journal // nil: every record fails
 	failed  error
 	wake    chan struct{}
 	acks    chan ack
 	quit    chan struct{}
-	idle    sync.WaitGroup
+	done    chan struct{} // closed when run has returned
+}
+
+// flight is a batch that is being appended, until the loop has heard of it.
+type flight struct {
+	records []record
+	began   time.Time
 }
 
 type ack struct {
-	records []record
-	journal Journal // that it was meant for
-	err     error
-	took    time.Duration
+	flight *flight
+	err    error
+	took   time.Duration
 }
 
 func newRecorder() *recorder {
-	return &recorder{wake: make(chan struct{}, 1), acks: make(chan ack), quit: make(chan struct{})}
+	return &recorder{wake: make(chan struct{}, 1), acks: make(chan ack), quit: make(chan struct{}), done: make(chan struct{})}
 }
 
-// use puts a journal in place of whatever was there before.
+func (r *recorder) start() {
+	go func() {
+		defer close(r.done)
+		r.run()
+	}()
+}
+
+// use gives the recorder its journal.
 func (r *recorder) use(j Journal) {
 	r.mu.Lock()
 	r.journal, r.failed = j, nil
@@ -57,11 +72,39 @@ func (r *recorder) add(rec record) {
 	}
 }
 
-// backlog is how many records wait.
-func (r *recorder) backlog() int {
+// busy is how long the append under way has taken so far.
+func (r *recorder) busy() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.queue)
+	if r.flight == nil {
+		return 0
+	}
+	return time.Since(r.flight.began)
+}
+
+// settled gives the records that an ack is about.
+func (r *recorder) settled(a ack) []record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.flight == a.flight {
+		r.flight = nil
+	}
+	return a.flight.records
+}
+
+// abandon ends the recorder without waiting for it and gives back every
+// record that is not acknowledged. What is being appended may reach the disk
+// all the same.
+func (r *recorder) abandon() []record {
+	r.mu.Lock()
+	left := r.queue
+	if r.flight != nil {
+		left = append(r.flight.records, left...)
+	}
+	r.flight, r.queue, r.failed = nil, nil, errNoJournal
+	r.mu.Unlock()
+	close(r.quit)
+	return left
 }
 
 // run appends until quit is closed, and what then waits is appended before it
@@ -81,38 +124,37 @@ func (r *recorder) run() {
 func (r *recorder) drain(report bool) {
 	for {
 		r.mu.Lock()
-		batch, j, err := r.queue, r.journal, r.failed
-		r.queue = nil
+		f := &flight{r.queue, time.Now()}
+		j, err := r.journal, r.failed
+		if r.queue = nil; len(f.records) > 0 {
+			r.flight = f
+		}
 		r.mu.Unlock()
-		if len(batch) == 0 {
+		if len(f.records) == 0 {
 			return
 		}
 		var entries []journal.Entry
-		for _, rec := range batch {
+		for _, rec := range f.records {
 			entries = append(entries, rec.entries...)
 		}
-		began := time.Now()
 		if err == nil {
 			if j == nil {
-				err = fmt.Errorf("there is no journal")
+				err = errNoJournal
 			} else if len(entries) > 0 {
 				err = j.Append(entries...)
 			}
-			if err != nil {
-				r.mu.Lock()
-				if r.journal == j {
-					r.failed = err
-				}
-				r.mu.Unlock()
+		}
+		r.mu.Lock()
+		if err != nil && r.journal == j && r.failed == nil {
+			r.failed = err
+		}
+		r.mu.Unlock()
+		if report {
+			select {
+			case r.acks <- ack{f, err, time.Since(f.began)}:
+			case <-r.quit:
+				report = false
 			}
-		}
-		if !report {
-			continue
-		}
-		select {
-		case r.acks <- ack{batch, j, err, time.Since(began)}:
-		case <-r.quit:
-			report = false
 		}
 	}
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"kidoban/gateway/policy"
@@ -37,8 +38,9 @@ const (
 	// WireGuard session that is in use is heard from at least this often:
 	// its keys are rejected after the same time (whitepaper, section 6.1).
 	idleAfter = 180 * time.Second
-	// unconfirmedAfter is how long an admission waits for its confirmation.
-	unconfirmedAfter = 15 * time.Second
+	// unconfirmedAfter is how long an admission waits for its confirmation:
+	// as long as WireGuard takes data under its keys (whitepaper, section 6.1).
+	unconfirmedAfter = 180 * time.Second
 )
 
 // session is one engineer's presence from one address.
@@ -54,6 +56,16 @@ type session struct {
 	heard    time.Duration // when a byte was last received, in boot time
 }
 
+// received is how many bytes came from the engineer in the session.
+func (s *session) received() uint64 {
+	return s.last.Received - min(s.first.Received, s.last.Received)
+}
+
+// transmitted is how many bytes went to the engineer in the session.
+func (s *session) transmitted() uint64 {
+	return s.last.Transmitted - min(s.first.Transmitted, s.last.Transmitted)
+}
+
 // admission is an initiation that was admitted, until its session is open and
 // its entry on disk.
 type admission struct {
@@ -64,8 +76,9 @@ type admission struct {
 	confirmed bool
 }
 
-// whyEnded gives the reason for which an engineer without an open grant has none.
-func whyEnded(p *policy.Plan, e *policy.Engineer, until, now time.Time, stopping bool) Ended {
+// whyEnded gives the reason for which an engineer who held grants until an
+// instant has none open now.
+func whyEnded(p *policy.Plan, e *policy.Engineer, held []string, until, now time.Time, stopping bool) Ended {
 	if stopping {
 		return GatewayStopped
 	}
@@ -80,8 +93,13 @@ func whyEnded(p *policy.Plan, e *policy.Engineer, until, now time.Time, stopping
 			return c.ended
 		}
 	}
-	if !until.IsZero() && !until.After(now) {
+	if !until.After(now) {
 		return WindowClosed
+	}
+	for _, g := range p.GrantsOf(e) {
+		if slices.Contains(held, g.ID) {
+			return WindowClosed // the clock was set back to before the opening
+		}
 	}
 	return PolicyChanged
 }

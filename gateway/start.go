@@ -52,7 +52,7 @@ func (l *loop) openJournal() error {
 		l.newest = r.newest
 	}
 	l.cfg.Tunnel.SetTimestamps(r.timestamps)
-	l.record(append(r.crashed(), journal.Entry{Kind: journal.Start, Actor: "gateway", Text: l.cfg.Version})...)
+	l.record(append(r.closings(nil), journal.Entry{Kind: journal.Start, Actor: "gateway", Text: l.cfg.Version})...)
 	l.doubtClock()
 	return nil
 }
@@ -61,9 +61,21 @@ func (l *loop) openJournal() error {
 type replay struct {
 	state      *policy.State
 	timestamps map[policy.Key][12]byte
-	open       map[string]journal.Entry // openings without a closing, by grant or session
+	open       map[string]journal.Entry // openings without a closing, by replayName
 	order      []string                 // of open
 	newest     time.Time
+	// accepted is the time of the last entry when an operator accepted a clock
+	// that was behind it. The journal's times stand still until that clock
+	// has caught up, and say nothing of it meanwhile.
+	accepted time.Time
+}
+
+// replayName names what an opening opens and a closing closes.
+func replayName(e journal.Entry) string {
+	if e.Session != "" {
+		return "session " + e.Session
+	}
+	return "grant " + e.Grant
 }
 
 // read applies every entry. A nil map is not filled.
@@ -72,7 +84,7 @@ func (r *replay) read(entries iter.Seq2[journal.Entry, error]) error {
 		if err != nil {
 			return err
 		}
-		if e.Time.After(r.newest) {
+		if e.Time.After(r.newest) && e.Time.After(r.accepted) {
 			r.newest = e.Time
 		}
 		if err := r.apply(e); err != nil {
@@ -101,6 +113,9 @@ func (r *replay) apply(e journal.Entry) error {
 		return r.state.Apply(e.Time, e.Actor, policy.PolicyLoaded{Digest: e.Digest})
 	case journal.Recovery:
 		clear(r.timestamps)
+		if !e.From.IsZero() && e.From.Before(e.Time) {
+			r.newest, r.accepted = e.From, e.Time
+		}
 	case journal.Admission:
 		key, err := policy.ParseKey(e.Key)
 		if err != nil {
@@ -113,31 +128,29 @@ func (r *replay) apply(e journal.Entry) error {
 		if have := r.timestamps[key]; r.timestamps != nil && string(raw) > string(have[:]) {
 			r.timestamps[key] = [12]byte(raw)
 		}
-	case journal.WindowOpened:
-		r.opened("grant "+e.Grant, e)
-	case journal.WindowClosed:
-		delete(r.open, "grant "+e.Grant)
-	case journal.SessionOpened:
-		r.opened("session "+e.Session, e)
-	case journal.SessionClosed:
-		delete(r.open, "session "+e.Session)
+	case journal.WindowOpened, journal.SessionOpened:
+		r.opened(e)
+	case journal.WindowClosed, journal.SessionClosed:
+		delete(r.open, replayName(e))
 	}
 	return nil
 }
 
-func (r *replay) opened(name string, e journal.Entry) {
+func (r *replay) opened(e journal.Entry) {
 	if r.open == nil {
 		return
 	}
+	name := replayName(e)
 	if _, ok := r.open[name]; !ok {
 		r.order = append(r.order, name)
 	}
 	r.open[name] = e
 }
 
-// crashed closes in the journal what was open when the last process died:
-// sessions first, then the windows they stood on.
-func (r *replay) crashed() []journal.Entry {
+// closings closes in the journal what it has open, sessions first, then the
+// windows they stood on: with the closing that this process knows of and could
+// not write, else as what was open when the last process died.
+func (r *replay) closings(known map[string]journal.Entry) []journal.Entry {
 	var entries []journal.Entry
 	for _, kind := range []journal.Kind{journal.SessionOpened, journal.WindowOpened} {
 		for _, name := range r.order {
@@ -146,6 +159,10 @@ func (r *replay) crashed() []journal.Entry {
 				continue
 			}
 			delete(r.open, name)
+			if closed, ok := known[name]; ok {
+				entries = append(entries, closed)
+				continue
+			}
 			closed := journal.SessionClosed
 			if kind == journal.WindowOpened {
 				closed = journal.WindowClosed
@@ -162,45 +179,48 @@ func (l *loop) loadMarker() {
 	marked, err := l.cfg.Marker.Load()
 	if err != nil {
 		// What it said is lost; that something was shut is not.
-		l.cfg.Logger.Error("the marker of what is shut cannot be read: everything is shut", "err", err)
-		marked = []policy.ShutRecord{{Scope: policy.All, At: l.now, Actor: "gateway", Reason: fmt.Sprintf("the marker cannot be read: %v", err)}}
+		l.cfg.Logger.Error("a marker of what is shut cannot be read: everything is shut", "err", err)
+		marked = append(marked, policy.ShutRecord{Scope: policy.All, At: l.now, Actor: "gateway", Reason: clip(fmt.Sprintf("the marker cannot be read: %v", err))})
 	}
+	if len(marked) == 0 {
+		return
+	}
+	l.marked = true
 	shut := map[policy.Scope]bool{}
 	for _, r := range l.state.Shuts() {
 		shut[r.Scope] = true
 	}
+	var entries []journal.Entry
 	for _, r := range marked {
 		if shut[r.Scope] {
 			continue
 		}
+		shut[r.Scope] = true
 		event := policy.Shut{Scope: r.Scope, Reason: r.Reason}
 		if err := l.state.Apply(r.At, r.Actor, event); err == nil {
-			l.recordEvent(journal.Shut, r.Actor, r.Reason, r.Scope, event, l.recordedMarker)
+			entries = append(entries, eventEntry(journal.Shut, r.Actor, r.Reason, r.Scope, event))
 		}
 	}
-}
-
-// recordedMarker removes the marker once the journal has what it says.
-func (l *loop) recordedMarker(err error) {
-	if err == nil && l.doubts[doubtJournal] == "" {
-		if err := l.cfg.Marker.Save(nil); err != nil {
-			l.cfg.Logger.Error("the marker of what is shut cannot be removed", "err", err)
+	// One record: the marker goes when the journal has all that it says.
+	l.add(record{entries, func(l *loop, err error) {
+		if err == nil {
+			l.unmark()
 		}
-	}
+	}})
 }
 
-// recordEvent sends an operator's decision to the journal.
-func (l *loop) recordEvent(kind journal.Kind, actor, reason string, scope policy.Scope, event policy.Event, done func(error)) {
+// eventEntry is an operator's decision as the journal keeps it.
+func eventEntry(kind journal.Kind, actor, reason string, scope policy.Scope, event policy.Event) journal.Entry {
 	text, err := json.Marshal(event)
 	if err != nil {
 		panic(err) // our own types
 	}
-	e := journal.Entry{Kind: kind, Actor: actor, Reason: reason, Scope: string(scope), Event: text}
-	l.recorder.add(record{[]journal.Entry{e}, func(_ *loop, err error) {
-		if done != nil {
-			done(err)
-		}
-	}})
+	return journal.Entry{Kind: kind, Actor: actor, Reason: reason, Scope: string(scope), Event: text}
+}
+
+// recordEvent sends an operator's decision to the journal.
+func (l *loop) recordEvent(e journal.Entry, done func(error)) {
+	l.add(record{[]journal.Entry{e}, func(_ *loop, err error) { done(err) }})
 }
 
 // load reads the policy file and puts it in force: what it closes closes in
@@ -221,6 +241,7 @@ func (l *loop) take(actor string, p *policy.Policy, warnings []string, err error
 		return nil, err
 	}
 	l.fileError, l.fileChanged = "", false
+	l.loads++
 	l.loadedAt, l.warnings = l.now, warnings
 	l.trust(doubtPolicy)
 	l.replan = true
@@ -229,4 +250,35 @@ func (l *loop) take(actor string, p *policy.Policy, warnings []string, err error
 	l.record(append(entries, journal.Entry{Kind: journal.PolicyLoaded, Actor: actor, Digest: p.Digest})...)
 	l.cfg.Logger.Info("policy loaded", "digest", p.Digest, "actor", actor, "changes", slices.Clone(lines))
 	return lines, nil
+}
+
+// fileCheck is how the policy file on disk was found.
+type fileCheck struct {
+	digest string
+	err    error
+	loads  int // loop.loads when it was asked
+}
+
+// checkFile looks at the policy file, off the loop.
+func (l *loop) checkFile() {
+	if l.checking {
+		return
+	}
+	l.checking = true
+	go func(loads int) {
+		digest, err := l.cfg.CheckFile()
+		l.fileChecks <- fileCheck{digest, err, loads}
+	}(l.loads)
+}
+
+// checked hears of the policy file.
+func (l *loop) checked(c fileCheck) {
+	l.checking = false
+	if c.loads != l.loads {
+		return
+	}
+	l.fileError, l.fileChanged = "", c.err == nil && (l.state.Policy() == nil || c.digest != l.state.Digest())
+	if c.err != nil {
+		l.fileError = c.err.Error()
+	}
 }

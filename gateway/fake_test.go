@@ -1,0 +1,625 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+// world is everything around a gateway, faked: what survives a process (disk,
+// marker, clock, policy file) and what does not (tunnel, firewall). Every call
+// of a fake can be made to fail, to be slow, to hang, or to fail after it took
+// effect. A world lives in one synctest bubble, whose time begins at midnight
+// of 2000-01-01 UTC; the times of its policies are of that day.
+type world struct {
+	t  *testing.T
+	mu sync.Mutex // guards all fakes; never held while one hangs
+
+	effects []string // what was done to the world, in order
+
+	wallOffset   time.Duration // by which the wall clock was set
+	bootOffset   time.Duration // how long the machine had been up when the bubble began
+	began        time.Time
+	stepped      chan struct{}
+	synchronized bool
+
+	file      *policy.Policy // what the policy file says
+	fileError error          // what is wrong with it
+
+	disk       []journal.Entry // the journal's entries that are durable
+	damage     error           // why the journal does not open
+	archived   [][]journal.Entry
+	archiveErr error
+	append     fault
+	marker     []policy.ShutRecord
+	save       fault // of the marker
+	loadErr    error // of the marker
+
+	gateway  *Gateway
+	metrics  *Metrics
+	tunnel   *fakeTunnel
+	firewall *fakeFirewall
+	notified []string
+	process  int // counts starts; what an older process does to the disk is lost
+	cancel   context.CancelFunc
+	ended    chan error
+
+	watch func(*policy.Plan) // sees every plan that the tunnel is given
+}
+
+// fault says how a call goes wrong. The zero fault is none.
+type fault struct {
+	err     error
+	after   bool          // it takes effect and fails all the same
+	slow    time.Duration // before it does anything
+	hang    chan struct{} // it does nothing until this is closed
+	partial int           // with after: how many entries take effect; 0: all
+}
+
+// wait is the time a faulty call takes. The world's lock is not held.
+func (f fault) wait() {
+	if f.hang != nil {
+		<-f.hang
+	}
+	time.Sleep(f.slow)
+}
+
+var errFault = errors.New("provoked")
+
+func newWorld(t *testing.T, p *policy.Policy) *world {
+	return &world{t: t, file: p, began: time.Now(), bootOffset: time.Hour, synchronized: true, stepped: make(chan struct{}, 1)}
+}
+
+func (w *world) wall() time.Time { return time.Now().Add(w.wallOffset) }
+
+func (w *world) boot() time.Duration { return w.bootOffset + time.Since(w.began) }
+
+// step sets the wall clock and tells the gateway, as the kernel does.
+func (w *world) step(by time.Duration) {
+	w.do(func() { w.wallOffset += by })
+	select {
+	case w.stepped <- struct{}{}:
+	default:
+	}
+	synctest.Wait()
+}
+
+// do changes the world while no fake looks.
+func (w *world) do(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *world) effect(format string, args ...any) {
+	w.effects = append(w.effects, fmt.Sprintf(format, args...))
+}
+
+// start starts a gateway and waits until it has nothing to do.
+func (w *world) start() {
+	w.t.Helper()
+	w.process++
+	w.tunnel = &fakeTunnel{w: w, facts: make(chan policy.Fact, 4096), traffic: map[string]Traffic{}}
+	w.firewall = &fakeFirewall{w: w, facts: make(chan policy.Fact, 4096)}
+	w.metrics = NewMetrics("test")
+	process := w.process
+	w.gateway = New(Config{
+		Tunnel: w.tunnel, Firewall: w.firewall, Metrics: w.metrics, Version: "test",
+		Clock: Clock{
+			Wall:         func() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.wall() },
+			Boot:         w.boot,
+			Set:          w.stepped,
+			Synchronized: func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.synchronized },
+		},
+		LoadPolicy: func() (*policy.Policy, []string, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.fileError != nil {
+				return nil, nil, w.fileError
+			}
+			return w.file, nil, nil
+		},
+		CheckFile: func() (string, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.fileError != nil {
+				return "", w.fileError
+			}
+			return w.file.Digest, nil
+		},
+		OpenJournal: func() (Journal, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.damage != nil {
+				return nil, w.damage
+			}
+			return &fakeJournal{w: w, process: process}, nil
+		},
+		ReadDamaged: func() iter.Seq2[journal.Entry, error] {
+			return func(yield func(journal.Entry, error) bool) {
+				for _, e := range w.durable() {
+					if !yield(e, nil) {
+						return
+					}
+				}
+				yield(journal.Entry{}, w.damage)
+			}
+		},
+		ArchiveJournal: func() (string, string, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.archiveErr != nil {
+				return "", "", w.archiveErr
+			}
+			w.archived, w.disk, w.damage = append(w.archived, w.disk), nil, nil
+			return "/journal.broken", "the last checkpoint", nil
+		},
+		Marker: &fakeMarker{w, process},
+		Notify: func(s string) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.notified = append(w.notified, s)
+		},
+	})
+	ctx, cancel := context.WithCancel(w.t.Context())
+	w.cancel, w.ended = cancel, make(chan error, 1)
+	g, ended := w.gateway, w.ended
+	go func() { ended <- g.Run(ctx) }()
+	synctest.Wait()
+}
+
+// stop stops the gateway in order.
+func (w *world) stop() error {
+	w.cancel()
+	return <-w.ended
+}
+
+// crash ends the gateway as a kill does: nothing of what it does on its way
+// out reaches the disk.
+func (w *world) crash() {
+	w.do(func() { w.process++ })
+	w.cancel()
+	<-w.ended
+}
+
+// at waits until the wall clock shows a time of 2000-01-01 (HH:MM:SS[.fff]),
+// and until the gateway has done what is due then.
+func (w *world) at(clock string) {
+	w.t.Helper()
+	d := moment(clock).Sub(w.wall())
+	if d < 0 {
+		w.t.Fatalf("%s is over", clock)
+	}
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func moment(clock string) time.Time {
+	t, err := time.Parse("2006-01-02 15:04:05", "2000-01-01 "+clock)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+// durable is the journal as it is on disk.
+func (w *world) durable() []journal.Entry {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.disk)
+}
+
+// told gives the journal's entries of some kinds, one line each.
+func (w *world) told(kinds ...journal.Kind) []string {
+	lines := []string{}
+	for _, e := range w.durable() {
+		if !slices.Contains(kinds, e.Kind) {
+			continue
+		}
+		var parts []string
+		for _, part := range []string{string(e.Kind), e.Scope, e.Engineer, e.Window, e.Reason} {
+			if part != "" {
+				parts = append(parts, part)
+			}
+		}
+		lines = append(lines, strings.Join(parts, " "))
+	}
+	return lines
+}
+
+// open lists what the tunnel's plan opens now.
+func (w *world) open() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return openIn(w.tunnel.plan, w.wall())
+}
+
+// kernel lists what the firewall's plan opens now.
+func (w *world) kernel() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return openIn(w.firewall.plan, w.wall())
+}
+
+// openIn lists the grants of a plan that are open at an instant, without their instants.
+func openIn(p *policy.Plan, now time.Time) []string {
+	open := []string{}
+	if p == nil {
+		return open
+	}
+	for _, g := range p.Grants {
+		if g.Contains(now) {
+			id, _, _ := strings.Cut(g.ID, "@")
+			open = append(open, id)
+		}
+	}
+	return open
+}
+
+func (w *world) sessions() []string {
+	names := []string{}
+	for _, s := range w.gateway.Snapshot().Sessions {
+		names = append(names, s.Vendor+"/"+s.Engineer+" from "+s.Source.String())
+	}
+	return names
+}
+
+func (w *world) notReady() string { return w.gateway.Snapshot().Status.NotReadyReason }
+
+// engineer finds one in the policy file.
+func (w *world) engineer(name string) *policy.Engineer {
+	e := w.file.Engineer(name)
+	if e == nil {
+		w.t.Fatalf("no engineer %q", name)
+	}
+	return e
+}
+
+var admissions uint64
+
+// knock lets an engineer's initiation arrive at the gate. It reports the
+// admission's number, or 0 if the gate's plan refuses it.
+func (w *world) knock(name, source string) uint64 {
+	e, from := w.engineer(name), netip.MustParseAddrPort(source)
+	w.mu.Lock()
+	now := w.wall()
+	d := w.tunnel.plan.Decide(policy.Query{Key: e.Key, Proven: true, Fault: policy.Admitted, Source: from.Addr()}, now)
+	admissions++
+	n := admissions
+	w.mu.Unlock()
+	f := policy.Fact{Kind: policy.Refusal, At: now, Engineer: e, Source: from, Decision: d, Count: 1}
+	if d.Reason == policy.Admitted {
+		f.Kind, f.Admission, f.Timestamp = policy.Admission, n, [12]byte{11: byte(n), 10: byte(n >> 8), 9: byte(n >> 16)}
+	} else {
+		n = 0
+	}
+	w.tunnel.facts <- f
+	return n
+}
+
+// confirm lets the first authenticated packet of an admission arrive.
+func (w *world) confirm(n uint64, name, source string) {
+	w.tunnel.facts <- policy.Fact{Kind: policy.Confirmation, Engineer: w.engineer(name), Source: netip.MustParseAddrPort(source), Admission: n}
+	synctest.Wait()
+}
+
+// enter is a whole handshake.
+func (w *world) enter(name, source string) {
+	w.t.Helper()
+	n := w.knock(name, source)
+	if n == 0 {
+		w.t.Fatalf("%s was refused from %s", name, source)
+	}
+	w.confirm(n, name, source)
+}
+
+// hear counts bytes of an engineer.
+func (w *world) hear(name string, received, transmitted uint64) {
+	w.do(func() {
+		t := w.tunnel.traffic[name]
+		t.Received += received
+		t.Transmitted += transmitted
+		w.tunnel.traffic[name] = t
+	})
+}
+
+// fakeTunnel keeps the newest plan.
+type fakeTunnel struct {
+	w          *world
+	facts      chan policy.Fact
+	plan       *policy.Plan
+	sets       int
+	set        fault // hang and slow are ignored: a Set waits for nothing
+	cuts       []string
+	traffic    map[string]Traffic
+	timestamps map[policy.Key][12]byte
+	restarts   int
+	restartErr error
+	closed     bool
+}
+
+func (f *fakeTunnel) Set(p *policy.Plan) error {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.sets++
+	if f.set.err == nil || f.set.after {
+		f.plan = p
+		f.w.effect("tunnel %s", strings.Join(openIn(p, f.w.wall()), " "))
+		if f.w.watch != nil {
+			f.w.watch(p)
+		}
+	}
+	return f.set.err
+}
+
+func (f *fakeTunnel) Facts() <-chan policy.Fact { return f.facts }
+
+func (f *fakeTunnel) Cut(e *policy.Engineer) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.cuts = append(f.cuts, e.String())
+}
+
+func (f *fakeTunnel) Traffic() iter.Seq2[*policy.Engineer, Traffic] {
+	return func(yield func(*policy.Engineer, Traffic) bool) {
+		f.w.mu.Lock()
+		defer f.w.mu.Unlock()
+		if f.plan == nil || f.plan.Policy == nil {
+			return
+		}
+		for _, v := range f.plan.Policy.Vendors {
+			for _, e := range v.Engineers {
+				if t, ok := f.traffic[e.String()]; ok && !yield(e, t) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (f *fakeTunnel) SetTimestamps(all map[policy.Key][12]byte) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.timestamps = all
+}
+
+func (f *fakeTunnel) Restart() error {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.restarts++
+	return f.restartErr
+}
+
+func (f *fakeTunnel) Close() error {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.closed, f.plan = true, nil
+	f.w.effect("tunnel closed")
+	return nil
+}
+
+// fakeFirewall keeps the newest plan.
+type fakeFirewall struct {
+	w      *world
+	facts  chan policy.Fact
+	plan   *policy.Plan
+	live   []netip.AddrPort
+	set    fault
+	check  error
+	closed bool
+}
+
+func (f *fakeFirewall) Set(p *policy.Plan, live []netip.AddrPort) error {
+	f.w.mu.Lock()
+	set := f.set
+	f.w.mu.Unlock()
+	set.wait()
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	if set.err == nil || set.after {
+		f.plan, f.live = p, live
+		f.w.effect("firewall %s", strings.Join(openIn(p, f.w.wall()), " "))
+	}
+	return set.err
+}
+
+func (f *fakeFirewall) Check() error {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	return f.check
+}
+
+func (f *fakeFirewall) Facts() <-chan policy.Fact { return f.facts }
+
+func (f *fakeFirewall) Close() error {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.closed, f.plan = true, nil
+	f.w.effect("firewall closed")
+	return nil
+}
+
+// fakeJournal appends to the world's disk as the real one does: times never
+// go back, and once it has failed it fails for good.
+type fakeJournal struct {
+	w       *world
+	process int
+	failed  error
+	closed  bool
+}
+
+func (j *fakeJournal) Append(entries ...journal.Entry) error {
+	j.w.mu.Lock()
+	defer j.w.mu.Unlock()
+	if j.closed {
+		j.w.t.Error("an append to a closed journal")
+	}
+	if j.failed != nil {
+		return j.failed
+	}
+	f := j.w.append
+	j.w.mu.Unlock()
+	f.wait()
+	j.w.mu.Lock()
+	if j.process != j.w.process {
+		return errors.New("the process was killed")
+	}
+	keep := len(entries)
+	if f.err != nil {
+		j.failed = f.err
+		if !f.after {
+			keep = 0
+		} else if f.partial > 0 {
+			keep = min(keep, f.partial)
+		}
+	}
+	for _, e := range entries[:keep] {
+		if e.Time.IsZero() {
+			e.Time = j.w.wall()
+		}
+		if n := len(j.w.disk); n > 0 && e.Time.Before(j.w.disk[n-1].Time) {
+			e.Time = j.w.disk[n-1].Time
+		}
+		j.w.disk = append(j.w.disk, e)
+		j.w.effect("journal %s", path.Join(string(e.Kind), e.Engineer, e.Window))
+	}
+	return f.err
+}
+
+func (j *fakeJournal) Replay() iter.Seq2[journal.Entry, error] {
+	return func(yield func(journal.Entry, error) bool) {
+		for _, e := range j.w.durable() {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (j *fakeJournal) Size() int64 {
+	j.w.mu.Lock()
+	defer j.w.mu.Unlock()
+	return int64(len(j.w.disk))
+}
+
+func (j *fakeJournal) CheckpointTime() time.Time { return time.Time{} }
+
+func (j *fakeJournal) Close() error {
+	j.w.mu.Lock()
+	defer j.w.mu.Unlock()
+	j.closed = true
+	return nil
+}
+
+// fakeMarker keeps its records in the world.
+type fakeMarker struct {
+	w       *world
+	process int
+}
+
+func (m *fakeMarker) Save(shut []policy.ShutRecord) error {
+	m.w.mu.Lock()
+	f := m.w.save
+	m.w.mu.Unlock()
+	f.wait()
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	if m.process != m.w.process {
+		return errors.New("the process was killed")
+	}
+	if f.err == nil || f.after {
+		m.w.marker = slices.Clone(shut)
+	}
+	return f.err
+}
+
+func (m *fakeMarker) Load() ([]policy.ShutRecord, error) {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	return slices.Clone(m.w.marker), m.w.loadErr
+}
+
+// window is one window of a test's policy.
+type window struct {
+	name        string // vendor/window
+	from, until string // HH:MM:SS of 2000-01-01
+	targets     string // names, separated by spaces; empty: ehr
+	engineers   string // short names; empty: all of the vendor
+}
+
+// site is a policy with two vendors (medisys: sato, suzuki; acme: brown), two
+// targets (ehr, pacs), and these windows, each open once. All may come from
+// 203.0.113.0/28.
+func site(windows ...window) *policy.Policy {
+	ehr := &policy.Target{Name: "ehr", Prefix: netip.MustParsePrefix("10.1.0.5/32"), Services: []policy.Service{{Protocol: policy.TCP, First: 22, Last: 22}}}
+	pacs := &policy.Target{Name: "pacs", Prefix: netip.MustParsePrefix("10.1.2.0/28"), Services: []policy.Service{{Protocol: policy.TCP, First: 104, Last: 104}}}
+	p := &policy.Policy{Site: "木戸市民病院", Zone: time.UTC, Targets: []*policy.Target{ehr, pacs}, Text: "a policy"}
+	number := byte(1)
+	vendor := func(name string, engineers ...string) {
+		v := &policy.Vendor{Name: name, Sources: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/28")}}
+		for _, short := range engineers {
+			number++
+			v.Engineers = append(v.Engineers, &policy.Engineer{Vendor: v, Name: short, Key: policy.Key{number}, Sources: v.Sources,
+				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 99, 0, number})}})
+		}
+		p.Vendors = append(p.Vendors, v)
+	}
+	vendor("acme", "brown")
+	vendor("medisys", "sato", "suzuki")
+	for _, x := range windows {
+		vendorName, name, _ := strings.Cut(x.name, "/")
+		v := p.Vendor(vendorName)
+		from, until := moment(x.from), moment(x.until)
+		day := policy.DateOf(from)
+		w := &policy.Window{Vendor: v, Name: name, ApprovedBy: "院長", Ticket: "CHG-1", Schedule: &policy.Once{
+			From:  policy.LocalTime{Date: day, Time: policy.TimeOfDay(from.Sub(moment("00:00:00")) / time.Second)},
+			Until: policy.LocalTime{Date: day, Time: policy.TimeOfDay(until.Sub(moment("00:00:00")) / time.Second)}}}
+		for _, t := range p.Targets {
+			if x.targets == "" && t.Name == "ehr" || slices.Contains(strings.Fields(x.targets), t.Name) {
+				w.Targets = append(w.Targets, t)
+			}
+		}
+		for _, e := range v.Engineers {
+			if x.engineers == "" || slices.Contains(strings.Fields(x.engineers), e.Name) {
+				w.Engineers = append(w.Engineers, e)
+			}
+		}
+		v.Windows = append(v.Windows, w)
+	}
+	for _, v := range p.Vendors {
+		slices.SortFunc(v.Windows, func(a, b *policy.Window) int { return strings.Compare(a.Name, b.Name) })
+	}
+	p.Digest = fmt.Sprintf("%x", fmt.Sprint(windows))
+	return p
+}
+
+// oneHour is a policy with one window, of acme, 01:00 to 02:00.
+func oneHour() *policy.Policy {
+	return site(window{name: "acme/night", from: "01:00:00", until: "02:00:00"})
+}
+
+// simulate runs a test in a bubble with a world; the gateway is not started.
+func simulate(t *testing.T, p *policy.Policy, f func(*testing.T, *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, p)
+		f(t, w)
+		if w.cancel != nil {
+			w.cancel()
+			synctest.Wait()
+			time.Sleep(time.Minute) // whatever is bounded ends
+		}
+	})
+}
