@@ -61,7 +61,6 @@ func TestEverySettingIsRead(t *testing.T) {
 func TestWrongSettings(t *testing.T) {
 	const (
 		port  = ` is no port: allowed is 1 to 65535`
-		path  = ` is no absolute path: allowed is a path that begins with /`
 		iface = ` is no name for an interface: allowed are 1 to 15 letters, digits, '_', '.' and '-', beginning with a letter, and not all, default or lo`
 		host  = ` is not host:port: allowed is a DNS name or an address, IPv6 in brackets, and a port from 1 to 65535, as in gate.example.jp:51820 or [2001:db8::1]:51820`
 	)
@@ -69,9 +68,7 @@ func TestWrongSettings(t *testing.T) {
 		{"KIDOBAN_POLICY=/p", "KIDOBAN_POLICY: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_STATE_DIR"},
 		{"KIDOBAN_LISTENPORT=1", "KIDOBAN_LISTENPORT: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_STATE_DIR; did you mean KIDOBAN_LISTEN_PORT?"},
 		{"KIDOBAN_STATE_DIR=", "KIDOBAN_STATE_DIR: is empty: give a value or unset it"},
-		{"KIDOBAN_STATE_DIR=var", `KIDOBAN_STATE_DIR: "var"` + path},
-		{"KIDOBAN_POLICY_FILE=./p", `KIDOBAN_POLICY_FILE: "./p"` + path},
-		{"KIDOBAN_PRIVATE_KEY_FILE=k", `KIDOBAN_PRIVATE_KEY_FILE: "k"` + path},
+		{"KIDOBAN_STATE_DIR=a\x1b[2J", `KIDOBAN_STATE_DIR: "a\x1b[2J" has characters that do not show: allowed is a path without them`},
 		{"KIDOBAN_ADMIN_SOCKET=/" + strings.Repeat("a", 107), `KIDOBAN_ADMIN_SOCKET: "/` + strings.Repeat("a", 79) + `"... has 108 bytes: allowed for a socket are 107`},
 		{"KIDOBAN_INTERFACE=sixteencharslong", `KIDOBAN_INTERFACE: "sixteencharslong"` + iface},
 		{"KIDOBAN_INTERFACE=a/b", `KIDOBAN_INTERFACE: "a/b"` + iface},

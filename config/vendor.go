@@ -74,8 +74,7 @@ func (r *reader) engineer(v *policy.Vendor, e entry) *policy.Engineer {
 		g.Sources = nil
 		for _, s := range r.sources(at) {
 			if len(v.Sources) > 0 && !slices.ContainsFunc(v.Sources, func(p netip.Prefix) bool { return within(s.prefix, p) }) {
-				r.errorf(s.value, "%v lies outside the vendor's sources: an engineer's sources narrow those of the vendor", short(s.prefix))
-				continue
+				r.warnf(s.value, "%v lies outside the vendor's sources: an engineer's own sources count in place of them, so this one is open all the same", short(s.prefix))
 			}
 			g.Sources = append(g.Sources, s.prefix)
 		}
