@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"errors"
 	"time"
 
 	"kidoban/gateway/policy"
@@ -43,9 +42,9 @@ func (t *Tunnel) clerk() {
 		if now.boot >= nextBeat {
 			nextBeat = now.boot + beat
 			t.house.sweep(now.boot)
-			if t.lost() {
-				t.fail(errors.New("WireGuard has ended: the tunnel interface was lost"))
-			} else if err := t.check(); err != nil {
+			if m := t.machine.Load(); m.closed.Load() {
+				// Being built anew, or closed.
+			} else if err := m.check(); err != nil {
 				t.fail(err)
 			} else if t.failure.Load() != nil {
 				t.failure.Store(nil)
@@ -63,7 +62,7 @@ func (t *Tunnel) clerk() {
 
 		if plan := t.house.current(); plan != matched || len(t.house.staleKeys()) > 0 || now.boot >= nextMatch {
 			confirmed, err := t.peers.match(now.wall)
-			if err != nil && !t.lost() {
+			if err != nil && !t.machine.Load().lost() {
 				t.log.Error("the device's peers do not match the plan", "error", err)
 			}
 			outbox = append(outbox, confirmed...)
@@ -73,7 +72,7 @@ func (t *Tunnel) clerk() {
 		if now.boot >= nextAsk {
 			before := t.boot()
 			confirmed, err := t.peers.ask(now.wall)
-			if err != nil && !t.lost() {
+			if err != nil && !t.machine.Load().lost() {
 				t.log.Error("the device does not tell of its peers", "error", err)
 			}
 			outbox = append(outbox, confirmed...)
@@ -103,15 +102,5 @@ func (t *Tunnel) clerk() {
 			next = min(next, now.boot+beat/10)
 		}
 		timer.Reset(max(next-t.boot(), 0))
-	}
-}
-
-// lost reports whether the device has ended for good.
-func (t *Tunnel) lost() bool {
-	select {
-	case <-t.device.Wait():
-		return true
-	default:
-		return false
 	}
 }

@@ -128,7 +128,7 @@ func TestDeadlineEndsBothDirections(t *testing.T) {
 			s.open(later(), s.sato)
 			s.enter(s.client(s.medisys, s.sato, medisysEndpoint))
 			x := s.streams()
-			peer := s.tunnel.device.LookupPeer([32]byte(s.sato.Key))
+			peer := s.tunnel.machine.Load().device.LookupPeer([32]byte(s.sato.Key))
 			end := test.end(s)
 			inward, outward := s.silent(x, end)
 			t.Logf("last packets arrived inward %v, outward %v after the end", inward, outward)
@@ -136,7 +136,7 @@ func TestDeadlineEndsBothDirections(t *testing.T) {
 				t.Errorf("packets arrived until inward %v, outward %v after the end, want at most %v", inward, outward, late)
 			}
 			lab.WaitFor(t, 5*time.Second, "the peer removed, its keys with it", func() bool {
-				return s.tunnel.device.LookupPeer([32]byte(s.sato.Key)) != peer
+				return s.tunnel.machine.Load().device.LookupPeer([32]byte(s.sato.Key)) != peer
 			})
 		})
 	}

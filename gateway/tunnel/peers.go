@@ -38,13 +38,13 @@ type Peer struct {
 
 // peers makes the device's peers match the plan, and keeps their counts.
 type peers struct {
-	device *device.Device
-	house  *house
+	house *house
 
 	// mu is held over device calls, so neither Set nor the data path may
 	// take it.
-	mu   sync.Mutex
-	held map[policy.Key]*held
+	mu     sync.Mutex
+	device *device.Device
+	held   map[policy.Key]*held
 
 	countsMu sync.Mutex
 	counts   map[policy.Key]*Peer
@@ -57,8 +57,18 @@ type held struct {
 	received, transmitted uint64
 }
 
-func newPeers(d *device.Device, h *house) *peers {
-	return &peers{device: d, house: h, held: map[policy.Key]*held{}, counts: map[policy.Key]*Peer{}}
+func newPeers(h *house) *peers {
+	return &peers{house: h, held: map[policy.Key]*held{}, counts: map[policy.Key]*Peer{}}
+}
+
+// renew goes on with another device, which knows nobody yet.
+func (p *peers) renew(d *device.Device) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.device = d
+	for key := range p.held {
+		p.forget(key)
+	}
 }
 
 // ensure makes the device ready for a handshake of the engineer: it knows the
@@ -187,6 +197,11 @@ func (p *peers) add(engineers ...*policy.Engineer) error {
 // remove takes a peer out of the device, its keys with it. mu is held.
 func (p *peers) remove(key policy.Key) {
 	p.device.RemovePeer(device.NoisePublicKey(key))
+	p.forget(key)
+}
+
+// forget takes note that the device no longer has a peer. mu is held.
+func (p *peers) forget(key policy.Key) {
 	delete(p.held, key)
 	p.countsMu.Lock()
 	defer p.countsMu.Unlock()

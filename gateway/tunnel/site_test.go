@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { lab.Main(m) }
 //	other    198.51.100.10 ──┼── gateway: tunnel kido0, 10.99.0.1
 //	outsider    192.0.2.66 ──┘
 type site struct {
-	t                                 *testing.T
+	t                                 testing.TB
 	gateway, medisys, other, outsider *lab.Host
 	tunnel                            *Tunnel
 	private, public                   lab.Key
@@ -67,7 +67,7 @@ var (
 	inside           = netip.MustParseAddr("10.99.0.1")
 )
 
-func newSite(t *testing.T) *site {
+func newSite(t testing.TB) *site {
 	t.Helper()
 	l := lab.New(t)
 	s := &site{t: t, gateway: l.Host("gateway"), medisys: l.Host("medisys"), other: l.Host("other"), outsider: l.Host("outsider"), boot: &shiftedClock{}}
@@ -220,7 +220,7 @@ func factLines(facts []policy.Fact) string {
 }
 
 // within gives the time after which the test stops waiting.
-func within(t *testing.T, d time.Duration) context.Context {
+func within(t testing.TB, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), d, errors.New("too late"))
 	t.Cleanup(cancel)

@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,9 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
-	"golang.zx2c4.com/wireguard/tun"
 
 	"kidoban/gateway/policy"
 )
@@ -35,17 +32,16 @@ type Config struct {
 // Tunnel is a running WireGuard interface behind the gate. Its methods may be
 // called from any goroutine.
 type Tunnel struct {
+	config Config
 	log    *slog.Logger
 	boot   func() time.Duration
 	house  *house
 	gate   *gate
-	keeper *keeper
-	device *device.Device
 	peers  *peers
 	stamps *stamps
-	uapi   *uapi
-	check  func() error // what has become of the interface
-	link   *link        // nil where check does not need it
+
+	building sync.Mutex // one Restart or Close at a time
+	machine  atomic.Pointer[machine]
 
 	facts    chan policy.Fact
 	refusals *refusals
@@ -65,8 +61,8 @@ type failure struct{ err error }
 const factsWaiting = 1024
 
 // New makes the interface and a WireGuard device on it. Until the first Set
-// everything is closed. It needs CAP_NET_ADMIN, and takes the interface, the
-// sockets and the routes of the network namespace it is called in.
+// everything is closed. It needs CAP_NET_ADMIN, and takes the interface and
+// the sockets in the network namespace of the calling thread.
 func New(c Config) (*Tunnel, error) {
 	if c.MTU == 0 {
 		c.MTU = device.DefaultMTU
@@ -76,41 +72,19 @@ func New(c Config) (*Tunnel, error) {
 		return nil, fmt.Errorf("interface %q: allowed is a name of 1 to %d bytes", c.Interface, unix.IFNAMSIZ-1)
 	case c.MTU < 1280 || c.MTU > device.MaxContentSize:
 		return nil, fmt.Errorf("MTU %d: allowed is 1280 to %d", c.MTU, device.MaxContentSize)
+	case c.PrivateKey == [32]byte{}:
+		return nil, errors.New("private key: none is given")
 	}
-	d, err := tun.CreateTUN(c.Interface, c.MTU)
-	if err != nil {
-		return nil, fmt.Errorf("create interface %s: %w", c.Interface, err)
-	}
-	l, err := newLink(c.Interface, c.Addresses)
-	if err != nil {
-		d.Close()
-		return nil, err
-	}
-	t, err := start(c, d, newSockets(), l.check)
-	if err != nil {
-		l.handle.Close()
-		return nil, err
-	}
-	t.link = l
-	return t, nil
-}
-
-// start makes a tunnel of its parts. It closes the interface if it fails.
-func start(c Config, d tun.Device, sockets conn.Bind, check func() error) (*Tunnel, error) {
 	o, err := newOpener(c.PrivateKey)
-	if err == nil && c.PrivateKey == ([32]byte{}) {
-		err = errors.New("private key: none is given")
-	}
 	if err != nil {
-		d.Close()
 		return nil, err
 	}
 	t := &Tunnel{
+		config:  c,
 		log:     c.Logger,
 		boot:    c.Boottime,
 		house:   newHouse(),
 		stamps:  &stamps{greatest: map[policy.Key][12]byte{}},
-		check:   check,
 		facts:   make(chan policy.Fact, factsWaiting),
 		dropped: make(chan dropped, 64),
 		wake:    make(chan struct{}, 1),
@@ -135,34 +109,12 @@ func start(c Config, d tun.Device, sockets conn.Bind, check func() error) (*Tunn
 		seen:        t.kick,
 		again:       make(chan admitted, 1),
 		answers:     make(chan struct{}, inFlight),
-		inner:       sockets,
+		inner:       newSockets(),
 	}
 	t.gate.checker.Init(o.public)
-	t.keeper = newKeeper(d, t.house, t.boot, t.fail)
-	debug := func(format string, values ...any) {
-		if t.log.Enabled(context.Background(), slog.LevelDebug) {
-			t.log.Debug("wireguard: " + fmt.Sprintf(format, values...))
-		}
-	}
-	// What it calls errors are packets that were cut, and addresses that
-	// cannot be reached. What matters is seen by keeper and clerk.
-	t.device = device.NewDevice(t.keeper, t.gate, &device.Logger{Verbosef: debug, Errorf: debug})
-	t.peers = newPeers(t.device, t.house)
-	err = t.device.IpcSet(fmt.Sprintf("private_key=%x\nlisten_port=%d\n", c.PrivateKey[:], c.ListenPort))
-	if err == nil {
-		err = t.device.Up()
-	}
-	// Only now, so that the sockets were opened here and not by an event.
-	t.workers.Go(t.keeper.forward)
-	if err == nil && c.UAPI {
-		t.uapi, err = listenUAPI(c.Interface, t.device)
-	}
-	if err != nil {
-		t.device.Close()
-		return nil, fmt.Errorf("start WireGuard on %s, UDP port %d: %w", c.Interface, c.ListenPort, err)
-	}
-	if t.uapi != nil {
-		t.workers.Go(t.uapi.run)
+	t.peers = newPeers(t.house)
+	if err := t.build(); err != nil {
+		return nil, err
 	}
 	p := &porter{
 		t: t, opener: o, secrets: map[policy.Key][32]byte{},
@@ -174,19 +126,37 @@ func start(c Config, d tun.Device, sockets conn.Bind, check func() error) (*Tunn
 	return t, nil
 }
 
+// Restart makes interface and device anew, as New did: the way out of a
+// failure. Every session ends; plan, counts and timestamps stay. It may take
+// a second.
+func (t *Tunnel) Restart() error {
+	t.building.Lock()
+	defer t.building.Unlock()
+	select {
+	case <-t.closing:
+		return errors.New("the tunnel is closed")
+	default:
+	}
+	t.house.endAll()
+	t.machine.Load().close()
+	t.failure.Store(nil)
+	if err := t.build(); err != nil {
+		t.fail(err)
+		return err
+	}
+	t.kick()
+	return nil
+}
+
 // Close shuts the gate, removes the interface and waits until all has ended.
 func (t *Tunnel) Close() error {
+	t.building.Lock()
+	defer t.building.Unlock()
 	t.close.Do(func() {
 		t.house.follow(policy.NewState().Plan(time.Now()), t.now())
 		close(t.closing)
-		if t.uapi != nil {
-			t.uapi.listener.Close()
-		}
-		t.device.Close()
+		t.machine.Load().close()
 		t.workers.Wait()
-		if t.link != nil {
-			t.link.handle.Close()
-		}
 	})
 	return nil
 }
@@ -253,14 +223,14 @@ func (t *Tunnel) Live() []netip.AddrPort {
 // Timestamps gives the greatest TAI64N timestamp seen of every key.
 func (t *Tunnel) Timestamps() map[policy.Key][12]byte { return t.stamps.all() }
 
-// SetTimestamps replaces them, with what a journal kept.
-func (t *Tunnel) SetTimestamps(all map[policy.Key][12]byte) { t.stamps.set(all) }
-
-// ResetTimestamps forgets them, so that a key whose owner's clock was ahead
-// may enter again. Whatever is open ends, since the device remembers too.
-func (t *Tunnel) ResetTimestamps() {
-	t.house.endAll()
-	t.stamps.set(nil)
+// SetTimestamps replaces them, with what a journal kept. An empty map forgets
+// them, so that a key whose owner's clock was ahead may enter again; then
+// whatever is open ends, since the device remembers too.
+func (t *Tunnel) SetTimestamps(all map[policy.Key][12]byte) {
+	if len(all) == 0 {
+		t.house.endAll()
+	}
+	t.stamps.set(all)
 	t.kick()
 }
 

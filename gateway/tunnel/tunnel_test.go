@@ -270,7 +270,7 @@ func TestReplayIsRefusedForEver(t *testing.T) {
 	s.tunnel.SetTimestamps(kept)
 	s.open(later(), s.tanaka)
 	replay("after a restart")
-	s.tunnel.ResetTimestamps()
+	s.tunnel.SetTimestamps(nil)
 	s.send(s.other, source, otherEndpoint, packet)
 	s.kind(policy.Admission)
 	lab.WaitFor(t, 5*time.Second, "a response after the reset", func() bool { return len(wire.Packets(lab.Incoming, toPort(source))) == 2 })
@@ -436,7 +436,7 @@ func TestWgShowsAndDoesNotSet(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "not permitted") {
 		t.Errorf("wg set: %v: %s, want it not permitted", err, out)
 	}
-	if text, err := s.tunnel.device.IpcGet(); err != nil || strings.Contains(text, fmt.Sprintf("%x", s.suzuki.Key[:])) {
+	if text, err := s.tunnel.machine.Load().device.IpcGet(); err != nil || strings.Contains(text, fmt.Sprintf("%x", s.suzuki.Key[:])) {
 		t.Errorf("wg set added a peer (error %v)", err)
 	}
 }
@@ -463,6 +463,16 @@ func TestLosingTheInterface(t *testing.T) {
 				t.Error("Err is nil after a failure")
 			}
 			if test.undo == "" {
+				if err := s.gateway.Do(s.tunnel.Restart); err != nil {
+					t.Fatalf("Restart: %v", err)
+				}
+				if err := s.tunnel.Err(); err != nil {
+					t.Errorf("after Restart: %v", err)
+				}
+				s.client(s.medisys, s.sato, medisysEndpoint)
+				if err := s.ping(s.medisys, 5*time.Second); err != nil {
+					t.Errorf("after Restart: %v", err)
+				}
 				return
 			}
 			ip(t, s.gateway, test.undo)

@@ -1,0 +1,95 @@
+package tunnel
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.zx2c4.com/wireguard/tun"
+)
+
+// fixedTUN gives the same packets at every Read and keeps what is written.
+type fixedTUN struct {
+	tun.Device
+	packets [][]byte
+	written int
+}
+
+func (f *fixedTUN) Read(to [][]byte, sizes []int, offset int) (int, error) {
+	for i, p := range f.packets {
+		sizes[i] = copy(to[i][offset:], p)
+	}
+	return len(f.packets), nil
+}
+
+func (f *fixedTUN) Write(packets [][]byte, _ int) (int, error) {
+	f.written += len(packets)
+	return len(packets), nil
+}
+
+// What waited in WireGuard's queues over the deadline ends at the interface.
+func TestKeeperHoldsTheDeadlineToo(t *testing.T) {
+	h, engineers, _ := fullHouse(t, 2)
+	var late time.Duration
+	f := &fixedTUN{}
+	k := newKeeper(f, h, func() time.Duration { return Boottime() + late }, func(err error) { t.Error(err) })
+	packet := func(from, to netip.Addr) []byte {
+		p := make([]byte, 20)
+		p[0] = 0x45
+		copy(p[12:], from.AsSlice())
+		copy(p[16:], to.AsSlice())
+		return p
+	}
+	gateway, first, second, nobody := netip.MustParseAddr("10.99.255.1"), engineers[0].Addresses[0], engineers[1].Addresses[0], netip.MustParseAddr("10.99.200.200")
+	f.packets = [][]byte{packet(gateway, first), packet(gateway, nobody), packet(gateway, second), {0x60}, packet(gateway, second)}
+	const offset = 16
+	read := func() (passed []int) {
+		t.Helper()
+		to, sizes := make([][]byte, 5), make([]int, 5)
+		for i := range to {
+			to[i] = make([]byte, 100)
+		}
+		if n, err := k.Read(to, sizes, offset); n != 5 || err != nil {
+			t.Fatalf("Read gives %d, %v", n, err)
+		}
+		for i, size := range sizes {
+			if size > 0 {
+				passed = append(passed, i)
+			}
+		}
+		return passed
+	}
+	write := func(from netip.Addr) int {
+		t.Helper()
+		before := f.written
+		p := append(make([]byte, offset), packet(from, gateway)...)
+		if _, err := k.Write([][]byte{p, p}, offset); err != nil {
+			t.Fatal(err)
+		}
+		return f.written - before
+	}
+	if got, want := read(), []int{0, 2, 4}; !slices.Equal(got, want) {
+		t.Errorf("read while open: packets %v pass, want %v", got, want)
+	}
+	if got := write(first); got != 2 {
+		t.Errorf("written while open: %d packets pass, want 2", got)
+	}
+	if got := write(nobody); got != 0 {
+		t.Errorf("written from an address that nobody holds: %d packets pass", got)
+	}
+	h.end(engineers[0].Key)
+	if got, want := read(), []int{2, 4}; !slices.Equal(got, want) {
+		t.Errorf("read after the first was cut: packets %v pass, want %v", got, want)
+	}
+	if got := write(first); got != 0 {
+		t.Errorf("written after the first was cut: %d of its packets pass", got)
+	}
+	late = 72 * time.Hour
+	if got := read(); got != nil {
+		t.Errorf("read past the deadline: packets %v pass", got)
+	}
+	if got := write(second); got != 0 {
+		t.Errorf("written past the deadline: %d packets pass", got)
+	}
+}

@@ -1,0 +1,102 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"golang.zx2c4.com/wireguard/device"
+	"golang.zx2c4.com/wireguard/tun"
+)
+
+// machine is interface and device: what Restart makes anew.
+type machine struct {
+	device  *device.Device
+	link    *link
+	uapi    *uapi // nil if nobody is to be told
+	workers sync.WaitGroup
+	closed  atomic.Bool
+}
+
+// build makes a machine and puts it to work.
+func (t *Tunnel) build() error {
+	c := t.config
+	native, err := tun.CreateTUN(c.Interface, c.MTU)
+	if err != nil {
+		return fmt.Errorf("create interface %s: %w", c.Interface, err)
+	}
+	link, err := newLink(c.Interface, c.Addresses)
+	if err != nil {
+		native.Close()
+		return err
+	}
+	debug := func(format string, values ...any) {
+		if t.log.Enabled(context.Background(), slog.LevelDebug) {
+			t.log.Debug("wireguard: " + fmt.Sprintf(format, values...))
+		}
+	}
+	k := newKeeper(native, t.house, t.boot, t.fail)
+	// What it calls errors are packets that were cut, and addresses that
+	// cannot be reached. What matters is seen by keeper and clerk.
+	m := &machine{device: device.NewDevice(k, t.gate, &device.Logger{Verbosef: debug, Errorf: debug}), link: link}
+	err = m.device.IpcSet(fmt.Sprintf("private_key=%x\nlisten_port=%d\n", c.PrivateKey[:], c.ListenPort))
+	if err == nil {
+		err = m.device.Up()
+	}
+	// Only now, so that the sockets were opened here and not by an event.
+	m.workers.Go(k.forward)
+	if err == nil && c.UAPI {
+		m.uapi, err = listenUAPI(c.Interface, m.device)
+	}
+	if err != nil {
+		m.close()
+		return fmt.Errorf("start WireGuard on %s, UDP port %d: %w", c.Interface, c.ListenPort, err)
+	}
+	if m.uapi != nil {
+		m.workers.Go(m.uapi.run)
+	}
+	t.peers.renew(m.device)
+	t.machine.Store(m)
+	return nil
+}
+
+// close removes the interface and waits until all has ended.
+func (m *machine) close() {
+	if m.closed.Swap(true) {
+		return
+	}
+	if m.uapi != nil {
+		m.uapi.listener.Close()
+	}
+	m.device.Close()
+	m.workers.Wait()
+	m.link.handle.Close()
+}
+
+// lost reports whether the device has ended for good.
+func (m *machine) lost() bool {
+	select {
+	case <-m.device.Wait():
+		return true
+	default:
+		return false
+	}
+}
+
+// check reports why the machine cannot work, or nil. One that was closed on
+// purpose has nothing to report.
+func (m *machine) check() error {
+	var err error
+	if m.lost() {
+		err = errors.New("WireGuard has ended: the tunnel interface was lost")
+	} else {
+		err = m.link.check()
+	}
+	if m.closed.Load() {
+		return nil
+	}
+	return err
+}
