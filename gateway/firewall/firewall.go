@@ -3,6 +3,7 @@ package firewall
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -31,7 +32,7 @@ type Firewall struct {
 	options Options
 	facts   chan policy.Fact
 	copies  *copies
-	plan    atomic.Pointer[policy.Plan] // for what the kernel refused meanwhile
+	plan    atomic.Pointer[policy.Plan] // by which refused flows are judged
 
 	mu         sync.Mutex
 	link       *link
@@ -104,6 +105,12 @@ func New(o Options) (*Firewall, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("firewall: %w", err)
 	}
+	if o.LogGroup == 0 {
+		o.LogGroup = defaultLogGroup
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	l, err := dial()
 	if err != nil {
 		return nil, fmt.Errorf("firewall: %w", err)
@@ -113,6 +120,7 @@ func New(o Options) (*Firewall, error) {
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
 		// Kernels before 6.9 know no persist. Owner alone would take the table
 		// away with the process, so they get neither.
+		o.Logger.Warn("this kernel cannot keep a table for its owner alone; anyone who may change nftables can empty it, and that is seen only afterwards", "err", err)
 		f.flags = 0
 		err = f.replace()
 	}
@@ -130,8 +138,8 @@ func New(o Options) (*Firewall, error) {
 	return f, nil
 }
 
-// Facts reports refused flows and drift. Who does not read them loses the
-// newest; nothing waits.
+// Facts reports refused flows, with the reason that the plan gives, and drift.
+// Who does not read them loses the newest; nothing waits.
 func (f *Firewall) Facts() <-chan policy.Fact { return f.facts }
 
 // Initiations are the WireGuard handshake initiations among what the kernel

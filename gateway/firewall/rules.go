@@ -3,6 +3,7 @@ package firewall
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
@@ -15,12 +16,15 @@ import (
 // Options are what the ruleset depends on besides the plan. They hold for
 // the life of a Firewall.
 type Options struct {
-	Interface     string // the tunnel's, up to 15 bytes; it need not exist
-	ListenPort    uint16 // the UDP port of WireGuard, 1 to 65535
-	Masquerade    bool   // rewrite the source towards every target, whatever the target says
-	ForwardOthers bool   // leave packets alone that neither come from the tunnel nor go there
-	LogGroup      uint16 // the NFLOG group on which the kernel hands us copies; ours alone in this network namespace
+	Interface     string       // the tunnel's, up to 15 bytes; it need not exist
+	ListenPort    uint16       // the UDP port of WireGuard, 1 to 65535
+	Masquerade    bool         // rewrite the source towards every target, whatever the target says
+	ForwardOthers bool         // leave packets alone that neither come from the tunnel nor go there
+	LogGroup      uint16       // the NFLOG group on which the kernel hands us copies, ours alone in this network namespace; 0: 5182
+	Logger        *slog.Logger // nil: silent
 }
+
+const defaultLogGroup = 5182
 
 func (o Options) check() error {
 	switch {

@@ -349,16 +349,12 @@ func verdict(word string, code uint32, chain string) term {
 		nest(unix.NFTA_IMMEDIATE_DATA, nest(unix.NFTA_DATA_VERDICT, data...)))}}
 }
 
-func accept() term             { return verdict("accept", 1, "") }
-func drop() term               { return verdict("drop", 0, "") }
-func jump(chain string) term   { return verdict("jump", verdictJump, chain) }
-func follow(chain string) term { return verdict("goto", verdictGoto, chain) }
+func accept() term { return verdict("accept", 1, "") }
+func drop() term   { return verdict("drop", 0, "") }
 
-// Verdict codes are signed: NFT_JUMP is -3, NFT_GOTO is -4.
-const (
-	verdictJump = 0xfffffffd
-	verdictGoto = 0xfffffffc
-)
+// follow goes to another chain and does not come back. Verdict codes are
+// signed: NFT_GOTO is -4.
+func follow(chain string) term { return verdict("goto", 0xfffffffc, chain) }
 
 // masquerade rewrites the source. Ports from first to last keep the new
 // source port off the WireGuard port, where its answers would be dropped.
