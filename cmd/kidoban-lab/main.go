@@ -97,6 +97,10 @@ func (d *demo) Run() (code int) {
 		out.failure(err.Error())
 		return 1
 	}
+	var outside net.Listener
+	if d.stay {
+		outside = inherited() // now, before a command could inherit it in turn
+	}
 	s := &stage{ctx: ctx, executable: d.gateway}
 	defer s.strike()
 	defer func() {
@@ -117,7 +121,7 @@ func (d *demo) Run() (code int) {
 	story := &story{stage: s, out: out}
 	story.tell()
 	if d.stay {
-		stay(s, out, inherited())
+		stay(s, out, outside)
 	}
 	s.stopGateway()
 	if story.failures > 0 {

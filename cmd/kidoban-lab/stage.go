@@ -40,7 +40,7 @@ type stage struct {
 	engineerWire, outsiderWire, lanWire   *lab.Capture
 
 	privateKey, publicKey lab.Key     // the engineer's
-	thief                 *lab.Client // the outsider's WireGuard, with the engineer's key
+	sato, thief           *lab.Client // the engineer's WireGuard, and the outsider's with the same key
 	process               *lab.Cmd
 	ended                 chan struct{} // closed when the process has ended
 	endedWith             error

@@ -51,8 +51,8 @@ func stay(s *stage, out *terminal, outside net.Listener) {
 		kidoban + " reopen medisys/sato --reason 'tried it'",
 		kidoban + " journal list",
 		"",
-		"# from the engineer's computer, through the tunnel:",
-		enter + " --net=" + s.engineer.Namespace() + " nc " + strings.ReplaceAll(listedService.String(), ":", " "),
+		"# from the engineer's computer, through the tunnel (what you type comes back):",
+		enter + " --net=" + s.engineer.Namespace() + " curl telnet://" + listedService.String(),
 		"# the gateway's ruleset:",
 		enter + " --net=" + s.gateway.Namespace() + " nft list ruleset",
 	}
@@ -64,6 +64,8 @@ func stay(s *stage, out *terminal, outside net.Listener) {
 	if err := s.thief.Up(); err != nil {
 		s.Fatalf("the outsider's WireGuard: %v", err)
 	}
+	// Otherwise WireGuard would go on with the dead session for 15 s.
+	_ = s.sato.Initiate()
 	for tick := 0; s.ctx.Err() == nil; tick++ {
 		ctx, cancel := context.WithTimeout(s.ctx, time.Second)
 		// Operators may close what they like, so failure is no news here.

@@ -40,8 +40,7 @@ type story struct {
 	checks   int
 	failures int
 
-	sato        *lab.Client // the engineer's WireGuard
-	from, until time.Time   // the window
+	from, until time.Time // the window
 }
 
 // check tells one thing that was seen, and whether it is what was promised.
