@@ -427,9 +427,9 @@ func TestWgShowsAndDoesNotSet(t *testing.T) {
 	if err != nil {
 		t.Fatalf("wg showconf: %v: %s", err, out)
 	}
-	for _, secret := range []string{policy.Key(s.private).String(), policy.Key(s.sato.PresharedKey).String()} {
+	for _, secret := range []string{"PrivateKey", "PresharedKey"} {
 		if strings.Contains(string(out), secret) {
-			t.Errorf("wg showconf tells a secret key:\n%s", out)
+			t.Errorf("wg showconf tells a %s:\n%s", secret, out)
 		}
 	}
 	out, err = s.gateway.Command(within(t, 5*time.Second), "wg", "set", "kido0", "peer", s.suzuki.Key.String(), "allowed-ips", "10.99.0.3/32").CombinedOutput()
