@@ -279,11 +279,13 @@ func (f *Firewall) verifyElements(s *set, d *driftError) error {
 			} else {
 				continue
 			}
-			have.boot = forever
+			// Nothing is known about where that end comes from, so the plan's
+			// counts, whether it is earlier or later.
+			learned := end{boot: forever}
 			if !e.permanent {
-				have.boot = after + e.remaining
+				learned.boot = after + e.remaining
 			}
-			ends[e.key] = have
+			ends[e.key] = learned
 		}
 	}
 	for key, have := range old {

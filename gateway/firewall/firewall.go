@@ -60,6 +60,7 @@ type held struct {
 type end struct {
 	wall time.Time     // as the plan has it
 	boot time.Duration // CLOCK_BOOTTIME; never more than farthest ahead when it was written
+	far  bool          // wall was farther ahead than that
 }
 
 // instant is one moment on both clocks.
@@ -294,7 +295,7 @@ func (h *held) changes(rules *Rules, now instant) *changes {
 }
 
 func ending(wall time.Time, left time.Duration, now instant) end {
-	return end{wall, now.boot + min(left, farthest)}
+	return end{wall, now.boot + min(left, farthest), left > farthest}
 }
 
 // renewed reports whether an element must be written anew to end in left.
@@ -312,13 +313,8 @@ func (e end) renewed(wall time.Time, left time.Duration, now instant) bool {
 		// The same end seems farther away than it was. Either it was beyond
 		// what an element may live, or the clock was set back, and that
 		// prolongs nothing.
-		return e.capped(now) && e.boot-now.boot < renewBefore
+		return e.far && e.boot-now.boot < renewBefore
 	}
-}
-
-// capped reports whether the element's end was beyond what it may live.
-func (e end) capped(now instant) bool {
-	return e.wall.Sub(now.wall) > e.boot-now.boot+time.Minute
 }
 
 func (h *held) structureDiffers(rules *Rules) bool {

@@ -98,15 +98,15 @@ type openings struct {
 	masquerades map[int]*set // nil where flows serve for it
 }
 
-// sets lists them in the order in which they are shown.
+// sets lists them in the order in which they are made: those that come and go
+// with the plan last.
 func (o *openings) sets() []*set {
-	list := []*set{o.live[4], o.live[6]}
-	for _, s := range o.sources {
-		list = append(list, s.set)
-	}
-	list = append(list, o.flows[4], o.flows[6])
+	list := []*set{o.live[4], o.live[6], o.flows[4], o.flows[6]}
 	if o.masquerades != nil {
 		list = append(list, o.masquerades[4], o.masquerades[6])
+	}
+	for _, s := range o.sources {
+		list = append(list, s.set)
 	}
 	return list
 }

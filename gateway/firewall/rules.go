@@ -245,15 +245,24 @@ func (r *Rules) chain(name string) *chain { return r.base(name, "", 0, 0) }
 func icmpErrors(forwardOthers bool) []term {
 	if forwardOthers {
 		return []term{
-			icmp(4, 3, "destination-unreachable", 2), icmp(4, 3, "destination-unreachable", 3),
-			icmp(4, 11, "time-exceeded", 1), icmp(4, 12, "parameter-problem", -1),
-			icmp(6, 1, "destination-unreachable", 4), icmp(6, 3, "time-exceeded", 1), icmp(6, 4, "parameter-problem", -1),
+			icmp(4, 3, "destination-unreachable", 2, "prot-unreachable"), icmp(4, 3, "destination-unreachable", 3, "port-unreachable"),
+			icmp(4, 11, "time-exceeded", 1, "host-unreachable"), icmp(4, 12, "parameter-problem", -1, ""),
+			icmp(6, 1, "destination-unreachable", 4, "port-unreachable"), icmp(6, 3, "time-exceeded", 1, "admin-prohibited"),
+			icmp(6, 4, "parameter-problem", -1, ""),
 		}
 	}
-	return []term{
-		icmp(4, 3, "destination-unreachable", -1), icmp(4, 5, "redirect", -1), icmp(4, 11, "time-exceeded", -1), icmp(4, 12, "parameter-problem", -1),
-		icmp(6, 1, "destination-unreachable", -1), icmp(6, 2, "packet-too-big", -1), icmp(6, 3, "time-exceeded", -1), icmp(6, 4, "parameter-problem", -1),
+	var all []term
+	for _, e := range []struct {
+		family int
+		kind   byte
+		word   string
+	}{
+		{4, 3, "destination-unreachable"}, {4, 5, "redirect"}, {4, 11, "time-exceeded"}, {4, 12, "parameter-problem"},
+		{6, 1, "destination-unreachable"}, {6, 2, "packet-too-big"}, {6, 3, "time-exceeded"}, {6, 4, "parameter-problem"},
+	} {
+		all = append(all, icmp(e.family, e.kind, e.word, -1, ""))
 	}
+	return all
 }
 
 // differsFrom reports whether a chain has other rules.

@@ -215,7 +215,7 @@ func listed(word string, f, bits int, set string) term {
 	} else {
 		m := prefixMask(f, bits)
 		address, _ := netip.AddrFromSlice(m)
-		t.text = fmt.Sprintf("%s %s & %s @%s", familyWord(f), word, address, set)
+		t.text = fmt.Sprintf("%s %s & %s == @%s", familyWord(f), word, address, set)
 		t.expressions = append(t.expressions, mask(m))
 	}
 	t.expressions = append(t.expressions, lookup(set))
@@ -275,14 +275,16 @@ func tracked() term {
 	return term{"ct state != untracked", []expression{conntrack(unix.NFT_CT_STATE, register1), compare(unix.NFT_CMP_NEQ, native32(stateUntracked))}}
 }
 
-// icmp matches a type, and a code unless that is negative.
-func icmp(f int, kind byte, word string, code int) term {
-	t := term{text: "icmp type " + word, expressions: append(family(4), carries(unix.IPPROTO_ICMP)...)}
+// icmp matches a type, and a code unless that is negative. nft has one list
+// of words for the codes of all types, so the code's may surprise.
+func icmp(f int, kind byte, kindWord string, code int, codeWord string) term {
+	name, protocol := "icmp", byte(unix.IPPROTO_ICMP)
 	if f == 6 {
-		t = term{text: "icmpv6 type " + word, expressions: append(family(6), carries(unix.IPPROTO_ICMPV6)...)}
+		name, protocol = "icmpv6", unix.IPPROTO_ICMPV6
 	}
-	t.expressions = append(t.expressions, transport(0, 1, register1), equal(kind))
+	t := term{name + " type " + kindWord, append(append(family(f), carries(protocol)...), transport(0, 1, register1), equal(kind))}
 	if code >= 0 {
+		t.text += " " + name + " code " + codeWord
 		t.expressions = append(t.expressions, transport(1, 1, register1), equal(byte(code)))
 	}
 	return t
