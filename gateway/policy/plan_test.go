@@ -316,3 +316,25 @@ func TestEveryMinuteOfAYear(t *testing.T) {
 		t.Errorf("only %d minutes were open: too few to say anything", opened)
 	}
 }
+
+// TestPlanHorizon: an opening far ahead comes into sight at the same instant,
+// whether or not other plans were made before.
+func TestPlanHorizon(t *testing.T) {
+	s, p := example(t)
+	opens := time.Date(2026, 12, 7, 17, 0, 0, 0, p.Zone)
+	before, seen := 0, 0
+	for at := opens.Add(-Horizon - 48*time.Hour); at.Before(opens.Add(-Horizon + 48*time.Hour)); at = at.Add(time.Hour) {
+		plan := s.Plan(at)
+		if diff := diffPlans(plan, s.Copy().Plan(at)); diff != "" {
+			t.Errorf("at %s a state that planned before and one that did not differ:\n%s", at, diff)
+		}
+		if plan.Windows[1].Next.IsZero() {
+			before++
+		} else {
+			seen++
+		}
+	}
+	if before < 24 || seen < 24 {
+		t.Errorf("in sight %d times, out of sight %d times", seen, before)
+	}
+}

@@ -120,7 +120,7 @@ func (r *reference) scheduled(w *Window) []Span {
 		return nil
 	}
 	var all []Span
-	for d := DateOf(r.from).AddDays(-10); d.Compare(DateOf(r.until).AddDays(10)) <= 0; d = d.AddDays(1) {
+	for d := DateOf(r.from).AddDays(-15); d.Compare(DateOf(r.until).AddDays(15)) <= 0; d = d.AddDays(1) {
 		var s Span
 		switch x := w.Schedule.(type) {
 		case *Days:
@@ -358,7 +358,11 @@ func randomPolicy(pick func(int) int, zone *time.Location, around Date) (*Policy
 			switch pick(4) {
 			case 0:
 				o := randomRule(pick)
-				r, err := NewRule(o.text(), at(), time.Duration(1+pick(30*3600))*time.Second, o.anchor)
+				duration := time.Duration(1+pick(30*3600)) * time.Second
+				if pick(4) == 0 {
+					duration = time.Duration(1+pick(13*24)) * time.Hour
+				}
+				r, err := NewRule(o.text(), at(), duration, o.anchor)
 				if err != nil { // it matches no date
 					o = &obviousRule{freq: "DAILY", interval: 1, weekStart: time.Monday}
 					r, _ = NewRule(o.text(), at(), 25*time.Hour, Date{})

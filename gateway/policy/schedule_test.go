@@ -59,6 +59,9 @@ func TestWindowSpans(t *testing.T) {
 			Thu 2026-01-01 12:00+09 - Fri 2026-01-02 12:00+09 24h
 			Fri 2026-01-02 12:00+09 - Sat 2026-01-03 12:00+09 24h`},
 
+		{"a long occurrence is found from its middle", "Asia/Tokyo", rule("FREQ=MONTHLY;BYMONTHDAY=1", "12:00", 240*time.Hour), "2026-01-08", "2026-01-09", `
+			Thu 2026-01-01 12:00+09 - Sun 2026-01-11 12:00+09 240h`},
+
 		// Clocks set forward: 2026-03-08 02:00 to 03:00 in New York.
 		{"gap: a rule's 02:30 opens after the gap, and lasts", "America/New_York", rule("FREQ=DAILY", "02:30", 4*time.Hour), "2026-03-07", "2026-03-10", `
 			Sat 2026-03-07 02:30-05 - Sat 2026-03-07 06:30-05 4h
