@@ -110,13 +110,19 @@ func (l *liveTunnel) pump(t *tunnel.Tunnel, quit chan struct{}) {
 func (l *liveTunnel) Restart() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.plan == nil || l.plan.Policy == nil {
+	switch {
+	case l.current == nil && (l.plan == nil || l.plan.Policy == nil):
 		return nil // the first policy builds it
+	case l.current == nil:
+		if err := l.build(); err != nil {
+			return err
+		}
+		return l.current.Set(l.plan)
 	}
-	if err := l.build(); err != nil {
-		return err
+	if l.built != nil {
+		defer l.built()
 	}
-	return l.current.Set(l.plan)
+	return l.current.Restart()
 }
 
 // Cut implements gateway.Tunnel.
@@ -146,11 +152,7 @@ func (l *liveTunnel) SetTimestamps(all map[policy.Key][12]byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stamps = all
-	switch {
-	case l.current == nil:
-	case len(all) == 0:
-		l.current.ResetTimestamps()
-	default:
+	if l.current != nil {
 		l.current.SetTimestamps(all)
 	}
 }
