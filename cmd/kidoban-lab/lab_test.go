@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -63,6 +64,21 @@ func TestSceneWithoutAGate(t *testing.T) {
 	}
 	if _, err := s.outsider.Exchange(ctx, "tcp", listedService.String(), "hello"); err != nil {
 		t.Errorf("the outsider reaches the hospital: %v", err)
+	}
+}
+
+// TestDemo runs the demo as it is, with the gateway as it is.
+func TestDemo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 25 s")
+	}
+	lab.Require(t)
+	gateway := filepath.Join(t.TempDir(), "kidoban")
+	if out, err := exec.Command("go", "build", "-o", gateway, "kidoban/cmd/kidoban").CombinedOutput(); err != nil {
+		t.Fatalf("build the gateway: %v\n%s", err, out)
+	}
+	if code := (&demo{gateway: gateway}).Run(); code != 0 {
+		t.Errorf("the demo's exit code is %d, want 0; its story is above", code)
 	}
 }
 

@@ -52,7 +52,7 @@ func stay(s *stage, out *terminal, outside net.Listener) {
 		kidoban + " journal list",
 		"",
 		"# from the engineer's computer, through the tunnel (what you type comes back):",
-		enter + " --net=" + s.engineer.Namespace() + " curl telnet://" + listedService.String(),
+		enter + " --net=" + s.engineer.Namespace() + " curl -sN telnet://" + listedService.String(),
 		"# the gateway's ruleset:",
 		enter + " --net=" + s.gateway.Namespace() + " nft list ruleset",
 	}
