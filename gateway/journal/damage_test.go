@@ -269,7 +269,7 @@ func TestTornTail(t *testing.T) {
 }
 
 // put puts a file into the journal on a disk, where it lasts.
-func put(t *testing.T, d *memDisk, name string, data []byte) {
+func put(t testing.TB, d *memDisk, name string, data []byte) {
 	t.Helper()
 	w := writer{disk: d, dir: memDir, lasting: map[string]bool{}}
 	path := filepath.Join(memDir, name)
@@ -325,6 +325,18 @@ func TestRewrittenPast(t *testing.T) {
 	p.wantDamage(t, "all but the checkpoint from another journal", 0)
 	p.restore(t, files(t, other.dir))
 	p.wantDamage(t, "another journal altogether", 0)
+
+	// The key's signature on another origin, as by a key used for two things.
+	k, err := readKey(osDisk{}, p.keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := note.Sign(&note.Note{Text: fmt.Sprintf("elsewhere\n0\n%s\n", (&edge{}).tree().Hash)}, k.signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.restore(t, map[string][]byte{"checkpoint": foreign})
+	p.wantDamage(t, "a checkpoint of another origin", 0)
 }
 
 // A restored copy of the whole folder shows against a checkpoint that was

@@ -110,45 +110,56 @@ func (h *history) check(t *testing.T, d *memDisk) {
 	}
 }
 
+// after gives a disk and a history after some commits, as often as it is called.
+func after(t *testing.T, commits ...int) func() (*memDisk, *history) {
+	t.Helper()
+	base, h := newMemDisk(), history{}
+	if len(commits) > 0 {
+		if err := h.live(t, base, commits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func() (*memDisk, *history) {
+		return base.clone(), &history{acknowledged: slices.Clone(h.acknowledged)}
+	}
+}
+
 // Every write fails, in every way, and then the process ends in every way:
 // nothing that was acknowledged is lost, nothing is there that was not
 // appended or that does not verify, and the journal goes on.
 func TestEveryWriteFails(t *testing.T) {
-	commits := []int{1, 2, 250, 1, 3, 1, 10, 1}
-	whole := newMemDisk()
-	if err := new(history).live(t, whole, commits); err != nil {
-		t.Fatal(err)
-	}
-	if whole.writes < 100 {
-		t.Fatalf("only %d writes: the seam is not where it should be", whole.writes)
-	}
 	random := rand.New(rand.NewPCG(1, 2))
-	for at := 1; at <= whole.writes; at++ {
-		for _, how := range failures {
-			for _, end := range ends {
-				d := newMemDisk()
+	for _, c := range []struct {
+		name    string
+		begin   func() (*memDisk, *history)
+		commits []int
+	}{
+		{"from nothing", after(t), []int{1, 2, 1, 1}},
+		{"where tiles become full", after(t, 250, 3), []int{1, 5, 1}},
+	} {
+		whole, h := c.begin()
+		from := whole.writes
+		if err := h.live(t, whole, c.commits); err != nil {
+			t.Fatal(err)
+		}
+		if whole.writes-from < 30 {
+			t.Fatalf("only %d writes: the seam is not where it should be", whole.writes-from)
+		}
+		for at := from + 1; at <= whole.writes; at++ {
+			everyWay(func(how failure, end ending) {
+				d, h := c.begin()
 				d.failAt, d.how = at, how
-				h := &history{}
-				err := h.live(t, d, commits)
-				if how.isOfFiles() && !strings.HasPrefix(d.failed, "write ") {
-					continue
+				err := h.live(t, d, c.commits)
+				if d.skips(how) {
+					return
 				}
-				name := fmt.Sprintf("write %d (%s), %s, then %s", at, d.failed, how, end.name)
+				name := fmt.Sprintf("%s: write %d (%s), %s, then %s", c.name, at, d.failed, how, end.name)
 				if err == nil && !strings.HasPrefix(d.failed, "remove ") {
 					t.Errorf("%s: the failure went unnoticed", name)
 				}
-				if d.failed == "" {
-					t.Fatalf("%s: nothing failed", name)
-				}
 				end.end(d, random)
-				if t.Run(name, func(t *testing.T) {
-					h.check(t, d)
-					d.powerCut(func() bool { return false })
-					h.check(t, d)
-				}); t.Failed() {
-					return
-				}
-			}
+				h.checkTwice(t, d, name)
+			})
 		}
 	}
 }
@@ -157,60 +168,80 @@ func TestEveryWriteFails(t *testing.T) {
 // and cuts must be as safe as an Append.
 func TestEveryWriteOfRecoveryFails(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
-	base, baseHistory := newMemDisk(), history{}
-	if err := baseHistory.live(t, base, []int{250, 3}); err != nil {
-		t.Fatal(err)
-	}
-	crashed := func(at int) (*memDisk, *history) {
-		d, h := base.clone(), &history{acknowledged: slices.Clone(baseHistory.acknowledged)}
-		j, err := open(d, memDir, memKey)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.failAt, d.how = d.writes+at, halfWritten
-		if h.append(j, 10) == nil {
-			t.Fatal("the failure went unnoticed")
-		}
-		d.restart()
-		return d, h
-	}
-	adopted := map[int64]bool{}
-	for crash := 1; crash <= 11; crash++ {
-		d, h := crashed(crash)
-		from := d.writes
-		j, err := open(d, memDir, memKey)
-		if err != nil {
-			t.Fatal(err)
-		}
-		adopted[j.Recovered().Adopted] = true
-		j.Close()
-		for at := from + 1; at <= d.writes; at++ {
-			for _, how := range failures {
-				for _, end := range ends {
-					d, again := crashed(crash)
-					*again = history{slices.Clone(h.acknowledged), h.attempted}
+	for _, c := range []struct {
+		name     string
+		begin    func() (*memDisk, *history)
+		attempt  int  // entries of the commit that crashes
+		crashing int  // writes of that commit
+		few      bool // only some of the ways to end: the tree is large
+	}{
+		{"a short tile", after(t, 2, 1), 9, 5, false},
+		{"where tiles become full", after(t, 250, 3), 10, 11, true},
+	} {
+		adopted := map[int64]bool{}
+		for crash := 1; crash <= c.crashing; crash++ {
+			crashed := func() (*memDisk, *history) {
+				d, h := c.begin()
+				j, err := open(d, memDir, memKey)
+				if err != nil {
+					t.Fatal(err)
+				}
+				d.failAt, d.how = d.writes+crash, halfWritten
+				if h.append(j, c.attempt) == nil {
+					t.Fatal("the failure went unnoticed")
+				}
+				d.restart()
+				return d, h
+			}
+			whole, _ := crashed()
+			from := whole.writes
+			j, err := open(whole, memDir, memKey)
+			if err != nil {
+				t.Fatal(err)
+			}
+			adopted[j.Recovered().Adopted] = true
+			for at := from + 1; at <= whole.writes; at++ {
+				everyWay(func(how failure, end ending) {
+					if c.few && strings.HasSuffix(end.name, "kept") {
+						return
+					}
+					d, h := crashed()
 					d.failAt, d.how = at, how
 					if j, err := open(d, memDir, memKey); err == nil {
 						j.Close()
 					}
-					if how.isOfFiles() && !strings.HasPrefix(d.failed, "write ") {
-						continue
-					}
-					name := fmt.Sprintf("crash %d, write %d (%s), %s, then %s", crash, at, d.failed, how, end.name)
-					end.end(d, random)
-					if t.Run(name, func(t *testing.T) {
-						again.check(t, d)
-						d.powerCut(func() bool { return false })
-						again.check(t, d)
-					}); t.Failed() {
+					if d.skips(how) {
 						return
 					}
-				}
+					end.end(d, random)
+					h.checkTwice(t, d, fmt.Sprintf("%s: crash %d, write %d (%s), %s, then %s", c.name, crash, at, d.failed, how, end.name))
+				})
 			}
 		}
+		if !adopted[0] || !adopted[int64(c.attempt)] || len(adopted) < 3 {
+			t.Errorf("%s: the crashes left %v entries to adopt: want none, some, and all %d among them", c.name, adopted, c.attempt)
+		}
 	}
-	if !adopted[0] || !adopted[10] || len(adopted) < 3 {
-		t.Errorf("the crashes left %v entries to adopt: want none, some, and all 10 among them", adopted)
+}
+
+// everyWay calls f for every way to fail, and to end after that.
+func everyWay(f func(failure, ending)) {
+	for _, how := range failures {
+		for _, end := range ends {
+			f(how, end)
+		}
+	}
+}
+
+// checkTwice checks, appends, cuts the power, and checks once more.
+func (h *history) checkTwice(t *testing.T, d *memDisk, name string) {
+	t.Helper()
+	if !t.Run(name, func(t *testing.T) {
+		h.check(t, d)
+		d.powerCut(func() bool { return false })
+		h.check(t, d)
+	}) {
+		t.FailNow()
 	}
 }
 
@@ -233,41 +264,43 @@ func TestEveryWriteOfArchiveFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	for at := from + 1; at <= whole.writes; at++ {
-		for _, how := range failures {
-			for _, end := range ends {
-				d, before := begin()
-				d.failAt, d.how = at, how
-				if _, _, err := archive(d, memDir, memKey, now); err == nil {
-					t.Errorf("write %d (%s): the failure went unnoticed", at, d.failed)
-				}
-				name := fmt.Sprintf("write %d (%s), %s, then %s", at, d.failed, how, end.name)
-				end.end(d, random)
-				if t.Run(name, func(t *testing.T) {
-					j, err := open(d, memDir, memKey)
-					if err != nil {
-						t.Fatalf("Open: %v", err)
-					}
-					size := j.Size()
-					j.Close()
-					kept := memDir
-					if size == 0 {
-						kept = broken
-					}
-					// More than before may be there: that a shorter tile is
-					// removed is nothing a power cut respects.
-					for _, name := range before {
-						if !slices.Contains(d.tree(kept), name) {
-							t.Errorf("%s of the journal that was to be kept is not in %s: %q", name, kept, d.tree(kept))
-						}
-					}
-					if _, _, err := archive(d, memDir, memKey, now.Add(time.Second)); err != nil {
-						t.Fatalf("Archive once more: %v", err)
-					}
-					(&history{}).check(t, d)
-				}); t.Failed() {
-					return
-				}
+		everyWay(func(how failure, end ending) {
+			d, before := begin()
+			d.failAt, d.how = at, how
+			_, _, err := archive(d, memDir, memKey, now)
+			if d.skips(how) {
+				return
 			}
-		}
+			name := fmt.Sprintf("write %d (%s), %s, then %s", at, d.failed, how, end.name)
+			if err == nil {
+				t.Errorf("%s: the failure went unnoticed", name)
+			}
+			end.end(d, random)
+			if !t.Run(name, func(t *testing.T) {
+				j, err := open(d, memDir, memKey)
+				if err != nil {
+					t.Fatalf("Open: %v", err)
+				}
+				size := j.Size()
+				j.Close()
+				kept := memDir
+				if size == 0 {
+					kept = broken
+				}
+				// More than before may be there: that a shorter tile was removed
+				// is nothing a power cut respects.
+				for _, name := range before {
+					if !slices.Contains(d.tree(kept), name) {
+						t.Errorf("%s of the journal that was to be kept is not in %s: %q", name, kept, d.tree(kept))
+					}
+				}
+				if _, _, err := archive(d, memDir, memKey, now.Add(time.Second)); err != nil {
+					t.Fatalf("Archive once more: %v", err)
+				}
+				(&history{}).check(t, d)
+			}) {
+				t.FailNow()
+			}
+		})
 	}
 }

@@ -201,9 +201,9 @@ func (j *Journal) enqueue(entries []Entry) (*batch, error) {
 		if e.Time.IsZero() {
 			e.Time = j.now()
 		}
-		// Round(0) drops the monotonic reading, by which times would compare
+		// UTC drops the monotonic reading too, by which times would compare
 		// that were taken before and after the wall clock was set back.
-		if e.Time = e.Time.UTC().Round(0); e.Time.Before(last) {
+		if e.Time = e.Time.UTC(); e.Time.Before(last) {
 			e.Time = last
 		}
 		last = e.Time

@@ -46,9 +46,6 @@ func (f failure) String() string {
 	return [...]string{"not persisted", "but persisted", "half written", "only cached"}[f]
 }
 
-// isOfFiles reports whether only a file's content can fail in this way.
-func (f failure) isOfFiles() bool { return f == halfWritten || f == onlyCached }
-
 // memNode is a file or a directory.
 type memNode struct {
 	content, lasting []byte // of a file; lasting is what a power cut leaves
@@ -322,11 +319,18 @@ func (d *memDisk) powerCut(keep func() bool) {
 	cut(d.root)
 }
 
-// ends are the ways in which a process comes to its end after a failure.
-var ends = []struct {
+// skips reports whether a way to fail is for this call the same as another.
+func (d *memDisk) skips(how failure) bool {
+	return (how == halfWritten || how == onlyCached) && !strings.HasPrefix(d.failed, "write ")
+}
+
+// ending is what happens to a process after a failure.
+type ending struct {
 	name string
 	end  func(d *memDisk, random *rand.Rand)
-}{
+}
+
+var ends = []ending{
 	{"restart", func(d *memDisk, _ *rand.Rand) { d.restart() }},
 	{"power cut, names lost", func(d *memDisk, _ *rand.Rand) { d.powerCut(func() bool { return false }) }},
 	{"power cut, names kept", func(d *memDisk, _ *rand.Rand) { d.powerCut(func() bool { return true }) }},

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -128,15 +127,6 @@ func (e *edge) tree() tlog.Tree {
 		panic("journal: an edge that lacks a subtree of its own tree: " + err.Error())
 	}
 	return tlog.Tree{N: e.size, Hash: hash}
-}
-
-// clone copies the edge.
-func (e *edge) clone() *edge {
-	c := &edge{size: e.size, levels: slices.Clone(e.levels)}
-	for i, hashes := range c.levels {
-		c.levels[i] = slices.Clone(hashes)
-	}
-	return c
 }
 
 // perfectRoot is the root over a power of two of hashes.
