@@ -159,7 +159,7 @@ func (c listCommand) Run(p *program) error {
 // entryText is one line a person can read.
 func entryText(index int64, e journal.Entry) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%6d  %s  %-14s", index, e.Time.Local().Format("2006-01-02 15:04:05"), e.Kind)
+	fmt.Fprintf(&b, "%6d  %s  %-14s", index, local(e.Time.Local()), e.Kind)
 	who := e.Vendor
 	if e.Engineer != "" {
 		who += "/" + e.Engineer
@@ -172,7 +172,7 @@ func entryText(index int64, e journal.Entry) string {
 		}
 	}
 	if !e.Until.IsZero() {
-		fmt.Fprintf(&b, "  until %s", e.Until.Local().Format("2006-01-02 15:04:05"))
+		fmt.Fprintf(&b, "  until %s", local(e.Until.Local()))
 	}
 	if e.Count > 1 {
 		fmt.Fprintf(&b, "  %d times", e.Count)
@@ -190,7 +190,7 @@ func entryText(index int64, e journal.Entry) string {
 	if e.Actor != "" && e.Actor != "gateway" {
 		fmt.Fprintf(&b, "  by %s", oneLine(e.Actor))
 	}
-	return b.String()
+	return strings.TrimRight(b.String(), " ")
 }
 
 type keyCommand struct{}
