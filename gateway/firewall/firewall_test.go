@@ -3,6 +3,7 @@ package firewall
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"testing"
@@ -116,6 +117,19 @@ func newPlace(t *testing.T, o Options) *place {
 	link("wan", "203.0.113.1/24", "2001:db8:1::1/64", n.vendor, "203.0.113.10/24", "2001:db8:1::10/64")
 	link("far", "192.0.2.1/24", "2001:db8:2::1/64", n.outsider, "192.0.2.66/24", "2001:db8:2::66/64")
 	link("lan", "10.1.0.1/24", "fd00:1::1/64", n.target, "10.1.0.5/24", "fd00:1::5/64")
+	// A tunnel asks nobody for its neighbours; the gateway would not answer
+	// there, nor ask.
+	neighbour := func(h *lab.Host, device string, a string, of *lab.Host, ofDevice string) {
+		var link *net.Interface
+		if err := of.Do(func() (err error) { link, err = net.InterfaceByName(ofDevice); return err }); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := h.Command(t.Context(), "ip", "neigh", "replace", a, "lladdr", link.HardwareAddr.String(), "dev", device, "nud", "permanent").CombinedOutput(); err != nil {
+			t.Fatal(err, string(out))
+		}
+	}
+	neighbour(n.engineer, "eth0", "fd00:99::1", n.gateway, "kido0")
+	neighbour(n.gateway, "kido0", "fd00:99::2", n.engineer, "eth0")
 	n.firewall = newFirewall(t, n.gateway, o)
 	n.gateway.Forward()
 	return n
