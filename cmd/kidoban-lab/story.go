@@ -45,6 +45,9 @@ type story struct {
 
 // check tells one thing that was seen, and whether it is what was promised.
 func (s *story) check(good bool, format string, args ...any) {
+	if s.ctx.Err() != nil {
+		s.Fatalf("interrupted") // which made it fail, perhaps
+	}
 	s.checks++
 	if !good {
 		s.failures++
@@ -172,7 +175,7 @@ func (s *story) opening() {
 	defer cancel()
 	var err error
 	for {
-		attempt, stop := context.WithTimeout(ctx, 250*time.Millisecond)
+		attempt, stop := context.WithTimeout(ctx, 100*time.Millisecond)
 		err = s.sato.Handshake(attempt)
 		stop()
 		if err == nil || ctx.Err() != nil {
@@ -277,9 +280,6 @@ func (s *story) closing() {
 		s.pause(min(left, 200*time.Millisecond))
 	}
 	s.out.countdownOver()
-	if s.ctx.Err() != nil {
-		s.Fatalf("interrupted")
-	}
 	s.lastByte("towards the hospital", s.lanWire.Packets(lab.Incoming, to(listedService), withPayload))
 	s.lastByte("back to Sato", inside.Packets(lab.Incoming, lab.From(listedService.Addr()), withPayload))
 	stream.Close()
