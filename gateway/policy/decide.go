@@ -21,7 +21,7 @@ type Decision struct {
 	Reason   Reason
 	Engineer *Engineer // nil unless the key is proven
 	Grant    *Grant    // nil unless admitted; of several the one that ends last
-	Until    time.Time // the end of the contiguous union of the grants that admit
+	Until    time.Time // the end of the contiguous union of the plan's grants that admit; a grant joins it within Lead of opening
 }
 
 // Decide answers a query at an instant. It neither allocates nor locks, so
@@ -58,8 +58,8 @@ func (p *Plan) Decide(q Query, now time.Time) Decision {
 		d.Reason = WrongSource
 		return d
 	}
-	// Grants are sorted by From, so one pass finds the contiguous union, of
-	// all grants and of those that list the destination.
+	// Grants are sorted by From, so one pass finds the contiguous union of
+	// those that list the destination.
 	open := false
 	for _, g := range a.grants {
 		if g.From.After(now) && (d.Until.IsZero() || g.From.After(d.Until)) {
