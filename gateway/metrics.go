@@ -1,7 +1,12 @@
 package gateway
 
 import (
+	"fmt"
+	"regexp"
 	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -212,6 +217,50 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 			gauge(descNextClose, unixSeconds(w.Next.Until), vendor, window)
 		}
 	}
+}
+
+// Table is every metric as a row of a Markdown table, sorted by name.
+func (m *Metrics) Table() string {
+	var rows []string
+	for _, c := range append(slices.Clone(m.all), &states{}) {
+		descs := make(chan *prometheus.Desc)
+		go func() {
+			c.Describe(descs)
+			close(descs)
+		}()
+		_, histogram := c.(prometheus.Histogram)
+		for d := range descs {
+			rows = append(rows, tableRow(d, histogram))
+		}
+	}
+	slices.Sort(rows)
+	return "| metric | type | labels | meaning |\n|---|---|---|---|\n" + strings.Join(rows, "")
+}
+
+// descText takes a prometheus.Desc apart, which shows itself only as a text.
+var descText = regexp.MustCompile(`^Desc{fqName: ("[^"]+"), help: ("(?:[^"\\]|\\.)*"), .*constLabels: {(.*)}, variableLabels: {(.*)}}$`)
+
+func tableRow(d *prometheus.Desc, histogram bool) string {
+	found := descText.FindStringSubmatch(d.String())
+	if found == nil {
+		panic(fmt.Sprintf("a metric shows itself in another way: %v", d)) // another version of client_golang
+	}
+	name, _ := strconv.Unquote(found[1])
+	help, _ := strconv.Unquote(found[2])
+	kind := "gauge"
+	switch {
+	case histogram:
+		kind = "histogram"
+	case strings.HasSuffix(name, "_total"): // counters are named so, and nothing else is
+		kind = "counter"
+	}
+	var labels []string
+	for label := range strings.SplitSeq(found[3]+","+found[4], ",") {
+		if label, _, _ = strings.Cut(label, "="); label != "" {
+			labels = append(labels, "`"+label+"`")
+		}
+	}
+	return fmt.Sprintf("| `%s` | %s | %s | %s |\n", name, kind, strings.Join(labels, ", "), help)
 }
 
 func number(yes bool) float64 {
