@@ -14,5 +14,6 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "kidoban" {
 		main()
 	}
+	waitTogether()
 	lab.Main(m)
 }

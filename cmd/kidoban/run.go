@@ -36,6 +36,11 @@ import (
 // logGroup is the NFLOG group on which the kernel copies what it refused.
 const logGroup = 9586
 
+// wired gives what the gateway is made of, as it is. The promises' tests put
+// another function in its place, which leaves a layer out, to see that the
+// promise fails without it.
+var wired = func(c gateway.Config) gateway.Config { return c }
+
 type runCommand struct{}
 
 // Run wires everything and serves until SIGTERM or SIGINT; SIGHUP reloads.
@@ -81,7 +86,7 @@ func (runCommand) Run(p *program) error {
 	file := &policyFile{path: s.PolicyFile, key: public, tunnel: s.Interface}
 	dir, keyFile := journalPlace(s.StateDir)
 	metrics := gateway.NewMetrics(versionText())
-	g := gateway.New(gateway.Config{
+	g := gateway.New(wired(gateway.Config{
 		Tunnel: gate, Firewall: kernel, Clock: clock, LoadPolicy: file.load, CheckFile: file.check,
 		OpenJournal: func() (gateway.Journal, error) {
 			j, err := journal.Open(dir, keyFile)
@@ -94,7 +99,7 @@ func (runCommand) Run(p *program) error {
 		ArchiveJournal: func() (string, string, error) { return journal.Archive(dir, keyFile) },
 		Marker:         gateway.FileMarker{filepath.Join(s.StateDir, "shut.json"), filepath.Join(filepath.Dir(s.AdminSocket), "shut.json")},
 		Notify:         notify(logger), Metrics: metrics, Logger: logger, Version: versionText(),
-	})
+	}))
 
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(metrics.Collectors(g, s.Interface, public)...)
