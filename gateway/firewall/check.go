@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"kidoban/gateway/policy"
@@ -259,38 +260,34 @@ const forever = time.Duration(math.MaxInt64)
 // verifyElements compares the elements of a set and puts on record what the
 // kernel has.
 func (f *Firewall) verifyElements(s *set, d *driftError) error {
-	before := clock(unix.CLOCK_BOOTTIME)
-	replies, err := f.link.dump(message(unix.NFT_MSG_GETSETELEM, 0, unix.NFPROTO_INET,
-		text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName), text(unix.NFTA_SET_ELEM_LIST_SET, s.name)))
-	if err != nil {
-		return fmt.Errorf("reading set %s: %w", s.name, err)
-	}
-	after := clock(unix.CLOCK_BOOTTIME)
 	old := f.held.ends[s.name]
 	ends := make(map[string]end, len(old))
-	for _, m := range replies {
-		for _, e := range parseElements(m.Data[min(4, len(m.Data)):]) {
-			have, known := old[e.key]
-			ends[e.key] = have
-			if !known {
-				d.add("set %s: %s was not written", s.name, s.kind.text(e.key))
-			} else if word := e.drift(have, before, after); word != "" {
-				d.add("set %s: %s %s", s.name, s.kind.text(e.key), word)
-			} else {
-				continue
-			}
-			// Nothing is known about where that end comes from, so the plan's
-			// counts, whether it is earlier or later.
-			learned := end{boot: forever}
-			if !e.permanent {
-				learned.boot = after + e.remaining
-			}
-			ends[e.key] = learned
-		}
+	have, err := f.readElements(s)
+	if err != nil {
+		return err
 	}
-	for key, have := range old {
+	for key, e := range have {
+		written, known := old[key]
+		ends[key] = written
+		if !known {
+			d.add("set %s: %s was not written", s.name, s.kind.text(key))
+		} else if word := e.drift(written); word != "" {
+			d.add("set %s: %s %s", s.name, s.kind.text(key), word)
+		} else {
+			continue
+		}
+		// Nothing is known about where that end comes from, so the plan's
+		// counts, whether it is earlier or later.
+		learned := end{boot: forever}
+		if !e.permanent {
+			learned.boot = e.after + e.remaining
+		}
+		ends[key] = learned
+	}
+	now := clock(unix.CLOCK_BOOTTIME)
+	for key, written := range old {
 		// What just ended, or is about to, may be there or not.
-		if _, ok := ends[key]; !ok && have.boot > after+time.Second {
+		if _, ok := ends[key]; !ok && written.boot > now+time.Second {
 			d.add("set %s: %s is missing", s.name, s.kind.text(key))
 		}
 	}
@@ -298,16 +295,97 @@ func (f *Firewall) verifyElements(s *set, d *driftError) error {
 	return nil
 }
 
-// drift says how an element that was asked for between two boot times ends
-// otherwise than was written, or nothing.
-func (e found) drift(have end, before, after time.Duration) string {
+// readElements gives the elements of a set by key.
+//
+// The kernel remembers how far a dump went by counting, so while it resizes
+// the hash table of a set that just grew, a dump leaves elements out and
+// repeats others. Such a dump is known by elements that it lacks and that are
+// there when asked for by name.
+func (f *Firewall) readElements(s *set) (map[string]found, error) {
+	for range dumpAttempts {
+		before := clock(unix.CLOCK_BOOTTIME)
+		replies, err := f.link.dump(message(unix.NFT_MSG_GETSETELEM, 0, unix.NFPROTO_INET,
+			text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName), text(unix.NFTA_SET_ELEM_LIST_SET, s.name)))
+		if err != nil {
+			return nil, fmt.Errorf("reading set %s: %w", s.name, err)
+		}
+		after := clock(unix.CLOCK_BOOTTIME)
+		have := map[string]found{}
+		repeated := false
+		for _, m := range replies {
+			for _, e := range parseElements(m.Data[min(4, len(m.Data)):]) {
+				_, twice := have[e.key]
+				repeated = repeated || twice
+				e.before, e.after = before, after
+				have[e.key] = e
+			}
+		}
+		if !repeated {
+			if repeated, err = f.lacking(s, have); err != nil {
+				return nil, err
+			}
+		}
+		if !repeated {
+			return have, nil
+		}
+		// Resizing takes milliseconds.
+		time.Sleep(20 * time.Millisecond)
+	}
+	return nil, fmt.Errorf("reading set %s: each of %d dumps was torn", s.name, dumpAttempts)
+}
+
+// lacking reports whether a dump left out an element that is there.
+func (f *Firewall) lacking(s *set, have map[string]found) (bool, error) {
+	asked := 0
+	for key := range f.held.ends[s.name] {
+		if _, ok := have[key]; ok {
+			continue
+		}
+		switch e, err := f.readElement(s.name, key); {
+		case err != nil:
+			return false, err
+		case e != nil:
+			return true, nil
+		}
+		// A torn dump lacks many, all of them there.
+		if asked++; asked == 16 {
+			break
+		}
+	}
+	return false, nil
+}
+
+// readElement gives one element, nil if it is not there.
+func (f *Firewall) readElement(set, key string) (*found, error) {
+	before := clock(unix.CLOCK_BOOTTIME)
+	replies, err := f.link.ask(elements(unix.NFT_MSG_GETSETELEM, 0, set, []timed{{key: key}}))
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading set %s: %w", set, err)
+	}
+	after := clock(unix.CLOCK_BOOTTIME)
+	for _, m := range replies {
+		for _, e := range parseElements(m.Data[min(4, len(m.Data)):]) {
+			if e.key == key {
+				e.before, e.after = before, after
+				return &e, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// drift says how an element ends otherwise than was written, or nothing.
+func (e found) drift(written end) string {
 	switch {
 	case e.permanent:
 		return "has no end"
-	case before+e.remaining > have.boot+tooLate:
-		return fmt.Sprintf("ends %v too late", (before + e.remaining - have.boot).Round(time.Millisecond))
-	case after+e.remaining < have.boot-time.Second:
-		return fmt.Sprintf("ends %v too early", (have.boot - after - e.remaining).Round(time.Millisecond))
+	case e.before+e.remaining > written.boot+tooLate:
+		return fmt.Sprintf("ends %v too late", (e.before + e.remaining - written.boot).Round(time.Millisecond))
+	case e.after+e.remaining < written.boot-time.Second:
+		return fmt.Sprintf("ends %v too early", (written.boot - e.after - e.remaining).Round(time.Millisecond))
 	}
 	return ""
 }
@@ -360,29 +438,18 @@ func (f *Firewall) confirmOne(c change, d *driftError) error {
 	if s == nil {
 		return nil
 	}
-	before := clock(unix.CLOCK_BOOTTIME)
-	replies, err := f.link.ask(elements(unix.NFT_MSG_GETSETELEM, 0, c.set, []timed{{key: c.key}}))
-	after := clock(unix.CLOCK_BOOTTIME)
-	gone := errors.Is(err, unix.ENOENT)
-	if err != nil && !gone {
-		return fmt.Errorf("reading back set %s: %w", c.set, err)
-	}
-	if gone {
-		if c.end.boot > after+time.Second {
-			d.add("set %s: %s is missing", c.set, s.kind.text(c.key))
-		}
-		return nil
-	}
-	for _, m := range replies {
-		for _, e := range parseElements(m.Data[min(4, len(m.Data)):]) {
-			if e.key != c.key {
-				continue
-			}
-			if c.end.boot == 0 {
-				d.add("set %s: %s is still there", c.set, s.kind.text(c.key))
-			} else if word := e.drift(c.end, before, after); word != "" {
-				d.add("set %s: %s %s", c.set, s.kind.text(c.key), word)
-			}
+	e, err := f.readElement(c.set, c.key)
+	switch {
+	case err != nil:
+		return err
+	case e == nil && c.end.boot > clock(unix.CLOCK_BOOTTIME)+time.Second:
+		d.add("set %s: %s is missing", c.set, s.kind.text(c.key))
+	case e == nil:
+	case c.end.boot == 0:
+		d.add("set %s: %s is still there", c.set, s.kind.text(c.key))
+	default:
+		if word := e.drift(c.end); word != "" {
+			d.add("set %s: %s %s", c.set, s.kind.text(c.key), word)
 		}
 	}
 	return nil
@@ -395,11 +462,13 @@ func (f *Firewall) findFlowtables() error {
 	if err != nil {
 		return fmt.Errorf("reading flowtables: %w", err)
 	}
-	for _, m := range replies {
-		if len(m.Data) < 4 {
-			continue
-		}
-		a := unmarshal(m.Data[4:])
+	return obstacle(replies)
+}
+
+// obstacle names the first flowtable.
+func obstacle(flowtables []netlink.Message) error {
+	for _, m := range flowtables {
+		a := unmarshal(m.Data[min(4, len(m.Data)):])
 		return fmt.Errorf("flowtable %s of table %s moves packets past all forward rules; allowed are none in this network namespace",
 			stringOf(find(a, flowtableName)), stringOf(find(a, flowtableTable)))
 	}

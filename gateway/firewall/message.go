@@ -217,9 +217,10 @@ func elements(kind uint16, flags netlink.HeaderFlags, set string, list []timed) 
 
 // found is an element as the kernel has it.
 type found struct {
-	key       string
-	permanent bool          // it has no end
-	remaining time.Duration // from when the kernel was asked, or a little later
+	key           string
+	permanent     bool          // it has no end
+	remaining     time.Duration // from some instant between before and after
+	before, after time.Duration // boot times of asking and of the answer
 }
 
 func parseElements(data []byte) []found {
@@ -228,7 +229,7 @@ func parseElements(data []byte) []found {
 		inner := unmarshal(e.data)
 		key := find(unmarshal(find(inner, unix.NFTA_SET_ELEM_KEY)), unix.NFTA_DATA_VALUE)
 		expiration := find(inner, unix.NFTA_SET_ELEM_EXPIRATION)
-		list = append(list, found{string(key), expiration == nil, time.Duration(uintOf(expiration)) * time.Millisecond})
+		list = append(list, found{key: string(key), permanent: expiration == nil, remaining: time.Duration(uintOf(expiration)) * time.Millisecond})
 	}
 	return list
 }

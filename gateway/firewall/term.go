@@ -366,7 +366,8 @@ func masquerade(protocol byte, first, last uint16) term {
 	}
 	return term{fmt.Sprintf("meta l4proto %s masquerade to :%d-%d", protocolWord(protocol), first, last), append(carries(protocol),
 		immediate(register1, big16(first)), immediate(register2, big16(last)),
-		express("masq", be32(unix.NFTA_MASQ_REG_PROTO_MIN, register1), be32(unix.NFTA_MASQ_REG_PROTO_MAX, register2)))}
+		express("masq", be32(unix.NFTA_MASQ_FLAGS, unix.NF_NAT_RANGE_PROTO_SPECIFIED),
+			be32(unix.NFTA_MASQ_REG_PROTO_MIN, register1), be32(unix.NFTA_MASQ_REG_PROTO_MAX, register2)))}
 }
 
 func protocolWord(protocol byte) string {
