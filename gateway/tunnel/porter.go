@@ -17,6 +17,10 @@ const (
 	inspectBurst, inspectRate   = 100, 50 // all of what the kernel dropped
 )
 
+// settling is how long after an opening a packet that the kernel dropped may
+// still have come before it.
+const settling = 2 * time.Second
+
 // ahead is how far in the future a timestamp may lie.
 const ahead = 24 * time.Hour
 
@@ -199,6 +203,9 @@ func (p *porter) inspect(d dropped) {
 	}
 	decision := plan.Decide(q, now.wall)
 	if decision.Reason == policy.Admitted {
+		if now.wall.Sub(decision.Grant.From) < settling {
+			return // it came a moment before the kernel let it through: no refusal to speak of
+		}
 		// Dropped all the same, so it was more than the kernel lets through.
 		q.Fault = policy.RateLimited
 		decision = plan.Decide(q, now.wall)
