@@ -246,6 +246,29 @@ func (w *world) open() []string {
 	return openIn(w.tunnel.plan, w.wall())
 }
 
+// plan is what the tunnel was given last.
+func (w *world) plan() *policy.Plan {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.tunnel.plan
+}
+
+// ruleset is what the firewall was given last.
+func (w *world) ruleset() *policy.Plan {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.firewall.plan
+}
+
+// did gives the effects since the last time, in order.
+func (w *world) did() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	did := w.effects
+	w.effects = nil
+	return did
+}
+
 // kernel lists what the firewall's plan opens now.
 func (w *world) kernel() []string {
 	w.mu.Lock()

@@ -20,6 +20,7 @@ func same[T any](t *testing.T, what string, got, want T) {
 
 func TestGrantOpensOnTheSecond(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("00:59:00")
 		w.start()
 		w.at("00:59:49.999")
 		same(t, "recorded before the lead", w.told(journal.WindowOpened), []string{})
@@ -33,33 +34,33 @@ func TestGrantOpensOnTheSecond(t *testing.T) {
 		w.at("01:59:59.999")
 		same(t, "open before the window's end", w.open(), []string{"acme/brown/night"})
 		w.at("02:00:00")
-		same(t, "grants in the gate at the window's end", len(w.tunnel.plan.Grants), 0)
-		same(t, "grants in the kernel at the window's end", len(w.firewall.plan.Grants), 0)
+		same(t, "grants in the gate at the window's end", len(w.plan().Grants), 0)
+		same(t, "grants in the kernel at the window's end", len(w.ruleset().Grants), 0)
 		same(t, "recorded", w.told(journal.WindowOpened, journal.WindowClosed), []string{"window_opened brown night", "window_closed brown night window_closed"})
 	})
 }
 
 func TestOpeningWaitsForTheDisk(t *testing.T) {
 	for _, c := range []struct {
-		name     string
-		slow     time.Duration
-		opens    string // the first moment at which it is open
-		starting string // when the gateway starts
+		name   string
+		slow   time.Duration // every append
+		starts string        // the gateway
+		shut   string        // the last moment at which it cannot be open
+		opens  string        // the first at which it must
 	}{
-		{"a fast disk", 0, "01:00:00", "00:30:00"},
-		{"slower than the lead", 15 * time.Second, "01:00:05", "00:30:00"},
-		{"started inside the window", 2 * time.Second, "01:30:04", "01:30:00"}, // behind the entries of the start
+		{"a fast disk", 0, "00:59:00", "00:59:59.999", "01:00:00"},
+		{"slower than the lead", 15 * time.Second, "00:59:00", "01:00:04.999", "01:00:05"},
+		// The entry may be appended behind those of the start, or with them.
+		{"started inside the window", 2 * time.Second, "01:30:00", "01:30:01.999", "01:30:04"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			simulate(t, oneHour(), func(t *testing.T, w *world) {
-				w.at(c.starting)
+				w.at(c.starts)
 				w.append.slow = c.slow
 				w.start()
-				if opens := moment(c.opens); opens.After(w.wall()) {
-					time.Sleep(opens.Sub(w.wall()) - time.Millisecond)
-					same(t, "open before its entry is on disk", w.open(), []string{})
-					same(t, "grants in the kernel before that", w.kernel(), []string{})
-				}
+				w.at(c.shut)
+				same(t, "open before its entry is on disk", w.open(), []string{})
+				same(t, "open in the kernel before that", w.kernel(), []string{})
 				w.at(c.opens)
 				same(t, "open once its entry is on disk", w.open(), []string{"acme/brown/night"})
 			})
@@ -77,12 +78,12 @@ func TestNothingOpensWithoutARecord(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("00:59:00")
 				w.start()
-				w.at("00:40:00")
 				w.do(func() { w.append = c.fault })
-				w.at("01:30:00")
+				w.at("01:01:00")
 				same(t, "open", w.open(), []string{})
-				same(t, "grants in the kernel", len(w.firewall.plan.Grants), 0)
+				same(t, "grants in the kernel", len(w.ruleset().Grants), 0)
 				if got := w.notReady(); !strings.Contains(got, "the journal cannot be written: provoked") || !strings.Contains(got, "kidoban recover") {
 					t.Errorf("not ready because %q: want what is wrong and what leads out", got)
 				}
@@ -96,24 +97,27 @@ func TestNothingOpensWithoutARecord(t *testing.T) {
 
 func TestEffectsComeInOrder(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
-		w.start()
 		w.at("00:59:00")
-		w.do(func() { w.effects = nil })
+		w.start()
+		w.did()
 		w.at("01:00:00")
-		same(t, "opening", w.effects, []string{
-			"tunnel ", "firewall ", "journal window_opened/brown/night",
-			"tunnel ", "firewall ", // the plan knows the grant, which is not open yet
-			"tunnel acme/brown/night", "firewall acme/brown/night",
-		})
+		did := w.did()
+		journal := slices.Index(did, "journal window_opened/brown/night")
+		gate := slices.Index(did, "tunnel acme/brown/night")
+		kernel := slices.Index(did, "firewall acme/brown/night")
+		if journal < 0 || gate < journal || kernel < gate {
+			t.Errorf("effects of the opening: %q: journal, gate, firewall, in this order", did)
+		}
 		w.at("01:59:00")
 		w.enter("acme/brown", "203.0.113.1:1000")
-		w.do(func() { w.effects = nil })
+		w.did()
 		w.at("02:00:00")
-		first := slices.IndexFunc(w.effects, func(e string) bool { return strings.HasPrefix(e, "journal") })
-		same(t, "closing", w.effects[:min(2, len(w.effects))], []string{"tunnel ", "firewall "})
-		if first < 1 {
-			t.Errorf("effects of the closing: %q: the gate comes before the journal", w.effects)
+		did = w.did()
+		if len(did) == 0 || did[0] != "tunnel " {
+			t.Errorf("effects of the closing: %q: the gate comes first", did)
 		}
+		slices.Sort(did) // kernel and disk are told at once, and neither waits for the other
+		same(t, "closing", did, []string{"firewall ", "journal session_closed/brown", "journal window_closed/brown/night", "tunnel "})
 	})
 }
 
@@ -128,8 +132,8 @@ func TestClosingWaitsForNothing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("01:58:00")
 				w.start()
-				w.at("01:30:00")
 				w.enter("acme/brown", "203.0.113.1:1000")
 				release := make(chan struct{})
 				defer close(release)
@@ -138,7 +142,7 @@ func TestClosingWaitsForNothing(t *testing.T) {
 				w.at("01:59:59.999")
 				same(t, "open before the end", w.open(), []string{"acme/brown/night"})
 				w.at("02:00:00")
-				same(t, "grants in the gate at the end", len(w.tunnel.plan.Grants), 0)
+				same(t, "grants in the gate at the end", len(w.plan().Grants), 0)
 				same(t, "sessions", w.sessions(), []string{})
 			})
 		})
@@ -147,8 +151,8 @@ func TestClosingWaitsForNothing(t *testing.T) {
 
 func TestAHungJournalBecomesADoubtAndHeals(t *testing.T) {
 	simulate(t, site(window{name: "acme/night", from: "01:00:00", until: "02:00:00"}, window{name: "medisys/late", from: "01:30:00", until: "03:00:00"}), func(t *testing.T, w *world) {
-		w.start()
 		w.at("01:29:00")
+		w.start()
 		release := make(chan struct{})
 		w.do(func() { w.append.hang = release })
 		w.at("01:29:50") // the lead of the second window asks the disk

@@ -1,0 +1,244 @@
+package gateway
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+// reach lists the targets that the tunnel's plan opens now for an engineer.
+func (w *world) reach(name string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all []string
+	for _, g := range w.tunnel.plan.GrantsOf(w.file.Engineer(name)) {
+		if !g.Contains(w.wall()) {
+			continue
+		}
+		for _, t := range g.Window.Targets {
+			all = append(all, t.Name)
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+func TestWindowsThatTouchOrOverlapNeverCut(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		windows []window
+	}{
+		{"one ends where the next begins", []window{{name: "acme/a", from: "01:00:00", until: "01:02:00"}, {name: "acme/b", from: "01:02:00", until: "01:03:00"}}},
+		{"they overlap", []window{{name: "acme/a", from: "01:00:00", until: "01:02:30"}, {name: "acme/b", from: "01:01:30", until: "01:03:00"}}},
+		{"one lies in the other", []window{{name: "acme/a", from: "01:00:00", until: "01:03:00"}, {name: "acme/b", from: "01:01:00", until: "01:02:00"}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, site(c.windows...), func(t *testing.T, w *world) {
+				w.at("01:00:00")
+				w.start()
+				brown := w.engineer("acme/brown")
+				w.watch = func(p *policy.Plan) {
+					if now := w.wall(); now.Before(moment("01:03:00")) && now.After(moment("01:00:00")) && p.Until(brown, now).IsZero() {
+						t.Errorf("a plan at %s without access", now)
+					}
+				}
+				w.enter("acme/brown", address)
+				w.at("01:01:59.999")
+				same(t, "end of the session, before the seam", w.gateway.Snapshot().Sessions[0].Until, moment("01:03:00"))
+				w.hear("acme/brown", 1, 1)
+				w.at("01:02:59.999")
+				same(t, "sessions", len(w.sessions()), 1)
+				w.at("01:03:00")
+				same(t, "recorded", w.told(journal.SessionOpened, journal.SessionClosed), []string{"session_opened brown", "session_closed brown window_closed"})
+			})
+		})
+	}
+}
+
+func TestTheEndKnownBeforeTheLead(t *testing.T) {
+	simulate(t, site(window{name: "acme/a", from: "01:00:00", until: "01:02:00"}, window{name: "acme/b", from: "01:02:00", until: "01:03:00"}), func(t *testing.T, w *world) {
+		w.at("01:01:00")
+		w.start()
+		w.enter("acme/brown", address)
+		same(t, "end of the session before the second window is recorded", w.gateway.Snapshot().Sessions[0].Until, moment("01:02:00"))
+		w.at("01:01:50")
+		same(t, "end of the session when it is", w.gateway.Snapshot().Sessions[0].Until, moment("01:03:00"))
+	})
+}
+
+func TestReload(t *testing.T) {
+	night := func(from, until, targets string) *policy.Policy {
+		return site(window{name: "acme/night", from: from, until: until, targets: targets})
+	}
+	before := night("01:00:00", "02:00:00", "ehr")
+	moved := night("01:00:00", "02:00:00", "ehr")
+	moved.Vendors[0].Engineers[0].Sources = moved.Vendors[0].Sources[:0:0]
+	rekeyed := night("01:00:00", "02:00:00", "ehr")
+	rekeyed.Vendors[0].Engineers[0].Key = policy.Key{200}
+	for _, c := range []struct {
+		name      string
+		next      *policy.Policy
+		atOnce    string   // targets within reach while the disk has not answered yet
+		then      string   // and when it has
+		cut       bool     // the session
+		endAtOnce string   // of the session
+		endThen   string   // of the session
+		changes   []string // as the command answers
+	}{
+		{"unchanged", night("01:00:00", "02:00:00", "ehr"), "ehr", "ehr", false, "02:00:00", "02:00:00", nil},
+		{"a target more waits for the disk", night("01:00:00", "02:00:00", "ehr pacs"), "ehr", "ehr pacs", false, "02:00:00", "02:00:00", []string{"changed window acme/night"}},
+		{"a target exchanged closes at once and opens after the disk", night("01:00:00", "02:00:00", "pacs"), "", "pacs", false, "02:00:00", "02:00:00", []string{"changed window acme/night"}},
+		{"a later end waits for the disk", night("01:00:00", "03:00:00", "ehr"), "ehr", "ehr", false, "02:00:00", "03:00:00", []string{"changed window acme/night"}},
+		{"an earlier end holds at once", night("01:00:00", "01:59:00", "ehr"), "ehr", "ehr", false, "01:59:00", "01:59:00", []string{"changed window acme/night"}},
+		{"an end that is over closes at once", night("01:00:00", "01:30:00", "ehr"), "", "", true, "", "", []string{"changed window acme/night"}},
+		{"no window closes at once", site(), "", "", true, "", "", []string{"removed window acme/night"}},
+		{"another source closes at once", moved, "", "ehr", true, "", "", []string{"changed engineer acme/brown"}},
+		{"another key closes at once", rekeyed, "", "ehr", true, "", "", []string{"changed engineer acme/brown"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, before, func(t *testing.T, w *world) {
+				w.at("01:57:00")
+				w.start()
+				w.enter("acme/brown", address)
+				w.do(func() { w.append.slow = time.Second; w.file = c.next })
+				answered := make(chan Outcome, 1)
+				go func() {
+					out, err := w.gateway.Reload(t.Context(), "yamada")
+					if err != nil {
+						t.Error(err)
+					}
+					answered <- out
+				}()
+				time.Sleep(time.Millisecond)
+				w.step(0)
+				end := func() string {
+					if s := w.gateway.Snapshot().Sessions; len(s) > 0 {
+						return s[0].Until.Format(time.TimeOnly)
+					}
+					return ""
+				}
+				same(t, "within reach at once", w.reach("acme/brown"), c.atOnce)
+				same(t, "cut", len(w.sessions()) == 0, c.cut)
+				same(t, "end of the session at once", end(), c.endAtOnce)
+				out := <-answered
+				same(t, "changes", out.Changes, c.changes)
+				time.Sleep(2 * time.Second)
+				w.step(0)
+				same(t, "within reach when it is on disk", w.reach("acme/brown"), c.then)
+				same(t, "end of the session when it is on disk", end(), c.endThen)
+			})
+		})
+	}
+}
+
+// What a policy took away and a later one gives back was approved anew, and
+// is recorded anew before it opens.
+func TestATargetTakenAwayAndGivenBackIsRecordedAnew(t *testing.T) {
+	both := site(window{name: "acme/night", from: "01:00:00", until: "02:00:00", targets: "ehr pacs"})
+	simulate(t, both, func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.reload(oneHour())
+		same(t, "within reach without it", w.reach("acme/brown"), "ehr")
+		w.do(func() { w.file, w.append.slow = both, time.Second })
+		go w.gateway.Reload(t.Context(), "yamada")
+		time.Sleep(500 * time.Millisecond)
+		same(t, "within reach before the disk has it again", w.reach("acme/brown"), "ehr")
+		time.Sleep(3 * time.Second)
+		same(t, "within reach after", w.reach("acme/brown"), "ehr pacs")
+	})
+}
+
+func TestAnOpeningOvertakenByAReloadIsNotClosedInTheJournal(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.append.slow = time.Second
+		w.start()
+		w.do(func() {
+			w.file = site(window{name: "acme/night", from: "01:00:00", until: "02:00:00", targets: "ehr pacs"})
+		})
+		go w.gateway.Reload(t.Context(), "yamada")
+		w.at("01:30:20")
+		same(t, "open", w.open(), []string{"acme/brown/night"})
+		if told := w.told(journal.WindowOpened, journal.WindowClosed); told[len(told)-1] != "window_opened brown night" {
+			t.Errorf("recorded %q of a grant that is open", told)
+		}
+	})
+}
+
+func TestABadReloadLeavesThePolicyInForce(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.enter("acme/brown", address)
+		same(t, "file_ok before", w.gateway.Snapshot().Status.Policy.FileOK, true)
+		w.do(func() { w.fileError = errors.New("policy.yaml:3:1: site: what a pity") })
+		time.Sleep(2 * heartbeat)
+		w.step(0)
+		same(t, "file_ok before anyone reloads it", w.gateway.Snapshot().Status.Policy.FileOK, false)
+		_, err := w.gateway.Reload(t.Context(), "yamada")
+		if err == nil || err.Error() != "policy.yaml:3:1: site: what a pity" {
+			t.Errorf("reload: %v, want the file's error", err)
+		}
+		time.Sleep(2 * heartbeat)
+		w.step(0)
+		st := w.gateway.Snapshot().Status
+		same(t, "ready", st.Ready, true)
+		same(t, "file_ok", st.Policy.FileOK, false)
+		same(t, "file_error", st.Policy.Error, "policy.yaml:3:1: site: what a pity")
+		same(t, "open", w.open(), []string{"acme/brown/night"})
+		same(t, "sessions", len(w.sessions()), 1)
+		w.do(func() { w.fileError = nil })
+		w.reload(oneHour())
+		same(t, "file_ok after a good one", w.gateway.Snapshot().Status.Policy.FileOK, true)
+		same(t, "sessions after a good one", len(w.sessions()), 1)
+	})
+}
+
+func TestAFileThatIsNotInForceIsHintedAt(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.start()
+		w.do(func() { w.file = site() })
+		time.Sleep(2 * heartbeat)
+		w.step(0)
+		if hints := strings.Join(w.gateway.Snapshot().StatusAt(w.wall()).Hints, "\n"); !strings.Contains(hints, "is not the policy in force") {
+			t.Errorf("hints %q", hints)
+		}
+		w.reload(site())
+		same(t, "hints after a reload", w.gateway.Snapshot().StatusAt(w.wall()).Hints, []string{})
+	})
+}
+
+func TestABadPolicyAtStart(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		error string
+	}{
+		{"with an error", "policy.yaml:1:1: version: 2"},
+		{"with more errors than an entry takes", strings.Repeat("policy.yaml:1:1: 木戸\n", 10000)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("01:30:00")
+				w.fileError = errors.New(c.error)
+				w.start()
+				same(t, "open", w.open(), []string{})
+				if got := w.notReady(); !strings.Contains(got, "there is no policy in force") || !strings.Contains(got, "kidoban reload") {
+					t.Errorf("not ready because %q: want what is wrong and what leads out", got)
+				}
+				for _, e := range w.durable() {
+					if len(e.Text) > textMax+20 {
+						t.Errorf("an entry of kind %s with %d bytes of text", e.Kind, len(e.Text))
+					}
+				}
+				w.do(func() { w.fileError = nil })
+				w.reload(oneHour())
+				same(t, "not ready after a good reload", w.notReady(), "")
+				same(t, "open after a good reload", w.open(), []string{"acme/brown/night"})
+			})
+		})
+	}
+}

@@ -1,0 +1,228 @@
+package gateway
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+const address, otherAddress = "203.0.113.1:1000", "203.0.113.2:1000"
+
+func TestSession(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		do       func(*world)
+		sessions []string
+		told     []string // of sessions, in the journal
+	}{
+		{"an admission alone is none", func(w *world) { w.knock("acme/brown", address) }, []string{}, []string{}},
+		{"a confirmed admission opens it", func(w *world) { w.enter("acme/brown", address) },
+			[]string{"acme/brown from 203.0.113.1"}, []string{"session_opened brown"}},
+		{"a rekey continues it", func(w *world) { w.enter("acme/brown", address); w.enter("acme/brown", address) },
+			[]string{"acme/brown from 203.0.113.1"}, []string{"session_opened brown"}},
+		{"another port continues it", func(w *world) { w.enter("acme/brown", address); w.enter("acme/brown", "203.0.113.1:2000") },
+			[]string{"acme/brown from 203.0.113.1"}, []string{"session_opened brown"}},
+		{"another address supersedes it", func(w *world) { w.enter("acme/brown", address); w.enter("acme/brown", otherAddress) },
+			[]string{"acme/brown from 203.0.113.2"}, []string{"session_opened brown", "session_closed brown superseded", "session_opened brown"}},
+		{"engineers have their own", func(w *world) { w.enter("acme/brown", address); w.enter("medisys/sato", address) },
+			[]string{"acme/brown from 203.0.113.1", "medisys/sato from 203.0.113.1"}, []string{"session_opened brown", "session_opened sato"}},
+		{"a confirmation without an admission opens none", func(w *world) { w.confirm(1<<40, "acme/brown", address) }, []string{}, []string{}},
+		{"a confirmation after the end opens none", func(w *world) {
+			n := w.knock("acme/brown", address)
+			w.at("02:00:00")
+			w.confirm(n, "acme/brown", address)
+		}, []string{}, []string{}},
+		{"its window's end closes it", func(w *world) { w.at("01:59:00"); w.enter("acme/brown", address); w.at("02:00:00") },
+			[]string{}, []string{"session_opened brown", "session_closed brown window_closed"}},
+		{"silence closes it after 180 s", func(w *world) { w.enter("acme/brown", address); w.at("01:58:00") },
+			[]string{}, []string{"session_opened brown", "session_closed brown idle"}},
+		{"a byte received keeps it", func(w *world) {
+			w.enter("acme/brown", address)
+			w.at("01:57:30")
+			w.hear("acme/brown", 1, 0)
+			w.at("01:59:00")
+		},
+			[]string{"acme/brown from 203.0.113.1"}, []string{"session_opened brown"}},
+		{"a byte transmitted does not keep it", func(w *world) {
+			w.enter("acme/brown", address)
+			w.at("01:57:30")
+			w.hear("acme/brown", 0, 1)
+			w.at("01:58:00")
+		}, []string{}, []string{"session_opened brown", "session_closed brown idle"}},
+		{"shutting everything closes it", func(w *world) { w.enter("acme/brown", address); w.shut("all") },
+			[]string{}, []string{"session_opened brown", "session_closed brown gateway_shut"}},
+		{"shutting the vendor closes it", func(w *world) { w.enter("acme/brown", address); w.shut("acme") },
+			[]string{}, []string{"session_opened brown", "session_closed brown vendor_shut"}},
+		{"shutting the engineer closes it", func(w *world) { w.enter("acme/brown", address); w.shut("acme/brown") },
+			[]string{}, []string{"session_opened brown", "session_closed brown engineer_shut"}},
+		{"shutting another does not", func(w *world) { w.enter("acme/brown", address); w.shut("medisys") },
+			[]string{"acme/brown from 203.0.113.1"}, []string{"session_opened brown"}},
+		{"a policy without its window closes it", func(w *world) { w.enter("acme/brown", address); w.reload(site()) },
+			[]string{}, []string{"session_opened brown", "session_closed brown policy_changed"}},
+		{"a doubt closes it", func(w *world) {
+			w.enter("acme/brown", address)
+			w.tunnel.facts <- policy.Fact{Kind: policy.Failure, Err: errFault}
+			synctest.Wait()
+		}, []string{}, []string{"session_opened brown", "session_closed brown gateway_shut"}},
+		{"a clock set back to before the opening closes it", func(w *world) {
+			w.reload(site(window{name: "acme/night", from: "01:55:10", until: "02:00:00"}))
+			w.at("01:55:11")
+			w.enter("acme/brown", address)
+			w.step(-3 * time.Second)
+		}, []string{}, []string{"session_opened brown", "session_closed brown window_closed"}},
+		{"stopping the gateway closes it", func(w *world) {
+			w.enter("acme/brown", address)
+			if err := w.stop(); err != nil {
+				w.t.Error(err)
+			}
+		}, []string{}, []string{"session_opened brown", "session_closed brown gateway_stopped"}},
+		{"a crash is found at the next start", func(w *world) { w.enter("acme/brown", address); w.crash(); w.start() },
+			[]string{}, []string{"session_opened brown", "session_closed brown crashed"}},
+		{"a stop that was recorded is no crash", func(w *world) {
+			w.enter("acme/brown", address)
+			if err := w.stop(); err != nil {
+				w.t.Error(err)
+			}
+			w.start()
+		}, []string{}, []string{"session_opened brown", "session_closed brown gateway_stopped"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := site(window{name: "acme/night", from: "01:00:00", until: "02:00:00"}, window{name: "medisys/late", from: "01:00:00", until: "02:00:00"})
+			simulate(t, p, func(t *testing.T, w *world) {
+				w.at("01:55:00")
+				w.start()
+				c.do(w)
+				synctest.Wait()
+				same(t, "sessions", w.sessions(), c.sessions)
+				same(t, "recorded", w.told(journal.SessionOpened, journal.SessionClosed), c.told)
+			})
+		})
+	}
+}
+
+func TestSessionsAreCounted(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:55:00")
+		w.start()
+		w.hear("acme/brown", 500, 500) // of an earlier session
+		w.at("01:55:02")
+		w.enter("acme/brown", address)
+		w.hear("acme/brown", 100, 20)
+		w.at("01:55:04")
+		s := w.gateway.Snapshot().Sessions[0]
+		same(t, "received while open", s.Received, 100)
+		same(t, "transmitted while open", s.Transmitted, 20)
+		w.hear("acme/brown", 11, 7) // within the last second
+		w.shut("acme")
+		disk := w.durable()
+		closed := disk[len(disk)-1]
+		for _, e := range disk {
+			if e.Kind == journal.SessionClosed {
+				closed = e
+			}
+		}
+		same(t, "received, recorded", closed.ReceivedBytes, 111)
+		same(t, "transmitted, recorded", closed.TransmittedBytes, 27)
+	})
+}
+
+func TestAnAdmissionThatIsNotOnDiskIsCut(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		slow  time.Duration
+		cuts  []string
+		leads []string
+	}{
+		{"on disk in time", 900 * time.Millisecond, nil, []string{"acme/brown from 203.0.113.1"}},
+		{"on disk too late", 1100 * time.Millisecond, []string{"acme/brown"}, []string{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("01:30:00")
+				w.start()
+				w.at("01:31:00.500")
+				w.do(func() { w.append.slow = c.slow })
+				w.enter("acme/brown", address)
+				time.Sleep(999 * time.Millisecond)
+				synctest.Wait()
+				same(t, "sessions before a second has passed", len(w.sessions()), 1)
+				time.Sleep(time.Millisecond)
+				synctest.Wait()
+				same(t, "sessions when a second has passed", w.sessions(), c.leads)
+				w.do(func() { same(t, "cuts", w.tunnel.cuts, c.cuts) })
+				if c.cuts == nil {
+					return
+				}
+				w.confirm(admissions, "acme/brown", address)
+				same(t, "sessions when the packet after the cut arrives", w.sessions(), []string{})
+				w.at("01:31:30")
+				same(t, "recorded in the end", w.told(journal.SessionClosed), []string{"session_closed brown unrecorded"})
+			})
+		})
+	}
+}
+
+func TestLiveAddressesReachTheFirewall(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.enter("acme/brown", address)
+		same(t, "when the session opens", w.live(), "[203.0.113.1:1000]")
+		w.enter("acme/brown", "203.0.113.1:2000")
+		same(t, "when its port changes", w.live(), "[203.0.113.1:2000]")
+		w.shut("acme")
+		same(t, "when it has ended", w.live(), "[]")
+	})
+}
+
+// live lists the addresses that the firewall was given last.
+func (w *world) live() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return fmt.Sprint(w.firewall.live)
+}
+
+func (w *world) shut(scope policy.Scope) Outcome {
+	w.t.Helper()
+	out, err := w.gateway.Close(w.t.Context(), "yamada", scope, "a test")
+	if err != nil {
+		w.t.Fatalf("close %s: %v", scope, err)
+	}
+	synctest.Wait()
+	return out
+}
+
+func (w *world) reopen(scope policy.Scope) Outcome {
+	w.t.Helper()
+	out, err := w.gateway.Reopen(w.t.Context(), "yamada", scope, "a test")
+	if err != nil {
+		w.t.Fatalf("reopen %s: %v", scope, err)
+	}
+	synctest.Wait()
+	return out
+}
+
+func (w *world) reload(p *policy.Policy) Outcome {
+	w.t.Helper()
+	w.do(func() { w.file = p })
+	out, err := w.gateway.Reload(w.t.Context(), "yamada")
+	if err != nil {
+		w.t.Fatalf("reload: %v", err)
+	}
+	synctest.Wait()
+	return out
+}
+
+func (w *world) recover() Outcome {
+	w.t.Helper()
+	out, err := w.gateway.Recover(w.t.Context(), "yamada", "a test")
+	if err != nil {
+		w.t.Fatalf("recover: %v", err)
+	}
+	synctest.Wait()
+	return out
+}
