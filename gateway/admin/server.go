@@ -65,8 +65,12 @@ func Listen(path string) (net.Listener, error) {
 		if info.Mode().Type() != fs.ModeSocket {
 			return nil, fmt.Errorf("%s is there and is no socket", path)
 		}
-		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c, err := net.DialTimeout("unix", path, time.Second)
+		if err == nil {
 			c.Close()
+		}
+		// Anything but a refusal may come from somebody who is only slow.
+		if !errors.Is(err, unix.ECONNREFUSED) {
 			return nil, fmt.Errorf("%s is served already: another gateway runs", path)
 		}
 		if err := os.Remove(path); err != nil {
@@ -173,7 +177,7 @@ func userName(uid uint32) string {
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, header := range []string{"Origin", "Referer", "Sec-Fetch-Site"} {
-			if r.Header.Get(header) != "" {
+			if len(r.Header.Values(header)) > 0 {
 				write(w, problem(http.StatusForbidden, "a browser asks ("+header+"), which nobody needs here"))
 				return
 			}
@@ -253,7 +257,10 @@ func (s *Server) routes() http.Handler {
 		}
 		return s.Gateway.Reopen(ctx, actor, o.Scope, o.Reason)
 	})
-	post("/v1/reload", func(ctx context.Context, actor string, _ order) (gateway.Outcome, error) {
+	post("/v1/reload", func(ctx context.Context, actor string, o order) (gateway.Outcome, error) {
+		if o != (order{}) {
+			return gateway.Outcome{}, invalid("a reload has neither scope nor reason: it reads the policy file again, as a whole")
+		}
 		return s.Gateway.Reload(ctx, actor)
 	})
 	post("/v1/recover", func(ctx context.Context, actor string, o order) (gateway.Outcome, error) {
@@ -291,8 +298,11 @@ func readOrder(body io.Reader) (order, error) {
 const reasonMost = 1000
 
 func (o order) complete(scope bool) error {
-	if scope && o.Scope == "" {
+	switch {
+	case scope && o.Scope == "":
 		return invalid("no scope: allowed is vendor/engineer, vendor, or all")
+	case !scope && o.Scope != "":
+		return invalid("the scope %q: a recovery has none, it is about the whole gateway", o.Scope)
 	}
 	if strings.TrimSpace(o.Reason) == "" {
 		return invalid("no reason: say why, it is kept in the journal")

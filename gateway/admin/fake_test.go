@@ -1,0 +1,169 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"kidoban/gateway"
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+// quietTunnel is a gateway.Tunnel that reports what a test sends.
+type quietTunnel struct{ facts chan policy.Fact }
+
+func (quietTunnel) Set(*policy.Plan) error                { return nil }
+func (t quietTunnel) Facts() <-chan policy.Fact           { return t.facts }
+func (quietTunnel) Cut(*policy.Engineer)                  {}
+func (quietTunnel) SetTimestamps(map[policy.Key][12]byte) {}
+func (quietTunnel) Restart() error                        { return nil }
+func (quietTunnel) Close() error                          { return nil }
+func (quietTunnel) Traffic() iter.Seq2[*policy.Engineer, gateway.Traffic] {
+	return func(func(*policy.Engineer, gateway.Traffic) bool) {}
+}
+
+// quietFirewall is a gateway.Firewall to which nothing happens.
+type quietFirewall struct{}
+
+func (quietFirewall) Set(*policy.Plan, []netip.AddrPort) error { return nil }
+func (quietFirewall) Check() error                             { return nil }
+func (quietFirewall) Facts() <-chan policy.Fact                { return nil }
+func (quietFirewall) Close() error                             { return nil }
+
+// realJournal is a gateway.Journal on disk.
+type realJournal struct{ *journal.Journal }
+
+func (j realJournal) CheckpointTime() time.Time {
+	_, signed := j.Checkpoint()
+	return signed
+}
+
+// served is a gateway that runs, with a server on a real socket.
+type served struct {
+	t      *testing.T
+	socket string
+	client Client
+	tunnel quietTunnel
+	policy *policy.Policy
+
+	mu   sync.Mutex
+	file error // what is wrong with the policy file; nil: nothing
+}
+
+var site = time.FixedZone("JST", 9*60*60)
+
+// hospital is a policy with one window that never closes, and one that opened
+// once, years ago.
+func hospital() *policy.Policy {
+	everyDay := &policy.Days{To: 24 * 60 * 60}
+	for i := range everyDay.Weekdays {
+		everyDay.Weekdays[i] = true
+	}
+	old := &policy.Once{From: policy.LocalTime{Date: policy.Date{Year: 2020, Month: 1, Day: 1}}, Until: policy.LocalTime{Date: policy.Date{Year: 2020, Month: 1, Day: 2}}}
+	source := []netip.Prefix{netip.MustParsePrefix("203.0.113.10/32")}
+	target := &policy.Target{Name: "ehr-db", Prefix: netip.MustParsePrefix("10.1.0.5/32"), Services: []policy.Service{{Protocol: policy.TCP, First: 22, Last: 22}}}
+	v := &policy.Vendor{Name: "medisys", Sources: source}
+	sato := &policy.Engineer{Vendor: v, Name: "sato", Key: policy.Key{1}, Addresses: []netip.Addr{netip.MustParseAddr("10.99.0.2")}, Sources: source}
+	mori := &policy.Engineer{Vendor: v, Name: "mori", Key: policy.Key{2}, Addresses: []netip.Addr{netip.MustParseAddr("10.99.0.3")}, Sources: source}
+	v.Engineers = []*policy.Engineer{mori, sato}
+	v.Windows = []*policy.Window{
+		{Vendor: v, Name: "always", Schedule: everyDay, Targets: []*policy.Target{target}, Engineers: []*policy.Engineer{sato}, ApprovedBy: "Head of IT", Ticket: "CHG-1"},
+		{Vendor: v, Name: "past", Schedule: old, Targets: []*policy.Target{target}, Engineers: []*policy.Engineer{mori}, ApprovedBy: "Head of IT"},
+	}
+	return &policy.Policy{Site: "Kido Hospital", Zone: site, Digest: "d1", Text: "version: 1\n",
+		Tunnel:  policy.Tunnel{Addresses: []netip.Prefix{netip.MustParsePrefix("10.99.0.1/24")}, Endpoint: "vpn.example.jp:51820"},
+		Targets: []*policy.Target{target}, Vendors: []*policy.Vendor{v}}
+}
+
+// fileErrors is what config gives for a bad policy file.
+type fileErrors []error
+
+func (e fileErrors) Error() string   { return errors.Join(e...).Error() }
+func (e fileErrors) Unwrap() []error { return e }
+
+// serve starts a gateway and waits until it is ready.
+func serve(t *testing.T) *served {
+	t.Helper()
+	dir := t.TempDir()
+	s := &served{t: t, socket: filepath.Join(dir, "run", "admin.sock"), tunnel: quietTunnel{make(chan policy.Fact)}, policy: hospital()}
+	s.client = Client{Socket: s.socket}
+	l, err := Listen(s.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := gateway.New(gateway.Config{
+		Tunnel: s.tunnel, Firewall: quietFirewall{},
+		Clock: gateway.Clock{Wall: time.Now, Boot: gateway.Boottime, Synchronized: func() bool { return true }},
+		LoadPolicy: func() (*policy.Policy, []string, error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.policy, nil, s.file
+		},
+		CheckFile: func() (string, error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.policy.Digest, s.file
+		},
+		OpenJournal: func() (gateway.Journal, error) {
+			j, err := journal.Open(filepath.Join(dir, "journal"), filepath.Join(dir, "journal.key"))
+			return realJournal{j}, err
+		},
+		ArchiveJournal: func() (string, string, error) {
+			return journal.Archive(filepath.Join(dir, "journal"), filepath.Join(dir, "journal.key"))
+		},
+		Marker: gateway.FileMarker{filepath.Join(dir, "shut.json")}, Metrics: gateway.NewMetrics("test"), Version: "test",
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 2)
+	go func() { ended <- g.Run(ctx) }()
+	go func() {
+		ended <- (&Server{Gateway: g, Key: policy.Key{9}, Logger: slog.New(slog.DiscardHandler)}).Serve(ctx, l)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		for range 2 {
+			if err := <-ended; err != nil {
+				t.Errorf("at the end: %v", err)
+			}
+		}
+	})
+	s.eventually("the gateway is ready, with its one grant open", func() bool {
+		snap := g.Snapshot()
+		return snap.Status.Ready && len(snap.Plan.Grants) == 1
+	})
+	return s
+}
+
+// eventually waits until something holds.
+func (s *served) eventually(what string, holds func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("10 s passed before: %s", what)
+		}
+	}
+}
+
+// breakFile makes the policy file bad, or good again.
+func (s *served) breakFile(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.file = err
+}
+
+// fact sends what the tunnel saw.
+func (s *served) fact(f policy.Fact) {
+	s.t.Helper()
+	select {
+	case s.tunnel.facts <- f:
+	case <-time.After(10 * time.Second):
+		s.t.Fatal("nobody hears the tunnel")
+	}
+}
