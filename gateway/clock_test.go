@@ -188,7 +188,12 @@ func TestAMachineThatHasJustBooted(t *testing.T) {
 					w.step(0)
 				}
 				same(t, "open at the end of the wait", w.open(), []string{"acme/brown/night"})
-				t.Log(w.notReady())
+				if t.Failed() {
+					for _, e := range w.durable() {
+						t.Log(e.Time, e.Kind, e.Reason, e.Text)
+					}
+					t.Log(w.wall(), w.did())
+				}
 				if waited := time.Since(began); waited > c.opens+2*heartbeat {
 					t.Errorf("waited %s", waited)
 				}

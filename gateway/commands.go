@@ -136,7 +136,7 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 		if refused = l.state.Apply(l.now, actor, event); refused != nil {
 			return
 		}
-		l.standing(e)
+		// It is on its way to the disk before the closings that it causes.
 		if l.doubts[doubtJournal] != "" {
 			e.kept = l.mark()
 			e.recorded <- errors.New(l.doubts[doubtJournal])
@@ -150,6 +150,7 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 				e.recorded <- err
 			})
 		}
+		l.standing(e)
 		e.note(func(out *Outcome) { out.Scope = scope })
 		l.cfg.Logger.Warn("shut", "scope", string(scope), "actor", actor, "reason", reason)
 	})

@@ -296,6 +296,7 @@ func (w *world) sessions() []string {
 	for _, s := range w.gateway.Snapshot().Sessions {
 		names = append(names, s.Vendor+"/"+s.Engineer+" from "+s.Source.String())
 	}
+	slices.Sort(names)
 	return names
 }
 

@@ -164,10 +164,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	l.raw = l.state.Plan(l.now)
 	l.plan = l.raw.Doubted("starting")
 
-	l.recorder.start()
 	go l.applier.run()
 	go l.keeper.run()
 	l.start()
+	l.recorder.start() // what was recorded meanwhile has waited for the journal
 	l.replan = true
 	l.turn()
 	l.cfg.Logger.Info("the gateway runs", "ready", l.plan.Doubt == "", "not_ready_reason", l.plan.Doubt)
@@ -240,6 +240,9 @@ func (l *loop) tick() {
 	l.now, l.boot = l.readClock()
 	zero := l.now.Add(-l.boot)
 	if step := zero.Sub(l.zero); step.Abs() >= stepSeen {
+		if shown := l.zero.Add(l.boot); shown.After(l.newest) {
+			l.newest = shown // what it showed just before, as far as can be told
+		}
 		l.zero = zero
 		l.stepped(step)
 	}
@@ -634,7 +637,7 @@ func (l *loop) acknowledged(a ack) {
 			l.trust(doubtJournal)
 			l.add(record{done: func(l *loop, err error) { l.unmark() }}) // behind all that waited
 		}
-	} else if l.doubts[doubtJournal] == "" || l.slow {
+	} else if a.journal == l.journal && (l.doubts[doubtJournal] == "" || l.slow) {
 		l.slow = false
 		l.journalFailed(a.err)
 	}

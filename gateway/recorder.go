@@ -38,9 +38,10 @@ type flight struct {
 }
 
 type ack struct {
-	flight *flight
-	err    error
-	took   time.Duration
+	flight  *flight
+	journal Journal // that it was meant for
+	err     error
+	took    time.Duration
 }
 
 func newRecorder() *recorder {
@@ -151,7 +152,7 @@ func (r *recorder) drain(report bool) {
 		r.mu.Unlock()
 		if report {
 			select {
-			case r.acks <- ack{f, err, time.Since(f.began)}:
+			case r.acks <- ack{f, j, err, time.Since(f.began)}:
 			case <-r.quit:
 				report = false
 			}

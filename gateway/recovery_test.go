@@ -1,0 +1,416 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+func TestCloseStaysOverARestart(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		journal, save  fault // from before the command on
+		recorded, kept bool
+		shut           bool // after a crash and a restart with a disk that works again
+	}{
+		{"recorded", fault{}, fault{}, true, false, true},
+		{"the journal is slow", fault{slow: 2 * time.Second}, fault{}, true, false, true},
+		{"the journal is dead", fault{err: errFault}, fault{}, false, true, true},
+		{"the journal is dead and has it all the same", fault{err: errFault, after: true}, fault{}, false, true, true},
+		{"the journal hangs", fault{hang: make(chan struct{})}, fault{}, false, true, true},
+		{"the journal is dead, and the marker too", fault{err: errFault}, fault{err: errFault}, false, false, false},
+		{"the journal is dead, and the marker hangs", fault{err: errFault}, fault{hang: make(chan struct{})}, false, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				release := make(chan struct{}) // of this bubble
+				for _, f := range []*fault{&c.journal, &c.save} {
+					if f.hang != nil {
+						f.hang = release
+					}
+				}
+				w.at("01:30:00")
+				w.start()
+				w.enter("acme/brown", address)
+				w.do(func() { w.append, w.save = c.journal, c.save })
+				out := make(chan Outcome, 1)
+				go func() {
+					o, err := w.gateway.Close(t.Context(), "yamada", "acme", "a test")
+					if err != nil {
+						t.Error(err)
+					}
+					out <- o
+				}()
+				synctest.Wait()
+				same(t, "open at once", w.open(), []string{})
+				same(t, "open in the kernel at once", w.kernel(), []string{})
+				same(t, "sessions at once", w.sessions(), []string{})
+				o := <-out
+				same(t, "recorded", o.Recorded, c.recorded)
+				same(t, "kept", o.Kept, c.kept)
+				same(t, "applied", o.Applied, true)
+				same(t, "sessions cut", o.Sessions, 1)
+				same(t, "shut", o.Shut, []string{"acme"})
+				if !o.Recorded && o.Problem == "" {
+					t.Error("not recorded, and no problem is told")
+				}
+				w.do(func() { w.process++ }) // killed
+				close(release)
+				w.crash()
+				w.do(func() { w.append, w.save = fault{}, fault{} })
+				w.start()
+				same(t, "shut after a restart", w.gateway.Snapshot().Status.Shut.Vendors, map[bool][]string{true: {"acme"}, false: {}}[c.shut])
+				same(t, "open after a restart", len(w.open()) == 0, c.shut)
+				w.do(func() { same(t, "marker when the journal has it", len(w.marker), 0) })
+				if !c.shut {
+					return
+				}
+				w.crash()
+				w.start()
+				same(t, "open after another restart", w.open(), []string{})
+				same(t, "reopened", w.reopen("acme").Recorded, true)
+				same(t, "open when reopened", w.open(), []string{"acme/brown/night"})
+			})
+		})
+	}
+}
+
+func TestShutsInOrderOfTheirReasons(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.shut("acme/brown")
+		w.shut("all")
+		same(t, "open after reopening one of two", w.reopen("all").Applied && len(w.open()) > 0, false)
+		w.reopen("acme/brown")
+		same(t, "open after reopening both", w.open(), []string{"acme/brown/night"})
+		same(t, "recorded", w.told(journal.Shut, journal.Reopened), []string{
+			"shut acme/brown a test", "shut all a test", "reopened all a test", "reopened acme/brown a test"})
+	})
+}
+
+func TestCommandsThatMatchNothing(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		before := len(w.durable())
+		for _, c := range []struct {
+			name string
+			do   func() error
+		}{
+			{"close an unknown vendor", func() error { _, err := w.gateway.Close(t.Context(), "yamada", "nobody", "r"); return err }},
+			{"close an unknown engineer", func() error { _, err := w.gateway.Close(t.Context(), "yamada", "acme/nobody", "r"); return err }},
+			{"reopen what is not shut", func() error { _, err := w.gateway.Reopen(t.Context(), "yamada", "acme", "r"); return err }},
+		} {
+			var none *policy.NoMatchError
+			if err := c.do(); !errors.As(err, &none) {
+				t.Errorf("%s: %v, want a NoMatchError", c.name, err)
+			}
+		}
+		long := strings.Repeat("r", reasonMax+1)
+		if _, err := w.gateway.Close(t.Context(), "yamada", "acme", long); err == nil || !strings.Contains(err.Error(), "allowed are up to 1000") {
+			t.Errorf("close with a reason of %d bytes: %v", len(long), err)
+		}
+		same(t, "entries", len(w.durable()), before)
+		same(t, "open", w.open(), []string{"acme/brown/night"})
+	})
+}
+
+func TestReopenIsRefusedWhileTheJournalIsDead(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.shut("acme")
+		w.do(func() { w.append.err = errFault })
+		w.shut("medisys") // finds out
+		if _, err := w.gateway.Reopen(t.Context(), "yamada", "acme", "r"); err == nil || !strings.Contains(err.Error(), "nothing can be reopened") {
+			t.Errorf("reopen with a dead journal: %v", err)
+		}
+		w.do(func() { w.append.err = nil })
+		w.recover()
+		same(t, "open after the recovery", w.open(), []string{})
+		w.reopen("acme")
+		same(t, "open when reopened after it", w.open(), []string{"acme/brown/night"})
+	})
+}
+
+// A reopening that failed but reached the disk must not open anything: not
+// now, and not after a restart.
+func TestAReopeningThatFailedOpensNothing(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		t.Run(fmt.Sprintf("on disk all the same: %t", after), func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("01:30:00")
+				w.start()
+				w.shut("acme")
+				w.do(func() { w.append = fault{err: errFault, after: after} })
+				same(t, "recorded", w.reopen("acme").Recorded, false)
+				same(t, "open", w.open(), []string{})
+				w.crash()
+				w.do(func() { w.append = fault{} })
+				w.start()
+				same(t, "open after a restart", w.open(), []string{})
+			})
+		})
+	}
+}
+
+func TestRecoverFromADeadJournal(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		fault    fault
+		damage   error
+		archived bool
+	}{
+		{"that only failed to be written", fault{err: errFault}, nil, false},
+		{"that has it all the same", fault{err: errFault, after: true}, nil, false},
+		{"that has a part of it", fault{err: errFault, after: true, partial: 1}, nil, false},
+		{"that does not verify any more", fault{err: errFault}, errors.New("entry 3 is not what was signed"), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("01:30:00")
+				w.start()
+				w.enter("acme/brown", address)
+				w.shut("medisys/sato")
+				w.do(func() { w.append, w.damage = c.fault, c.damage })
+				w.shut("medisys") // finds out
+				same(t, "sessions in doubt", w.sessions(), []string{})
+				w.do(func() {
+					same(t, "marker", len(w.marker), 2)
+					w.append = fault{}
+					w.tunnel.timestamps = map[policy.Key][12]byte{{}: {}}
+				})
+				out := w.recover()
+				same(t, "recorded", out.Recorded, true)
+				same(t, "problem", out.Problem, "")
+				same(t, "archived", out.Journal != "", c.archived)
+				same(t, "not ready", w.notReady(), "")
+				w.do(func() {
+					same(t, "timestamps", len(w.tunnel.timestamps), 0)
+					same(t, "marker when the journal has it", len(w.marker), 0)
+				})
+				same(t, "shut", fmt.Sprint(w.gateway.Snapshot().Status.Shut.Vendors, w.gateway.Snapshot().Status.Shut.Engineers), "[medisys] [medisys/sato]")
+				same(t, "open", w.open(), []string{"acme/brown/night"})
+				disk := w.durable()
+				if c.archived {
+					same(t, "first entry", disk[0].Kind, journal.Recovery)
+					if text := disk[0].Text; !strings.Contains(text, "the last checkpoint") || !strings.Contains(text, "entry 3 is not what was signed") {
+						t.Errorf("the first entry says %q: want the old checkpoint and what was wrong", text)
+					}
+				}
+				same(t, "sessions closed", w.told(journal.SessionClosed), []string{"session_closed brown gateway_shut"})
+				opened, closed := 0, 0
+				for _, e := range disk {
+					switch e.Kind {
+					case journal.WindowOpened:
+						opened++
+					case journal.WindowClosed:
+						closed++
+					}
+				}
+				if c.archived {
+					opened++ // in the old one
+				}
+				same(t, "openings without a closing", opened-closed, 1)
+				w.crash()
+				w.start()
+				same(t, "shut after a restart", fmt.Sprint(w.gateway.Snapshot().Status.Shut.Vendors, w.gateway.Snapshot().Status.Shut.Engineers), "[medisys] [medisys/sato]")
+				same(t, "not ready after a restart", w.notReady(), "")
+			})
+		})
+	}
+}
+
+func TestAJournalThatDoesNotVerifyAtStart(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.shut("acme")
+		w.crash()
+		w.damage = errors.New("entry 3 is not what was signed")
+		w.start()
+		same(t, "open", w.open(), []string{})
+		if got := w.notReady(); !strings.Contains(got, "entry 3 is not what was signed") || !strings.Contains(got, "kidoban recover") {
+			t.Errorf("not ready because %q: want what is wrong and what leads out", got)
+		}
+		same(t, "shut, as far as it can be read", w.gateway.Snapshot().Status.Shut.Vendors, []string{"acme"})
+		w.do(func() { w.archiveErr = errFault })
+		if _, err := w.gateway.Recover(t.Context(), "yamada", "r"); !errors.Is(err, errFault) {
+			t.Errorf("recover without a way to move it aside: %v", err)
+		}
+		same(t, "still in doubt", w.notReady() != "", true)
+		w.do(func() { w.archiveErr = nil })
+		w.recover()
+		same(t, "not ready", w.notReady(), "")
+		same(t, "open", w.open(), []string{})
+		w.crash()
+		w.start()
+		same(t, "open after a restart", w.open(), []string{})
+		w.reopen("acme")
+		same(t, "open when reopened", w.open(), []string{"acme/brown/night"})
+	})
+}
+
+// What is shut is nowhere but in the marker while the journal is replaced.
+func TestRecoverDoesNotBeginANewJournalBeforeTheMarkerIsKept(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.shut("acme")
+		w.do(func() { w.append.err, w.save.err = errFault, errFault; w.damage = errFault })
+		w.shut("medisys")
+		if _, err := w.gateway.Recover(t.Context(), "yamada", "r"); !errors.Is(err, errFault) {
+			t.Errorf("recover without a marker: %v", err)
+		}
+		w.do(func() { same(t, "archived", len(w.archived), 0); w.append.err, w.save.err = nil, nil })
+		w.recover()
+		same(t, "not ready", w.notReady(), "")
+		same(t, "shut", w.gateway.Snapshot().Status.Shut.Vendors, []string{"acme", "medisys"})
+	})
+}
+
+func TestRecoverFromAJournalThatNeverAnswers(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		release := make(chan struct{})
+		w.do(func() { w.append.hang = release })
+		same(t, "kept", w.shut("acme").Kept, true)
+		w.at("01:31:00")
+		if got := w.notReady(); !strings.Contains(got, "has not answered") {
+			t.Fatalf("not ready because %q", got)
+		}
+		w.do(func() { w.append.hang = nil })
+		out := w.recover()
+		same(t, "recorded", out.Recorded, true)
+		same(t, "not ready", w.notReady(), "")
+		same(t, "shut", w.gateway.Snapshot().Status.Shut.Vendors, []string{"acme"})
+		w.reopen("acme")
+		same(t, "open when reopened", w.open(), []string{"acme/brown/night"})
+		close(release)
+	})
+}
+
+func TestAMarkerThatCannotBeRead(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.marker, w.loadErr = []policy.ShutRecord{{Scope: "medisys"}, {Scope: "medisys"}}, errFault
+		w.start()
+		same(t, "open", w.open(), []string{})
+		same(t, "recorded", w.told(journal.Shut), []string{"shut medisys", "shut all the marker cannot be read: provoked"})
+		w.reopen("all")
+		same(t, "open when reopened", w.open(), []string{"acme/brown/night"})
+	})
+}
+
+func TestRecoverRestartsALostTunnel(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.tunnel.facts <- policy.Fact{Kind: policy.Failure, Err: errors.New("the TUN is gone")}
+		synctest.Wait()
+		if got := w.notReady(); !strings.Contains(got, "the TUN is gone") || !strings.Contains(got, "kidoban recover") {
+			t.Errorf("not ready because %q: want what is wrong and what leads out", got)
+		}
+		same(t, "open", w.open(), []string{})
+		w.do(func() { w.tunnel.restartErr = errFault })
+		if out := w.recover(); !strings.Contains(out.Problem, "the tunnel cannot be built: provoked") {
+			t.Errorf("a recovery that fails says %q", out.Problem)
+		}
+		w.do(func() { w.tunnel.restartErr = nil })
+		same(t, "problem of one that succeeds", w.recover().Problem, "")
+		same(t, "open after it", w.open(), []string{"acme/brown/night"})
+	})
+}
+
+func TestATunnelThatDoesNotTakeThePlan(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		t.Run(fmt.Sprintf("it took it all the same: %t", after), func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("00:59:55")
+				w.start()
+				w.do(func() { w.tunnel.set = fault{err: errFault, after: after} })
+				w.at("01:00:00")
+				if got := w.notReady(); !strings.Contains(got, "the tunnel did not take the plan") {
+					t.Errorf("not ready because %q", got)
+				}
+				same(t, "open in the kernel", w.kernel(), []string{})
+				w.do(func() { w.tunnel.set = fault{} })
+				w.at("01:00:01")
+				same(t, "open when it takes plans again", w.open(), []string{})
+				w.recover()
+				same(t, "open after the recovery", w.open(), []string{"acme/brown/night"})
+			})
+		})
+	}
+}
+
+func TestStopInOrder(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("00:59:55")
+		w.start()
+		w.at("01:00:00")
+		w.enter("acme/brown", address)
+		w.did()
+		if err := w.stop(); err != nil {
+			t.Error(err)
+		}
+		did := w.did()
+		if len(did) == 0 || did[0] != "tunnel " {
+			t.Errorf("effects of a stop: %q: the gate comes first", did)
+		}
+		same(t, "last effects", did[len(did)-2:], []string{"tunnel closed", "firewall closed"})
+		told := w.told(journal.SessionClosed, journal.WindowClosed, journal.Stop)
+		same(t, "recorded", told, []string{"session_closed brown gateway_stopped", "window_closed brown night gateway_stopped", "stop"})
+		if _, err := w.gateway.Close(t.Context(), "yamada", "acme", "r"); !errors.Is(err, errStopped) {
+			t.Errorf("a command to a gateway that stopped: %v", err)
+		}
+		same(t, "told to the service manager", w.notified[0]+" "+w.notified[len(w.notified)-1] != "", true)
+	})
+}
+
+func TestStopIsBounded(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		release := make(chan struct{})
+		defer close(release)
+		w.do(func() { w.append.hang, w.firewall.set.hang = release, release })
+		began := time.Now()
+		if err := w.stop(); err == nil {
+			t.Error("a stop that lost its last entries says that it was clean")
+		}
+		if took := time.Since(began); took > 2*lastWords {
+			t.Errorf("it took %s", took)
+		}
+		same(t, "gate closed", w.tunnel.closed, true)
+		same(t, "firewall closed", w.firewall.closed, true)
+	})
+}
+
+func TestTimestampsOutliveARestart(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.enter("acme/brown", address)
+		w.enter("acme/brown", address)
+		newest := [12]byte{9: byte(admissions >> 16), 10: byte(admissions >> 8), 11: byte(admissions)}
+		w.crash()
+		w.start()
+		w.do(func() {
+			same(t, "timestamp", w.tunnel.timestamps[w.engineer("acme/brown").Key], newest)
+		})
+		w.recover()
+		w.do(func() { same(t, "timestamps after a recovery", len(w.tunnel.timestamps), 0) })
+		w.crash()
+		w.start()
+		w.do(func() { same(t, "timestamps after a recovery and a restart", len(w.tunnel.timestamps), 0) })
+	})
+}
