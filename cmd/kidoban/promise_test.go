@@ -22,6 +22,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	"kidoban/gateway"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
@@ -214,7 +217,7 @@ tunnel:
 targets:
   ehr: {address: %v, ports: [tcp/22, udp/53, icmp]}
   ehr6: {address: "%v", ports: [tcp/22, udp/53, icmp]}
-  pacs: {address: %v, ports: [tcp/104]}
+  pacs: {address: %v, ports: [tcp/104], masquerade: true}
 vendors:
   medisys:
     sources: [203.0.113.0/28, "2001:db8:1::/64"]
@@ -526,4 +529,23 @@ func hold(t *testing.T, scenario func(g *ground), trials ...trial) {
 			}
 		})
 	}
+}
+
+// routeTo names the interface by which the calling thread's network reaches
+// an address.
+func routeTo(a netip.Addr) (string, error) {
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return "", err
+	}
+	defer handle.Close()
+	routes, err := handle.RouteGet(a.AsSlice())
+	if err != nil {
+		return "", err
+	}
+	link, err := handle.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return "", err
+	}
+	return link.Attrs().Name, nil
 }
