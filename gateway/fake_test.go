@@ -145,7 +145,7 @@ func (w *world) start() {
 			if w.damage != nil {
 				return nil, w.damage
 			}
-			return &fakeJournal{w: w, process: process}, nil
+			return &fakeJournal{w: w, process: process, commit: make(chan struct{}, 1)}, nil
 		},
 		ReadDamaged: func() iter.Seq2[journal.Entry, error] {
 			return func(yield func(journal.Entry, error) bool) {
@@ -482,9 +482,12 @@ type fakeJournal struct {
 	process int
 	failed  error
 	closed  bool
+	commit  chan struct{} // holds one token while an append is under way
 }
 
 func (j *fakeJournal) Append(entries ...journal.Entry) error {
+	j.commit <- struct{}{}
+	defer func() { <-j.commit }()
 	j.w.mu.Lock()
 	defer j.w.mu.Unlock()
 	if j.closed {
@@ -541,6 +544,8 @@ func (j *fakeJournal) Size() int64 {
 func (j *fakeJournal) CheckpointTime() time.Time { return time.Time{} }
 
 func (j *fakeJournal) Close() error {
+	j.commit <- struct{}{} // it waits for the append under way
+	defer func() { <-j.commit }()
 	j.w.mu.Lock()
 	defer j.w.mu.Unlock()
 	j.closed = true

@@ -497,7 +497,11 @@ func (l *loop) openGrants() {
 	var due []*opening
 	var entries []journal.Entry
 	for _, g := range l.raw.Grants {
-		if l.recorded[g.ID].covers(g) || l.pending[g.ID].covers(g) {
+		if l.recorded[g.ID].covers(g) {
+			delete(l.pending, g.ID) // of a policy that is not in force any more
+			continue
+		}
+		if l.pending[g.ID].covers(g) {
 			continue
 		}
 		if !l.bounded(g.ID, g.Until).After(l.now) {

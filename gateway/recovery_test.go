@@ -288,13 +288,17 @@ func TestRecoverFromAJournalThatNeverAnswers(t *testing.T) {
 			t.Fatalf("not ready because %q", got)
 		}
 		w.do(func() { w.append.hang = nil })
+		if _, err := w.gateway.Recover(t.Context(), "yamada", "r"); err == nil || !strings.Contains(err.Error(), "holds the journal's last entries back") {
+			t.Errorf("recover while the disk hangs: %v", err)
+		}
+		same(t, "still in doubt", w.notReady() != "", true)
+		close(release)
 		out := w.recover()
 		same(t, "recorded", out.Recorded, true)
 		same(t, "not ready", w.notReady(), "")
 		same(t, "shut", w.gateway.Snapshot().Status.Shut.Vendors, []string{"acme"})
 		w.reopen("acme")
 		same(t, "open when reopened", w.open(), []string{"acme/brown/night"})
-		close(release)
 	})
 }
 

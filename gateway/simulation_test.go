@@ -1,0 +1,475 @@
+package gateway
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+var simulated = flag.Duration("simulated", 3*time.Hour, "how long each seed of TestSimulation lasts, in simulated time")
+
+// TestSimulation lets operators, engineers, a failing host and a clock that is
+// set act at random, and holds after every action:
+//
+//   - no plan in the gate has a grant that the reference does not open: the
+//     policy by plain arithmetic, less what operators shut, no longer than the
+//     boot clock allows, nothing after the clock went back by more than 5 s;
+//   - no plan in the gate has a grant whose opening is not on disk;
+//   - when the gateway has nothing left to do, nothing that is over or shut is
+//     in the gate, and no session is without a grant;
+//
+// and in the end, that every session in the journal was closed exactly once,
+// every window at least once after its opening, and that a replay of the
+// journal knows what is shut.
+func TestSimulation(t *testing.T) {
+	for seed := range uint64(5) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &simulation{world: newWorld(t, nil), random: rand.New(rand.NewPCG(seed, 7)), done: map[string]int{}}
+				s.run(*simulated)
+			})
+		})
+	}
+}
+
+type simulation struct {
+	*world
+	random *rand.Rand
+	done   map[string]int // how often each action was done
+
+	// The reference.
+	policies []*policy.Policy         // that may be in force
+	shuts    map[policy.Scope]bool    // that an operator was told stand
+	newest   time.Time                // what the wall clock has shown since the start or the last recovery
+	zeros    map[string]time.Duration // by which each open grant's opening had set wall against boot clock
+	release  chan struct{}            // ends what hangs
+	enters   int
+}
+
+func (s *simulation) run(length time.Duration) {
+	s.shuts, s.release = map[policy.Scope]bool{}, make(chan struct{})
+	s.file = s.anyPolicy()
+	s.policies = []*policy.Policy{s.file}
+	s.watch = s.planned
+	s.restarted()
+	s.start()
+	actions := []struct {
+		name   string
+		weight int
+		do     func()
+	}{
+		{"nothing", 30, func() {}},
+		{"enter", 40, s.someoneEnters},
+		{"traffic", 20, func() { s.hear(s.someone(), uint64(s.random.IntN(9000)), uint64(s.random.IntN(9000))) }},
+		{"refusal", 10, func() { s.refuse(s.random) }},
+		{"close", 5, s.closes},
+		{"reopen", 12, s.reopens},
+		{"reload", 8, s.reloads},
+		{"recover", 10, s.recovers},
+		{"small step", 4, func() { s.steps(time.Duration(s.random.IntN(8000)-4000) * time.Millisecond) }},
+		{"large step", 1, func() { s.steps(time.Duration(s.random.IntN(1200)-600) * time.Second) }},
+		{"journal fault", 4, func() { f := s.anyFault(); s.do(func() { s.append = f }) }},
+		{"firewall fault", 4, func() { f := s.anyFault(); s.do(func() { s.firewall.set = f }) }},
+		{"marker fault", 2, func() { f := s.anyFault(); s.do(func() { s.save = f }) }},
+		{"tunnel fault", 1, func() {
+			s.tunnel.facts <- policy.Fact{Kind: policy.Failure, Err: errFault}
+		}},
+		{"drift", 1, func() {
+			s.firewall.facts <- policy.Fact{Kind: policy.Drift, Err: errFault}
+		}},
+		{"heal", 24, s.heal},
+		{"crash", 2, func() { s.heal(); s.unkept(); s.crash(); s.restarted(); s.start() }},
+		{"restart", 2, func() { s.heal(); s.unkept(); _ = s.stop(); s.restarted(); s.start() }},
+	}
+	total := 0
+	for _, a := range actions {
+		total += a.weight
+	}
+	for end := time.Now().Add(length); time.Now().Before(end) && !s.t.Failed(); {
+		n := s.random.IntN(total)
+		for _, a := range actions {
+			if n -= a.weight; n < 0 {
+				s.done[a.name]++
+				a.do()
+				break
+			}
+		}
+		synctest.Wait()
+		s.rests()
+		// Mostly to a random moment, sometimes to a whole minute, where windows change.
+		pause := time.Duration(s.random.IntN(40000)) * time.Millisecond
+		if s.random.IntN(3) == 0 {
+			pause = s.wall().Truncate(time.Minute).Add(time.Minute).Sub(s.wall())
+		}
+		time.Sleep(pause)
+		synctest.Wait()
+		s.rests()
+	}
+	s.heal()
+	time.Sleep(time.Minute)
+	if out, err := s.gateway.Recover(s.t.Context(), "yamada", "the end"); err != nil || out.Problem != "" {
+		s.t.Errorf("recovery at the end: %v, %q", err, out.Problem)
+	}
+	time.Sleep(time.Minute)
+	synctest.Wait()
+	s.remembers()
+	if err := s.stop(); err != nil {
+		s.t.Errorf("stop: %v", err)
+	}
+	s.accounts()
+	if s.enters < int(length/time.Hour) || s.done["recover"] == 0 {
+		s.t.Errorf("nothing happened: %d entered, %v", s.enters, s.done)
+	}
+	s.t.Logf("%d entries, %d sessions, %v", len(s.disk), s.enters, s.done)
+}
+
+// restarted forgets what only the old process knew.
+func (s *simulation) restarted() {
+	s.do(func() {
+		s.newest, s.zeros = time.Time{}, map[string]time.Duration{}
+		s.policies = []*policy.Policy{s.file}
+	})
+}
+
+// anyPolicy has windows at random whole minutes of every day.
+func (s *simulation) anyPolicy() *policy.Policy {
+	var windows []window
+	for i := range 30 {
+		from := s.random.IntN(24*60 - 1)
+		until := min(from+1+s.random.IntN(120), 24*60-1)
+		clock := func(m int) string { return fmt.Sprintf("%02d:%02d:00", m/60, m%60) }
+		w := window{name: []string{"acme", "medisys"}[s.random.IntN(2)] + fmt.Sprintf("/w%d", i), from: clock(from), until: clock(until),
+			targets: []string{"ehr", "pacs", "ehr pacs"}[s.random.IntN(3)]}
+		if strings.HasPrefix(w.name, "medisys") && s.random.IntN(2) == 0 {
+			w.engineers = "sato"
+		}
+		windows = append(windows, w)
+	}
+	p := site(windows...)
+	for _, v := range p.Vendors {
+		for _, w := range v.Windows {
+			once := w.Schedule.(*policy.Once)
+			w.Schedule = &policy.Days{Weekdays: [7]bool{true, true, true, true, true, true, true}, From: once.From.Time, To: once.Until.Time}
+		}
+	}
+	return p
+}
+
+func (s *simulation) someone() string {
+	return []string{"acme/brown", "medisys/sato", "medisys/suzuki"}[s.random.IntN(3)]
+}
+
+func (s *simulation) anyScope() policy.Scope {
+	return []policy.Scope{policy.All, "acme", "medisys", "acme/brown", "medisys/sato"}[s.random.IntN(5)]
+}
+
+func (s *simulation) someoneEnters() {
+	name, source := s.someone(), fmt.Sprintf("203.0.113.%d:%d", 1+s.random.IntN(2), 1000+s.random.IntN(2))
+	n := s.knock(name, source)
+	if n == 0 {
+		return
+	}
+	if s.random.IntN(4) == 0 {
+		time.Sleep(time.Duration(s.random.IntN(2000)) * time.Millisecond)
+	}
+	if s.random.IntN(8) > 0 {
+		s.confirm(n, name, source)
+		s.enters++
+	}
+}
+
+func (s *simulation) anyFault() fault {
+	f := []fault{
+		{slow: time.Duration(s.random.IntN(5000)) * time.Millisecond},
+		{err: errFault},
+		{err: errFault, after: true},
+		{err: errFault, after: true, partial: 1},
+		{hang: s.release},
+	}[s.random.IntN(5)]
+	if f.err != nil && s.random.IntN(2) == 0 {
+		f.slow = time.Duration(s.random.IntN(3000)) * time.Millisecond
+	}
+	return f
+}
+
+func (s *simulation) heal() {
+	s.do(func() {
+		s.append, s.save, s.firewall.set = fault{}, fault{}, fault{}
+		close(s.release)
+		s.release = make(chan struct{})
+	})
+	synctest.Wait()
+}
+
+func (s *simulation) closes() {
+	scope := s.anyScope()
+	out, err := s.gateway.Close(s.t.Context(), "yamada", scope, "a test")
+	if err != nil {
+		s.t.Errorf("close %s: %v", scope, err)
+	}
+	if !out.Recorded && !out.Kept {
+		if out.Problem == "" {
+			s.t.Errorf("close %s: neither recorded nor kept, and no problem told", scope)
+		}
+		s.done["shut, and nowhere kept"]++
+	}
+	s.do(func() { s.shuts[scope] = out.Recorded || out.Kept })
+}
+
+// unkept forgets what a restart may forget.
+func (s *simulation) unkept() {
+	s.do(func() {
+		for scope, kept := range s.shuts {
+			if !kept {
+				delete(s.shuts, scope)
+			}
+		}
+	})
+}
+
+func (s *simulation) reopens() {
+	scope := s.anyScope()
+	if shut := s.gateway.Snapshot().state.Shuts(); len(shut) > 0 && s.random.IntN(4) > 0 {
+		scope = shut[s.random.IntN(len(shut))].Scope
+	}
+	s.do(func() { delete(s.shuts, scope) }) // it may take effect from here on
+	var none *policy.NoMatchError
+	out, err := s.gateway.Reopen(s.t.Context(), "yamada", scope, "a test")
+	if errors.As(err, &none) {
+		return
+	}
+	if err == nil && out.Recorded {
+		s.done["reopened"]++
+	}
+}
+
+func (s *simulation) reloads() {
+	if s.random.IntN(5) == 0 {
+		s.do(func() { s.fileError = errors.New("a bad file") })
+		if _, err := s.gateway.Reload(s.t.Context(), "yamada"); err == nil {
+			s.t.Error("a bad file was taken")
+		}
+		s.do(func() { s.fileError = nil })
+		return
+	}
+	next := s.file
+	if s.random.IntN(4) > 0 {
+		next = s.anyPolicy()
+	}
+	s.do(func() { s.file = next; s.policies = append(s.policies, next) })
+	if _, err := s.gateway.Reload(s.t.Context(), "yamada"); err != nil {
+		s.t.Errorf("reload: %v", err)
+	}
+	s.do(func() { s.policies = []*policy.Policy{next} })
+}
+
+func (s *simulation) recovers() {
+	s.do(func() { s.newest, s.zeros = time.Time{}, nil }) // it may take effect from here on
+	_, err := s.gateway.Recover(s.t.Context(), "yamada", "a test")
+	if err != nil {
+		s.done["recovery failed"]++
+	}
+	s.do(func() { s.newest, s.zeros = s.wall(), map[string]time.Duration{} })
+}
+
+func (s *simulation) steps(by time.Duration) {
+	s.do(func() { s.shown() })
+	s.step(by)
+}
+
+// shown notes what the wall clock shows. The world is locked.
+func (s *simulation) shown() {
+	if now := s.wall(); now.After(s.newest) {
+		s.newest = now
+	}
+}
+
+// planned checks a plan as the gate gets it. The world is locked.
+func (s *simulation) planned(p *policy.Plan) {
+	now, zero := s.wall(), s.wallOffset
+	if len(p.Grants) > 0 && s.newest.Sub(now) > stepBack+time.Millisecond {
+		s.t.Errorf("%s: grants in the gate, though the clock has shown %s", now, s.newest)
+	}
+	s.shown()
+	if len(p.Grants) > 0 && !slices.Contains(s.policies, p.Policy) {
+		s.t.Errorf("%s: a plan of a policy that is not in force", now)
+	}
+	for _, g := range p.Grants {
+		days := g.Window.Schedule.(*policy.Days)
+		midnight := g.From.Truncate(24 * time.Hour)
+		from, until := midnight.Add(time.Duration(days.From)*time.Second), midnight.Add(time.Duration(days.To)*time.Second)
+		window := s.windowOf(p.Policy, g)
+		switch {
+		case window == nil || !slices.Contains(window.Engineers, g.Engineer):
+			s.t.Errorf("%s: %s is not in the policy", now, g.ID)
+		case !g.From.Equal(from) || g.Until.After(until):
+			s.t.Errorf("%s: %s opens %s to %s, the policy %s to %s", now, g.ID, g.From, g.Until, from, until)
+		case g.From.Sub(now) > policy.Lead || !g.Until.After(now):
+			s.t.Errorf("%s: %s is in the gate, from %s to %s", now, g.ID, g.From, g.Until)
+		}
+		for scope := range s.shuts {
+			if scope == policy.All || string(scope) == g.Engineer.Vendor.Name || string(scope) == g.Engineer.String() {
+				s.t.Errorf("%s: %s is in the gate, and %s is shut", now, g.ID, scope)
+			}
+		}
+		if at, ok := s.zeros[g.ID]; ok {
+			if latest := until.Add(min(zero-at, 0)); g.Until.After(latest) {
+				s.t.Errorf("%s: %s is open until %s, by the boot clock it ends at %s", now, g.ID, g.Until, latest)
+			}
+		} else if s.zeros != nil && g.Contains(now) {
+			s.zeros[g.ID] = zero
+		}
+		if !s.recorded(g) {
+			s.t.Errorf("%s: %s is in the gate until %s, and its opening is not on disk", now, g.ID, g.Until)
+		}
+	}
+}
+
+func (s *simulation) windowOf(p *policy.Policy, g *policy.Grant) *policy.Window {
+	for _, w := range p.Vendor(g.Engineer.Vendor.Name).Windows {
+		if w.Name == g.Window.Name {
+			return w
+		}
+	}
+	return nil
+}
+
+// recorded reports whether entries on disk cover the grant, since it was last
+// closed there.
+func (s *simulation) recorded(g *policy.Grant) bool {
+	for _, e := range slices.Backward(s.disk) {
+		if e.Grant != g.ID || e.Kind != journal.WindowOpened && e.Kind != journal.WindowClosed {
+			continue
+		}
+		if e.Kind == journal.WindowClosed {
+			return false
+		}
+		all := !e.Until.Before(g.Until)
+		for _, t := range g.Window.Targets {
+			all = all && slices.Contains(e.Targets, t.Name)
+		}
+		if all {
+			return true
+		}
+	}
+	return false
+}
+
+// rests checks the gate when the gateway has nothing left to do.
+func (s *simulation) rests() {
+	s.do(func() {
+		now := s.wall()
+		for _, g := range s.tunnel.plan.Grants {
+			if !g.Until.After(now) {
+				s.t.Errorf("%s: %s has ended at %s, and is in the gate", now, g.ID, g.Until)
+			}
+			for scope := range s.shuts {
+				if scope == policy.All || string(scope) == g.Engineer.Vendor.Name || string(scope) == g.Engineer.String() {
+					s.t.Errorf("%s: %s is in the gate, and %s is shut", now, g.ID, scope)
+				}
+			}
+		}
+		for _, sess := range s.gateway.Snapshot().Sessions {
+			if end := s.tunnel.plan.Until(s.tunnel.plan.Policy.Engineer(sess.Vendor+"/"+sess.Engineer), now); !end.Equal(sess.Until) {
+				s.t.Errorf("%s: a session of %s until %s, the gate says %s", now, sess.Engineer, sess.Until, end)
+			}
+		}
+		if s.t.Failed() {
+			s.t.Log(s.effects)
+		}
+		s.effects = nil
+	})
+}
+
+// remembers checks that a replay of the journal knows what the gateway knows.
+func (s *simulation) remembers() {
+	r := replay{state: policy.NewState(), timestamps: map[policy.Key][12]byte{}, open: map[string]journal.Entry{}}
+	err := r.read(func(yield func(journal.Entry, error) bool) {
+		for _, e := range s.durable() {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		s.t.Errorf("replay: %v", err)
+	}
+	scopes := func(all []policy.ShutRecord) []string {
+		names := []string{}
+		for _, r := range all {
+			names = append(names, string(r.Scope))
+		}
+		return names
+	}
+	snapshot := s.gateway.Snapshot()
+	same(s.t, "shut, by the journal", scopes(r.state.Shuts()), scopes(snapshot.state.Shuts()))
+	same(s.t, "policy, by the journal", r.state.Digest(), snapshot.Status.Policy.Digest)
+	s.do(func() {
+		for scope := range s.shuts {
+			if _, ok := snapshot.Plan.Shut(scope); !ok {
+				s.t.Errorf("%s was shut, and is forgotten", scope)
+			}
+		}
+		same(s.t, "the marker, when the journal has everything", len(s.marker), 0)
+	})
+	var open []string
+	for name := range r.open {
+		open = append(open, name)
+	}
+	var held []string
+	for _, g := range snapshot.Plan.Grants {
+		held = append(held, "grant "+g.ID)
+	}
+	for _, sess := range snapshot.Sessions {
+		held = append(held, "session "+sess.ID)
+	}
+	slices.Sort(open)
+	slices.Sort(held)
+	if diff := cmp.Diff(held, open); diff != "" {
+		s.t.Errorf("open by the journal (-gateway +journal):\n%s", diff)
+	}
+}
+
+// accounts checks that what opened in the journal was closed there.
+func (s *simulation) accounts() {
+	opened, closed, windows := map[string]int{}, map[string]int{}, map[string]bool{}
+	var last time.Time
+	for _, e := range s.durable() {
+		if e.Time.Before(last) {
+			s.t.Errorf("the journal's time went back from %s to %s", last, e.Time)
+		}
+		last = e.Time
+		switch e.Kind {
+		case journal.SessionOpened:
+			opened[e.Session]++
+		case journal.SessionClosed:
+			closed[e.Session]++
+			if !slices.Contains(Endings(), Ended(e.Reason)) {
+				s.t.Errorf("a session ended by %q", e.Reason)
+			}
+		case journal.WindowOpened:
+			windows[e.Grant] = true
+		case journal.WindowClosed:
+			delete(windows, e.Grant)
+		}
+		if len(e.Event) > 0 && !json.Valid(e.Event) {
+			s.t.Errorf("an event that is not JSON: %s", e.Event)
+		}
+	}
+	if diff := cmp.Diff(opened, closed); diff != "" {
+		s.t.Errorf("sessions in the journal (-opened +closed):\n%s", diff)
+	}
+	same(s.t, "windows left open in the journal", len(windows), 0)
+}
