@@ -500,6 +500,7 @@ type trial struct {
 	// breaks are the first words of what must be found: each at least once,
 	// and no other. None: the promise holds.
 	breaks []string
+	may    []string // first words of what may be found as well
 }
 
 // hold runs a scenario with all layers and with each trial's.
@@ -519,7 +520,7 @@ func hold(t *testing.T, scenario func(g *ground), trials ...trial) {
 			for _, f := range g.found {
 				word, _, _ := strings.Cut(f, " ")
 				word = strings.TrimSuffix(word, ":")
-				if !slices.Contains(x.breaks, word) {
+				if !slices.Contains(x.breaks, word) && !slices.Contains(x.may, word) {
 					t.Errorf("broken: %s", f)
 				}
 				missed = slices.DeleteFunc(missed, func(w string) bool { return w == word })
