@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 )
 
 // jsonFlag is on everything that reads.
@@ -72,10 +73,11 @@ func bytesText(n uint64) string {
 	return fmt.Sprintf("%.1f %ciB", value, "KMGT"[suffix])
 }
 
-// oneLine shows text from outside on one line, without what a terminal would obey.
+// oneLine shows text from outside on one line, without what a terminal would
+// obey, and without what changes how other text shows.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
 			return '·'
 		}
 		return r

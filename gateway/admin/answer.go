@@ -44,7 +44,7 @@ func invalid(format string, a ...any) error { return &InputError{fmt.Sprintf(for
 func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error) {
 	p := s.Plan.Policy
 	if p == nil {
-		return Explanation{}, invalid("no policy is in force: %s", s.Plan.Doubt)
+		return Explanation{}, noPolicy(s)
 	}
 	e := p.Engineer(q.Engineer)
 	if e == nil {

@@ -91,8 +91,19 @@ func (e fileErrors) Unwrap() []error { return e }
 // serve starts a gateway and waits until it is ready.
 func serve(t *testing.T) *served {
 	t.Helper()
+	s := begin(t, nil)
+	s.eventually("the gateway is ready, with its one grant open", func() bool {
+		status := get[gateway.Status](s, "/v1/status", nil)
+		return status.Ready && len(status.Grants) == 1
+	})
+	return s
+}
+
+// begin starts a gateway whose policy file has a mistake, or has none.
+func begin(t *testing.T, mistake error) *served {
+	t.Helper()
 	dir := t.TempDir()
-	s := &served{t: t, socket: filepath.Join(dir, "run", "admin.sock"), tunnel: quietTunnel{make(chan policy.Fact)}, policy: hospital()}
+	s := &served{t: t, socket: filepath.Join(dir, "run", "admin.sock"), tunnel: quietTunnel{make(chan policy.Fact)}, policy: hospital(), file: mistake}
 	s.client = Client{Socket: s.socket}
 	l, err := Listen(s.socket)
 	if err != nil {
@@ -133,10 +144,6 @@ func serve(t *testing.T) *served {
 				t.Errorf("at the end: %v", err)
 			}
 		}
-	})
-	s.eventually("the gateway is ready, with its one grant open", func() bool {
-		snap := g.Snapshot()
-		return snap.Status.Ready && len(snap.Plan.Grants) == 1
 	})
 	return s
 }

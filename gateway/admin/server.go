@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -198,6 +199,11 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
+// noPolicy answers a question about a policy where there is none.
+func noPolicy(snap *gateway.Snapshot) error {
+	return fmt.Errorf("no policy is in force: %s", snap.Plan.Doubt)
+}
+
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	get := func(path string, f func(*gateway.Snapshot, *http.Request) (any, error)) {
@@ -218,13 +224,13 @@ func (s *Server) routes() http.Handler {
 	})
 	get("/v1/calendar", func(snap *gateway.Snapshot, r *http.Request) (any, error) {
 		if snap.Plan.Policy == nil {
-			return nil, invalid("no policy is in force: %s", snap.Plan.Doubt)
+			return nil, noPolicy(snap)
 		}
 		return Calendar(snap.Plan.Policy, r.URL.Query().Get("from"), r.URL.Query().Get("until"), s.Gateway.Now())
 	})
 	get("/v1/client-config", func(snap *gateway.Snapshot, r *http.Request) (any, error) {
 		if snap.Plan.Policy == nil {
-			return nil, invalid("no policy is in force: %s", snap.Plan.Doubt)
+			return nil, noPolicy(snap)
 		}
 		text, err := ClientConfig(snap.Plan.Policy, r.URL.Query().Get("engineer"), s.Key)
 		return map[string]string{"config": text}, err
@@ -311,7 +317,8 @@ func (o order) complete(scope bool) error {
 		return invalid("the reason has %d bytes: allowed are %d", len(o.Reason), reasonMost)
 	}
 	for _, r := range o.Reason {
-		if !strconv.IsPrint(r) {
+		// The full-width space of Japanese text shows, in its way.
+		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
 			return invalid("the reason has the character %q, which does not show: allowed is printable text", r)
 		}
 	}

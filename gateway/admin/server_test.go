@@ -96,7 +96,7 @@ func TestReading(t *testing.T) {
 
 func TestCommands(t *testing.T) {
 	s := serve(t)
-	out := post(s, "/v1/close", order{Scope: "medisys/sato", Reason: "phone call from Mr. O'Neil <it@example.jp>; 確認中"})
+	out := post(s, "/v1/close", order{Scope: "medisys/sato", Reason: "phone call from Mr. O'Neil <it@example.jp>; 電話　確認中"})
 	if !out.Applied || !out.Recorded || out.Scope != "medisys/sato" || len(out.Shut) != 1 {
 		t.Errorf("close: %+v", out)
 	}
@@ -142,6 +142,27 @@ func TestBadReload(t *testing.T) {
 	if status := get[gateway.Status](s, "/v1/status", nil); !status.Policy.FileOK {
 		t.Errorf("status after a good reload: %+v", status.Policy)
 	}
+}
+
+// TestNoPolicy: a gateway that never had a policy still answers, and can be
+// led out of it.
+func TestNoPolicy(t *testing.T) {
+	s := begin(t, fileErrors{errors.New("policy.yaml:3:1: site: is empty")})
+	s.eventually("it says what keeps it shut", func() bool {
+		return strings.Contains(get[gateway.Status](s, "/v1/status", nil).NotReadyReason, "site: is empty; mend it, then `kidoban reload`")
+	})
+	for _, path := range []string{"/v1/explain?engineer=medisys/sato", "/v1/calendar", "/v1/client-config?engineer=medisys/sato"} {
+		if r, p := s.raw(request("GET", path, "")); r.StatusCode != http.StatusConflict || !strings.Contains(p.Detail, "no policy is in force: ") {
+			t.Errorf("GET %s: %d %q", path, r.StatusCode, p.Detail)
+		}
+	}
+	if out := post(s, "/v1/close", order{Scope: policy.All, Reason: "until it is mended"}); !out.Recorded {
+		t.Errorf("close: %+v", out)
+	}
+	s.breakFile(nil)
+	post(s, "/v1/reload", nil)
+	post(s, "/v1/reopen", order{Scope: policy.All, Reason: "mended"})
+	s.eventually("it is ready", func() bool { return get[gateway.Status](s, "/v1/status", nil).Ready })
 }
 
 // raw sends bytes as they are and gives the answer.

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kidoban/gateway"
+	"kidoban/gateway/admin"
+	"kidoban/gateway/policy"
+)
+
+// answer is what a gateway says to one request.
+type answer struct {
+	status int // 0: 200
+	body   any
+}
+
+// askedOf runs a command against a gateway that gives prepared answers, and
+// gives what it printed, its exit status, and the body that it sent.
+func askedOf(t *testing.T, answers map[string]answer, args ...string) (out, failures string, exit int, sent string) {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "admin.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a, ok := answers[r.Method+" "+r.URL.Path]
+		if !ok {
+			t.Errorf("%v asked %s %s", args, r.Method, r.URL)
+		}
+		var body bytes.Buffer
+		if _, err := body.ReadFrom(r.Body); err != nil {
+			t.Error(err)
+		}
+		sent = body.String()
+		if a.status != 0 {
+			w.WriteHeader(a.status)
+		}
+		if text, ok := a.body.(string); ok {
+			_, _ = w.Write([]byte(text))
+			return
+		}
+		_ = json.NewEncoder(w).Encode(a.body)
+	})}
+	go func() { _ = server.Serve(l) }()
+	defer server.Close()
+	var o, f bytes.Buffer
+	exit = run(args, []string{"KIDOBAN_ADMIN_SOCKET=" + socket}, &o, &f)
+	return o.String(), f.String(), exit, sent
+}
+
+var jst = time.FixedZone("JST", 9*60*60)
+
+func at(clock string) time.Time {
+	t, err := time.ParseInLocation(time.DateTime, "2030-12-09 "+clock, jst)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+func pointer[T any](v T) *T { return &v }
+
+// aDay is a gateway at ten in the morning, with everything there is to show.
+func aDay() gateway.Status {
+	return gateway.Status{
+		Ready: true, Site: "Kido Hospital", Now: at("10:00:00"), NextChange: pointer(at("17:30:00")),
+		Policy: gateway.PolicyStatus{Digest: "0123456789abcdef", LoadedAt: pointer(at("08:00:00")), FileOK: true},
+		Shut: gateway.ShutStatus{Vendors: []string{"scanco"}, Engineers: []string{}, Records: []policy.ShutRecord{
+			{Scope: "scanco", At: at("09:15:00"), Actor: "root (login tanaka)", Reason: "phone call"}}},
+		Hints: []string{"a hint\x1b[2J"},
+		Grants: []gateway.GrantStatus{{ID: "medisys/sato/support@20301209T000000Z", Vendor: "medisys", Engineer: "sato", Window: "support",
+			From: at("09:00:00"), Until: at("17:30:00"), Targets: []string{"ehr-db", "pacs"},
+			Sources: []netip.Prefix{netip.MustParsePrefix("203.0.113.10/32"), netip.MustParsePrefix("198.51.100.0/28")}}},
+		Sessions: []gateway.SessionStatus{{ID: "SESSION1", Vendor: "medisys", Engineer: "sato", Source: netip.MustParseAddr("203.0.113.10"),
+			OpenedAt: at("09:30:00"), Until: at("17:30:00"), Grants: []string{}, Received: 1023, Transmitted: 5 << 20, LastHandshake: pointer(at("09:59:00"))}},
+		ClockOK: true,
+	}
+}
+
+func TestStatus(t *testing.T) {
+	out, failures, exit, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: aDay()}}, "status")
+	want := `READY  Kido Hospital
+  now          2030-12-09 10:00:00 +0900
+  next change  2030-12-09 17:30:00 +0900
+  policy       0123456789ab of 2030-12-09 08:00:00 +0900; the file on disk would survive a restart
+  SHUT         scanco by root (login tanaka) at 2030-12-09 09:15:00 +0900: phone call
+  hint: a hint·[2J
+
+1 grant(s) open
+ENGINEER      WINDOW   FROM      UNTIL     TARGETS      SOURCES
+medisys/sato  support  09:00:00  17:30:00  ehr-db,pacs  203.0.113.10,198.51.100.0/28
+
+1 session(s)
+ENGINEER      FROM          SINCE     UNTIL     RECEIVED  SENT     HANDSHAKE  SESSION
+medisys/sato  203.0.113.10  09:30:00  17:30:00  1023 B    5.0 MiB  1m0s ago   SESSION1
+`
+	if diff := cmp.Diff(out, want); diff != "" || failures != "" || exit != exitYes {
+		t.Errorf("exit %d, stderr %q (-got +want):\n%s", exit, failures, diff)
+	}
+}
+
+func TestStatusInDoubt(t *testing.T) {
+	s := gateway.Status{NotReadyReason: "there is no policy in force: policy.yaml:3:1: site: is blank\nand more; mend it, then `kidoban reload`", Now: at("10:00:00"),
+		Policy: gateway.PolicyStatus{Error: "policy.yaml:3:1: site: is blank\npolicy.yaml:9:1: targets: is empty"},
+		Grants: []gateway.GrantStatus{}, Sessions: []gateway.SessionStatus{}}
+	out, failures, exit, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status")
+	if exit != exitNo || failures != "" {
+		t.Errorf("exit %d, stderr %q", exit, failures)
+	}
+	for _, line := range []string{
+		"NOT READY: nobody may enter",
+		"  there is no policy in force: policy.yaml:3:1: site: is blank·and more; mend it, then `kidoban reload`",
+		"policy.yaml:3:1: site: is blank",
+		"policy.yaml:9:1: targets: is empty",
+		"0 grant(s) open",
+	} {
+		if !strings.Contains(out, line+"\n") && !strings.Contains(out, line+"  ") {
+			t.Errorf("the answer lacks the line %q:\n%s", line, out)
+		}
+	}
+	out, _, exit, _ = askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status", "--json")
+	if exit != exitNo || !json.Valid([]byte(out)) || strings.Count(out, "\n") != 1 {
+		t.Errorf("exit %d, not one line of JSON: %s", exit, out)
+	}
+	// A file that went bad under a gateway that is at work.
+	s = aDay()
+	s.Policy.FileOK, s.Policy.Error = false, "policy.yaml:3:1: site: is blank"
+	if out, _, exit, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status"); exit != exitYes || !strings.Contains(out, "THE FILE ON DISK WOULD NOT SURVIVE A RESTART") {
+		t.Errorf("exit %d:\n%s", exit, out)
+	}
+}
+
+func TestLists(t *testing.T) {
+	none := map[string]answer{"GET /v1/sessions": {body: "[]"}, "GET /v1/grants": {body: "[]"}, "GET /v1/refusals": {body: "[]"}}
+	for command, want := range map[string]string{
+		"sessions": "Nobody is inside.\n",
+		"grants":   "Nothing is open.\n",
+		"refusals": "Nobody was refused since the gateway started.\n",
+	} {
+		if out, failures, exit, _ := askedOf(t, none, command); out != want || failures != "" || exit != exitYes {
+			t.Errorf("%s: exit %d, %q, %q, want %q", command, exit, out, failures, want)
+		}
+		if out, _, exit, _ := askedOf(t, none, command, "--json"); out != "[]\n" || exit != exitYes {
+			t.Errorf("%s --json: exit %d, %q", command, exit, out)
+		}
+	}
+	refused := []gateway.RefusalSummary{
+		{First: at("08:00:00"), Last: at("09:00:00"), Count: 3, Reason: "wrong_source", Vendor: "medisys", Engineer: "sato", Source: netip.MustParseAddr("192.0.2.1")},
+		{First: at("07:00:00"), Last: at("07:00:01"), Count: 2, Reason: "unlisted_target", Vendor: "medisys", Engineer: "sato", Source: netip.MustParseAddr("203.0.113.10"), Target: "10.1.0.6:tcp/22"},
+		{First: at("06:00:00"), Last: at("06:00:00"), Count: 9, Reason: "unlisted_source"},
+	}
+	out, _, _, _ := askedOf(t, map[string]answer{"GET /v1/refusals": {body: refused}}, "refusals")
+	want := `LAST              FIRST             COUNT  REASON           WHO           FROM          TO
+2030-12-09 09:00  2030-12-09 08:00  3      wrong_source     medisys/sato  192.0.2.1     
+2030-12-09 07:00  2030-12-09 07:00  2      unlisted_target  medisys/sato  203.0.113.10  10.1.0.6:tcp/22
+2030-12-09 06:00  2030-12-09 06:00  9      unlisted_source  -             -             
+`
+	if diff := cmp.Diff(out, want); diff != "" {
+		t.Errorf("refusals (-got +want):\n%s", diff)
+	}
+}
+
+// TestOrders: what an operator commands, what is sent, and how the outcome is told.
+func TestOrders(t *testing.T) {
+	done := gateway.Outcome{Applied: true, Recorded: true, Shut: []string{}}
+	for _, test := range []struct {
+		args           string // the last is a reason where there is one
+		path           string
+		answer         answer
+		exit           int
+		sent           string
+		out, complaint string
+	}{
+		{"close medisys/sato --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Recorded: true, Sessions: 1, Shut: []string{"medisys/sato"}}},
+			exitYes, `{"reason":"drill","scope":"medisys/sato"}`,
+			"Shut: medisys/sato. It stays shut over restarts until `kidoban reopen`.\n1 session(s) were cut.\nShut now: medisys/sato\n", ""},
+		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Kept: true, Shut: []string{"all"}, Problem: "not recorded: the disk is full"}},
+			exitYes, `{"reason":"drill","scope":"all"}`,
+			"Shut: all. It stays shut over restarts until `kidoban reopen`.\nShut now: all\nNOT RECORDED in the journal.\nA restart honours it all the same.\n",
+			"kidoban: not recorded: the disk is full\n"},
+		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Recorded: true, Shut: []string{"all"}, Problem: "the kernel's ruleset is not set"}},
+			exitFailed, `{"reason":"drill","scope":"all"}`,
+			"Shut: all. It stays shut over restarts until `kidoban reopen`.\nShut now: all\n", "kidoban: the kernel's ruleset is not set\n"},
+		{"close acme --reason drill", "POST /v1/close", answer{404, admin.Problem{Status: 404, Detail: `the policy has no vendor or engineer "acme"`}},
+			exitNo, `{"reason":"drill","scope":"acme"}`, "", "kidoban: the policy has no vendor or engineer \"acme\"\n"},
+		{"close medisys --reason drill", "POST /v1/close", answer{403, admin.Problem{Status: 403, Detail: "it could be anybody"}},
+			exitFailed, `{"reason":"drill","scope":"medisys"}`, "", "kidoban: it could be anybody\n"},
+		{"reopen medisys --reason over", "POST /v1/reopen", answer{body: done}, exitYes, `{"reason":"over","scope":"medisys"}`, "Reopened: medisys.\n", ""},
+		{"reopen medisys --reason over", "POST /v1/reopen", answer{404, admin.Problem{Status: 404, Detail: `"medisys" is not shut`}},
+			exitNo, `{"reason":"over","scope":"medisys"}`, "", "kidoban: \"medisys\" is not shut\n"},
+		{"reload", "POST /v1/reload", answer{body: gateway.Outcome{Applied: true, Recorded: true, Digest: "0123456789abcdef", Changes: []string{"medisys/late: removed"}, Warnings: []string{"tcp/3389 opens RDP"}}},
+			exitYes, "", "Policy 0123456789ab is in force.\n  medisys/late: removed\n  warning: tcp/3389 opens RDP\n", ""},
+		{"reload", "POST /v1/reload", answer{body: gateway.Outcome{Applied: true, Recorded: true, Digest: "0123456789abcdef"}},
+			exitYes, "", "Policy 0123456789ab is in force; nothing changed.\n", ""},
+		{"reload", "POST /v1/reload", answer{409, admin.Problem{Status: 409, Detail: "two", Errors: []string{"policy.yaml:3:1: one", "policy.yaml:4:1: two"}}},
+			exitFailed, "", "", "policy.yaml:3:1: one\npolicy.yaml:4:1: two\nkidoban: the policy file has errors; the policy in force stays, and the file would not survive a restart\n"},
+		{"recover --reason battery", "POST /v1/recover", answer{body: gateway.Outcome{Applied: true, Recorded: true, Journal: "/var/lib/kidoban/journal.broken-1"}},
+			exitYes, `{"reason":"battery"}`,
+			"Recovered: the clock is accepted, handshake timestamps are forgotten.\nThe broken journal is kept at /var/lib/kidoban/journal.broken-1: copy it to a safe place.\n", ""},
+		{"recover --reason battery", "POST /v1/recover", answer{body: gateway.Outcome{Applied: true, Recorded: true, Problem: "there is no policy in force"}},
+			exitFailed, `{"reason":"battery"}`,
+			"Recovered: the clock is accepted, handshake timestamps are forgotten.\n", "kidoban: there is no policy in force\n"},
+		{"status", "GET /v1/status", answer{body: "<html>"}, exitFailed, "", "", "kidoban: the gateway answered what this command does not know: invalid character '<' looking for beginning of value\n"},
+		{"status", "GET /v1/status", answer{500, "oops"}, exitFailed, "", "", "kidoban: 500 Internal Server Error\n"},
+	} {
+		out, complaint, exit, sent := askedOf(t, map[string]answer{test.path: test.answer}, strings.Fields(test.args)...)
+		if exit != test.exit || sent != test.sent || out != test.out || complaint != test.complaint {
+			t.Errorf("kidoban %s, answered %+v:\n got exit %d, sent %q, stdout %q, stderr %q\nwant exit %d, sent %q, stdout %q, stderr %q",
+				test.args, test.answer, exit, sent, out, complaint, test.exit, test.sent, test.out, test.complaint)
+		}
+	}
+	out, _, exit, _ := askedOf(t, map[string]answer{"POST /v1/close": {body: done}}, "close", "--json", "--all", "--reason", "x")
+	if exit != exitYes || !json.Valid([]byte(out)) {
+		t.Errorf("close --json: exit %d, %s", exit, out)
+	}
+}
+
+func TestWords(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1 << 20: "1.0 MiB", 3 << 29: "1.5 GiB", 1 << 40: "1.0 TiB", 1 << 63: "8388608.0 TiB"} {
+		if got := bytesText(n); got != want {
+			t.Errorf("bytesText(%d) = %q, want %q", n, got, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"木戸　市民病院":                "木戸　市民病院",
+		"a\nb\tc":                "a·b·c",
+		"\x1b[31mred\x7f\u0085":  "·[31mred··",
+		"\u202egnp.exe\u2069":    "·gnp.exe·",
+		"zero\u200bwidth\u2028x": "zero·width·x",
+		"left\u200eright\u061c":  "left·right·",
+	} {
+		if got := oneLine(text); got != want {
+			t.Errorf("oneLine(%q) = %q, want %q", text, got, want)
+		}
+	}
+}
