@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/tun"
@@ -78,7 +79,7 @@ func (c *Client) open() error {
 	}
 	var native tun.Device
 	err := c.host.Do(func() (err error) {
-		native, err = tun.CreateTUN(c.config.Interface, c.config.MTU)
+		native, err = newTUN(c.config.Interface)
 		return err
 	})
 	if err != nil {
@@ -91,11 +92,14 @@ func (c *Client) open() error {
 	if err := c.device.IpcSet(c.config.uapi()); err != nil {
 		return fmt.Errorf("configure WireGuard: %w", err)
 	}
-	if err := c.host.raise(c.config.Interface, c.config.Addresses); err != nil {
-		return err
-	}
 	link, err := c.host.netlink.LinkByName(c.config.Interface)
 	if err != nil {
+		return err
+	}
+	if err := c.host.netlink.LinkSetMTU(link, c.config.MTU); err != nil {
+		return fmt.Errorf("set the MTU %d: %w", c.config.MTU, err)
+	}
+	if err := c.host.raise(c.config.Interface, c.config.Addresses); err != nil {
 		return err
 	}
 	for _, p := range c.config.AllowedIPs {
@@ -105,6 +109,28 @@ func (c *Client) open() error {
 		}
 	}
 	return c.Up()
+}
+
+// newTUN makes a TUN interface in the network namespace of the calling thread.
+// tun.CreateTUN would listen to what becomes of all of the host's interfaces,
+// and end when that is more than its socket holds, as it is where a host has
+// dozens of clients.
+func newTUN(name string) (tun.Device, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /dev/net/tun: %w", err)
+	}
+	request, err := unix.NewIfreq(name)
+	if err == nil {
+		request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("make interface %s: %w", name, err)
+	}
+	device, _, err := tun.CreateUnmonitoredTUNFromFD(fd) // closes fd with the device
+	return device, err
 }
 
 // uapi writes the configuration in WireGuard's cross-platform configuration
