@@ -136,6 +136,7 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 		if refused = l.state.Apply(l.now, actor, event); refused != nil {
 			return
 		}
+		l.closed[scope]++
 		// It is on its way to the disk before the closings that it causes.
 		if l.doubts[doubtJournal] != "" {
 			e.kept = l.mark()
@@ -198,8 +199,12 @@ func (g *Gateway) Reopen(ctx context.Context, actor string, scope policy.Scope, 
 			return
 		}
 		e.note(func(out *Outcome) { out.Scope = scope })
+		closed := l.closed[scope]
 		l.recordEvent(eventEntry(journal.Reopened, actor, reason, scope, event), func(err error) {
-			if err == nil {
+			if err == nil && l.closed[scope] != closed {
+				// The disk was slow, and the later command counts.
+				err = fmt.Errorf("%q was closed again meanwhile", scope)
+			} else if err == nil {
 				err = l.state.Apply(l.now, actor, event)
 			}
 			l.standing(e)

@@ -108,8 +108,9 @@ type loop struct {
 	unwritten map[string]journal.Entry // closings that did not reach the journal, by replayName
 
 	keeper   *keeper
-	marked   bool // the marker may say something
-	shutting int  // shuts on their way to the disk
+	marked   bool                 // the marker may say something
+	shutting int                  // shuts on their way to the disk
+	closed   map[policy.Scope]int // how often each scope was shut by a command
 
 	tunnelBehind bool // the tunnel did not take the plan in force
 	checkFailed  bool // the ruleset did not read back as set
@@ -152,7 +153,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		recorded: map[string]*opening{}, pending: map[string]*opening{}, began: map[string]beginning{},
 		sessions: map[string]*session{}, admissions: map[uint64]*admission{},
 		refusals: newRefusals(), refusalList: []RefusalSummary{},
-		totals: map[string]Traffic{}, unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1),
+		totals: map[string]Traffic{}, unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1), closed: map[policy.Scope]int{},
 		recorder: newRecorder(), applier: newApplier(g.cfg.Firewall), keeper: newKeeper(g.cfg.Marker),
 	}
 	defer close(g.stopped)
@@ -639,7 +640,7 @@ func (l *loop) acknowledged(a ack) {
 		if l.slow {
 			l.slow = false
 			l.trust(doubtJournal)
-			l.add(record{done: func(l *loop, err error) { l.unmark() }}) // behind all that waited
+			l.recordState() // what was shut meanwhile is in the marker only
 		}
 	} else if a.journal == l.journal && (l.doubts[doubtJournal] == "" || l.slow) {
 		l.slow = false

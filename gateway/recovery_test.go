@@ -161,6 +161,50 @@ func TestAReopeningThatFailedOpensNothing(t *testing.T) {
 	}
 }
 
+// A reopening that waited for a slow disk does not undo a later shut.
+func TestAShutOvertakesAReopening(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.shut("acme")
+		release := make(chan struct{})
+		w.do(func() { w.append.hang = release })
+		same(t, "reopening recorded", w.reopen("acme").Recorded, false)
+		same(t, "shut again, and kept", w.shut("acme").Kept, true)
+		w.do(func() { w.append.hang = nil })
+		close(release)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		same(t, "open when the disk has answered", w.open(), []string{})
+		w.crash()
+		w.start()
+		same(t, "open after a restart", w.open(), []string{})
+	})
+}
+
+// What is shut while the disk does not answer reaches the journal when it does.
+func TestAShutDuringASlowDiskIsNotForgotten(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		release := make(chan struct{})
+		w.do(func() { w.append.hang = release })
+		w.enter("acme/brown", address)
+		time.Sleep(journalWait + 2*heartbeat)
+		same(t, "in doubt", w.notReady() != "", true)
+		same(t, "kept", w.shut("acme").Kept, true)
+		w.do(func() { w.append.hang = nil })
+		close(release)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		same(t, "in doubt when the disk has answered", w.notReady(), "")
+		w.do(func() { same(t, "marker", len(w.marker), 0) })
+		w.crash()
+		w.start()
+		same(t, "open after a restart", w.open(), []string{})
+	})
+}
+
 func TestRecoverFromADeadJournal(t *testing.T) {
 	for _, c := range []struct {
 		name     string
