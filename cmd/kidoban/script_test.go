@@ -45,6 +45,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
 			e.Setenv("TZ", "Asia/Tokyo")
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // under the race detector each command would take a second longer
 			e.Setenv("KIDOBAN_POLICY_FILE", filepath.Join(e.WorkDir, "policy.yaml"))
 			e.Setenv("KIDOBAN_STATE_DIR", filepath.Join(e.WorkDir, "state"))
 			e.Setenv("KIDOBAN_ADMIN_SOCKET", filepath.Join(e.WorkDir, "admin.sock"))
