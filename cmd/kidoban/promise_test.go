@@ -385,6 +385,9 @@ func (g *ground) entries(kind journal.Kind) []journal.Entry {
 	g.t.Helper()
 	out, complaint, exit := g.operator("journal", "list", "--json")
 	if exit != exitYes {
+		if slices.Contains(g.without, recordLayer) {
+			return nil // there is none
+		}
 		g.t.Fatalf("kidoban journal list: exit %d: %s", exit, complaint)
 	}
 	var all []journal.Entry
