@@ -182,7 +182,7 @@ func TestPrivateKeyMadeAtTheSameTime(t *testing.T) {
 	}
 }
 
-func TestPrivateKeyRefused(t *testing.T) {
+func TestFault51LoosePrivateKeyIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	for _, test := range []struct {
 		name string

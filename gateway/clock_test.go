@@ -11,7 +11,7 @@ import (
 // The window of these tests is open from 01:00 to 02:00; the gateway starts at
 // 00:59:00. Times are those of the boot clock, which nobody sets: what the
 // wall clock would show had it not been set.
-func TestClockSteps(t *testing.T) {
+func TestFault44ClockSteps(t *testing.T) {
 	type look struct {
 		at   string // by the boot clock
 		open bool
@@ -79,7 +79,7 @@ func TestClockSteps(t *testing.T) {
 	}
 }
 
-func TestAStepThatNobodyToldOfIsSeenWithinAHeartbeat(t *testing.T) {
+func TestFault44AStepThatNobodyToldOfIsSeenWithinAHeartbeat(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
 		w.at("01:30:00")
 		w.start()
@@ -91,7 +91,7 @@ func TestAStepThatNobodyToldOfIsSeenWithinAHeartbeat(t *testing.T) {
 	})
 }
 
-func TestRecoverAcceptsTheClock(t *testing.T) {
+func TestFault44RecoverAcceptsTheClock(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
 		w.at("00:30:00")
 		w.do(func() { w.wallOffset = time.Hour })
@@ -153,7 +153,7 @@ func TestAJournalNewerThanTheClockAtStart(t *testing.T) {
 	}
 }
 
-func TestAMachineThatHasJustBooted(t *testing.T) {
+func TestFault44AMachineThatHasJustBooted(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		up    time.Duration // at the start

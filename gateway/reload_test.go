@@ -169,7 +169,7 @@ func TestAnOpeningOvertakenByAReloadIsNotClosedInTheJournal(t *testing.T) {
 	})
 }
 
-func TestABadReloadLeavesThePolicyInForce(t *testing.T) {
+func TestFault51ABadReloadLeavesThePolicyInForce(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
 		w.at("01:30:00")
 		w.start()

@@ -18,9 +18,9 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// TestOwner: nobody else changes the table while its owner lives, and nobody
+// TestFault16OtherManagersChangeNothing: nobody else changes the table while its owner lives, and nobody
 // else becomes its owner.
-func TestOwner(t *testing.T) {
+func TestFault16OtherManagersChangeNothing(t *testing.T) {
 	h := lab.New(t).Host("gateway")
 	f := newFirewall(t, h, testOptions)
 	if err := f.Set(openPlan(testPolicy(), time.Now().Add(time.Hour)), nil); err != nil {
@@ -59,9 +59,9 @@ func TestOwner(t *testing.T) {
 	}
 }
 
-// TestOrphan kills a process that holds a firewall. The table stays and ends
+// TestFault17OrphanIsAdopted kills a process that holds a firewall. The table stays and ends
 // on time; the next process takes over, and starts closed.
-func TestOrphan(t *testing.T) {
+func TestFault17OrphanIsAdopted(t *testing.T) {
 	h := lab.New(t).Host("gateway")
 	exe, err := os.Executable()
 	if err != nil {
@@ -96,8 +96,8 @@ func TestOrphan(t *testing.T) {
 	}
 }
 
-// TestStrangersTable: a table of our name that no owner ever had.
-func TestStrangersTable(t *testing.T) {
+// TestFault20StrangersTableIsReplaced: a table of our name that no owner ever had.
+func TestFault20StrangersTableIsReplaced(t *testing.T) {
 	h := lab.New(t).Host("gateway")
 	if out, err := nft(t, h, "add table inet kidoban; add chain inet kidoban forward { type filter hook forward priority 0; policy accept; }; add rule inet kidoban forward accept"); err != nil {
 		t.Fatal(out, err)
@@ -206,9 +206,9 @@ func TestDrift(t *testing.T) {
 	}
 }
 
-// TestFlowtable: offloading moves packets past every rule, so nothing opens
+// TestFault21FlowtableClosesAll: offloading moves packets past every rule, so nothing opens
 // on a host that does it.
-func TestFlowtable(t *testing.T) {
+func TestFault21FlowtableClosesAll(t *testing.T) {
 	n := newPlace(t, testOptions)
 	p := openPlan(testPolicy(), time.Now().Add(time.Hour))
 	n.set(t, p)
@@ -234,9 +234,9 @@ func TestFlowtable(t *testing.T) {
 	}
 }
 
-// TestFlowtableIsNamed is what remains of TestFlowtable where the kernel
+// TestFault21FlowtableIsNamed is what remains of TestFault21FlowtableClosesAll where the kernel
 // makes none.
-func TestFlowtableIsNamed(t *testing.T) {
+func TestFault21FlowtableIsNamed(t *testing.T) {
 	err := obstacle([]netlink.Message{message(unix.NFT_MSG_NEWFLOWTABLE, 0, unix.NFPROTO_IPV4, text(flowtableTable, "fast"), text(flowtableName, "f"))})
 	const want = "flowtable f of table fast moves packets past all forward rules; allowed are none in this network namespace"
 	if err == nil || err.Error() != want {
@@ -247,8 +247,8 @@ func TestFlowtableIsNamed(t *testing.T) {
 	}
 }
 
-// TestHundredThousand elements are all there, and go again.
-func TestHundredThousand(t *testing.T) {
+// TestFault11HundredThousandElements elements are all there, and go again.
+func TestFault11HundredThousandElements(t *testing.T) {
 	h := lab.New(t).Host("gateway")
 	f := newFirewall(t, h, testOptions)
 	p := testPolicy()
@@ -306,8 +306,8 @@ func TestHundredThousand(t *testing.T) {
 	}
 }
 
-// TestForwarding is turned on where it is needed and no longer than that.
-func TestForwarding(t *testing.T) {
+// TestFault61ForwardingIsRestored is turned on where it is needed and no longer than that.
+func TestFault61ForwardingIsRestored(t *testing.T) {
 	l := lab.New(t)
 	h, peer := l.Host("gateway"), l.Host("peer")
 	l.Link(h, "kido0", lab.Prefixes("10.99.0.1/24"), peer, "eth0", lab.Prefixes("10.99.0.2/24"))
@@ -367,8 +367,8 @@ func TestClose(t *testing.T) {
 	newFirewall(t, h, testOptions)
 }
 
-// TestWithoutCapability fails at once and says what is missing.
-func TestWithoutCapability(t *testing.T) {
+// TestFault13WithoutCapability fails at once and says what is missing.
+func TestFault13WithoutCapability(t *testing.T) {
 	h := lab.New(t).Host("gateway")
 	exe, err := os.Executable()
 	if err != nil {

@@ -80,9 +80,9 @@ func TestOnlyListedFlows(t *testing.T) {
 	n.waitCounter(t, refusedFlow, 2)
 }
 
-// TestReverseLookup: what a target begins is not taken for an answer, even
+// TestFault62ReverseLookup: what a target begins is not taken for an answer, even
 // from a port that the vendor may use to a port that the vendor uses.
-func TestReverseLookup(t *testing.T) {
+func TestFault62ReverseLookup(t *testing.T) {
 	n := newPlace(t, testOptions)
 	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
 	capture := n.engineer.Capture("eth0")
@@ -115,9 +115,9 @@ func TestSpoofedInside(t *testing.T) {
 	}
 }
 
-// TestEndEnds holds a TCP stream and a one-way UDP stream in each direction
+// TestFault22EstablishedStreamsEnd holds a TCP stream and a one-way UDP stream in each direction
 // past the end of their elements, while nobody but the kernel does anything.
-func TestEndEnds(t *testing.T) {
+func TestFault22EstablishedStreamsEnd(t *testing.T) {
 	n := newPlace(t, testOptions)
 	n.target.Echo("udp", "10.1.0.5:53")
 	listener, err := n.target.Listen("tcp", "10.1.0.5:22")
@@ -184,9 +184,9 @@ func TestEndEnds(t *testing.T) {
 	})
 }
 
-// TestSetMovesEnds shortens, extends and closes what is open, and reads the
+// TestFault04SetMovesEnds shortens, extends and closes what is open, and reads the
 // ends with nft.
-func TestSetMovesEnds(t *testing.T) {
+func TestFault04SetMovesEnds(t *testing.T) {
 	h := lab.New(t).Host("gateway")
 	f := newFirewall(t, h, testOptions)
 	for _, left := range []time.Duration{time.Hour, time.Minute, 3 * time.Hour, 30 * time.Hour, time.Minute, 0, time.Hour} {
@@ -221,9 +221,9 @@ func TestSetMovesEnds(t *testing.T) {
 	}
 }
 
-// TestAlmostOver: an end in less than a millisecond, now, or in the past
+// TestFault01AlmostOver: an end in less than a millisecond, now, or in the past
 // makes no element, least of all a permanent one.
-func TestAlmostOver(t *testing.T) {
+func TestFault01AlmostOver(t *testing.T) {
 	h := lab.New(t).Host("gateway")
 	f := newFirewall(t, h, testOptions)
 	for _, left := range []time.Duration{500 * time.Microsecond, 0, -time.Millisecond, -time.Hour} {
@@ -236,10 +236,10 @@ func TestAlmostOver(t *testing.T) {
 	}
 }
 
-// TestErrorsAboutListedFlows: ICMP errors pass to either end if they are
+// TestFault66ErrorsAboutListedFlows: ICMP errors pass to either end if they are
 // about a listed flow, and no others; so does path MTU discovery through the
 // gateway itself.
-func TestErrorsAboutListedFlows(t *testing.T) {
+func TestFault66ErrorsAboutListedFlows(t *testing.T) {
 	n := newPlace(t, testOptions)
 	n.target.Echo("udp", "10.1.0.5:54")
 	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
@@ -271,9 +271,9 @@ func TestErrorsAboutListedFlows(t *testing.T) {
 	}
 }
 
-// TestPathMTU: the tunnel is narrower than the site, and the gateway itself
+// TestFault66PathMTU: the tunnel is narrower than the site, and the gateway itself
 // has to tell the target.
-func TestPathMTU(t *testing.T) {
+func TestFault66PathMTU(t *testing.T) {
 	n := newPlace(t, testOptions)
 	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
 	for _, c := range []struct {

@@ -87,9 +87,9 @@ func TestRulesetGolden(t *testing.T) {
 	}
 }
 
-// TestKernelHoldsTheText sets each golden plan twice and compares what nft,
+// TestFault20KernelHoldsTheText sets each golden plan twice and compares what nft,
 // which decodes the kernel's expressions by itself, prints.
-func TestKernelHoldsTheText(t *testing.T) {
+func TestFault20KernelHoldsTheText(t *testing.T) {
 	for _, g := range goldens {
 		t.Run(g.name, func(t *testing.T) {
 			h := lab.New(t).Host("gateway")

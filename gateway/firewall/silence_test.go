@@ -51,10 +51,10 @@ func fragments6(packet []byte) [][]byte {
 	return [][]byte{cut(0, 16, 1), cut(16, len(payload), 0)}
 }
 
-// TestSilence sends everything that an unlisted address can send to the
+// TestFault64SilenceInTheKernel sends everything that an unlisted address can send to the
 // WireGuard port, where a careless server answers every datagram, and waits
 // for a byte to come back.
-func TestSilence(t *testing.T) {
+func TestFault64SilenceInTheKernel(t *testing.T) {
 	n := newPlace(t, testOptions)
 	n.gateway.Sysctl("net.ipv4.ipfrag_time", "1")
 	n.gateway.Sysctl("net.ipv6.ip6frag_time", "1")
@@ -146,9 +146,9 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// TestFloodOfAListedSource: what a stranger can send in the name of a listed
+// TestFault32FloodOfAListedSource: what a stranger can send in the name of a listed
 // source uses up the source's rate, not that of a live endpoint.
-func TestFloodOfAListedSource(t *testing.T) {
+func TestFault32FloodOfAListedSource(t *testing.T) {
 	n := newPlace(t, testOptions)
 	server, err := n.gateway.ListenPacket("udp", "0.0.0.0:51820")
 	if err != nil {

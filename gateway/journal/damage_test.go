@@ -83,7 +83,7 @@ func offsets(t testing.TB, bundle []byte) []int {
 }
 
 // A change of any byte of any entry, its length included, names that entry.
-func TestFlippedEntries(t *testing.T) {
+func TestFault48FlippedEntries(t *testing.T) {
 	p := closed(t, 259)
 	for _, c := range []struct {
 		name  string
@@ -215,7 +215,7 @@ func whole(t testing.TB, bundle []byte, length int) int64 {
 
 // What a commit left that never got its checkpoint, cut at every byte: whole
 // entries are adopted and signed, the rest goes.
-func TestTornTail(t *testing.T) {
+func TestFault48TornTail(t *testing.T) {
 	const more = 4
 	for _, c := range []struct{ size, step int }{{6, 1}, {254, 5}, {256, 5}} {
 		whole := newMemDisk()
@@ -310,7 +310,7 @@ func TestGarbageTail(t *testing.T) {
 }
 
 // Without the key, nobody can rewrite an entry, even with all hashes.
-func TestRewrittenPast(t *testing.T) {
+func TestFault48RewrittenPast(t *testing.T) {
 	p := closed(t, 300)
 	other := newPlace(t)
 	j := other.open(t)
@@ -341,7 +341,7 @@ func TestRewrittenPast(t *testing.T) {
 
 // A restored copy of the whole folder shows against a checkpoint that was
 // kept elsewhere, and only there.
-func TestRollbackShowsOnlyAgainstAnEarlierCheckpoint(t *testing.T) {
+func TestFault48RollbackShowsOnlyAgainstAnEarlierCheckpoint(t *testing.T) {
 	p := closed(t, 300)
 	verifier := p.verifierKey(t)
 	copied := files(t, p.dir)

@@ -127,7 +127,7 @@ func after(t *testing.T, commits ...int) func() (*memDisk, *history) {
 // Every write fails, in every way, and then the process ends in every way:
 // nothing that was acknowledged is lost, nothing is there that was not
 // appended or that does not verify, and the journal goes on.
-func TestEveryWriteFails(t *testing.T) {
+func TestFault49EveryWriteFails(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, c := range []struct {
 		name    string

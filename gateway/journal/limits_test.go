@@ -82,7 +82,7 @@ func (p place) wantAll(t *testing.T, acknowledged int64) {
 	}
 }
 
-func TestFullDisk(t *testing.T) {
+func TestFault50FullDisk(t *testing.T) {
 	if !again(t, syscall.CLONE_NEWNS) {
 		return
 	}
@@ -114,7 +114,7 @@ func TestFullDisk(t *testing.T) {
 	p.wantAll(t, acknowledged)
 }
 
-func TestFileTooLarge(t *testing.T) {
+func TestFault50FileTooLarge(t *testing.T) {
 	if !again(t, 0) {
 		return
 	}
@@ -142,7 +142,7 @@ func TestFileTooLarge(t *testing.T) {
 }
 
 // A process that is killed leaves no lock and loses nothing.
-func TestKilled(t *testing.T) {
+func TestFault47Killed(t *testing.T) {
 	const mark = "JOURNAL_TEST_KILLED"
 	if dir := os.Getenv(mark); dir != "" {
 		j := place{dir, dir + ".key"}.open(t)
@@ -155,7 +155,7 @@ func TestKilled(t *testing.T) {
 		return
 	}
 	p := newPlace(t)
-	command := exec.Command("/proc/self/exe", "-test.run=^TestKilled$", "-test.timeout=1m")
+	command := exec.Command("/proc/self/exe", "-test.run=^TestFault47Killed$", "-test.timeout=1m")
 	command.Env = append(os.Environ(), mark+"="+p.dir)
 	p.keyFile = p.dir + ".key"
 	output, err := command.StdoutPipe()

@@ -10,10 +10,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestWindowSpans is the table of what a window's words mean on the calendar:
+// TestFault46WindowSpans is the table of what a window's words mean on the calendar:
 // clocks set forward and back, ends of months, leap days, dates cut out. Each
 // wanted line is one span: weekday, from, until, and how long it lasts.
-func TestWindowSpans(t *testing.T) {
+func TestFault46WindowSpans(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		zone        string

@@ -89,7 +89,7 @@ func (s *site) silent(x *streams, end time.Time) (inward, outward time.Duration)
 // and what the kernel and this loaded machine take to deliver it.
 const late = 30 * time.Millisecond
 
-func TestDeadlineEndsBothDirections(t *testing.T) {
+func TestFault26DeadlineEndsBothDirections(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		end  func(*site) time.Time // makes everything end, and says when
@@ -142,7 +142,7 @@ func TestDeadlineEndsBothDirections(t *testing.T) {
 	}
 }
 
-func TestDeadlineMoves(t *testing.T) {
+func TestFault25DeadlineMoves(t *testing.T) {
 	s := newSite(t)
 	s.open(later(), s.sato)
 	s.enter(s.client(s.medisys, s.sato, medisysEndpoint))
@@ -159,7 +159,7 @@ func TestDeadlineMoves(t *testing.T) {
 	}
 }
 
-func TestReopeningDoesNotReviveTheOldSession(t *testing.T) {
+func TestFault27ReopeningDoesNotReviveTheOldSession(t *testing.T) {
 	s := newSite(t)
 	s.open(later(), s.sato)
 	c := s.client(s.medisys, s.sato, medisysEndpoint)
@@ -212,7 +212,7 @@ func received(s *site) uint64 {
 	return peers[i].Received
 }
 
-func TestSetBackClockExtendsNothing(t *testing.T) {
+func TestFault44SetBackClockExtendsNothing(t *testing.T) {
 	at := time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC)
 	now := instant{boot: 1000 * time.Second, wall: at}
 	var p presence

@@ -58,7 +58,7 @@ func data(index uint32, size int) []byte {
 	return p
 }
 
-func TestSiftKeepsOnlyDataOfASession(t *testing.T) {
+func TestFault37SiftKeepsOnlyDataOfASession(t *testing.T) {
 	const listed, other = "203.0.113.10:4000", "203.0.113.11:4000"
 	for _, test := range []struct {
 		name, from string
@@ -94,7 +94,7 @@ func TestSiftKeepsOnlyDataOfASession(t *testing.T) {
 	}
 }
 
-func TestSendLetsNoInitiationOut(t *testing.T) {
+func TestFault28SendLetsNoInitiationOut(t *testing.T) {
 	g, o := testGate(t, 1)
 	to := g.house.indices[0].endpoint(stdEndpoint(netip.MustParseAddrPort("203.0.113.10:4000")), netip.MustParseAddrPort("203.0.113.10:4000"))
 	packet := func(kind byte, size int) []byte { p := make([]byte, size); p[0] = kind; return p }
@@ -127,7 +127,7 @@ func TestSendLetsNoInitiationOut(t *testing.T) {
 	}
 }
 
-func TestFloodGetsCookiesAndTheRealSourceGoesOn(t *testing.T) {
+func TestFault33FloodGetsCookiesAndTheRealSourceGoesOn(t *testing.T) {
 	g, o := testGate(t, 1)
 	public := [32]byte{7}
 	g.checker.Init(public)
@@ -181,7 +181,7 @@ func TestFloodGetsCookiesAndTheRealSourceGoesOn(t *testing.T) {
 	}
 }
 
-func TestIndicesAreBoundedAndUnconfirmedOnesGoFirst(t *testing.T) {
+func TestFault37IndicesAreBoundedAndUnconfirmedOnesGoFirst(t *testing.T) {
 	h, engineers, _ := fullHouse(t, 2)
 	now := instant{Boottime(), time.Now()}
 	source := netip.MustParseAddrPort("203.0.113.10:4000")
@@ -303,7 +303,7 @@ func TestRefusalsAreSummedAndBounded(t *testing.T) {
 	}
 }
 
-func TestFullLimiterIsClosed(t *testing.T) {
+func TestFault63FullLimiterIsClosed(t *testing.T) {
 	l := newLimiter[int](2, 1, 10)
 	for key := range 10 {
 		if !l.allow(key, 0) {

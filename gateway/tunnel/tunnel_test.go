@@ -239,7 +239,7 @@ func withMACs(gateway lab.Key, packet []byte) []byte {
 	return packet
 }
 
-func TestReplayIsRefusedForEver(t *testing.T) {
+func TestFault29ReplayIsRefusedForEver(t *testing.T) {
 	s := newSite(t)
 	s.open(later(), s.tanaka)
 	packet := initiate(t, s.tanaka.private, s.public, stampAt(time.Now()), nil)
@@ -276,7 +276,7 @@ func TestReplayIsRefusedForEver(t *testing.T) {
 	lab.WaitFor(t, 5*time.Second, "a response after the reset", func() bool { return len(wire.Packets(lab.Incoming, toPort(source))) == 2 })
 }
 
-func TestRefusedEarlyCannotBePlayedLater(t *testing.T) {
+func TestFault29RefusedEarlyCannotBePlayedLater(t *testing.T) {
 	s := newSite(t)
 	s.open(later(), s.sato)
 	packet := initiate(t, s.suzuki.private, s.public, stampAt(time.Now()), nil)
@@ -306,7 +306,7 @@ func TestInspectNamesAndChangesNothing(t *testing.T) {
 	s.kind(policy.Admission)
 }
 
-func TestBusyRekeysNeverFreeze(t *testing.T) {
+func TestFault37BusyRekeysNeverFreeze(t *testing.T) {
 	s := newSite(t)
 	s.open(later(), s.sato)
 	c := s.client(s.medisys, s.sato, medisysEndpoint)
@@ -374,7 +374,7 @@ func TestBusyRekeysNeverFreeze(t *testing.T) {
 	}
 }
 
-func TestThePortMayChangeTheAddressNot(t *testing.T) {
+func TestFault31ThePortMayChangeTheAddressNot(t *testing.T) {
 	s := newSite(t)
 	s.open(later(), s.sato)
 	c := s.client(s.medisys, s.sato, medisysEndpoint)
@@ -441,7 +441,7 @@ func TestWgShowsAndDoesNotSet(t *testing.T) {
 	}
 }
 
-func TestLosingTheInterface(t *testing.T) {
+func TestFault41LosingTheInterface(t *testing.T) {
 	for _, test := range []struct {
 		name, script, want string
 		undo               string
