@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // forwarding remembers the switches of the host that were turned. They stay
@@ -43,6 +45,10 @@ func (f *Firewall) EnableForwarding(interfaces []string, ipv6 bool) error {
 		}
 	}
 	if !ipv6 {
+		return nil
+	}
+	// Where it is on for the host, no interface has a say (ip6_forward).
+	if setting("ipv6/conf/all/forwarding") == "1" {
 		return nil
 	}
 	for _, i := range interfaces {
@@ -85,21 +91,27 @@ func setting(name string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// on turns a switch on and remembers how it was found.
+// on turns a switch on and remembers how it was found. One that is on already
+// is only read: in a container /proc/sys cannot be written, and the host's
+// administrator has turned it.
 func (f *forwarding) on(name string) error {
+	if setting(name) == "1" {
+		return nil
+	}
 	file, err := os.OpenFile(sysctls+name, os.O_RDWR, 0)
+	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w; where this process may not turn it, as in a container, the host has to: sysctl -w net.%s=1",
+			err, strings.NewReplacer("/", ".", ".", "/").Replace(name))
+	}
 	if err != nil {
 		return err
 	}
 	b := make([]byte, 16)
 	n, err := file.ReadAt(b, 0)
 	was := strings.TrimSpace(string(b[:n]))
-	if n == 0 || was == "1" {
+	if n == 0 {
 		file.Close()
-		if n == 0 {
-			return fmt.Errorf("reading %s: %w", file.Name(), err)
-		}
-		return nil
+		return fmt.Errorf("reading %s: %w", file.Name(), err)
 	}
 	if _, err := file.WriteAt([]byte("1"), 0); err != nil {
 		file.Close()
