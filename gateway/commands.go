@@ -312,10 +312,41 @@ func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, e
 		return Outcome{}, err
 	}
 	out := e.wait(ctx)
-	if doubt := g.Snapshot().Plan.Doubt; doubt != "" && out.Problem == "" {
+	if doubt := g.stillInDoubt(ctx); doubt != "" && out.Problem == "" {
 		out.Problem = doubt
 	}
 	return out, nil
+}
+
+// stillInDoubt gives what is in doubt after a recovery. A ruleset that read
+// back wrong is trusted only when it reads back right: it is read now, and
+// waited for, bounded.
+func (g *Gateway) stillInDoubt(ctx context.Context) string {
+	timeout := time.NewTimer(effectWait)
+	defer timeout.Stop()
+	for {
+		var doubt string
+		ruleset := false
+		err := g.send(ctx, func(l *loop) {
+			doubt = l.plan.Doubt
+			if ruleset = l.doubts[doubtRuleset] != ""; ruleset {
+				l.applier.verify()
+			}
+		})
+		if err != nil {
+			return err.Error()
+		}
+		if !ruleset {
+			return doubt
+		}
+		select {
+		case <-time.After(effectWait / 20):
+		case <-timeout.C:
+			return doubt
+		case <-ctx.Done():
+			return doubt
+		}
+	}
 }
 
 // detachJournal takes the loop off a journal that is in doubt. What waits for
