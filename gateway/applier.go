@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"kidoban/gateway/policy"
 )
@@ -12,6 +13,7 @@ import (
 // newest is set: it is all that matters.
 type applier struct {
 	firewall Firewall
+	dropped  func() (map[string]uint64, error)
 	mu       sync.Mutex
 	next     *application
 	check    bool
@@ -33,10 +35,12 @@ type applied struct {
 	number  uint64 // 0: only a check
 	err     error
 	checked bool
+	took    time.Duration     // of a number
+	dropped map[string]uint64 // of a check: Config.Dropped
 }
 
-func newApplier(f Firewall) *applier {
-	return &applier{firewall: f, wake: make(chan struct{}, 1), acks: make(chan applied), quit: make(chan struct{}), done: make(chan struct{})}
+func newApplier(f Firewall, dropped func() (map[string]uint64, error)) *applier {
+	return &applier{firewall: f, dropped: dropped, wake: make(chan struct{}, 1), acks: make(chan applied), quit: make(chan struct{}), done: make(chan struct{})}
 }
 
 func (a *applier) kick() {
@@ -80,12 +84,19 @@ func (a *applier) run() {
 		var done applied
 		switch {
 		case next != nil:
-			done = applied{number: next.number, err: a.firewall.Set(next.plan, next.live)}
+			began := time.Now()
+			err := a.firewall.Set(next.plan, next.live)
+			done = applied{number: next.number, err: err, took: time.Since(began)}
 			if check {
 				a.verify()
 			}
 		case check:
 			done = applied{checked: true, err: a.firewall.Check()}
+			if a.dropped != nil {
+				// Without an answer the counters stay where they were; that the
+				// kernel does not answer is what Check finds.
+				done.dropped, _ = a.dropped()
+			}
 		default:
 			continue
 		}

@@ -23,5 +23,6 @@
 //	applier.go    the firewall, off the loop
 //	commands.go   what operators can ask for
 //	snapshot.go   what everyone else sees
-//	metrics.go    the only place that touches Prometheus
+//	usage.go      how long windows were open, and in use
+//	metrics*.go   the only place that touches Prometheus
 package gateway

@@ -75,7 +75,8 @@ type Clock struct {
 	Synchronized func() bool     // what the kernel says of its discipline (adjtimex)
 }
 
-// Config is what a Gateway is made of. Everything but Logger is required.
+// Config is what a Gateway is made of. Everything but Dropped, Notify and
+// Logger is required.
 type Config struct {
 	Tunnel   Tunnel
 	Firewall Firewall
@@ -94,6 +95,9 @@ type Config struct {
 	// ArchiveJournal moves a broken journal aside and gives the path it has
 	// now and its last checkpoint.
 	ArchiveJournal func() (path, checkpoint string, err error)
+	// Dropped gives how many packets the kernel has dropped, by cause, since
+	// the table was made; nil: nobody counts.
+	Dropped func() (map[string]uint64, error)
 	// Marker keeps what is shut while the journal cannot.
 	Marker Marker
 	// Notify tells the service manager: "ready", "stopping", "watchdog", or a status line.

@@ -60,6 +60,9 @@ const (
 	doubts
 )
 
+// doubtNames are the doubts that an operator can do something about.
+var doubtNames = [doubts]string{doubtJournal: "journal", doubtClock: "clock", doubtPolicy: "policy", doubtTunnel: "tunnel", doubtRuleset: "ruleset"}
+
 // loop is the state and its one owner.
 type loop struct {
 	g   *Gateway
@@ -154,7 +157,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		sessions: map[string]*session{}, admissions: map[uint64]*admission{},
 		refusals: newRefusals(), refusalList: []RefusalSummary{},
 		totals: map[string]Traffic{}, unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1), closed: map[policy.Scope]int{},
-		recorder: newRecorder(), applier: newApplier(g.cfg.Firewall), keeper: newKeeper(g.cfg.Marker),
+		recorder: newRecorder(), applier: newApplier(g.cfg.Firewall, g.cfg.Dropped), keeper: newKeeper(g.cfg.Marker),
 	}
 	defer close(g.stopped)
 	l.now, l.boot = l.readClock()
@@ -255,6 +258,7 @@ func (l *loop) tick() {
 // stepped plans anew by a clock that was set, and doubts one that went back far.
 func (l *loop) stepped(step time.Duration) {
 	l.cfg.Logger.Warn("the wall clock was set", "by", step)
+	l.cfg.Metrics.clockStepped()
 	l.replan = true
 	l.record(journal.Entry{Kind: journal.ClockStep, Actor: "gateway", Text: fmt.Sprintf("by %s to %s", step.Round(time.Millisecond), l.now.UTC().Format(time.RFC3339Nano))})
 	l.doubtClock()
@@ -594,6 +598,7 @@ func (l *loop) live() []netip.AddrPort {
 
 // stands hears from the applier.
 func (l *loop) stands(a applied) {
+	l.cfg.Metrics.dropped(a.dropped)
 	if a.checked {
 		l.checkFailed = a.err != nil
 		if a.err != nil {
@@ -606,6 +611,7 @@ func (l *loop) stands(a applied) {
 	if a.err != nil {
 		l.rulesetDoubt(a.err)
 	} else {
+		l.cfg.Metrics.reconciled(a.took)
 		l.applied = a.number
 		if a.number == l.applications {
 			if !l.checkFailed { // else only a reading that finds it right is trusted
@@ -691,6 +697,7 @@ func (l *loop) stopping() bool { return l.doubts[doubtStopping] != "" }
 
 // beat does what is due once a heartbeat.
 func (l *loop) beat() {
+	l.usage(l.boot - l.lastBeat)
 	l.lastBeat = l.boot
 	l.synchronized = l.cfg.Clock.Synchronized()
 	if l.doubts[doubtClock] != "" {
@@ -763,6 +770,7 @@ func (l *loop) count() {
 		}
 		if t.Received != s.last.Received {
 			s.heard = l.boot
+			l.cfg.Metrics.heard(e.Key, l.now)
 		}
 		l.cfg.Metrics.traffic(e.Vendor.Name, t.Received-min(s.last.Received, t.Received), t.Transmitted-min(s.last.Transmitted, t.Transmitted))
 		s.last = t
@@ -820,6 +828,7 @@ func (l *loop) admitted(f policy.Fact) {
 	a := &admission{number: f.Admission, engineer: f.Engineer, at: l.boot}
 	l.admissions[a.number] = a
 	l.cfg.Metrics.admitted(f.Engineer.Vendor.Name)
+	l.cfg.Metrics.heard(f.Engineer.Key, l.now)
 	e := f.Engineer
 	entry := journal.Entry{Kind: journal.Admission, Actor: "gateway", Vendor: e.Vendor.Name, Engineer: e.Name,
 		Source: f.Source.Addr().String(), Reason: policy.Admitted.String(), Key: e.Key.String(), Timestamp: hex.EncodeToString(f.Timestamp[:])}
@@ -952,7 +961,7 @@ func (l *loop) end(over ...ending) {
 		entry.ReceivedBytes, entry.TransmittedBytes = int64(s.received()), int64(s.transmitted())
 		entry.Until = time.Time{}
 		l.record(entry)
-		l.cfg.Metrics.sessionEnded(vendor, x.why, max(l.now.Sub(s.openedAt), 0))
+		l.cfg.Metrics.sessionEnded(vendor, s.id, x.why, max(l.now.Sub(s.openedAt), 0))
 		l.cfg.Logger.Info("session closed", "session", s.id, "engineer", name, "why", string(x.why))
 	}
 }
@@ -962,7 +971,7 @@ func (l *loop) journalStatus() JournalStatus {
 	if l.journal == nil {
 		return JournalStatus{}
 	}
-	return JournalStatus{Size: l.journal.Size(), Checkpoint: l.journal.CheckpointTime()}
+	return JournalStatus{Size: l.journal.Size(), Checkpoint: l.journal.CheckpointTime(), Waiting: l.recorder.busy()}
 }
 
 // stop shuts the gate, records it, and gives the host back.

@@ -1,13 +1,17 @@
 package gateway
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 
@@ -30,7 +34,7 @@ func (w *world) scrape() map[string]float64 {
 		for _, m := range f.GetMetric() {
 			name := f.GetName() + "{"
 			for i, l := range m.GetLabel() {
-				if l.GetName() == "version" || l.GetName() == "goversion" || l.GetName() == "public_key" || l.GetName() == "digest" {
+				if l.GetName() == "version" || l.GetName() == "goversion" || l.GetName() == "public_key" || l.GetName() == "digest" || l.GetName() == "session" {
 					continue
 				}
 				if i > 0 && name[len(name)-1] != '{' {
@@ -93,28 +97,38 @@ func TestMetricsTellHowThingsStand(t *testing.T) {
 		got := w.scrape()
 		for name, want := range map[string]float64{
 			"kidoban_ready{}": 1,
-			"kidoban_admissions_total{reason=admitted,vendor=acme}":                 1,
-			"kidoban_admissions_total{reason=outside_window,vendor=medisys}":        1,
-			"kidoban_admissions_total{reason=wrong_source,vendor=medisys}":          0,
-			"kidoban_admissions_total{reason=unknown_key,vendor=}":                  0,
-			"kidoban_session_active{vendor=acme}":                                   1,
-			"kidoban_session_active{vendor=medisys}":                                0,
-			"kidoban_sessions_total{ended=idle,vendor=acme}":                        0,
-			"kidoban_session_receive_bytes_total{vendor=acme}":                      700,
-			"kidoban_session_transmit_bytes_total{vendor=acme}":                     40,
-			"kidoban_session_receive_bytes_total{vendor=medisys}":                   0,
-			"kidoban_window_open{vendor=acme,window=night}":                         1,
-			"kidoban_window_next_close_timestamp_seconds{vendor=acme,window=night}": float64(moment("02:00:00").Unix()),
-			"kidoban_shut{scope=all}":                                               0,
-			"kidoban_shut{scope=vendors}":                                           1,
-			"kidoban_clock_synchronized{}":                                          1,
-			"kidoban_policy_reload_successful{}":                                    1,
-			"kidoban_policy_info{}":                                                 1,
-			"kidoban_ruleset_drift_total{}":                                         0,
-			"kidoban_reconcile_failures_total{}":                                    0,
-			"kidoban_closing_lag_seconds{}":                                         0,
-			"wireguard_peer_receive_bytes_total{}":                                  700,
-			"kidoban_journal_size{}":                                                float64(len(w.durable())),
+			"kidoban_admissions_total{reason=admitted,vendor=acme}":                      1,
+			"kidoban_admissions_total{reason=outside_window,vendor=medisys}":             1,
+			"kidoban_admissions_total{reason=wrong_source,vendor=medisys}":               0,
+			"kidoban_admissions_total{reason=unknown_key,vendor=}":                       0,
+			"kidoban_session_active{vendor=acme}":                                        1,
+			"kidoban_session_active{vendor=medisys}":                                     0,
+			"kidoban_sessions_total{ended=idle,vendor=acme}":                             0,
+			"kidoban_session_receive_bytes_total{vendor=acme}":                           700,
+			"kidoban_session_transmit_bytes_total{vendor=acme}":                          40,
+			"kidoban_session_receive_bytes_total{vendor=medisys}":                        0,
+			"kidoban_window_open{vendor=acme,window=night}":                              1,
+			"kidoban_window_next_close_timestamp_seconds{vendor=acme,window=night}":      float64(moment("02:00:00").Unix()),
+			"kidoban_shut{scope=all}":                                                    0,
+			"kidoban_shut{scope=vendors}":                                                1,
+			"kidoban_clock_synchronized{}":                                               1,
+			"kidoban_policy_reload_successful{}":                                         1,
+			"kidoban_policy_info{}":                                                      1,
+			"kidoban_ruleset_drift_total{}":                                              0,
+			"kidoban_reconcile_failures_total{}":                                         0,
+			"kidoban_closing_lag_seconds{}":                                              0,
+			"wireguard_peer_receive_bytes_total{}":                                       700,
+			"kidoban_journal_size{}":                                                     float64(len(w.durable())),
+			"kidoban_doubt{about=journal}":                                               0,
+			"kidoban_grant_active{vendor=acme}":                                          1,
+			"kidoban_vendor_shut{vendor=acme}":                                           0,
+			"kidoban_vendor_shut{vendor=medisys}":                                        1,
+			"kidoban_session_next_end_timestamp_seconds{vendor=acme}":                    float64(moment("02:00:00").Unix()),
+			"kidoban_session_until_timestamp_seconds{engineer=brown,vendor=acme}":        float64(moment("02:00:00").Unix()),
+			"kidoban_session_next_end_timestamp_seconds{vendor=medisys}":                 0,
+			"kidoban_engineer_last_seen_timestamp_seconds{engineer=sato,vendor=medisys}": 0,
+			"kidoban_policy_file_valid{}":                                                1,
+			"kidoban_syslog_dropped_total{}":                                             0,
 		} {
 			if have, ok := got[name]; !ok || have != want {
 				t.Errorf("%s = %g (present: %t), want %g", name, have, ok, want)
@@ -162,4 +176,143 @@ func (w *world) refuse(random *rand.Rand) {
 		f.To, f.Proto = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(random.Uint32())}), uint16(random.Uint32())), policy.TCP
 	}
 	w.tunnel.facts <- f
+}
+
+// Hours open and hours used are counted apart, and an engineer's last visit is
+// known after a restart.
+func TestUseAndLastVisit(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("00:59:00")
+		w.file.Text = "sato: {public_key: " + w.engineer("medisys/sato").Key.String() + "}"
+		w.start()
+		time.Sleep(6 * time.Minute) // the window opens at 01:00
+		w.enter("acme/brown", address)
+		visited := w.wall()
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		got := w.scrape()
+		open, used := got["kidoban_window_open_seconds_total{vendor=acme,window=night}"], got["kidoban_window_used_seconds_total{vendor=acme,window=night}"]
+		if open < 415 || open > 425 || used < 115 || used > 125 {
+			t.Errorf("open for %g s and used for %g s, want about 420 and 120", open, used)
+		}
+		same(t, "sato was never there", got["kidoban_engineer_last_seen_timestamp_seconds{engineer=sato,vendor=medisys}"], 0)
+		listed := got["kidoban_engineer_listed_timestamp_seconds{engineer=sato,vendor=medisys}"]
+		same(t, "sato's key is listed since the start", listed, float64(moment("00:59:00").Unix()))
+		w.crash()
+		time.Sleep(time.Minute)
+		w.start()
+		got = w.scrape()
+		same(t, "sato's key is listed since then after a restart", got["kidoban_engineer_listed_timestamp_seconds{engineer=sato,vendor=medisys}"], listed)
+		if seen := got["kidoban_engineer_last_seen_timestamp_seconds{engineer=brown,vendor=acme}"]; seen < unixSeconds(visited)-1 || seen > unixSeconds(visited)+1 {
+			t.Errorf("brown was last seen at %f, want %f", seen, unixSeconds(visited))
+		}
+	})
+}
+
+// Series of engineers end where a policy lists more of them than the limit.
+func TestSeriesOfEngineersAreOptional(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.enter("acme/brown", address)
+		w.hear("acme/brown", 5, 5)
+		time.Sleep(2 * heartbeat)
+		synctest.Wait()
+		count := func() (personal, other int) {
+			for name := range w.scrape() {
+				if strings.Contains(name, "engineer=") || strings.HasPrefix(name, "wireguard_peer") {
+					personal++
+				} else {
+					other++
+				}
+			}
+			return personal, other
+		}
+		with, others := count()
+		w.metrics.MostEngineers = 1
+		without, alike := count()
+		if with == 0 || without != 0 || others != alike {
+			t.Errorf("%d series of engineers and %d others; beyond the limit %d and %d, want 0 and as many others", with, others, without, alike)
+		}
+	})
+}
+
+// Whoever asks for OpenMetrics is told which session stands behind a count.
+func TestExemplarsNameTheSession(t *testing.T) {
+	m := NewMetrics("test")
+	m.sessionEnded("acme", "ABCDEFGHIJKLMNOP", WindowClosed, 20*time.Minute)
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(m.sessions, m.duration)
+	handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
+	for accept, want := range map[string]int{"application/openmetrics-text; version=1.0.0": 2, "text/plain": 0} {
+		request := httptest.NewRequest("GET", "/metrics", nil)
+		request.Header.Set("Accept", accept)
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, request)
+		if got := strings.Count(answer.Body.String(), `# {session="ABCDEFGHIJKLMNOP"}`); got != want {
+			t.Errorf("%s: %d exemplars, want %d:\n%s", accept, got, want, answer.Body)
+		}
+	}
+}
+
+// The kernel's counters begin anew with its table; ours go on.
+func TestDroppedPacketsOnlyGrow(t *testing.T) {
+	m := NewMetrics("test")
+	for _, n := range []uint64{5, 5, 7, 2, 2, 3} {
+		m.dropped(map[string]uint64{"source": n})
+	}
+	same(t, "dropped", testutil.ToFloat64(m.refusedPackets.WithLabelValues("source")), 10)
+}
+
+// BenchmarkScrape is a scrape of 400 vendors with 25 engineers and 5 windows
+// each, a tenth of the engineers inside; with and without series of engineers.
+func BenchmarkScrape(b *testing.B) {
+	p := &policy.Policy{Site: "a prefecture", Zone: time.UTC, Digest: "d"}
+	target := &policy.Target{Name: "ehr", Prefix: netip.MustParsePrefix("10.1.0.5/32"), Services: []policy.Service{{Protocol: policy.TCP, First: 22, Last: 22}}}
+	n := 0
+	for i := range 400 {
+		v := &policy.Vendor{Name: fmt.Sprintf("vendor-%d", i), Sources: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}}
+		for j := range 25 {
+			n++
+			v.Engineers = append(v.Engineers, &policy.Engineer{Vendor: v, Name: fmt.Sprintf("engineer-%d", j), Key: policy.Key{byte(n), byte(n >> 8), 1},
+				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 99, byte(n >> 8), byte(n)})}, Sources: v.Sources})
+		}
+		for j := range 5 {
+			v.Windows = append(v.Windows, &policy.Window{Vendor: v, Name: fmt.Sprintf("window-%d", j), Targets: []*policy.Target{target}, Engineers: v.Engineers,
+				Schedule: &policy.Days{Weekdays: [7]bool{true, true, true, true, true, true, true}, From: 0, To: policy.TimeOfDay(3600 * (j + 1))}})
+		}
+		p.Vendors = append(p.Vendors, v)
+	}
+	now := time.Date(2026, 12, 1, 0, 30, 0, 0, time.UTC)
+	s, err := OfflineSnapshot(p, now)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.Status.Ready = true
+	for i, v := range p.Vendors {
+		for j, e := range v.Engineers {
+			s.Peers = append(s.Peers, PeerStatus{e, Traffic{Received: uint64(i), LastHandshake: now}})
+			if j%10 == 0 {
+				s.Sessions = append(s.Sessions, SessionStatus{ID: fmt.Sprintf("%016d", i*100+j), Vendor: v.Name, Engineer: e.Name, OpenedAt: now, Until: now.Add(time.Hour)})
+			}
+		}
+	}
+	for name, most := range map[string]int{"with engineers": 20_000, "without": 1000} {
+		b.Run(name, func(b *testing.B) {
+			m := NewMetrics("test")
+			m.MostEngineers = most
+			m.policy(p, now)
+			g := New(Config{Metrics: m, Clock: Clock{Wall: func() time.Time { return now }, Boot: func() time.Duration { return 0 }}})
+			g.snapshot.Store(s)
+			registry := prometheus.NewRegistry()
+			registry.MustRegister(m.Collectors(g, "kido0", policy.Key{1})...)
+			handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true, DisableCompression: true})
+			request := httptest.NewRequest("GET", "/metrics", nil)
+			for b.Loop() {
+				answer := httptest.NewRecorder()
+				handler.ServeHTTP(answer, request)
+				b.ReportMetric(float64(strings.Count(answer.Body.String(), "\n")), "lines")
+			}
+		})
+	}
 }

@@ -21,8 +21,9 @@ type Snapshot struct {
 	Peers    []PeerStatus
 	At       time.Duration // boot time of the turn
 
-	state *policy.State // only to be copied
-	hints []string
+	state  *policy.State // only to be copied
+	doubts [doubts]bool  // which of them keep the gateway shut
+	hints  []string
 }
 
 // PeerStatus is an engineer's WireGuard traffic since the process began.
@@ -35,6 +36,7 @@ type PeerStatus struct {
 type JournalStatus struct {
 	Size       int64 // entries
 	Checkpoint time.Time
+	Waiting    time.Duration // for the disk, of the append under way; 0: none is
 }
 
 // Status is the answer of `kidoban status --json`.
@@ -169,6 +171,9 @@ func (l *loop) publish() {
 	slices.SortFunc(s.Sessions, func(a, b SessionStatus) int { return cmp.Or(a.OpenedAt.Compare(b.OpenedAt), cmp.Compare(a.ID, b.ID)) })
 	if s.Sessions == nil {
 		s.Sessions = []SessionStatus{}
+	}
+	for d, why := range l.doubts {
+		s.doubts[d] = why != ""
 	}
 	if l.refusalsChanged {
 		l.refusalsChanged = false

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"regexp"
 	"slices"
 	"time"
 
@@ -41,7 +42,8 @@ func (l *loop) openJournal() error {
 	if err != nil {
 		return err
 	}
-	r := replay{state: l.state, timestamps: map[policy.Key][12]byte{}, open: map[string]journal.Entry{}}
+	r := replay{state: l.state, timestamps: map[policy.Key][12]byte{}, open: map[string]journal.Entry{},
+		listed: map[policy.Key]time.Time{}, seen: map[policy.Key]time.Time{}}
 	if err := r.read(j.Replay()); err != nil {
 		j.Close()
 		return err
@@ -52,6 +54,7 @@ func (l *loop) openJournal() error {
 		l.newest = r.newest
 	}
 	l.cfg.Tunnel.SetTimestamps(r.timestamps)
+	l.cfg.Metrics.remember(r.listed, r.seen)
 	l.record(append(r.closings(nil), journal.Entry{Kind: journal.Start, Actor: "gateway", Text: l.cfg.Version})...)
 	l.doubtClock()
 	return nil
@@ -61,6 +64,8 @@ func (l *loop) openJournal() error {
 type replay struct {
 	state      *policy.State
 	timestamps map[policy.Key][12]byte
+	listed     map[policy.Key]time.Time // when a policy's text first had the key
+	seen       map[policy.Key]time.Time // the key's newest admission
 	open       map[string]journal.Entry // openings without a closing, by replayName
 	order      []string                 // of open
 	newest     time.Time
@@ -109,6 +114,8 @@ func (r *replay) apply(e journal.Entry) error {
 		}
 		// What was shut by a marker alone was never recorded as shut.
 		_ = r.state.Apply(e.Time, e.Actor, event)
+	case journal.PolicyText:
+		r.lists(e)
 	case journal.PolicyLoaded:
 		return r.state.Apply(e.Time, e.Actor, policy.PolicyLoaded{Digest: e.Digest})
 	case journal.Recovery:
@@ -120,6 +127,9 @@ func (r *replay) apply(e journal.Entry) error {
 		key, err := policy.ParseKey(e.Key)
 		if err != nil {
 			return err
+		}
+		if r.seen != nil {
+			r.seen[key] = e.Time
 		}
 		raw, err := hex.DecodeString(e.Timestamp)
 		if err != nil || len(raw) != 12 {
@@ -135,6 +145,23 @@ func (r *replay) apply(e journal.Entry) error {
 	}
 	return nil
 }
+
+// lists notes the keys in a policy's text. One that the text's parts cut in
+// two is known by the next policy.
+func (r *replay) lists(e journal.Entry) {
+	if r.listed == nil {
+		return
+	}
+	for _, text := range keyText.FindAllString(e.Text, -1) {
+		key, err := policy.ParseKey(text)
+		if _, known := r.listed[key]; err == nil && !known {
+			r.listed[key] = e.Time
+		}
+	}
+}
+
+// keyText is a WireGuard key as policies have it.
+var keyText = regexp.MustCompile(`[A-Za-z0-9+/]{43}=`)
 
 func (r *replay) opened(e journal.Entry) {
 	if r.open == nil {
@@ -245,7 +272,7 @@ func (l *loop) take(actor string, p *policy.Policy, warnings []string, err error
 	l.loadedAt, l.warnings = l.now, warnings
 	l.trust(doubtPolicy)
 	l.replan = true
-	l.cfg.Metrics.policy(p)
+	l.cfg.Metrics.policy(p, l.now)
 	entries := journal.SplitText(journal.Entry{Kind: journal.PolicyText, Actor: actor, Digest: p.Digest, Text: p.Text})
 	l.record(append(entries, journal.Entry{Kind: journal.PolicyLoaded, Actor: actor, Digest: p.Digest})...)
 	l.cfg.Logger.Info("policy loaded", "digest", p.Digest, "actor", actor, "changes", slices.Clone(lines))

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
@@ -92,4 +93,17 @@ func (l *liveFirewall) interfaces(p *policy.Policy) (names []string, ipv6 bool) 
 func (l *liveFirewall) Close() error {
 	close(l.quit)
 	return l.Firewall.Close()
+}
+
+// dropped gives how many packets the ruleset dropped, by cause.
+func (l *liveFirewall) dropped() (map[string]uint64, error) {
+	counters, err := l.Counters()
+	if err != nil {
+		return nil, err
+	}
+	packets := make(map[string]uint64, len(counters))
+	for cause, c := range counters {
+		packets[strings.TrimPrefix(cause, "refused_")] = c.Packets
+	}
+	return packets, nil
 }

@@ -97,6 +97,7 @@ func (runCommand) Run(p *program) error {
 		},
 		ReadDamaged:    func() iter.Seq2[journal.Entry, error] { return readDamaged(dir) },
 		ArchiveJournal: func() (string, string, error) { return journal.Archive(dir, keyFile) },
+		Dropped:        kernel.dropped,
 		Marker:         gateway.FileMarker{filepath.Join(s.StateDir, "shut.json"), filepath.Join(filepath.Dir(s.AdminSocket), "shut.json")},
 		Notify:         notify(logger), Metrics: metrics, Logger: logger, Version: versionText(),
 	}))

@@ -1,0 +1,231 @@
+package gateway
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"kidoban/gateway/policy"
+)
+
+// Collectors gives everything to register: the loop's counters and what is
+// read from the gateway's snapshots. device names the tunnel's interface,
+// key is the gateway's own public key.
+func (m *Metrics) Collectors(g *Gateway, device string, key policy.Key) []prometheus.Collector {
+	return append(m.all, &states{g, m, device, key.String()})
+}
+
+// states is a prometheus.Collector over the newest Snapshot.
+type states struct {
+	gateway     *Gateway
+	metrics     *Metrics
+	device, key string
+}
+
+var descriptions []*prometheus.Desc // of states, for Describe
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	d := prometheus.NewDesc(name, help, labels, nil)
+	descriptions = append(descriptions, d)
+	return d
+}
+
+var (
+	descDevice        = desc("wireguard_device_info", "Metadata about the gateway's WireGuard device.", "device", "public_key")
+	descPeer          = desc("wireguard_peer_info", "Metadata about an engineer's peer. Its endpoint is not shown: it is a value from the network.", "device", "public_key", "name")
+	descPeerReceived  = desc("wireguard_peer_receive_bytes_total", "Bytes received from a peer since the gateway started.", "public_key")
+	descPeerSent      = desc("wireguard_peer_transmit_bytes_total", "Bytes transmitted to a peer since the gateway started.", "public_key")
+	descPeerHandshake = desc("wireguard_peer_last_handshake_seconds", "Unix time of a peer's last handshake; 0: none.", "public_key")
+
+	descReady        = desc("kidoban_ready", "1 if the gateway admits whom the policy admits, 0 if it is shut in doubt.")
+	descDoubt        = desc("kidoban_doubt", "1 if the gateway is shut because of this: journal, clock, policy, tunnel or ruleset.", "about")
+	descShut         = desc("kidoban_shut", "How much operators closed: all (0 or 1), vendors, engineers.", "scope")
+	descPolicy       = desc("kidoban_policy_info", "Always 1 while a policy is in force; its digest is in the label.", "digest")
+	descPolicyLoaded = desc("kidoban_policy_loaded_timestamp_seconds", "Unix time at which the policy in force was loaded; 0: there is none.")
+	descPolicyFile   = desc("kidoban_policy_file_valid", "1 if the policy file on disk would survive a restart.")
+	descClock        = desc("kidoban_clock_synchronized", "1 if the kernel says that the clock is synchronized.")
+
+	descJournalSize    = desc("kidoban_journal_size", "Entries in the journal.")
+	descJournalTime    = desc("kidoban_journal_checkpoint_timestamp_seconds", "Unix time of the newest signed checkpoint.")
+	descJournalWaiting = desc("kidoban_journal_waiting_seconds", "How long the append under way has waited for the disk; 0: none is under way.")
+
+	descConntrack     = desc("kidoban_conntrack_entries", "Connections that the kernel tracks where the gateway runs.")
+	descConntrackMost = desc("kidoban_conntrack_limit", "How many the kernel can track; beyond it new flows fail.")
+
+	descEngineers   = desc("kidoban_engineers", "Engineers whom the policy lists, by vendor.", "vendor")
+	descContract    = desc("kidoban_vendor_contract_end_timestamp_seconds", "Unix time at which the vendor's contract is over; absent: the policy names no end.", "vendor")
+	descVendorShut  = desc("kidoban_vendor_shut", "1 if an operator closed this vendor, or everything.", "vendor")
+	descActive      = desc("kidoban_session_active", "Open sessions, by vendor.", "vendor")
+	descSessionEnds = desc("kidoban_session_next_end_timestamp_seconds", "Unix time at which the first of the vendor's open sessions must end; 0: nobody is inside.", "vendor")
+	descGrants      = desc("kidoban_grant_active", "Open grants, by vendor: one for each engineer and open window.", "vendor")
+
+	descOpen      = desc("kidoban_window_open", "1 if the window is open.", "vendor", "window")
+	descNextOpen  = desc("kidoban_window_next_open_timestamp_seconds", "Unix time at which the window opens next; absent: not within 400 days.", "vendor", "window")
+	descNextClose = desc("kidoban_window_next_close_timestamp_seconds", "Unix time at which the window closes next; absent: not within 400 days.", "vendor", "window")
+	descNextUntil = desc("kidoban_window_next_open_until_timestamp_seconds", "Unix time until which the next opening lasts; absent: not within 400 days.", "vendor", "window")
+
+	descSession      = desc("kidoban_session_info", "1 for each engineer who is inside; the session's id is the journal's.", "vendor", "engineer", "session")
+	descSessionSince = desc("kidoban_session_start_timestamp_seconds", "Unix time at which the engineer's open session began; absent: not inside.", "vendor", "engineer")
+	descSessionUntil = desc("kidoban_session_until_timestamp_seconds", "Unix time at which the engineer's open session must end; absent: not inside.", "vendor", "engineer")
+	descSeen         = desc("kidoban_engineer_last_seen_timestamp_seconds", "Unix time at which the engineer was last admitted or heard, as far as the journal goes back; 0: never.", "vendor", "engineer")
+	descListed       = desc("kidoban_engineer_listed_timestamp_seconds", "Unix time since which policies have listed the engineer's key, as far as the journal goes back.", "vendor", "engineer")
+)
+
+// Describe implements prometheus.Collector.
+func (*states) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range descriptions {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *states) Collect(ch chan<- prometheus.Metric) {
+	s, now := c.gateway.Snapshot(), c.gateway.Now()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(descDevice, 1, c.device, c.key)
+	gauge(descReady, number(s.Status.Ready))
+	for d, name := range doubtNames {
+		if name != "" {
+			gauge(descDoubt, number(s.doubts[d]), name)
+		}
+	}
+	gauge(descClock, number(s.Status.ClockOK))
+	gauge(descJournalSize, float64(s.Journal.Size))
+	gauge(descJournalTime, unixSeconds(s.Journal.Checkpoint))
+	gauge(descJournalWaiting, s.Journal.Waiting.Seconds())
+	gauge(descShut, number(s.Status.Shut.All), "all")
+	gauge(descShut, float64(len(s.Status.Shut.Vendors)), "vendors")
+	gauge(descShut, float64(len(s.Status.Shut.Engineers)), "engineers")
+	gauge(descPolicyFile, number(s.Status.Policy.FileOK))
+	var loaded time.Time
+	if at := s.Status.Policy.LoadedAt; at != nil {
+		loaded = *at
+	}
+	gauge(descPolicyLoaded, unixSeconds(loaded))
+	if n, ok := conntrack("count"); ok {
+		gauge(descConntrack, n)
+	}
+	if n, ok := conntrack("max"); ok {
+		gauge(descConntrackMost, n)
+	}
+	if s.Plan.Policy == nil {
+		return
+	}
+	gauge(descPolicy, 1, s.Plan.Policy.Digest)
+	c.vendors(s, now, gauge)
+	c.windows(s, now, gauge)
+	engineers := 0
+	for _, v := range s.Plan.Policy.Vendors {
+		engineers += len(v.Engineers)
+	}
+	if engineers <= c.metrics.MostEngineers {
+		c.engineers(s, ch, gauge)
+	}
+}
+
+type toGauge func(d *prometheus.Desc, v float64, labels ...string)
+
+func (c *states) vendors(s *Snapshot, now time.Time, gauge toGauge) {
+	active, grants, ends := map[string]int{}, map[string]int{}, map[string]time.Time{}
+	for _, sess := range s.Sessions {
+		active[sess.Vendor]++
+		if end := ends[sess.Vendor]; end.IsZero() || sess.Until.Before(end) {
+			ends[sess.Vendor] = sess.Until
+		}
+	}
+	for _, g := range s.Plan.Grants {
+		if g.Contains(now) {
+			grants[g.Engineer.Vendor.Name]++
+		}
+	}
+	_, shut := s.Plan.Shut(policy.All)
+	for _, v := range s.Plan.Policy.Vendors {
+		gauge(descActive, float64(active[v.Name]), v.Name)
+		gauge(descGrants, float64(grants[v.Name]), v.Name)
+		gauge(descSessionEnds, unixSeconds(ends[v.Name]), v.Name)
+		gauge(descEngineers, float64(len(v.Engineers)), v.Name)
+		_, vendorShut := s.Plan.Shut(policy.Scope(v.Name))
+		gauge(descVendorShut, number(shut || vendorShut), v.Name)
+		if d := v.ContractUntil; !d.IsZero() {
+			gauge(descContract, unixSeconds(time.Date(d.Year, d.Month, d.Day+1, 0, 0, 0, 0, s.Plan.Policy.Zone)), v.Name)
+		}
+	}
+}
+
+func (c *states) windows(s *Snapshot, now time.Time, gauge toGauge) {
+	open := map[string]bool{}
+	for _, g := range s.Plan.Grants {
+		if g.Contains(now) {
+			open[g.Window.String()] = true
+		}
+	}
+	for _, w := range s.Plan.Windows {
+		vendor, window := w.Window.Vendor.Name, w.Window.Name
+		gauge(descOpen, number(open[w.Window.String()]), vendor, window)
+		if !w.Next.IsZero() {
+			gauge(descNextOpen, unixSeconds(w.Next.From), vendor, window)
+			gauge(descNextUntil, unixSeconds(w.Next.Until), vendor, window)
+		}
+		switch {
+		case !w.Current.IsZero():
+			gauge(descNextClose, unixSeconds(w.Current.Until), vendor, window)
+		case !w.Next.IsZero():
+			gauge(descNextClose, unixSeconds(w.Next.Until), vendor, window)
+		}
+	}
+}
+
+func (c *states) engineers(s *Snapshot, ch chan<- prometheus.Metric, gauge toGauge) {
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	for _, p := range s.Peers {
+		key := p.Engineer.Key.String()
+		gauge(descPeer, 1, c.device, key, p.Engineer.String())
+		counter(descPeerReceived, p.Received, key)
+		counter(descPeerSent, p.Transmitted, key)
+		gauge(descPeerHandshake, unixSeconds(p.LastHandshake), key)
+	}
+	for _, sess := range s.Sessions {
+		gauge(descSession, 1, sess.Vendor, sess.Engineer, sess.ID)
+		gauge(descSessionSince, unixSeconds(sess.OpenedAt), sess.Vendor, sess.Engineer)
+		gauge(descSessionUntil, unixSeconds(sess.Until), sess.Vendor, sess.Engineer)
+	}
+	listed, seen := c.metrics.times()
+	for _, v := range s.Plan.Policy.Vendors {
+		for _, e := range v.Engineers {
+			gauge(descSeen, unixSeconds(seen[e.Key]), v.Name, e.Name)
+			gauge(descListed, unixSeconds(listed[e.Key]), v.Name, e.Name)
+		}
+	}
+}
+
+// conntrack reads what the kernel says of its connection tracking in this
+// network namespace (Documentation/networking/nf_conntrack-sysctl.rst).
+func conntrack(name string) (float64, bool) {
+	text, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_" + name)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseFloat(strings.TrimSpace(string(text)), 64)
+	return n, err == nil
+}
+
+func number(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+func unixSeconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
