@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -25,7 +26,16 @@ type liveFirewall struct {
 	// the tunnel's interface is new.
 	forwards atomic.Pointer[policy.Policy]
 	quit     chan struct{}
+
+	// Of the caller of Set and Check, who is one.
+	plan   *policy.Plan   // in force
+	looked time.Time      // when routes were looked up last
+	warned *policy.Policy // of which it was said what cannot be reached
 }
+
+// routesAgain is how often routes are looked up anew: the gateway may be up
+// before the network is, and an interface that comes back does not forward.
+const routesAgain = 10 * time.Second
 
 func newLiveFirewall(f *firewall.Firewall, t *liveTunnel, device string, logger *slog.Logger) *liveFirewall {
 	l := &liveFirewall{Firewall: f, device: device, logger: logger, quit: make(chan struct{})}
@@ -45,21 +55,46 @@ func newLiveFirewall(f *firewall.Firewall, t *liveTunnel, device string, logger 
 
 // Set implements gateway.Firewall.
 func (l *liveFirewall) Set(p *policy.Plan, live []netip.AddrPort) error {
+	l.plan = nil
 	if err := l.Firewall.Set(p, live); err != nil {
 		return err
 	}
-	if p.Policy == nil || l.forwards.Load() == p.Policy {
+	l.plan = p
+	if l.forwards.Load() == p.Policy {
 		return nil
 	}
+	return l.forward()
+}
+
+// Check implements gateway.Firewall.
+func (l *liveFirewall) Check() error {
+	if err := l.Firewall.Check(); err != nil {
+		return err
+	}
+	if time.Since(l.looked) < routesAgain {
+		return nil
+	}
+	return l.forward()
+}
+
+// forward lets the kernel forward for the plan in force.
+func (l *liveFirewall) forward() error {
 	// A plan without grants needs no forwarding yet; its interface may not be
 	// there either.
-	if len(p.Grants) == 0 {
+	p := l.plan
+	if p == nil || p.Policy == nil || len(p.Grants) == 0 {
 		return nil
 	}
-	interfaces, ipv6 := l.interfaces(p.Policy)
+	l.looked = time.Now()
+	warn := l.logger.Warn
+	if l.warned == p.Policy {
+		warn = l.logger.Debug
+	}
+	l.warned = p.Policy
+	interfaces, ipv6 := l.interfaces(p.Policy, warn)
 	err := l.EnableForwarding(interfaces, ipv6)
 	if errors.Is(err, firewall.ErrRouterAdvertisements) {
-		l.logger.Warn("IPv6 targets cannot be reached", "err", err)
+		warn("IPv6 targets cannot be reached", "err", err)
 		err = nil
 	}
 	if err == nil {
@@ -70,13 +105,13 @@ func (l *liveFirewall) Set(p *policy.Plan, live []netip.AddrPort) error {
 
 // interfaces lists where packets of the policy's flows arrive: from the
 // tunnel, and from where the routes to the targets lead.
-func (l *liveFirewall) interfaces(p *policy.Policy) (names []string, ipv6 bool) {
+func (l *liveFirewall) interfaces(p *policy.Policy, warn func(string, ...any)) (names []string, ipv6 bool) {
 	names = []string{l.device}
 	for _, t := range p.Targets {
 		ipv6 = ipv6 || t.Prefix.Addr().Is6()
 		routes, err := netlink.RouteGet(t.Prefix.Addr().AsSlice())
 		if err != nil {
-			l.logger.Warn("there is no route to a target", "target", t.Name, "address", t.Prefix, "err", err)
+			warn("there is no route to a target", "target", t.Name, "address", t.Prefix, "err", err)
 			continue
 		}
 		for _, r := range routes {

@@ -48,6 +48,7 @@ type commands struct {
 	ClientConfig clientConfigCommand `cmd:"" help:"Print what an engineer pastes into a WireGuard client."`
 	Journal      journalCommand      `cmd:"" help:"Verify or list the journal, or print its verifier key."`
 	Version      versionCommand      `cmd:"" help:"Print the version."`
+	Live         healthCommand       `cmd:"" hidden:"" help:"Ask whether the gateway's loop turns: a container's health check."`
 }
 
 // program is what every command gets.

@@ -115,6 +115,7 @@ func (runCommand) Run(p *program) error {
 		return (&admin.Server{Gateway: g, Key: public, Logger: logger}).Serve(serving, adminListener)
 	})
 	group.Go(func() error { reloadOnHangup(serving, g, logger); return nil })
+	group.Go(func() error { keepSmall(serving, g); return nil })
 	logger.Info("kidoban starts", "version", versionText(), "interface", s.Interface, "port", s.ListenPort, "public_key", public.String(),
 		"metrics", metricsListener.Addr().String(), "admin", s.AdminSocket)
 
