@@ -32,8 +32,6 @@ const (
 	// renewAfter is how often elements whose end lies further ahead than the
 	// kernel is told are renewed.
 	renewAfter = time.Hour
-	// lookEvery is how often the policy file is looked at.
-	lookEvery = 5 * time.Second
 	// journalWait is how long an append may take before nothing more is
 	// expected of it.
 	journalWait = 30 * time.Second
@@ -91,6 +89,7 @@ type loop struct {
 	replan bool
 	edge   time.Time // when it must be worked out anew at the latest; zero: never
 
+	texts    texts                // of the policy in force
 	recorded map[string]*opening  // grants whose opening is on disk, by id
 	pending  map[string]*opening  // grants whose opening is on its way there
 	began    map[string]beginning // of grants that are or were open, by id
@@ -126,8 +125,6 @@ type loop struct {
 	waiting      []waiter
 
 	lastBeat time.Duration
-	looking  bool
-	lookAt   time.Duration
 }
 
 // opening is what the journal says of a grant: for whom, to what, until when.
@@ -153,7 +150,7 @@ type waiter struct {
 func (g *Gateway) Run(ctx context.Context) error {
 	l := &loop{
 		g: g, cfg: &g.cfg, state: policy.NewState(),
-		recorded: map[string]*opening{}, pending: map[string]*opening{}, began: map[string]beginning{},
+		texts: texts{}, recorded: map[string]*opening{}, pending: map[string]*opening{}, began: map[string]beginning{},
 		sessions: map[string]*session{}, admissions: map[uint64]*admission{},
 		refusals: newRefusals(), refusalList: []RefusalSummary{},
 		totals: map[string]Traffic{}, unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1), closed: map[policy.Scope]int{},
@@ -434,7 +431,7 @@ func (l *loop) shrink() {
 		if g.Until.Before(o.until) {
 			o.until = g.Until
 		}
-		now := newOpening(g)
+		now := newOpening(g, l.texts)
 		for t := range o.targets {
 			if !now.targets[t] {
 				delete(o.targets, t)
@@ -446,7 +443,7 @@ func (l *loop) shrink() {
 // narrow leaves of a grant what its entry on disk covers.
 func (l *loop) narrow(g *policy.Grant) *policy.Grant {
 	o := l.recorded[g.ID]
-	if o == nil || o.engineer != engineerText(g.Engineer) {
+	if o == nil || o.engineer != l.texts.engineer(g.Engineer) {
 		return nil
 	}
 	until := g.Until
@@ -459,7 +456,7 @@ func (l *loop) narrow(g *policy.Grant) *policy.Grant {
 	}
 	var listed []*policy.Target
 	for _, t := range g.Window.Targets {
-		if o.targets[targetText(t)] {
+		if o.targets[l.texts.target(t)] {
 			listed = append(listed, t)
 		}
 	}
@@ -477,22 +474,22 @@ func (l *loop) narrow(g *policy.Grant) *policy.Grant {
 }
 
 // covers reports whether the entry covers all that the grant opens.
-func (o *opening) covers(g *policy.Grant) bool {
-	if o == nil || o.until.Before(g.Until) || o.engineer != engineerText(g.Engineer) {
+func (o *opening) covers(g *policy.Grant, x texts) bool {
+	if o == nil || o.until.Before(g.Until) || o.engineer != x.engineer(g.Engineer) {
 		return false
 	}
 	for _, t := range g.Window.Targets {
-		if !o.targets[targetText(t)] {
+		if !o.targets[x.target(t)] {
 			return false
 		}
 	}
 	return true
 }
 
-func newOpening(g *policy.Grant) *opening {
-	o := &opening{grant: g, engineer: engineerText(g.Engineer), until: g.Until, targets: map[string]bool{}}
+func newOpening(g *policy.Grant, x texts) *opening {
+	o := &opening{grant: g, engineer: x.engineer(g.Engineer), until: g.Until, targets: map[string]bool{}}
 	for _, t := range g.Window.Targets {
-		o.targets[targetText(t)] = true
+		o.targets[x.target(t)] = true
 	}
 	return o
 }
@@ -502,17 +499,17 @@ func (l *loop) openGrants() {
 	var due []*opening
 	var entries []journal.Entry
 	for _, g := range l.raw.Grants {
-		if l.recorded[g.ID].covers(g) {
+		if l.recorded[g.ID].covers(g, l.texts) {
 			delete(l.pending, g.ID) // of a policy that is not in force any more
 			continue
 		}
-		if l.pending[g.ID].covers(g) {
+		if l.pending[g.ID].covers(g, l.texts) {
 			continue
 		}
 		if !l.bounded(g.ID, g.Until).After(l.now) {
 			continue
 		}
-		o := newOpening(g)
+		o := newOpening(g, l.texts)
 		l.pending[g.ID] = o
 		due = append(due, o)
 		entries = append(entries, grantEntry(journal.WindowOpened, g))
@@ -729,33 +726,7 @@ func (l *loop) beat() {
 			delete(l.admissions, n)
 		}
 	}
-	l.look()
 	l.cfg.Notify("watchdog")
-}
-
-// look finds out, off the loop, whether the policy file on disk would survive
-// a restart.
-func (l *loop) look() {
-	if l.looking || l.boot < l.lookAt {
-		return
-	}
-	l.looking, l.lookAt = true, l.boot+lookEvery
-	go func() {
-		digest, err := l.cfg.CheckFile()
-		select {
-		case l.g.commands <- func(l *loop) {
-			l.looking = false
-			switch {
-			case err != nil:
-				l.fileError = err.Error()
-			default:
-				l.fileError = ""
-				l.fileChanged = l.state.Policy() != nil && digest != l.state.Policy().Digest
-			}
-		}:
-		case <-l.g.stopped:
-		}
-	}()
 }
 
 // count reads every engineer's traffic.

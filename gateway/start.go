@@ -264,16 +264,21 @@ func (l *loop) take(actor string, p *policy.Policy, warnings []string, err error
 		return nil, err
 	}
 	lines := changes(l.state.Policy(), p)
+	known := l.state.Digest() == p.Digest // then the journal has its text already
 	if err := l.state.Apply(l.now, actor, policy.PolicyLoaded{Digest: p.Digest, Policy: p}); err != nil {
 		return nil, err
 	}
 	l.fileError, l.fileChanged = "", false
 	l.loads++
+	clear(l.texts)
 	l.loadedAt, l.warnings = l.now, warnings
 	l.trust(doubtPolicy)
 	l.replan = true
 	l.cfg.Metrics.policy(p, l.now)
-	entries := journal.SplitText(journal.Entry{Kind: journal.PolicyText, Actor: actor, Digest: p.Digest, Text: p.Text})
+	var entries []journal.Entry
+	if !known {
+		entries = journal.SplitText(journal.Entry{Kind: journal.PolicyText, Actor: actor, Digest: p.Digest, Text: p.Text})
+	}
 	l.record(append(entries, journal.Entry{Kind: journal.PolicyLoaded, Actor: actor, Digest: p.Digest})...)
 	l.cfg.Logger.Info("policy loaded", "digest", p.Digest, "actor", actor, "changes", slices.Clone(lines))
 	return lines, nil
