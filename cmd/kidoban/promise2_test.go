@@ -24,7 +24,9 @@ func TestPromise2Identity(t *testing.T) {
 	t.Parallel()
 	hold(t, identity,
 		trial{without: []string{kernelLayer}},
-		trial{without: []string{gateLayer}, breaks: []string{"foreign", "grantless", "narrower", "named", "unproven", "address", "superseded", "recorded"}},
+		trial{without: []string{gateLayer}, breaks: []string{"foreign", "grantless", "narrower", "named", "unproven", "address", "recorded"},
+			// Which of two sessions WireGuard keeps depends on which was heard last.
+			may: []string{"superseded"}},
 	)
 }
 

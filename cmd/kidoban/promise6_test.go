@@ -292,7 +292,8 @@ func changedRuleset(g *ground) {
 }
 
 // takenTable has the gateway's table deleted through its own connection, and
-// somebody else own a table of that name before it can write its own anew.
+// somebody else own a table of that name, while the process is stopped so that
+// it cannot write its own anew in between.
 func takenTable(g *ground) {
 	g.write(g.policyFile(), g.good())
 	g.start()
@@ -306,10 +307,15 @@ func takenTable(g *ground) {
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	g.signal(syscall.SIGSTOP)
 	g.asOwner(deletion(g.t, unix.NFT_MSG_DELTABLE, "kidoban"))
 	if _, err := io.WriteString(commands, "add table inet kidoban { flags owner; }\n"); err != nil {
 		g.t.Fatal(err)
 	}
+	lab.WaitFor(g.t, 5*time.Second, "the other program has its table", func() bool {
+		return g.gateway.Command(g.within(5*time.Second), "nft", "list", "table", "inet", "kidoban").Run() == nil
+	})
+	g.signal(syscall.SIGCONT)
 	g.doubtful("the ruleset is not as planned", c)
 	commands.Close()
 	if err := other.Wait(); err != nil {
