@@ -23,11 +23,13 @@ const (
 	sourceBurst, sourceRate = 20, 10
 	cookieBurst, cookieRate = 20, 10
 	replyBurst, replyRate   = 100, 100 // cookie replies in all
+	liveBurst, liveRate     = 5, 1     // per address and port of a session, before any of the above
 	maximumSources          = 4096
 )
 
-// waiting bounds the initiations between the data path and the porter.
-const waiting = 256
+// waiting bounds the initiations between the data path and the porter, renewing
+// those among them that renew a session.
+const waiting, renewing = 256, 64
 
 // inFlight bounds the initiations that WireGuard works on, well below the
 // 128 at which it believes to be under load and asks for cookies of its own.
@@ -43,9 +45,11 @@ type gate struct {
 	sources  *limiter[netip.Addr]
 	proven   *limiter[netip.Addr]
 	replies  *limiter[struct{}]
+	live     *limiter[netip.AddrPort]
 	refusals *refusals
 
 	initiations chan initiation              // to the porter
+	renewals    chan initiation              // to the porter, before the others
 	inspect     func([]byte, netip.AddrPort) // for what the kernel should have dropped
 	seen        func()                       // data came with an index that is not confirmed
 	again       chan admitted                // from the porter, back into WireGuard
@@ -142,15 +146,11 @@ func (g *gate) sift(packets [][]byte, sizes []int, from []conn.Endpoint) {
 			continue
 		}
 		inner, ok := from[i].(*conn.StdNetEndpoint)
-		if !ok {
-			continue
-		}
-		source := unmapped(inner.AddrPort)
-		if source.Addr() != x.presence.address {
+		if !ok || inner.Addr() != x.presence.address {
 			continue
 		}
 		sizes[i] = size
-		from[i] = x.endpoint(inner, source)
+		from[i] = x.endpoint(inner, inner.AddrPort)
 		if !x.seen.Load() {
 			x.seen.Store(true)
 			fresh = true
@@ -184,18 +184,33 @@ func (g *gate) handshakes(packets [][]byte, sizes []int, from []conn.Endpoint) {
 }
 
 func (g *gate) handshake(packet []byte, inner *conn.StdNetEndpoint, plan *policy.Plan, now instant) {
-	source := unmapped(inner.AddrPort)
-	if !plan.Listed(source.Addr(), now.wall) {
-		g.inspect(packet, source)
-		return
-	}
+	source := inner.AddrPort
 	refuse := func(fault policy.Reason) {
 		d := plan.Decide(policy.Query{Fault: fault, Source: source.Addr()}, now.wall)
 		g.refusals.add(policy.Fact{At: now.wall, Source: source, Decision: d})
 	}
+	if source.Addr().Is4In6() {
+		// The sockets give IPv4 as IPv4. This came as IPv6, from someone who
+		// would like to be taken for an IPv4 address.
+		refuse(policy.Malformed)
+		return
+	}
+	if !plan.Listed(source.Addr(), now.wall) {
+		g.inspect(packet, source)
+		return
+	}
 	if !wellFormed(packet, g.checker) {
 		refuse(policy.Malformed)
 		return
+	}
+	if g.house.liveEndpoint(source) && g.live.allow(source, now.boot) {
+		// A session renews its keys whatever a stranger sends in the name of
+		// its address: the stranger does not know the port.
+		select {
+		case g.renewals <- initiation{packetInitiation(packet), inner, source}:
+			return
+		default:
+		}
 	}
 	key := rateKey(source.Addr())
 	if !g.sources.allow(key, now.boot) {

@@ -79,8 +79,18 @@ type porter struct {
 
 func (p *porter) run() {
 	for {
-		// What waits to be admitted goes before what was dropped.
+		// Sessions go before who wants to enter, and both before what was
+		// dropped.
 		select {
+		case i := <-p.t.gate.renewals:
+			p.initiation(i)
+			continue
+		default:
+		}
+		select {
+		case i := <-p.t.gate.renewals:
+			p.initiation(i)
+			continue
 		case i := <-p.t.gate.initiations:
 			p.initiation(i)
 			continue
@@ -89,6 +99,8 @@ func (p *porter) run() {
 		select {
 		case <-p.t.closing:
 			return
+		case i := <-p.t.gate.renewals:
+			p.initiation(i)
 		case i := <-p.t.gate.initiations:
 			p.initiation(i)
 		case d := <-p.t.dropped:
@@ -117,10 +129,10 @@ func (p *porter) question(packet *packetInitiation, source netip.Addr, plan *pol
 		return q, stamp
 	}
 	switch {
+	case !p.t.stamps.newer(c.key, stamp):
+		q.Fault = policy.Replayed // and takes nothing of the engineer's rate, or it would lock the engineer out
 	case !inspected && !p.engineers.allow(c.key, now.boot):
 		q.Fault = policy.RateLimited
-	case !p.t.stamps.newer(c.key, stamp):
-		q.Fault = policy.Replayed
 	case stampTime(stamp).After(now.wall.Add(ahead)):
 		q.Fault = policy.FutureTimestamp
 	}

@@ -116,6 +116,10 @@ type house struct {
 	table   sync.RWMutex
 	indices map[uint32]*entry
 	inner   map[netip.Addr]*engineer // by tunnel address
+
+	// live are the addresses and ports from which sessions last sent, as of
+	// a second ago or their confirmation. Never changed once stored.
+	live atomic.Pointer[map[netip.AddrPort]bool]
 }
 
 func newHouse() *house {
@@ -388,7 +392,28 @@ func (h *house) confirm(key policy.Key) (policy.Fact, bool) {
 	if last := x.last.Load(); last != nil {
 		f.Source = last.source
 	}
+	h.noteLive()
 	return f, true
+}
+
+// noteLive takes note of where sessions are; mu is held.
+func (h *house) noteLive() {
+	live := map[netip.AddrPort]bool{}
+	for _, e := range h.engineers {
+		for _, x := range e.entries {
+			if last := x.last.Load(); x.confirmed && last != nil {
+				live[last.source] = true
+			}
+		}
+	}
+	h.live.Store(&live)
+}
+
+// liveEndpoint reports whether a session was last seen at this address and
+// port. It takes no lock.
+func (h *house) liveEndpoint(a netip.AddrPort) bool {
+	live := h.live.Load()
+	return live != nil && (*live)[a]
 }
 
 // unconfirmed reports whether data came with an index that is not confirmed,
@@ -428,6 +453,7 @@ func (h *house) sweep(now time.Duration) {
 			h.unmap(e)
 		}
 	}
+	h.noteLive()
 }
 
 // unmap takes an engineer's tunnel addresses out of the table.

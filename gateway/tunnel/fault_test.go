@@ -1,0 +1,299 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.zx2c4.com/wireguard/conn"
+	"golang.zx2c4.com/wireguard/device"
+
+	"kidoban/gateway/lab"
+	"kidoban/gateway/policy"
+)
+
+// Tests of this package whose names begin with TestFault and a number provoke
+// the faults of that number in docs/FAULTS.md.
+
+// flood sends packets over and over until it is stopped, one each pause, and
+// gives how many it has sent.
+func (s *site) flood(from *lab.Host, pause time.Duration, packets [][]byte) (sent *atomic.Int64, stop func()) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(s.t.Context())
+	sent = &atomic.Int64{}
+	var work sync.WaitGroup
+	work.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			if err := from.Send(packets[i%len(packets)]); err == nil {
+				sent.Add(1)
+			}
+			time.Sleep(pause)
+		}
+	})
+	stop = func() { cancel(); work.Wait() }
+	s.t.Cleanup(stop)
+	return sent, stop
+}
+
+// keyless builds packets from an address, each from another port and with
+// other contents, as whoever knows the gateway's public key can.
+func (s *site) keyless(from netip.Addr, to netip.AddrPort, kind uint32, size, count int) [][]byte {
+	var all [][]byte
+	for i := range count {
+		p := make([]byte, size)
+		rand.Read(p)
+		binary.LittleEndian.PutUint32(p, kind)
+		if kind != device.MessageTransportType {
+			withMACs(s.public, p)
+		}
+		all = append(all, lab.UDPPacket(netip.AddrPortFrom(from, uint16(1+i*7919%20000)), to, p))
+	}
+	return all
+}
+
+// rekey has a client renew its keys once.
+func (s *site) rekey(c *lab.Client) error {
+	s.t.Helper()
+	s.boot.advance(time.Second) // at which one engineer's rate refills by one
+	last := c.Status().LastHandshake
+	lab.WaitFor(s.t, time.Second, "40 ms later, by when WireGuard's timestamps tell", func() bool { return time.Since(last) > 40*time.Millisecond })
+	return c.Handshake(within(s.t, 2*time.Second))
+}
+
+// TestFault28GatewayNeverInitiates: WireGuard would like to renew its keys
+// for what the inside sends; an initiation of ours would tell whoever now has
+// the vendor's address that we are here.
+func TestFault28GatewayNeverInitiates(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato)
+	c := s.client(s.medisys, s.sato, medisysEndpoint)
+	s.enter(c)
+	if err := s.ping(s.medisys, 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	peer := s.tunnel.machine.Load().device.LookupPeer([32]byte(s.sato.Key))
+	if err := c.Down(); err != nil {
+		t.Fatal(err)
+	}
+	wire := s.medisys.Capture("eth0")
+	pings := func() {
+		for range 3 {
+			_, _ = s.gateway.Ping(within(t, 50*time.Millisecond), s.sato.Addresses[0]) // nobody answers
+		}
+	}
+	// While its keys are young WireGuard sends data, which shows that there
+	// is a way.
+	pings()
+	if len(answers(wire)) == 0 {
+		t.Fatal("nothing leaves for the engineer even with a session")
+	}
+	wire.Forget()
+	peer.ExpireCurrentKeypairs()
+	pings()
+	if err := peer.SendHandshakeInitiation(false); err != nil {
+		t.Fatal(err)
+	}
+	if got := answers(wire); len(got) != 0 {
+		t.Errorf("without keys the gateway sent\n%s", lab.Lines(got))
+	}
+	s.open(later(), s.suzuki)
+	pings()
+	if got := answers(wire); len(got) != 0 {
+		t.Errorf("outside the window the gateway sent\n%s", lab.Lines(got))
+	}
+}
+
+// TestFault32LiveEndpointKeepsItsRate: a session renews its keys however many
+// initiations come in the name of its address.
+func TestFault32LiveEndpointKeepsItsRate(t *testing.T) {
+	g, o := testGate(t, 1)
+	public := [32]byte{7}
+	g.checker.Init(public)
+	live := netip.MustParseAddrPort("203.0.113.10:4000")
+	for key := range g.house.engineers {
+		g.house.indices[1].endpoint(stdEndpoint(live), live)
+		g.house.indices[1].seen.Store(true)
+		if _, ok := g.house.confirm(key); !ok {
+			t.Fatal("the session is not confirmed")
+		}
+	}
+	sift := func(from netip.AddrPort) {
+		p := make([]byte, device.MessageInitiationSize)
+		p[0] = device.MessageInitiationType
+		g.sift([][]byte{withMACs(public, p)}, []int{len(p)}, []conn.Endpoint{stdEndpoint(from)})
+	}
+	for i := range 20_000 {
+		sift(netip.AddrPortFrom(live.Addr(), uint16(5000+i)))
+	}
+	o.sent = nil
+	for i := range liveBurst {
+		sift(live)
+		if len(g.renewals) != i+1 || len(o.sent) != 0 {
+			t.Fatalf("renewal %d: %d went on, answers %x, want all and none", i+1, len(g.renewals), o.sent)
+		}
+	}
+	// The endpoint's own rate has an end too; then it is as anybody's.
+	sift(live)
+	if len(g.renewals) != liveBurst {
+		t.Errorf("%d renewals went on at once, want at most %d", len(g.renewals), liveBurst)
+	}
+	for key := range g.house.engineers {
+		g.house.end(key)
+	}
+	g.house.sweep(Boottime())
+	if g.house.liveEndpoint(live) {
+		t.Error("the endpoint of a session that is over is still taken for live")
+	}
+}
+
+// TestFault32SpoofedFloodLeavesRekeysAlone: the same with WireGuard at both
+// ends, while somebody elsewhere sends initiations and data in the name of
+// the engineer's address, more than the kernel would let through.
+func TestFault32SpoofedFloodLeavesRekeysAlone(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato)
+	c := s.client(s.medisys, s.sato, medisysEndpoint)
+	s.enter(c)
+	packets := s.keyless(netip.MustParseAddr("203.0.113.10"), otherEndpoint, device.MessageInitiationType, device.MessageInitiationSize, 512)
+	for i, p := range s.keyless(netip.MustParseAddr("203.0.113.10"), otherEndpoint, device.MessageTransportType, 200, 512) {
+		packets = slices.Insert(packets, 2*i, p)
+	}
+	sent, _ := s.flood(s.other, 100*time.Microsecond, packets)
+	lab.WaitFor(t, 10*time.Second, "a flood that has used the address's rate up", func() bool { return sent.Load() > 2000 })
+	for i := range 10 {
+		if err := s.rekey(c); err != nil {
+			t.Fatalf("rekey %d under a flood of %d packets: %v", i+1, sent.Load(), err)
+		}
+		if err := s.ping(s.medisys, 2*time.Second); err != nil {
+			t.Fatalf("after rekey %d: %v", i+1, err)
+		}
+	}
+	t.Logf("10 rekeys during a flood of %d packets", sent.Load())
+}
+
+// TestFault33ReplayBurst: replays of an engineer's own initiation, from the
+// engineer's own address, use up the address's rate. Who really is there
+// proves it with a cookie, and enters.
+func TestFault33ReplayBurst(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato)
+	wire := s.medisys.Capture("eth0")
+	c := s.client(s.medisys, s.sato, medisysEndpoint)
+	s.enter(c)
+	kind := func(k byte) func(lab.Packet) bool {
+		return func(p lab.Packet) bool { return len(p.Payload) > 4 && p.Payload[0] == k }
+	}
+	first := wire.Packets(lab.Outgoing, kind(device.MessageInitiationType))
+	if len(first) == 0 {
+		t.Fatal("the engineer's initiation was not seen")
+	}
+	s.tunnel.Cut(s.sato.Engineer) // not even a session's own rate is left
+	if err := c.Down(); err != nil {
+		t.Fatal(err)
+	}
+	replay := lab.UDPPacket(netip.MustParseAddrPort("203.0.113.10:666"), otherEndpoint, first[0].Payload)
+	for range 500 {
+		if err := s.other.Send(replay); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sent, _ := s.flood(s.other, 4*time.Millisecond, [][]byte{replay})
+	lab.WaitFor(t, 5*time.Second, "the flood goes on", func() bool { return sent.Load() > 20 })
+	wire.Forget()
+	before := time.Now()
+	if err := c.Up(); err != nil {
+		t.Fatal(err)
+	}
+	next := before
+	lab.WaitFor(t, 15*time.Second, "the engineer enters", func() bool {
+		if time.Now().After(next) {
+			next = time.Now().Add(300 * time.Millisecond)
+			if err := c.Initiate(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return c.Status().LastHandshake.After(before)
+	})
+	if len(wire.Packets(lab.Incoming, kind(device.MessageCookieReplyType))) == 0 {
+		t.Error("the engineer entered without a cookie: the gate was not under load")
+	}
+	if len(wire.Packets(lab.Incoming, kind(device.MessageResponseType), func(p lab.Packet) bool { return p.Destination.Port() == 666 })) > 0 {
+		t.Error("a replay was answered with a response")
+	}
+	t.Logf("entered after %v", time.Since(before))
+}
+
+// TestFault38MappedAddresses: what comes as IPv6 from an IPv4 address is
+// nobody's, listed or not: the kernel has no such packets of its own, and
+// those who forge IPv6 sources need not be able to forge IPv4 ones. Where an
+// address is only named, it is the IPv4 address.
+func TestFault38MappedAddresses(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato)
+	gateway6 := netip.MustParseAddrPort("[2001:db8:1::1]:51820")
+	six, four := s.medisys.Capture("eth0"), s.gateway.Capture("eth1")
+	packet := initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil)
+	for _, source := range []string{"[::ffff:203.0.113.10]:4000", "[::ffff:192.0.2.66]:4000"} {
+		s.send(s.medisys, source, gateway6, packet)
+	}
+	// The next proves that they changed nothing, and were before it.
+	s.send(s.medisys, "[2001:db8:1::10]:4000", gateway6, packet)
+	if f := s.kind(policy.Admission); f.Source.String() != "[2001:db8:1::10]:4000" {
+		t.Errorf("admitted from %v", f.Source)
+	}
+	lab.WaitFor(t, 5*time.Second, "its response", func() bool { return len(answers(six)) > 0 })
+	if got := append(answers(six), four.Packets(lab.Outgoing, lab.Protocol(17))...); len(got) != 1 || got[0].Destination.String() != "[2001:db8:1::10]:4000" {
+		t.Errorf("answers:\n%s", lab.Lines(got))
+	}
+
+	for address, want := range map[string]policy.Reason{
+		"[::ffff:203.0.113.10]:4000": policy.RateLimited, // listed: in the kernel only its rate can have dropped it
+		"[::ffff:192.0.2.66]:4000":   policy.WrongSource,
+	} {
+		s.tunnel.Inspect(initiate(t, s.sato.private, s.public, stampAt(time.Now().Add(time.Second)), nil), netip.MustParseAddrPort(address))
+		if f := s.refusal(want); f.Source != unmapped(netip.MustParseAddrPort(address)) || f.Engineer != s.sato.Engineer {
+			t.Errorf("%s: refused as %v of %v", address, f.Source, f.Engineer)
+		}
+	}
+}
+
+// TestFault59FloodOfResponses: a flood of responses with a MAC that is right,
+// in the name of a live session's address, is worth no answer, and puts
+// nothing under load.
+func TestFault59FloodOfResponses(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato)
+	c := s.client(s.medisys, s.sato, medisysEndpoint)
+	s.enter(c)
+	wire := s.other.Capture("eth0")
+	ours := s.medisys.Capture("eth0")
+	var packets [][]byte
+	for _, from := range []string{"198.51.100.10", "203.0.113.10"} {
+		packets = append(packets, s.keyless(netip.MustParseAddr(from), otherEndpoint, device.MessageResponseType, device.MessageResponseSize, 64)...)
+		packets = append(packets, s.keyless(netip.MustParseAddr(from), otherEndpoint, device.MessageCookieReplyType, device.MessageCookieReplySize, 64)...)
+	}
+	sent, stop := s.flood(s.other, 100*time.Microsecond, packets)
+	lab.WaitFor(t, 15*time.Second, "a flood", func() bool { return sent.Load() > 2000 })
+	for range 3 {
+		if err := s.rekey(c); err != nil {
+			t.Errorf("rekey during the flood: %v", err)
+		}
+		if err := s.ping(s.medisys, 2*time.Second); err != nil {
+			t.Errorf("during the flood: %v", err)
+		}
+	}
+	stop()
+	if got := answers(wire); len(got) > 0 {
+		t.Errorf("the flood drew\n%s", lab.Lines(got))
+	}
+	cookies := ours.Packets(lab.Incoming, func(p lab.Packet) bool { return len(p.Payload) > 0 && p.Payload[0] == device.MessageCookieReplyType })
+	if len(cookies) > 0 {
+		t.Errorf("the flood put the gateway under load: it sent\n%s", lab.Lines(cookies))
+	}
+}
