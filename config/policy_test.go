@@ -106,29 +106,34 @@ func warningTexts(warnings []Warning) []string {
 // says its warnings.
 func TestPolicyFilesSayWhatIsWrong(t *testing.T) {
 	for _, path := range testPolicies(t) {
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			text, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p, warnings, err := parseTest(t, "policy.yaml", text)
-			wantErrors := wanted(text, "error")
-			if diff := cmp.Diff(wantErrors, messages("policy.yaml", err)); diff != "" {
-				t.Errorf("errors (-want +got):\n%s", diff)
-			}
-			if (p == nil) != (err != nil) {
-				t.Errorf("policy %v with error %v: a policy comes exactly without errors", p, err)
-			}
-			if want := wanted(text, "warning"); len(want) > 0 || strings.Contains(path, "warn") {
-				if diff := cmp.Diff(want, warningTexts(warnings)); diff != "" {
-					t.Errorf("warnings (-want +got):\n%s", diff)
-				}
-			}
-			if (len(wantErrors) > 0) != strings.Contains(path, "bad") {
-				t.Errorf("a file in bad has errors, one in warn has none")
-			}
-		})
+		saysWhatIsWrong(t, path)
 	}
+}
+
+func saysWhatIsWrong(t *testing.T, path string) {
+	t.Helper()
+	t.Run(filepath.Base(path), func(t *testing.T) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, warnings, err := parseTest(t, "policy.yaml", text)
+		wantErrors := wanted(text, "error")
+		if diff := cmp.Diff(wantErrors, messages("policy.yaml", err)); diff != "" {
+			t.Errorf("errors (-want +got):\n%s", diff)
+		}
+		if (p == nil) != (err != nil) {
+			t.Errorf("policy %v with error %v: a policy comes exactly without errors", p, err)
+		}
+		if want := wanted(text, "warning"); len(want) > 0 || strings.Contains(path, "warn") {
+			if diff := cmp.Diff(want, warningTexts(warnings)); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		}
+		if (len(wantErrors) > 0) != strings.Contains(path, "bad") {
+			t.Errorf("a file in bad has errors, one in warn has none")
+		}
+	})
 }
 
 // An editor that ends lines with CR LF changes no message and no place.
