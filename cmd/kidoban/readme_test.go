@@ -87,7 +87,7 @@ func TestREADMELinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(documents, readme) {
+	for _, name := range append(documents, readme, "../../SECURITY.md", "../../CHANGELOG.md") {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
