@@ -22,7 +22,8 @@ func TestPromise1Silence(t *testing.T) {
 	hold(t, silence,
 		trial{without: []string{gateLayer}},
 		trial{without: []string{kernelLayer}, breaks: []string{"tcp", "fragments", "header", "killed"}},
-		trial{without: []string{gateLayer, kernelLayer}, breaks: []string{"initiation", "loaded", "tcp", "fragments", "header", "killed"}},
+		trial{without: []string{gateLayer, kernelLayer}, breaks: []string{"initiation", "loaded", "tcp", "fragments", "header", "killed"},
+			may: []string{"garbage"}}, // WireGuard answers some of it with cookies, when it is under load
 	)
 }
 

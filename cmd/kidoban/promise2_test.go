@@ -25,8 +25,10 @@ func TestPromise2Identity(t *testing.T) {
 	hold(t, identity,
 		trial{without: []string{kernelLayer}},
 		trial{without: []string{gateLayer}, breaks: []string{"foreign", "grantless", "narrower", "named", "unproven", "address", "recorded"},
-			// Which of two sessions WireGuard keeps depends on which was heard last.
-			may: []string{"superseded"}},
+			// Which of two sessions WireGuard keeps depends on which was heard
+			// last; and its own sockets now and then send IPv6 elsewhere after
+			// they have sent IPv4, which the gate does not.
+			may: []string{"superseded", "own"}},
 	)
 }
 
