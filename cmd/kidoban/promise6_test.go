@@ -368,7 +368,7 @@ func (g *ground) asOwner(transaction []byte) {
 
 // deletion is a transaction that deletes a table, or all rules of a chain,
 // by their names (linux/netfilter/nfnetlink.h, nf_tables.h).
-func deletion(t *testing.T, kind netlink.HeaderType, names ...string) []byte {
+func deletion(t testing.TB, kind netlink.HeaderType, names ...string) []byte {
 	t.Helper()
 	var all []netlink.Attribute
 	for i, name := range names { // NFTA_TABLE_NAME or NFTA_RULE_TABLE, NFTA_RULE_CHAIN
