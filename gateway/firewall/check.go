@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
@@ -146,7 +148,7 @@ func (f *Firewall) learn() error {
 // verifyStructure compares the table, its chains, rules and sets.
 func (f *Firewall) verifyStructure(d *driftError) error {
 	rules := f.held.rules
-	tables, err := f.link.ask(message(unix.NFT_MSG_GETTABLE, 0, unix.NFPROTO_INET, text(unix.NFTA_TABLE_NAME, tableName)))
+	have, err := f.link.nft.ListTableOfFamily(table.Name, table.Family)
 	if errors.Is(err, unix.ENOENT) {
 		d.add("table inet %s is gone", tableName)
 		return nil
@@ -154,29 +156,31 @@ func (f *Firewall) verifyStructure(d *driftError) error {
 	if err != nil {
 		return fmt.Errorf("reading the table: %w", err)
 	}
-	for _, m := range tables {
-		if flags := uintOf(find(unmarshal(m.Data[4:]), unix.NFTA_TABLE_FLAGS)); flags != uint64(f.flags) {
-			d.add("the table has flags %#x, not %#x", flags, f.flags)
-		}
+	if have.Flags != f.flags {
+		d.add("the table has flags %#x, not %#x", have.Flags, f.flags)
 	}
 
-	chains, err := f.read(unix.NFT_MSG_GETCHAIN, unix.NFTA_CHAIN_TABLE)
+	var chains []*nftables.Chain
+	err = f.link.undisturbed(func() (err error) {
+		chains, err = f.link.nft.ListChainsOfTableFamily(table.Family)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("reading chains: %w", err)
 	}
 	seen := map[string]bool{}
-	for _, a := range chains {
-		name := stringOf(find(a, unix.NFTA_CHAIN_NAME))
-		c := rules.find(name)
-		if c == nil {
-			d.add("chain %s was not written", name)
+	for _, k := range chains {
+		if k.Table == nil || k.Table.Name != tableName {
 			continue
 		}
-		seen[name] = true
-		for _, want := range c.attributes() {
-			if s := differ(marshal(want), marshal(raw(want.kind, find(a, want.kind&kindMask)))); s != "" {
-				d.add("chain %s: %s", name, s)
-			}
+		c := rules.find(k.Name)
+		if c == nil {
+			d.add("chain %s was not written", k.Name)
+			continue
+		}
+		seen[k.Name] = true
+		if got, want := describe(k), describe(c.kernel()); got != want {
+			d.add("chain %s is of %s, not of %s", k.Name, got, want)
 		}
 	}
 	for _, c := range rules.chains {
@@ -198,8 +202,7 @@ func (f *Firewall) verifyStructure(d *driftError) error {
 			d.add("chain %s: a rule %d was not written", name, i+1)
 			continue
 		}
-		want := c.rules[i].attributes()
-		if s := differ(want.data, find(a, unix.NFTA_RULE_EXPRESSIONS)); s != "" {
+		if s := differ(c.rules[i].attribute().Data, find(a, unix.NFTA_RULE_EXPRESSIONS)); s != "" {
 			d.add("chain %s: rule %d (%s): %s", name, i+1, c.rules[i], s)
 		}
 	}
@@ -221,10 +224,12 @@ func (f *Firewall) verifyStructure(d *driftError) error {
 			continue
 		}
 		seen["@"+name] = true
-		for _, want := range s.attributes() {
-			if x := differ(marshal(want), marshal(raw(want.kind, find(a, want.kind&kindMask)))); x != "" {
-				d.add("set %s: %s", name, x)
-			}
+		want := s.attributes()
+		a = slices.DeleteFunc(a, func(a netlink.Attribute) bool {
+			return !slices.ContainsFunc(want, func(w netlink.Attribute) bool { return w.Type&kindMask == a.Type&kindMask })
+		})
+		if x := differ(marshal(want...), marshal(a...)); x != "" {
+			d.add("set %s: %s", name, x)
 		}
 	}
 	for _, s := range rules.sets {
@@ -235,14 +240,22 @@ func (f *Firewall) verifyStructure(d *driftError) error {
 	return nil
 }
 
-// read dumps our table's objects of a kind; where is the attribute that
-// names an object's table.
-func (f *Firewall) read(kind, where uint16) ([][]attribute, error) {
-	replies, err := f.link.dump(message(kind, 0, unix.NFPROTO_INET, text(where, tableName)))
+// describe tells all of a chain that is not its name and its rules.
+func describe(c *nftables.Chain) string {
+	if c.Hooknum == nil || c.Priority == nil || c.Policy == nil {
+		return "no hook"
+	}
+	return fmt.Sprintf("type %s, hook %d, priority %d, policy %d", c.Type, *c.Hooknum, *c.Priority, *c.Policy)
+}
+
+// read dumps our table's objects of a kind, as the kernel writes them; where
+// is the attribute that names an object's table.
+func (f *Firewall) read(kind, where uint16) ([][]netlink.Attribute, error) {
+	replies, err := f.link.dump(message(kind, 0, text(where, tableName)))
 	if err != nil {
 		return nil, err
 	}
-	var list [][]attribute
+	var list [][]netlink.Attribute
 	for _, m := range replies {
 		if len(m.Data) < 4 || m.Data[0] != unix.NFPROTO_INET {
 			continue
@@ -302,23 +315,24 @@ func (f *Firewall) verifyElements(s *set, d *driftError) error {
 // repeats others. Such a dump is known by elements that it lacks and that are
 // there when asked for by name.
 func (f *Firewall) readElements(s *set) (map[string]found, error) {
-	for range dumpAttempts {
-		before := clock(unix.CLOCK_BOOTTIME)
-		replies, err := f.link.dump(message(unix.NFT_MSG_GETSETELEM, 0, unix.NFPROTO_INET,
-			text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName), text(unix.NFTA_SET_ELEM_LIST_SET, s.name)))
+	for range readAttempts {
+		var elements []nftables.SetElement
+		var before, after time.Duration
+		err := f.link.undisturbed(func() (err error) {
+			before = clock(unix.CLOCK_BOOTTIME)
+			elements, err = f.link.nft.GetSetElements(s.kernel())
+			after = clock(unix.CLOCK_BOOTTIME)
+			return err
+		})
 		if err != nil {
 			return nil, fmt.Errorf("reading set %s: %w", s.name, err)
 		}
-		after := clock(unix.CLOCK_BOOTTIME)
-		have := map[string]found{}
+		have := make(map[string]found, len(elements))
 		repeated := false
-		for _, m := range replies {
-			for _, e := range parseElements(m.Data[min(4, len(m.Data)):]) {
-				_, twice := have[e.key]
-				repeated = repeated || twice
-				e.before, e.after = before, after
-				have[e.key] = e
-			}
+		for _, e := range elements {
+			_, twice := have[string(e.Key)]
+			repeated = repeated || twice
+			have[string(e.Key)] = foundElement(e, before, after)
 		}
 		if !repeated {
 			if repeated, err = f.lacking(s, have); err != nil {
@@ -331,7 +345,7 @@ func (f *Firewall) readElements(s *set) (map[string]found, error) {
 		// Resizing takes milliseconds.
 		time.Sleep(20 * time.Millisecond)
 	}
-	return nil, fmt.Errorf("reading set %s: each of %d dumps was torn", s.name, dumpAttempts)
+	return nil, fmt.Errorf("reading set %s: each of %d dumps was torn", s.name, readAttempts)
 }
 
 // lacking reports whether a dump left out an element that is there.
@@ -341,7 +355,7 @@ func (f *Firewall) lacking(s *set, have map[string]found) (bool, error) {
 		if _, ok := have[key]; ok {
 			continue
 		}
-		switch e, err := f.readElement(s.name, key); {
+		switch e, err := f.readElement(s, key); {
 		case err != nil:
 			return false, err
 		case e != nil:
@@ -356,25 +370,36 @@ func (f *Firewall) lacking(s *set, have map[string]found) (bool, error) {
 }
 
 // readElement gives one element, nil if it is not there.
-func (f *Firewall) readElement(set, key string) (*found, error) {
+func (f *Firewall) readElement(s *set, key string) (*found, error) {
 	before := clock(unix.CLOCK_BOOTTIME)
-	replies, err := f.link.ask(elements(unix.NFT_MSG_GETSETELEM, 0, set, []timed{{key: key}}))
+	elements, err := f.link.nft.FindSetElements(s.kernel(), []nftables.SetElement{{Key: []byte(key)}})
+	after := clock(unix.CLOCK_BOOTTIME)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading set %s: %w", set, err)
+		return nil, fmt.Errorf("reading set %s: %w", s.name, err)
 	}
-	after := clock(unix.CLOCK_BOOTTIME)
-	for _, m := range replies {
-		for _, e := range parseElements(m.Data[min(4, len(m.Data)):]) {
-			if e.key == key {
-				e.before, e.after = before, after
-				return &e, nil
-			}
+	for _, e := range elements {
+		if string(e.Key) == key {
+			found := foundElement(e, before, after)
+			return &found, nil
 		}
 	}
 	return nil, nil
+}
+
+// found is an element as the kernel has it.
+type found struct {
+	permanent     bool          // it has no end
+	remaining     time.Duration // from some instant between before and after
+	before, after time.Duration // boot times of asking and of the answer
+}
+
+// foundElement reads an element. The kernel tells the timeout of each that has
+// one, and what is left of it, which may be nothing.
+func foundElement(e nftables.SetElement, before, after time.Duration) found {
+	return found{permanent: e.Timeout == 0 && e.Expires == 0, remaining: e.Expires, before: before, after: after}
 }
 
 // drift says how an element ends otherwise than was written, or nothing.
@@ -438,7 +463,7 @@ func (f *Firewall) confirmOne(c change, d *driftError) error {
 	if s == nil {
 		return nil
 	}
-	e, err := f.readElement(c.set, c.key)
+	e, err := f.readElement(s, c.key)
 	switch {
 	case err != nil:
 		return err
@@ -458,19 +483,33 @@ func (f *Firewall) confirmOne(c change, d *driftError) error {
 // findFlowtables refuses hosts that move packets past the forward chain: a
 // flow that any table offloads outlives its element.
 func (f *Firewall) findFlowtables() error {
-	replies, err := f.link.dump(message(unix.NFT_MSG_GETFLOWTABLE, 0, unix.AF_UNSPEC))
+	var all []*nftables.Flowtable
+	err := f.link.undisturbed(func() error {
+		all = nil
+		tables, err := f.link.nft.ListTables()
+		if err != nil {
+			return err
+		}
+		for _, t := range tables {
+			flowtables, err := f.link.nft.ListFlowtables(t)
+			if err != nil {
+				return fmt.Errorf("of table %s: %w", t.Name, err)
+			}
+			all = append(all, flowtables...)
+		}
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("reading flowtables: %w", err)
 	}
-	return obstacle(replies)
+	return obstacle(all)
 }
 
 // obstacle names the first flowtable.
-func obstacle(flowtables []netlink.Message) error {
-	for _, m := range flowtables {
-		a := unmarshal(m.Data[min(4, len(m.Data)):])
-		return fmt.Errorf("flowtable %s of table %s moves packets past all forward rules; allowed are none in this network namespace",
-			stringOf(find(a, flowtableName)), stringOf(find(a, flowtableTable)))
+func obstacle(flowtables []*nftables.Flowtable) error {
+	if len(flowtables) == 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("flowtable %s of table %s moves packets past all forward rules; allowed are none in this network namespace",
+		flowtables[0].Name, flowtables[0].Table.Name)
 }

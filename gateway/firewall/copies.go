@@ -51,7 +51,7 @@ func openCopies(group uint16, flow func(source netip.Addr, to netip.AddrPort, pr
 	}
 	// Without it a burst costs copies, not packets.
 	_ = conn.SetReadBuffer(1 << 20)
-	configure := func(what string, a ...attribute) error {
+	configure := func(what string, a ...netlink.Attribute) error {
 		if err := conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
 			return err
 		}

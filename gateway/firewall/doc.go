@@ -29,7 +29,8 @@
 //	flows.go       plan -> elements of the sets and their ends
 //	term.go        the words rules are made of: text and bytecode side by side
 //	text.go        the golden text
-//	message.go     nf_tables messages, there and back
+//	kernel.go      sets, chains and rules as google/nftables takes them
+//	message.go     the nf_tables messages that it lacks
 //	link.go        the one lasting netlink connection
 //	firewall.go    New, Set, Close: what is in force, and the way to the next plan
 //	check.go       reading back

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	linux "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -114,20 +115,26 @@ func TestFault03SetWithoutTimeouts(t *testing.T) {
 		t.Fatal(err)
 	}
 	const name = "sources4_32"
-	forgetful := append([]attribute{text(unix.NFTA_SET_TABLE, tableName), text(unix.NFTA_SET_NAME, name), be32(unix.NFTA_SET_ID, 1), be32(unix.NFTA_SET_FLAGS, 0)},
-		rules.set(name).attributes()[1:]...)
-	// The kernel refuses an element with a timeout there, so whoever writes it
-	// leaves the timeout out; a deletion has none.
-	element := elements(messageDestroyElement, netlink.Create, name, []timed{{key: string(vendor4.AsSlice())}})
-	element.Header.Type = netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWSETELEM)
-	messages := []netlink.Message{clearChain("tunnel"), clearChain("answers"), deleteSet(name),
-		message(unix.NFT_MSG_NEWSET, netlink.Create, unix.NFPROTO_INET, forgetful...), element}
-	for _, chain := range []string{"tunnel", "answers"} {
-		for _, r := range rules.find(chain).rules {
-			messages = append(messages, newRule(rules.find(chain), r))
+	chains := []*chain{rules.find("tunnel"), rules.find("answers")}
+	meddle(t, f, func(c *nftables.Conn) {
+		for _, chain := range chains {
+			c.FlushChain(chain.kernel())
 		}
+		c.DelSet(rules.set(name).kernel())
+	})
+	forgetful := append([]netlink.Attribute{text(unix.NFTA_SET_TABLE, tableName), text(unix.NFTA_SET_NAME, name), be32(unix.NFTA_SET_ID, 1), be32(unix.NFTA_SET_FLAGS, 0)},
+		rules.set(name).attributes()[1:]...)
+	if err := f.link.commit(message(unix.NFT_MSG_NEWSET, netlink.Create, forgetful...)); err != nil {
+		t.Fatal(err)
 	}
-	meddle(t, f, messages...)
+	meddle(t, f, func(c *nftables.Conn) {
+		c.SetAddElements(rules.set(name).kernel(), []nftables.SetElement{{Key: vendor4.AsSlice()}})
+		for _, chain := range chains {
+			for _, r := range chain.rules {
+				c.AddRule(r.kernel(chain))
+			}
+		}
+	})
 	if got := elementsByNft(t, h)[name]; len(got) != 1 || strings.Contains(got[0], "expires") {
 		t.Fatalf("the fault was not provoked: set %s holds %q", name, got)
 	}
@@ -139,11 +146,12 @@ func TestFault03SetWithoutTimeouts(t *testing.T) {
 
 // meddle changes the table through its owner's connection, the only one that
 // can, as a fault of ours or the kernel's would.
-func meddle(t *testing.T, f *Firewall, messages ...netlink.Message) {
+func meddle(t *testing.T, f *Firewall, change func(c *nftables.Conn)) {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.link.commit(messages...); err != nil {
+	change(f.link.nft)
+	if err := f.link.nft.Flush(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -361,9 +369,9 @@ func TestFault18DormantTable(t *testing.T) {
 	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
 	stays(t, "outsider, before", n.outsider, "tcp", "10.1.0.5:22")
 	f := n.firewall
-	const dormant = 0x1 // NFT_TABLE_F_DORMANT
 	f.mu.Lock()
-	err := f.link.commit(message(unix.NFT_MSG_NEWTABLE, 0, unix.NFPROTO_INET, text(unix.NFTA_TABLE_NAME, tableName), be32(unix.NFTA_TABLE_FLAGS, f.flags|dormant)))
+	f.link.nft.AddTable(&nftables.Table{Name: tableName, Family: table.Family, Flags: f.flags | nftables.TableFlagDormant})
+	err := f.link.flush()
 	f.mu.Unlock()
 	if !errors.Is(err, unix.EOPNOTSUPP) {
 		t.Errorf("the owner puts its table to sleep: %v, want it not supported", err)

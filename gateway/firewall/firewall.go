@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
@@ -36,8 +37,8 @@ type Firewall struct {
 
 	mu         sync.Mutex
 	link       *link
-	flags      uint32 // of the table
-	held       *held  // what is in force, as far as we know
+	flags      nftables.TableFlags // of the table
+	held       *held               // what is in force, as far as we know
 	current    *policy.Plan
 	live       []netip.AddrPort
 	generation uint32        // of the ruleset when we last knew all of it
@@ -98,8 +99,8 @@ func clock(id int32) time.Duration {
 
 // New denies everything and returns when that stands: it replaces a table of
 // the same name that a process before us left, in one transaction, so that no
-// packet ever meets less than the old table or the new one. It fails if a
-// living process owns the table, and without CAP_NET_ADMIN.
+// packet ever meets less than the old table or one that denies everything. It
+// fails if a living process owns the table, and without CAP_NET_ADMIN.
 //
 // It belongs to the network namespace of the calling thread.
 func New(o Options) (*Firewall, error) {
@@ -116,7 +117,7 @@ func New(o Options) (*Firewall, error) {
 	if err != nil {
 		return nil, fmt.Errorf("firewall: %w", err)
 	}
-	f := &Firewall{options: o, link: l, facts: make(chan policy.Fact, 256), flags: tableOwner | tablePersist}
+	f := &Firewall{options: o, link: l, facts: make(chan policy.Fact, 256), flags: ownership}
 	err = f.replace()
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
 		// Kernels before 6.9 know no persist. Owner alone would take the table
@@ -148,31 +149,35 @@ func (f *Firewall) Facts() <-chan policy.Fact { return f.facts }
 // plan lists came faster than the source's rate.
 func (f *Firewall) Initiations() <-chan Initiation { return f.copies.initiations }
 
-// replace puts a table without any element in place of whatever there is.
+// replace puts a table without any element in place of whatever there is: in
+// one transaction a foundation that denies everything, then the rest of the
+// rules, which open nothing.
 func (f *Firewall) replace() error {
 	f.held = nil
 	rules, _ := Ruleset(f.options, nil, nil, time.Time{})
-	messages := []netlink.Message{destroyTable(), newTable(f.flags)}
+	foundation := rules.foundation()
+	nft := f.link.nft
+	nft.DestroyTable(table)
+	nft.AddTable(&nftables.Table{Name: table.Name, Family: table.Family, Flags: f.flags})
 	for _, c := range counterNames {
-		messages = append(messages, newCounter(c))
+		nft.AddObject(&nftables.CounterObj{Table: table, Name: c})
 	}
-	ends := map[string]map[string]end{}
-	for i, s := range rules.sets {
-		messages = append(messages, newSet(s, uint32(i+1)))
-		ends[s.name] = map[string]end{}
+	for _, c := range foundation.chains {
+		nft.AddChain(c.kernel())
 	}
-	for _, c := range rules.chains {
-		messages = append(messages, newChain(c))
-	}
-	for _, c := range rules.chains {
+	for _, c := range foundation.chains {
 		for _, r := range c.rules {
-			messages = append(messages, newRule(c, r))
+			nft.AddRule(r.kernel(c))
 		}
 	}
-	if err := f.link.commit(messages...); err != nil {
+	if err := f.link.flush(); err != nil {
 		return err
 	}
-	f.held = &held{rules: rules, ends: ends}
+	f.held = &held{rules: foundation}
+	if err := f.restructure(rules); err != nil {
+		f.held = nil
+		return fmt.Errorf("completing the rules: %w", err)
+	}
 	if err := f.verify(); err != nil {
 		f.held = nil
 		return fmt.Errorf("reading back: %w", err)
@@ -357,53 +362,65 @@ func (f *Firewall) carryOut(rules *Rules, c *changes) error {
 // timeout.
 const elementSize = 128
 
-// messageElements is how many elements fit into one message, whose list may
-// have 65,535 bytes.
-const messageElements = 800
+// chunkElements is how many elements change in one transaction at first.
+// Their ends are as much too late as the transaction takes, which is some
+// milliseconds unless the machine is busy.
+const chunkElements = 1 << 11
+
+// rewrites bounds how many chunks are written anew because they took long.
+const rewrites = 16
 
 // write makes elements end as the changes say. Each is destroyed first:
 // before kernel 6.12 adding what is there leaves the old end, and deleting
-// what just ended would fail the batch. Timeouts count from now, so each
-// chunk works them out right before it is sent.
+// what just ended would fail the batch. Timeouts count from when the kernel
+// gets to them, so each chunk works them out right before it is sent, and is
+// written anew, in smaller chunks, if that took so long that they are late.
 func (f *Firewall) write(list []change) error {
-	limit := min(f.link.limit/elementSize, 1<<13)
+	size, left := min(f.link.limit/elementSize, chunkElements), rewrites
 	for len(list) > 0 {
-		n := min(limit, len(list))
-		written, chunk := list[:n], list[:n]
-		list = list[n:]
+		chunk := list[:min(size, len(list))]
 		now := clock(unix.CLOCK_BOOTTIME)
-		var messages []netlink.Message
-		for len(chunk) > 0 {
-			m := 0
-			for m < len(chunk) && m < messageElements && chunk[m].set == chunk[0].set {
-				m++
+		for rest := chunk; len(rest) > 0; {
+			n := 1
+			for n < len(rest) && rest[n].set == rest[0].set {
+				n++
 			}
-			messages = append(messages, chunkMessages(chunk[:m], now)...)
-			chunk = chunk[m:]
+			if err := f.queue(rest[:n], now); err != nil {
+				return err
+			}
+			rest = rest[n:]
 		}
-		if err := f.link.commit(messages...); err != nil {
+		if err := f.link.flush(); err != nil {
 			return err
 		}
-		for _, c := range written {
+		for _, c := range chunk {
 			f.note(c)
 		}
+		opens := chunk[0].end.boot > 0
+		if took := clock(unix.CLOCK_BOOTTIME) - now; opens && took > tooLate/2 && left > 0 {
+			size, left = max(size/2, 1), left-1
+			continue
+		}
+		list = list[len(chunk):]
 	}
 	return nil
 }
 
-func chunkMessages(chunk []change, now time.Duration) []netlink.Message {
-	var destroyed, added []timed
-	for _, c := range chunk {
-		destroyed = append(destroyed, timed{key: c.key})
+// queue prepares changes to one set. nft takes a timeout of nothing for none,
+// and one of less than a millisecond for nothing.
+func (f *Firewall) queue(list []change, now time.Duration) error {
+	var destroyed, added []nftables.SetElement
+	for _, c := range list {
+		destroyed = append(destroyed, nftables.SetElement{Key: []byte(c.key)})
 		if left := c.end.boot - now; left >= shortest {
-			added = append(added, timed{c.key, left})
+			added = append(added, nftables.SetElement{Key: []byte(c.key), Timeout: left})
 		}
 	}
-	messages := []netlink.Message{elements(messageDestroyElement, 0, chunk[0].set, destroyed)}
-	if len(added) > 0 {
-		messages = append(messages, elements(unix.NFT_MSG_NEWSETELEM, netlink.Create|netlink.Excl, chunk[0].set, added))
+	s := f.held.rules.set(list[0].set).kernel()
+	if err := f.link.nft.SetDestroyElements(s, destroyed); err != nil {
+		return err
 	}
-	return messages
+	return f.link.nft.SetAddElements(s, added)
 }
 
 func (f *Firewall) note(c change) {
@@ -415,32 +432,59 @@ func (f *Firewall) note(c change) {
 	}
 }
 
-// restructure changes rules and sets in one transaction. Sets that are gone
-// take their elements with them.
+// restructure changes rules and sets, in one transaction but for what nft
+// cannot write: before it come new sets with limits, which are empty; after
+// it, rules that only rewrite. Sets that are gone take their elements with
+// them.
 func (f *Firewall) restructure(rules *Rules) error {
-	var messages []netlink.Message
-	added := 0
+	old, nft := f.held.rules, f.link.nft
+	var plain []*set
+	var before, after []netlink.Message
 	for _, s := range rules.sets {
-		if f.held.rules.set(s.name) == nil {
-			added++
-			messages = append(messages, newSet(s, uint32(added)))
+		switch {
+		case old.set(s.name) != nil:
+		case s.limited():
+			before = append(before, newSet(s, uint32(len(before)+1)))
+		default:
+			plain = append(plain, s)
 		}
+	}
+	if err := f.link.commit(before...); err != nil {
+		return err
+	}
+	queued := false
+	for _, s := range plain {
+		nft.AddSet(s.kernel(), nil) // its error is Flush's as well
+		queued = true
 	}
 	for _, c := range rules.chains {
-		if !c.differsFrom(f.held.rules.find(c.name)) {
-			continue
-		}
-		messages = append(messages, clearChain(c.name))
-		for _, r := range c.rules {
-			messages = append(messages, newRule(c, r))
+		switch {
+		case !c.differsFrom(old.find(c.name)):
+		case c.byHand():
+			after = append(after, clearChain(c.name))
+			for _, r := range c.rules {
+				after = append(after, newRule(c, r))
+			}
+		default:
+			nft.FlushChain(c.kernel())
+			for _, r := range c.rules {
+				nft.AddRule(r.kernel(c))
+			}
+			queued = true
 		}
 	}
-	for _, s := range f.held.rules.sets {
+	for _, s := range old.sets {
 		if rules.set(s.name) == nil {
-			messages = append(messages, deleteSet(s.name))
+			nft.DelSet(s.kernel())
+			queued = true
 		}
 	}
-	if err := f.link.commit(messages...); err != nil {
+	if queued {
+		if err := f.link.flush(); err != nil {
+			return err
+		}
+	}
+	if err := f.link.commit(after...); err != nil {
 		return err
 	}
 	ends := map[string]map[string]end{}
@@ -468,11 +512,10 @@ func (f *Firewall) CloseAll() error {
 
 func (f *Firewall) closeAll() error {
 	if f.held != nil {
-		var messages []netlink.Message
 		for _, s := range f.held.rules.sets {
-			messages = append(messages, clearSet(s.name))
+			f.link.nft.FlushSet(s.kernel())
 		}
-		if f.link.commit(messages...) == nil {
+		if f.link.flush() == nil {
 			for _, s := range f.held.rules.sets {
 				clear(f.held.ends[s.name])
 			}
@@ -502,7 +545,8 @@ func (f *Firewall) Close() error {
 }
 
 func (f *Firewall) remove() error {
-	err := f.link.commit(destroyTable())
+	f.link.nft.DestroyTable(table)
+	err := f.link.flush()
 	return errors.Join(err, f.link.close())
 }
 
@@ -517,21 +561,21 @@ func (f *Firewall) Counters() (map[string]Counter, error) {
 	if f.closed {
 		return nil, errClosed
 	}
-	replies, err := f.link.dump(message(unix.NFT_MSG_GETOBJ, 0, unix.NFPROTO_INET, text(unix.NFTA_OBJ_TABLE, tableName)))
+	counters := make(map[string]Counter, len(counterNames))
+	err := f.link.undisturbed(func() error {
+		for _, name := range counterNames {
+			counters[name] = Counter{}
+		}
+		objects, err := f.link.nft.GetObjects(table)
+		for _, o := range objects {
+			if c, ok := o.(*nftables.CounterObj); ok {
+				counters[c.Name] = Counter{c.Packets, c.Bytes}
+			}
+		}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("firewall: counters: %w", err)
-	}
-	counters := make(map[string]Counter, len(counterNames))
-	for _, name := range counterNames {
-		counters[name] = Counter{}
-	}
-	for _, m := range replies {
-		a := unmarshal(m.Data[min(4, len(m.Data)):])
-		if stringOf(find(a, unix.NFTA_OBJ_TABLE)) != tableName {
-			continue
-		}
-		data := unmarshal(find(a, unix.NFTA_OBJ_DATA))
-		counters[stringOf(find(a, unix.NFTA_OBJ_NAME))] = Counter{uintOf(find(data, unix.NFTA_COUNTER_PACKETS)), uintOf(find(data, unix.NFTA_COUNTER_BYTES))}
 	}
 	return counters, nil
 }

@@ -10,64 +10,25 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/nftables"
+
 	"kidoban/gateway/policy"
 )
 
 // setKind is what a key of a set consists of: the parts, each padded to 4
 // bytes, one after the other.
-type setKind []part
+type setKind []nftables.SetDatatype
 
-type part uint8
+// padded is how many bytes a part takes in a key.
+func padded(part nftables.SetDatatype) int { return int(part.Bytes+3) &^ 3 }
 
-// Parts are numbered as nft numbers its data types (enum datatypes), which
-// the kernel keeps for it.
-const (
-	partAddress4 part = 7
-	partAddress6 part = 8
-	partProtocol part = 12
-	partPort     part = 13
-)
-
-func (p part) String() string {
-	switch p {
-	case partAddress4:
-		return "ipv4_addr"
-	case partAddress6:
-		return "ipv6_addr"
-	case partProtocol:
-		return "inet_proto"
-	default:
-		return "inet_service"
-	}
-}
-
-func (p part) length() int {
-	if p == partAddress6 {
-		return 16
-	}
-	return 4
-}
-
-func (k setKind) keyType() uint32 {
-	var t uint32
-	for _, p := range k {
-		t = t<<6 | uint32(p)
-	}
-	return t
-}
-
-func (k setKind) keyLength() int {
-	n := 0
-	for _, p := range k {
-		n += p.length()
-	}
-	return n
-}
+// datatype is the whole key's. It panics for more than five parts.
+func (k setKind) datatype() nftables.SetDatatype { return nftables.MustConcatSetType(k...) }
 
 var (
-	addressKind  = map[int]setKind{4: {partAddress4}, 6: {partAddress6}}
-	endpointKind = map[int]setKind{4: {partAddress4, partPort}, 6: {partAddress6, partPort}}
-	flowKind     = map[int]setKind{4: {partAddress4, partAddress4, partProtocol, partPort}, 6: {partAddress6, partAddress6, partProtocol, partPort}}
+	addressKind  = map[int]setKind{4: {nftables.TypeIPAddr}, 6: {nftables.TypeIP6Addr}}
+	endpointKind = map[int]setKind{4: {nftables.TypeIPAddr, nftables.TypeInetService}, 6: {nftables.TypeIP6Addr, nftables.TypeInetService}}
+	flowKind     = map[int]setKind{4: {nftables.TypeIPAddr, nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService}, 6: {nftables.TypeIP6Addr, nftables.TypeIP6Addr, nftables.TypeInetProto, nftables.TypeInetService}}
 )
 
 func appendPort(key []byte, port uint16) []byte {

@@ -11,7 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mdlayher/netlink"
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
 	"kidoban/gateway/lab"
@@ -115,44 +116,79 @@ func TestFault20StrangersTableIsReplaced(t *testing.T) {
 func TestDrift(t *testing.T) {
 	flow := string(append(append(engineer4.AsSlice(), netip.MustParseAddr("10.1.0.99").AsSlice()...), 6, 0, 0, 0, 0, 22, 0, 0))
 	listedFlow := string(append(append(engineer4.AsSlice(), target4.AsSlice()...), 6, 0, 0, 0, 0, 22, 0, 0))
+	flows4 := &nftables.Set{Table: table, Name: "flows4", HasTimeout: true}
+	element := func(key string, left time.Duration) []nftables.SetElement {
+		return []nftables.SetElement{{Key: []byte(key), Timeout: left}}
+	}
+	open := nftables.ChainPolicyAccept
 	tests := []struct {
 		name string
-		do   func(f *Firewall) []netlink.Message
+		do   func(c *nftables.Conn)
 		want string
 	}{
-		{"an element that nobody wrote", func(f *Firewall) []netlink.Message {
-			return []netlink.Message{elements(unix.NFT_MSG_NEWSETELEM, netlink.Create, "flows4", []timed{{flow, time.Hour}})}
+		{"an element that nobody wrote", func(c *nftables.Conn) {
+			c.SetAddElements(flows4, element(flow, time.Hour))
 		}, "set flows4: 10.99.0.2 . 10.1.0.99 . tcp . 22 was not written"},
-		{"an element without an end", func(f *Firewall) []netlink.Message {
-			return []netlink.Message{elements(messageDestroyElement, 0, "flows4", []timed{{key: listedFlow}}),
-				elements(unix.NFT_MSG_NEWSETELEM, netlink.Create, "flows4", []timed{{listedFlow, 0}})}
+		{"an element without an end", func(c *nftables.Conn) {
+			c.SetDestroyElements(flows4, element(listedFlow, 0))
+			c.SetAddElements(flows4, element(listedFlow, 0))
 		}, "set flows4: 10.99.0.2 . 10.1.0.5 . tcp . 22 has no end"},
-		{"an end that is later", func(f *Firewall) []netlink.Message {
-			return []netlink.Message{elements(messageDestroyElement, 0, "flows4", []timed{{key: listedFlow}}),
-				elements(unix.NFT_MSG_NEWSETELEM, netlink.Create, "flows4", []timed{{listedFlow, 2 * time.Hour}})}
+		{"an end that is later", func(c *nftables.Conn) {
+			c.SetDestroyElements(flows4, element(listedFlow, 0))
+			c.SetAddElements(flows4, element(listedFlow, 2*time.Hour))
 		}, "set flows4: 10.99.0.2 . 10.1.0.5 . tcp . 22 ends 1h"},
-		{"an element that is missing", func(f *Firewall) []netlink.Message {
-			return []netlink.Message{elements(messageDestroyElement, 0, "flows4", []timed{{key: listedFlow}})}
+		{"an element that is missing", func(c *nftables.Conn) {
+			c.SetDestroyElements(flows4, element(listedFlow, 0))
 		}, "set flows4: 10.99.0.2 . 10.1.0.5 . tcp . 22 is missing"},
-		{"a rule that nobody wrote", func(f *Firewall) []netlink.Message {
-			return []netlink.Message{newRule(&chain{name: "forward"}, rule{accept()})}
+		{"a rule that nobody wrote", func(c *nftables.Conn) {
+			c.AddRule(rule{accept()}.kernel(&chain{name: "forward"}))
 		}, "chain forward: a rule 10 was not written"},
-		{"rules that are gone", func(f *Firewall) []netlink.Message {
-			return []netlink.Message{clearChain("tunnel")}
+		{"a rule that differs in what the library does not read", func(c *nftables.Conn) {
+			c.FlushChain(&nftables.Chain{Table: table, Name: "forward"})
+			rules, _ := Ruleset(testOptions, nil, nil, time.Time{})
+			forward := rules.find("forward")
+			for _, r := range forward.rules {
+				k := r.kernel(forward)
+				for _, e := range k.Exprs {
+					if rt, ok := e.(*expr.Rt); ok {
+						rt.Key = expr.RtClassid
+					}
+				}
+				c.AddRule(k)
+			}
+		}, "chain forward: rule 2 (tcp flags syn / syn,rst tcp option maxseg size set rt mtu): attribute 2 is 00000000, not 00000003"},
+		{"rules that are gone", func(c *nftables.Conn) {
+			c.FlushChain(&nftables.Chain{Table: table, Name: "tunnel"})
 		}, "chain tunnel has 0 rules"},
-		{"another policy", func(f *Firewall) []netlink.Message {
-			return []netlink.Message{message(unix.NFT_MSG_NEWCHAIN, 0, unix.NFPROTO_INET, text(unix.NFTA_CHAIN_TABLE, tableName),
-				text(unix.NFTA_CHAIN_NAME, "forward"), be32(unix.NFTA_CHAIN_POLICY, 1))}
-		}, "chain forward: attribute 5 is 00000001, not 00000000"},
-		{"another chain", func(f *Firewall) []netlink.Message {
-			return []netlink.Message{newChain(&chain{name: "backdoor", kind: "filter", hook: unix.NF_INET_FORWARD, priority: -1})}
+		{"rules written by hand that are gone", func(c *nftables.Conn) {
+			c.FlushChain(&nftables.Chain{Table: table, Name: "postrouting"})
+		}, "chain postrouting has 0 rules"},
+		{"another policy", func(c *nftables.Conn) {
+			c.AddChain(&nftables.Chain{Table: table, Name: "forward", Policy: &open})
+		}, "chain forward is of type filter, hook 2, priority 0, policy 1, not of type filter, hook 2, priority 0, policy 0"},
+		{"another chain", func(c *nftables.Conn) {
+			c.AddChain((&chain{name: "backdoor", kind: "filter", hook: unix.NF_INET_FORWARD, priority: -1}).kernel())
 		}, "chain backdoor was not written"},
-		{"a set that forgets ends", func(f *Firewall) []netlink.Message {
-			return []netlink.Message{message(unix.NFT_MSG_NEWSET, netlink.Create, unix.NFPROTO_INET, text(unix.NFTA_SET_TABLE, tableName), text(unix.NFTA_SET_NAME, "x"),
-				be32(unix.NFTA_SET_ID, 1), be32(unix.NFTA_SET_FLAGS, 0), be32(unix.NFTA_SET_KEY_TYPE, 7), be32(unix.NFTA_SET_KEY_LEN, 4))}
+		{"a set that forgets ends", func(c *nftables.Conn) {
+			c.AddSet(&nftables.Set{Table: table, Name: "x", KeyType: nftables.TypeIPAddr}, nil)
 		}, "set x was not written"},
-		{"the table is gone", func(f *Firewall) []netlink.Message {
-			return []netlink.Message{destroyTable()}
+		{"a set without its limit", func(c *nftables.Conn) {
+			o := testOptions
+			o.LogGroup = defaultLogGroup
+			rules, _ := Ruleset(o, openPlan(testPolicy(), time.Now().Add(time.Hour)), nil, time.Now())
+			for _, name := range []string{"tunnel", "answers"} {
+				c.FlushChain(&nftables.Chain{Table: table, Name: name})
+			}
+			c.DelSet(rules.set("live4").kernel())
+			c.AddSet(rules.set("live4").kernel(), nil)
+			for _, name := range []string{"tunnel", "answers"} {
+				for _, r := range rules.find(name).rules {
+					c.AddRule(r.kernel(rules.find(name)))
+				}
+			}
+		}, "set live4: attribute 17 is missing"},
+		{"the table is gone", func(c *nftables.Conn) {
+			c.DestroyTable(table)
 		}, "table inet kidoban is gone"},
 	}
 	for _, tt := range tests {
@@ -167,7 +203,8 @@ func TestDrift(t *testing.T) {
 				t.Fatal(want, err)
 			}
 			f.mu.Lock()
-			err = f.link.commit(tt.do(f)...)
+			tt.do(f.link.nft)
+			err = f.link.nft.Flush()
 			f.mu.Unlock()
 			if err != nil {
 				t.Fatal(err)
@@ -237,7 +274,7 @@ func TestFault21FlowtableClosesAll(t *testing.T) {
 // TestFault21FlowtableIsNamed is what remains of TestFault21FlowtableClosesAll where the kernel
 // makes none.
 func TestFault21FlowtableIsNamed(t *testing.T) {
-	err := obstacle([]netlink.Message{message(unix.NFT_MSG_NEWFLOWTABLE, 0, unix.NFPROTO_IPV4, text(flowtableTable, "fast"), text(flowtableName, "f"))})
+	err := obstacle([]*nftables.Flowtable{{Table: &nftables.Table{Name: "fast"}, Name: "f"}})
 	const want = "flowtable f of table fast moves packets past all forward rules; allowed are none in this network namespace"
 	if err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
@@ -365,6 +402,23 @@ func TestClose(t *testing.T) {
 		t.Error("Set works after Close")
 	}
 	newFirewall(t, h, testOptions)
+}
+
+// TestTooManyFiles: the library waits with select, which knows 1,024 files.
+func TestTooManyFiles(t *testing.T) {
+	h := lab.New(t).Host("gateway")
+	for last := uintptr(0); last < unix.FD_SETSIZE; {
+		file, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Skipf("this process may not open %d files: %v", unix.FD_SETSIZE, err)
+		}
+		defer file.Close()
+		last = file.Fd()
+	}
+	err := h.Do(func() error { _, err := New(testOptions); return err })
+	if err == nil || !strings.Contains(err.Error(), "allowed are those below 1024") {
+		t.Errorf("New with 1,024 files open: %v, want that the socket's number is too large", err)
+	}
 }
 
 // TestFault13WithoutCapability fails at once and says what is missing.

@@ -3,30 +3,59 @@ package firewall
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// answerTimeout bounds every wait for the kernel. A batch is answered before
-// the system call that sent it returns, so only trouble ever waits.
+// answerTimeout bounds every wait for the kernel. It answers before the
+// system call that sent the request returns, so only trouble ever waits.
 const answerTimeout = 10 * time.Second
 
 // link is the one lasting netlink connection. The table belongs to it: when
 // it closes, the table has no owner. It is not safe for concurrent use.
+//
+// conn is the socket of nft, for the messages that nft lacks. Deadlines stand
+// only while those are on their way: nft reads what is there and never waits
+// for more, but it reads on after an error, and would read a deadline that
+// passed with an answer unread for ever.
 type link struct {
+	nft     *nftables.Conn
 	conn    *netlink.Conn
 	limit   int    // bytes that fit into one batch
 	commits uint32 // transactions that took effect: each adds one to the generation
 }
 
 func dial() (*link, error) {
-	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
-	if err != nil {
+	l := &link{}
+	var err error
+	if l.nft, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(l.prepare)); err != nil {
+		if l.conn != nil {
+			l.conn.Close()
+		}
 		return nil, fmt.Errorf("netfilter's netlink socket: %w", err)
 	}
-	l := &link{conn: c}
+	return l, nil
+}
+
+// prepare sets the socket up.
+func (l *link) prepare(c *netlink.Conn) error {
+	l.conn = c
+	// nft waits with select, which panics beyond.
+	number := uintptr(0)
+	socket, err := c.SyscallConn()
+	if err == nil {
+		err = socket.Control(func(fd uintptr) { number = fd })
+	}
+	if err != nil {
+		return err
+	}
+	if number >= unix.FD_SETSIZE {
+		return fmt.Errorf("it is file %d of this process: allowed are those below %d, so it must be opened before so many others", number, unix.FD_SETSIZE)
+	}
 	// Large buffers take CAP_NET_ADMIN over the whole machine. Without it the
 	// batches are smaller, and that is all.
 	_ = c.SetWriteBuffer(4 << 20)
@@ -35,22 +64,51 @@ func dial() (*link, error) {
 	_ = c.SetOption(netlink.ExtendedAcknowledge, true)
 	size, err := c.WriteBuffer()
 	if err != nil {
-		c.Close()
-		return nil, fmt.Errorf("netfilter's netlink socket: size of its buffer: %w", err)
+		return fmt.Errorf("size of its buffer: %w", err)
 	}
 	// A message must fit into the buffer (EMSGSIZE otherwise), and the buffer
 	// counts overhead. More than 1 MB at once only makes other users wait.
 	l.limit = min(max(size/4, 16<<10), 1<<20)
-	return l, nil
+	return widen(c, socket)
 }
 
-func (l *link) close() error { return l.conn.Close() }
+// widen makes the kernel send dumps in datagrams of 32 kB. It fills them as
+// far as the largest buffer that the socket was ever read with, which for
+// package netlink just fits what comes; and for each datagram it walks a set
+// from its beginning.
+func widen(c *netlink.Conn, socket syscall.RawConn) error {
+	if _, err := c.Send(message(unix.NFT_MSG_GETGEN, 0)); err != nil {
+		return err
+	}
+	buffer := make([]byte, 32<<10)
+	var failure error
+	// The answer is there, be it that we may not ask.
+	err := socket.Control(func(fd uintptr) { _, _, failure = unix.Recvfrom(int(fd), buffer, unix.MSG_DONTWAIT) })
+	return errors.Join(err, failure)
+}
+
+func (l *link) close() error { return l.nft.CloseLasting() }
 
 // errLost means that the kernel's answer did not reach us: what was sent may
 // be in force or not.
 var errLost = errors.New("the kernel's answer was lost; what was sent may be in force")
 
-// commit sends messages as one transaction: all of it takes effect, or none.
+// flush sends what nft queued, at least one message, as one transaction: all
+// of it takes effect, or none. A success is not answered, so what must be
+// certain has to be read back.
+func (l *link) flush() error {
+	err := l.nft.Flush()
+	switch {
+	case errors.Is(err, unix.ENOBUFS):
+		return errors.Join(err, errLost)
+	case err != nil:
+		return err
+	}
+	l.commits++
+	return nil
+}
+
+// commit sends messages of our own as one transaction.
 func (l *link) commit(messages ...netlink.Message) error {
 	if len(messages) == 0 {
 		return nil
@@ -66,6 +124,7 @@ func (l *link) commit(messages ...netlink.Message) error {
 	if err := l.conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
 		return err
 	}
+	defer l.conn.SetDeadline(time.Time{})
 	sent, err := l.conn.SendMessages(batch)
 	if err != nil {
 		return fmt.Errorf("sending a batch of %d messages: %w", len(messages), err)
@@ -89,7 +148,8 @@ func (l *link) commit(messages ...netlink.Message) error {
 			}
 			if failure == nil {
 				failure = fmt.Errorf("message %d of %d: %w", op.Sequence-first, len(messages), err)
-				// What else the kernel has to say is already there.
+				// What else the kernel has to say is already there, and nft
+				// would take it for the answer to its next request.
 				if err := l.conn.SetDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
 					return failure
 				}
@@ -113,31 +173,37 @@ func (l *link) commit(messages ...netlink.Message) error {
 	}
 }
 
-// dumpAttempts bounds how often a dump is asked for anew because the ruleset
-// changed underneath it.
-const dumpAttempts = 10
+// readAttempts bounds how often something is read anew because the ruleset
+// changed underneath.
+const readAttempts = 10
 
-// dump asks for all objects of a kind. A dump that a change interrupted is
-// asked for again.
-func (l *link) dump(m netlink.Message) ([]netlink.Message, error) {
-	m.Header.Flags |= netlink.Dump
-	for range dumpAttempts {
-		replies, err := l.ask(m)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
+// undisturbed repeats a reading during which somebody changed the ruleset.
+// The kernel marks the dumps that a change interrupted (NLM_F_DUMP_INTR),
+// which nft does not tell; every change moves the generation.
+func (l *link) undisturbed(read func() error) error {
+	for range readAttempts {
+		before, err := l.generation()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		interrupted := false
-		for _, r := range replies {
-			interrupted = interrupted || r.Header.Flags&netlink.DumpInterrupted != 0
+		failure := read()
+		after, err := l.generation()
+		if err != nil {
+			return errors.Join(failure, err)
 		}
-		if !interrupted {
-			return replies, nil
+		if before == after {
+			return failure
 		}
 	}
-	return nil, fmt.Errorf("the ruleset changed during each of %d dumps", dumpAttempts)
+	return fmt.Errorf("the ruleset changed during each of %d readings", readAttempts)
+}
+
+// dump asks for all objects of a kind, as the kernel writes them.
+func (l *link) dump(m netlink.Message) ([]netlink.Message, error) {
+	m.Header.Flags |= netlink.Dump
+	var replies []netlink.Message
+	err := l.undisturbed(func() (err error) { replies, err = l.ask(m); return err })
+	return replies, err
 }
 
 // ask sends one request and gives the answer to it.
@@ -145,6 +211,7 @@ func (l *link) ask(m netlink.Message) ([]netlink.Message, error) {
 	if err := l.conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
 		return nil, err
 	}
+	defer l.conn.SetDeadline(time.Time{})
 	sent, err := l.conn.Send(m)
 	if err != nil {
 		return nil, err
@@ -168,9 +235,9 @@ func (l *link) ask(m netlink.Message) ([]netlink.Message, error) {
 // generation is the number of the ruleset of this network namespace: every
 // transaction, of anyone, adds one. Elements that expire do not.
 func (l *link) generation() (uint32, error) {
-	replies, err := l.ask(message(unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC))
-	if err != nil || len(replies) == 0 || len(replies[0].Data) < 4 {
-		return 0, errors.Join(fmt.Errorf("the ruleset's generation cannot be read"), err)
+	g, err := l.nft.GetGen()
+	if err != nil {
+		return 0, fmt.Errorf("the ruleset's generation cannot be read: %w", err)
 	}
-	return uint32(uintOf(find(unmarshal(replies[0].Data[4:]), unix.NFTA_GEN_ID))), nil
+	return g.ID, nil
 }

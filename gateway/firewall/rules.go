@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
 	"kidoban/gateway/policy"
@@ -100,12 +101,14 @@ type chain struct {
 	rules    []rule
 }
 
-func (c *chain) policyCode() uint32 {
+func (c *chain) policy() nftables.ChainPolicy {
 	if c.drops {
-		return 0
+		return nftables.ChainPolicyDrop
 	}
-	return 1
+	return nftables.ChainPolicyAccept
 }
+
+func (s *set) limited() bool { return s.rate != rate{} }
 
 func (c *chain) add(terms ...term) { c.rules = append(c.rules, terms) }
 

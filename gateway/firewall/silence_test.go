@@ -154,6 +154,22 @@ func TestFault32FloodOfAListedSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Read all the while: what the source's own rate lets through must not fill
+	// the socket that the data is to reach.
+	got := make(chan bool, 1)
+	go func() {
+		b := make([]byte, 64)
+		for {
+			k, _, err := server.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			if string(b[:k]) == "data" {
+				got <- true
+				return
+			}
+		}
+	}()
 	live := netip.AddrPortFrom(vendor4, 40000)
 	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)), live)
 	flood := lab.UDPPacket(netip.AddrPortFrom(vendor4, 40001), port(outside4), []byte("flood"))
@@ -169,20 +185,6 @@ func TestFault32FloodOfAListedSource(t *testing.T) {
 		}
 	}
 	data := lab.UDPPacket(live, port(outside4), []byte("data"))
-	got := make(chan bool, 1)
-	go func() {
-		b := make([]byte, 64)
-		for {
-			k, _, err := server.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			if string(b[:k]) == "data" {
-				got <- true
-				return
-			}
-		}
-	}()
 	refused := n.counter(t, refusedSource)
 	for range 200 {
 		if err := n.vendor.Send(flood); err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,11 +15,8 @@ import (
 // which knows nothing of these words, and compares.
 type term struct {
 	text        string
-	expressions []expression
+	expressions []expr.Any
 }
-
-// expression is one marshalled nf_tables expression (NFTA_LIST_ELEM).
-type expression []byte
 
 // rule is a list of terms.
 type rule []term
@@ -33,6 +31,14 @@ func (r rule) String() string {
 	return strings.Join(words, " ")
 }
 
+func (r rule) expressions() []expr.Any {
+	var list []expr.Any
+	for _, t := range r {
+		list = append(list, t.expressions...)
+	}
+	return list
+}
+
 // The kernel names registers twice: four of 16 bytes, sixteen of 4 bytes that
 // overlay them.
 const (
@@ -43,103 +49,75 @@ const (
 	quarterOfThree = unix.NFT_REG32_00 + 9 // the second 4 bytes of register3
 )
 
-func express(name string, data ...attribute) expression {
-	attributes := []attribute{text(unix.NFTA_EXPR_NAME, name)}
-	if data != nil {
-		attributes = append(attributes, nest(unix.NFTA_EXPR_DATA, data...))
-	}
-	return marshal(attributes...)
+func meta(key expr.MetaKey) expr.Any { return &expr.Meta{Key: key, Register: register1} }
+
+func compare(op expr.CmpOp, data []byte) expr.Any {
+	return &expr.Cmp{Op: op, Register: register1, Data: data}
 }
 
-func meta(key uint32) expression {
-	return express("meta", be32(unix.NFTA_META_KEY, key), be32(unix.NFTA_META_DREG, register1))
+func equal(data ...byte) expr.Any { return compare(expr.CmpOpEq, data) }
+
+func network(offset, length, register uint32) expr.Any {
+	return &expr.Payload{Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length, DestRegister: register}
 }
 
-func compare(op uint32, data []byte) expression {
-	return express("cmp", be32(unix.NFTA_CMP_SREG, register1), be32(unix.NFTA_CMP_OP, op),
-		nest(unix.NFTA_CMP_DATA, raw(unix.NFTA_DATA_VALUE, data)))
+func transport(offset, length, register uint32) expr.Any {
+	return &expr.Payload{Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: length, DestRegister: register}
 }
 
-func equal(data ...byte) expression { return compare(unix.NFT_CMP_EQ, data) }
-
-func payload(base, offset, length, register uint32) expression {
-	return express("payload", be32(unix.NFTA_PAYLOAD_DREG, register), be32(unix.NFTA_PAYLOAD_BASE, base),
-		be32(unix.NFTA_PAYLOAD_OFFSET, offset), be32(unix.NFTA_PAYLOAD_LEN, length))
+func mask(bits []byte) expr.Any {
+	return &expr.Bitwise{SourceRegister: register1, DestRegister: register1, Len: uint32(len(bits)), Mask: bits, Xor: make([]byte, len(bits))}
 }
 
-func network(offset, length, register uint32) expression {
-	return payload(unix.NFT_PAYLOAD_NETWORK_HEADER, offset, length, register)
+// conntrack loads what conntrack knows of the flow. Fields of a tuple are
+// those of the tuple with which the flow began.
+func conntrack(key expr.CtKey, register uint32) expr.Any {
+	return &expr.Ct{Key: key, Register: register, Direction: expr.CtDirOriginal}
 }
 
-func transport(offset, length, register uint32) expression {
-	return payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, offset, length, register)
-}
-
-func mask(bits []byte) expression {
-	return express("bitwise", be32(unix.NFTA_BITWISE_SREG, register1), be32(unix.NFTA_BITWISE_DREG, register1),
-		be32(unix.NFTA_BITWISE_LEN, uint32(len(bits))),
-		nest(unix.NFTA_BITWISE_MASK, raw(unix.NFTA_DATA_VALUE, bits)),
-		nest(unix.NFTA_BITWISE_XOR, raw(unix.NFTA_DATA_VALUE, make([]byte, len(bits)))))
-}
-
-func conntrack(key, register uint32) expression {
-	return express("ct", be32(unix.NFTA_CT_KEY, key), be32(unix.NFTA_CT_DREG, register))
-}
-
-// original loads a field of the tuple with which the flow began.
-func original(key, register uint32) expression {
-	return express("ct", be32(unix.NFTA_CT_KEY, key), be32(unix.NFTA_CT_DREG, register), raw(unix.NFTA_CT_DIRECTION, []byte{0}))
-}
-
-func lookup(set string) expression {
-	return express("lookup", text(unix.NFTA_LOOKUP_SET, set), be32(unix.NFTA_LOOKUP_SREG, register1))
-}
-
-func immediate(register uint32, data []byte) expression {
-	return express("immediate", be32(unix.NFTA_IMMEDIATE_DREG, register), nest(unix.NFTA_IMMEDIATE_DATA, raw(unix.NFTA_DATA_VALUE, data)))
-}
+func lookup(set string) expr.Any { return &expr.Lookup{SourceRegister: register1, SetName: set} }
 
 func native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
 func big16(v uint16) []byte    { return binary.BigEndian.AppendUint16(nil, v) }
 
 // interfaceName compares the whole name, as 16 bytes.
-func interfaceName(key uint32, word, name string, is bool) term {
+func interfaceName(key expr.MetaKey, word, name string, is bool) term {
 	padded := make([]byte, unix.IFNAMSIZ)
 	copy(padded, name)
-	op, sign := uint32(unix.NFT_CMP_EQ), ""
+	op, sign := expr.CmpOpEq, ""
 	if !is {
-		op, sign = unix.NFT_CMP_NEQ, "!= "
+		op, sign = expr.CmpOpNeq, "!= "
 	}
-	return term{fmt.Sprintf("%s %s%q", word, sign, name), []expression{meta(key), compare(op, padded)}}
+	return term{fmt.Sprintf("%s %s%q", word, sign, name), []expr.Any{meta(key), compare(op, padded)}}
 }
 
-func from(name string) term { return interfaceName(unix.NFT_META_IIFNAME, "iifname", name, true) }
+func from(name string) term { return interfaceName(expr.MetaKeyIIFNAME, "iifname", name, true) }
 func notFrom(name string) term {
-	return interfaceName(unix.NFT_META_IIFNAME, "iifname", name, false)
+	return interfaceName(expr.MetaKeyIIFNAME, "iifname", name, false)
 }
-func to(name string) term    { return interfaceName(unix.NFT_META_OIFNAME, "oifname", name, true) }
-func notTo(name string) term { return interfaceName(unix.NFT_META_OIFNAME, "oifname", name, false) }
+func to(name string) term    { return interfaceName(expr.MetaKeyOIFNAME, "oifname", name, true) }
+func notTo(name string) term { return interfaceName(expr.MetaKeyOIFNAME, "oifname", name, false) }
 
 // toOthers matches packets that the host would not take in itself: their
 // destination is somebody else's unicast address.
 func toOthers() term {
-	return term{"fib daddr type unicast", []expression{
-		express("fib", be32(unix.NFTA_FIB_DREG, register1), be32(unix.NFTA_FIB_RESULT, unix.NFT_FIB_RESULT_ADDRTYPE), be32(unix.NFTA_FIB_FLAGS, unix.NFTA_FIB_F_DADDR)),
+	return term{"fib daddr type unicast", []expr.Any{
+		&expr.Fib{Register: register1, ResultADDRTYPE: true, FlagDADDR: true},
 		equal(native32(unix.RTN_UNICAST)...),
 	}}
 }
 
 // family is what nft adds by itself where a term needs it, and does not print.
-func family(f int) []expression {
+func family(f int) []expr.Any {
 	protocol := byte(unix.NFPROTO_IPV4)
 	if f == 6 {
 		protocol = unix.NFPROTO_IPV6
 	}
-	return []expression{meta(unix.NFT_META_NFPROTO), equal(protocol)}
+	return []expr.Any{meta(expr.MetaKeyNFPROTO), equal(protocol)}
 }
 
-func carries(protocol byte) []expression {
-	return []expression{meta(unix.NFT_META_L4PROTO), equal(protocol)}
+func carries(protocol byte) []expr.Any {
+	return []expr.Any{meta(expr.MetaKeyL4PROTO), equal(protocol)}
 }
 
 // portTerm matches "udp dport", "udp sport" and the same of tcp.
@@ -155,14 +133,13 @@ func portTerm(protocol byte, word string, number uint16) term {
 // fragment4 matches every IPv4 fragment: an offset, or more to come.
 func fragment4() term {
 	return term{"ip frag-off & 16383 != 0", append(family(4),
-		network(6, 2, register1), mask([]byte{0x3f, 0xff}), compare(unix.NFT_CMP_NEQ, []byte{0, 0}))}
+		network(6, 2, register1), mask([]byte{0x3f, 0xff}), compare(expr.CmpOpNeq, []byte{0, 0}))}
 }
 
 // fragment6 matches every IPv6 packet with a fragment header.
 func fragment6() term {
 	return term{"exthdr frag exists", append(family(6),
-		express("exthdr", be32(unix.NFTA_EXTHDR_DREG, register1), raw(unix.NFTA_EXTHDR_TYPE, []byte{unix.IPPROTO_FRAGMENT}),
-			be32(unix.NFTA_EXTHDR_OFFSET, 0), be32(unix.NFTA_EXTHDR_LEN, 1), be32(unix.NFTA_EXTHDR_FLAGS, unix.NFT_EXTHDR_F_PRESENT)),
+		&expr.Exthdr{Op: expr.ExthdrOpIpv6, Type: unix.IPPROTO_FRAGMENT, Len: 1, Flags: unix.NFT_EXTHDR_F_PRESENT, DestRegister: register1},
 		equal(1))}
 }
 
@@ -243,11 +220,11 @@ func endpoint(addressWord, portWord string, f int, set string) term {
 func flow(f int, set string) term {
 	t := term{text: fmt.Sprintf("ct original %[1]s saddr . ct original %[1]s daddr . ct protocol . ct original proto-dst @%[2]s", familyWord(f), set)}
 	if f == 4 {
-		t.expressions = []expression{original(unix.NFT_CT_SRC_IP, register1), original(unix.NFT_CT_DST_IP, quarter1),
-			conntrack(unix.NFT_CT_PROTOCOL, quarter1+1), original(unix.NFT_CT_PROTO_DST, quarter1+2), lookup(set)}
+		t.expressions = []expr.Any{conntrack(expr.CtKeySRCIP, register1), conntrack(expr.CtKeyDSTIP, quarter1),
+			conntrack(expr.CtKeyPROTOCOL, quarter1+1), conntrack(expr.CtKeyPROTODST, quarter1+2), lookup(set)}
 	} else {
-		t.expressions = []expression{original(unix.NFT_CT_SRC_IP6, register1), original(unix.NFT_CT_DST_IP6, register2),
-			conntrack(unix.NFT_CT_PROTOCOL, register3), original(unix.NFT_CT_PROTO_DST, quarterOfThree), lookup(set)}
+		t.expressions = []expr.Any{conntrack(expr.CtKeySRCIP6, register1), conntrack(expr.CtKeyDSTIP6, register2),
+			conntrack(expr.CtKeyPROTOCOL, register3), conntrack(expr.CtKeyPROTODST, quarterOfThree), lookup(set)}
 	}
 	return t
 }
@@ -257,22 +234,16 @@ func direction(word string) term {
 	if word == "reply" {
 		value = 1
 	}
-	return term{"ct direction " + word, []expression{conntrack(unix.NFT_CT_DIRECTION, register1), equal(value)}}
+	return term{"ct direction " + word, []expr.Any{conntrack(expr.CtKeyDIRECTION, register1), equal(value)}}
 }
 
-// Bits of conntrack's state, as nf_tables sees them (nf_conntrack_common.h).
-const (
-	stateRelated   = 4
-	stateUntracked = 64
-)
-
 func related() term {
-	return term{"ct state related", []expression{conntrack(unix.NFT_CT_STATE, register1), mask(native32(stateRelated)),
-		compare(unix.NFT_CMP_NEQ, native32(0))}}
+	return term{"ct state related", []expr.Any{conntrack(expr.CtKeySTATE, register1), mask(native32(expr.CtStateBitRELATED)),
+		compare(expr.CmpOpNeq, native32(0))}}
 }
 
 func tracked() term {
-	return term{"ct state != untracked", []expression{conntrack(unix.NFT_CT_STATE, register1), compare(unix.NFT_CMP_NEQ, native32(stateUntracked))}}
+	return term{"ct state != untracked", []expr.Any{conntrack(expr.CtKeySTATE, register1), compare(expr.CmpOpNeq, native32(expr.CtStateBitUNTRACKED))}}
 }
 
 // icmp matches a type, and a code unless that is negative. nft has one list
@@ -305,12 +276,10 @@ func synchronizing() term {
 
 // clamp lowers the maximum segment size to what both routes take.
 func clamp() term {
-	return term{"tcp option maxseg size set rt mtu", []expression{
-		express("rt", be32(unix.NFTA_RT_KEY, unix.NFT_RT_TCPMSS), be32(unix.NFTA_RT_DREG, register1)),
-		express("byteorder", be32(unix.NFTA_BYTEORDER_SREG, register1), be32(unix.NFTA_BYTEORDER_DREG, register1),
-			be32(unix.NFTA_BYTEORDER_OP, unix.NFT_BYTEORDER_HTON), be32(unix.NFTA_BYTEORDER_LEN, 2), be32(unix.NFTA_BYTEORDER_SIZE, 2)),
-		express("exthdr", raw(unix.NFTA_EXTHDR_TYPE, []byte{2}), be32(unix.NFTA_EXTHDR_OFFSET, 2), be32(unix.NFTA_EXTHDR_LEN, 2),
-			be32(unix.NFTA_EXTHDR_OP, unix.NFT_EXTHDR_OP_TCPOPT), be32(unix.NFTA_EXTHDR_SREG, register1)),
+	return term{"tcp option maxseg size set rt mtu", []expr.Any{
+		&expr.Rt{Key: expr.RtTCPMSS, Register: register1},
+		&expr.Byteorder{Op: expr.ByteorderHton, Len: 2, Size: 2, SourceRegister: register1, DestRegister: register1},
+		&expr.Exthdr{Op: expr.ExthdrOpTcpopt, Type: 2, Offset: 2, Len: 2, SourceRegister: register1},
 	}}
 }
 
@@ -321,54 +290,47 @@ func (r rate) String() string {
 	return fmt.Sprintf("limit rate %d/second burst %d packets", r.packets, r.burst)
 }
 
-func (r rate) attributes() []attribute {
-	return []attribute{be64(unix.NFTA_LIMIT_RATE, uint64(r.packets)), be64(unix.NFTA_LIMIT_UNIT, 1),
-		be32(unix.NFTA_LIMIT_BURST, r.burst), be32(unix.NFTA_LIMIT_TYPE, unix.NFT_LIMIT_PKTS), be32(unix.NFTA_LIMIT_FLAGS, 0)}
+func (r rate) expression() *expr.Limit {
+	return &expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(r.packets), Unit: expr.LimitTimeSecond, Burst: r.burst}
 }
 
-func (r rate) term() term { return term{r.String(), []expression{express("limit", r.attributes()...)}} }
+func (r rate) term() term { return term{r.String(), []expr.Any{r.expression()}} }
 
 // copyTo hands the beginning of the packet to NFLOG.
 func copyTo(group uint16, prefix string, length uint32) term {
-	return term{fmt.Sprintf("log prefix %q group %d snaplen %d", prefix, group, length), []expression{
-		express("log", raw(unix.NFTA_LOG_GROUP, big16(group)), text(unix.NFTA_LOG_PREFIX, prefix), be32(unix.NFTA_LOG_SNAPLEN, length))}}
+	return term{fmt.Sprintf("log prefix %q group %d snaplen %d", prefix, group, length), []expr.Any{&expr.Log{
+		Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_PREFIX | 1<<unix.NFTA_LOG_SNAPLEN, Group: group, Data: []byte(prefix), Snaplen: length}}}
 }
 
 func count(name string) term {
-	return term{fmt.Sprintf("counter name %q", name), []expression{
-		express("objref", be32(unix.NFTA_OBJREF_IMM_TYPE, unix.NFT_OBJECT_COUNTER), text(unix.NFTA_OBJREF_IMM_NAME, name))}}
+	return term{fmt.Sprintf("counter name %q", name), []expr.Any{&expr.Objref{Type: unix.NFT_OBJECT_COUNTER, Name: name}}}
 }
 
-func notrack() term { return term{"notrack", []expression{express("notrack")}} }
+func notrack() term { return term{"notrack", []expr.Any{&expr.Notrack{}}} }
 
-func verdict(word string, code uint32, chain string) term {
-	data := []attribute{be32(unix.NFTA_VERDICT_CODE, code)}
-	if chain != "" {
-		data = append(data, text(unix.NFTA_VERDICT_CHAIN, chain))
-		word += " " + chain
-	}
-	return term{word, []expression{express("immediate", be32(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT),
-		nest(unix.NFTA_IMMEDIATE_DATA, nest(unix.NFTA_DATA_VERDICT, data...)))}}
+func accept() term { return term{"accept", []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}} }
+func drop() term   { return term{"drop", []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}} }
+
+// follow goes to another chain and does not come back.
+func follow(chain string) term {
+	return term{"goto " + chain, []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}}
 }
-
-func accept() term { return verdict("accept", 1, "") }
-func drop() term   { return verdict("drop", 0, "") }
-
-// follow goes to another chain and does not come back. Verdict codes are
-// signed: NFT_GOTO is -4.
-func follow(chain string) term { return verdict("goto", 0xfffffffc, chain) }
 
 // masquerade rewrites the source. Ports from first to last keep the new
 // source port off the WireGuard port, where its answers would be dropped.
 func masquerade(protocol byte, first, last uint16) term {
 	if first == 0 {
-		return term{"masquerade", []expression{express("masq")}}
+		return term{"masquerade", []expr.Any{&expr.Masq{}}}
 	}
 	return term{fmt.Sprintf("meta l4proto %s masquerade to :%d-%d", protocolWord(protocol), first, last), append(carries(protocol),
-		immediate(register1, big16(first)), immediate(register2, big16(last)),
-		express("masq", be32(unix.NFTA_MASQ_FLAGS, unix.NF_NAT_RANGE_PROTO_SPECIFIED),
-			be32(unix.NFTA_MASQ_REG_PROTO_MIN, register1), be32(unix.NFTA_MASQ_REG_PROTO_MAX, register2)))}
+		&expr.Immediate{Register: register1, Data: big16(first)}, &expr.Immediate{Register: register2, Data: big16(last)},
+		portRange{&expr.Masq{ToPorts: true, RegProtoMin: register1, RegProtoMax: register2}})}
 }
+
+// portRange is masquerade with a range of ports. The kernel heeds the range
+// only under a flag (NF_NAT_RANGE_PROTO_SPECIFIED) that the library does not
+// write beside it, so rules with it are written by hand.
+type portRange struct{ *expr.Masq }
 
 func protocolWord(protocol byte) string {
 	switch protocol {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/nftables"
 )
 
 // String is the ruleset as `nft list ruleset` prints it, except that elements
@@ -20,7 +22,7 @@ func (r *Rules) String() string {
 	}
 	for _, s := range r.sets {
 		fmt.Fprintf(&b, "\tset %s {\n\t\ttype %s\n\t\tflags timeout\n", s.name, s.kind)
-		if s.rate != (rate{}) {
+		if s.limited() {
 			fmt.Fprintf(&b, "\t\t%s\n", s.rate)
 		}
 		if len(s.elements) > 0 {
@@ -35,7 +37,7 @@ func (r *Rules) String() string {
 	for i, c := range r.chains {
 		fmt.Fprintf(&b, "\tchain %s {\n", c.name)
 		if c.kind != "" {
-			fmt.Fprintf(&b, "\t\ttype %s hook %s priority %s; policy %s;\n", c.kind, hookWords[c.hook], c.priorityText(), [...]string{"drop", "accept"}[c.policyCode()])
+			fmt.Fprintf(&b, "\t\ttype %s hook %s priority %s; policy %s;\n", c.kind, hookWords[c.hook], c.priorityText(), [...]string{"drop", "accept"}[c.policy()])
 		}
 		for _, rule := range c.rules {
 			fmt.Fprintf(&b, "\t\t%s\n", rule)
@@ -65,7 +67,7 @@ func (c *chain) priorityText() string {
 func (k setKind) String() string {
 	words := make([]string, len(k))
 	for i, p := range k {
-		words[i] = p.String()
+		words[i] = p.Name
 	}
 	return strings.Join(words, " . ")
 }
@@ -74,18 +76,18 @@ func (k setKind) String() string {
 func (k setKind) text(key string) string {
 	words := make([]string, len(k))
 	for i, p := range k {
-		if len(key) < p.length() {
+		if len(key) < padded(p) {
 			return fmt.Sprintf("%x", key)
 		}
-		field := []byte(key[:p.length()])
-		key = key[p.length():]
+		field := []byte(key[:padded(p)])
+		key = key[padded(p):]
 		switch p {
-		case partAddress4, partAddress6:
+		case nftables.TypeIPAddr, nftables.TypeIP6Addr:
 			address, _ := netip.AddrFromSlice(field)
 			words[i] = address.String()
-		case partProtocol:
+		case nftables.TypeInetProto:
 			words[i] = protocolWord(field[0])
-		case partPort:
+		case nftables.TypeInetService:
 			words[i] = fmt.Sprint(binary.BigEndian.Uint16(field))
 		}
 	}
