@@ -49,7 +49,7 @@ import (
 // The gateway is 192.0.2.2 and 2001:db8:f::2 outside (wan0), 10.1.0.1 and
 // fd01::1 inside (lan0); the hospital is 10.1.0.5, 10.1.0.6, fd01::5, fd01::6.
 type ground struct {
-	t      testing.TB
+	t      *testing.T
 	folder string
 	device string // the tunnel's interface: `wg` knows all of this machine by name
 
@@ -102,7 +102,7 @@ const patience = 400 * time.Millisecond
 var grounds atomic.Int32
 
 // newGround joins the hosts. The gateway does not run yet.
-func newGround(t testing.TB, without ...string) *ground {
+func newGround(t *testing.T, without ...string) *ground {
 	t.Helper()
 	l := lab.New(t)
 	g := &ground{t: t, folder: t.TempDir(), device: fmt.Sprintf("kido%d", grounds.Add(1)), people: map[string]*person{}, without: without}
