@@ -3,6 +3,7 @@ package firewall
 import (
 	"encoding/binary"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -154,8 +155,7 @@ func TestFault32FloodOfAListedSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Read all the while: what the source's own rate lets through must not fill
-	// the socket that the data is to reach.
+	var read atomic.Int64
 	got := make(chan bool, 1)
 	go func() {
 		b := make([]byte, 64)
@@ -164,6 +164,7 @@ func TestFault32FloodOfAListedSource(t *testing.T) {
 			if err != nil {
 				return
 			}
+			read.Add(1)
 			if string(b[:k]) == "data" {
 				got <- true
 				return
@@ -183,6 +184,12 @@ func TestFault32FloodOfAListedSource(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+	// What the source's own rate let through has filled the socket; it must be
+	// read before there is room for the data.
+	for before := int64(-1); before != read.Load(); {
+		before = read.Load()
+		time.Sleep(20 * time.Millisecond)
 	}
 	data := lab.UDPPacket(live, port(outside4), []byte("data"))
 	refused := n.counter(t, refusedSource)
