@@ -12,7 +12,7 @@ import (
 	"kidoban/gateway/policy"
 )
 
-func TestCloseStaysOverARestart(t *testing.T) {
+func TestFault65CloseStaysOverARestart(t *testing.T) {
 	for _, c := range []struct {
 		name           string
 		journal, save  fault // from before the command on
@@ -443,7 +443,7 @@ func TestStopIsBounded(t *testing.T) {
 	})
 }
 
-func TestTimestampsOutliveARestart(t *testing.T) {
+func TestFault29TimestampsOutliveARestart(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
 		w.at("01:30:00")
 		w.start()

@@ -101,8 +101,8 @@ func TestFault62ReverseLookup(t *testing.T) {
 	}
 }
 
-// TestSpoofedInside: who is not in the tunnel cannot use its addresses.
-func TestSpoofedInside(t *testing.T) {
+// TestFault34SpoofedInside: who is not in the tunnel cannot use its addresses.
+func TestFault34SpoofedInside(t *testing.T) {
 	n := newPlace(t, testOptions)
 	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
 	capture := n.target.Capture("eth0")
