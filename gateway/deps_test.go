@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"gateway/tunnel":   {"gateway/policy"},
 	"gateway/firewall": {"gateway/policy"},
 	"gateway":          {"gateway/policy", "gateway/journal"},
+	"dashboards":       {},
 	"gateway/admin":    {"gateway", "gateway/policy", "gateway/journal"},
 }
 

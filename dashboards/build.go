@@ -1,0 +1,320 @@
+package dashboards
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Language is one in which operators read.
+type Language int
+
+// The languages, each with the folder in which its files lie.
+const (
+	English Language = iota
+	Japanese
+)
+
+func (l Language) folder() string { return [...]string{"", "ja/"}[l] }
+func (l Language) suffix() string { return [...]string{"", "-ja"}[l] }
+
+// All gives the three dashboards in one language.
+func All(l Language) []*Dashboard {
+	b := builder{l}
+	return []*Dashboard{b.gate(), b.vendor(), b.appliance()}
+}
+
+// Files gives every generated file, by its path below this folder.
+func Files() (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, l := range []Language{English, Japanese} {
+		for _, d := range All(l) {
+			var text bytes.Buffer
+			e := json.NewEncoder(&text)
+			e.SetEscapeHTML(false)
+			e.SetIndent("", "  ")
+			if err := e.Encode(d); err != nil {
+				return nil, fmt.Errorf("%s: %w", d.UID, err)
+			}
+			files[l.folder()+strings.TrimSuffix(strings.TrimPrefix(d.UID, "kidoban-"), l.suffix())+".json"] = text.Bytes()
+		}
+	}
+	return files, nil
+}
+
+// builder makes dashboards in one language.
+type builder struct{ language Language }
+
+// say gives the text of the language.
+func (b builder) say(en, ja string) string { return [...]string{en, ja}[b.language] }
+
+// uid names a dashboard, the same in every installation.
+func (b builder) uid(name string) string { return "kidoban-" + name + b.language.suffix() }
+
+// Colours that people with any colour vision tell apart (Okabe and Ito, Color
+// Universal Design).
+const (
+	blue      = "#0072B2"
+	orange    = "#E69F00"
+	sky       = "#56B4E9"
+	vermilion = "#D55E00"
+	purple    = "#CC79A7"
+	teal      = "#009E73"
+	yellow    = "#F0E442"
+	grey      = "#8C8C8C"
+)
+
+// column is one of a table: a label of its series, or the value of a query
+// ("Value" where there is one query, "Value #A" where there are several).
+type column struct {
+	field, title, unit string
+	mappings           map[string]string // of a label's values
+	link               *dataLink
+}
+
+// query is a target before it has a letter.
+type query struct {
+	expr, legend string
+}
+
+// question is a panel before it has a place.
+type question struct {
+	kind, title, text string // type, title, description
+	width, height     int
+	unit              string
+	queries           []query
+	mappings          []mapping
+	thresholds        []step
+	colors            map[string]string // by the name of a series
+	columns           []column
+	links             []dataLink
+	noValue           string // instead of "No data"
+	mayBeEmpty        string
+	min, max          *float64
+	decimals          *int
+	timeFrom          string
+	stacked, bars     bool
+	exemplars         bool
+	sum               bool // the legend shows sums, not means
+}
+
+// lay places rows and questions on the grid, 24 columns wide, in order.
+func (b builder) lay(d *Dashboard, parts ...any) *Dashboard {
+	x, y, high := 0, 0, 0
+	for _, part := range parts {
+		id := len(d.Panels) + 1
+		switch p := part.(type) {
+		case row:
+			y, x, high = y+high, 0, 0
+			d.Panels = append(d.Panels, &Panel{ID: id, Type: "row", Title: string(p), GridPos: grid{1, 24, 0, y}, Collapsed: new(bool), Panels: []*Panel{}})
+			y++
+		case question:
+			if x+p.width > 24 {
+				y, x, high = y+high, 0, 0
+			}
+			panel := b.panel(p)
+			panel.ID, panel.GridPos = id, grid{p.height, p.width, x, y}
+			d.Panels = append(d.Panels, panel)
+			x += p.width
+			high = max(high, p.height)
+		}
+	}
+	return d
+}
+
+// row is a heading.
+type row string
+
+func (b builder) panel(q question) *Panel {
+	p := &Panel{Type: q.kind, Title: q.title, Description: q.text, Datasource: &fromVariable, TimeFrom: q.timeFrom, MayBeEmpty: q.mayBeEmpty, columns: q.columns}
+	for i, target := range q.queries {
+		t := Target{RefID: string(rune('A' + i)), Datasource: fromVariable, Expr: target.expr, LegendFormat: target.legend, Format: "time_series", EditorMode: "code"}
+		switch q.kind {
+		case "table":
+			t.Instant, t.Format = true, "table"
+		case "stat", "bargauge":
+			t.Instant = true
+		default:
+			t.Range, t.Exemplar = true, q.exemplars
+		}
+		p.Targets = append(p.Targets, t)
+	}
+	f := &fields{Overrides: []override{}, Defaults: defaults{Unit: q.unit, Min: q.min, Max: q.max, Decimals: q.decimals, NoValue: q.noValue,
+		Mappings: q.mappings, Links: q.links, Thresholds: &thresholds{"absolute", q.thresholds}, Color: object{"mode": "thresholds"}}}
+	if f.Defaults.Mappings == nil {
+		f.Defaults.Mappings = []mapping{}
+	}
+	if q.thresholds == nil {
+		f.Defaults.Thresholds.Steps = steps(blue)
+	}
+	p.FieldConfig = f
+	switch q.kind {
+	case "stat":
+		p.Options = object{"reduceOptions": reduce(), "colorMode": "background", "graphMode": "none", "justifyMode": "center", "orientation": "auto",
+			"textMode": "auto", "wideLayout": true}
+		if len(q.queries) == 1 && q.queries[0].legend == "" {
+			p.Options["textMode"] = "value"
+		}
+	case "bargauge":
+		p.Options = object{"reduceOptions": reduce(), "orientation": "horizontal", "displayMode": "basic", "valueMode": "text", "showUnfilled": true,
+			"minVizHeight": 16, "minVizWidth": 8, "namePlacement": "auto", "sizing": "auto"}
+	case "state-timeline":
+		p.Options = object{"mergeValues": true, "showValue": "auto", "alignValue": "left", "rowHeight": 0.8, "perPage": 20,
+			"legend": object{"showLegend": true, "displayMode": "list", "placement": "bottom", "calcs": []string{}}, "tooltip": object{"mode": "single", "sort": "none"}}
+		f.Defaults.Custom = object{"fillOpacity": 80, "lineWidth": 0}
+		p.MaxDataPoints = 1000
+	case "timeseries":
+		p.series(q)
+	case "table":
+		p.table(q)
+	}
+	return p
+}
+
+func reduce() object {
+	return object{"values": false, "calcs": []string{"lastNotNull"}, "fields": ""}
+}
+
+func (p *Panel) series(q question) {
+	calcs := []string{"lastNotNull", "max"}
+	if q.sum {
+		calcs = []string{"sum"}
+	}
+	p.Options = object{"legend": object{"showLegend": true, "displayMode": "table", "placement": "bottom", "calcs": calcs},
+		"tooltip": object{"mode": "multi", "sort": "desc"}}
+	custom := object{"drawStyle": "line", "lineWidth": 2, "fillOpacity": 0, "showPoints": "auto", "pointSize": 5, "spanNulls": false,
+		"lineInterpolation": "stepAfter", "axisPlacement": "auto", "stacking": object{"mode": "none", "group": "A"}}
+	if q.bars {
+		custom["drawStyle"], custom["fillOpacity"], custom["lineWidth"] = "bars", 80, 0
+	}
+	if q.stacked {
+		custom["stacking"] = object{"mode": "normal", "group": "A"}
+	}
+	p.FieldConfig.Defaults.Custom = custom
+	p.FieldConfig.Defaults.Color = object{"mode": "palette-classic-by-name"}
+	for _, name := range slices.Sorted(maps.Keys(q.colors)) {
+		p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, override{matcher{"byName", name},
+			[]property{{"color", object{"mode": "fixed", "fixedColor": q.colors[name]}}}})
+	}
+}
+
+// table joins the answers of all queries by their labels, and shows the
+// columns that are named, in that order.
+func (p *Panel) table(q question) {
+	p.Options = object{"showHeader": true, "cellHeight": "sm", "sortBy": []object{}}
+	p.FieldConfig.Defaults.Custom = object{"align": "auto", "cellOptions": object{"type": "auto"}, "filterable": true}
+	names, order := object{}, object{}
+	var pattern []string
+	for i, c := range q.columns {
+		names[c.field], order[c.field] = c.title, i
+		pattern = append(pattern, c.field)
+		var properties []property
+		if c.unit != "" {
+			properties = append(properties, property{"unit", c.unit})
+		}
+		if c.mappings != nil {
+			properties = append(properties, property{"mappings", []mapping{wordMapping(c.mappings)}})
+		}
+		if c.link != nil {
+			properties = append(properties, property{"links", []dataLink{*c.link}})
+		}
+		if properties != nil {
+			p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, override{matcher{"byName", c.title}, properties})
+		}
+	}
+	p.Transformations = []transform{
+		{"merge", object{}},
+		{"filterFieldsByName", object{"include": object{"names": pattern}}},
+		{"organize", object{"excludeByName": object{}, "includeByName": object{}, "indexByName": order, "renameByName": names}},
+	}
+}
+
+// wordMapping says words instead of a label's values.
+func wordMapping(words map[string]string) mapping {
+	m := mapping{"value", map[string]result{}}
+	for i, value := range slices.Sorted(maps.Keys(words)) {
+		m.Options[value] = result{Text: words[value], Index: i}
+	}
+	return m
+}
+
+// is says words and a colour instead of numbers.
+func is(results ...any) []mapping {
+	m := mapping{"value", map[string]result{}}
+	for i := 0; i+2 < len(results); i += 3 {
+		m.Options[fmt.Sprint(results[i])] = result{results[i+1].(string), results[i+2].(string), i / 3}
+	}
+	return []mapping{m}
+}
+
+// steps gives thresholds: the first colour, then value and colour in turn.
+func steps(first string, then ...any) []step {
+	all := []step{{first, nil}}
+	for i := 0; i+1 < len(then); i += 2 {
+		var value float64
+		switch v := then[i].(type) {
+		case int:
+			value = float64(v)
+		case float64:
+			value = v
+		}
+		all = append(all, step{then[i+1].(string), &value})
+	}
+	return all
+}
+
+// dashboard has what all three share: variables, links, annotations.
+func (b builder) dashboard(name, title, description, from string, variables ...object) *Dashboard {
+	d := &Dashboard{UID: b.uid(name), Title: title, Description: description, Tags: []string{"kidoban", [...]string{"en", "ja"}[b.language]},
+		SchemaVersion: SchemaVersion, Version: 1, Editable: true, GraphTooltip: 1, Refresh: "30s", Time: timeRange{from, "now"}, Timezone: "browser", WeekStart: "monday",
+		Links: []link{}}
+	d.Templating.List = append([]object{{
+		"name": "datasource", "type": "datasource", "label": b.say("Data source", "データソース"), "query": "prometheus", "refresh": 1, "hide": 0,
+		"includeAll": false, "multi": false, "regex": "", "options": []object{}, "current": object{}, "skipUrlSync": false,
+	}, b.variable("instance", b.say("Gateway", "ゲートウェイ"), "label_values(kidoban_build_info, instance)", true)}, variables...)
+	for _, other := range []struct{ name, title string }{
+		{"gate", b.say("Gate", "木戸")}, {"vendor", b.say("Vendor", "業者")}, {"appliance", b.say("Appliance", "装置")},
+	} {
+		if other.name != name {
+			d.Links = append(d.Links, link{Title: other.title, Type: "link", URL: "/d/" + b.uid(other.name), Icon: "dashboard", Tags: []string{}, IncludeVars: true, KeepTime: true})
+		}
+	}
+	annotation := func(name, color, expr, title string) Annotation {
+		return Annotation{Name: name, Datasource: fromVariable, Enable: true, IconColor: color, Expr: expr, Step: "60s", TitleFormat: title, TagKeys: "vendor"}
+	}
+	turned := func(metric, selector string, to int) string {
+		return fmt.Sprintf("(%s{%s} == %d) and (%s{%s} offset $__interval == %d)", metric, selector, to, metric, selector, 1-to)
+	}
+	d.Annotations.List = []Annotation{
+		annotation(b.say("Windows open", "時間帯の開始"), sky, turned("kidoban_window_open", ofInstance, 1), b.say("{{vendor}}/{{window}} opened", "{{vendor}}/{{window}} 開始")),
+		annotation(b.say("Windows close", "時間帯の終了"), grey, turned("kidoban_window_open", ofInstance, 0), b.say("{{vendor}}/{{window}} closed", "{{vendor}}/{{window}} 終了")),
+		annotation(b.say("Kill switch", "全面遮断"), vermilion, turned("kidoban_shut", ofInstance+`,scope="all"`, 1), b.say("An operator closed everything", "運用者が全面遮断")),
+	}
+	return d
+}
+
+// Selectors of the variables.
+const (
+	ofInstance = `instance=~"$instance"`
+	ofVendors  = ofInstance + `,vendor=~"$vendor"` // several, or all
+)
+
+// variable is filled by a query. all: several may be chosen, and "All" is at first.
+func (b builder) variable(name, label, query string, all bool) object {
+	v := object{"name": name, "type": "query", "label": label, "datasource": fromVariable, "definition": query,
+		"query": object{"query": query, "refId": "StandardVariableQuery"}, "refresh": 2, "sort": 1, "hide": 0, "regex": "",
+		"includeAll": all, "multi": all, "options": []object{}, "current": object{}, "skipUrlSync": false}
+	if all {
+		v["allValue"] = ".*"
+		v["current"] = object{"selected": true, "text": []string{"All"}, "value": []string{"$__all"}}
+	}
+	return v
+}
+
+// toVendor leads from a vendor's name to its dashboard.
+func (b builder) toVendor(name string) dataLink {
+	return dataLink{Title: b.say("This vendor", "この業者を見る"), URL: "/d/" + b.uid("vendor") + "?var-vendor=" + name + "&${datasource:queryparam}&${instance:queryparam}&${__url_time_range}"}
+}

@@ -1,0 +1,112 @@
+package dashboards
+
+// windowsAhead answers for any instant of the future whether a window will be
+// open then, from what was last known: the opening that lasts, and the next.
+const windowsAhead = `max by (instance, vendor, window) (
+  label_replace(last_over_time(kidoban_window_open{` + ofVendors + `}[25h]) * (time() < bool last_over_time(kidoban_window_next_close_timestamp_seconds{` + ofVendors + `}[25h])), "opening", "this", "", "")
+  or
+  label_replace((time() >= bool last_over_time(kidoban_window_next_open_timestamp_seconds{` + ofVendors + `}[25h])) * (time() < bool last_over_time(kidoban_window_next_open_until_timestamp_seconds{` + ofVendors + `}[25h])), "opening", "next", "", "")
+)`
+
+// gate is the dashboard that stays open on the wall.
+func (b builder) gate() *Dashboard {
+	d := b.dashboard("gate", b.say("Kidoban: Gate", "木戸番：木戸"),
+		b.say("Who is inside, until when; who tried and failed, and why; and is the gate healthy?", "誰が・いつまで接続中か。誰が・なぜ拒否されたか。木戸は健全か。"),
+		"now-24h", b.variable("vendor", b.say("Vendor", "業者"), "label_values(kidoban_engineers{"+ofInstance+"}, vendor)", true))
+	vendorLink := b.toVendor("${__value.text}")
+	seriesLink := b.toVendor("${__field.labels.vendor}")
+	instance := column{field: "instance", title: b.say("Gateway", "ゲートウェイ")}
+	vendor := column{field: "vendor", title: b.say("Vendor", "業者"), link: &vendorLink}
+	return b.lay(d,
+		row(b.say("Is the gate healthy?", "木戸は健全か")),
+		question{kind: "stat", width: 4, height: 4, title: b.say("Ready", "稼働状態"),
+			text: b.say("Does the gateway let in whom the policy lets in? NOT READY: it is shut, because something is in doubt; the panel beside says what. ABSENT: Prometheus cannot reach it.",
+				"ポリシーどおりに許可できる状態か。「停止中」は疑義があり全員を拒否している（理由は右のパネル）。「不在」は Prometheus から到達できない。"),
+			unit:     "none",
+			queries:  []query{{`min by (instance) (kidoban_ready{` + ofInstance + `} or (up{job="kidoban",` + ofInstance + `} - 1))`, "{{instance}}"}},
+			mappings: is(1, b.say("READY", "稼働中"), blue, 0, b.say("NOT READY", "停止中"), vermilion, -1, b.say("ABSENT", "不在"), vermilion),
+			noValue:  b.say("ABSENT", "不在"), thresholds: steps(vermilion, 1, blue)},
+		question{kind: "table", width: 8, height: 4, title: b.say("Why it is shut", "停止の理由"),
+			text: b.say("What keeps the gateway from letting anybody in? `kidoban status` says the same in more words and names what leads out of it. Empty: nothing.",
+				"何が全員の接続を止めているか。`kidoban status` に詳しい理由と解消方法がある。空欄なら理由なし（正常）。"),
+			unit: "none", noValue: b.say("nothing: no doubt", "なし（正常）"),
+			queries:    []query{{`kidoban_doubt{` + ofInstance + `} == 1`, ""}},
+			columns:    []column{instance, {field: "about", title: b.say("Doubt", "疑義"), mappings: b.doubts()}},
+			mayBeEmpty: "shows only what is wrong, and nothing is"},
+		question{kind: "stat", width: 4, height: 4, title: b.say("Kill switch", "全面遮断"),
+			text: b.say("Has an operator closed everything? Then nobody enters until `kidoban reopen --all`.",
+				"運用者が全面遮断したか。`kidoban reopen --all` まで誰も接続できない。"),
+			unit: "none", queries: []query{{`max by (instance) (kidoban_shut{` + ofInstance + `,scope="all"})`, "{{instance}}"}},
+			mappings: is(0, b.say("off", "なし"), blue, 1, b.say("EVERYTHING IS CLOSED", "全面遮断中"), vermilion), thresholds: steps(blue, 1, vermilion)},
+		question{kind: "stat", width: 4, height: 4, title: b.say("Closed by operators", "個別の遮断"),
+			text: b.say("How many vendors and single engineers have operators closed? They stay closed, over restarts too, until somebody reopens them.",
+				"運用者が遮断した業者と作業者の数。解除するまで（再起動後も）接続できない。"),
+			unit: "none", queries: []query{{`sum by (scope) (kidoban_shut{` + ofInstance + `,scope!="all"})`, "{{scope}}"}}, thresholds: steps(blue, 1, orange)},
+		question{kind: "table", width: 4, height: 4, title: b.say("Alerts", "警報"),
+			text: b.say("Which alerts are firing? Each has a runbook that says what to do.", "発報中の警報。各警報に対応手順書がある。"),
+			unit: "none", noValue: b.say("none", "なし"),
+			queries:    []query{{`max by (alertname, severity) (ALERTS{alertname=~"Kidoban.*",alertstate="firing"})`, ""}},
+			columns:    []column{{field: "alertname", title: b.say("Alert", "警報")}, {field: "severity", title: b.say("Severity", "重大度")}},
+			mayBeEmpty: "no alert is firing"},
+
+		row(b.say("Who is inside?", "誰が接続中か")),
+		question{kind: "stat", width: 4, height: 7, title: b.say("Inside now", "接続中の人数"),
+			text: b.say("How many engineers are inside at this moment?", "現在接続中の作業者の人数。"),
+			unit: "none", queries: []query{{`sum(kidoban_session_active{` + ofVendors + `})`, ""}}, thresholds: steps(grey, 1, blue)},
+		question{kind: "table", width: 14, height: 7, title: b.say("Who is inside, and until when", "誰が・いつまで接続中か"),
+			text: b.say("Who is inside, since when, and when will the gateway cut the session at the latest? The session's number is that of the journal: `kidoban journal list`. Empty: nobody is inside, or the policy lists more engineers than KIDOBAN_METRICS_ENGINEERS.",
+				"誰が・いつから接続し、遅くともいつ切断されるか。セッション番号は記録（`kidoban journal list`）と同じ。空欄は接続者なし、または作業者数が KIDOBAN_METRICS_ENGINEERS を超えている。"),
+			unit: "none", noValue: b.say("nobody", "なし"),
+			queries: []query{
+				{`kidoban_session_start_timestamp_seconds{` + ofVendors + `} * 1000 * on (instance, vendor, engineer) group_left (session) kidoban_session_info`, ""},
+				{`kidoban_session_until_timestamp_seconds{` + ofVendors + `} * 1000 * on (instance, vendor, engineer) group_left (session) kidoban_session_info`, ""},
+				{`(kidoban_session_until_timestamp_seconds{` + ofVendors + `} - time()) * on (instance, vendor, engineer) group_left (session) kidoban_session_info`, ""},
+			},
+			columns: []column{instance, vendor, {field: "engineer", title: b.say("Engineer", "作業者")},
+				{field: "Value #A", title: b.say("Since", "開始"), unit: "dateTimeAsLocal"}, {field: "Value #B", title: b.say("Until", "終了予定"), unit: "dateTimeAsLocal"},
+				{field: "Value #C", title: b.say("Time left", "残り時間"), unit: "s"}, {field: "session", title: b.say("Session", "セッション")}},
+			mayBeEmpty: "nobody is inside"},
+		question{kind: "timeseries", width: 6, height: 7, title: b.say("Inside, over time", "接続人数の推移"),
+			text: b.say("How many engineers of which vendor were inside when?", "いつ・どの業者が何人接続していたか。"),
+			unit: "none", queries: []query{{`sum by (vendor) (kidoban_session_active{` + ofVendors + `})`, "{{vendor}}"}}, links: []dataLink{seriesLink}, min: new(float64), stacked: true},
+
+		row(b.say("When may anybody enter?", "いつ接続できるか")),
+		question{kind: "state-timeline", width: 12, height: 8, title: b.say("Windows of the next 24 hours", "今後24時間の承認時間帯"), timeFrom: "+24h",
+			text: b.say("When will which window be open? As the policy in force has it now; of each window what is left of this opening, and the next one.",
+				"どの時間帯がいつ開くか（現在のポリシーによる予定。各時間帯の進行中の残りと次回分）。"),
+			unit: "none", queries: []query{{windowsAhead, "{{vendor}}/{{window}}"}}, mappings: b.open(), thresholds: steps(grey, 1, blue), links: []dataLink{seriesLink}},
+		question{kind: "state-timeline", width: 12, height: 8, title: b.say("Windows of the last 7 days", "過去7日間の承認時間帯"), timeFrom: "7d",
+			text: b.say("When was which window open? Gaps: the gateway was absent. A window that an operator had closed, or that fell into a time of doubt, was not open.",
+				"どの時間帯がいつ開いていたか。空白はゲートウェイ不在。遮断中や疑義による停止中は開いていない。"),
+			unit: "none", queries: []query{{`max by (instance, vendor, window) (kidoban_window_open{` + ofVendors + `})`, "{{vendor}}/{{window}}"}}, mappings: b.open(), thresholds: steps(grey, 1, blue), links: []dataLink{seriesLink}},
+
+		row(b.say("Who tried, and why not?", "誰が・なぜ拒否されたか")),
+		question{kind: "stat", width: 4, height: 8, title: b.say("Refusals that should worry, 24 h", "要確認の拒否（24時間）"),
+			text: b.say("How often in the last 24 hours did somebody prove a vendor's key from an address that is not its own (wrong_source), or send a recorded attempt again (replayed)? Ask the vendor: a stolen laptop, or an address that changed?",
+				"過去24時間に、業者の正しい鍵が登録外アドレスから使われた回数（wrong_source）と、記録された接続要求が再送された回数（replayed）。業者に確認すること（端末の盗難か、アドレス変更か）。"),
+			unit: "none", decimals: new(int), queries: []query{{`sum(round(increase(kidoban_admissions_total{` + ofVendors + `,reason=~"wrong_source|replayed"}[24h])))`, ""}}, thresholds: steps(blue, 1, vermilion)},
+		question{kind: "table", width: 10, height: 8, title: b.say("Refused: who, and why", "拒否：誰が・なぜ"),
+			text: b.say("Who tried to enter in the period shown and could not, for which reason, how often? Who proved no key has no name. Addresses are in `kidoban refusals`, on purpose not in metrics.",
+				"表示期間中に誰が・どの理由で・何回拒否されたか。鍵を証明しない者に名前はない。アドレスは `kidoban refusals` で確認する（メトリクスには意図的に含めない）。"),
+			unit: "none", noValue: b.say("nobody", "なし"),
+			queries: []query{{`label_replace(round(sum by (vendor, reason) (increase(kidoban_admissions_total{` + ofVendors + `,reason!="admitted"}[$__range]))) > 0, "vendor", "?", "vendor", "")`, ""}},
+			columns: []column{{field: "vendor", title: b.say("Vendor", "業者"), mappings: map[string]string{"?": b.say("nobody proven", "身元不明")}},
+				{field: "reason", title: b.say("Reason", "理由コード")}, {field: "Value", title: b.say("Times", "回数"), unit: "none"}},
+			mayBeEmpty: "nobody was refused"},
+		question{kind: "timeseries", width: 10, height: 8, title: b.say("Admitted and refused, by reason", "許可と拒否（理由別）"),
+			text: b.say("When were how many decisions made, for which reason? `admitted` also counts the renewals of open sessions, about one in two minutes each.",
+				"いつ・どの理由の判定が何件あったか。admitted には接続中の鍵更新（約2分ごと）も含む。"),
+			unit: "none", queries: []query{{`sum by (reason) (increase(kidoban_admissions_total{` + ofVendors + `}[$__rate_interval]))`, "{{reason}}"}}, bars: true, stacked: true, sum: true, min: new(float64),
+			colors: map[string]string{"admitted": blue, "wrong_source": vermilion, "replayed": purple, "outside_window": sky, "unknown_key": orange, "unlisted_source": grey, "rate_limited": yellow, "unlisted_target": teal}},
+		question{kind: "table", width: 24, height: 8, title: b.say("What the reasons mean", "理由コードの意味"),
+			text: b.say("What does each reason of the panels above mean, and how often was it given in the period shown?", "上の各理由コードの意味と、表示期間中の件数。"),
+			unit: "none", queries: []query{{`sort_desc(round(sum by (reason, meaning) (label_replace(increase(kidoban_admissions_total{` + ofVendors + `}[$__range]), "meaning", "$1", "reason", "(.*)"))))`, ""}},
+			columns: []column{{field: "reason", title: b.say("Reason", "理由コード")}, {field: "meaning", title: b.say("Meaning", "意味"), mappings: b.reasons()}, {field: "Value", title: b.say("Times", "回数"), unit: "none"}}},
+
+		row(b.say("Requests and approvals (a later version brings them)", "申請と承認（今後の版で追加）")),
+	)
+}
+
+func (b builder) open() []mapping {
+	return is(0, b.say("closed", "閉"), grey, 1, b.say("open", "開"), blue)
+}

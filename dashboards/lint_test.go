@@ -1,0 +1,313 @@
+package dashboards
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
+
+	"kidoban/gateway"
+	"kidoban/gateway/policy"
+)
+
+// prometheus finds one of its programs, or skips; with CI=true it fails.
+func prometheus(t *testing.T, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("%v: apt-get install prometheus", err)
+		}
+		t.Skipf("%v: apt-get install prometheus", err)
+	}
+	return path
+}
+
+// metricName finds what may be a metric in an expression.
+var metricName = regexp.MustCompile(`\b(kidoban[a-z:_0-9]*|wireguard_[a-z_]+|process_[a-z_]+|up|ALERTS)\b(?:[{\s)\[,]|$)`)
+
+// known lists every metric there is: the gateway's, the process's, and what
+// the recording rules make.
+func known(t *testing.T) map[string]bool {
+	names := map[string]bool{"up": true, "ALERTS": true, "process_cpu_seconds_total": true, "process_resident_memory_bytes": true,
+		"process_open_fds": true, "process_max_fds": true}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| ([a-z]+) ").FindAllStringSubmatch(gateway.NewMetrics("").Table(), -1) {
+		names[row[1]] = true
+		if row[2] == "histogram" {
+			for _, suffix := range []string{"_bucket", "_count", "_sum"} {
+				names[row[1]+suffix] = true
+			}
+		}
+	}
+	for _, r := range readRules(t) {
+		if r.Record != "" {
+			names[r.Record] = true
+		}
+	}
+	if len(names) < 50 {
+		t.Fatalf("only %d metrics are known", len(names))
+	}
+	return names
+}
+
+// rule is one of rules/kidoban.yaml.
+type rule struct {
+	Record, Alert, Expr, For string
+	Labels, Annotations      map[string]string
+}
+
+func readRules(t *testing.T) []rule {
+	t.Helper()
+	text, err := os.ReadFile("rules/kidoban.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ Groups []struct{ Rules []rule } }
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	var all []rule
+	for _, g := range file.Groups {
+		all = append(all, g.Rules...)
+	}
+	return all
+}
+
+func checkMetrics(t *testing.T, names map[string]bool, where, expr string) {
+	t.Helper()
+	found := metricName.FindAllStringSubmatch(expr, -1)
+	if len(found) == 0 {
+		t.Errorf("%s: no metric is named in %s", where, expr)
+	}
+	for _, m := range found {
+		if !names[m[1]] && !strings.Contains(expr, `"`+m[1]) { // a value of a label is no metric
+			t.Errorf("%s: there is no metric %s", where, m[1])
+		}
+	}
+}
+
+// Every panel is whole: it asks a question, has a unit, stands alone in its
+// place, and names metrics and dashboards that exist.
+func TestPanelsAreWhole(t *testing.T) {
+	names := known(t)
+	uids := map[string]bool{}
+	for _, l := range []Language{English, Japanese} {
+		for _, d := range All(l) {
+			if uids[d.UID] || len(d.UID) > 40 {
+				t.Errorf("%s: this UID is not unique, or too long", d.UID)
+			}
+			uids[d.UID] = true
+		}
+	}
+	dashboard := regexp.MustCompile(`/d/([a-z-]+)`)
+	for _, l := range []Language{English, Japanese} {
+		for _, d := range All(l) {
+			if d.Description == "" || d.SchemaVersion != SchemaVersion {
+				t.Errorf("%s: description %q, schema %d", d.UID, d.Description, d.SchemaVersion)
+			}
+			ids, titles := map[int]bool{}, map[string]bool{}
+			place := map[[2]int]string{}
+			for _, p := range d.Panels {
+				where := d.UID + ", " + p.Title
+				if p.ID < 1 || ids[p.ID] || p.Title == "" || titles[p.Title] {
+					t.Errorf("%s: id %d or title is missing or not unique", where, p.ID)
+				}
+				ids[p.ID], titles[p.Title] = true, true
+				if p.GridPos.X < 0 || p.GridPos.X+p.GridPos.W > 24 || p.GridPos.W < 1 || p.GridPos.H < 1 {
+					t.Errorf("%s lies outside the grid: %+v", where, p.GridPos)
+				}
+				for x := range p.GridPos.W {
+					for y := range p.GridPos.H {
+						at := [2]int{p.GridPos.X + x, p.GridPos.Y + y}
+						if other := place[at]; other != "" {
+							t.Fatalf("%s lies upon %s", where, other)
+						}
+						place[at] = where
+					}
+				}
+				if p.Type == "row" {
+					continue
+				}
+				// A Japanese sentence ends otherwise.
+				if !strings.ContainsAny(p.Description, ".?。？") {
+					t.Errorf("%s: the description %q is no sentence", where, p.Description)
+				}
+				if p.FieldConfig.Defaults.Unit == "" || len(p.Targets) == 0 {
+					t.Errorf("%s: unit %q, %d queries", where, p.FieldConfig.Defaults.Unit, len(p.Targets))
+				}
+				if p.MayBeEmpty != "" && p.FieldConfig.Defaults.NoValue == "" && p.Type != "timeseries" {
+					t.Errorf("%s may be empty, and does not say what that means", where)
+				}
+				letters := map[string]bool{}
+				for _, target := range p.Targets {
+					if letters[target.RefID] {
+						t.Errorf("%s: two queries %s", where, target.RefID)
+					}
+					letters[target.RefID] = true
+					checkMetrics(t, names, where, target.Expr)
+				}
+				for _, c := range p.columns {
+					if field, ok := strings.CutPrefix(c.field, "Value #"); ok && !letters[field] || c.field == "Value" && len(p.Targets) > 1 {
+						t.Errorf("%s: column %q shows no query", where, c.title)
+					}
+				}
+			}
+			for _, a := range d.Annotations.List {
+				checkMetrics(t, names, d.UID+", "+a.Name, a.Expr)
+			}
+			text, err := json.Marshal(d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			links := dashboard.FindAllStringSubmatch(string(text), -1)
+			if len(links) < 2 {
+				t.Errorf("%s leads nowhere", d.UID)
+			}
+			for _, link := range links {
+				if !uids[link[1]] {
+					t.Errorf("%s leads to %s, which is no dashboard", d.UID, link[1])
+				}
+				if strings.HasSuffix(link[1], "-ja") != (l == Japanese) {
+					t.Errorf("%s leads to %s, which is in another language", d.UID, link[1])
+				}
+			}
+			for _, v := range d.Templating.List {
+				if query, ok := v["definition"].(string); ok {
+					checkMetrics(t, names, d.UID+", "+v["name"].(string), query)
+				}
+			}
+		}
+	}
+}
+
+// Both languages show the same, in other words.
+func TestLanguagesDifferInWordsOnly(t *testing.T) {
+	english, japanese := All(English), All(Japanese)
+	kana := regexp.MustCompile(`[\p{Hiragana}\p{Katakana}\p{Han}]`)
+	for i, d := range english {
+		j := japanese[i]
+		if len(d.Panels) != len(j.Panels) {
+			t.Fatalf("%s has %d panels, %s %d", d.UID, len(d.Panels), j.UID, len(j.Panels))
+		}
+		for k, p := range d.Panels {
+			q := j.Panels[k]
+			if diff := cmp.Diff(p.Targets, q.Targets, cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".LegendFormat" }, cmp.Ignore())); diff != "" {
+				t.Errorf("%s and %s ask other questions: %s", p.Title, q.Title, diff)
+			}
+			if p.GridPos != q.GridPos || p.Type != q.Type || p.FieldConfig != nil && p.FieldConfig.Defaults.Unit != q.FieldConfig.Defaults.Unit {
+				t.Errorf("%s and %s look different", p.Title, q.Title)
+			}
+			if kana.MatchString(p.Title+p.Description) || p.Type != "row" && !kana.MatchString(q.Description) {
+				t.Errorf("%q, %q: not in the languages that they should be in", p.Title+p.Description, q.Title+q.Description)
+			}
+		}
+	}
+}
+
+// Every word of the gateway for a reason is explained.
+func TestReasonsAreExplained(t *testing.T) {
+	b := builder{English}
+	for _, r := range policy.Reasons() {
+		if b.reasons()[r.String()] == "" {
+			t.Errorf("the reason %v is not explained", r)
+		}
+	}
+	for _, e := range gateway.Endings() {
+		if b.endings()[string(e)] == "" {
+			t.Errorf("the ending %v is not explained", e)
+		}
+	}
+	if len(b.reasons()) != len(policy.Reasons()) || len(b.endings()) != len(gateway.Endings()) {
+		t.Error("something is explained that the gateway never says")
+	}
+}
+
+// Every alert says what happened and what to do, in both languages, and is
+// tested both ways.
+func TestAlertsAreWhole(t *testing.T) {
+	names := known(t)
+	tests, err := os.ReadFile("rules/kidoban_test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Tests []struct {
+			AlertRuleTest []struct {
+				Alertname string           `yaml:"alertname"`
+				ExpAlerts []map[string]any `yaml:"exp_alerts"`
+			} `yaml:"alert_rule_test"`
+		}
+	}
+	if err := yaml.Unmarshal(tests, &file); err != nil {
+		t.Fatal(err)
+	}
+	fires, silent := map[string]bool{}, map[string]bool{}
+	for _, x := range file.Tests {
+		for _, a := range x.AlertRuleTest {
+			if len(a.ExpAlerts) > 0 {
+				fires[a.Alertname] = true
+			} else {
+				silent[a.Alertname] = true
+			}
+		}
+	}
+	runbooks := map[string]bool{"README.md": true}
+	for _, r := range readRules(t) {
+		checkMetrics(t, names, r.Record+r.Alert, r.Expr)
+		if r.Alert == "" {
+			continue
+		}
+		if !fires[r.Alert] || !silent[r.Alert] {
+			t.Errorf("%s: tested to fire: %t; tested not to: %t", r.Alert, fires[r.Alert], silent[r.Alert])
+		}
+		if !slices.Contains([]string{"critical", "warning", "info"}, r.Labels["severity"]) {
+			t.Errorf("%s: severity %q", r.Alert, r.Labels["severity"])
+		}
+		for _, name := range []string{"summary", "summary_ja", "description", "runbook_url"} {
+			if r.Annotations[name] == "" {
+				t.Errorf("%s has no %s", r.Alert, name)
+			}
+		}
+		book := r.Annotations["runbook_url"]
+		runbooks[filepath.Base(book)] = true
+		for _, path := range []string{book, filepath.Join(filepath.Dir(book), "ja", filepath.Base(book))} {
+			text, err := os.ReadFile(filepath.Join("..", path))
+			if err != nil || !strings.Contains(string(text), "`"+r.Alert+"`") {
+				t.Errorf("%s: %s does not tell of it: %v", r.Alert, path, err)
+			}
+		}
+	}
+	for _, folder := range []string{"", "ja"} {
+		pages, err := filepath.Glob(filepath.Join("../docs/runbooks", folder, "*.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, page := range pages {
+			if !runbooks[filepath.Base(page)] {
+				t.Errorf("%s is the runbook of no alert", page)
+			}
+		}
+		if len(pages) != len(runbooks) {
+			t.Errorf("%d runbooks in %q, want %d", len(pages), folder, len(runbooks))
+		}
+	}
+}
+
+// TestRules has Prometheus try every rule on series made for it.
+func TestRules(t *testing.T) {
+	promtool := prometheus(t, "promtool")
+	for _, args := range [][]string{{"check", "rules", "kidoban.yaml"}, {"test", "rules", "kidoban_test.yaml"}} {
+		c := exec.Command(promtool, args...)
+		c.Dir = "rules"
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Errorf("promtool %v: %v\n%s", args, err, out)
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package dashboards
+
+// reasons says every reason for which somebody is refused in words.
+func (b builder) reasons() map[string]string {
+	return map[string]string{
+		"not_ready":        b.say("the gateway was shut in doubt", "ゲートウェイが安全側に停止中"),
+		"malformed":        b.say("not a packet for this gateway", "このゲートウェイ宛ての形式ではない"),
+		"rate_limited":     b.say("too many attempts at once", "試行が多すぎる"),
+		"unknown_key":      b.say("a key that nobody here has", "登録のない鍵"),
+		"replayed":         b.say("an old attempt, sent again: recorded by somebody?", "過去の接続要求の再送（盗聴・再生の疑い）"),
+		"future_timestamp": b.say("the engineer's clock is more than a day ahead", "作業者の時計が1日以上進んでいる"),
+		"gateway_shut":     b.say("an operator closed everything", "運用者が全面遮断中"),
+		"vendor_shut":      b.say("an operator closed this vendor", "運用者がこの業者を遮断中"),
+		"engineer_shut":    b.say("an operator closed this engineer", "運用者がこの作業者を遮断中"),
+		"wrong_source":     b.say("THE RIGHT KEY FROM A WRONG ADDRESS: stolen, or moved?", "正しい鍵が登録外のアドレスから（盗難か移転か要確認）"),
+		"contract_ended":   b.say("the contract is over", "契約終了後"),
+		"outside_window":   b.say("no approved window is open", "承認時間帯の外"),
+		"unlisted_target":  b.say("inside, but to a target that is not listed", "接続中だが許可外の宛先"),
+		"admitted":         b.say("admitted", "許可"),
+		"unlisted_source":  b.say("from an unlisted address: noise of the Internet", "登録外アドレスから（インターネットの雑音）"),
+	}
+}
+
+// endings says every reason for which a session ends in words.
+func (b builder) endings() map[string]string {
+	return map[string]string{
+		"window_closed":   b.say("the window closed", "時間帯の終了"),
+		"policy_changed":  b.say("the policy changed", "ポリシー変更"),
+		"gateway_shut":    b.say("everything was closed", "全面遮断"),
+		"vendor_shut":     b.say("the vendor was closed", "業者の遮断"),
+		"engineer_shut":   b.say("the engineer was closed", "作業者の遮断"),
+		"idle":            b.say("silent for three minutes", "3分間通信なし"),
+		"superseded":      b.say("came again from another address", "別アドレスからの再接続"),
+		"unrecorded":      b.say("could not be recorded", "記録できず切断"),
+		"gateway_stopped": b.say("the gateway stopped", "ゲートウェイ停止"),
+		"crashed":         b.say("the gateway crashed", "ゲートウェイ異常終了"),
+	}
+}
+
+// causes says in words what the kernel drops.
+func (b builder) causes() map[string]string {
+	return map[string]string{
+		"source":   b.say("for the WireGuard port, from an unlisted address or too fast", "登録外アドレスから、または過多"),
+		"tcp":      b.say("TCP for the WireGuard port's number", "WireGuardポート番号へのTCP"),
+		"fragment": b.say("fragments for the WireGuard port", "WireGuardポートへの断片"),
+		"spoofed":  b.say("with a source inside the tunnel, but not from there", "トンネル内アドレスの詐称"),
+		"answer":   b.say("answers to an unlisted address", "登録外アドレスへの応答"),
+		"icmp":     b.say("ICMP errors that no listed flow is about", "許可通信に属さないICMPエラー"),
+		"gateway":  b.say("from the tunnel to the gateway itself", "トンネルからゲートウェイ自身へ"),
+		"flow":     b.say("from the tunnel to what is not listed", "トンネルから許可外の宛先へ"),
+		"inward":   b.say("from the site into the tunnel", "院内からトンネルへ"),
+		"forward":  b.say("across the gateway, past the tunnel", "トンネルを通らない転送"),
+	}
+}
+
+// doubts says in words what keeps the gateway shut.
+func (b builder) doubts() map[string]string {
+	return map[string]string{
+		"journal": b.say("the journal cannot be trusted or written", "記録（ジャーナル）を検証・書込できない"),
+		"clock":   b.say("the clock went back or is not synchronized yet", "時計が戻った、または未同期"),
+		"policy":  b.say("there is no valid policy", "有効なポリシーがない"),
+		"tunnel":  b.say("the tunnel failed", "トンネルの障害"),
+		"ruleset": b.say("the kernel's rules are not as set", "カーネルの規則が設定と異なる"),
+	}
+}

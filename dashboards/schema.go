@@ -1,0 +1,186 @@
+package dashboards
+
+// SchemaVersion is the version of Grafana's classic dashboard schema
+// (Grafana 12; @grafana/schema, Dashboard).
+const SchemaVersion = 42
+
+// object is an open part of the schema, such as the options of a panel type.
+type object = map[string]any
+
+// Dashboard is one in Grafana's classic schema.
+type Dashboard struct {
+	UID           string      `json:"uid"`
+	Title         string      `json:"title"`
+	Description   string      `json:"description"`
+	Tags          []string    `json:"tags"`
+	SchemaVersion int         `json:"schemaVersion"`
+	Version       int         `json:"version"`
+	Editable      bool        `json:"editable"`
+	GraphTooltip  int         `json:"graphTooltip"` // 1: the crosshair is shared
+	Refresh       string      `json:"refresh"`
+	Time          timeRange   `json:"time"`
+	Timezone      string      `json:"timezone"`
+	WeekStart     string      `json:"weekStart"`
+	Links         []link      `json:"links"`
+	Templating    list        `json:"templating"`
+	Annotations   annotations `json:"annotations"`
+	Panels        []*Panel    `json:"panels"`
+}
+
+type timeRange struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+type list struct {
+	List []object `json:"list"`
+}
+
+type annotations struct {
+	List []Annotation `json:"list"`
+}
+
+// Annotation marks moments on every panel that has a time axis.
+type Annotation struct {
+	Name        string `json:"name"`
+	Datasource  source `json:"datasource"`
+	Enable      bool   `json:"enable"`
+	Hide        bool   `json:"hide"`
+	IconColor   string `json:"iconColor"`
+	Expr        string `json:"expr"`
+	Step        string `json:"step"`
+	TitleFormat string `json:"titleFormat"`
+	TextFormat  string `json:"textFormat"`
+	TagKeys     string `json:"tagKeys"`
+}
+
+type source struct {
+	Type string `json:"type"`
+	UID  string `json:"uid"`
+}
+
+// fromVariable is the datasource that the dashboard's variable names.
+var fromVariable = source{"prometheus", "${datasource}"}
+
+type link struct {
+	Title       string   `json:"title"`
+	Type        string   `json:"type"`
+	URL         string   `json:"url"`
+	Tooltip     string   `json:"tooltip"`
+	Icon        string   `json:"icon"`
+	Tags        []string `json:"tags"`
+	AsDropdown  bool     `json:"asDropdown"`
+	IncludeVars bool     `json:"includeVars"`
+	KeepTime    bool     `json:"keepTime"`
+	TargetBlank bool     `json:"targetBlank"`
+}
+
+// Panel answers one question. Of a row only the title counts.
+type Panel struct {
+	ID              int         `json:"id"`
+	Type            string      `json:"type"`
+	Title           string      `json:"title"`
+	Description     string      `json:"description,omitempty"`
+	GridPos         grid        `json:"gridPos"`
+	Datasource      *source     `json:"datasource,omitempty"`
+	Targets         []Target    `json:"targets,omitempty"`
+	FieldConfig     *fields     `json:"fieldConfig,omitempty"`
+	Options         object      `json:"options,omitempty"`
+	Transformations []transform `json:"transformations,omitempty"`
+	TimeFrom        string      `json:"timeFrom,omitempty"` // another period than the dashboard's: "7d" back, "+24h" ahead
+	Interval        string      `json:"interval,omitempty"`
+	MaxDataPoints   int         `json:"maxDataPoints,omitempty"`
+	Collapsed       *bool       `json:"collapsed,omitempty"` // of a row
+	Panels          []*Panel    `json:"panels,omitzero"`     // of a row
+
+	// MayBeEmpty says why the panel may rightly show nothing; empty: it may not.
+	MayBeEmpty string `json:"-"`
+
+	columns []column // of a table
+}
+
+type grid struct {
+	H int `json:"h"`
+	W int `json:"w"`
+	X int `json:"x"`
+	Y int `json:"y"`
+}
+
+// Target is one query of a panel.
+type Target struct {
+	RefID        string `json:"refId"`
+	Datasource   source `json:"datasource"`
+	Expr         string `json:"expr"`
+	LegendFormat string `json:"legendFormat"`
+	Instant      bool   `json:"instant"`
+	Range        bool   `json:"range"`
+	Format       string `json:"format"`
+	Exemplar     bool   `json:"exemplar"`
+	EditorMode   string `json:"editorMode"`
+}
+
+type fields struct {
+	Defaults  defaults   `json:"defaults"`
+	Overrides []override `json:"overrides"`
+}
+
+type defaults struct {
+	Unit       string      `json:"unit"`
+	Min        *float64    `json:"min,omitempty"`
+	Max        *float64    `json:"max,omitempty"`
+	Decimals   *int        `json:"decimals,omitempty"`
+	NoValue    string      `json:"noValue,omitempty"`
+	Color      object      `json:"color"`
+	Thresholds *thresholds `json:"thresholds"`
+	Mappings   []mapping   `json:"mappings"`
+	Links      []dataLink  `json:"links,omitempty"`
+	Custom     object      `json:"custom,omitempty"`
+}
+
+type thresholds struct {
+	Mode  string `json:"mode"`
+	Steps []step `json:"steps"`
+}
+
+// step colours what is at least Value; nil: everything.
+type step struct {
+	Color string   `json:"color"`
+	Value *float64 `json:"value"`
+}
+
+type mapping struct {
+	Type    string            `json:"type"` // "value"
+	Options map[string]result `json:"options"`
+}
+
+type result struct {
+	Text  string `json:"text"`
+	Color string `json:"color,omitempty"`
+	Index int    `json:"index"`
+}
+
+type dataLink struct {
+	Title       string `json:"title"`
+	URL         string `json:"url"`
+	TargetBlank bool   `json:"targetBlank"`
+}
+
+type override struct {
+	Matcher    matcher    `json:"matcher"`
+	Properties []property `json:"properties"`
+}
+
+type matcher struct {
+	ID      string `json:"id"`
+	Options string `json:"options"`
+}
+
+type property struct {
+	ID    string `json:"id"`
+	Value any    `json:"value"`
+}
+
+type transform struct {
+	ID      string `json:"id"`
+	Options object `json:"options"`
+}
