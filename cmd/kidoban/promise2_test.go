@@ -119,20 +119,19 @@ func (g *ground) sessionStays() {
 	// Packets that are new to the gateway: they are kept from reaching it.
 	g.mustRun(g.internet, "ip", "route", "add", "blackhole", "192.0.2.2/32")
 	wire.Forget()
-	for range 4 {
-		_, _ = g.medisys.Ping(g.within(30*time.Millisecond), ehr4)
-	}
 	var kept [][]byte
-	for _, p := range wire.Packets(lab.Outgoing, lab.To(outside4.Addr())) {
-		// A ping of 11 bytes, padded to 48; a keepalive has none.
-		if len(p.Payload) > device.MessageTransportSize && binary.LittleEndian.Uint32(p.Payload) == device.MessageTransportType {
-			kept = append(kept, p.Payload)
+	lab.WaitFor(g.t, 5*time.Second, "four packets of sato's tunnel are seen", func() bool {
+		_, _ = g.medisys.Ping(g.within(30*time.Millisecond), ehr4)
+		kept = nil
+		for _, p := range wire.Packets(lab.Outgoing, lab.To(outside4.Addr())) {
+			// A ping of 11 bytes, padded to 48; a keepalive has none.
+			if len(p.Payload) > device.MessageTransportSize && binary.LittleEndian.Uint32(p.Payload) == device.MessageTransportType {
+				kept = append(kept, p.Payload)
+			}
 		}
-	}
+		return len(kept) >= 4
+	})
 	g.mustRun(g.internet, "ip", "route", "del", "blackhole", "192.0.2.2/32")
-	if len(kept) < 4 {
-		g.t.Fatalf("only %d of 4 packets of sato's tunnel were seen", len(kept))
-	}
 	arrives := func(from netip.AddrPort, packet []byte) bool {
 		g.lan.Forget()
 		g.shoot(prober{g.medisys, from, outside4}, packet)
