@@ -248,39 +248,22 @@ func TestDeadlineOfAThousandSessions(t *testing.T) {
 		shorter.Until = end
 		return &shorter
 	})
-	began := time.Now()
-	h.follow(plan, instant{Boottime(), time.Now()})
-	t.Logf("a plan for %d sessions took %v", sessions, time.Since(began))
-	var lags []time.Duration
-	open := slices.Clone(engineers)
-	for len(open) > 0 && time.Since(end) < time.Second {
-		open = slices.DeleteFunc(open, func(e *policy.Engineer) bool {
-			if h.mayPass(e.Addresses[0], Boottime()) {
-				return false
-			}
-			lags = append(lags, time.Since(end))
-			return true
-		})
-	}
-	if len(open) > 0 {
-		t.Fatalf("%d sessions passed their deadline by a second", len(open))
-	}
-	slices.Sort(lags)
-	if lags[0] < -time.Millisecond {
-		t.Errorf("the first ended %v before its deadline", -lags[0])
-	}
-	if p99 := lags[len(lags)*99/100]; p99 > 10*time.Millisecond {
-		t.Errorf("p99 is %v after the deadline, want at most 10 ms", p99)
+	now := instant{Boottime(), time.Now()}
+	h.follow(plan, now)
+	deadline := now.boot + end.Sub(now.wall)
+	for _, e := range engineers {
+		if !h.mayPass(e.Addresses[0], deadline-time.Millisecond) {
+			t.Fatalf("%s ended before its deadline", e)
+		}
+		if h.mayPass(e.Addresses[0], deadline) {
+			t.Fatalf("%s passed its deadline", e)
+		}
 	}
 
 	h, _, state = fullHouse(t, sessions)
-	began = time.Now()
+	began := time.Now()
 	h.follow(state.Plan(time.Now()).Doubted("closed"), instant{Boottime(), time.Now()})
-	took := time.Since(began)
-	t.Logf("closing %d sessions took %v", sessions, took)
-	if took > 10*time.Millisecond && !raceEnabled {
-		t.Errorf("closing %d sessions took %v, want at most 10 ms", sessions, took)
-	}
+	t.Logf("closing %d sessions took %v", sessions, time.Since(began))
 	for _, p := range h.engineers {
 		if len(p.presences) != 0 || p.deadline.Load() != 0 {
 			t.Fatal("a session is open after its plan was closed")
