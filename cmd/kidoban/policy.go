@@ -280,13 +280,14 @@ func printCalendar(p *program, openings []admin.Opening) error {
 type clientConfigCommand struct {
 	jsonFlag
 	Engineer string `arg:"" help:"vendor/engineer"`
+	MTU      string `name:"mtu" help:"The engineer's MTU, 1280 to 1420; 1340 if none is given. 1280 where the path is narrow." placeholder:"N"`
 }
 
 func (c clientConfigCommand) Run(p *program) error {
 	var answer struct {
 		Config string `json:"config"`
 	}
-	show, err := c.ask(p, "/v1/client-config", url.Values{"engineer": {c.Engineer}}, &answer)
+	show, err := c.ask(p, "/v1/client-config", url.Values{"engineer": {c.Engineer}, "mtu": {c.MTU}}, &answer)
 	if errors.Is(err, admin.ErrNoGateway) {
 		private, keyErr := config.LoadPrivateKey(p.settings.PrivateKeyFile, false)
 		if keyErr != nil {
@@ -296,7 +297,7 @@ func (c clientConfigCommand) Run(p *program) error {
 		if loadErr != nil {
 			return loadErr
 		}
-		if answer.Config, err = admin.ClientConfig(loaded, c.Engineer, config.PublicKey(private)); err == nil {
+		if answer.Config, err = admin.ClientConfig(loaded, c.Engineer, config.PublicKey(private), c.MTU); err == nil {
 			if show = !c.JSON; c.JSON {
 				err = printJSON(p.out, answer)
 			}

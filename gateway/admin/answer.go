@@ -223,9 +223,35 @@ func Calendar(p *policy.Policy, from, until string, now time.Time) ([]Opening, e
 	return openings, nil
 }
 
+// MTU is the tunnel's at both ends, in bytes, unless an engineer's is made
+// smaller: outside it takes up to 1420, which fits through PPPoE, DS-Lite and
+// MAP-E. Both ends must agree, because WireGuard pads a packet to the next
+// multiple of 16 bytes, but not beyond the MTU of the end that sends it.
+const MTU = 1340
+
+// parseMTU reads an engineer's MTU; empty is MTU. No tunnel that carries IPv6
+// can have less than 1280 (RFC 8200, section 5), and with more than 1420 what
+// it sends does not fit into an Ethernet packet.
+func parseMTU(text string) (int, error) {
+	const least, most = 1280, 1420
+	if text == "" {
+		return MTU, nil
+	}
+	mtu, err := strconv.Atoi(text)
+	if err != nil || mtu < least || mtu > most {
+		return 0, invalid("--mtu: %q is not an MTU of the tunnel: allowed is %d to %d", text, least, most)
+	}
+	return mtu, nil
+}
+
 // ClientConfig is the text an engineer pastes beneath what a WireGuard client
-// makes with "add empty tunnel". It holds no secret.
-func ClientConfig(p *policy.Policy, name string, gatewayKey policy.Key) (string, error) {
+// makes with "add empty tunnel". It holds no secret. The MTU is as it was
+// typed; empty: MTU.
+func ClientConfig(p *policy.Policy, name string, gatewayKey policy.Key, mtuText string) (string, error) {
+	mtu, err := parseMTU(mtuText)
+	if err != nil {
+		return "", err
+	}
 	e := p.Engineer(name)
 	if e == nil {
 		return "", unknownEngineer(p, name)
@@ -257,7 +283,7 @@ func ClientConfig(p *policy.Policy, name string, gatewayKey policy.Key) (string,
 	fmt.Fprintf(&b, "# 有効なのに「最新のハンドシェイク」が出ないときは、接続が拒否されています（時間帯・接続元を確認）。%sへお電話ください。\n", p.Site)
 	fmt.Fprintf(&b, "# Active without a latest handshake means refused (outside your window, or not from your listed address): call %s.\n", p.Site)
 	fmt.Fprintf(&b, "Address = %s\n", strings.Join(addresses, ", "))
-	fmt.Fprintf(&b, "MTU = 1340\n\n[Peer]\nPublicKey = %s\n", gatewayKey)
+	fmt.Fprintf(&b, "MTU = %d\n\n[Peer]\nPublicKey = %s\n", mtu, gatewayKey)
 	if e.PresharedKey != [32]byte{} {
 		fmt.Fprintf(&b, "# This tunnel needs a preshared key, sent to you by another way. Put it after the sign and remove the mark:\n# PresharedKey =\n")
 	}

@@ -10,7 +10,7 @@
 //	GET  /v1/status /v1/sessions /v1/grants /v1/refusals
 //	GET  /v1/explain?engineer=&from=&to=&at=
 //	GET  /v1/calendar?from=&until=
-//	GET  /v1/client-config?engineer=
+//	GET  /v1/client-config?engineer=&mtu=
 //	POST /v1/close /v1/reopen {"scope": "...", "reason": "..."}
 //	POST /v1/reload
 //	POST /v1/recover {"reason": "..."}

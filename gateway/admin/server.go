@@ -232,7 +232,7 @@ func (s *Server) routes() http.Handler {
 		if snap.Plan.Policy == nil {
 			return nil, noPolicy(snap)
 		}
-		text, err := ClientConfig(snap.Plan.Policy, r.URL.Query().Get("engineer"), s.Key)
+		text, err := ClientConfig(snap.Plan.Policy, r.URL.Query().Get("engineer"), s.Key, r.URL.Query().Get("mtu"))
 		return map[string]string{"config": text}, err
 	})
 	post := func(path string, f func(ctx context.Context, actor string, o order) (gateway.Outcome, error)) {

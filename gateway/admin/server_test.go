@@ -220,6 +220,7 @@ func TestProblems(t *testing.T) {
 		{"GET", "/v1/calendar?until=2000-01-01", "", 400, "is not after its beginning"},
 		{"GET", "/v1/calendar?from=2000-01-01&until=2040-01-01", "", 400, "allowed are 400"},
 		{"GET", "/v1/client-config?engineer=medisys", "", 400, "allowed is vendor/engineer"},
+		{"GET", "/v1/client-config?engineer=medisys/sato&mtu=9000", "", 400, "allowed is 1280 to 1420"},
 		{"GET", "/v1/client-config?engineer=medisys/tanaka", "", 404, "no engineer"},
 		{"POST", "/v1/close", ``, 400, "no scope: allowed is vendor/engineer, vendor, or all"},
 		{"POST", "/v1/close", `{"scope":"medisys"}`, 400, "no reason: say why"},
