@@ -111,7 +111,7 @@ func (w *world) effect(format string, args ...any) {
 func (w *world) start() {
 	w.t.Helper()
 	w.process++
-	w.tunnel = &fakeTunnel{w: w, facts: make(chan policy.Fact, 4096), traffic: map[string]Traffic{}}
+	w.tunnel = &fakeTunnel{w: w, facts: make(chan policy.Fact, 4096), traffic: map[string]Traffic{}, due: map[uint64]time.Duration{}}
 	w.firewall = &fakeFirewall{w: w, facts: make(chan policy.Fact, 4096)}
 	w.metrics = NewMetrics("test")
 	process := w.process
@@ -326,6 +326,7 @@ func (w *world) knock(name, source string) uint64 {
 	f := policy.Fact{Kind: policy.Refusal, At: now, Engineer: e, Source: from, Decision: d, Count: 1}
 	if d.Reason == policy.Admitted {
 		f.Kind, f.Admission, f.Timestamp = policy.Admission, n, [12]byte{11: byte(n), 10: byte(n >> 8), 9: byte(n >> 16)}
+		w.do(func() { w.tunnel.due[n] = w.boot() + time.Second })
 	} else {
 		n = 0
 	}
@@ -367,6 +368,7 @@ type fakeTunnel struct {
 	sets       int
 	set        fault // hang and slow are ignored: a Set waits for nothing
 	cuts       []string
+	due        map[uint64]time.Duration // when an admission has waited too long, in boot time
 	traffic    map[string]Traffic
 	timestamps map[policy.Key][12]byte
 	restarts   int
@@ -394,6 +396,14 @@ func (f *fakeTunnel) Cut(e *policy.Engineer) {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
 	f.cuts = append(f.cuts, e.String())
+}
+
+func (f *fakeTunnel) Recorded(admission uint64) bool {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	due, ok := f.due[admission]
+	delete(f.due, admission)
+	return !ok || f.w.boot() < due
 }
 
 func (f *fakeTunnel) Traffic() iter.Seq2[*policy.Engineer, Traffic] {

@@ -23,6 +23,11 @@ type Tunnel interface {
 	// Cut ends what an engineer has open, keys included; a new handshake may
 	// follow if the plan admits it.
 	Cut(*policy.Engineer)
+	// Recorded tells that an admission is on disk. One that is not within a
+	// second is cut by the tunnel itself, and nobody new is admitted until
+	// this is told, or a plan in doubt was set. The answer is whether it came
+	// in time. It never waits.
+	Recorded(admission uint64) bool
 	// Traffic counts each engineer's bytes since the process began; the
 	// totals outlive peers.
 	Traffic() iter.Seq2[*policy.Engineer, Traffic]

@@ -806,26 +806,35 @@ func (l *loop) admitted(f policy.Fact) {
 	if g := f.Decision.Grant; g != nil {
 		entry.Grant, entry.Window, entry.Until = g.ID, g.Window.Name, f.Decision.Until
 	}
-	l.add(record{[]journal.Entry{entry}, func(_ *loop, err error) {
-		if err == nil {
-			a.recorded = true
+	l.add(record{[]journal.Entry{entry}, func(l *loop, err error) {
+		if err != nil {
+			return
+		}
+		inTime := l.cfg.Tunnel.Recorded(a.number)
+		a.recorded = true
+		if !inTime && l.admissions[a.number] == a {
+			l.cutUnrecorded(a) // the gate has cut it, a moment before the loop would have
 		}
 	}})
 }
 
 // unrecorded cuts whose admission did not reach the disk in time.
 func (l *loop) unrecorded() {
-	for n, a := range l.admissions {
+	for _, a := range l.admissions {
 		if a.recorded || l.boot-a.at < unrecordedAfter {
 			continue
 		}
-		delete(l.admissions, n)
-		l.cfg.Logger.Error("cut: the admission is not on disk", "engineer", a.engineer.String())
-		l.cfg.Tunnel.Cut(a.engineer)
-		if s := l.sessions[a.engineer.String()]; s != nil {
-			l.end(ending{s, Unrecorded})
-			l.apply()
-		}
+		l.cutUnrecorded(a)
+	}
+}
+
+func (l *loop) cutUnrecorded(a *admission) {
+	delete(l.admissions, a.number)
+	l.cfg.Logger.Error("cut: the admission was not on disk in time", "engineer", a.engineer.String(), "allowed", unrecordedAfter)
+	l.cfg.Tunnel.Cut(a.engineer)
+	if s := l.sessions[a.engineer.String()]; s != nil {
+		l.end(ending{s, Unrecorded})
+		l.apply()
 	}
 }
 

@@ -166,6 +166,40 @@ func TestAnAdmissionThatIsNotOnDiskIsCut(t *testing.T) {
 	}
 }
 
+// The gate cuts by a clock of its own, a moment before the loop would; the
+// loop learns of it when it tells of the record.
+func TestAnAdmissionThatTheGateHasCutEndsItsSession(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.do(func() { w.append.slow = 990 * time.Millisecond })
+		n := w.knock("acme/brown", address)
+		w.do(func() { w.tunnel.due[n] -= 20 * time.Millisecond })
+		w.confirm(n, "acme/brown", address)
+		same(t, "sessions meanwhile", len(w.sessions()), 1)
+		time.Sleep(990 * time.Millisecond)
+		synctest.Wait()
+		same(t, "sessions when the disk has answered", w.sessions(), []string{})
+		w.at("01:31:00")
+		same(t, "recorded", w.told(journal.Admission, journal.SessionClosed), []string{"admission brown night admitted", "session_closed brown unrecorded"})
+	})
+}
+
+func TestTheGateIsToldOfEveryRecord(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.do(func() { w.append.slow = 400 * time.Millisecond })
+		w.enter("acme/brown", address)
+		w.enter("acme/brown", address)
+		w.do(func() { same(t, "waiting before the disk has answered", len(w.tunnel.due), 2) })
+		time.Sleep(1100 * time.Millisecond)
+		synctest.Wait()
+		w.do(func() { same(t, "waiting after", len(w.tunnel.due), 0) })
+		same(t, "sessions", len(w.sessions()), 1)
+	})
+}
+
 func TestLiveAddressesReachTheFirewall(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
 		w.at("01:30:00")

@@ -152,6 +152,7 @@ func (p *plainTunnel) Set(plan *policy.Plan) error {
 
 func (p *plainTunnel) Facts() <-chan policy.Fact             { return p.facts }
 func (p *plainTunnel) Cut(*policy.Engineer)                  {}
+func (p *plainTunnel) Recorded(uint64) bool                  { return true }
 func (p *plainTunnel) SetTimestamps(map[policy.Key][12]byte) {}
 func (p *plainTunnel) Restart() error                        { return nil }
 func (p *plainTunnel) Close() error                          { return nil }

@@ -132,6 +132,12 @@ func (l *liveTunnel) Cut(e *policy.Engineer) {
 	}
 }
 
+// Recorded implements gateway.Tunnel.
+func (l *liveTunnel) Recorded(admission uint64) bool {
+	t := l.get()
+	return t == nil || t.Recorded(admission)
+}
+
 // Traffic implements gateway.Tunnel.
 func (l *liveTunnel) Traffic() iter.Seq2[*policy.Engineer, gateway.Traffic] {
 	return func(yield func(*policy.Engineer, gateway.Traffic) bool) {

@@ -32,12 +32,24 @@ type presence struct {
 	deadline atomic.Int64 // nanoseconds since boot; 0: cut
 
 	// Guarded by house.mu.
-	until     time.Time // the end in wall-clock time that deadline stands for
-	confirmed bool
-	touched   time.Duration // the last admission, since boot
+	until      time.Time                // the end in wall-clock time that planned stands for
+	planned    int64                    // the deadline if every admission were on disk; as deadline
+	unrecorded map[uint64]time.Duration // admissions that are not on disk, and when each of them ends everything
+	confirmed  bool
+	touched    time.Duration // the last admission, since boot
 }
 
 func (p *presence) open(now time.Duration) bool { return int64(now) < p.deadline.Load() }
+
+// settle works out the deadline: the plan's, or that of the first admission
+// that is not on disk. It must not be called for what is over.
+func (p *presence) settle() {
+	deadline := p.planned
+	for _, due := range p.unrecorded {
+		deadline = min(deadline, int64(due))
+	}
+	p.deadline.Store(max(deadline, 0))
+}
 
 // engineer is what the gate holds for one key while there are presences.
 type engineer struct {
@@ -111,6 +123,7 @@ type house struct {
 	plan      *policy.Plan // never nil
 	engineers map[policy.Key]*engineer
 	stale     map[policy.Key]bool // their keys in the device must go before the next handshake
+	due       map[uint64]due      // admissions whose record nobody has told of yet
 
 	// The tables of the data path. Locked after mu, if both are.
 	table   sync.RWMutex
@@ -127,6 +140,7 @@ func newHouse() *house {
 		plan:      policy.NewState().Plan(time.Now()),
 		engineers: map[policy.Key]*engineer{},
 		stale:     map[policy.Key]bool{},
+		due:       map[uint64]due{},
 		indices:   map[uint32]*entry{},
 		inner:     map[netip.Addr]*engineer{},
 	}
@@ -145,6 +159,9 @@ func (h *house) follow(p *policy.Plan, now instant) {
 	defer h.mu.Unlock()
 	if p != nil {
 		h.plan = p
+		if p.Doubt != "" {
+			clear(h.due) // everybody goes, and nobody comes before the doubt is over
+		}
 	}
 	for key, e := range h.engineers {
 		if next := h.plan.ByKey(key); next != e.policy {
@@ -190,10 +207,53 @@ type instant struct {
 func (p *presence) extend(until time.Time, now instant) {
 	deadline := int64(now.boot) + int64(until.Sub(now.wall))
 	if !p.until.IsZero() {
-		deadline = min(deadline, p.deadline.Load()+int64(until.Sub(p.until)))
+		deadline = min(deadline, p.planned+int64(until.Sub(p.until)))
 	}
-	p.until = until
-	p.deadline.Store(max(deadline, 0))
+	p.until, p.planned = until, deadline
+	p.settle()
+}
+
+// recordWithin is how long an admission lasts that is not known to be on
+// disk: no record, no entry.
+const recordWithin = time.Second
+
+// due is an admission that waits for its record.
+type due struct {
+	presence *presence
+	engineer *engineer
+	at       time.Duration // when it has waited too long, since boot
+}
+
+// overdue reports whether an admission has waited for its record for too long:
+// then the next one would wait as well. mu is held.
+func (h *house) overdue(now time.Duration) bool {
+	for _, d := range h.due {
+		if now >= d.at {
+			return true
+		}
+	}
+	return false
+}
+
+// recorded takes note that an admission is on disk. It reports whether that
+// was in time.
+func (h *house) recorded(admission uint64, now time.Duration) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d, ok := h.due[admission]
+	if !ok {
+		return true // cut with everybody, and told so
+	}
+	delete(h.due, admission)
+	if now >= d.at {
+		return false
+	}
+	delete(d.presence.unrecorded, admission)
+	if d.presence.open(now) {
+		d.presence.settle()
+		h.settle(d.engineer)
+	}
+	return true
 }
 
 // cut ends a presence of an engineer, or all of them if it is nil.
@@ -256,7 +316,7 @@ func (h *house) admit(q policy.Query, inner *conn.StdNetEndpoint, source netip.A
 	if d.Reason != policy.Admitted {
 		return nil, d
 	}
-	if h.stale[q.Key] || !announce(d) {
+	if h.stale[q.Key] || h.overdue(now.boot) || !announce(d) {
 		d.Reason = policy.NotReady
 		return nil, d
 	}
@@ -278,11 +338,14 @@ func (h *house) admit(q policy.Query, inner *conn.StdNetEndpoint, source netip.A
 	i := slices.IndexFunc(e.presences, func(p *presence) bool { return p.address == source.Addr() && p.open(now.boot) })
 	if i < 0 {
 		h.makeRoom(e)
-		e.presences = append(e.presences, &presence{engineer: e, address: source.Addr()})
+		e.presences = append(e.presences, &presence{engineer: e, address: source.Addr(), unrecorded: map[uint64]time.Duration{}})
 		i = len(e.presences) - 1
 	}
 	p := e.presences[i]
 	p.touched = now.boot
+	// A renewal puts what is open at stake as well: it is one session.
+	p.unrecorded[number] = now.boot + recordWithin
+	h.due[number] = due{p, e, now.boot + recordWithin}
 	p.extend(d.Until, now)
 	h.settle(e)
 	to := &endpoint{inner, source, p}
@@ -506,6 +569,7 @@ func (h *house) endAll() {
 	for _, e := range h.engineers {
 		h.cut(e, nil)
 	}
+	clear(h.due)
 	for _, a := range h.plan.Accesses() {
 		h.stale[a.Engineer.Key] = true
 	}

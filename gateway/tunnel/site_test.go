@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ type site struct {
 	state                             *policy.State
 	boot                              *shiftedClock
 
+	deaf  atomic.Bool // nobody records what was admitted
 	mu    sync.Mutex
 	facts []policy.Fact
 }
@@ -113,6 +115,9 @@ func (s *site) start() {
 			case <-ctx.Done():
 				return
 			case f := <-t.Facts():
+				if f.Kind == policy.Admission && !s.deaf.Load() {
+					t.Recorded(f.Admission)
+				}
 				s.mu.Lock()
 				s.facts = append(s.facts, f)
 				s.mu.Unlock()

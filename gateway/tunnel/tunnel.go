@@ -167,7 +167,8 @@ func (t *Tunnel) Close() error {
 func (t *Tunnel) Port() uint16 { return uint16(t.gate.port.Load()) }
 
 // Facts gives admissions, confirmations, refusals and failures. It must be
-// read: when it is full, nobody new is admitted. It is never closed.
+// read: when it is full, nobody new is admitted, and an admission that is not
+// answered with Recorded is cut. It is never closed.
 func (t *Tunnel) Facts() <-chan policy.Fact { return t.facts }
 
 // Set puts a plan in force. When it returns, nothing passes any more in
@@ -188,6 +189,15 @@ func (t *Tunnel) Set(p *policy.Plan) error {
 func (t *Tunnel) Cut(e *policy.Engineer) {
 	t.house.end(e.Key)
 	t.kick()
+}
+
+// Recorded tells that an admission is on disk. Until then it lasts for a
+// second only, and what its engineer has open at that address with it: the
+// gate holds that by itself, whatever the caller does. While one has waited
+// longer than that, nobody new is admitted. The answer is whether this came
+// in time; if not, what was open has been cut.
+func (t *Tunnel) Recorded(admission uint64) bool {
+	return t.house.recorded(admission, t.boot())
 }
 
 // Inspect names who sent a UDP payload that the kernel dropped on its way to
