@@ -40,14 +40,14 @@ const (
 )
 
 // Entry is one thing that happened. Which fields carry something depends on
-// the kind; empty ones are not written.
+// the kind; empty ones are not written. Append writes all times in UTC.
 type Entry struct {
 	// Index is the entry's place, from 0. Replay sets it; it is not written.
 	Index int64 `json:"-"`
 
 	Version int `json:"v"` // of this format; Append sets it
 
-	// Time is when it happened, UTC. Append sets it to now if it is zero, and
+	// Time is when it happened. Append sets it to now if it is zero, and
 	// to the time of the entry before if it would be earlier than that: the
 	// times of a journal never go back.
 	Time time.Time `json:"time"`

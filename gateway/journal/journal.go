@@ -207,6 +207,7 @@ func (j *Journal) enqueue(entries []Entry) (*batch, error) {
 			e.Time = last
 		}
 		last = e.Time
+		e.From, e.Until, e.First, e.Last = e.From.UTC(), e.Until.UTC(), e.First.UTC(), e.Last.UTC()
 		line, err := encode(e)
 		if err == nil {
 			err = e.check(line)

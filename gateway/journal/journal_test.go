@@ -254,6 +254,31 @@ func TestTimesAreWallTimes(t *testing.T) {
 	}
 }
 
+// Whoever lists a journal reads one kind of time, wherever the site is.
+func TestTimesAreInUTC(t *testing.T) {
+	p := newPlace(t)
+	j := p.open(t)
+	at := time.Date(2026, 12, 1, 20, 0, 0, 0, time.FixedZone("JST", 9*3600))
+	if err := j.Append(Entry{Time: at, Kind: WindowOpened, From: at, Until: at, First: at, Last: at}, Entry{Time: at, Kind: Start}); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for line, err := range List(p.dir, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(line))
+	}
+	const utc = `"2026-12-01T11:00:00Z"`
+	want := []string{
+		`{"v":1,"time":` + utc + `,"kind":"window_opened","from":` + utc + `,"until":` + utc + `,"first":` + utc + `,"last":` + utc + `}`,
+		`{"v":1,"time":` + utc + `,"kind":"start"}`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestRefusedEntries(t *testing.T) {
 	p := newPlace(t)
 	j := p.open(t)
