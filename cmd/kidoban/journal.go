@@ -51,7 +51,7 @@ func exists(path string) bool {
 type verifyCommand struct {
 	jsonFlag
 	place
-	Key   string `help:"The verifier key that 'kidoban journal key' printed, or a file that holds it; this machine's own if none is given." placeholder:"KEY"`
+	Key   string `help:"The verifier key that 'kidoban journal key' printed, or a file that holds it; this machine's own if none is given, never one that lies beside the copy." placeholder:"KEY"`
 	Since string `help:"A file with a checkpoint that was kept elsewhere: the journal must be a continuation of it." placeholder:"FILE" type:"existingfile"`
 }
 
@@ -66,10 +66,17 @@ type verifyAnswer struct {
 	Last       *time.Time `json:"last"`
 	Since      int64      `json:"since,omitempty"`
 	Checkpoint string     `json:"checkpoint"`
+	Key        string     `json:"key"`      // with which it was verified
+	KeyFrom    string     `json:"key_from"` // --key, or the file of this machine's own
 }
 
 func (c verifyCommand) Run(p *program) error {
-	key, err := c.key(p)
+	if c.Dir != "" {
+		if _, err := os.Stat(c.Dir); err != nil {
+			return err
+		}
+	}
+	key, keyFrom, err := c.key(p)
 	if err != nil {
 		return err
 	}
@@ -84,7 +91,7 @@ func (c verifyCommand) Run(p *program) error {
 	if err != nil && !errors.As(err, &damage) {
 		return err
 	}
-	a := verifyAnswer{OK: err == nil, Origin: report.Origin, Size: report.Size, Root: report.Root, Since: report.Since, Checkpoint: report.Checkpoint}
+	a := verifyAnswer{OK: err == nil, Origin: report.Origin, Size: report.Size, Root: report.Root, Since: report.Since, Checkpoint: report.Checkpoint, Key: key, KeyFrom: keyFrom}
 	if !report.First.IsZero() {
 		a.First, a.Last = &report.First, &report.Last
 	}
@@ -98,13 +105,13 @@ func (c verifyCommand) Run(p *program) error {
 		return &exitError{exitNo}
 	}
 	if damage != nil {
-		return no("%s: %v", c.dir(p), damage)
+		return no("%s: %v (verified with the key %s, of %s)", c.dir(p), damage, key, keyFrom)
 	}
 	fmt.Fprintf(p.out, "VERIFIED  %s: %d entries", c.dir(p), a.Size)
 	if a.First != nil {
 		fmt.Fprintf(p.out, ", %s to %s", a.First.Format(time.RFC3339), a.Last.Format(time.RFC3339))
 	}
-	fmt.Fprintln(p.out)
+	fmt.Fprintf(p.out, "\nWith the key %s, of %s.\n", key, keyFrom)
 	if since != nil {
 		fmt.Fprintf(p.out, "A continuation of the earlier checkpoint of %d entries.\n", a.Since)
 	} else {
@@ -114,20 +121,20 @@ func (c verifyCommand) Run(p *program) error {
 	return nil
 }
 
-func (c verifyCommand) key(p *program) (string, error) {
+// key gives the verifier key and where it is from. A key that lies beside a
+// copy says nothing: whoever rewrites the copy puts another one there.
+func (c verifyCommand) key(p *program) (key, from string, err error) {
 	if c.Key == "" {
-		_, file := journalPlace(p.settings.StateDir)
-		if c.Dir != "" {
-			if _, beside := journalPlace(c.Dir); exists(beside) {
-				file = beside
-			}
+		_, own := journalPlace(p.settings.StateDir)
+		if key, err = journal.VerifierKey(own); err != nil && c.Dir != "" {
+			err = fmt.Errorf("this machine has no key of its own, so give --key, as `kidoban journal key` printed it where the journal was written: %w", err)
 		}
-		return journal.VerifierKey(file)
+		return key, own, err
 	}
 	if text, err := os.ReadFile(c.Key); err == nil {
-		return strings.TrimSpace(string(text)), nil
+		return strings.TrimSpace(string(text)), "--key", nil
 	}
-	return c.Key, nil
+	return c.Key, "--key", nil
 }
 
 type listCommand struct {
@@ -193,13 +200,16 @@ func entryText(index int64, e journal.Entry) string {
 	return strings.TrimRight(b.String(), " ")
 }
 
-type keyCommand struct{}
+type keyCommand struct{ jsonFlag }
 
-func (keyCommand) Run(p *program) error {
+func (c keyCommand) Run(p *program) error {
 	_, file := journalPlace(p.settings.StateDir)
 	key, err := journal.VerifierKey(file)
 	if err != nil {
 		return err
+	}
+	if c.JSON {
+		return printJSON(p.out, map[string]string{"key": key})
 	}
 	_, err = fmt.Fprintln(p.out, key)
 	return err

@@ -135,9 +135,12 @@ func status(err error, out io.Writer) int {
 	return exitFailed
 }
 
-type versionCommand struct{}
+type versionCommand struct{ jsonFlag }
 
-func (versionCommand) Run(p *program) error {
+func (c versionCommand) Run(p *program) error {
+	if c.JSON {
+		return printJSON(p.out, map[string]string{"version": versionText()})
+	}
 	_, err := fmt.Fprintln(p.out, "kidoban", versionText())
 	return err
 }
