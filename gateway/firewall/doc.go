@@ -17,7 +17,12 @@
 // tuple that conntrack keeps: engineer, target, protocol, port. There is no
 // `established accept`, so a held stream ends with its element; and what a
 // target begins has the target as its original source, so it matches nothing.
-// ICMP errors carry the tuple of the flow that they are about.
+// ICMP errors carry the tuple of the flow that they are about, whoever sends
+// them: out of the tunnel only those of the engineer who began the flow
+// pass. And into the tunnel nothing passes whose source is not reached by the
+// interface on which it came, so that nobody answers in a target's name from
+// elsewhere. A site whose answers take another way than its requests needs
+// routes that have both.
 //
 // Ruleset is pure: options, plan, live endpoints and time in, rules out; its
 // String is the text that `nft list ruleset` prints, with absolute ends. New

@@ -27,6 +27,7 @@ func (k setKind) datatype() nftables.SetDatatype { return nftables.MustConcatSet
 
 var (
 	addressKind  = map[int]setKind{4: {nftables.TypeIPAddr}, 6: {nftables.TypeIP6Addr}}
+	pairKind     = map[int]setKind{4: {nftables.TypeIPAddr, nftables.TypeIPAddr}, 6: {nftables.TypeIP6Addr, nftables.TypeIP6Addr}}
 	endpointKind = map[int]setKind{4: {nftables.TypeIPAddr, nftables.TypeInetService}, 6: {nftables.TypeIP6Addr, nftables.TypeInetService}}
 	flowKind     = map[int]setKind{4: {nftables.TypeIPAddr, nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService}, 6: {nftables.TypeIP6Addr, nftables.TypeIP6Addr, nftables.TypeInetProto, nftables.TypeInetService}}
 )
@@ -54,7 +55,8 @@ type sourceSet struct {
 // openings are the elements of all sets.
 type openings struct {
 	live        map[int]*set
-	sources     []sourceSet // sorted: IPv4 first, longer prefixes first
+	engineers   map[int]*set // each address twice: rules cannot compare two fields of a packet, but can look both up as one key
+	sources     []sourceSet  // sorted: IPv4 first, longer prefixes first
 	flows       map[int]*set
 	masquerades map[int]*set // nil where flows serve for it
 }
@@ -62,7 +64,7 @@ type openings struct {
 // sets lists them in the order in which they are made: those that come and go
 // with the plan last.
 func (o *openings) sets() []*set {
-	list := []*set{o.live[4], o.live[6], o.flows[4], o.flows[6]}
+	list := []*set{o.live[4], o.live[6], o.engineers[4], o.engineers[6], o.flows[4], o.flows[6]}
 	if o.masquerades != nil {
 		list = append(list, o.masquerades[4], o.masquerades[6])
 	}
@@ -83,7 +85,7 @@ func newSets(what string, kind map[int]setKind, r rate) map[int]*set {
 // opened works out every element that is open at an instant, and its end: the
 // end of the contiguous union of the grants that produce it.
 func opened(o Options, p *policy.Plan, live []netip.AddrPort, now time.Time) (*openings, error) {
-	open := &openings{live: newSets("live", endpointKind, liveRate), flows: newSets("flows", flowKind, rate{})}
+	open := &openings{live: newSets("live", endpointKind, liveRate), engineers: newSets("engineers", pairKind, rate{}), flows: newSets("flows", flowKind, rate{})}
 	if !o.Masquerade {
 		open.masquerades = newSets("masquerade", flowKind, rate{})
 	}
@@ -127,6 +129,7 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, now time.Time) (*o
 					continue
 				}
 				source := string(a.AsSlice())
+				prolong(open.engineers[f].elements, source+source, g, now)
 				for _, key := range keys {
 					key = source + key
 					prolong(open.flows[f].elements, key, g, now)

@@ -65,7 +65,7 @@ const (
 	refusedSource   = "refused_source"   // for the WireGuard port, from an address that is not listed or too fast
 	refusedTCP      = "refused_tcp"      // TCP for the WireGuard port's number
 	refusedFragment = "refused_fragment" // fragments for the WireGuard port
-	refusedSpoofed  = "refused_spoofed"  // with a source inside the tunnel, but not from there
+	refusedSpoofed  = "refused_spoofed"  // with a source inside the tunnel, but not from there; or into the tunnel, with a source to which no route leads back
 	refusedAnswer   = "refused_answer"   // from the WireGuard port, to an address that is not listed
 	refusedICMP     = "refused_icmp"     // ICMP errors of the gateway that are not about a listed flow
 	refusedGateway  = "refused_gateway"  // from the tunnel to the gateway
@@ -193,9 +193,13 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, now time.Time) (*
 		forward.add(notFrom(o.Interface), notTo(o.Interface), accept())
 	}
 	forward.add(from(o.Interface), to(o.Interface), follow("refused_to_site"))
+	// Nobody answers in a target's name from where the target is not.
+	forward.add(to(o.Interface), noWayBack(), count(refusedSpoofed), drop())
 	forward.add(synchronizing(), clamp())
+	// Who sends is who began the flow. Of the flow's own packets conntrack
+	// knows that; an ICMP error belongs to a flow whoever sends it.
 	for _, f := range families {
-		forward.add(from(o.Interface), direction("original"), flow(f, name("flows", f)), accept())
+		forward.add(from(o.Interface), direction("original"), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), accept())
 	}
 	for _, f := range families {
 		forward.add(to(o.Interface), direction("reply"), flow(f, name("flows", f)), accept())

@@ -107,6 +107,15 @@ func toOthers() term {
 	}}
 }
 
+// noWayBack matches packets whose source the host would not reach by the
+// interface on which they came.
+func noWayBack() term {
+	return term{"fib saddr . iif oif missing", []expr.Any{
+		&expr.Fib{Register: register1, ResultOIF: true, FlagSADDR: true, FlagIIF: true, FlagPRESENT: true},
+		equal(native32(0)...),
+	}}
+}
+
 // family is what nft adds by itself where a term needs it, and does not print.
 func family(f int) []expr.Any {
 	protocol := byte(unix.NFPROTO_IPV4)
@@ -227,6 +236,18 @@ func flow(f int, set string) term {
 			conntrack(expr.CtKeyPROTOCOL, register3), conntrack(expr.CtKeyPROTODST, quarterOfThree), lookup(set)}
 	}
 	return t
+}
+
+// sentByOrigin looks up the packet's source and that of the flow that it
+// belongs to, in a set of pairs of an address and itself.
+func sentByOrigin(f int, set string) term {
+	offset, length := addressOffset(f, "saddr")
+	key, register := expr.CtKeySRCIP, uint32(quarter1)
+	if f == 6 {
+		key, register = expr.CtKeySRCIP6, register2
+	}
+	return term{fmt.Sprintf("%[1]s saddr . ct original %[1]s saddr @%[2]s", familyWord(f), set),
+		append(family(f), network(offset, length, register1), conntrack(key, register), lookup(set))}
 }
 
 func direction(word string) term {
