@@ -22,14 +22,17 @@ type Outcome struct {
 	Scope    policy.Scope `json:"scope,omitempty"`
 	Applied  bool         `json:"applied"`  // gate and kernel both stand as decided
 	Recorded bool         `json:"recorded"` // the entry is on disk
-	Kept     bool         `json:"kept"`     // not recorded, but a restart honours it all the same
-	Sessions int          `json:"sessions"` // how many sessions it cut
-	Problem  string       `json:"problem,omitempty"`
-	Shut     []string     `json:"shut"`              // what is shut now
-	Changes  []string     `json:"changes,omitempty"` // of a reload
-	Warnings []string     `json:"warnings,omitempty"`
-	Digest   string       `json:"digest,omitempty"`  // of a reload
-	Journal  string       `json:"journal,omitempty"` // of a recovery: where the broken journal is now
+	Kept     bool         `json:"kept"`     // not recorded, but a restart and a boot honour it all the same
+	// UntilBoot says that a restart honours what is not recorded, and the
+	// machine's next boot does not.
+	UntilBoot bool     `json:"until_boot,omitempty"`
+	Sessions  int      `json:"sessions"` // how many sessions it cut
+	Problem   string   `json:"problem,omitempty"`
+	Shut      []string `json:"shut"`              // what is shut now
+	Changes   []string `json:"changes,omitempty"` // of a reload
+	Warnings  []string `json:"warnings,omitempty"`
+	Digest    string   `json:"digest,omitempty"`  // of a reload
+	Journal   string   `json:"journal,omitempty"` // of a recovery: where the broken journal is now
 }
 
 // effect collects what a command waits for. The loop fills the outcome, also
@@ -166,7 +169,11 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 			// forgotten at a restart.
 			_ = g.send(context.WithoutCancel(ctx), func(l *loop) { kept = l.mark() })
 		}
-		out.Kept = awaitKept(kept) == nil
+		err := awaitKept(kept)
+		out.Kept, out.UntilBoot = err == nil, errors.Is(err, ErrUntilBoot)
+		if err != nil {
+			out.Problem = fmt.Sprintf("%s; %v", out.Problem, err)
+		}
 	}
 	return out, nil
 }
@@ -274,7 +281,7 @@ func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, e
 	// The disk is slow at its best here, and the loop does not wait for it.
 	var next replacement
 	if dead {
-		if err := awaitKept(kept); err != nil && shut > 0 {
+		if err := awaitKept(kept); err != nil && !errors.Is(err, ErrUntilBoot) && shut > 0 {
 			return Outcome{}, fmt.Errorf("what is shut cannot be kept while the journal is replaced: %w", err)
 		}
 		if next, err = g.replaceJournal(); err != nil {

@@ -115,7 +115,11 @@ type Config struct {
 // Marker keeps what is shut outside the journal, for the time that the
 // journal is dead.
 type Marker interface {
-	Save([]policy.ShutRecord) error // durable when it returns; nothing to keep removes the marker
+	// Save returns when what is shut is durable, or with an error that wraps
+	// ErrUntilBoot when it is so until the machine boots. Nothing to keep
+	// removes the marker.
+	Save([]policy.ShutRecord) error
+	// Load gives what is kept, and an error if there is more that cannot be read.
 	Load() ([]policy.ShutRecord, error)
 }
 

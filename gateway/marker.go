@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -101,29 +102,63 @@ func (l *loop) unmark() {
 	}})
 }
 
-// FileMarker keeps what is shut in a file, one of several places: the first
-// may be on the disk that died. It is a Marker.
-type FileMarker []string
+// ErrUntilBoot is what Save returns when the marker outlives the process, and
+// not the machine's next boot.
+var ErrUntilBoot = errors.New("kept until the next boot only")
 
-// Save writes every place it can, durably, and fails only if it could write
-// none. Nothing to keep removes the file from every place.
-func (m FileMarker) Save(shut []policy.ShutRecord) error {
-	var errs []error
-	for _, path := range m {
-		var err error
-		if len(shut) == 0 {
-			if err = os.Remove(path); errors.Is(err, fs.ErrNotExist) {
-				err = nil
-			}
-		} else {
-			err = writeDurably(path, shut)
-		}
-		if err != nil {
-			errs = append(errs, err)
-		}
+// FileMarker keeps what is shut in files. It is a Marker.
+type FileMarker struct {
+	// Lasting is on the disk of the state, beside the journal.
+	Lasting string
+	// Passing is where a boot finds nothing any more, as in /run: for the time
+	// that the disk of the state is dead. Empty: there is none.
+	Passing string
+}
+
+// markerRoom is how many bytes a marker takes on the disk at least: enough for
+// some 300 records, 50 of the longest.
+const markerRoom = 64 << 10
+
+// Reserve takes room for the marker on the disk of the state, so that a disk
+// that is full later still keeps it: Save writes over what is there, which
+// takes no more room where file systems write in place (ext4, XFS, tmpfs;
+// btrfs and ZFS do not). What the marker says already is left as it is.
+func (m FileMarker) Reserve() (err error) {
+	f, err := os.OpenFile(m.Lasting, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
 	}
-	if len(errs) == len(m) || len(shut) == 0 {
-		return errors.Join(errs...)
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil || info.Size() >= markerRoom {
+		return err
+	}
+	if _, err := f.Write(padded(nil, markerRoom-info.Size())); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return syncFolder(m.Lasting)
+}
+
+// Save writes both places, durably. It fails with ErrUntilBoot if only the
+// passing one has it. A write that the power cut leaves torn is one that Load
+// cannot read.
+func (m FileMarker) Save(shut []policy.ShutRecord) error {
+	// The passing one first: the other's disk may not answer.
+	passing := errors.New("there is no other place")
+	if m.Passing != "" {
+		passing = savePassing(m.Passing, shut)
+	}
+	lasting := saveLasting(m.Lasting, shut)
+	switch {
+	case len(shut) == 0 && m.Passing != "":
+		return errors.Join(passing, lasting)
+	case lasting != nil && passing == nil:
+		return fmt.Errorf("%w: %w", ErrUntilBoot, lasting)
+	case lasting != nil:
+		return errors.Join(lasting, passing)
 	}
 	return nil
 }
@@ -132,9 +167,9 @@ func (m FileMarker) Save(shut []policy.ShutRecord) error {
 func (m FileMarker) Load() ([]policy.ShutRecord, error) {
 	var all []policy.ShutRecord
 	var errs []error
-	for _, path := range m {
+	for _, path := range []string{m.Lasting, m.Passing} {
 		text, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
+		if path == "" || errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.TrimSpace(text)) == 0 {
 			continue
 		}
 		var shut []policy.ShutRecord
@@ -150,13 +185,70 @@ func (m FileMarker) Load() ([]policy.ShutRecord, error) {
 	return all, errors.Join(errs...)
 }
 
-// writeDurably replaces a file whole: it is written beside it, synced, renamed
-// over it, and the folder is synced.
-func writeDurably(path string, shut []policy.ShutRecord) (err error) {
+func markerText(shut []policy.ShutRecord) ([]byte, error) {
+	if len(shut) == 0 {
+		return nil, nil
+	}
 	text, err := json.MarshalIndent(shut, "", "  ")
+	return append(text, '\n'), err
+}
+
+// padded gives a text with blanks behind it, which JSON passes over.
+func padded(text []byte, size int64) []byte {
+	room := bytes.Repeat([]byte{' '}, int(size))
+	copy(room, text)
+	return room
+}
+
+// saveLasting writes over what is there, blanks included, and replaces the
+// file only where it is too small or gone.
+func saveLasting(path string, shut []policy.ShutRecord) (err error) {
+	text, err := markerText(shut)
 	if err != nil {
 		return err
 	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		if len(shut) == 0 {
+			return nil
+		}
+		return replaceDurably(path, padded(text, max(markerRoom, int64(len(text)))))
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if size := int64(len(text)); size > info.Size() {
+		return replaceDurably(path, padded(text, max(markerRoom, size)))
+	}
+	if _, err := f.WriteAt(padded(text, info.Size()), 0); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// savePassing replaces the file, or removes it where there is nothing to keep.
+func savePassing(path string, shut []policy.ShutRecord) error {
+	text, err := markerText(shut)
+	if err != nil {
+		return err
+	}
+	if len(shut) > 0 {
+		return replaceDurably(path, text)
+	}
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// replaceDurably replaces a file whole: it is written beside it, synced,
+// renamed over it, and the folder is synced.
+func replaceDurably(path string, text []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return err
@@ -166,7 +258,7 @@ func writeDurably(path string, shut []policy.ShutRecord) (err error) {
 			os.Remove(f.Name())
 		}
 	}()
-	if _, err = f.Write(append(text, '\n')); err == nil {
+	if _, err = f.Write(text); err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
@@ -175,6 +267,11 @@ func writeDurably(path string, shut []policy.ShutRecord) (err error) {
 	if err = os.Rename(f.Name(), path); err != nil {
 		return err
 	}
+	return syncFolder(path)
+}
+
+// syncFolder makes the name of a file last.
+func syncFolder(path string) error {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err

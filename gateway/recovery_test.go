@@ -24,6 +24,7 @@ func TestFault65CloseStaysOverARestart(t *testing.T) {
 		{"the journal is dead", fault{err: errFault}, fault{}, false, true, true},
 		{"the journal is dead and has it all the same", fault{err: errFault, after: true}, fault{}, false, true, true},
 		{"the journal hangs", fault{hang: make(chan struct{})}, fault{}, false, true, true},
+		{"the journal is dead, and the marker does not outlive a boot", fault{err: errFault}, fault{err: ErrUntilBoot, after: true}, false, false, true},
 		{"the journal is dead, and the marker too", fault{err: errFault}, fault{err: errFault}, false, false, false},
 		{"the journal is dead, and the marker hangs", fault{err: errFault}, fault{hang: make(chan struct{})}, false, false, false},
 	} {
@@ -54,6 +55,10 @@ func TestFault65CloseStaysOverARestart(t *testing.T) {
 				o := <-out
 				same(t, "recorded", o.Recorded, c.recorded)
 				same(t, "kept", o.Kept, c.kept)
+				same(t, "until the next boot", o.UntilBoot, c.save.err == ErrUntilBoot)
+				if !o.Recorded && !o.Kept && c.save.err != nil && !strings.Contains(o.Problem, c.save.err.Error()) {
+					t.Errorf("the problem does not tell %q: %s", c.save.err, o.Problem)
+				}
 				same(t, "applied", o.Applied, true)
 				same(t, "sessions cut", o.Sessions, 1)
 				same(t, "shut", o.Shut, []string{"acme"})

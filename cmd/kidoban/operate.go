@@ -69,6 +69,9 @@ func (p *program) tell(asJSON bool, out gateway.Outcome, done string) error {
 			if out.Kept {
 				fmt.Fprintln(p.out, "A restart honours it all the same.")
 			}
+			if out.UntilBoot {
+				fmt.Fprintln(p.out, "A restart of the gateway honours it, the machine's NEXT BOOT FORGETS IT: mend the disk, then `kidoban recover` records it.")
+			}
 		}
 	}
 	if out.Problem != "" {
@@ -88,7 +91,11 @@ func (c closeCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	if err := p.tell(c.JSON, out, fmt.Sprintf("Shut: %s. It stays shut over restarts until `kidoban reopen`.", scope)); err != nil {
+	done := fmt.Sprintf("Shut: %s. It stays shut over restarts until `kidoban reopen`.", scope)
+	if !out.Recorded && !out.Kept {
+		done = fmt.Sprintf("Shut: %s, while the gateway runs.", scope)
+	}
+	if err := p.tell(c.JSON, out, done); err != nil {
 		// It is closed: that the record is missing is told, and is no failure
 		// where a restart honours it.
 		if out.Applied && out.Kept {

@@ -85,6 +85,10 @@ func (runCommand) Run(p *program) error {
 	kernel := newLiveFirewall(wall, gate, s.Interface, logger)
 	file := &policyFile{path: s.PolicyFile, key: public, tunnel: s.Interface}
 	dir, keyFile := journalPlace(s.StateDir)
+	marker := gateway.FileMarker{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: filepath.Join(filepath.Dir(s.AdminSocket), "shut.json")}
+	if err := marker.Reserve(); err != nil {
+		logger.Error("no room for what is closed while the journal is dead: it may last until the next boot only", "err", err)
+	}
 	metrics := gateway.NewMetrics(versionText())
 	g := gateway.New(wired(gateway.Config{
 		Tunnel: gate, Firewall: kernel, Clock: clock, LoadPolicy: file.load, CheckFile: file.check,
@@ -98,7 +102,7 @@ func (runCommand) Run(p *program) error {
 		ReadDamaged:    func() iter.Seq2[journal.Entry, error] { return readDamaged(dir) },
 		ArchiveJournal: func() (string, string, error) { return journal.Archive(dir, keyFile) },
 		Dropped:        kernel.dropped,
-		Marker:         gateway.FileMarker{filepath.Join(s.StateDir, "shut.json"), filepath.Join(filepath.Dir(s.AdminSocket), "shut.json")},
+		Marker:         marker,
 		Notify:         notify(logger), Metrics: metrics, Logger: logger, Version: versionText(),
 	}))
 

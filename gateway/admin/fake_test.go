@@ -130,7 +130,7 @@ func begin(t *testing.T, mistake error) *served {
 		ArchiveJournal: func() (string, string, error) {
 			return journal.Archive(filepath.Join(dir, "journal"), filepath.Join(dir, "journal.key"))
 		},
-		Marker: gateway.FileMarker{filepath.Join(dir, "shut.json")}, Metrics: gateway.NewMetrics("test"), Version: "test",
+		Marker: gateway.FileMarker{Lasting: filepath.Join(dir, "shut.json")}, Metrics: gateway.NewMetrics("test"), Version: "test",
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 2)

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kidoban/gateway"
+	"kidoban/gateway/lab"
+)
+
+// TestCloseOutlivesABoot: an operator closes everything while the journal is
+// dead, and the machine boots, so that what lay in /run is gone.
+func TestCloseOutlivesABoot(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		kept bool // the room that was taken for it at the start is there
+	}{
+		{"the disk is full", true},
+		{"the disk is full, and the room for it is gone", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			g := newGround(t)
+			g.t = t
+			if err := os.MkdirAll(g.stateDir(), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Mount("tmpfs", g.stateDir(), "tmpfs", 0, "size=2m"); err != nil {
+				t.Skipf("a tmpfs is not permitted here: %v", err)
+			}
+			t.Cleanup(func() {
+				if err := unix.Unmount(g.stateDir(), unix.MNT_DETACH); err != nil {
+					t.Error(err)
+				}
+			})
+			g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
+			if !c.kept {
+				if err := os.Remove(filepath.Join(g.stateDir(), "shut.json")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(g.stateDir(), "fill"), make([]byte, 4<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+				t.Fatalf("the disk is not full: %v", err)
+			}
+			var got gateway.Outcome
+			out, complaint, exit := g.operator("close", "--all", "--reason", "drill", "--json")
+			if err := json.Unmarshal([]byte(out), &got); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if want := map[bool]int{true: exitYes, false: exitFailed}[c.kept]; exit != want || got.Recorded || got.Kept != c.kept || got.UntilBoot == c.kept {
+				t.Errorf("close: exit %d, want %d; %+v: %s", exit, want, got, complaint)
+			}
+			g.kill()
+			if !c.kept {
+				return // a boot forgets it, and it was said so
+			}
+			if err := os.Remove(filepath.Join(g.folder, "shut.json")); err != nil {
+				t.Errorf("it is not in the place that a boot empties: %v", err)
+			}
+			if err := os.Remove(filepath.Join(g.stateDir(), "fill")); err != nil {
+				t.Fatal(err)
+			}
+			g.start()
+			lab.WaitFor(t, 10*time.Second, "everything is shut after a boot", func() bool {
+				s := g.status()
+				return s.Shut.All && len(s.Grants) == 0
+			})
+			g.must("reopen", "--all", "--reason", "over")
+			g.kill()
+			g.start()
+			g.ready()
+			if s := g.status(); s.Shut.All {
+				t.Errorf("reopened, and shut again after a restart: %+v", s.Shut)
+			}
+		})
+	}
+}
