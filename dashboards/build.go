@@ -135,8 +135,10 @@ func (b builder) panel(q question) *Panel {
 		switch q.kind {
 		case "table":
 			t.Instant, t.Format = true, "table"
-		case "stat", "bargauge":
+		case "stat":
 			t.Instant = true
+		case "bargauge": // of a histogram: Grafana sorts the buckets and takes them apart
+			t.Instant, t.Format = true, "heatmap"
 		default:
 			t.Range, t.Exemplar = true, q.exemplars
 		}

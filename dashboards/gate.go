@@ -1,11 +1,12 @@
 package dashboards
 
 // windowsAhead answers for any instant of the future whether a window will be
-// open then, from what was last known: the opening that lasts, and the next.
+// open then, from how things stand where the period shown begins: now. What
+// counts is the opening that lasts, and the next.
 const windowsAhead = `max by (instance, vendor, window) (
-  label_replace(last_over_time(kidoban_window_open{` + ofVendors + `}[25h]) * (time() < bool last_over_time(kidoban_window_next_close_timestamp_seconds{` + ofVendors + `}[25h])), "opening", "this", "", "")
+  label_replace((kidoban_window_open{` + ofVendors + `} @ start()) * (time() < bool (kidoban_window_next_close_timestamp_seconds{` + ofVendors + `} @ start())), "opening", "this", "", "")
   or
-  label_replace((time() >= bool last_over_time(kidoban_window_next_open_timestamp_seconds{` + ofVendors + `}[25h])) * (time() < bool last_over_time(kidoban_window_next_open_until_timestamp_seconds{` + ofVendors + `}[25h])), "opening", "next", "", "")
+  label_replace((time() >= bool (kidoban_window_next_open_timestamp_seconds{` + ofVendors + `} @ start())) * (time() < bool (kidoban_window_next_open_until_timestamp_seconds{` + ofVendors + `} @ start())), "opening", "next", "", "")
 )`
 
 // gate is the dashboard that stays open on the wall.
@@ -85,23 +86,19 @@ func (b builder) gate() *Dashboard {
 			text: b.say("How often in the last 24 hours did somebody prove a vendor's key from an address that is not its own (wrong_source), or send a recorded attempt again (replayed)? Ask the vendor: a stolen laptop, or an address that changed?",
 				"過去24時間に、業者の正しい鍵が登録外アドレスから使われた回数（wrong_source）と、記録された接続要求が再送された回数（replayed）。業者に確認すること（端末の盗難か、アドレス変更か）。"),
 			unit: "none", decimals: new(int), queries: []query{{`sum(round(increase(kidoban_admissions_total{` + ofVendors + `,reason=~"wrong_source|replayed"}[24h])))`, ""}}, thresholds: steps(blue, 1, vermilion)},
-		question{kind: "table", width: 10, height: 8, title: b.say("Refused: who, and why", "拒否：誰が・なぜ"),
-			text: b.say("Who tried to enter in the period shown and could not, for which reason, how often? Who proved no key has no name. Addresses are in `kidoban refusals`, on purpose not in metrics.",
-				"表示期間中に誰が・どの理由で・何回拒否されたか。鍵を証明しない者に名前はない。アドレスは `kidoban refusals` で確認する（メトリクスには意図的に含めない）。"),
+		question{kind: "table", width: 20, height: 8, title: b.say("Refused: who, and why", "拒否：誰が・なぜ"),
+			text: b.say("Who tried to enter in the period shown and could not, why, how often? Whoever proved no key has no name. Addresses are in `kidoban refusals`, on purpose not in metrics.",
+				"表示期間中に誰が・なぜ・何回拒否されたか。鍵を証明しない者に名前はない。アドレスは `kidoban refusals` で確認する（メトリクスには意図的に含めない）。"),
 			unit: "none", noValue: b.say("nobody", "なし"),
-			queries: []query{{`label_replace(round(sum by (vendor, reason) (increase(kidoban_admissions_total{` + ofVendors + `,reason!="admitted"}[$__range]))) > 0, "vendor", "?", "vendor", "")`, ""}},
+			queries: []query{{`label_replace(label_replace(round(sum by (vendor, reason) (increase(kidoban_admissions_total{` + ofVendors + `,reason!="admitted"}[$__range]))) > 0, "vendor", "?", "vendor", ""), "meaning", "$1", "reason", "(.*)")`, ""}},
 			columns: []column{{field: "vendor", title: b.say("Vendor", "業者"), mappings: map[string]string{"?": b.say("nobody proven", "身元不明")}},
-				{field: "reason", title: b.say("Reason", "理由コード")}, {field: "Value", title: b.say("Times", "回数"), unit: "none"}},
+				{field: "meaning", title: b.say("Why", "理由"), mappings: b.reasons()}, {field: "reason", title: b.say("Code", "理由コード")}, {field: "Value", title: b.say("Times", "回数"), unit: "none"}},
 			mayBeEmpty: "nobody was refused"},
-		question{kind: "timeseries", width: 10, height: 8, title: b.say("Admitted and refused, by reason", "許可と拒否（理由別）"),
-			text: b.say("When were how many decisions made, for which reason? `admitted` also counts the renewals of open sessions, about one in two minutes each.",
-				"いつ・どの理由の判定が何件あったか。admitted には接続中の鍵更新（約2分ごと）も含む。"),
+		question{kind: "timeseries", width: 24, height: 8, title: b.say("Admitted and refused, by reason", "許可と拒否（理由別）"),
+			text: b.say("When were how many decisions made, for which reason? The codes are those of the panel above. `admitted` also counts the renewals of open sessions, about one in two minutes each.",
+				"いつ・どの理由の判定が何件あったか。コードは上の表のとおり。admitted には接続中の鍵更新（約2分ごと）も含む。"),
 			unit: "none", queries: []query{{`sum by (reason) (increase(kidoban_admissions_total{` + ofVendors + `}[$__rate_interval]))`, "{{reason}}"}}, bars: true, stacked: true, sum: true, min: new(float64),
 			colors: map[string]string{"admitted": blue, "wrong_source": vermilion, "replayed": purple, "outside_window": sky, "unknown_key": orange, "unlisted_source": grey, "rate_limited": yellow, "unlisted_target": teal}},
-		question{kind: "table", width: 24, height: 8, title: b.say("What the reasons mean", "理由コードの意味"),
-			text: b.say("What does each reason of the panels above mean, and how often was it given in the period shown?", "上の各理由コードの意味と、表示期間中の件数。"),
-			unit: "none", queries: []query{{`sort_desc(round(sum by (reason, meaning) (label_replace(increase(kidoban_admissions_total{` + ofVendors + `}[$__range]), "meaning", "$1", "reason", "(.*)"))))`, ""}},
-			columns: []column{{field: "reason", title: b.say("Reason", "理由コード")}, {field: "meaning", title: b.say("Meaning", "意味"), mappings: b.reasons()}, {field: "Value", title: b.say("Times", "回数"), unit: "none"}}},
 
 		row(b.say("Requests and approvals (a later version brings them)", "申請と承認（今後の版で追加）")),
 	)

@@ -1,10 +1,12 @@
 package dashboards
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -58,20 +60,14 @@ func Print(d *Dashboard, now time.Time, ask func(*Panel, Target) ([]Series, erro
 func (p *Panel) lines(answers [][]Series, now time.Time) []string {
 	var lines []string
 	for i, all := range answers {
+		if p.Targets[i].Format == "heatmap" {
+			all = apart(all)
+		}
 		for _, s := range all {
 			text := p.value(s.Last(), now)
 			switch p.Type {
 			case "timeseries":
-				highest := 0.0
-				for _, v := range s.Values {
-					if !math.IsNaN(v) {
-						highest = max(highest, v)
-					}
-				}
-				text = "never above 0"
-				if highest > 0 {
-					text = "up to " + size(p.FieldConfig.Defaults.Unit, highest, now)
-				}
+				text = p.course(s.Values)
 			case "state-timeline":
 				var states []string
 				for _, v := range s.Values {
@@ -91,6 +87,43 @@ func (p *Panel) lines(answers [][]Series, now time.Time) []string {
 		slices.Sort(lines)
 	}
 	return lines
+}
+
+// course says what became of a value over time: how high a number of things
+// went, and of everything else whether it was there.
+func (p *Panel) course(values []float64) string {
+	highest, whole := 0.0, p.FieldConfig.Defaults.Unit == "none"
+	for _, v := range values {
+		if !math.IsNaN(v) {
+			highest = max(highest, v)
+			whole = whole && v == math.Trunc(v)
+		}
+	}
+	switch {
+	case highest == 0:
+		return "0 throughout"
+	case whole:
+		return "up to " + decade(highest)
+	}
+	return "above 0 at times"
+}
+
+// apart turns cumulative buckets into such that follow each other.
+func apart(buckets []Series) []Series {
+	bound := func(s Series) float64 {
+		v, err := strconv.ParseFloat(s.Labels["le"], 64)
+		if err != nil {
+			return math.Inf(1)
+		}
+		return v
+	}
+	all := slices.SortedFunc(slices.Values(buckets), func(a, b Series) int { return cmp.Compare(bound(a), bound(b)) })
+	before := 0.0
+	for i, s := range all {
+		all[i].Values = []float64{s.Last() - before}
+		before = s.Last()
+	}
+	return all
 }
 
 // legend fills a series' labels in.
@@ -120,13 +153,16 @@ func (p *Panel) rows(answers [][]Series, now time.Time) []string {
 				order = append(order, key)
 				maps.Copy(joined[key], labels)
 			}
-			unit := p.FieldConfig.Defaults.Unit
+			unit := ""
 			for _, c := range p.columns {
 				if c.field == field && c.unit != "" {
 					unit = c.unit
 				}
 			}
 			joined[key][field] = size(unit, s.Last(), now)
+			if unit == "none" {
+				joined[key][field] = decade(s.Last())
+			}
 		}
 	}
 	var lines []string
@@ -185,12 +221,12 @@ func period(seconds float64) string {
 	for _, u := range []struct {
 		name string
 		size float64
-	}{{"day", 86400}, {"hour", 3600}, {"minute", 60}} {
+	}{{"day", 86400}, {"hour", 3600}, {"ten minutes", 600}} {
 		if n := math.Floor(seconds / u.size); n >= 1 {
 			return fmt.Sprintf("%g %s or more", n, u.name)
 		}
 	}
-	return "less than a minute"
+	return "less than ten minutes"
 }
 
 // decade says between which powers of ten a value lies.

@@ -82,6 +82,7 @@ type loop struct {
 	zero         time.Time // what the wall clock shows for the moment of boot; changes only when the clock is set
 	newest       time.Time // the newest instant this gateway has seen or recorded; before it there is doubt
 	synchronized bool
+	setForward   time.Time // when the wall clock was last set forward, as it then showed; zero: never
 
 	doubts [doubts]string
 	plan   *policy.Plan // in force
@@ -256,6 +257,9 @@ func (l *loop) tick() {
 func (l *loop) stepped(step time.Duration) {
 	l.cfg.Logger.Warn("the wall clock was set", "by", step)
 	l.cfg.Metrics.clockStepped()
+	if step > 0 {
+		l.setForward = l.now
+	}
 	l.replan = true
 	l.record(journal.Entry{Kind: journal.ClockStep, Actor: "gateway", Text: fmt.Sprintf("by %s to %s", step.Round(time.Millisecond), l.now.UTC().Format(time.RFC3339Nano))})
 	l.doubtClock()
@@ -570,6 +574,9 @@ func (l *loop) closeGrants() {
 		entries = append(entries, e)
 		if end.After(l.now) {
 			end = l.now
+		}
+		if end.Before(l.setForward) { // the clock jumped over it, and nothing was late
+			end = l.setForward
 		}
 		l.closings = append(l.closings, end)
 	}

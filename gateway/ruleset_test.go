@@ -116,6 +116,22 @@ func TestTheClosingLagIsFromTheEndToTheKernel(t *testing.T) {
 	})
 }
 
+// Setting the clock forward over an end closes at once, and is no delay.
+func TestAClockSetForwardIsNoClosingLag(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.step(time.Hour)
+		time.Sleep(2 * heartbeat)
+		synctest.Wait()
+		count, sum := histogram(t, w.metrics.lag)
+		same(t, "closings observed", count, 1)
+		if sum > 0.1 {
+			t.Errorf("the lag is %g s, want hardly any", sum)
+		}
+	})
+}
+
 func TestElementsAreRenewed(t *testing.T) {
 	simulate(t, site(window{name: "acme/day", from: "01:00:00", until: "20:00:00"}), func(t *testing.T, w *world) {
 		w.at("01:30:00")
