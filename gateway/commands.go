@@ -156,7 +156,7 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 		}
 		l.standing(e)
 		e.note(func(out *Outcome) { out.Scope = scope })
-		l.cfg.Logger.Warn("shut", "scope", string(scope), "actor", actor, "reason", reason)
+		l.cfg.Logger.Warn("shut", eventAttr(journal.Shut), "scope", string(scope), "actor", actor, "reason", reason)
 	})
 	if err = errors.Join(err, refused); err != nil {
 		return Outcome{}, err
@@ -217,7 +217,7 @@ func (g *Gateway) Reopen(ctx context.Context, actor string, scope policy.Scope, 
 			l.standing(e)
 			if err == nil {
 				l.unmark()
-				l.cfg.Logger.Info("reopened", "scope", string(scope), "actor", actor, "reason", reason)
+				l.cfg.Logger.Info("reopened", eventAttr(journal.Reopened), "scope", string(scope), "actor", actor, "reason", reason)
 			}
 			e.recorded <- err
 		})
@@ -310,7 +310,7 @@ func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, e
 			l.recordEvent(entry, func(err error) { e.recorded <- err })
 		}
 		l.standing(e)
-		l.cfg.Logger.Warn("recovered", "actor", actor, "reason", reason, "not_ready_reason", l.inDoubt())
+		l.cfg.Logger.Warn("recovered", eventAttr(journal.Recovery), "actor", actor, "reason", reason, "not_ready_reason", l.inDoubt())
 	})
 	if err != nil {
 		if dead {

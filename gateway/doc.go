@@ -24,5 +24,6 @@
 //	commands.go   what operators can ask for
 //	snapshot.go   what everyone else sees
 //	usage.go      how long windows were open, and in use
+//	events.go     the log, in the journal's words
 //	metrics*.go   the only place that touches Prometheus
 package gateway

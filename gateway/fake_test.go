@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"net/netip"
 	"path"
 	"slices"
@@ -48,6 +49,7 @@ type world struct {
 	loadErr    error // of the marker
 
 	gateway  *Gateway
+	logger   *slog.Logger // nil: none
 	metrics  *Metrics
 	tunnel   *fakeTunnel
 	firewall *fakeFirewall
@@ -116,7 +118,7 @@ func (w *world) start() {
 	w.metrics = NewMetrics("test")
 	process := w.process
 	w.gateway = New(Config{
-		Tunnel: w.tunnel, Firewall: w.firewall, Metrics: w.metrics, Version: "test",
+		Tunnel: w.tunnel, Firewall: w.firewall, Metrics: w.metrics, Version: "test", Logger: w.logger,
 		Clock: Clock{
 			Wall:         func() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.wall() },
 			Boot:         w.boot,

@@ -255,7 +255,6 @@ func (l *loop) tick() {
 
 // stepped plans anew by a clock that was set, and doubts one that went back far.
 func (l *loop) stepped(step time.Duration) {
-	l.cfg.Logger.Warn("the wall clock was set", "by", step)
 	l.cfg.Metrics.clockStepped()
 	if step > 0 {
 		l.setForward = l.now
@@ -326,7 +325,6 @@ func (l *loop) doubt(d doubt, why string) {
 	if d == doubtStopping {
 		return
 	}
-	l.cfg.Logger.Error("shut in doubt", "why", why)
 	l.record(journal.Entry{Kind: journal.Doubt, Actor: "gateway", Reason: policy.NotReady.String(), Text: clip(why)})
 }
 
@@ -693,6 +691,7 @@ func (l *loop) record(entries ...journal.Entry) {
 func (l *loop) add(r record) {
 	for i := range r.entries {
 		r.entries[i].Time = l.now
+		l.tell(r.entries[i])
 	}
 	l.recorder.add(r)
 }
@@ -783,7 +782,6 @@ func (l *loop) fact(f policy.Fact) {
 		l.doubt(doubtTunnel, fmt.Sprintf("the tunnel failed: %v; `kidoban recover` builds it anew", f.Err))
 	case policy.Drift:
 		l.cfg.Metrics.drifted()
-		l.cfg.Logger.Warn("the ruleset had drifted", "what", f.Err)
 		l.record(journal.Entry{Kind: journal.Drift, Actor: "gateway", Text: clip(fmt.Sprint(f.Err))})
 	}
 }
@@ -872,7 +870,6 @@ func (l *loop) confirmed(f policy.Fact) {
 	l.sessions[name] = s
 	l.holds(s)
 	l.record(l.sessionEntry(journal.SessionOpened, s))
-	l.cfg.Logger.Info("session opened", "session", s.id, "engineer", name, "source", s.source.Addr(), "until", s.until)
 	l.apply()
 }
 
@@ -949,7 +946,6 @@ func (l *loop) end(over ...ending) {
 		entry.Until = time.Time{}
 		l.record(entry)
 		l.cfg.Metrics.sessionEnded(vendor, s.id, x.why, max(l.now.Sub(s.openedAt), 0))
-		l.cfg.Logger.Info("session closed", "session", s.id, "engineer", name, "why", string(x.why))
 	}
 }
 

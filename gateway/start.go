@@ -280,7 +280,7 @@ func (l *loop) take(actor string, p *policy.Policy, warnings []string, err error
 		entries = journal.SplitText(journal.Entry{Kind: journal.PolicyText, Actor: actor, Digest: p.Digest, Text: p.Text})
 	}
 	l.record(append(entries, journal.Entry{Kind: journal.PolicyLoaded, Actor: actor, Digest: p.Digest})...)
-	l.cfg.Logger.Info("policy loaded", "digest", p.Digest, "actor", actor, "changes", slices.Clone(lines))
+	l.cfg.Logger.Info("policy loaded", eventAttr(journal.PolicyLoaded), "digest", p.Digest, "actor", actor, "changes", slices.Clone(lines))
 	return lines, nil
 }
 

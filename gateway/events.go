@@ -1,0 +1,81 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+// tell writes an entry to the log as well, so that log and journal speak of
+// the same events in the same words: the attribute "event" is the entry's kind,
+// and the others are named as its fields. Levels:
+//
+//	error  nobody can enter, or something is broken
+//	warn   somebody should look at this
+//	info   what happens at a gate
+//	debug  what happens all the time
+//
+// What operators do is logged where it takes effect, also when the journal is
+// dead; and of a policy the log has what changed, not its text.
+func (l *loop) tell(e journal.Entry) {
+	level, message := slog.LevelInfo, ""
+	switch e.Kind {
+	case journal.Start:
+		message = "the journal is open"
+	case journal.Stop:
+		message = "the gateway stops"
+	case journal.WindowOpened:
+		message = "window opened"
+	case journal.WindowClosed:
+		message = "window closed"
+	case journal.SessionOpened:
+		message = "session opened"
+	case journal.SessionClosed:
+		message = "session closed"
+		if e.Reason == string(Unrecorded) || e.Reason == string(Crashed) {
+			level = slog.LevelWarn
+		}
+	case journal.Admission:
+		message, level = "admitted", slog.LevelDebug
+	case journal.Refused:
+		message = "refused"
+		switch e.Reason {
+		case policy.WrongSource.String(), policy.Replayed.String():
+			level = slog.LevelWarn
+		case policy.UnlistedSource.String():
+			level = slog.LevelDebug
+		}
+	case journal.Drift:
+		message, level = "the ruleset had drifted", slog.LevelWarn
+	case journal.ClockStep:
+		message, level = "the wall clock was set", slog.LevelWarn
+	case journal.Doubt:
+		message, level = "shut in doubt", slog.LevelError
+	default:
+		return
+	}
+	attributes := []slog.Attr{eventAttr(e.Kind)}
+	for _, field := range []struct{ name, value string }{
+		{"vendor", e.Vendor}, {"engineer", e.Engineer}, {"window", e.Window}, {"grant", e.Grant}, {"session", e.Session},
+		{"source", e.Source}, {"target", e.Target}, {"reason", e.Reason}, {"text", e.Text},
+	} {
+		if field.value != "" {
+			attributes = append(attributes, slog.String(field.name, field.value))
+		}
+	}
+	if !e.Until.IsZero() {
+		attributes = append(attributes, slog.Time("until", e.Until))
+	}
+	if e.Count > 0 {
+		attributes = append(attributes, slog.Int64("count", e.Count))
+	}
+	if e.Kind == journal.SessionClosed {
+		attributes = append(attributes, slog.Int64("received_bytes", e.ReceivedBytes), slog.Int64("transmitted_bytes", e.TransmittedBytes))
+	}
+	l.cfg.Logger.LogAttrs(context.Background(), level, message, attributes...)
+}
+
+// eventAttr names in the log what the journal calls an entry.
+func eventAttr(kind journal.Kind) slog.Attr { return slog.String("event", string(kind)) }
