@@ -219,7 +219,7 @@ func TestFault50NoDescriptors(t *testing.T) {
 			g.t.Fatal(err)
 		}
 		// A session whose record cannot be written ends before its window.
-		until(end.Add(patience))
+		until(end.Add(oneLag + patience))
 		flows.stop()
 		over := func(p lab.Packet) bool { return p.At.After(end.Add(oneLag)) }
 		if late := append(g.lan.Packets(lab.Outgoing, g.ofSato, over), g.wan.Packets(lab.Outgoing, isData, over)...); len(late) > 0 {

@@ -81,13 +81,14 @@ func (s *site) flowing(x *streams) {
 // after the end the last packets arrived.
 func (s *site) silent(x *streams, end time.Time) (inward, outward time.Duration) {
 	s.t.Helper()
-	lab.WaitFor(s.t, 5*time.Second, "300 ms past the end", func() bool { return time.Since(end) > 300*time.Millisecond })
+	lab.WaitFor(s.t, 5*time.Second, "a second past the end", func() bool { return time.Since(end) > time.Second })
 	return x.inward.after(end), x.outward.after(end)
 }
 
-// late is how long after an end a packet may still arrive: 10 ms in the gate,
-// and what the kernel and this loaded machine take to deliver it.
-const late = 30 * time.Millisecond
+// late is how long after an end a packet may still arrive: no time in the
+// gate, and what the client, the kernel and a loaded machine take to deliver
+// what had passed it.
+const late = 500 * time.Millisecond
 
 func TestFault26DeadlineEndsBothDirections(t *testing.T) {
 	for _, test := range []struct {
