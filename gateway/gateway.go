@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"log/slog"
 	"net/netip"
@@ -80,7 +81,7 @@ type Clock struct {
 	Synchronized func() bool     // what the kernel says of its discipline (adjtimex)
 }
 
-// Config is what a Gateway is made of. Everything but Dropped, Notify and
+// Config is what a Gateway is made of. Everything but Dropped, Hints, Notify and
 // Logger is required.
 type Config struct {
 	Tunnel   Tunnel
@@ -103,6 +104,9 @@ type Config struct {
 	// Dropped gives how many packets the kernel has dropped, by cause, since
 	// the table was made; nil: nobody counts.
 	Dropped func() (map[string]uint64, error)
+	// Hints gives what else operators should know of this host, in a person's
+	// words; it does not wait. nil: nothing.
+	Hints func() []string
 	// Marker keeps what is shut while the journal cannot.
 	Marker Marker
 	// Notify tells the service manager: "ready", "stopping", "watchdog", or a status line.
@@ -149,18 +153,31 @@ func New(cfg Config) *Gateway {
 	return g
 }
 
-// Snapshot is how things stood at the loop's last turn. It is immutable.
-func (g *Gateway) Snapshot() *Snapshot { return g.snapshot.Load() }
+// Snapshot is how things stood at the loop's last turn. It is immutable. Of a
+// loop that does not turn it says that nobody is admitted, since the tunnel
+// cuts whom nobody records.
+func (g *Gateway) Snapshot() *Snapshot {
+	s := g.snapshot.Load()
+	if age := g.age(s); age >= liveWithin {
+		return s.stuck(age)
+	}
+	return s
+}
 
-// send runs f on the loop, and reports whether it did.
+// send runs f on the loop, and reports whether it did. A loop that does not
+// take it in time never will.
 func (g *Gateway) send(ctx context.Context, f func(*loop)) error {
 	done := make(chan struct{})
+	timeout := time.NewTimer(liveWithin)
+	defer timeout.Stop()
 	select {
 	case g.commands <- func(l *loop) { defer close(done); f(l) }:
 	case <-g.stopped:
 		return errStopped
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-timeout.C:
+		return fmt.Errorf("nothing was done: the loop did not take the command within %s; stopping the gateway shuts everything", liveWithin)
 	}
 	select {
 	case <-done:
@@ -178,7 +195,9 @@ func (g *Gateway) Now() time.Time { return g.cfg.Clock.Wall() }
 const liveWithin = 10 * time.Second
 
 // Live reports whether the loop still turns.
-func (g *Gateway) Live() bool { return g.cfg.Clock.Boot()-g.Snapshot().At < liveWithin }
+func (g *Gateway) Live() bool { return g.age(g.snapshot.Load()) < liveWithin }
+
+func (g *Gateway) age(s *Snapshot) time.Duration { return g.cfg.Clock.Boot() - s.At }
 
 // OfflineSnapshot is how things would stand with a policy and nothing shut,
 // for questions where no gateway runs.

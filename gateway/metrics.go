@@ -25,6 +25,9 @@ type Metrics struct {
 	// SyslogDropped counts the log records that found no way to a collector;
 	// nil: there is none.
 	SyslogDropped func() uint64
+	// LogDropped counts the lines of the gateway's own log that nobody read in
+	// time; nil: none is dropped. It is set before Collectors.
+	LogDropped func() uint64
 
 	admissions     *prometheus.CounterVec
 	sessions       *prometheus.CounterVec
@@ -41,6 +44,7 @@ type Metrics struct {
 	reload         prometheus.Gauge
 	build          prometheus.Gauge
 	syslogDropped  prometheus.CounterFunc
+	logDropped     prometheus.CounterFunc
 	all            []prometheus.Collector
 
 	mu     sync.Mutex
@@ -106,12 +110,19 @@ func NewMetrics(version string) *Metrics {
 		}
 		return float64(m.SyslogDropped())
 	})
+	m.logDropped = prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "kidoban_log_dropped_total",
+		Help: "Lines of the gateway's own log that were dropped, because nobody read it in time."}, func() float64 {
+		if m.LogDropped == nil {
+			return 0
+		}
+		return float64(m.LogDropped())
+	})
 	m.build.Set(1)
 	for _, r := range policy.Reasons() {
 		m.admissions.WithLabelValues("", r.String())
 	}
 	m.all = []prometheus.Collector{m.admissions, m.sessions, m.duration, m.received, m.sent, m.open, m.used, m.refusedPackets,
-		m.lag, m.drift, m.reconcile, m.reconciling, m.append, m.steps, m.reload, m.build, m.syslogDropped}
+		m.lag, m.drift, m.reconcile, m.reconciling, m.append, m.steps, m.reload, m.build, m.syslogDropped, m.logDropped}
 	return m
 }
 

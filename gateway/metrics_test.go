@@ -129,6 +129,7 @@ func TestMetricsTellHowThingsStand(t *testing.T) {
 			"kidoban_engineer_last_seen_timestamp_seconds{engineer=sato,vendor=medisys}": 0,
 			"kidoban_policy_file_valid{}":                                                1,
 			"kidoban_syslog_dropped_total{}":                                             0,
+			"kidoban_log_dropped_total{}":                                                0,
 		} {
 			if have, ok := got[name]; !ok || have != want {
 				t.Errorf("%s = %g (present: %t), want %g", name, have, ok, want)

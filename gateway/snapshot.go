@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -95,6 +96,18 @@ type SessionStatus struct {
 	Received      uint64     `json:"received_bytes"`
 	Transmitted   uint64     `json:"transmitted_bytes"`
 	LastHandshake *time.Time `json:"last_handshake"`
+}
+
+// stuck is the snapshot of a loop that has not turned for too long.
+func (s *Snapshot) stuck(age time.Duration) *Snapshot {
+	why := fmt.Sprintf("the loop does not turn: nothing has been heard of it for %s; start the gateway anew, unless the service manager does so", age.Truncate(time.Second))
+	if s.Plan.Doubt != "" {
+		why += "; before that: " + s.Plan.Doubt
+	}
+	x := *s
+	x.Plan = s.Plan.Doubted(why)
+	x.Status.Ready, x.Status.NotReadyReason = false, why
+	return &x
 }
 
 // Local gives an instant as operators read it: in the site's zone, to the

@@ -44,6 +44,7 @@ const (
 	layersVariable = "PROMISE_WITHOUT" // the layers to leave out, with commas
 	offsetVariable = "PROMISE_OFFSET"  // a file: by how much the wall clock is off; none: not at all
 	hangVariable   = "PROMISE_HANG"    // a file: while it is there, the disk does not answer
+	stuckVariable  = "PROMISE_STUCK"   // a file: while it is there, the loop does not turn
 )
 
 // init leaves layers out where this process is the gateway of such a test.
@@ -65,6 +66,9 @@ func init() {
 				}
 				return hangingJournal{j, file}, nil
 			}
+		}
+		if file := os.Getenv(stuckVariable); file != "" {
+			c.Tunnel = stuckTunnel{c.Tunnel, file}
 		}
 		for layer := range strings.SplitSeq(without, ",") {
 			switch layer {
@@ -92,6 +96,21 @@ func init() {
 		}
 		return c
 	}
+}
+
+// stuckTunnel holds the loop up while a file is there: it asks for the traffic
+// once a second.
+type stuckTunnel struct {
+	gateway.Tunnel
+	file string
+}
+
+func (s stuckTunnel) Traffic() iter.Seq2[*policy.Engineer, gateway.Traffic] {
+	for exists(s.file) {
+		_ = os.WriteFile(s.file+".held", nil, 0o600) // for the test to see
+		time.Sleep(time.Millisecond)
+	}
+	return s.Tunnel.Traffic()
 }
 
 // plainTunnel is WireGuard without a gate.

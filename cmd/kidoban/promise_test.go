@@ -62,6 +62,7 @@ type ground struct {
 
 	process *lab.Cmd
 	ended   chan struct{}
+	stderr  *os.File // of the gateway; nil: its log is in the folder
 	without []string // layers that are left out
 
 	mu    sync.Mutex
@@ -234,6 +235,7 @@ func (g *ground) policyFile() string { return filepath.Join(g.folder, "policy.ya
 func (g *ground) stateDir() string   { return filepath.Join(g.folder, "state") }
 func (g *ground) offsetFile() string { return filepath.Join(g.folder, "offset") }
 func (g *ground) hangFile() string   { return filepath.Join(g.folder, "hang") }
+func (g *ground) stuckFile() string  { return filepath.Join(g.folder, "stuck") }
 
 // approve writes the policy file.
 func (g *ground) approve(medisys, scanco []string) {
@@ -259,6 +261,7 @@ func (g *ground) environment() []string {
 		layersVariable+"="+strings.Join(g.without, ","),
 		offsetVariable+"="+g.offsetFile(),
 		hangVariable+"="+g.hangFile(),
+		stuckVariable+"="+g.stuckFile(),
 	)
 }
 
@@ -288,6 +291,9 @@ func (g *ground) start() {
 	g.process = g.gateway.Command(context.WithoutCancel(g.t.Context()), name, "run")
 	g.process.Env = g.environment()
 	g.process.Stdout, g.process.Stderr = logFile, logFile
+	if g.stderr != nil {
+		g.process.Stderr = g.stderr
+	}
 	if err := g.process.Start(); err != nil {
 		g.t.Fatal(err)
 	}

@@ -45,10 +45,17 @@ type runCommand struct{}
 
 // Run wires everything and serves until SIGTERM or SIGINT; SIGHUP reloads.
 func (runCommand) Run(p *program) error {
-	s := p.settings
-	logger := newLogger(p)
+	// First of all the signals: without a handler SIGHUP ends the process, and
+	// so does a log whose reader has gone (SIGPIPE).
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
+	s := p.settings
+	logger, log := newLogger(p)
+	defer log.Close()
 
 	if err := os.MkdirAll(s.StateDir, 0o700); err != nil {
 		return err
@@ -90,6 +97,7 @@ func (runCommand) Run(p *program) error {
 		logger.Error("no room for what is closed while the journal is dead: it may last until the next boot only", "err", err)
 	}
 	metrics := gateway.NewMetrics(versionText())
+	metrics.LogDropped = log.Dropped
 	g := gateway.New(wired(gateway.Config{
 		Tunnel: gate, Firewall: kernel, Clock: clock, LoadPolicy: file.load, CheckFile: file.check,
 		OpenJournal: func() (gateway.Journal, error) {
@@ -110,34 +118,67 @@ func (runCommand) Run(p *program) error {
 	registry.MustRegister(metrics.Collectors(g, s.Interface, public)...)
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
-	// The servers outlive the gateway's stop, so that they can tell of it.
-	serving, stopServing := context.WithCancel(context.Background())
-	defer stopServing()
-	group, _ := errgroup.WithContext(serving)
-	group.Go(func() error { return serveMetrics(serving, metricsListener, registry, g, logger) })
-	group.Go(func() error {
-		return (&admin.Server{Gateway: g, Key: public, Logger: logger}).Serve(serving, adminListener)
+	// The servers outlive the gateway's stop, so that they can tell of it. The
+	// gateway does not outlive them: nobody could close it any more, or see it.
+	running, end := context.WithCancel(ctx)
+	defer end()
+	stopServing := serve(end, logger, map[string]func(context.Context) error{
+		"metrics": func(ctx context.Context) error { return serveMetrics(ctx, metricsListener, registry, g, logger) },
+		"the admin socket": func(ctx context.Context) error {
+			return (&admin.Server{Gateway: g, Key: public, Logger: logger}).Serve(ctx, adminListener)
+		},
+		"SIGHUP": func(ctx context.Context) error { reloadOnHangup(ctx, hangup, g, logger); return nil },
+		"memory": func(ctx context.Context) error { keepSmall(ctx, g); return nil },
 	})
-	group.Go(func() error { reloadOnHangup(serving, g, logger); return nil })
-	group.Go(func() error { keepSmall(serving, g); return nil })
 	logger.Info("kidoban starts", "version", versionText(), "interface", s.Interface, "port", s.ListenPort, "public_key", public.String(),
 		"metrics", metricsListener.Addr().String(), "admin", s.AdminSocket)
 
-	err = g.Run(ctx)
-	stopServing()
-	return errors.Join(err, group.Wait())
+	err = g.Run(running)
+	return errors.Join(err, stopServing())
 }
 
-func newLogger(p *program) *slog.Logger {
-	o := &slog.HandlerOptions{Level: p.settings.LogLevel}
-	if p.settings.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(p.err, o))
+// serve serves until stop is called, which gives the errors of those that
+// could not go on. The first of these is told, and ends the gateway: the
+// service manager starts it anew.
+func serve(end func(), logger *slog.Logger, all map[string]func(context.Context) error) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var group errgroup.Group
+	for what, run := range all {
+		group.Go(func() error {
+			err := run(ctx)
+			if err != nil {
+				err = fmt.Errorf("%s: not served any more: %w", what, err)
+				logger.Error("the gateway stops, because a part of it failed", "err", err)
+				end()
+			}
+			return err
+		})
 	}
-	return slog.New(slog.NewTextHandler(p.err, o))
+	return func() error {
+		cancel()
+		return group.Wait()
+	}
 }
 
-// notify speaks to systemd (sd_notify(3)), if it listens.
+// notify speaks to systemd (sd_notify(3)), if it listens. It does not wait for
+// it: of a service manager that hangs, nobody but itself is the victim.
 func notify(logger *slog.Logger) func(string) {
+	states := make(chan string, 16)
+	tell := tellSystemd(logger)
+	go func() {
+		for state := range states {
+			tell(state)
+		}
+	}()
+	return func(state string) {
+		select {
+		case states <- state:
+		default:
+		}
+	}
+}
+
+func tellSystemd(logger *slog.Logger) func(string) {
 	return func(state string) {
 		message := map[string]string{"ready": daemon.SdNotifyReady, "stopping": daemon.SdNotifyStopping, "watchdog": daemon.SdNotifyWatchdog}[state]
 		if text, ok := strings.CutPrefix(state, "status "); ok {
@@ -152,10 +193,7 @@ func notify(logger *slog.Logger) func(string) {
 	}
 }
 
-func reloadOnHangup(ctx context.Context, g *gateway.Gateway, logger *slog.Logger) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gateway, logger *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Bounds of the log.
+const (
+	logWaiting = 1024            // lines that wait to be written
+	logFlush   = 2 * time.Second // how long the end of the program waits for them
+)
+
+// logQueue writes a log that perhaps nobody reads: a terminal that was
+// stopped, a collector that hangs. Who logs never waits for it; what finds no
+// room is dropped and counted.
+type logQueue struct {
+	to      io.Writer
+	lines   chan []byte
+	missing *slog.Logger // writes to the same, and waits
+	dropped atomic.Uint64
+	quit    chan struct{}
+	done    chan struct{} // closed when run has returned
+	close   sync.Once
+}
+
+// newLogQueue writes to a writer, in the form of a handler.
+func newLogQueue(to io.Writer, form func(io.Writer) slog.Handler) *logQueue {
+	q := &logQueue{to: to, missing: slog.New(form(to)), lines: make(chan []byte, logWaiting), quit: make(chan struct{}), done: make(chan struct{})}
+	go q.run()
+	return q
+}
+
+// Write implements io.Writer for a slog handler, which gives whole lines. It
+// never blocks and never fails.
+func (q *logQueue) Write(line []byte) (int, error) {
+	select {
+	case q.lines <- append([]byte(nil), line...):
+	default:
+		q.dropped.Add(1)
+	}
+	return len(line), nil
+}
+
+// Dropped is how many lines were not written.
+func (q *logQueue) Dropped() uint64 { return q.dropped.Load() }
+
+// run writes until quit is closed, and what then waits before it returns.
+// After a gap it says how much is missing.
+func (q *logQueue) run() {
+	defer close(q.done)
+	told := uint64(0)
+	for {
+		var line []byte
+		select {
+		case line = <-q.lines:
+		case <-q.quit:
+			select {
+			case line = <-q.lines:
+			default:
+				return
+			}
+		}
+		// An error is nothing that could be told anywhere.
+		_, _ = q.to.Write(line)
+		if n := q.dropped.Load(); n != told && len(q.lines) == 0 {
+			q.missing.Warn("lines of this log were dropped, because nobody read it", "dropped", n-told)
+			told = n
+		}
+	}
+}
+
+// Close waits, bounded, until everything is written.
+func (q *logQueue) Close() {
+	q.close.Do(func() { close(q.quit) })
+	select {
+	case <-q.done:
+	case <-time.After(logFlush):
+	}
+}
+
+// newLogger logs as the settings say, through a queue that the caller closes.
+func newLogger(p *program) (*slog.Logger, *logQueue) {
+	form := func(to io.Writer) slog.Handler {
+		o := &slog.HandlerOptions{Level: p.settings.LogLevel}
+		if p.settings.LogFormat == "json" {
+			return slog.NewJSONHandler(to, o)
+		}
+		return slog.NewTextHandler(to, o)
+	}
+	queue := newLogQueue(p.err, form)
+	return slog.New(form(queue)), queue
+}

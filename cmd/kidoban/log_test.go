@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kidoban/config"
+)
+
+// stuckWriter takes nothing until it is released.
+type stuckWriter struct {
+	release chan struct{}
+	mu      sync.Mutex
+	text    bytes.Buffer
+}
+
+func (w *stuckWriter) Write(p []byte) (int, error) {
+	<-w.release
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(p)
+}
+
+func TestALogThatNobodyReadsStopsNobody(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		t.Run(format, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &stuckWriter{release: make(chan struct{})}
+				logger, queue := newLogger(&program{settings: config.Settings{LogFormat: format}, err: w})
+				const lines = logWaiting + 100
+				for i := range lines {
+					logger.Info("a line", "number", i)
+				}
+				synctest.Wait()
+				// One line is on its way, logWaiting wait; the first may have
+				// been taken only when the queue was full.
+				dropped := queue.Dropped()
+				if dropped < lines-logWaiting-1 || dropped > lines-logWaiting {
+					t.Errorf("%d lines dropped of %d, with room for %d", dropped, lines, logWaiting)
+				}
+				began := time.Now()
+				queue.Close()
+				if waited := time.Since(began); waited != logFlush {
+					t.Errorf("closing waited %v for nobody, want %v", waited, logFlush)
+				}
+				close(w.release)
+				queue.Close()
+				text := w.text.String()
+				if got := strings.Count(text, "a line"); uint64(got) != lines-dropped {
+					t.Errorf("%d lines written in the end, want %d", got, lines-dropped)
+				}
+				want := fmt.Sprintf("dropped=%d\n", dropped)
+				if format == "json" {
+					want = fmt.Sprintf("\"dropped\":%d}\n", dropped)
+				}
+				if !strings.HasSuffix(text, want) {
+					t.Errorf("the log ends with %q, want %q", text[max(0, len(text)-200):], want)
+				}
+			})
+		})
+	}
+}
+
+func TestTheLogIsWrittenBeforeTheEnd(t *testing.T) {
+	var text bytes.Buffer
+	logger, queue := newLogger(&program{err: &text})
+	for i := range 500 {
+		logger.Info("a line", "number", i)
+	}
+	queue.Close()
+	if got := strings.Count(text.String(), "\n"); got != 500 {
+		t.Errorf("%d lines written, want 500", got)
+	}
+}
+
+func TestAServerThatFailsEndsTheGateway(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"one fails", errors.New("accept: too bad"), "metrics: not served any more: accept: too bad"},
+		{"none fails", nil, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				running, end := context.WithCancel(t.Context())
+				defer end()
+				otherEnded := false
+				stop := serve(end, slog.New(slog.NewTextHandler(io.Discard, nil)), map[string]func(context.Context) error{
+					"metrics": func(ctx context.Context) error {
+						if c.err == nil {
+							<-ctx.Done()
+						}
+						return c.err
+					},
+					"other": func(ctx context.Context) error { <-ctx.Done(); otherEnded = true; return nil },
+				})
+				synctest.Wait()
+				if got := running.Err() != nil; got != (c.err != nil) {
+					t.Errorf("the gateway was ended: %v", got)
+				}
+				if otherEnded {
+					t.Error("the other server ended before the gateway")
+				}
+				got := ""
+				if err := stop(); err != nil {
+					got = err.Error()
+				}
+				if got != c.want || !otherEnded {
+					t.Errorf("stopping gives %q, want %q; the other server has ended: %v", got, c.want, otherEnded)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/lab"
+)
+
+// TestALogThatNobodyReads: the gateway runs in a terminal that was stopped, or
+// beside a collector that hangs.
+func TestALogThatNobodyReads(t *testing.T) {
+	held(t, func(g *ground) {
+		g.serve()
+		read, write, err := os.Pipe()
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		defer read.Close()
+		defer write.Close()
+		size, err := unix.FcntlInt(write.Fd(), unix.F_SETPIPE_SZ, 4096)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		g.stderr = write
+		g.open([]string{hour("work", "ehr, ehr6")}, []string{nextYear("later", "pacs")})
+		client := g.client(g.medisys, sato, 4)
+		g.mustEnter(client)
+		waiting := func() int {
+			n, err := unix.IoctlGetInt(int(read.Fd()), unix.TIOCINQ)
+			if err != nil {
+				g.t.Fatal(err)
+			}
+			return n
+		}
+		lab.WaitFor(g.t, 30*time.Second, "nothing more goes into the log", func() bool {
+			g.must("reload")
+			before := waiting()
+			g.must("reload")
+			return before == waiting() && before > size/2
+		})
+		for range 5 {
+			g.must("reload")
+		}
+		if !g.status().Ready {
+			g.breaks("ready: %s", g.status().NotReadyReason)
+		}
+		if err := g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), time.Second); err != nil {
+			g.breaks("works: %v", err)
+		}
+		if outcome := g.closing(sato); !outcome.Recorded {
+			g.breaks("recorded: %+v", outcome)
+		}
+		if g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), time.Second) == nil {
+			g.breaks("closing: sato still reaches ehr")
+		}
+		g.signal(unix.SIGTERM)
+		select {
+		case <-g.ended:
+		case <-time.After(10 * time.Second):
+			g.breaks("stop: the gateway waits for who reads its log")
+		}
+	})
+}
+
+// TestALoopThatHangs: nobody records who comes, so that the gate alone has to
+// cut them; and everybody who asks is told.
+func TestALoopThatHangs(t *testing.T) {
+	held(t, func(g *ground) {
+		g.serve()
+		g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "pacs")})
+		inside, comes := g.client(g.medisys, sato, 4), g.client(g.scanco, tanaka, 4)
+		g.mustEnter(inside)
+		g.write(g.stuckFile(), "")
+		lab.WaitFor(g.t, 5*time.Second, "the loop hangs", func() bool { return exists(g.stuckFile() + ".held") })
+		g.mustEnter(comes)
+		entered := time.Now()
+		pacs := netip.AddrPortFrom(pacs4, 104)
+		until(entered.Add(time.Second + patience))
+		if g.reach(g.scanco, "tcp", pacs, patience) == nil {
+			g.breaks("unrecorded: tanaka reaches pacs more than a second after an admission that nobody recorded")
+		}
+		if err := g.enter(comes, 2*time.Second); err == nil {
+			g.breaks("again: tanaka entered once more")
+		}
+		if err := g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), time.Second); err != nil {
+			g.breaks("works: sato, who is on record: %v", err)
+		}
+		if err := lab.Wait(g.within(15*time.Second), func() error { return g.shutInDoubt("the loop does not turn") }); err != nil {
+			g.breaks("told: %v", err)
+		}
+		if err := os.Remove(g.stuckFile()); err != nil {
+			g.t.Fatal(err)
+		}
+		g.ready()
+		if err := g.enter(comes, 8*time.Second); err != nil {
+			g.breaks("recovered: the loop turns again, and tanaka cannot enter: %v", err)
+		}
+		if err := g.reach(g.scanco, "tcp", pacs, time.Second); err != nil {
+			g.breaks("recovered: tanaka is inside: %v", err)
+		}
+		if err := lab.Wait(g.within(3*time.Second), func() error {
+			if admitted := g.entries(journal.Admission); !slices.ContainsFunc(admitted, func(e journal.Entry) bool { return e.Engineer == "tanaka" }) {
+				return fmt.Errorf("no admission of tanaka among %d", len(admitted))
+			}
+			return nil
+		}); err != nil {
+			g.breaks("recorded: %v", err)
+		}
+		if closed := g.entries(journal.SessionClosed); slices.ContainsFunc(closed, func(e journal.Entry) bool { return e.Engineer == "sato" }) {
+			g.breaks("works: sato's session ended: %+v", closed)
+		}
+	})
+}
