@@ -228,15 +228,23 @@ func (g *Gateway) Reopen(ctx context.Context, actor string, scope policy.Scope, 
 	return e.wait(ctx), nil
 }
 
+// errOvertaken is what a reload hears whose reading of the file is older than
+// what has been decided since.
+var errOvertaken = errors.New("a newer reload has overtaken this one, and its result stands: `kidoban status` shows it")
+
 // Reload reads the policy file again. One with errors leaves the policy in
-// force as it is and gives the errors.
+// force as it is and gives the errors. Of several at once the one counts that
+// began to read last.
 func (g *Gateway) Reload(ctx context.Context, actor string) (Outcome, error) {
-	p, warnings, loadErr := g.cfg.LoadPolicy()
+	r := g.read()
+	p, warnings := r.policy, r.warnings
 	e := newEffect()
 	var refused error
 	err := g.send(ctx, func(l *loop) {
 		var lines []string
-		if lines, refused = l.take(actor, p, warnings, loadErr); refused != nil {
+		if lines, refused = l.take(actor, r); refused == errOvertaken {
+			return
+		} else if refused != nil {
 			if l.state.Policy() == nil {
 				l.doubt(doubtPolicy, policyDoubt(refused))
 			}

@@ -134,7 +134,8 @@ type Gateway struct {
 	snapshot atomic.Pointer[Snapshot]
 	commands chan func(*loop)
 	stopped  chan struct{}
-	recovery sync.Mutex // held by the one recovery at a time; guards broken
+	readings atomic.Uint64 // of the policy file; each has a number, given before it begins
+	recovery sync.Mutex    // held by the one recovery at a time; guards broken
 	broken   Journal    // a dead one that the loop let go of and that is not closed yet
 }
 

@@ -242,3 +242,48 @@ func TestABadPolicyAtStart(t *testing.T) {
 		})
 	}
 }
+
+// A reading of the file that is slow must not take back what was read later.
+func TestASlowReloadDoesNotOvertakeANewerOne(t *testing.T) {
+	bad := errors.New("policy.yaml:3:1: site: what a pity")
+	for _, c := range []struct {
+		name  string
+		older error // what the slow reading finds; nil: the policy with the window
+		newer error // what the fast one finds; nil: no window
+		open  []string
+	}{
+		{"the newer takes a window away", nil, nil, []string{}},
+		{"the newer finds errors, so that the policy in force stays", nil, bad, []string{}},
+		{"the older finds errors", bad, nil, []string{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, site(), func(t *testing.T, w *world) {
+				w.at("01:30:00")
+				w.start()
+				slow := func() (*policy.Policy, []string, error) {
+					time.Sleep(time.Second)
+					return oneHour(), nil, c.older
+				}
+				fast := func() (*policy.Policy, []string, error) { return site(), nil, c.newer }
+				w.gateway.cfg.LoadPolicy = slow
+				overtaken := make(chan error, 1)
+				go func() {
+					_, err := w.gateway.Reload(t.Context(), "SIGHUP")
+					overtaken <- err
+				}()
+				time.Sleep(100 * time.Millisecond)
+				w.gateway.cfg.LoadPolicy = fast
+				_, err := w.gateway.Reload(t.Context(), "yamada")
+				if !errors.Is(err, c.newer) {
+					t.Errorf("the newer reload: %v, want %v", err, c.newer)
+				}
+				valid := w.gateway.Snapshot().Status.Policy.FileOK
+				if err := <-overtaken; !errors.Is(err, errOvertaken) {
+					t.Errorf("the older reload: %v, want that it was overtaken", err)
+				}
+				same(t, "open", w.open(), c.open)
+				same(t, "file_ok before and after", w.gateway.Snapshot().Status.Policy.FileOK, valid)
+			})
+		})
+	}
+}

@@ -253,11 +253,30 @@ func (l *loop) recordEvent(e journal.Entry, done func(error)) {
 // load reads the policy file and puts it in force: what it closes closes in
 // this turn, what it opens waits for the disk as every opening does.
 func (l *loop) load(actor string) ([]string, error) {
-	p, warnings, err := l.cfg.LoadPolicy()
-	return l.take(actor, p, warnings, err)
+	return l.take(actor, l.g.read())
 }
 
-func (l *loop) take(actor string, p *policy.Policy, warnings []string, err error) ([]string, error) {
+// reading is what the policy file was found to say.
+type reading struct {
+	number   uint64 // in the order in which readings began
+	policy   *policy.Policy
+	warnings []string
+	err      error
+}
+
+// read reads the policy file. It takes as long as the disk does.
+func (g *Gateway) read() reading {
+	r := reading{number: g.readings.Add(1)}
+	r.policy, r.warnings, r.err = g.cfg.LoadPolicy()
+	return r
+}
+
+func (l *loop) take(actor string, r reading) ([]string, error) {
+	if r.number < l.taken {
+		return nil, errOvertaken
+	}
+	l.taken = r.number
+	p, warnings, err := r.policy, r.warnings, r.err
 	l.cfg.Metrics.reloaded(err == nil)
 	if err != nil {
 		l.fileError = err.Error()
