@@ -22,6 +22,7 @@ var mayImport = map[string][]string{
 	"gateway/policy":   {},
 	"gateway/journal":  {},
 	"gateway/lab":      {},
+	"gateway/syslog":   {},
 	"config":           {"gateway/policy"},
 	"gateway/tunnel":   {"gateway/policy"},
 	"gateway/firewall": {"gateway/policy"},

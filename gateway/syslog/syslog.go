@@ -1,0 +1,320 @@
+// Package syslog sends the log to a collector elsewhere, as syslog messages
+// (RFC 5424) over TLS (RFC 5425), so that a copy lies where whoever takes over
+// the gateway cannot reach it.
+//
+// Who logs never waits for the collector: records queue, and what finds no room
+// is dropped and counted. A connection that is lost is made anew, for as long as
+// the program runs. Syslog knows no acknowledgement: what was written into a
+// connection that then breaks may be lost without being counted. The journal,
+// not this, is the record.
+package syslog
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Bounds.
+const (
+	queued      = 1024             // messages that wait for the collector
+	messageMost = 8192             // bytes of a message, which every collector takes (RFC 5425, section 4.3.1)
+	patience    = 10 * time.Second // for a connection, and for a message to be taken
+	againFirst  = time.Second      // between attempts to connect, doubled up to againMost
+	againMost   = time.Minute
+	flushMost   = 2 * time.Second // for what waits when the program ends
+)
+
+// facility 13 is "log audit" (RFC 5424, section 6.2.1).
+const facility = 13
+
+// program is the APP-NAME.
+const program = "kidoban"
+
+// Config says where to and as whom.
+type Config struct {
+	Address string       // host:port of the collector
+	TLS     *tls.Config  // nil: the machine's roots; the server's name is that of Address
+	Host    string       // HOSTNAME; empty: what the machine calls itself
+	Level   slog.Leveler // the least that is sent; nil: info
+
+	// Failed is told when the collector is lost or cannot be reached, once
+	// until it is there again; nil: nobody is. It must not log to this handler.
+	Failed func(error)
+}
+
+// Handler is a slog.Handler. A record's message and attributes become the
+// text of the message, as slog writes them; the attribute "event" is its MSGID.
+type Handler struct {
+	queue *queue
+	level slog.Leveler
+	text  slog.Handler // writes to queue.buffer
+	event string       // of WithAttrs
+}
+
+// queue is what all handlers of one collector share.
+type queue struct {
+	config   Config
+	host     string
+	messages chan []byte
+	dropped  atomic.Uint64
+	quit     chan struct{}
+	end      time.Time // by when all must be sent, once quit is closed
+	done     chan struct{}
+	close    sync.Once
+
+	mu     sync.Mutex // guards buffer
+	buffer bytes.Buffer
+}
+
+// New begins to send. It does not wait for the collector.
+func New(c Config) *Handler {
+	q := &queue{config: c, host: name(c.Host), messages: make(chan []byte, queued), quit: make(chan struct{}), done: make(chan struct{})}
+	if c.Host == "" {
+		if host, err := os.Hostname(); err == nil {
+			q.host = name(host)
+		}
+	}
+	level := c.Level
+	if level == nil {
+		level = slog.LevelInfo
+	}
+	h := &Handler{queue: q, level: level}
+	h.text = slog.NewTextHandler(&q.buffer, &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
+			return slog.Attr{} // they are in the header
+		}
+		return a
+	}})
+	go q.run()
+	return h
+}
+
+// name makes a HOSTNAME of a text: up to 255 characters that show (RFC 5424,
+// section 6.2.4); "-" is none.
+func name(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, text)
+	if text == "" {
+		return "-"
+	}
+	return text[:min(len(text), 255)]
+}
+
+// Enabled implements slog.Handler.
+func (h *Handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level.Level() }
+
+// Handle implements slog.Handler. It neither waits nor fails.
+func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
+	id := h.event
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "event" {
+			id = a.Value.String()
+		}
+		return true
+	})
+	q := h.queue
+	q.mu.Lock()
+	q.buffer.Reset()
+	err := h.text.Handle(ctx, r)
+	text := strings.TrimSuffix(q.buffer.String(), "\n")
+	q.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	select {
+	case q.messages <- q.frame(r.Time, r.Level, id, text):
+	default:
+		q.dropped.Add(1)
+	}
+	return nil
+}
+
+// WithAttrs implements slog.Handler.
+func (h *Handler) WithAttrs(all []slog.Attr) slog.Handler {
+	with := *h
+	with.text = h.text.WithAttrs(all)
+	for _, a := range all {
+		if a.Key == "event" {
+			with.event = a.Value.String()
+		}
+	}
+	return &with
+}
+
+// WithGroup implements slog.Handler.
+func (h *Handler) WithGroup(group string) slog.Handler {
+	with := *h
+	with.text = h.text.WithGroup(group)
+	return &with
+}
+
+// severity is RFC 5424, section 6.2.1.
+func severity(l slog.Level) int {
+	switch {
+	case l >= slog.LevelError:
+		return 3
+	case l >= slog.LevelWarn:
+		return 4
+	case l >= slog.LevelInfo:
+		return 6
+	}
+	return 7
+}
+
+// frame is one message with its length before it (RFC 5425, section 4.3). A
+// text that is too long is cut. There is no structured data: that would need
+// an enterprise number of our own (RFC 5424, section 7.2.2).
+func (q *queue) frame(at time.Time, l slog.Level, id, text string) []byte {
+	id = name(id)
+	header := "<" + strconv.Itoa(facility*8+severity(l)) + ">1 " + at.UTC().Format("2006-01-02T15:04:05.000000Z07:00") + " " + q.host + " " +
+		program + " " + strconv.Itoa(os.Getpid()) + " " + id[:min(len(id), 32)] + " - \ufeff"
+	if room := messageMost - len(header); len(text) > room {
+		text = strings.ToValidUTF8(text[:room], "")
+	}
+	return []byte(strconv.Itoa(len(header)+len(text)) + " " + header + text)
+}
+
+// Dropped is how many records did not reach the collector.
+func (h *Handler) Dropped() uint64 { return h.queue.dropped.Load() }
+
+// Close sends what waits, for some seconds at most, and ends. What is logged
+// afterwards is dropped.
+func (h *Handler) Close() {
+	h.queue.close.Do(func() {
+		h.queue.end = time.Now().Add(flushMost)
+		close(h.queue.quit)
+	})
+	select {
+	case <-h.queue.done:
+	case <-time.After(flushMost + time.Second): // a collector that takes nothing
+	}
+}
+
+// run sends until quit is closed, and then what waits, if there is a collector.
+func (q *queue) run() {
+	defer close(q.done)
+	var c net.Conn
+	var last time.Time // q.end, once the end has begun
+	defer func() {
+		if c != nil {
+			_ = c.Close() // nothing more is said on it
+		}
+	}()
+	for {
+		var message []byte
+		if last.IsZero() {
+			select {
+			case message = <-q.messages:
+			case <-q.quit:
+				last = q.end
+				continue
+			}
+		} else {
+			select {
+			case message = <-q.messages:
+			default:
+				return
+			}
+		}
+		for {
+			if c == nil {
+				if c = q.connect(&last); c == nil { // the end came first
+					q.dropped.Add(1 + q.drain())
+					return
+				}
+			}
+			until := time.Now().Add(patience)
+			if !last.IsZero() && last.Before(until) {
+				until = last
+			}
+			err := c.SetWriteDeadline(until)
+			if err == nil {
+				_, err = c.Write(message)
+			}
+			if err == nil {
+				break
+			}
+			_ = c.Close() // it is of no use any more
+			c = nil
+			q.failed(err)
+		}
+	}
+}
+
+// drain empties the queue and counts.
+func (q *queue) drain() (n uint64) {
+	for {
+		select {
+		case <-q.messages:
+			n++
+		default:
+			return n
+		}
+	}
+}
+
+func (q *queue) failed(err error) {
+	if q.config.Failed != nil {
+		q.config.Failed(err)
+	}
+}
+
+// connect tries until the collector is there. When the program ends it tries
+// once more, no longer than last allows, and gives nil where that fails.
+func (q *queue) connect(last *time.Time) net.Conn {
+	wait := againFirst
+	for told := false; ; wait = min(2*wait, againMost) {
+		until := time.Now().Add(patience)
+		if !last.IsZero() {
+			until = *last
+		}
+		ctx, cancel := context.WithDeadline(context.Background(), until)
+		stop := make(chan struct{})
+		if last.IsZero() {
+			go func() { // an end does not wait for an attempt
+				select {
+				case <-q.quit:
+					time.AfterFunc(time.Until(q.end), cancel)
+				case <-stop:
+				}
+			}()
+		}
+		c, err := (&tls.Dialer{Config: q.config.TLS}).DialContext(ctx, "tcp", q.config.Address)
+		close(stop)
+		cancel()
+		if err == nil {
+			// Nobody answers in syslog; reading tells when the other end is gone.
+			go func() {
+				_, _ = io.Copy(io.Discard, c)
+				_ = c.Close()
+			}()
+			return c
+		}
+		if !told {
+			q.failed(err)
+			told = true
+		}
+		if !last.IsZero() {
+			return nil
+		}
+		select {
+		case <-q.quit:
+			*last = q.end
+		case <-time.After(wait):
+		}
+	}
+}

@@ -1,0 +1,213 @@
+package syslog
+
+import (
+	"bufio"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http/httptest"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// collector takes messages as RFC 5425 has them.
+type collector struct {
+	t        *testing.T
+	listener net.Listener
+	trust    *tls.Config // of a client that trusts it
+	messages chan string
+	conns    chan net.Conn
+}
+
+func newCollector(t *testing.T, address string) *collector {
+	t.Helper()
+	server := httptest.NewTLSServer(nil) // for its certificate, which is for 127.0.0.1
+	server.Close()
+	pool := x509.NewCertPool()
+	pool.AddCert(server.Certificate())
+	l, err := tls.Listen("tcp", address, &tls.Config{Certificates: server.TLS.Certificates})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &collector{t: t, listener: l, trust: &tls.Config{RootCAs: pool}, messages: make(chan string, 5000), conns: make(chan net.Conn, 100)}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.conns <- conn
+			go c.take(conn)
+		}
+	}()
+	return c
+}
+
+func (c *collector) take(conn net.Conn) {
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	for {
+		length, err := r.ReadString(' ')
+		if err != nil {
+			return
+		}
+		n, err := strconv.Atoi(strings.TrimSuffix(length, " "))
+		if err != nil || n < 1 || n > messageMost {
+			c.t.Errorf("a message of %q bytes", length)
+			return
+		}
+		message := make([]byte, n)
+		if _, err := io.ReadFull(r, message); err != nil {
+			return
+		}
+		c.messages <- string(message)
+	}
+}
+
+func (c *collector) next() string {
+	c.t.Helper()
+	select {
+	case m := <-c.messages:
+		return m
+	case <-time.After(10 * time.Second):
+		c.t.Fatal("no message came")
+		return ""
+	}
+}
+
+func TestMessages(t *testing.T) {
+	c := newCollector(t, "127.0.0.1:0")
+	h := New(Config{Address: c.listener.Addr().String(), TLS: c.trust, Host: "gate 1\n", Level: slog.LevelDebug})
+	t.Cleanup(h.Close)
+	log := slog.New(h)
+	for _, x := range []struct {
+		say  func()
+		want string // after the time
+	}{
+		{func() { log.Info("session opened", "event", "session_opened", "session", "ABC") }, `<110>1 TIME gate1 kidoban PID session_opened - BOMmsg="session opened" event=session_opened session=ABC`},
+		{func() { log.Warn("shut") }, `<108>1 TIME gate1 kidoban PID - - BOMmsg=shut`},
+		{func() { log.Error("shut in doubt", "err", errors.New("a\nb\x1b[31m")) }, `<107>1 TIME gate1 kidoban PID - - BOMmsg="shut in doubt" err="a\nb\x1b[31m"`},
+		{func() { log.Debug("d") }, `<111>1 TIME gate1 kidoban PID - - BOMmsg=d`},
+		{func() { log.With("event", "drift", "n", 1).WithGroup("g").Info("x", "y", "z") }, `<110>1 TIME gate1 kidoban PID drift - BOMmsg=x event=drift n=1 g.y=z`},
+		{func() { log.Info("x", "event", "a b\x00"+strings.Repeat("c", 40)) }, `<110>1 TIME gate1 kidoban PID ab` + strings.Repeat("c", 30) + ` - BOMmsg=x event="a b\x00` + strings.Repeat("c", 40) + `"`},
+	} {
+		x.say()
+		got := regexp.MustCompile(` \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z `).ReplaceAllString(c.next(), " TIME ")
+		got = regexp.MustCompile(`kidoban \d+ `).ReplaceAllString(got, "kidoban PID ")
+		if got = strings.Replace(got, "\ufeff", "BOM", 1); got != x.want {
+			t.Errorf("got  %q\nwant %q", got, x.want)
+		}
+	}
+	log.Info(strings.Repeat("木", messageMost))
+	if m := c.next(); len(m) > messageMost || len(m) < messageMost-3 || !strings.HasSuffix(m, "木") {
+		t.Errorf("a long message has %d bytes and ends with %q", len(m), m[len(m)-6:])
+	}
+	if h.Enabled(t.Context(), slog.LevelDebug-1) || h.Dropped() != 0 {
+		t.Errorf("%d dropped, and what is below the level is sent", h.Dropped())
+	}
+}
+
+// A collector that goes away and comes back gets what was said meanwhile.
+func TestACollectorThatComesBack(t *testing.T) {
+	first := newCollector(t, "127.0.0.1:0")
+	address := first.listener.Addr().String()
+	var failures atomic.Int32
+	h := New(Config{Address: address, TLS: first.trust, Failed: func(error) { failures.Add(1) }})
+	t.Cleanup(h.Close)
+	log := slog.New(h)
+	log.Info("before")
+	if m := first.next(); !strings.HasSuffix(m, "msg=before") {
+		t.Errorf("got %q", m)
+	}
+	first.listener.Close()
+	(<-first.conns).Close()
+	// Syslog knows no acknowledgement: say something until the loss is seen.
+	for deadline := time.Now().Add(10 * time.Second); failures.Load() == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the loss was not seen")
+		}
+		log.Info("into the void")
+	}
+	log.Info("meanwhile")
+	second := newCollector(t, address)
+	for !strings.HasSuffix(second.next(), "msg=meanwhile") {
+	}
+}
+
+// Nobody waits for a collector that is not there; what finds no room counts.
+func TestACollectorThatIsNotThere(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() }) // it listens, and never says a word of TLS
+	h := New(Config{Address: l.Addr().String()})
+	log := slog.New(h)
+	began := time.Now()
+	const said = queued + 100
+	for i := range said {
+		log.Info("a record", "number", i)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("%d records took %v", said, took)
+	}
+	if d := h.Dropped(); d < said-queued-1 || d > said-queued {
+		t.Errorf("%d of %d dropped, with room for %d and one on its way", d, said, queued)
+	}
+	h.Close()
+	if took := time.Since(began); took > flushMost+3*time.Second {
+		t.Errorf("the end took %v", took)
+	}
+	if d := h.Dropped(); d != said {
+		t.Errorf("%d of %d dropped in the end", d, said)
+	}
+}
+
+// A collector whose certificate nobody vouches for gets nothing.
+func TestACollectorThatIsNotTrusted(t *testing.T) {
+	c := newCollector(t, "127.0.0.1:0")
+	failed := make(chan error, 10)
+	h := New(Config{Address: c.listener.Addr().String(), Failed: func(err error) { failed <- err }})
+	slog.New(h).Info("a secret")
+	select {
+	case err := <-failed:
+		var unknown x509.UnknownAuthorityError
+		if !errors.As(err, &unknown) {
+			t.Errorf("failed with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nothing failed")
+	}
+	h.Close()
+	if h.Dropped() != 1 || len(c.messages) != 0 {
+		t.Errorf("%d dropped, %d received", h.Dropped(), len(c.messages))
+	}
+}
+
+// What waits at the end is sent.
+func TestTheEndFlushes(t *testing.T) {
+	c := newCollector(t, "127.0.0.1:0")
+	h := New(Config{Address: c.listener.Addr().String(), TLS: c.trust})
+	log := slog.New(h)
+	for i := range 100 {
+		log.Info("a record", "number", i)
+	}
+	h.Close()
+	for i := range 100 {
+		if m := c.next(); !strings.HasSuffix(m, fmt.Sprintf("number=%d", i)) {
+			t.Fatalf("message %d is %q", i, m)
+		}
+	}
+	if h.Dropped() != 0 {
+		t.Errorf("%d dropped", h.Dropped())
+	}
+}
