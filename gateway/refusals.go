@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -29,10 +30,30 @@ type refusalKey struct {
 	target   string
 }
 
+// room is where a refusal finds its place: those of handshakes and of flows
+// of each engineer in rooms of their own, all others in that of strangers. So
+// nobody pushes anybody else out: not a stranger who sends in many names an
+// engineer whose key was stolen, not the scan of one engineer another, and
+// not an engineer's own flows a stranger who has the same key.
+type room struct {
+	engineer string // vendor/engineer, proven; empty: strangers
+	flow     bool
+}
+
+func (k refusalKey) room() room { return room{k.engineer, k.engineer != "" && k.target != ""} }
+
 // Bounds that keep a flood from filling memory or disk.
 const (
-	refusalsKept     = 512 // summaries kept for `refusals`; the oldest goes first
-	refusalsRecorded = 64  // refused entries in the journal a minute; the rest is one summed entry
+	strangersKept = 512  // summaries kept for `refusals` of strangers; in every room the oldest goes first
+	roomKept      = 16   // of one room of an engineer
+	engineersKept = 2048 // of all engineers' rooms; the fullest gives up first
+
+	// Entries about refusals in the journal a minute; the rest is one summed
+	// entry. What strangers and flows leave is at least a quarter, for
+	// handshakes that engineers' keys were used for.
+	refusalsRecorded  = 64
+	strangersRecorded = 24
+	flowsRecorded     = 24
 )
 
 // freshRefusal counts since the last entry about its key.
@@ -43,19 +64,19 @@ type freshRefusal struct {
 
 // refusals sums refused packets up, for people and for the journal.
 type refusals struct {
-	kept     map[refusalKey]*RefusalSummary
-	fresh    map[refusalKey]*freshRefusal // what the journal does not have yet
-	summed   RefusalSummary               // what found no place in fresh
-	recorded int                          // entries in this minute
-	minute   time.Time
+	kept      map[room]map[refusalKey]*RefusalSummary
+	engineers int                          // summaries in engineers' rooms
+	fresh     map[refusalKey]*freshRefusal // what the journal does not have yet
+	summed    RefusalSummary               // what found no place in fresh
+	minute    time.Time
 }
 
 func newRefusals() *refusals {
-	return &refusals{kept: map[refusalKey]*RefusalSummary{}, fresh: map[refusalKey]*freshRefusal{}}
+	return &refusals{kept: map[room]map[refusalKey]*RefusalSummary{}, fresh: map[refusalKey]*freshRefusal{}}
 }
 
-// add counts a refusal. Unlisted addresses are kept by address only up to the
-// bound; the sum is always right.
+// add counts a refusal. Addresses and targets are kept only up to the bounds;
+// the sum is always right.
 func (r *refusals) add(f policy.Fact) {
 	key := refusalKey{reason: f.Decision.Reason, source: f.Source.Addr()}
 	s := RefusalSummary{First: f.At, Last: f.At, Count: max(f.Count, 1), Reason: f.Decision.Reason.String(), Source: f.Source.Addr()}
@@ -66,16 +87,7 @@ func (r *refusals) add(f policy.Fact) {
 		s.Target = f.To.Addr().String() + ":" + policy.Service{Protocol: f.Proto, First: f.To.Port(), Last: f.To.Port()}.String()
 		key.target = s.Target
 	}
-	if have, ok := r.kept[key]; ok {
-		have.Count += s.Count
-		have.Last = s.Last
-	} else {
-		if len(r.kept) >= refusalsKept {
-			r.forgetOldest()
-		}
-		kept := s
-		r.kept[key] = &kept
-	}
+	r.keep(key, s)
 	switch have, ok := r.fresh[key]; {
 	case ok:
 		if have.Count == 0 {
@@ -83,7 +95,7 @@ func (r *refusals) add(f policy.Fact) {
 		}
 		have.Count += s.Count
 		have.Last = s.Last
-	case len(r.fresh) < refusalsRecorded:
+	case r.mayRecord(key):
 		r.fresh[key] = &freshRefusal{RefusalSummary: s}
 	default:
 		if r.summed.Count == 0 {
@@ -94,15 +106,80 @@ func (r *refusals) add(f policy.Fact) {
 	}
 }
 
-func (r *refusals) forgetOldest() {
+// keep adds to what `refusals` lists.
+func (r *refusals) keep(key refusalKey, s RefusalSummary) {
+	in := key.room()
+	if have, ok := r.kept[in][key]; ok {
+		have.Count += s.Count
+		have.Last = s.Last
+		return
+	}
+	if r.kept[in] == nil {
+		r.kept[in] = map[refusalKey]*RefusalSummary{}
+	}
+	r.kept[in][key] = &s
+	if in == (room{}) {
+		if len(r.kept[in]) > strangersKept {
+			forgetOldest(r.kept[in])
+		}
+		return
+	}
+	r.engineers++
+	switch {
+	case len(r.kept[in]) > roomKept:
+	case r.engineers > engineersKept:
+		for other, all := range r.kept {
+			if other != (room{}) && len(all) > len(r.kept[in]) {
+				in = other
+			}
+		}
+	default:
+		return
+	}
+	forgetOldest(r.kept[in])
+	r.engineers--
+}
+
+func forgetOldest(all map[refusalKey]*RefusalSummary) {
 	var oldest refusalKey
 	var at time.Time
-	for k, s := range r.kept {
+	for k, s := range all {
 		if at.IsZero() || s.Last.Before(at) {
 			oldest, at = k, s.Last
 		}
 	}
-	delete(r.kept, oldest)
+	delete(all, oldest)
+}
+
+// mayRecord reports whether there is a place in fresh for another key. A key
+// has at most one entry a minute, and one whose place is given away has had
+// none in this minute, so that the places bound the entries.
+func (r *refusals) mayRecord(key refusalKey) bool {
+	in := key.room()
+	var strangers, flows, same int
+	for k := range r.fresh {
+		switch other := k.room(); {
+		case other == (room{}):
+			strangers++
+		case other.flow:
+			flows++
+			fallthrough
+		default:
+			if other == in {
+				same++
+			}
+		}
+	}
+	left := refusalsRecorded - len(r.fresh)
+	switch {
+	case in == (room{}):
+		return left > 0 && strangers < strangersRecorded
+	case in.flow:
+		left = min(left, flowsRecorded-flows)
+	}
+	// An engineer who has some already leaves as many to the others, so that
+	// there are places for the next.
+	return left > 0 && (same == 0 || 2*same < left)
 }
 
 // entries gives what is due in the journal: a key at once when it is new, and
@@ -111,7 +188,7 @@ func (r *refusals) forgetOldest() {
 func (r *refusals) entries(now time.Time) []journal.Entry {
 	ended := now.Sub(r.minute) >= time.Minute || now.Before(r.minute)
 	if ended {
-		r.minute, r.recorded = now, 0
+		r.minute = now
 	}
 	var due []journal.Entry
 	for key, f := range r.fresh {
@@ -119,10 +196,9 @@ func (r *refusals) entries(now time.Time) []journal.Entry {
 			delete(r.fresh, key) // silent for a minute: the next is news again
 			continue
 		}
-		if f.Count == 0 || f.known && !ended || r.recorded >= refusalsRecorded {
+		if f.Count == 0 || f.known && !ended {
 			continue
 		}
-		r.recorded++
 		due = append(due, refusedEntry(f.RefusalSummary))
 		f.known, f.Count = true, 0
 	}
@@ -135,13 +211,21 @@ func (r *refusals) entries(now time.Time) []journal.Entry {
 	return due
 }
 
-// list gives the summaries, the newest first.
+// list gives the summaries: first those of engineers, then those of strangers,
+// the newest first of each.
 func (r *refusals) list() []RefusalSummary {
-	all := make([]RefusalSummary, 0, len(r.kept))
-	for _, s := range r.kept {
-		all = append(all, *s)
+	all := make([]RefusalSummary, 0, r.engineers+len(r.kept[room{}]))
+	for _, in := range r.kept {
+		for _, s := range in {
+			all = append(all, *s)
+		}
 	}
-	slices.SortFunc(all, func(a, b RefusalSummary) int { return b.Last.Compare(a.Last) })
+	slices.SortFunc(all, func(a, b RefusalSummary) int {
+		if (a.Engineer == "") != (b.Engineer == "") {
+			return cmp.Compare(b.Engineer, a.Engineer) // strangers have none
+		}
+		return b.Last.Compare(a.Last)
+	})
 	return all
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,8 +68,9 @@ func TestAFloodFillsNoDisk(t *testing.T) {
 					time.Sleep(time.Second)
 				}
 				synctest.Wait()
-				if kept := len(w.gateway.Snapshot().Refusals); kept != refusalsKept {
-					t.Errorf("%d summaries kept, want %d", kept, refusalsKept)
+				// Of strangers, of brown's handshakes, of sato's flows.
+				if kept, want := len(w.gateway.Snapshot().Refusals), strangersKept+2*roomKept; kept != want {
+					t.Errorf("%d summaries kept, want %d", kept, want)
 				}
 				// In any minute: those of one period, or of the ends of two.
 				perMinute := map[time.Time]int{}
@@ -99,14 +101,108 @@ func TestAFloodFillsNoDisk(t *testing.T) {
 func TestRefusalsForgetTheOldest(t *testing.T) {
 	r := newRefusals()
 	at := moment("01:00:00")
-	for i := range refusalsKept + 10 {
-		r.add(policy.Fact{At: at.Add(time.Duration(i) * time.Second), Source: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1),
-			Decision: policy.Decision{Reason: policy.UnlistedSource}})
+	for i := range strangersKept + 10 {
+		r.add(stranger(at.Add(time.Duration(i)*time.Second), i))
 	}
 	list := r.list()
-	same(t, "kept", len(list), refusalsKept)
+	same(t, "kept", len(list), strangersKept)
 	same(t, "the newest comes first", list[0].Source.String(), "10.0.2.9")
 	same(t, "the oldest that is kept", list[len(list)-1].Source.String(), "10.0.0.10")
+}
+
+// stranger is a refusal of nobody who could be named, from the i-th address.
+func stranger(at time.Time, i int) policy.Fact {
+	return policy.Fact{At: at, Source: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1),
+		Decision: policy.Decision{Reason: policy.UnlistedSource}}
+}
+
+// stolen is a refusal of an engineer's key from the i-th address, and scan one
+// of the engineer's flow to the i-th port.
+func stolen(at time.Time, e *policy.Engineer, i int) policy.Fact {
+	f := stranger(at, i)
+	f.Engineer, f.Decision.Reason = e, policy.WrongSource
+	return f
+}
+
+func scan(at time.Time, e *policy.Engineer, i int) policy.Fact {
+	f := stolen(at, e, 1)
+	f.Decision.Reason, f.To, f.Proto = policy.UnlistedTarget, netip.AddrPortFrom(netip.MustParseAddr("10.1.0.5"), uint16(1+i)), policy.TCP
+	return f
+}
+
+// TestNoFloodHidesAnother: whatever strangers and other engineers do, and the
+// same engineer inside the tunnel, a key that is used from a wrong address is
+// listed and recorded by name.
+func TestNoFloodHidesAnother(t *testing.T) {
+	vendor := &policy.Vendor{Name: "acme"}
+	var people []*policy.Engineer
+	for i := range 1000 {
+		people = append(people, &policy.Engineer{Vendor: vendor, Name: fmt.Sprintf("e%d", i)})
+	}
+	victim := people[0]
+	for _, c := range []struct {
+		name    string
+		another func(at time.Time, i int) policy.Fact
+	}{
+		{"strangers", stranger},
+		{"one engineer's scan", func(at time.Time, i int) policy.Fact { return scan(at, people[1], i) }},
+		{"the victim's own scan", func(at time.Time, i int) policy.Fact { return scan(at, victim, i) }},
+		{"one key from many addresses", func(at time.Time, i int) policy.Fact { return stolen(at, people[1], i) }},
+		{"scans of many engineers", func(at time.Time, i int) policy.Fact { return scan(at, people[1+i%(len(people)-1)], i) }},
+		{"strangers and scans of many engineers", func(at time.Time, i int) policy.Fact {
+			if i%2 == 0 {
+				return stranger(at, i)
+			}
+			return scan(at, people[1+i%(len(people)-1)], i)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRefusals()
+			at := moment("01:00:00")
+			perMinute := map[int]int{}
+			recorded, total, sum := 0, 0, 0
+			for second := range 150 {
+				if second == 70 { // in the midst of a minute whose places are long taken
+					r.add(stolen(at, victim, 77))
+					total++
+				}
+				for i := range 100 {
+					r.add(c.another(at, 100*second+i))
+					total++
+				}
+				for _, e := range r.entries(at) {
+					perMinute[second/60]++
+					sum += int(e.Count)
+					if e.Engineer == victim.Name && e.Reason == "wrong_source" {
+						recorded++
+					}
+				}
+				at = at.Add(time.Second)
+			}
+			for _, e := range r.entries(at.Add(time.Minute)) {
+				sum += int(e.Count)
+			}
+			same(t, "refusals recorded in all", sum, total)
+			same(t, "entries about the stolen key", recorded, 1)
+			for minute, n := range perMinute {
+				if n > refusalsRecorded+1 {
+					t.Errorf("%d entries in minute %d", n, minute)
+				}
+			}
+			list := r.list()
+			listed := slices.ContainsFunc(list, func(s RefusalSummary) bool {
+				return s.Engineer == victim.Name && s.Reason == "wrong_source" && s.Source == netip.MustParseAddr("10.0.0.77")
+			})
+			if !listed || len(list) > strangersKept+engineersKept {
+				t.Errorf("%d are listed, the stolen key among them: %t", len(list), listed)
+			}
+			for i, s := range list[1:] {
+				if s.Engineer != "" && list[i].Engineer == "" {
+					t.Fatal("strangers are listed before engineers")
+				}
+			}
+		})
+	}
 }
 
 func TestHintOfANATInFront(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 type Snapshot struct {
 	Plan     *policy.Plan // in force: what is not recorded yet is not in it
 	Sessions []SessionStatus
-	Refusals []RefusalSummary // the newest first
+	Refusals []RefusalSummary // of engineers, then of strangers; the newest first of each
 	Status   Status           // but for what depends on the moment: see StatusAt
 	Journal  JournalStatus
 	Peers    []PeerStatus
