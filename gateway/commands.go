@@ -255,8 +255,13 @@ func (g *Gateway) Reload(ctx context.Context, actor string) (Outcome, error) {
 		e.note(func(out *Outcome) { out.Changes, out.Warnings, out.Digest = lines, warnings, p.Digest })
 		l.add(record{done: func(_ *loop, err error) { e.recorded <- err }})
 	})
-	if err = errors.Join(err, refused); err != nil {
+	switch {
+	case err != nil:
 		return Outcome{}, err
+	case refused == errOvertaken:
+		return Outcome{}, refused
+	case refused != nil:
+		return Outcome{}, errors.Join(refused) // errors of the file, as admin tells them apart
 	}
 	return e.wait(ctx), nil
 }
