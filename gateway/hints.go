@@ -29,6 +29,9 @@ func (l *loop) hints() []string {
 		hints = append(hints, hint)
 	}
 	hints = append(hints, l.warnings...)
+	if l.cfg.Hints != nil {
+		hints = append(hints, l.cfg.Hints()...)
+	}
 	slices.Sort(hints)
 	return slices.Compact(hints)
 }

@@ -19,7 +19,6 @@ import (
 type liveTunnel struct {
 	config tunnel.Config
 	logger *slog.Logger
-	built  func() // called when the interface is there anew; nil: nobody asks
 
 	facts chan policy.Fact
 
@@ -71,9 +70,6 @@ func (l *liveTunnel) build() error {
 	t.SetTimestamps(l.stamps)
 	l.current, l.quit = t, make(chan struct{})
 	go l.pump(t, l.quit)
-	if l.built != nil {
-		l.built()
-	}
 	return nil
 }
 
@@ -118,9 +114,6 @@ func (l *liveTunnel) Restart() error {
 			return err
 		}
 		return l.current.Set(l.plan)
-	}
-	if l.built != nil {
-		defer l.built()
 	}
 	return l.current.Restart()
 }

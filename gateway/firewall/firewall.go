@@ -117,7 +117,11 @@ func New(o Options) (*Firewall, error) {
 	if err != nil {
 		return nil, fmt.Errorf("firewall: %w", err)
 	}
-	f := &Firewall{options: o, link: l, facts: make(chan policy.Fact, 256), flags: ownership}
+	f := &Firewall{options: o, link: l, facts: make(chan policy.Fact, 256), flags: ownership, forwarding: forwarding{path: o.ForwardingFile, logger: o.Logger}}
+	if f.forwarding.here, err = recordHere(); err != nil {
+		l.close()
+		return nil, fmt.Errorf("firewall: %w", err)
+	}
 	err = f.replace()
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
 		// Kernels before 6.9 know no persist. Owner alone would take the table
@@ -136,6 +140,9 @@ func New(o Options) (*Firewall, error) {
 	if f.copies, err = openCopies(o.LogGroup, f.refused); err != nil {
 		f.remove()
 		return nil, fmt.Errorf("firewall: %w", err)
+	}
+	if err := f.forwarding.adopt(); err != nil {
+		o.Logger.Warn("what a process before this one changed of the host's forwarding may stay changed", "err", err)
 	}
 	return f, nil
 }
@@ -539,7 +546,8 @@ func (f *Firewall) Close() error {
 	}
 	f.closed = true
 	err := f.closeAll()
-	err = errors.Join(err, f.forwarding.restore())
+	err = errors.Join(err, f.forwarding.restore(func(string) bool { return false }))
+	f.forwarding.release()
 	err = errors.Join(err, f.remove())
 	return errors.Join(err, f.copies.close())
 }

@@ -1,23 +1,52 @@
 package firewall
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
+	"net"
 	"os"
+	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// forwarding remembers the switches of the host that were turned. They stay
-// open, so that they can be turned back from any thread and name the
-// interface that was meant.
-type forwarding struct{ turned []turned }
+// forwarding remembers the switches of the host that were turned, and how
+// they were found, also for the next process: one that is killed cannot turn
+// them back.
+type forwarding struct {
+	path   string // of the record; empty: nothing outlives this process
+	here   record // without switches
+	logger *slog.Logger
+	turned []turned
+}
 
+// turned is a switch. Its file stays open, so that it can be turned back from
+// any thread, and is that of the interface that was meant.
 type turned struct {
-	file *os.File
-	was  string
+	name  string // below sysctls
+	file  *os.File
+	was   string
+	index int // its index; 0: the switch is the host's
+}
+
+// record is what is kept of the switches that were turned. It counts in the
+// boot and the network namespace in which they were, so it need not outlive a
+// crash of the machine, and no disk is waited for.
+type record struct {
+	Boot      string           `json:"boot"`
+	Namespace uint64           `json:"namespace"`
+	Switches  []recordedSwitch `json:"switches"`
+}
+
+type recordedSwitch struct {
+	Name      string `json:"name"`
+	Was       string `json:"was"`
+	Interface int    `json:"interface,omitempty"`
 }
 
 // ErrRouterAdvertisements means that IPv6 forwarding stays off, because the
@@ -25,46 +54,56 @@ type turned struct {
 var ErrRouterAdvertisements = errors.New("the host takes IPv6 router advertisements, which end where it forwards; " +
 	"give it static IPv6 routes (accept_ra=0) or let it take them all the same (accept_ra=2)")
 
-// EnableForwarding lets the kernel forward what the interfaces receive, IPv4
-// and, where wanted, IPv6. It is turned on for these interfaces alone where
+// SetForwarding lets the kernel forward what these interfaces receive of IPv4
+// and of IPv6. It is turned on for these interfaces alone where
 // the kernel can do that: always for IPv4, from 6.17 on for IPv6; else for
-// the host. The forward chain already drops what no plan opens. Close
-// restores what was found. It reads the switches of the network namespace of
-// the calling thread.
+// the host. The forward chain already drops what no plan opens. What an
+// earlier call, or a process before this one, turned on and this call does
+// not name is as it was found. An interface that is not there receives
+// nothing and is passed over. A switch that somebody else has turned back is
+// turned on again: so call it often.
+//
+// Close restores what was found. The switches are those of the network
+// namespace of the calling thread.
 //
 // With ErrRouterAdvertisements (errors.Is) IPv4 is on, and IPv6 is as it was.
-func (f *Firewall) EnableForwarding(interfaces []string, ipv6 bool) error {
+func (f *Firewall) SetForwarding(ipv4, ipv6 []string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed || f.held == nil {
 		return errors.New("firewall: forwarding stays off: there is no ruleset in force")
 	}
-	for _, i := range interfaces {
-		if err := f.forwarding.on("ipv4/conf/" + i + "/forwarding"); err != nil {
-			return fmt.Errorf("firewall: forwarding IPv4 from interface %q: %w", i, err)
-		}
+	var wanted4, wanted6 []string
+	for _, i := range ipv4 {
+		wanted4 = append(wanted4, "ipv4/conf/"+i+"/forwarding")
 	}
-	if !ipv6 {
-		return nil
+	for _, i := range ipv6 {
+		wanted6 = append(wanted6, "ipv6/conf/"+i+"/force_forwarding")
 	}
-	// Where it is on for the host, no interface has a say (ip6_forward).
-	if setting("ipv6/conf/all/forwarding") == "1" {
-		return nil
+	switch {
+	case len(wanted6) == 0:
+	case setting("ipv6/conf/default/force_forwarding") == "": // the kernel forwards IPv6 for all interfaces or none
+		wanted6 = []string{allIPv6}
+	case setting(allIPv6) == "1": // no interface has a say (ip6_forward)
+		wanted6 = slices.DeleteFunc(wanted6, func(name string) bool { return f.forwarding.find(name) < 0 })
 	}
-	for _, i := range interfaces {
-		err := f.forwarding.on("ipv6/conf/" + i + "/force_forwarding")
-		if errors.Is(err, fs.ErrNotExist) {
-			err = f.forwarding.allIPv6()
-		}
-		if err != nil {
-			return fmt.Errorf("firewall: forwarding IPv6 from interface %q: %w", i, err)
+	if err := f.forwarding.restore(func(name string) bool { return slices.Contains(wanted4, name) || slices.Contains(wanted6, name) }); err != nil {
+		return fmt.Errorf("firewall: %w", err)
+	}
+	for _, name := range append(wanted4, wanted6...) {
+		if err := f.forwarding.on(name); err != nil {
+			return fmt.Errorf("firewall: turning on %s: %w", sysctl(name), err)
 		}
 	}
 	return nil
 }
 
-// allIPv6 is for kernels that forward IPv6 for all interfaces or none.
-func (f *forwarding) allIPv6() error {
+// allIPv6 is the switch of all interfaces at once.
+const allIPv6 = "ipv6/conf/all/forwarding"
+
+// advertised names an interface that would stop to take router advertisements
+// if all interfaces forwarded.
+func advertised() error {
 	interfaces, err := os.ReadDir(sysctls + "ipv6/conf")
 	if err != nil {
 		return err
@@ -78,7 +117,7 @@ func (f *forwarding) allIPv6() error {
 			return fmt.Errorf("interface %q: %w", i.Name(), ErrRouterAdvertisements)
 		}
 	}
-	return f.on("ipv6/conf/all/forwarding")
+	return nil
 }
 
 const sysctls = "/proc/sys/net/"
@@ -91,49 +130,207 @@ func setting(name string) string {
 	return strings.TrimSpace(string(b))
 }
 
+// sysctl is the name of a switch as sysctl(8) takes it.
+func sysctl(name string) string {
+	return "net." + strings.NewReplacer("/", ".", ".", "/").Replace(name)
+}
+
+// indexOf gives the index of the interface whose switch it is; 0: it is not
+// there, or the switch is the host's.
+func indexOf(name string) int {
+	parts := strings.Split(name, "/")
+	if parts[2] == "all" {
+		return 0
+	}
+	i, err := net.InterfaceByName(parts[2])
+	if err != nil {
+		return 0
+	}
+	return i.Index
+}
+
+func (t *turned) read() (string, error) {
+	b := make([]byte, 16)
+	n, err := t.file.ReadAt(b, 0)
+	if n == 0 {
+		return "", fmt.Errorf("reading %s: %w", t.file.Name(), err)
+	}
+	return strings.TrimSpace(string(b[:n])), nil
+}
+
+// write turns a switch, unless its interface is gone, and took it along.
+func (t *turned) write(value string) error {
+	if _, err := t.file.WriteAt([]byte(value), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (f *forwarding) find(name string) int {
+	return slices.IndexFunc(f.turned, func(t turned) bool { return t.name == name })
+}
+
 // on turns a switch on and remembers how it was found. One that is on already
 // is only read: in a container /proc/sys cannot be written, and the host's
 // administrator has turned it.
 func (f *forwarding) on(name string) error {
+	if i := f.find(name); i >= 0 {
+		t := &f.turned[i]
+		is, err := t.read()
+		switch {
+		case err == nil && is == "1":
+			return nil
+		case err == nil:
+			f.logger.Warn("somebody turned off forwarding that targets need; it is turned on again", "switch", sysctl(name))
+			return t.write("1")
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+		// Its interface went, and took the switch along. There may be another.
+		t.file.Close()
+		f.turned = slices.Delete(f.turned, i, i+1)
+	}
 	if setting(name) == "1" {
 		return nil
 	}
+	if name == allIPv6 {
+		if err := advertised(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	file, err := os.OpenFile(sysctls+name, os.O_RDWR, 0)
 	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w; where this process may not turn it, as in a container, the host has to: sysctl -w net.%s=1",
-			err, strings.NewReplacer("/", ".", ".", "/").Replace(name))
+		return fmt.Errorf("%w; where this process may not turn it, as in a container, the host has to: sysctl -w %s=1", err, sysctl(name))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nor is the interface there
 	}
 	if err != nil {
 		return err
 	}
-	b := make([]byte, 16)
-	n, err := file.ReadAt(b, 0)
-	was := strings.TrimSpace(string(b[:n]))
-	if n == 0 {
-		file.Close()
-		return fmt.Errorf("reading %s: %w", file.Name(), err)
-	}
-	if _, err := file.WriteAt([]byte("1"), 0); err != nil {
+	t := turned{name: name, file: file, index: indexOf(name)}
+	if t.was, err = t.read(); err != nil {
 		file.Close()
 		return err
 	}
-	f.turned = append(f.turned, turned{file, was})
-	return nil
+	f.turned = append(f.turned, t)
+	if err := f.keep(); err != nil {
+		file.Close()
+		f.turned = f.turned[:len(f.turned)-1]
+		return fmt.Errorf("it stays off: how it was found cannot be kept: %w", err)
+	}
+	f.logger.Info("forwarding is turned on", "switch", sysctl(name), "was", t.was)
+	return t.write("1")
 }
 
-// restore turns back what was turned, the last first. An interface that is
-// gone took its switch along.
-func (f *forwarding) restore() error {
+// restore turns back what was turned and is not wanted, the last first. What
+// cannot be turned back stays on record.
+func (f *forwarding) restore(wanted func(name string) bool) error {
 	var failures []error
+	changed := false
 	for i := len(f.turned) - 1; i >= 0; i-- {
 		t := f.turned[i]
-		if _, err := t.file.WriteAt([]byte(t.was), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			if _, gone := os.Stat(t.file.Name()); gone == nil {
-				failures = append(failures, fmt.Errorf("restoring %s to %s: %w", t.file.Name(), t.was, err))
-			}
+		if wanted(t.name) {
+			continue
 		}
+		if err := t.write(t.was); err != nil {
+			failures = append(failures, fmt.Errorf("restoring %s to %s: %w", sysctl(t.name), t.was, err))
+			continue
+		}
+		f.logger.Info("forwarding is as it was found", "switch", sysctl(t.name), "value", t.was)
+		t.file.Close()
+		f.turned = slices.Delete(f.turned, i, i+1)
+		changed = true
+	}
+	if changed {
+		// A record of too much only turns back what is as it was.
+		if err := f.keep(); err != nil {
+			f.logger.Warn("the record of forwarding cannot be written", "err", err)
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// release lets go of the switches as they are.
+func (f *forwarding) release() {
+	for _, t := range f.turned {
 		t.file.Close()
 	}
 	f.turned = nil
+}
+
+// recordHere is an empty record of this boot and of the calling thread's
+// network namespace.
+func recordHere() (record, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return record{}, err
+	}
+	var namespace syscall.Stat_t
+	if err := syscall.Stat("/proc/thread-self/ns/net", &namespace); err != nil {
+		return record{}, fmt.Errorf("the network namespace: %w", err)
+	}
+	return record{Boot: strings.TrimSpace(string(boot)), Namespace: namespace.Ino}, nil
+}
+
+// keep writes the record for the next process, at once and whole.
+func (f *forwarding) keep() error {
+	if f.path == "" {
+		return nil
+	}
+	if len(f.turned) == 0 {
+		if err := os.Remove(f.path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	r := f.here
+	for _, t := range f.turned {
+		r.Switches = append(r.Switches, recordedSwitch{t.name, t.was, t.index})
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	fresh := f.path + ".new"
+	if err := os.WriteFile(fresh, append(b, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(fresh, f.path)
+}
+
+// adopt takes over what a process before us turned and did not turn back.
+// What is on record of another boot, of another network namespace, or of an
+// interface that is gone does not count.
+func (f *forwarding) adopt() error {
+	if f.path == "" {
+		return nil
+	}
+	b, err := os.ReadFile(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var r record
+	if err := json.Unmarshal(b, &r); err != nil {
+		return fmt.Errorf("%s: %w", f.path, err)
+	}
+	if r.Boot != f.here.Boot || r.Namespace != f.here.Namespace {
+		return nil
+	}
+	var failures []error
+	for _, s := range r.Switches {
+		if strings.Count(s.Name, "/") != 3 || indexOf(s.Name) != s.Interface {
+			continue
+		}
+		file, err := os.OpenFile(sysctls+s.Name, os.O_RDWR, 0)
+		if err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		f.turned = append(f.turned, turned{s.Name, file, s.Was, s.Interface})
+	}
 	return errors.Join(failures...)
 }

@@ -1,7 +1,10 @@
 package firewall
 
 import (
+	"bytes"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -10,6 +13,203 @@ import (
 
 	"kidoban/gateway/lab"
 )
+
+// switches is a gateway of three interfaces, of which lan forwards already.
+type switches struct {
+	*lab.Host
+	peer *lab.Host
+	lab  *lab.Lab
+}
+
+func newSwitches(t *testing.T) switches {
+	l := lab.New(t)
+	s := switches{l.Host("gateway"), l.Host("peer"), l}
+	l.Link(s.Host, "kido0", lab.Prefixes("10.99.0.1/24"), s.peer, "eth0", lab.Prefixes("10.99.0.2/24"))
+	l.Link(s.Host, "lan", lab.Prefixes("10.1.0.1/24"), s.peer, "eth1", lab.Prefixes("10.1.0.5/24"))
+	l.Link(s.Host, "wan", lab.Prefixes("192.0.2.1/24"), s.peer, "eth2", lab.Prefixes("192.0.2.2/24"))
+	s.Sysctl("net.ipv4.conf.lan.forwarding", "1")
+	return s
+}
+
+// on lists the interfaces that forward, IPv6 ones with a 6.
+func (s switches) on() string {
+	var on []string
+	for _, i := range []string{"all", "kido0", "lan", "wan"} {
+		six := "force_forwarding"
+		if i == "all" {
+			six = "forwarding"
+		}
+		if s.setting("ipv4/conf/"+i+"/forwarding") == "1" {
+			on = append(on, i)
+		}
+		if s.setting("ipv6/conf/"+i+"/"+six) == "1" {
+			on = append(on, i+"6")
+		}
+	}
+	return strings.Join(on, " ")
+}
+
+// setting reads a switch of the host; it is empty if the kernel has no such.
+func (s switches) setting(name string) (value string) {
+	_ = s.Do(func() error { value = setting(name); return nil })
+	return value
+}
+
+func (s switches) firewall(t *testing.T, o Options) *Firewall {
+	t.Helper()
+	var f *Firewall
+	if err := s.Do(func() (err error) { f, err = New(o); return err }); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func (s switches) set(t *testing.T, f *Firewall, ipv6 bool, interfaces ...string) {
+	t.Helper()
+	var interfaces6 []string
+	if ipv6 {
+		interfaces6 = interfaces
+	}
+	if err := s.Do(func() error { return f.SetForwarding(interfaces, interfaces6) }); err != nil {
+		t.Errorf("forwarding from %v: %v", interfaces, err)
+	}
+}
+
+// TestFault61ForwardingIsRestored is turned on where it is needed and no longer than that.
+func TestFault61ForwardingIsRestored(t *testing.T) {
+	s := newSwitches(t)
+	if s.setting("ipv6/conf/default/force_forwarding") == "" {
+		t.Skip("this kernel forwards IPv6 for all interfaces or none: want 6.17 or later")
+	}
+	var log bytes.Buffer
+	o := testOptions
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	f := s.firewall(t, o)
+	check := func(what, want string) {
+		t.Helper()
+		if got := s.on(); got != want {
+			t.Errorf("%s: %s forward, want %s", what, got, want)
+		}
+	}
+	check("at first", "lan")
+	s.set(t, f, true, "kido0", "wan", "missing")
+	check("a target is behind wan", "kido0 kido06 lan wan wan6")
+	s.set(t, f, true, "kido0", "lan", "missing")
+	check("then behind lan", "kido0 kido06 lan lan6")
+	s.lab.Link(s.Host, "missing", lab.Prefixes("10.2.0.1/24"), s.peer, "eth3", lab.Prefixes("10.2.0.5/24"))
+	s.set(t, f, false, "kido0", "lan", "missing")
+	check("nor is there an IPv6 target", "kido0 lan")
+	if got := s.ReadSysctl("net.ipv4.conf.missing.forwarding"); got != "1" {
+		t.Errorf("forwarding of an interface that came later is %s, want 1", got)
+	}
+
+	log.Reset()
+	s.set(t, f, false, "kido0", "lan", "missing")
+	if log.Len() > 0 {
+		t.Errorf("nothing changed, and the log says:\n%s", &log)
+	}
+	s.Sysctl("net.ipv4.conf.kido0.forwarding", "0")
+	s.Sysctl("net.ipv4.conf.lan.forwarding", "0")
+	s.set(t, f, false, "kido0", "lan", "missing")
+	check("somebody turned both off", "kido0 lan")
+	for _, want := range []string{"level=WARN msg=\"somebody turned off forwarding that targets need; it is turned on again\" switch=net.ipv4.conf.kido0.forwarding",
+		"level=INFO msg=\"forwarding is turned on\" switch=net.ipv4.conf.lan.forwarding was=0"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %s:\n%s", want, &log)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	check("closed, lan as somebody left it", "")
+	if err := s.Do(func() error { return f.SetForwarding([]string{"kido0"}, nil) }); err == nil {
+		t.Error("forwarding is turned on without a ruleset")
+	}
+}
+
+// TestForwardingOutlivesAProcess: one that is killed turns nothing back, so
+// the next one does, if it is still the same that was turned.
+func TestForwardingOutlivesAProcess(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		then  func(t *testing.T, s switches, file string) // between one process and the next
+		again bool                                        // the next one wants wan to forward as well
+		want  string                                      // when the next one was stopped
+	}{
+		{"nothing happens", func(*testing.T, switches, string) {}, true, "lan"},
+		{"the next process needs it no longer", func(*testing.T, switches, string) {}, false, "lan"},
+		{"the machine boots", func(t *testing.T, _ switches, file string) { replaceIn(t, file, `"boot":"`, `"boot":"x`) }, true, "lan wan"},
+		{"it was another machine in a container", func(t *testing.T, _ switches, file string) { replaceIn(t, file, `"namespace":`, `"namespace":1`) }, true, "lan wan"},
+		{"the record is not one", func(t *testing.T, _ switches, file string) { replaceIn(t, file, `{`, `[`) }, true, "lan wan"},
+		{"another interface takes the name", func(t *testing.T, s switches, _ string) {
+			out, err := s.Command(t.Context(), "sh", "-c", "ip link del wan; ip link add wan type veth; sysctl -qw net.ipv4.conf.wan.forwarding=1").CombinedOutput()
+			if err != nil {
+				t.Fatal(err, string(out))
+			}
+		}, true, "lan wan"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSwitches(t)
+			o := testOptions
+			o.ForwardingFile = filepath.Join(t.TempDir(), "forwarding.json")
+			f := s.firewall(t, o)
+			s.set(t, f, false, "lan", "wan")
+			// As the kernel leaves it when the process is killed.
+			f.link.close()
+			f.copies.close()
+			f.forwarding.release()
+			if got, want := s.on(), "lan wan"; got != want {
+				t.Fatalf("killed: %s forward, want %s", got, want)
+			}
+			tt.then(t, s, o.ForwardingFile)
+			f = s.firewall(t, o)
+			if tt.again {
+				s.set(t, f, false, "lan", "wan")
+			} else {
+				s.set(t, f, false, "lan")
+				if got, want := s.on(), "lan"; got != want {
+					t.Errorf("once the new process knows what it needs: %s forward, want %s", got, want)
+				}
+			}
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+			if got := s.on(); got != tt.want {
+				t.Errorf("after the stop of the next process: %s forward, want %s", got, tt.want)
+			}
+			if _, err := os.Stat(o.ForwardingFile); (err == nil) != (tt.want != "lan") {
+				t.Errorf("the record after the stop: %v", err)
+			}
+		})
+	}
+}
+
+func replaceIn(t *testing.T, file, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil || !strings.Contains(string(b), from) {
+		t.Fatalf("no %s in the record %s (%v)", from, b, err)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(b), from, to, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestForwardingWithoutRecord: what could not be turned back stays as it is.
+func TestForwardingWithoutRecord(t *testing.T) {
+	s := newSwitches(t)
+	o := testOptions
+	o.ForwardingFile = filepath.Join(t.TempDir(), "missing", "forwarding.json")
+	f := s.firewall(t, o)
+	defer f.Close()
+	err := s.Do(func() error { return f.SetForwarding([]string{"wan"}, nil) })
+	if err == nil || !strings.Contains(err.Error(), "turning on net.ipv4.conf.wan.forwarding: it stays off: how it was found cannot be kept") {
+		t.Errorf("no folder for the record: error %v, want that the switch stays off", err)
+	}
+	if got, want := s.on(), "lan"; got != want {
+		t.Errorf("%s forward, want %s", got, want)
+	}
+}
 
 // TestForwardingReadOnly: a container engine mounts /proc/sys read-only. What
 // the host has turned on is taken as it is, what it has not is named together
@@ -25,7 +225,7 @@ func TestForwardingReadOnly(t *testing.T) {
 	}
 	defer f.Close()
 	enable := func() error {
-		return readOnly(h, func() error { return f.EnableForwarding([]string{"kido0", "lan.7"}, true) })
+		return readOnly(h, func() error { return f.SetForwarding([]string{"kido0", "lan.7"}, []string{"kido0", "lan.7"}) })
 	}
 
 	h.Sysctl("net.ipv4.conf.kido0.forwarding", "1")

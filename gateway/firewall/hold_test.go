@@ -343,48 +343,6 @@ func TestFault11HundredThousandElements(t *testing.T) {
 	}
 }
 
-// TestFault61ForwardingIsRestored is turned on where it is needed and no longer than that.
-func TestFault61ForwardingIsRestored(t *testing.T) {
-	l := lab.New(t)
-	h, peer := l.Host("gateway"), l.Host("peer")
-	l.Link(h, "kido0", lab.Prefixes("10.99.0.1/24"), peer, "eth0", lab.Prefixes("10.99.0.2/24"))
-	l.Link(h, "lan", lab.Prefixes("10.1.0.1/24"), peer, "eth1", lab.Prefixes("10.1.0.5/24"))
-	l.Link(h, "wan", lab.Prefixes("192.0.2.1/24"), peer, "eth2", lab.Prefixes("192.0.2.2/24"))
-	read := func() string {
-		var s []string
-		for _, name := range []string{"net.ipv4.ip_forward", "net.ipv4.conf.kido0.forwarding", "net.ipv4.conf.lan.forwarding", "net.ipv4.conf.wan.forwarding",
-			"net.ipv6.conf.all.forwarding"} {
-			s = append(s, h.ReadSysctl(name))
-		}
-		return strings.Join(s, " ")
-	}
-	h.Sysctl("net.ipv4.conf.lan.forwarding", "1")
-	before := read()
-	var f *Firewall
-	if err := h.Do(func() (err error) { f, err = New(testOptions); return err }); err != nil {
-		t.Fatal(err)
-	}
-	err := h.Do(func() error { return f.EnableForwarding([]string{"kido0", "lan", "missing"}, true) })
-	if err == nil || !strings.Contains(err.Error(), `interface "missing"`) {
-		t.Errorf("a missing interface: error %v, want its name", err)
-	}
-	if err := h.Do(func() error { return f.EnableForwarding([]string{"kido0", "lan"}, true) }); err != nil {
-		t.Error(err)
-	}
-	if got, want := read(), "0 1 1 0 0"; got != want && h.ReadSysctl("net.ipv6.conf.lan.force_forwarding") == "1" {
-		t.Errorf("forwarding %s, want %s", got, want)
-	}
-	if err := f.Close(); err != nil {
-		t.Error(err)
-	}
-	if got := read(); got != before {
-		t.Errorf("forwarding after Close %s, want %s as before", got, before)
-	}
-	if err := h.Do(func() error { return f.EnableForwarding([]string{"kido0"}, false) }); err == nil {
-		t.Error("forwarding is turned on without a ruleset")
-	}
-}
-
 // TestClose leaves nothing behind.
 func TestClose(t *testing.T) {
 	h := lab.New(t).Host("gateway")

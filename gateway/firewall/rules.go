@@ -17,12 +17,16 @@ import (
 // Options are what the ruleset depends on besides the plan. They hold for
 // the life of a Firewall.
 type Options struct {
-	Interface     string       // the tunnel's, up to 15 bytes; it need not exist
-	ListenPort    uint16       // the UDP port of WireGuard, 1 to 65535
-	Masquerade    bool         // rewrite the source towards every target, whatever the target says
-	ForwardOthers bool         // leave packets alone that neither come from the tunnel nor go there
-	LogGroup      uint16       // the NFLOG group on which the kernel hands us copies, ours alone in this network namespace; 0: 5182
-	Logger        *slog.Logger // nil: silent
+	Interface     string // the tunnel's, up to 15 bytes; it need not exist
+	ListenPort    uint16 // the UDP port of WireGuard, 1 to 65535
+	Masquerade    bool   // rewrite the source towards every target, whatever the target says
+	ForwardOthers bool   // leave packets alone that neither come from the tunnel nor go there
+	LogGroup      uint16 // the NFLOG group on which the kernel hands us copies, ours alone in this network namespace; 0: 5182
+	// ForwardingFile keeps how the host's forwarding switches were found, for
+	// a process after this one, should this one be killed; empty: nowhere.
+	// Its folder outlives a process, but need not outlive a boot.
+	ForwardingFile string
+	Logger         *slog.Logger // nil: silent
 }
 
 const defaultLogGroup = 5182

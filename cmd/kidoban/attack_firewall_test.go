@@ -1,0 +1,275 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"kidoban/gateway/lab"
+	"kidoban/gateway/policy"
+)
+
+// forwards lists which interfaces of the gateway forward, but for its tunnel.
+func (g *ground) forwards() string {
+	var on []string
+	for _, i := range []string{"lan0", "wan0"} {
+		for _, name := range []string{"ipv4/conf/" + i + "/forwarding", "ipv6/conf/" + i + "/force_forwarding"} {
+			var value []byte
+			// Kernels before 6.17 have no such switch for IPv6.
+			_ = g.gateway.Do(func() (err error) { value, err = os.ReadFile("/proc/sys/net/" + name); return err })
+			if strings.TrimSpace(string(value)) == "1" {
+				on = append(on, name[:4]+" "+i)
+			}
+		}
+	}
+	return strings.Join(on, ", ")
+}
+
+// stop ends the gateway as the service manager does.
+func (g *ground) stop() {
+	g.t.Helper()
+	g.signal(syscall.SIGTERM)
+	select {
+	case <-g.ended:
+	case <-time.After(15 * time.Second):
+		g.t.Fatal("the gateway does not stop")
+	}
+}
+
+// hinted waits until status has a hint with this text, or none.
+func (g *ground) hinted(text string, want bool) {
+	g.t.Helper()
+	lab.WaitFor(g.t, 8*time.Second, fmt.Sprintf("a hint %q: %v", text, want), func() bool {
+		return want == slices.ContainsFunc(g.status().Hints, func(h string) bool { return strings.Contains(h, text) })
+	})
+}
+
+// satosFlow begins a UDP flow of sato's to ehr through the tunnel.
+func (g *ground) satosFlow() net.Conn {
+	g.t.Helper()
+	c, err := g.medisys.DialFrom(g.within(3*time.Second), "udp", netip.AddrPortFrom(g.people[sato].v4, 45000), netip.AddrPortFrom(ehr4, 53).String())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { c.Close() })
+	lab.WaitFor(g.t, 8*time.Second, "sato's flow to ehr", func() bool {
+		_, _ = c.Write([]byte("good evening"))
+		_ = c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		_, err := c.Read(make([]byte, 100))
+		return err == nil
+	})
+	return c
+}
+
+// forgedAnswer is what ehr would answer in sato's flow.
+func (g *ground) forgedAnswer() []byte {
+	return lab.UDPPacket(netip.AddrPortFrom(ehr4, 53), netip.AddrPortFrom(g.people[sato].v4, 45000), []byte("forged"))
+}
+
+// TestForwardingAfterCrash: the process that was killed had turned the host
+// into a router, and only it knew that. The one that follows, and is stopped,
+// takes the ruleset away.
+func TestForwardingAfterCrash(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.serve()
+	// ehr6 as well, since IPv6 has switches of its own.
+	g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "pacs")})
+	lab.WaitFor(t, 8*time.Second, "forwarding from the site", func() bool { return strings.Contains(g.forwards(), "ipv4 lan0") })
+	g.kill()
+	if got := g.forwards(); !strings.Contains(got, "ipv4 lan0") {
+		t.Fatalf("killed: %q forwards, so there is nothing to restore", got)
+	}
+	g.start()
+	g.ready()
+	g.stop()
+	if got := g.forwards(); got != "" {
+		t.Errorf("after the stop %s still forwards", got)
+	}
+	g.wan.Forget()
+	if err := g.hospital.Send(lab.UDPPacket(netip.AddrPortFrom(ehr4, 9999), netip.AddrPortFrom(outsider4, 7777), []byte("out"))); err != nil {
+		t.Fatal(err)
+	}
+	pause(patience)
+	if got := g.wan.Packets(lab.Outgoing, toPort(7777)); len(got) > 0 {
+		t.Errorf("after the stop the site reaches the Internet through this machine:\n%s", lab.Lines(got))
+	}
+}
+
+// TestSingleArm: the targets lie behind the interface to the Internet, by a
+// route of their own. That works, and ends with the gateway, also when one
+// was killed in between.
+func TestSingleArm(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.mustRun(g.gateway, "ip", "route", "del", "10.1.0.0/24", "dev", "lan0")
+	g.mustRun(g.gateway, "ip", "route", "add", "10.1.0.0/24", "via", "192.0.2.1")
+	g.mustRun(g.internet, "ip", "addr", "add", "10.1.0.5/32", "dev", "lo")
+	g.mustRun(g.internet, "ip", "route", "add", "10.99.0.0/24", "via", "192.0.2.2")
+	g.internet.Echo("udp", "10.1.0.5:53")
+	g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
+	g.mustEnter(g.client(g.medisys, sato, 4))
+	g.satosFlow()
+	g.hinted("no route to", false)
+	if got := g.forwards(); !strings.Contains(got, "ipv4 wan0") || strings.Contains(got, "ipv4 lan0") || strings.Contains(got, "ipv6 wan0") {
+		t.Errorf("%q forwards, want IPv4 from wan0, and nothing else that has to do with ehr", got)
+	}
+	g.kill()
+	g.start()
+	g.ready()
+	g.stop()
+	if got := g.forwards(); got != "" {
+		t.Errorf("after the stop %s still forwards", got)
+	}
+}
+
+// TestLateSite: the site's network comes up after the gateway. Until then the
+// route to its targets is the default route, to the Internet: operators hear
+// of that, and nobody there may answer.
+func TestLateSite(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.serve()
+	g.gateway.SetLink("lan0", false)
+	g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
+	const hint = "the host has no route to ehr, ehr6, pacs but the default route, through wan0"
+	g.hinted(hint, true)
+	if got := g.forwards(); got != "" {
+		t.Errorf("lan0 is down: %s forwards, want neither", got)
+	}
+	if !strings.Contains(g.log(), hint) {
+		t.Errorf("the log does not say %q", hint)
+	}
+	g.mustEnter(g.client(g.medisys, sato, 4))
+	g.gateway.SetLink("lan0", true)
+	c := g.satosFlow()
+	g.hinted("route to ehr,", false)
+	if got := g.forwards(); strings.Contains(got, "wan0") || !strings.Contains(got, "ipv4 lan0") {
+		t.Errorf("lan0 is up: %q forwards, want lan0 alone", got)
+	}
+	if err := g.outsider.Send(g.forgedAnswer()); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	if n, err := c.Read(make([]byte, 100)); err == nil {
+		t.Errorf("the engineer got %d bytes from the Internet in ehr's name", n)
+	}
+
+	// It goes again, while the gateway runs.
+	g.gateway.SetLink("lan0", false)
+	lab.WaitFor(t, 2*routesAgain, "nobody forwards but the tunnel", func() bool { return g.forwards() == "" })
+}
+
+// TestSpeakingForOthers: on a host that is a router anyway, neither another
+// vendor nor the Internet takes part in sato's flow.
+func TestSpeakingForOthers(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.gateway.Sysctl("net.ipv4.ip_forward", "1")
+	g.serve()
+	g.open([]string{hour("work", "ehr, pacs")}, []string{hour("work", "pacs")})
+	g.mustEnter(g.client(g.medisys, sato, 4))
+	g.mustEnter(g.client(g.scanco, tanaka, 4))
+	c := g.satosFlow()
+	answer := g.forgedAnswer()
+	g.lan.Forget()
+	for _, from := range []struct {
+		host    *lab.Host
+		address netip.Addr
+	}{{g.scanco, g.people[tanaka].v4}, {g.outsider, outsider4}} {
+		if err := from.host.Send(portUnreachable(from.address, ehr4, answer)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.outsider.Send(answer); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	if n, err := c.Read(make([]byte, 100)); err == nil {
+		t.Errorf("the engineer got %d bytes from the Internet in ehr's name", n)
+	}
+	if got := g.lan.Packets(lab.Outgoing, lab.Protocol(policy.ICMP)); len(got) > 0 {
+		t.Errorf("ehr heard of sato's flow from others:\n%s", lab.Lines(got))
+	}
+	// What sato says of it does arrive.
+	if err := g.medisys.Send(portUnreachable(g.people[sato].v4, ehr4, answer)); err != nil {
+		t.Fatal(err)
+	}
+	lab.WaitFor(t, 5*time.Second, "ehr hears from sato", func() bool {
+		return len(g.lan.Packets(lab.Outgoing, lab.Protocol(policy.ICMP), lab.From(g.people[sato].v4))) > 0
+	})
+
+	// Nor in a flow whose answers come to the gateway's own address.
+	wire := g.tunnelWire(g.scanco)
+	held, err := g.scanco.Dial(g.within(4*time.Second), "tcp", netip.AddrPortFrom(pacs4, 104).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	masqueraded := g.lan.Packets(lab.Outgoing, lab.To(pacs4), toPort(104))
+	if len(masqueraded) == 0 {
+		t.Fatal("the masqueraded flow was not seen")
+	}
+	wire.Forget()
+	g.internet.Route(netip.PrefixFrom(lan4, 32), outside4.Addr())
+	if err := g.outsider.Send(portUnreachable(pacs4, lan4, lab.UDPPacket(masqueraded[0].Source, masqueraded[0].Destination, nil))); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.outsider.Send(synchronize(netip.AddrPortFrom(pacs4, 104), masqueraded[0].Source)); err != nil {
+		t.Fatal(err)
+	}
+	pause(patience)
+	if got := wire.Packets(lab.Incoming); len(got) > 0 {
+		t.Errorf("tanaka got from the Internet in pacs' name:\n%s", lab.Lines(got))
+	}
+}
+
+// portUnreachable is an ICMP error (RFC 792) about an IPv4 packet.
+func portUnreachable(from, to netip.Addr, about []byte) []byte {
+	about = slices.Clone(about)
+	binary.BigEndian.PutUint16(about[10:], 0)
+	binary.BigEndian.PutUint16(about[10:], headerChecksum(about[:20]))
+	message := append([]byte{3, 3, 0, 0, 0, 0, 0, 0}, about...)
+	if len(message)%2 != 0 {
+		message = append(message, 0)
+	}
+	binary.BigEndian.PutUint16(message[2:], headerChecksum(message))
+	return lab.IPPacket(from, to, policy.ICMP, message)
+}
+
+// TestForwardingTurnedOff: a script, or an administrator, turns forwarding
+// off. Without it no target is reached, and nothing else would tell.
+func TestForwardingTurnedOff(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.serve()
+	g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
+	g.mustEnter(g.client(g.medisys, sato, 4))
+	g.satosFlow()
+	names := []string{"net.ipv4.conf.lan0.forwarding", "net.ipv4.conf." + g.device + ".forwarding"}
+	for _, name := range names {
+		g.gateway.Sysctl(name, "0")
+	}
+	lab.WaitFor(t, 4*time.Second, "both forward again", func() bool {
+		return !slices.ContainsFunc(names, func(name string) bool { return g.gateway.ReadSysctl(name) != "1" })
+	})
+	for _, name := range names {
+		if want := "it is turned on again\" switch=" + name; !strings.Contains(g.log(), want) {
+			t.Errorf("the log does not say %q", want)
+		}
+	}
+	if !g.status().Ready {
+		t.Error("the gateway is not ready")
+	}
+	if _, err := os.Stat(filepath.Join(g.stateDir(), "forwarding.json")); err != nil {
+		t.Errorf("the record of the switches: %v", err)
+	}
+}
