@@ -136,7 +136,7 @@ type Gateway struct {
 	stopped  chan struct{}
 	readings atomic.Uint64 // of the policy file; each has a number, given before it begins
 	recovery sync.Mutex    // held by the one recovery at a time; guards broken
-	broken   Journal    // a dead one that the loop let go of and that is not closed yet
+	broken   Journal       // a dead one that the loop let go of and that is not closed yet
 }
 
 // New prepares a gateway; Run does everything.
