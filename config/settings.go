@@ -18,17 +18,20 @@ import (
 // Settings is where things are and how the program behaves: what is not
 // policy. Every field is checked once FromEnvironment gave it.
 type Settings struct {
-	PolicyFile     string     `env:"KIDOBAN_POLICY_FILE" envDefault:"/etc/kidoban/policy.yaml" meaning:"the policy: who may enter when, to what"`
-	StateDir       string     `env:"KIDOBAN_STATE_DIR" envDefault:"/var/lib/kidoban" meaning:"where the journal and the private key are kept"`
-	Interface      string     `env:"KIDOBAN_INTERFACE" envDefault:"kido0" meaning:"name of the tunnel's network interface, 1 to 15 characters"`
-	ListenPort     uint16     `env:"KIDOBAN_LISTEN_PORT" envDefault:"51820" meaning:"UDP port of WireGuard, 1 to 65535"`
-	PrivateKeyFile string     `env:"KIDOBAN_PRIVATE_KEY_FILE" shown:"private.key in the state directory" meaning:"the gateway's private key, base64 as wg genkey writes it; made at first start with mode 0600; a looser mode is refused"`
-	MetricsAddress string     `env:"KIDOBAN_METRICS_ADDRESS" envDefault:"127.0.0.1:9586" meaning:"host:port on which Prometheus finds the metrics"`
-	AdminSocket    string     `env:"KIDOBAN_ADMIN_SOCKET" envDefault:"/run/kidoban/admin.sock" meaning:"the socket through which operators' commands reach the gateway, up to 107 bytes"`
-	Masquerade     bool       `env:"KIDOBAN_MASQUERADE" envDefault:"false" meaning:"true: to every target the gateway's own address is shown, so that no target needs a route to the tunnel"`
-	ForwardOthers  bool       `env:"KIDOBAN_FORWARD_OTHERS" envDefault:"false" meaning:"true: leave traffic alone that has nothing to do with the tunnel; otherwise the host forwards nothing else"`
-	LogLevel       slog.Level `env:"KIDOBAN_LOG_LEVEL" envDefault:"info" meaning:"debug, info, warn or error"`
-	LogFormat      string     `env:"KIDOBAN_LOG_FORMAT" envDefault:"text" meaning:"text or json"`
+	PolicyFile       string     `env:"KIDOBAN_POLICY_FILE" envDefault:"/etc/kidoban/policy.yaml" meaning:"the policy: who may enter when, to what"`
+	StateDir         string     `env:"KIDOBAN_STATE_DIR" envDefault:"/var/lib/kidoban" meaning:"where the journal and the private key are kept"`
+	Interface        string     `env:"KIDOBAN_INTERFACE" envDefault:"kido0" meaning:"name of the tunnel's network interface, 1 to 15 characters"`
+	ListenPort       uint16     `env:"KIDOBAN_LISTEN_PORT" envDefault:"51820" meaning:"UDP port of WireGuard, 1 to 65535"`
+	PrivateKeyFile   string     `env:"KIDOBAN_PRIVATE_KEY_FILE" shown:"private.key in the state directory" meaning:"the gateway's private key, base64 as wg genkey writes it; made at first start with mode 0600; a looser mode is refused"`
+	MetricsAddress   string     `env:"KIDOBAN_METRICS_ADDRESS" envDefault:"127.0.0.1:9586" meaning:"host:port on which Prometheus finds the metrics"`
+	MetricsEngineers int        `env:"KIDOBAN_METRICS_ENGINEERS" envDefault:"1000" meaning:"single engineers have series of their own while the policy lists no more of them than this, 0 to 100000; 0: never"`
+	AdminSocket      string     `env:"KIDOBAN_ADMIN_SOCKET" envDefault:"/run/kidoban/admin.sock" meaning:"the socket through which operators' commands reach the gateway, up to 107 bytes"`
+	Masquerade       bool       `env:"KIDOBAN_MASQUERADE" envDefault:"false" meaning:"true: to every target the gateway's own address is shown, so that no target needs a route to the tunnel"`
+	ForwardOthers    bool       `env:"KIDOBAN_FORWARD_OTHERS" envDefault:"false" meaning:"true: leave traffic alone that has nothing to do with the tunnel; otherwise the host forwards nothing else"`
+	LogLevel         slog.Level `env:"KIDOBAN_LOG_LEVEL" envDefault:"info" meaning:"debug, info, warn or error"`
+	LogFormat        string     `env:"KIDOBAN_LOG_FORMAT" envDefault:"text" meaning:"text or json"`
+	SyslogAddress    string     `env:"KIDOBAN_SYSLOG_ADDRESS" shown:"none" meaning:"host:port of a collector that takes the log as syslog (RFC 5424) over TLS, besides"`
+	SyslogCAFile     string     `env:"KIDOBAN_SYSLOG_CA_FILE" shown:"the machine's authorities" meaning:"PEM certificates of who vouches for that collector"`
 }
 
 // settingsPrefix is what every variable of this program begins with; one that
@@ -37,17 +40,20 @@ const settingsPrefix = "KIDOBAN_"
 
 // settingChecks say what is wrong with a value and what is allowed.
 var settingChecks = map[string]func(string) error{
-	"KIDOBAN_POLICY_FILE":      checkPath,
-	"KIDOBAN_STATE_DIR":        checkPath,
-	"KIDOBAN_INTERFACE":        checkInterface,
-	"KIDOBAN_LISTEN_PORT":      checkPort,
-	"KIDOBAN_PRIVATE_KEY_FILE": checkPath,
-	"KIDOBAN_METRICS_ADDRESS":  checkHostPort,
-	"KIDOBAN_ADMIN_SOCKET":     checkSocket,
-	"KIDOBAN_MASQUERADE":       checkWord("true", "false"),
-	"KIDOBAN_FORWARD_OTHERS":   checkWord("true", "false"),
-	"KIDOBAN_LOG_LEVEL":        checkWord("debug", "info", "warn", "error"),
-	"KIDOBAN_LOG_FORMAT":       checkWord("text", "json"),
+	"KIDOBAN_POLICY_FILE":       checkPath,
+	"KIDOBAN_STATE_DIR":         checkPath,
+	"KIDOBAN_INTERFACE":         checkInterface,
+	"KIDOBAN_LISTEN_PORT":       checkPort,
+	"KIDOBAN_PRIVATE_KEY_FILE":  checkPath,
+	"KIDOBAN_METRICS_ADDRESS":   checkHostPort,
+	"KIDOBAN_ADMIN_SOCKET":      checkSocket,
+	"KIDOBAN_MASQUERADE":        checkWord("true", "false"),
+	"KIDOBAN_FORWARD_OTHERS":    checkWord("true", "false"),
+	"KIDOBAN_LOG_LEVEL":         checkWord("debug", "info", "warn", "error"),
+	"KIDOBAN_LOG_FORMAT":        checkWord("text", "json"),
+	"KIDOBAN_METRICS_ENGINEERS": checkMetricsEngineers,
+	"KIDOBAN_SYSLOG_ADDRESS":    checkHostPort,
+	"KIDOBAN_SYSLOG_CA_FILE":    checkPath,
 }
 
 // FromEnvironment reads the settings from "NAME=value" strings, as os.Environ
@@ -154,6 +160,13 @@ func checkInterface(text string) error {
 func checkPort(text string) error {
 	if _, ok := parsePort(text); !ok {
 		return fmt.Errorf("%s is no port: allowed is 1 to 65535", quote(text))
+	}
+	return nil
+}
+
+func checkMetricsEngineers(text string) error {
+	if n, err := strconv.ParseUint(text, 10, 32); err != nil || n > 100_000 {
+		return fmt.Errorf("%s is no number of engineers: allowed is 0 to 100000", quote(text))
 	}
 	return nil
 }

@@ -20,15 +20,16 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Settings{
-		PolicyFile:     "/etc/kidoban/policy.yaml",
-		StateDir:       "/var/lib/kidoban",
-		Interface:      "kido0",
-		ListenPort:     51820,
-		PrivateKeyFile: "/var/lib/kidoban/private.key",
-		MetricsAddress: "127.0.0.1:9586",
-		AdminSocket:    "/run/kidoban/admin.sock",
-		LogLevel:       slog.LevelInfo,
-		LogFormat:      "text",
+		PolicyFile:       "/etc/kidoban/policy.yaml",
+		StateDir:         "/var/lib/kidoban",
+		Interface:        "kido0",
+		ListenPort:       51820,
+		PrivateKeyFile:   "/var/lib/kidoban/private.key",
+		MetricsAddress:   "127.0.0.1:9586",
+		MetricsEngineers: 1000,
+		AdminSocket:      "/run/kidoban/admin.sock",
+		LogLevel:         slog.LevelInfo,
+		LogFormat:        "text",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -39,11 +40,13 @@ func TestEverySettingIsRead(t *testing.T) {
 	environ := []string{
 		"KIDOBAN_POLICY_FILE=/p", "KIDOBAN_STATE_DIR=/s", "KIDOBAN_INTERFACE=wg-maint.0", "KIDOBAN_LISTEN_PORT=1",
 		"KIDOBAN_METRICS_ADDRESS=[::1]:9", "KIDOBAN_ADMIN_SOCKET=/a", "KIDOBAN_MASQUERADE=true", "KIDOBAN_FORWARD_OTHERS=true",
-		"KIDOBAN_LOG_LEVEL=debug", "KIDOBAN_LOG_FORMAT=json",
+		"KIDOBAN_LOG_LEVEL=debug", "KIDOBAN_LOG_FORMAT=json", "KIDOBAN_METRICS_ENGINEERS=7",
+		"KIDOBAN_SYSLOG_ADDRESS=logs.example.jp:6514", "KIDOBAN_SYSLOG_CA_FILE=/ca",
 	}
 	want := Settings{
 		PolicyFile: "/p", StateDir: "/s", Interface: "wg-maint.0", ListenPort: 1, PrivateKeyFile: "/s/private.key",
 		MetricsAddress: "[::1]:9", AdminSocket: "/a", Masquerade: true, ForwardOthers: true, LogLevel: slog.LevelDebug, LogFormat: "json",
+		MetricsEngineers: 7, SyslogAddress: "logs.example.jp:6514", SyslogCAFile: "/ca",
 	}
 	got, err := FromEnvironment(environ)
 	if err != nil {
@@ -65,8 +68,8 @@ func TestWrongSettings(t *testing.T) {
 		host  = ` is not host:port: allowed is a DNS name or an address, IPv6 in brackets, and a port from 1 to 65535, as in gate.example.jp:51820 or [2001:db8::1]:51820`
 	)
 	for _, test := range []struct{ pair, want string }{
-		{"KIDOBAN_POLICY=/p", "KIDOBAN_POLICY: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_STATE_DIR"},
-		{"KIDOBAN_LISTENPORT=1", "KIDOBAN_LISTENPORT: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_STATE_DIR; did you mean KIDOBAN_LISTEN_PORT?"},
+		{"KIDOBAN_POLICY=/p", "KIDOBAN_POLICY: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_METRICS_ENGINEERS, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_STATE_DIR, KIDOBAN_SYSLOG_ADDRESS, KIDOBAN_SYSLOG_CA_FILE"},
+		{"KIDOBAN_LISTENPORT=1", "KIDOBAN_LISTENPORT: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_METRICS_ENGINEERS, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_STATE_DIR, KIDOBAN_SYSLOG_ADDRESS, KIDOBAN_SYSLOG_CA_FILE; did you mean KIDOBAN_LISTEN_PORT?"},
 		{"KIDOBAN_STATE_DIR=", "KIDOBAN_STATE_DIR: is empty: give a value or unset it"},
 		{"KIDOBAN_STATE_DIR=a\x1b[2J", `KIDOBAN_STATE_DIR: "a\x1b[2J" has characters that do not show: allowed is a path without them`},
 		{"KIDOBAN_ADMIN_SOCKET=/" + strings.Repeat("a", 107), `KIDOBAN_ADMIN_SOCKET: "/` + strings.Repeat("a", 79) + `"... has 108 bytes: allowed for a socket are 107`},
@@ -82,6 +85,9 @@ func TestWrongSettings(t *testing.T) {
 		{"KIDOBAN_METRICS_ADDRESS=:9586", `KIDOBAN_METRICS_ADDRESS: ":9586"` + host},
 		{"KIDOBAN_METRICS_ADDRESS=127.0.0.1:0", `KIDOBAN_METRICS_ADDRESS: "127.0.0.1:0"` + host},
 		{"KIDOBAN_METRICS_ADDRESS=127.0.0.256:1", `KIDOBAN_METRICS_ADDRESS: "127.0.0.256:1"` + host},
+		{"KIDOBAN_METRICS_ENGINEERS=-1", `KIDOBAN_METRICS_ENGINEERS: "-1" is no number of engineers: allowed is 0 to 100000`},
+		{"KIDOBAN_METRICS_ENGINEERS=100001", `KIDOBAN_METRICS_ENGINEERS: "100001" is no number of engineers: allowed is 0 to 100000`},
+		{"KIDOBAN_SYSLOG_ADDRESS=collector", `KIDOBAN_SYSLOG_ADDRESS: "collector"` + host},
 		{"KIDOBAN_MASQUERADE=1", `KIDOBAN_MASQUERADE: "1" is not allowed: allowed is true or false`},
 		{"KIDOBAN_FORWARD_OTHERS=yes", `KIDOBAN_FORWARD_OTHERS: "yes" is not allowed: allowed is true or false`},
 		{"KIDOBAN_LOG_LEVEL=INFO+1", `KIDOBAN_LOG_LEVEL: "INFO+1" is not allowed: allowed is debug, info, warn or error`},

@@ -56,6 +56,13 @@ func (runCommand) Run(p *program) error {
 	s := p.settings
 	logger, log := newLogger(p)
 	defer log.Close()
+	logger, elsewhere, err := alsoElsewhere(logger, s)
+	if err != nil {
+		return err
+	}
+	if elsewhere != nil {
+		defer elsewhere.Close()
+	}
 
 	if err := os.MkdirAll(s.StateDir, 0o700); err != nil {
 		return err
@@ -84,7 +91,6 @@ func (runCommand) Run(p *program) error {
 	// From here on nothing passes that is not in a plan.
 	wall, err := firewall.New(firewall.Options{
 		Interface: s.Interface, ListenPort: s.ListenPort, Masquerade: s.Masquerade, ForwardOthers: s.ForwardOthers, LogGroup: logGroup,
-		ForwardingFile: filepath.Join(s.StateDir, "forwarding.json"), Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -99,6 +105,10 @@ func (runCommand) Run(p *program) error {
 	}
 	metrics := gateway.NewMetrics(versionText())
 	metrics.LogDropped = log.Dropped
+	metrics.MostEngineers = s.MetricsEngineers
+	if elsewhere != nil {
+		metrics.SyslogDropped = elsewhere.Dropped
+	}
 	g := gateway.New(wired(gateway.Config{
 		Tunnel: gate, Firewall: kernel, Clock: clock, LoadPolicy: file.load, CheckFile: file.check,
 		OpenJournal: func() (gateway.Journal, error) {
@@ -111,7 +121,6 @@ func (runCommand) Run(p *program) error {
 		ReadDamaged:    func() iter.Seq2[journal.Entry, error] { return readDamaged(dir) },
 		ArchiveJournal: func() (string, string, error) { return journal.Archive(dir, keyFile) },
 		Dropped:        kernel.dropped,
-		Hints:          kernel.hints,
 		Marker:         marker,
 		Notify:         notify(logger), Metrics: metrics, Logger: logger, Version: versionText(),
 	}))

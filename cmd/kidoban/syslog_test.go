@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/pem"
+	"io"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"kidoban/config"
+)
+
+// What is logged goes both ways.
+func TestTheLogGoesElsewhereAsWell(t *testing.T) {
+	server := httptest.NewTLSServer(nil) // for its certificate
+	server.Close()
+	collector, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: server.TLS.Certificates})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { collector.Close() })
+	received := make(chan string, 1)
+	go func() {
+		conn, err := collector.Accept()
+		if err != nil {
+			received <- err.Error()
+			return
+		}
+		text, _ := io.ReadAll(conn) // the sender's end
+		received <- string(text)
+	}()
+	authority := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var here bytes.Buffer
+	s := config.Settings{SyslogAddress: collector.Addr().String(), SyslogCAFile: authority}
+	logger, elsewhere, err := alsoElsewhere(slog.New(slog.NewTextHandler(&here, nil)), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logger.Info("session opened", "event", "session_opened")
+	elsewhere.Close()
+	if got := <-received; !strings.Contains(got, ` session_opened - `+"\ufeff"+`msg="session opened"`) {
+		t.Errorf("the collector got %q", got)
+	}
+	if !strings.Contains(here.String(), `msg="session opened"`) {
+		t.Errorf("the log here has %q", &here)
+	}
+}
+
+func TestWrongSyslogAuthorities(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{"/nowhere": "KIDOBAN_SYSLOG_CA_FILE: open /nowhere", empty: "has no certificate: allowed are certificates in PEM"} {
+		_, _, err := alsoElsewhere(slog.New(slog.DiscardHandler), config.Settings{SyslogAddress: "127.0.0.1:6514", SyslogCAFile: file})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", file, err, want)
+		}
+	}
+}
