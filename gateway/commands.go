@@ -471,7 +471,7 @@ func (l *loop) recordState() {
 		entries = append(entries, journal.Entry{Kind: journal.PolicyLoaded, Actor: "gateway", Digest: p.Digest})
 	}
 	// One record: the marker goes when the journal has all that it says.
-	l.add(record{entries, func(l *loop, err error) {
+	l.add(record{entries: entries, done: func(l *loop, err error) {
 		if err == nil {
 			l.unmark()
 		}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -508,16 +509,21 @@ func (j *fakeJournal) Append(entries ...journal.Entry) error {
 	if j.failed != nil {
 		return j.failed
 	}
+	for _, e := range entries {
+		if line, err := json.Marshal(e); err != nil || len(line) > journal.MaxEntry {
+			return fmt.Errorf("an entry of %d bytes: %v", len(line), err)
+		}
+	}
 	f := j.w.append
 	j.w.mu.Unlock()
 	f.wait()
 	j.w.mu.Lock()
 	if j.process != j.w.process {
-		return errors.New("the process was killed")
+		return &journal.FailedError{Err: errors.New("the process was killed")}
 	}
 	keep := len(entries)
 	if f.err != nil {
-		j.failed = f.err
+		j.failed = &journal.FailedError{Err: f.err}
 		if !f.after {
 			keep = 0
 		} else if f.partial > 0 {
@@ -534,7 +540,7 @@ func (j *fakeJournal) Append(entries ...journal.Entry) error {
 		j.w.disk = append(j.w.disk, e)
 		j.w.effect("journal %s", path.Join(string(e.Kind), e.Engineer, e.Window))
 	}
-	return f.err
+	return j.failed
 }
 
 func (j *fakeJournal) Replay() iter.Seq2[journal.Entry, error] {

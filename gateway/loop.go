@@ -499,8 +499,6 @@ func newOpening(g *policy.Grant, x texts) *opening {
 
 // openGrants sends to the journal what is to open and is not there yet.
 func (l *loop) openGrants() {
-	var due []*opening
-	var entries []journal.Entry
 	for _, g := range l.raw.Grants {
 		if l.recorded[g.ID].covers(g, l.texts) {
 			delete(l.pending, g.ID) // of a policy that is not in force any more
@@ -514,31 +512,27 @@ func (l *loop) openGrants() {
 		}
 		o := newOpening(g, l.texts)
 		l.pending[g.ID] = o
-		due = append(due, o)
-		entries = append(entries, grantEntry(journal.WindowOpened, g))
-	}
-	if len(due) == 0 {
-		return
-	}
-	l.add(record{entries, func(l *loop, err error) {
-		for _, o := range due {
-			if l.pending[o.grant.ID] != o {
-				continue // the policy changed meanwhile, and a later entry says what opens
+		l.add(record{entries: []journal.Entry{grantEntry(journal.WindowOpened, g)}, done: func(l *loop, err error) {
+			if l.pending[g.ID] != o {
+				return // the policy changed meanwhile, and a later entry says what opens
 			}
-			delete(l.pending, o.grant.ID)
+			if errors.Is(err, errRefused) {
+				return // it would be refused again
+			}
+			delete(l.pending, g.ID)
 			if err == nil {
-				l.recorded[o.grant.ID] = o
+				l.recorded[g.ID] = o
 			}
-		}
-		l.replan = true
-	}})
+			l.replan = true
+		}})
+	}
 }
 
 func grantEntry(kind journal.Kind, g *policy.Grant) journal.Entry {
 	e := journal.Entry{Kind: kind, Actor: "gateway", Vendor: g.Engineer.Vendor.Name, Engineer: g.Engineer.Name, Window: g.Window.Name,
 		Grant: g.ID, From: g.From, Until: g.Until}
 	if kind == journal.WindowOpened {
-		e.Text = strings.TrimSpace("approved by " + g.Window.ApprovedBy + " " + g.Window.Ticket)
+		e.Text = clip(strings.TrimSpace("approved by " + g.Window.ApprovedBy + " " + g.Window.Ticket))
 		for i, t := range g.Window.Targets {
 			if i == targetsMax {
 				e.Text += fmt.Sprintf("; and %d more targets, as the policy names them", len(g.Window.Targets)-targetsMax)
@@ -550,9 +544,9 @@ func grantEntry(kind journal.Kind, g *policy.Grant) journal.Entry {
 	return e
 }
 
-// targetsMax is how many targets an entry names: names have up to 63 bytes,
-// and an entry fits into 64 KiB.
-const targetsMax = 500
+// How many targets and grants an entry names: a target's name has up to 63
+// bytes, a grant's id up to 208, and an entry fits into 64 KiB.
+const targetsMax, grantsMax = 500, 200
 
 // closeGrants records what was open and no longer is.
 func (l *loop) closeGrants() {
@@ -669,8 +663,13 @@ func (l *loop) settle(records []record, err error) {
 				}
 			}
 		}
+		why := err
+		if why == nil && r.refused != nil {
+			why = r.refused
+			l.cfg.Logger.Error("not recorded", "err", why)
+		}
 		if r.done != nil {
-			r.done(l, err)
+			r.done(l, why)
 		}
 	}
 }
@@ -812,7 +811,7 @@ func (l *loop) admitted(f policy.Fact) {
 	if g := f.Decision.Grant; g != nil {
 		entry.Grant, entry.Window, entry.Until = g.ID, g.Window.Name, f.Decision.Until
 	}
-	l.add(record{[]journal.Entry{entry}, func(l *loop, err error) {
+	l.add(record{entries: []journal.Entry{entry}, done: func(l *loop, err error) {
 		if err != nil {
 			return
 		}
@@ -885,8 +884,13 @@ func (l *loop) holds(s *session) {
 }
 
 func (l *loop) sessionEntry(kind journal.Kind, s *session) journal.Entry {
-	return journal.Entry{Kind: kind, Actor: "gateway", Vendor: s.engineer.Vendor.Name, Engineer: s.engineer.Name, Session: s.id,
+	e := journal.Entry{Kind: kind, Actor: "gateway", Vendor: s.engineer.Vendor.Name, Engineer: s.engineer.Name, Session: s.id,
 		Source: s.source.Addr().String(), From: s.openedAt, Until: s.until, Grants: s.grants}
+	if more := len(s.grants) - grantsMax; more > 0 {
+		e.Grants = s.grants[:grantsMax]
+		e.Text = fmt.Sprintf("and %d more grants, each with an entry of its own", more)
+	}
+	return e
 }
 
 // endSessions finds those whose engineer has no open grant any more, and moves

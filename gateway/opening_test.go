@@ -84,7 +84,7 @@ func TestNothingOpensWithoutARecord(t *testing.T) {
 				w.at("01:01:00")
 				same(t, "open", w.open(), []string{})
 				same(t, "grants in the kernel", len(w.ruleset().Grants), 0)
-				if got := w.notReady(); !strings.Contains(got, "the journal cannot be written: provoked") || !strings.Contains(got, "kidoban recover") {
+				if got := w.notReady(); !strings.Contains(got, "the journal cannot be written: ") || !strings.Contains(got, "provoked") || !strings.Contains(got, "kidoban recover") {
 					t.Errorf("not ready because %q: want what is wrong and what leads out", got)
 				}
 				if w.gateway.Snapshot().Status.Ready {

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,9 +15,21 @@ import (
 type record struct {
 	entries []journal.Entry
 	done    func(l *loop, err error)
+	refused error // what is wrong with it, if the journal does not take it; known once it is settled
 }
 
 var errNoJournal = errors.New("there is no journal")
+
+// errRefused is what becomes of a record that cannot be one: an entry of it is
+// too long. The journal goes on.
+var errRefused = errors.New("the journal does not take it")
+
+// dead reports whether an error of Append says that nothing can be appended
+// any more. Any other is about the entries.
+func dead(err error) bool {
+	var failed *journal.FailedError
+	return errors.As(err, &failed) || errors.Is(err, journal.ErrClosed) || errors.Is(err, errNoJournal)
+}
 
 // recorder appends to one journal off the loop. Records are appended in the
 // order of their add; all that wait are appended together.
@@ -34,6 +48,7 @@ type recorder struct {
 // flight is a batch that is being appended, until the loop has heard of it.
 type flight struct {
 	records []record
+	refused []error // by record, if any was refused; nil: none
 	began   time.Time
 }
 
@@ -90,6 +105,9 @@ func (r *recorder) settled(a ack) []record {
 	if r.flight == a.flight {
 		r.flight = nil
 	}
+	for i, why := range a.flight.refused {
+		a.flight.records[i].refused = why
+	}
 	return a.flight.records
 }
 
@@ -125,7 +143,7 @@ func (r *recorder) run() {
 func (r *recorder) drain(report bool) {
 	for {
 		r.mu.Lock()
-		f := &flight{r.queue, time.Now()}
+		f := &flight{records: r.queue, began: time.Now()}
 		j, err := r.journal, r.failed
 		if r.queue = nil; len(f.records) > 0 {
 			r.flight = f
@@ -134,18 +152,16 @@ func (r *recorder) drain(report bool) {
 		if len(f.records) == 0 {
 			return
 		}
-		var entries []journal.Entry
-		for _, rec := range f.records {
-			entries = append(entries, rec.entries...)
-		}
+		var refused []error
 		if err == nil {
 			if j == nil {
 				err = errNoJournal
-			} else if len(entries) > 0 {
-				err = j.Append(entries...)
+			} else {
+				refused, err = appendAll(j, f.records)
 			}
 		}
 		r.mu.Lock()
+		f.refused = refused
 		if err != nil && r.journal == j && r.failed == nil {
 			r.failed = err
 		}
@@ -158,4 +174,38 @@ func (r *recorder) drain(report bool) {
 			}
 		}
 	}
+}
+
+// appendAll appends records in order, in one commit unless the journal refuses
+// one of them: then each on its own, so that no other suffers from it, and
+// refused says which. The error is that of a dead journal.
+func appendAll(j Journal, records []record) (refused []error, err error) {
+	var entries []journal.Entry
+	for _, rec := range records {
+		entries = append(entries, rec.entries...)
+	}
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	if err = j.Append(entries...); err == nil || dead(err) {
+		return nil, err
+	}
+	refused = make([]error, len(records))
+	for i, rec := range records {
+		// What somebody waits for is durable whole or not at all.
+		parts := [][]journal.Entry{rec.entries}
+		if rec.done == nil {
+			parts = slices.Collect(slices.Chunk(rec.entries, 1))
+		}
+		for _, part := range parts {
+			switch err := j.Append(part...); {
+			case err == nil:
+			case dead(err):
+				return refused, err
+			default:
+				refused[i] = errors.Join(refused[i], fmt.Errorf("%w: %w", errRefused, err))
+			}
+		}
+	}
+	return refused, nil
 }

@@ -229,7 +229,7 @@ func (l *loop) loadMarker() {
 		}
 	}
 	// One record: the marker goes when the journal has all that it says.
-	l.add(record{entries, func(l *loop, err error) {
+	l.add(record{entries: entries, done: func(l *loop, err error) {
 		if err == nil {
 			l.unmark()
 		}
@@ -247,7 +247,7 @@ func eventEntry(kind journal.Kind, actor, reason string, scope policy.Scope, eve
 
 // recordEvent sends an operator's decision to the journal.
 func (l *loop) recordEvent(e journal.Entry, done func(error)) {
-	l.add(record{[]journal.Entry{e}, func(_ *loop, err error) { done(err) }})
+	l.add(record{entries: []journal.Entry{e}, done: func(_ *loop, err error) { done(err) }})
 }
 
 // load reads the policy file and puts it in force: what it closes closes in
