@@ -1,0 +1,103 @@
+package dashboards
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+)
+
+func readYAML(t *testing.T, name string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, into); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+}
+
+// What is mounted is there, and lies where Grafana and Prometheus look for it.
+func TestTheTrialFitsTogether(t *testing.T) {
+	var compose struct {
+		Services map[string]struct {
+			Volumes, Command []string
+			Environment      map[string]string
+		}
+		Volumes map[string]any
+	}
+	readYAML(t, "compose.yaml", &compose)
+	inside := map[string]string{} // path in a container -> path here
+	for name, s := range compose.Services {
+		for _, v := range s.Volumes {
+			from, rest, _ := strings.Cut(v, ":")
+			to, _, _ := strings.Cut(rest, ":")
+			_, named := compose.Volumes[from]
+			switch {
+			case strings.HasPrefix(from, "./"):
+				if _, err := os.Stat(from); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+				inside[to] = from
+			case !named && !strings.HasPrefix(from, "/"):
+				t.Errorf("%s: the volume %s is not declared", name, from)
+			}
+		}
+	}
+	var providers struct {
+		Providers []struct {
+			FolderUID string `yaml:"folderUid"`
+			Options   struct{ Path string }
+		}
+	}
+	readYAML(t, "grafana/provisioning/dashboards/kidoban.yaml", &providers)
+	files, err := Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mounted []string
+	for _, p := range providers.Providers {
+		for to, from := range inside {
+			if to == p.Options.Path {
+				found, err := filepath.Glob(filepath.Join(from, "*.json"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				mounted = append(mounted, found...)
+			} else if filepath.Dir(to) == p.Options.Path {
+				mounted = append(mounted, filepath.Clean(from))
+			}
+		}
+	}
+	for name := range files {
+		if !slices.Contains(mounted, name) {
+			t.Errorf("Grafana does not find %s", name)
+		}
+	}
+	if len(mounted) != len(files) {
+		t.Errorf("Grafana finds %v", mounted)
+	}
+	if home := compose.Services["grafana"].Environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]; inside[home] == "" {
+		t.Errorf("%s is not mounted", home)
+	}
+	var sources struct {
+		Datasources []struct{ Type, URL string }
+	}
+	readYAML(t, "grafana/provisioning/datasources/kidoban.yaml", &sources)
+	address, ok := strings.CutPrefix(sources.Datasources[0].URL, "http://")
+	if !ok || !slices.Contains(compose.Services["prometheus"].Command, "--web.listen-address="+address) {
+		t.Errorf("Grafana asks %s, where no Prometheus listens", sources.Datasources[0].URL)
+	}
+}
+
+// TestPrometheusTakesItsConfiguration has promtool read it, with the rules.
+func TestPrometheusTakesItsConfiguration(t *testing.T) {
+	if out, err := exec.Command(prometheus(t, "promtool"), "check", "config", "prometheus.yaml").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
