@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // hints says in a person's words what the numbers point at, and what to do.
@@ -18,11 +19,9 @@ func (l *loop) hints() []string {
 		hints = append(hints, "the kernel says that the clock is not synchronized: windows open and close by it, so let chrony or systemd-timesyncd run")
 	}
 	for _, s := range l.sessions {
-		// A handshake's answer and a keepalive are all that goes out when no
-		// target answers; a ping or a TCP SYN that is repeated comes in.
-		in, out := s.received(), s.transmitted()
-		if l.now.Sub(s.openedAt).Seconds() > 5 && in > 1000 && out < in/8 {
-			hints = append(hints, fmt.Sprintf("%s sends (%d bytes) and hardly anything comes back (%d bytes): the target may have no route to the tunnel; give it one, or set masquerade: true on the target", s.engineer, in, out))
+		if s.unanswered(l.boot) {
+			hints = append(hints, fmt.Sprintf("%s sends (%d bytes) and nothing comes back: the target may have no route to the tunnel; give it one, or set masquerade: true on the target%s",
+				s.engineer, s.asked, l.refusedFlows(s)))
 		}
 	}
 	if hint := l.natHint(); hint != "" {
@@ -36,28 +35,107 @@ func (l *loop) hints() []string {
 	return slices.Compact(hints)
 }
 
-// natHint sees every attempt come from one private address: a router in front
-// that rewrites sources, so that no vendor can be told from another.
-func (l *loop) natHint() string {
-	var only netip.Addr
-	attempts := 0
+// Sizes of WireGuard's messages in bytes, as Traffic counts them (whitepaper,
+// section 5.4), and how often an end sends a keepalive at most (section 6.5).
+const (
+	initiationSize = 148
+	responseSize   = 92
+	keepaliveSize  = 32
+	keepaliveEvery = 10 * time.Second
+)
+
+// A session whose packets nobody answers is told of when this much was asked
+// for this long: three attempts at a TCP connection.
+const (
+	unansweredBytes = 250
+	unansweredFor   = 5 * time.Second
+)
+
+// carries takes note of an engineer's totals as they are now, and of what of
+// their growth is more than handshakes and keepalives. Sums say nothing: of an
+// upload little comes back, and a tunnel at rest sends more than it gets.
+func (s *session) carries(t Traffic, boot time.Duration) {
+	passed := boot - s.counted
+	s.counted = boot
+	if n := payload(t.Received-min(s.last.Received, t.Received), initiationSize, passed); n > 0 {
+		if s.asked == 0 {
+			s.askedAt = boot
+		}
+		s.asked += n
+	}
+	s.answered += payload(t.Transmitted-min(s.last.Transmitted, t.Transmitted), responseSize, passed)
+	s.last = t
+}
+
+// payload gives the bytes that are neither handshakes of a size nor
+// keepalives. Data takes multiples of 16 bytes, so the rest says how many of
+// up to three handshakes are among them. Full packets need not be padded and
+// are taken for handshakes in part; they are long.
+func payload(n, handshake uint64, passed time.Duration) uint64 {
+	keepalives := uint64(2 + passed/keepaliveEvery)
+	for range 4 {
+		if n%16 == 0 {
+			break
+		}
+		if n < handshake {
+			return n
+		}
+		n -= handshake
+		keepalives++ // it is confirmed with one
+	}
+	if n <= keepalives*keepaliveSize {
+		return 0
+	}
+	return n
+}
+
+// unanswered reports that the engineer sends, and nothing comes back.
+func (s *session) unanswered(boot time.Duration) bool {
+	return s.answered == 0 && s.asked >= unansweredBytes && boot-s.askedAt >= unansweredFor
+}
+
+// refusedFlows says where else to look: what is refused is not answered either.
+func (l *loop) refusedFlows(s *session) string {
 	for _, r := range l.refusalList {
-		if r.Target != "" || !r.Source.IsValid() {
-			continue
+		if r.Vendor == s.engineer.Vendor.Name && r.Engineer == s.engineer.Name && r.Target != "" && r.Last.After(s.openedAt) {
+			return fmt.Sprintf("; or it is what `kidoban refusals` shows: %s to %s", r.Reason, r.Target)
 		}
-		if only.IsValid() && only != r.Source {
-			return ""
+	}
+	return ""
+}
+
+// What natHint looks at, and when it is sure: attempts that prove a key, within
+// the last hour, three of four of them.
+const (
+	natRecent = time.Hour
+	natLeast  = 2
+)
+
+// sharedAddresses are those of carriers' NAT (RFC 6598).
+var sharedAddresses = netip.MustParsePrefix("100.64.0.0/10")
+
+// natHint sees most attempts come from one private address: a router in front
+// that rewrites sources, so that no vendor can be told from another. Only what
+// proves a key counts: anybody can send junk from anywhere.
+func (l *loop) natHint() string {
+	private := func(a netip.Addr) bool { return a.IsPrivate() || sharedAddresses.Contains(a) }
+	attempts := map[netip.Addr]int{}
+	all := 0
+	for _, r := range l.refusalList {
+		if r.Engineer != "" && r.Target == "" && r.Source.IsValid() && l.now.Sub(r.Last) < natRecent {
+			attempts[r.Source] += r.Count
+			all += r.Count
 		}
-		only = r.Source
-		attempts += r.Count
 	}
 	for _, s := range l.sessions {
-		if only.IsValid() && only != s.source.Addr() {
-			return ""
+		if !private(s.source.Addr()) {
+			return "" // this source was not rewritten
 		}
 	}
-	if attempts < 2 || !only.IsPrivate() {
-		return ""
+	for a, n := range attempts {
+		if private(a) && n >= natLeast && 4*n >= 3*all {
+			return fmt.Sprintf("%d of %d attempts of engineers come from %s, a private address: a NAT in front hides the vendors' addresses; let the router forward UDP without rewriting sources (no source NAT on the port forward)", n, all, a)
+		}
 	}
-	return fmt.Sprintf("every attempt comes from %s, a private address: a NAT in front hides the vendors' addresses; let the router forward UDP without rewriting sources (no source NAT on the port forward)", only)
+	return ""
 }

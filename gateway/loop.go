@@ -750,7 +750,7 @@ func (l *loop) count() {
 			l.cfg.Metrics.heard(e.Key, l.now)
 		}
 		l.cfg.Metrics.traffic(e.Vendor.Name, t.Received-min(s.last.Received, t.Received), t.Transmitted-min(s.last.Transmitted, t.Transmitted))
-		s.last = t
+		s.carries(t, l.boot)
 	}
 	slices.SortFunc(l.peers, func(a, b PeerStatus) int { return strings.Compare(a.Engineer.String(), b.Engineer.String()) })
 }
@@ -865,7 +865,7 @@ func (l *loop) confirmed(f policy.Fact) {
 		}
 		l.end(ending{s, Superseded})
 	}
-	s := &session{id: rand.Text()[:16], engineer: f.Engineer, source: f.Source, openedAt: l.now, until: until, heard: l.boot}
+	s := &session{id: rand.Text()[:16], engineer: f.Engineer, source: f.Source, openedAt: l.now, until: until, heard: l.boot, counted: l.boot}
 	s.first, s.last = l.totals[name], l.totals[name]
 	l.sessions[name] = s
 	l.holds(s)

@@ -204,19 +204,3 @@ func TestNoFloodHidesAnother(t *testing.T) {
 		})
 	}
 }
-
-func TestHintOfANATInFront(t *testing.T) {
-	simulate(t, oneHour(), func(t *testing.T, w *world) {
-		w.at("00:30:00")
-		w.start()
-		hints := func() int {
-			synctest.Wait()
-			return len(w.gateway.Snapshot().StatusAt(w.wall()).Hints)
-		}
-		w.knock("acme/brown", "192.168.1.1:1000")
-		w.knock("medisys/sato", "192.168.1.1:1000")
-		same(t, "hints when all come from one private address", hints(), 1)
-		w.knock("acme/brown", address)
-		same(t, "hints when one comes from elsewhere", hints(), 0)
-	})
-}

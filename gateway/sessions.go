@@ -54,6 +54,10 @@ type session struct {
 	first    Traffic       // what the engineer's totals were when it opened
 	last     Traffic       // what they are now
 	heard    time.Duration // when a byte was last received, in boot time
+
+	// What went through beside handshakes and keepalives, for hints.
+	asked, answered  uint64        // bytes from and to the engineer
+	askedAt, counted time.Duration // when the first was asked, and when it was last counted, in boot time
 }
 
 // received is how many bytes came from the engineer in the session.

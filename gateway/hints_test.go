@@ -1,0 +1,148 @@
+package gateway
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kidoban/gateway/policy"
+)
+
+func TestPayload(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		n, handshake uint64
+		passed       time.Duration
+		want         uint64
+	}{
+		{"nothing", 0, responseSize, time.Second, 0},
+		{"a handshake's answer", 92, responseSize, time.Second, 0},
+		{"two, and a keepalive", 2*92 + 32, responseSize, time.Second, 0},
+		{"an initiation, its confirmation, two keepalives", 148 + 3*32, initiationSize, time.Second, 0},
+		{"two keepalives", 64, initiationSize, time.Second, 0},
+		{"keepalives of a minute that nobody counted", 8 * 32, responseSize, time.Minute, 0},
+		{"a TCP SYN", 96, initiationSize, time.Second, 96},
+		{"a TCP SYN and an initiation", 96 + 32 + 148, initiationSize, time.Second, 128},
+		{"the answer RST", 80, responseSize, time.Second, 80},
+		{"acknowledgements of an upload", 4000 * 96, responseSize, time.Second, 4000 * 96},
+		{"a full packet without padding", 1340 + 32, responseSize, time.Second, 1340 + 32 - 92*1},
+		{"less than a handshake, and no keepalive", 60, responseSize, time.Second, 60},
+	} {
+		if got := payload(c.n, c.handshake, c.passed); got != c.want {
+			t.Errorf("%s: payload(%d) = %d, want %d", c.name, c.n, got, c.want)
+		}
+	}
+}
+
+// TestHintOfNoRoute: only a session of which nothing comes back is told of,
+// whatever the sums are.
+func TestHintOfNoRoute(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		received  uint64 // every second
+		sent      func(second int) uint64
+		handshake bool // every two minutes
+		hint      bool
+	}{
+		{"attempts at a connection that nobody answers", 96, func(int) uint64 { return 0 }, false, true},
+		{"the same, with keepalives and handshakes", 96, func(s int) uint64 { return map[bool]uint64{s%10 == 0: 32}[true] }, true, true},
+		{"an upload, whose acknowledgements are a hundredth", 1 << 20, func(int) uint64 { return 10 * 96 }, false, false},
+		{"one small answer in a minute", 96, func(s int) uint64 { return map[bool]uint64{s == 40: 96}[true] }, false, false},
+		{"a tunnel at rest, with persistent keepalives", 32, func(int) uint64 { return 0 }, true, false},
+		{"silence", 0, func(int) uint64 { return 0 }, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("01:10:00")
+				w.start()
+				w.enter("acme/brown", address)
+				w.hear("acme/brown", initiationSize+keepaliveSize, responseSize)
+				hinted := false
+				for second := range 300 {
+					in, out := c.received, c.sent(second)
+					if c.handshake && second%120 == 119 {
+						in, out = in+initiationSize, out+responseSize
+					}
+					w.hear("acme/brown", in, out)
+					time.Sleep(time.Second)
+					synctest.Wait()
+					hints := strings.Join(w.gateway.Snapshot().StatusAt(w.wall()).Hints, "\n")
+					hinted = strings.Contains(hints, "acme/brown sends (") && strings.Contains(hints, "nothing comes back")
+					if second == 4 && hinted {
+						t.Error("hinted at once")
+					}
+				}
+				same(t, "hinted", hinted, c.hint)
+			})
+		})
+	}
+}
+
+func TestHintOfNoRouteNamesWhatIsRefused(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:10:00")
+		w.start()
+		w.enter("acme/brown", address)
+		for range 10 {
+			w.hear("acme/brown", 96, 0)
+			time.Sleep(time.Second)
+		}
+		w.tunnel.facts <- scan(w.wall(), w.engineer("acme/brown"), 22)
+		synctest.Wait()
+		hints := strings.Join(w.gateway.Snapshot().StatusAt(w.wall()).Hints, "\n")
+		if want := "or it is what `kidoban refusals` shows: unlisted_target to 10.1.0.5:tcp/23"; !strings.Contains(hints, want) {
+			t.Errorf("hints %q, want %q in them", hints, want)
+		}
+	})
+}
+
+func TestHintOfANATInFront(t *testing.T) {
+	type attempt struct{ who, from string }
+	some := func(n int, who, from string) (all []attempt) {
+		for range n {
+			all = append(all, attempt{who, from})
+		}
+		return all
+	}
+	for _, c := range []struct {
+		name     string
+		attempts []attempt
+		later    time.Duration
+		hint     string
+	}{
+		{"all from a private address", []attempt{{"acme/brown", "192.168.1.1:1"}, {"medisys/sato", "192.168.1.1:2"}}, 0, "2 of 2 attempts of engineers come from 192.168.1.1"},
+		{"one alone says nothing", some(1, "acme/brown", "192.168.1.1:1"), 0, ""},
+		{"all from a carrier's NAT", some(3, "acme/brown", "100.64.7.7:1"), 0, "3 of 3 attempts of engineers come from 100.64.7.7"},
+		{"IPv6 too", some(3, "acme/brown", "[fd00::1]:1"), 0, "come from fd00::1"},
+		{"all from a public address", some(3, "acme/brown", "198.51.100.1:1"), 0, ""},
+		{"a packet from elsewhere that proves nothing", append(some(2, "acme/brown", "192.168.1.1:1"), some(9, "", "10.1.0.5:999")...), 0, "2 of 2"},
+		{"somebody tries once from elsewhere", append(some(4, "acme/brown", "192.168.1.1:1"), attempt{"medisys/sato", "10.1.0.5:1"}), 0, "4 of 5"},
+		{"many from elsewhere", append(some(4, "acme/brown", "192.168.1.1:1"), some(4, "medisys/sato", "198.51.100.1:1")...), 0, ""},
+		{"it was long ago", some(4, "acme/brown", "192.168.1.1:1"), 61 * time.Minute, ""},
+		{"one enters from where it is listed", append(some(4, "acme/brown", "192.168.1.1:1"), attempt{"acme/brown", address}), 0, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("01:01:00")
+				w.start()
+				for i, a := range c.attempts {
+					switch {
+					case a.who == "":
+						w.tunnel.facts <- policy.Fact{Kind: policy.Refusal, Source: stranger(w.wall(), i).Source, Decision: policy.Decision{Reason: policy.UnknownKey}}
+					case a.from == address:
+						w.enter(a.who, a.from)
+					default:
+						w.knock(a.who, a.from)
+					}
+				}
+				time.Sleep(c.later)
+				synctest.Wait()
+				hints := strings.Join(w.gateway.Snapshot().StatusAt(w.wall()).Hints, "\n")
+				if got := strings.Contains(hints, "a NAT in front"); got != (c.hint != "") || !strings.Contains(hints, c.hint) {
+					t.Errorf("hints %q, want %q", hints, c.hint)
+				}
+			})
+		})
+	}
+}
