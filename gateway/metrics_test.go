@@ -317,3 +317,18 @@ func BenchmarkScrape(b *testing.B) {
 		})
 	}
 }
+
+// Histograms have classic buckets and are native as well.
+func TestHistogramsAreClassicAndNative(t *testing.T) {
+	m := NewMetrics("test")
+	m.sessionEnded("acme", "ABCDEFGHIJKLMNOP", Idle, time.Minute)
+	for _, h := range []prometheus.Metric{m.lag, m.reconciling, m.append, m.duration.WithLabelValues("acme").(prometheus.Histogram)} {
+		var out dto.Metric
+		if err := h.Write(&out); err != nil {
+			t.Fatal(err)
+		}
+		if got := out.GetHistogram(); len(got.GetBucket()) < 5 || got.Schema == nil {
+			t.Errorf("%v: %d classic buckets, native: %t", h.Desc(), len(got.GetBucket()), got.Schema != nil)
+		}
+	}
+}

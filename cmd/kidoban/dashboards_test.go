@@ -99,15 +99,17 @@ func TestDashboardsAnswer(t *testing.T) {
 // anyMachine takes out of a text what differs between machines and runs.
 func (w *watch) anyMachine(text string) string {
 	for pattern, to := range map[string]string{
-		`[A-Z2-7]{16}`:                       "(an id)",
-		`[0-9a-f]{64}`:                       "(a digest)",
-		`(under way|書込中): .*`:                "$1: (now and then)",
-		`go1\.[0-9.]+[a-z0-9]*`:              "(a version)",
-		`\((devel|[0-9a-f]{7}[^)]*)\)`:       "(a version)",
-		`127\.0\.0\.1:9586`:                  "gateway",
-		`NOT SYNCHRONIZED\n|synchronized\n`:  "(as the kernel says)\n",
-		`未同期\n|同期済み\n`:                       "（カーネルによる）\n",
-		`(?m)(^   > ([0-9.]+|\+Inf): .*\n)+`: "   > (how many in each of the buckets)\n",
+		`[A-Z2-7]{16}`: "(an id)",
+		`[0-9a-f]{64}`: "(a digest)",
+		// An answer may be on its way when its address is closed.
+		`(?m)(^   > answer|: answer \|.*): .*`: "$1: (now and then)",
+		`(under way|書込中): .*`:                  "$1: (now and then)",
+		`go1\.[0-9.]+[a-z0-9]*`:                "(a version)",
+		`\((devel|[0-9a-f]{7}[^)]*)\)`:         "(a version)",
+		`127\.0\.0\.1:9586`:                    "gateway",
+		`NOT SYNCHRONIZED\n|synchronized\n`:    "(as the kernel says)\n",
+		`未同期\n|同期済み\n`:                         "（カーネルによる）\n",
+		`(?m)(^   > ([0-9.]+|\+Inf): .*\n)+`:   "   > (how many in each of the buckets)\n",
 	} {
 		text = regexp.MustCompile(pattern).ReplaceAllString(text, to)
 	}
