@@ -91,6 +91,7 @@ func (runCommand) Run(p *program) error {
 	// From here on nothing passes that is not in a plan.
 	wall, err := firewall.New(firewall.Options{
 		Interface: s.Interface, ListenPort: s.ListenPort, Masquerade: s.Masquerade, ForwardOthers: s.ForwardOthers, LogGroup: logGroup,
+		ForwardingFile: filepath.Join(s.StateDir, "forwarding.json"), Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -121,6 +122,7 @@ func (runCommand) Run(p *program) error {
 		ReadDamaged:    func() iter.Seq2[journal.Entry, error] { return readDamaged(dir) },
 		ArchiveJournal: func() (string, string, error) { return journal.Archive(dir, keyFile) },
 		Dropped:        kernel.dropped,
+		Hints:          kernel.hints,
 		Marker:         marker,
 		Notify:         notify(logger), Metrics: metrics, Logger: logger, Version: versionText(),
 	}))
