@@ -101,6 +101,7 @@ func testService(t *testing.T, binary string) {
 		}
 	}
 	t.Cleanup(func() { _ = os.Chown("/var/run/wireguard", 0, 0) })
+	tunForEverybody(t)
 	a.host.SetLink("lan", false) // the unit starts before the network
 	ended := a.start(c)
 	a.await("ready", func(s gateway.Status) bool { return s.Ready && len(s.Grants) >= accounts })
@@ -290,6 +291,36 @@ func needRoot(t *testing.T) {
 	if text, err := os.ReadFile("/proc/self/uid_map"); err != nil || strings.Join(strings.Fields(string(text)), " ") != "0 0 4294967295" {
 		t.Skip("takes root of the machine, for other users and a change of root")
 	}
+}
+
+// tunForEverybody gives /dev/net/tun the mode that udev gives it
+// (50-udev-default.rules), for the mount namespace of the tests. A machine
+// without udev has it for root alone.
+func tunForEverybody(t *testing.T) {
+	t.Helper()
+	const device = "/dev/net/tun"
+	var here unix.Stat_t
+	if err := unix.Stat(device, &here); err != nil {
+		t.Fatal(err)
+	}
+	if here.Mode&0o666 == 0o666 {
+		return
+	}
+	node := filepath.Join(openFolder(t), "tun")
+	if err := unix.Mknod(node, unix.S_IFCHR|0o666, int(here.Rdev)); err != nil {
+		t.Fatalf("make a %s that everybody may open: %v", device, err)
+	}
+	if err := os.Chmod(node, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(node, device, "", unix.MS_BIND, ""); err != nil {
+		t.Fatalf("mount it on %s: %v", device, err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(device, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // appliance is a host with a LAN on which the program is run.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,9 @@ type machine struct {
 func (t *Tunnel) build() error {
 	c := t.config
 	native, err := tun.CreateTUN(c.Interface, c.MTU)
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w (/dev/net/tun must be readable and writable for this user, mode 0666 is usual; and the process needs CAP_NET_ADMIN)", err)
+	}
 	if err != nil {
 		return fmt.Errorf("create interface %s: %w", c.Interface, err)
 	}
