@@ -137,19 +137,23 @@ func (l *link) configure() error {
 
 // check reports what has become of the interface; nil: it is as it was made.
 func (l *link) check() error {
+	// The addresses are read first: an interface that is set down loses some,
+	// and then it is down that counts.
+	have, listErr := l.handle.AddrList(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: l.index}}, netlink.FAMILY_ALL)
+	interrupted := errors.Is(listErr, netlink.ErrDumpInterrupted)
 	device, err := l.handle.LinkByIndex(l.index)
 	if err != nil {
-		return fmt.Errorf("the tunnel interface %s is gone: %w", l.name, err)
+		return fmt.Errorf("the tunnel interface %s was lost: %w", l.name, err)
 	}
 	switch attributes := device.Attrs(); {
 	case attributes.Name != l.name:
 		return fmt.Errorf("the tunnel interface was renamed from %s to %s", l.name, attributes.Name)
 	case attributes.Flags&net.FlagUp == 0:
 		return fmt.Errorf("the tunnel interface %s is down", l.name)
-	}
-	have, err := l.handle.AddrList(device, netlink.FAMILY_ALL)
-	if err != nil {
-		return fmt.Errorf("list the addresses of %s: %w", l.name, err)
+	case interrupted: // somebody changes addresses of this host: the next beat reads them
+		return nil
+	case listErr != nil:
+		return fmt.Errorf("list the addresses of %s: %w", l.name, listErr)
 	}
 	for _, want := range l.addresses {
 		if !slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.IPNet.String() == ipNet(want).String() }) {
