@@ -1,6 +1,6 @@
 # make demo     the gateway at work, in network namespaces of this machine
 # make test     all tests
-# make bench    ratio tables
+# make bench    the tables of docs/PERFORMANCE.md, on a machine that does nothing else
 # make generate the tables in README.md
 GO ?= go
 BIN := bin
@@ -20,7 +20,8 @@ test:
 	.ci/test
 
 bench:
-	$(GO) test -run '^$$' -bench . -benchtime 1s ./...
+	cd cmd/kidoban && $(GO) test -run '^TestPerformance$$' -performance -timeout 30m
+	$(GO) test -p 1 -run '^$$' -bench . -benchtime 1s ./...
 
 generate:
 	$(GO) test ./cmd/kidoban -run '^TestREADME' -update
