@@ -96,7 +96,7 @@ func (runCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	gate := newLiveTunnel(tunnel.Config{Interface: s.Interface, ListenPort: s.ListenPort, MTU: admin.MTU, PrivateKey: private, Logger: logger, UAPI: true, Boottime: gateway.Boottime})
+	gate := newLiveTunnel(tunnel.Config{Interface: s.Interface, ListenPort: s.ListenPort, MTU: admin.MTU, PrivateKey: private, Logger: logger, UAPI: true})
 	kernel := newLiveFirewall(wall, gate, s.Interface, logger)
 	file := &policyFile{path: s.PolicyFile, key: public, tunnel: s.Interface}
 	dir, keyFile := journalPlace(s.StateDir)

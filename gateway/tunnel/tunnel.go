@@ -25,7 +25,8 @@ type Config struct {
 	Logger     *slog.Logger // nil: none
 	UAPI       bool         // answer `wg show`
 
-	// Boottime reads CLOCK_BOOTTIME; nil: the kernel's. It must be fast.
+	// Boottime gives CLOCK_BOOTTIME, and is asked for every batch of packets;
+	// nil: the kernel's, right to a millisecond after the machine slept.
 	Boottime func() time.Duration
 }
 
@@ -34,7 +35,8 @@ type Config struct {
 type Tunnel struct {
 	config Config
 	log    *slog.Logger
-	boot   func() time.Duration
+	boot   func() time.Duration // for packets
+	exact  func() time.Duration // for deadlines
 	house  *house
 	gate   *gate
 	peers  *peers
@@ -83,6 +85,7 @@ func New(c Config) (*Tunnel, error) {
 		config:  c,
 		log:     c.Logger,
 		boot:    c.Boottime,
+		exact:   c.Boottime,
 		house:   newHouse(),
 		stamps:  &stamps{greatest: map[policy.Key][12]byte{}},
 		facts:   make(chan policy.Fact, factsWaiting),
@@ -94,7 +97,7 @@ func New(c Config) (*Tunnel, error) {
 		t.log = slog.New(slog.DiscardHandler)
 	}
 	if t.boot == nil {
-		t.boot = Boottime
+		t.boot, t.exact = newClock(Boottime).now, Boottime
 	}
 	t.refusals = &refusals{wake: t.kick}
 	t.gate = &gate{
@@ -255,19 +258,8 @@ func (t *Tunnel) Err() error {
 	return nil
 }
 
-// Boottime reads CLOCK_BOOTTIME: the time since the machine was started,
-// suspension included. Nobody can set it.
-func Boottime() time.Duration {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
-		// Never seen; the far future closes everything.
-		return 1<<63 - 1
-	}
-	return time.Duration(now.Nano())
-}
-
 func (t *Tunnel) now() instant {
-	boot := t.boot()
+	boot := t.exact()
 	return instant{boot, time.Now()}
 }
 
