@@ -4,8 +4,8 @@
 //
 // Who may connect is decided by the socket's mode (0660, group kidoban); who
 // it was is what the kernel says of the peer (SO_PEERCRED), never what the
-// peer says. A request that carries an Origin, or a Host other than this
-// socket's, comes from a browser and is refused.
+// peer says. A request that carries an Origin, or a Host other than "kidoban"
+// or "localhost", comes from a browser and is refused.
 //
 //	GET  /v1/status /v1/sessions /v1/grants /v1/refusals
 //	GET  /v1/explain?engineer=&from=&to=&at=

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,11 +9,14 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,9 +29,11 @@ import (
 )
 
 const (
-	// host is the Host of every request to the socket. A browser that was led
-	// here by a name of its own says another (DNS rebinding).
-	host = "kidoban"
+	// host is the Host of a request to the socket; localHost is what people
+	// write for curl --unix-socket. A browser that was led here by a name of
+	// its own says another (DNS rebinding).
+	host      = "kidoban"
+	localHost = "localhost"
 	// bodyMost bounds a request's body, in bytes.
 	bodyMost = 16 << 10
 	// group may use the socket.
@@ -110,7 +116,10 @@ type peer struct {
 // Serve answers until the context ends.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
-		Handler:           s.guard(s.routes()),
+		Handler: s.guard(s.routes()),
+		// "OPTIONS *" is a request like others: it gets a problem.
+		DisableGeneralOptionsHandler: true,
+
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      60 * time.Second,
@@ -183,8 +192,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				return
 			}
 		}
-		if r.Host != host {
-			write(w, problem(http.StatusForbidden, fmt.Sprintf("the Host is %q: allowed is %q", r.Host, host)))
+		if r.Host != host && r.Host != localHost {
+			write(w, problem(http.StatusForbidden, fmt.Sprintf("the Host is %q: allowed is %q or %q", r.Host, host, localHost)))
 			return
 		}
 		p, _ := r.Context().Value(peerKey{}).(peer)
@@ -205,40 +214,46 @@ func noPolicy(snap *gateway.Snapshot) error {
 }
 
 func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
-	get := func(path string, f func(*gateway.Snapshot, *http.Request) (any, error)) {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
-			answer, err := f(s.Gateway.Snapshot(), r)
+	routes := table{}
+	get := func(path string, f func(*gateway.Snapshot, url.Values) (any, error), parameters ...string) {
+		routes[path] = route{http.MethodGet, func(w http.ResponseWriter, r *http.Request) {
+			query, err := queryOf(r, parameters)
+			var answer any
+			if err == nil {
+				answer, err = f(s.Gateway.Snapshot(), query)
+			}
 			respond(w, answer, err)
-		})
+		}}
 	}
-	get("/v1/status", func(snap *gateway.Snapshot, _ *http.Request) (any, error) { return snap.StatusAt(s.Gateway.Now()), nil })
-	get("/v1/sessions", func(snap *gateway.Snapshot, _ *http.Request) (any, error) {
+	get("/v1/status", func(snap *gateway.Snapshot, _ url.Values) (any, error) { return snap.StatusAt(s.Gateway.Now()), nil })
+	get("/v1/sessions", func(snap *gateway.Snapshot, _ url.Values) (any, error) {
 		return snap.StatusAt(s.Gateway.Now()).Sessions, nil
 	})
-	get("/v1/grants", func(snap *gateway.Snapshot, _ *http.Request) (any, error) { return snap.GrantsAt(s.Gateway.Now()), nil })
-	get("/v1/refusals", func(snap *gateway.Snapshot, _ *http.Request) (any, error) { return snap.RefusalsLocal(), nil })
-	get("/v1/explain", func(snap *gateway.Snapshot, r *http.Request) (any, error) {
-		q := r.URL.Query()
+	get("/v1/grants", func(snap *gateway.Snapshot, _ url.Values) (any, error) { return snap.GrantsAt(s.Gateway.Now()), nil })
+	get("/v1/refusals", func(snap *gateway.Snapshot, _ url.Values) (any, error) { return snap.RefusalsLocal(), nil })
+	get("/v1/explain", func(snap *gateway.Snapshot, q url.Values) (any, error) {
 		return Explain(snap, Question{q.Get("engineer"), q.Get("from"), q.Get("to"), q.Get("at")}, s.Gateway.Now())
-	})
-	get("/v1/calendar", func(snap *gateway.Snapshot, r *http.Request) (any, error) {
+	}, "engineer", "from", "to", "at")
+	get("/v1/calendar", func(snap *gateway.Snapshot, q url.Values) (any, error) {
 		if snap.Plan.Policy == nil {
 			return nil, noPolicy(snap)
 		}
-		return Calendar(snap.Plan.Policy, r.URL.Query().Get("from"), r.URL.Query().Get("until"), s.Gateway.Now())
-	})
-	get("/v1/client-config", func(snap *gateway.Snapshot, r *http.Request) (any, error) {
+		return Calendar(snap.Plan.Policy, q.Get("from"), q.Get("until"), s.Gateway.Now())
+	}, "from", "until")
+	get("/v1/client-config", func(snap *gateway.Snapshot, q url.Values) (any, error) {
 		if snap.Plan.Policy == nil {
 			return nil, noPolicy(snap)
 		}
-		text, err := ClientConfig(snap.Plan.Policy, r.URL.Query().Get("engineer"), s.Key, r.URL.Query().Get("mtu"))
+		text, err := ClientConfig(snap.Plan.Policy, q.Get("engineer"), s.Key, q.Get("mtu"))
 		return map[string]string{"config": text}, err
-	})
+	}, "engineer", "mtu")
 	post := func(path string, f func(ctx context.Context, actor string, o order) (gateway.Outcome, error)) {
-		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+		routes[path] = route{http.MethodPost, func(w http.ResponseWriter, r *http.Request) {
 			p, _ := r.Context().Value(peerKey{}).(peer)
 			actor, err := p.actor()
+			if err == nil {
+				_, err = queryOf(r, nil)
+			}
 			var o order
 			if err == nil {
 				o, err = readOrder(r.Body)
@@ -249,7 +264,7 @@ func (s *Server) routes() http.Handler {
 				out, err = f(context.WithoutCancel(r.Context()), actor, o)
 			}
 			respond(w, out, err)
-		})
+		}}
 	}
 	post("/v1/close", func(ctx context.Context, actor string, o order) (gateway.Outcome, error) {
 		if err := o.complete(true); err != nil {
@@ -275,10 +290,48 @@ func (s *Server) routes() http.Handler {
 		}
 		return s.Gateway.Recover(ctx, actor, o.Reason)
 	})
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		write(w, problem(http.StatusNotFound, fmt.Sprintf("%s %s is not there", r.Method, r.URL.Path)))
-	})
-	return mux
+	return routes
+}
+
+// table is every path that there is. Paths are taken as they are: nothing is
+// cleaned or redirected, and whatever is not listed gets a problem.
+type table map[string]route
+
+type route struct {
+	method string
+	serve  http.HandlerFunc
+}
+
+func (t table) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch there, ok := t[r.URL.Path]; {
+	case !ok:
+		write(w, problem(http.StatusNotFound, fmt.Sprintf("%s is not there: allowed is %s", r.URL.Path, strings.Join(slices.Sorted(maps.Keys(t)), ", "))))
+	case r.Method != there.method && (r.Method != http.MethodHead || there.method != http.MethodGet):
+		w.Header().Set("Allow", there.method)
+		write(w, problem(http.StatusMethodNotAllowed, fmt.Sprintf("%s %s: allowed is %s", r.Method, r.URL.Path, there.method)))
+	default:
+		there.serve(w, r)
+	}
+}
+
+// queryOf reads a query strictly: a parameter that is not known, or there
+// twice, would otherwise be a question other than the one that was meant.
+func queryOf(r *http.Request, known []string) (url.Values, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, invalid("the query cannot be read: %v", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		switch {
+		case len(known) == 0:
+			return nil, invalid("the parameter %q: %s has none", name, r.URL.Path)
+		case !slices.Contains(known, name):
+			return nil, invalid("there is no parameter %q: allowed is %s", name, strings.Join(known, ", "))
+		case len(query[name]) > 1:
+			return nil, invalid("the parameter %q is there %d times: allowed is once", name, len(query[name]))
+		}
+	}
+	return query, nil
 }
 
 // order is the body of a command.
@@ -287,14 +340,24 @@ type order struct {
 	Reason string       `json:"reason"`
 }
 
+// readOrder reads the body of a command; a reload has none.
 func readOrder(body io.Reader) (order, error) {
 	var o order
-	d := json.NewDecoder(body)
+	text, err := io.ReadAll(body)
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return o, err
+	case err != nil:
+		return o, invalid("the body cannot be read: %v", err)
+	case len(text) == 0:
+		return o, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&o); err != nil && !errors.Is(err, io.EOF) {
+	if err := d.Decode(&o); err != nil {
 		return o, invalid(`the body is not {"scope": "...", "reason": "..."}: %v`, err)
 	}
-	if d.More() {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return o, invalid("the body has more than one value")
 	}
 	return o, nil
@@ -338,7 +401,10 @@ func respond(w http.ResponseWriter, answer any, err error) {
 func problemOf(err error) *Problem {
 	var missing *policy.NoMatchError
 	var input *InputError
+	var large *http.MaxBytesError
 	switch {
+	case errors.As(err, &large):
+		return problem(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is too large: allowed are %d bytes", large.Limit))
 	case errors.As(err, &missing):
 		return problem(http.StatusNotFound, err.Error())
 	case errors.As(err, &input):

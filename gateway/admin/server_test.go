@@ -177,7 +177,8 @@ func (s *served) raw(request string) (*http.Response, Problem) {
 	if _, err := io.WriteString(c, request); err != nil {
 		s.t.Fatal(err)
 	}
-	r, err := http.ReadResponse(bufio.NewReader(c), nil)
+	method, _, _ := strings.Cut(request, " ")
+	r, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
 	if err != nil {
 		s.t.Fatalf("after %.60q: %v", request, err)
 	}
@@ -206,11 +207,21 @@ func TestProblems(t *testing.T) {
 		status             int
 		detail             string // a part of it
 	}{
-		{"GET", "/", "", 404, "GET / is not there"},
+		{"GET", "/", "", 404, "/ is not there: allowed is /v1/calendar, /v1/client-config, /v1/close, "},
 		{"GET", "/v1/nosuch", "", 404, "/v1/nosuch is not there"},
-		{"POST", "/v1/status", "", 404, "POST /v1/status is not there"},
-		{"GET", "/v1/close", "", 404, "GET /v1/close is not there"},
-		{"DELETE", "/v1/sessions", "", 404, "is not there"},
+		{"GET", "/v1/status/", "", 404, "/v1/status/ is not there"},
+		{"GET", "//v1/status", "", 404, "//v1/status is not there"},
+		{"GET", "/v1/./status", "", 404, "/v1/./status is not there"},
+		{"OPTIONS", "*", "", 404, "* is not there"},
+		{"POST", "/v1/status", "", 405, "POST /v1/status: allowed is GET"},
+		{"GET", "/v1/close", "", 405, "GET /v1/close: allowed is POST"},
+		{"HEAD", "/v1/close", "", 405, ""},
+		{"DELETE", "/v1/sessions", "", 405, "allowed is GET"},
+		{"GET", "/v1/status?at=2030-01-01", "", 400, `the parameter "at": /v1/status has none`},
+		{"GET", "/v1/explain?engineer=medisys/sato&form=192.0.2.1", "", 400, `there is no parameter "form": allowed is engineer, from, to, at`},
+		{"GET", "/v1/explain?engineer=medisys/sato&from=203.0.113.10&from=192.0.2.1", "", 400, `the parameter "from" is there 2 times: allowed is once`},
+		{"GET", "/v1/explain?engineer=%zz", "", 400, "the query cannot be read"},
+		{"POST", "/v1/close?scope=medisys", "", 400, `the parameter "scope": /v1/close has none`},
 		{"GET", "/v1/explain", "", 400, `"" is not an engineer: allowed is vendor/engineer`},
 		{"GET", "/v1/explain?engineer=medisys/tanaka", "", 404, "medisys has medisys/mori, medisys/sato"},
 		{"GET", "/v1/explain?engineer=acme/x", "", 404, `no vendor "acme": it has medisys`},
@@ -228,6 +239,7 @@ func TestProblems(t *testing.T) {
 		{"POST", "/v1/close", `{"scope":"acme","reason":"x"}`, 404, `no vendor or engineer "acme"`},
 		{"POST", "/v1/close", `{"scope":"medisys","reason":"x","force":true}`, 400, `unknown field "force"`},
 		{"POST", "/v1/close", `{"scope":"medisys","reason":"x"} {}`, 400, "more than one value"},
+		{"POST", "/v1/close", `{"scope":"medisys","reason":"x"}]`, 400, "more than one value"},
 		{"POST", "/v1/close", `["medisys"]`, 400, `the body is not {"scope": "...", "reason": "..."}`},
 		{"POST", "/v1/close", `scope=medisys&reason=x`, 400, "the body is not"},
 		{"POST", "/v1/close", `{"scope":"medisys","reason":"a\nb"}`, 400, `'\n', which does not show: allowed is printable text`},
@@ -235,18 +247,24 @@ func TestProblems(t *testing.T) {
 		{"POST", "/v1/close", `{"scope":"medisys","reason":"\u202egnp"}`, 400, `'\u202e', which does not show`},
 		{"POST", "/v1/close", `{"scope":"medisys","reason":"a\u200bb"}`, 400, `'\u200b', which does not show`},
 		{"POST", "/v1/close", `{"scope":"medisys","reason":"` + long + `"}`, 400, "the reason has 1002 bytes: allowed are 1000"},
-		{"POST", "/v1/close", `{"scope":"medisys","reason":"` + strings.Repeat("x", bodyMost) + `"}`, 400, "request body too large"},
+		{"POST", "/v1/close", `{"scope":"medisys","reason":"` + strings.Repeat("x", bodyMost) + `"}`, 413, "the body is too large: allowed are 16384 bytes"},
 		{"POST", "/v1/reopen", `{"scope":"medisys","reason":"x"}`, 404, `"medisys" is not shut`},
 		{"POST", "/v1/recover", `{}`, 400, "no reason"},
 		{"POST", "/v1/recover", `{"scope":"medisys","reason":"x"}`, 400, "a recovery has none"},
 		{"POST", "/v1/reload", `{"reason":"x"}`, 400, "a reload has neither scope nor reason"},
 	} {
 		r, p := s.raw(request(test.method, test.path, test.body))
+		if test.method == "HEAD" { // its answer has no body
+			p = Problem{Type: "about:blank", Title: http.StatusText(r.StatusCode), Status: r.StatusCode}
+		}
 		if r.StatusCode != test.status || p.Status != test.status || !strings.Contains(p.Detail, test.detail) {
 			t.Errorf("%s %s %.80s: got %d %q, want %d with %q", test.method, test.path, test.body, r.StatusCode, p.Detail, test.status, test.detail)
 		}
 		if got := r.Header.Get("Content-Type"); got != "application/problem+json" || p.Type != "about:blank" || p.Title != http.StatusText(test.status) {
 			t.Errorf("%s %s: Content-Type %q, problem %+v", test.method, test.path, got, p)
+		}
+		if allow := r.Header.Get("Allow"); (allow != "") != (test.status == 405) {
+			t.Errorf("%s %s: Allow is %q", test.method, test.path, allow)
 		}
 	}
 	if shut := get[gateway.Status](s, "/v1/status", nil).Shut; len(shut.Records) != 0 {
@@ -261,7 +279,7 @@ func TestBrowsers(t *testing.T) {
 	command := `{"scope":"medisys","reason":"x"}`
 	for name, text := range map[string]string{
 		"another host":    strings.Replace(request("POST", "/v1/close", command), "Host: "+host, "Host: evil.example", 1),
-		"localhost":       strings.Replace(request("POST", "/v1/close", command), "Host: "+host, "Host: localhost", 1),
+		"localhost, port": strings.Replace(request("POST", "/v1/close", command), "Host: "+host, "Host: localhost:9586", 1),
 		"host and port":   strings.Replace(request("POST", "/v1/close", command), "Host: "+host, "Host: "+host+":80", 1),
 		"absolute URL":    request("POST", "http://evil.example/v1/close", command),
 		"an origin":       request("POST", "/v1/close", command, "Origin: https://evil.example"),
@@ -277,8 +295,10 @@ func TestBrowsers(t *testing.T) {
 		}
 	}
 	// The same, told honestly, is done: it is the headers that were refused.
-	if r, _ := s.raw(request("POST", "/v1/close", command)); r.StatusCode != http.StatusOK {
-		t.Errorf("without them: %d", r.StatusCode)
+	for _, name := range []string{host, localHost} {
+		if r, _ := s.raw(strings.Replace(request("POST", "/v1/close", command), "Host: "+host, "Host: "+name, 1)); r.StatusCode != http.StatusOK {
+			t.Errorf("without them, as %s: %d", name, r.StatusCode)
+		}
 	}
 }
 
