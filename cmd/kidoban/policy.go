@@ -159,7 +159,9 @@ func (c explainCommand) Run(p *program) error {
 		return err
 	}
 	if show {
-		c.show(p, x)
+		if err := c.show(p, x); err != nil {
+			return err
+		}
 	}
 	if x.Decision != "admit" {
 		return &exitError{exitNo}
@@ -193,7 +195,7 @@ var reasonTexts = map[policy.Reason]string{
 	policy.Admitted:       "a window is open",
 }
 
-func (c explainCommand) show(p *program, x admin.Explanation) {
+func (c explainCommand) show(p *program, x admin.Explanation) error {
 	verdict := "REFUSE"
 	if x.Decision == "admit" {
 		verdict = "ADMIT"
@@ -201,8 +203,8 @@ func (c explainCommand) show(p *program, x admin.Explanation) {
 	var reason policy.Reason
 	_ = reason.UnmarshalText([]byte(x.Reason))
 	fmt.Fprintf(p.out, "%s  %s: %s\n", verdict, x.Reason, reasonTexts[reason])
-	if x.Detail != "" {
-		fmt.Fprintf(p.out, "  %s\n", x.Detail)
+	for line := range strings.Lines(x.Detail) {
+		fmt.Fprintf(p.out, "  %s\n", oneLine(strings.TrimSuffix(line, "\n")))
 	}
 	source := x.Source
 	if source == "" {
@@ -212,13 +214,17 @@ func (c explainCommand) show(p *program, x admin.Explanation) {
 	if to == "" {
 		to = "the tunnel"
 	}
-	fmt.Fprintf(p.out, "  engineer  %s\n  from      %s\n  to        %s\n  at        %s\n", x.Engineer, source, to, local(x.At))
+	rows := [][]string{{"  engineer", x.Engineer}, {"  from", source}, {"  to", to}, {"  at", local(x.At)}}
 	if x.Until != nil {
-		fmt.Fprintf(p.out, "  grant     %s\n  until     %s\n", x.Grant, local(*x.Until))
+		rows = append(rows, []string{"  grant", x.Grant}, []string{"  until", local(*x.Until)})
 	}
-	if x.NextOpening != nil {
-		fmt.Fprintf(p.out, "  next      %s\n", local(*x.NextOpening))
+	switch {
+	case x.NextOpening != nil:
+		rows = append(rows, []string{"  next opening", local(*x.NextOpening)})
+	case reason == policy.OutsideWindow:
+		rows = append(rows, []string{"  next opening", "none within 400 days"})
 	}
+	return table(p.out, rows)
 }
 
 type calendarCommand struct {

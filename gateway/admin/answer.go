@@ -3,6 +3,7 @@ package admin
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,7 +30,7 @@ type Explanation struct {
 	Engineer    string     `json:"engineer"`
 	Source      string     `json:"source"` // the address that was asked about; empty: none
 	At          time.Time  `json:"at"`
-	Detail      string     `json:"detail,omitempty"`
+	Detail      string     `json:"detail,omitempty"` // of a refusal, for people: what is known of it, and what to do
 }
 
 // InputError is a question that cannot be asked.
@@ -40,32 +41,37 @@ func (e *InputError) Error() string { return e.Text }
 func invalid(format string, a ...any) error { return &InputError{fmt.Sprintf(format, a...)} }
 
 // Explain answers a question from a snapshot, living or made from a policy
-// file alone.
+// file alone. Where no policy is in force nobody enters, so that is the answer
+// about every engineer.
 func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error) {
 	p := s.Plan.Policy
+	zone := time.Local // of the machine, where no policy names the site's
+	query := policy.Query{Proven: true, Fault: policy.Admitted}
+	var e *policy.Engineer
 	if p == nil {
-		return Explanation{}, noPolicy(s)
-	}
-	e := p.Engineer(q.Engineer)
-	if e == nil {
-		return Explanation{}, unknownEngineer(p, q.Engineer)
+		if err := engineerForm(q.Engineer); err != nil {
+			return Explanation{}, err
+		}
+	} else {
+		zone = p.Zone
+		if e = p.Engineer(q.Engineer); e == nil {
+			return Explanation{}, unknownEngineer(p, q.Engineer)
+		}
+		query.Key, query.Source = e.Key, lastSource(s, e)
 	}
 	at := now
 	if q.At != "" {
 		var err error
-		if at, err = ParseTime(q.At, p.Zone); err != nil {
+		if at, err = ParseTime(q.At, zone); err != nil {
 			return Explanation{}, err
 		}
 	}
-	query := policy.Query{Key: e.Key, Proven: true, Fault: policy.Admitted}
 	if q.From != "" {
 		addr, err := netip.ParseAddr(q.From)
 		if err != nil || addr.Zone() != "" {
 			return Explanation{}, invalid("--from: %q is not an address: allowed is IPv4 or IPv6, as in 203.0.113.10", q.From)
 		}
 		query.Source = addr.Unmap()
-	} else {
-		query.Source = lastSource(s, e)
 	}
 	if q.To != "" {
 		var err error
@@ -73,17 +79,18 @@ func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error
 			return Explanation{}, err
 		}
 	}
-	d := s.Explain(query, at, now)
-	x := Explanation{Decision: "refuse", Reason: d.Reason.String(), Engineer: e.String(), At: s.Local(at)}
+	x := Explanation{Decision: "refuse", Reason: policy.NotReady.String(), Engineer: q.Engineer, At: s.Local(at), Detail: s.Plan.Doubt}
 	if query.Source.IsValid() {
 		x.Source = query.Source.String()
 	}
+	if p == nil {
+		return x, nil
+	}
+	d := s.Explain(query, at, now)
+	x.Reason, x.Detail = d.Reason.String(), detail(s, e, d.Reason, at)
 	if d.Reason == policy.Admitted {
 		until := s.Local(d.Until)
 		x.Decision, x.Grant, x.Until = "admit", d.Grant.ID, &until
-	}
-	if d.Reason == policy.NotReady {
-		x.Detail = s.Plan.Doubt
 	}
 	state := s.State()
 	if next := state.Plan(at).NextOpening(e, at); !next.IsZero() {
@@ -93,11 +100,75 @@ func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error
 	return x, nil
 }
 
-func unknownEngineer(p *policy.Policy, name string) error {
-	vendor, _, ok := strings.Cut(name, "/")
-	if !ok {
+// detail is what is known of a refusal, beyond its reason, and what to do.
+func detail(s *gateway.Snapshot, e *policy.Engineer, reason policy.Reason, at time.Time) string {
+	switch reason {
+	case policy.NotReady:
+		return s.Plan.Doubt
+	case policy.GatewayShut:
+		return whoShut(s, policy.All, "--all")
+	case policy.VendorShut:
+		return whoShut(s, policy.Scope(e.Vendor.Name), e.Vendor.Name)
+	case policy.EngineerShut:
+		return whoShut(s, policy.Scope(e.String()), e.String())
+	case policy.WrongSource:
+		return "it may come from " + listed(e.Sources) + "; if the vendor has a new address, list it and `kidoban reload`"
+	case policy.ContractEnded:
+		return fmt.Sprintf("its last day was %v", e.Vendor.ContractUntil)
+	case policy.UnlistedTarget:
+		var open []string
+		for _, g := range s.State().Plan(at).Grants {
+			for _, t := range g.Window.Targets {
+				if g.Engineer == e && g.Contains(at) && !slices.Contains(open, t.Name) {
+					open = append(open, t.Name)
+				}
+			}
+		}
+		return "open to this engineer then: " + strings.Join(open, ", ")
+	}
+	return ""
+}
+
+// whoShut says who closed it, when and why, and what takes it back.
+func whoShut(s *gateway.Snapshot, scope policy.Scope, who string) string {
+	for _, r := range s.Status.Shut.Records {
+		if r.Scope == scope {
+			return fmt.Sprintf("by %s at %s: %s; `kidoban reopen %s --reason R` takes it back", r.Actor, r.At.Format(time.RFC3339), r.Reason, who)
+		}
+	}
+	return ""
+}
+
+// listed shows prefixes as a policy writes them, up to eight.
+func listed(prefixes []netip.Prefix) string {
+	const most = 8
+	var all []string
+	for i, p := range prefixes {
+		if i == most {
+			all = append(all, fmt.Sprintf("%d more", len(prefixes)-most))
+			break
+		}
+		if p.IsSingleIP() {
+			all = append(all, p.Addr().String())
+		} else {
+			all = append(all, p.String())
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+func engineerForm(name string) error {
+	if vendor, engineer, ok := strings.Cut(name, "/"); !ok || vendor == "" || engineer == "" {
 		return invalid("%q is not an engineer: allowed is vendor/engineer", name)
 	}
+	return nil
+}
+
+func unknownEngineer(p *policy.Policy, name string) error {
+	if err := engineerForm(name); err != nil {
+		return err
+	}
+	vendor, _, _ := strings.Cut(name, "/")
 	v := p.Vendor(vendor)
 	if v == nil {
 		var names []string

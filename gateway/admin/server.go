@@ -208,9 +208,14 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// noPolicy answers a question about a policy where there is none.
+// noPolicy answers a question about a policy where there is none. Most doubts
+// say so themselves.
 func noPolicy(snap *gateway.Snapshot) error {
-	return fmt.Errorf("no policy is in force: %s", snap.Plan.Doubt)
+	const said = "there is no policy in force"
+	if strings.HasPrefix(snap.Plan.Doubt, said) {
+		return errors.New(snap.Plan.Doubt)
+	}
+	return fmt.Errorf("%s: %s", said, snap.Plan.Doubt)
 }
 
 func (s *Server) routes() http.Handler {

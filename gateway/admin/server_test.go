@@ -80,7 +80,11 @@ func TestReading(t *testing.T) {
 	if x := get[Explanation](s, "/v1/explain", url.Values{"engineer": {"medisys/sato"}}); x.Decision != "admit" || x.Source != "203.0.113.10" {
 		t.Errorf("explain: %+v", x)
 	}
-	if x := get[Explanation](s, "/v1/explain", url.Values{"engineer": {"medisys/sato"}, "from": {"192.0.2.1"}, "to": {"10.1.0.5:tcp/22"}}); x.Decision != "refuse" || x.Reason != "wrong_source" {
+	if x := get[Explanation](s, "/v1/explain", url.Values{"engineer": {"medisys/sato"}, "from": {"192.0.2.1"}, "to": {"10.1.0.5:tcp/22"}}); x.Decision != "refuse" || x.Reason != "wrong_source" ||
+		x.Detail != "it may come from 203.0.113.10; if the vendor has a new address, list it and `kidoban reload`" {
+		t.Errorf("explain: %+v", x)
+	}
+	if x := get[Explanation](s, "/v1/explain", url.Values{"engineer": {"medisys/sato"}, "to": {"10.1.0.5:tcp/23"}}); x.Reason != "unlisted_target" || x.Detail != "open to this engineer then: ehr-db" {
 		t.Errorf("explain: %+v", x)
 	}
 	if x := get[[]Opening](s, "/v1/calendar", url.Values{"from": {"2030-01-01"}, "until": {"2030-01-02"}}); len(x) == 0 || x[0].Window != "always" {
@@ -104,7 +108,8 @@ func TestCommands(t *testing.T) {
 	if r := status.Shut.Records; len(r) != 1 || r[0].Scope != "medisys/sato" || r[0].Actor == "" || !strings.HasPrefix(r[0].Reason, "phone call") {
 		t.Errorf("status after close: %+v", status.Shut)
 	}
-	if x := get[Explanation](s, "/v1/explain", url.Values{"engineer": {"medisys/sato"}, "from": {"203.0.113.10"}}); x.Reason != "engineer_shut" {
+	if x := get[Explanation](s, "/v1/explain", url.Values{"engineer": {"medisys/sato"}, "from": {"203.0.113.10"}}); x.Reason != "engineer_shut" ||
+		!strings.Contains(x.Detail, ": phone call from Mr. O'Neil <it@example.jp>; 電話　確認中; `kidoban reopen medisys/sato --reason R` takes it back") {
 		t.Errorf("explain after close: %+v", x)
 	}
 	if out := post(s, "/v1/close", order{Scope: policy.All, Reason: "fire drill"}); len(out.Shut) != 2 {
@@ -151,9 +156,20 @@ func TestNoPolicy(t *testing.T) {
 	s.eventually("it says what keeps it shut", func() bool {
 		return strings.Contains(get[gateway.Status](s, "/v1/status", nil).NotReadyReason, "site: is empty; mend it, then `kidoban reload`")
 	})
-	for _, path := range []string{"/v1/explain?engineer=medisys/sato", "/v1/calendar", "/v1/client-config?engineer=medisys/sato"} {
-		if r, p := s.raw(request("GET", path, "")); r.StatusCode != http.StatusConflict || !strings.Contains(p.Detail, "no policy is in force: ") {
+	for _, path := range []string{"/v1/calendar", "/v1/client-config?engineer=medisys/sato"} {
+		if r, p := s.raw(request("GET", path, "")); r.StatusCode != http.StatusConflict || !strings.HasPrefix(p.Detail, "there is no policy in force: policy.yaml:3:1: ") {
 			t.Errorf("GET %s: %d %q", path, r.StatusCode, p.Detail)
+		}
+	}
+	// Nobody enters, whoever they are.
+	x := get[Explanation](s, "/v1/explain", url.Values{"engineer": {"medisys/sato"}, "from": {"203.0.113.10"}})
+	if x.Decision != "refuse" || x.Reason != "not_ready" || x.Engineer != "medisys/sato" || x.Source != "203.0.113.10" || !strings.Contains(x.Detail, "site: is empty; mend it") {
+		t.Errorf("explain without a policy: %+v", x)
+	}
+	for query, detail := range map[string]string{"engineer=medisys": "allowed is vendor/engineer", "engineer=/sato": "allowed is vendor/engineer",
+		"engineer=medisys/sato&at=x": "is not a time", "engineer=medisys/sato&from=x": "is not an address", "engineer=medisys/sato&to=x": "is not a destination"} {
+		if r, p := s.raw(request("GET", "/v1/explain?"+query, "")); r.StatusCode != http.StatusBadRequest || !strings.Contains(p.Detail, detail) {
+			t.Errorf("explain %s without a policy: %d %q, want 400 with %q", query, r.StatusCode, p.Detail, detail)
 		}
 	}
 	if out := post(s, "/v1/close", order{Scope: policy.All, Reason: "until it is mended"}); !out.Recorded {
