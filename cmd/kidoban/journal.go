@@ -10,6 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
+	"kidoban/gateway/admin"
 	"kidoban/gateway/journal"
 )
 
@@ -26,21 +29,22 @@ func journalPlace(state string) (dir, keyFile string) {
 
 // place is the journal a command is about: the gateway's own, or a copy.
 type place struct {
-	Dir string `arg:"" optional:"" help:"A copy of the journal's folder; this machine's own if none is given."`
+	Dir given `arg:"" optional:"" help:"A copy of the journal's folder; this machine's own if none is given."`
 }
 
 // dir also takes the copy of a whole state directory.
 func (c place) dir(p *program) string {
 	own, _ := journalPlace(p.settings.StateDir)
-	if c.Dir == "" {
+	dir := string(c.Dir)
+	if dir == "" {
 		return own
 	}
-	if _, err := os.Stat(filepath.Join(c.Dir, "checkpoint")); errors.Is(err, fs.ErrNotExist) {
-		if inner, _ := journalPlace(c.Dir); exists(inner) {
+	if !exists(filepath.Join(dir, "checkpoint")) {
+		if inner, _ := journalPlace(dir); exists(inner) {
 			return inner
 		}
 	}
-	return c.Dir
+	return dir
 }
 
 func exists(path string) bool {
@@ -51,7 +55,7 @@ func exists(path string) bool {
 type verifyCommand struct {
 	jsonFlag
 	place
-	Key   string `help:"The verifier key that 'kidoban journal key' printed, or a file that holds it; this machine's own if none is given, never one that lies beside the copy." placeholder:"KEY"`
+	Key   given  `help:"The verifier key that 'kidoban journal key' printed, or a file that holds it; this machine's own if none is given, never one that lies beside the copy." placeholder:"KEY"`
 	Since string `help:"A file with a checkpoint that was kept elsewhere: the journal must be a continuation of it." placeholder:"FILE" type:"existingfile"`
 }
 
@@ -72,7 +76,7 @@ type verifyAnswer struct {
 
 func (c verifyCommand) Run(p *program) error {
 	if c.Dir != "" {
-		if _, err := os.Stat(c.Dir); err != nil {
+		if _, err := os.Stat(string(c.Dir)); err != nil {
 			return err
 		}
 	}
@@ -125,16 +129,37 @@ func (c verifyCommand) Run(p *program) error {
 // copy says nothing: whoever rewrites the copy puts another one there.
 func (c verifyCommand) key(p *program) (key, from string, err error) {
 	if c.Key == "" {
-		_, own := journalPlace(p.settings.StateDir)
-		if key, err = journal.VerifierKey(own); err != nil && c.Dir != "" {
+		if c.Dir == "" {
+			return p.ownKey()
+		}
+		if key, from, err = p.ownKey(); err != nil {
 			err = fmt.Errorf("this machine has no key of its own, so give --key, as `kidoban journal key` printed it where the journal was written: %w", err)
 		}
-		return key, own, err
+		return key, from, err
 	}
-	if text, err := os.ReadFile(c.Key); err == nil {
-		return strings.TrimSpace(string(text)), "--key", nil
+	key = string(c.Key)
+	if text, err := os.ReadFile(key); err == nil {
+		key = strings.TrimSpace(string(text))
 	}
-	return c.Key, "--key", nil
+	if _, err := note.NewVerifier(key); err != nil {
+		return "", "", &admin.InputError{Text: fmt.Sprintf("--key: %.80q is neither a verifier key nor a file that holds one: allowed is NAME+HASH+KEY, as `kidoban journal key` prints it", key)}
+	}
+	return key, "--key", nil
+}
+
+// ownKey gives the verifier key of this machine's journal, and its file.
+func (p *program) ownKey() (key, file string, err error) {
+	_, file = journalPlace(p.settings.StateDir)
+	key, err = journal.VerifierKey(file)
+	return key, file, p.orNoJournal(err)
+}
+
+// orNoJournal says why this machine may have no journal.
+func (p *program) orNoJournal(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no journal in %s (KIDOBAN_STATE_DIR): the gateway makes it at its first start: %w", p.settings.StateDir, err)
+	}
+	return err
 }
 
 type listCommand struct {
@@ -146,6 +171,9 @@ func (c listCommand) Run(p *program) error {
 	dir := c.dir(p)
 	index := int64(0)
 	for line, err := range journal.List(dir, 0) {
+		if err != nil && c.Dir == "" && index == 0 {
+			return p.orNoJournal(err)
+		}
 		if err != nil {
 			return err
 		}
@@ -203,8 +231,7 @@ func entryText(index int64, e journal.Entry) string {
 type keyCommand struct{ jsonFlag }
 
 func (c keyCommand) Run(p *program) error {
-	_, file := journalPlace(p.settings.StateDir)
-	key, err := journal.VerifierKey(file)
+	key, _, err := p.ownKey()
 	if err != nil {
 		return err
 	}

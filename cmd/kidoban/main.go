@@ -73,7 +73,7 @@ func run(args, environ []string, out, failures io.Writer) int {
 	var c commands
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("kidoban"), kong.Writers(out, failures), kong.Exit(func(code int) { exited = code }),
-		kong.Description("Keeps the gate: vendors' maintenance sessions only from listed addresses, only in approved windows, only to listed targets."),
+		kong.Description(description),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		fmt.Fprintln(failures, "kidoban:", err)
@@ -84,8 +84,7 @@ func run(args, environ []string, out, failures io.Writer) int {
 		return exited
 	}
 	if err != nil {
-		fmt.Fprintf(failures, "kidoban: %v\nSee kidoban --help.\n", err)
-		return exitUsage
+		return complain(err, args, func() { run([]string{"--help"}, environ, failures, failures) }, failures)
 	}
 	settings, err := config.FromEnvironment(environ)
 	if err != nil {

@@ -14,12 +14,15 @@ import (
 // who is what close and reopen are about.
 type who struct {
 	jsonFlag
-	Who    string `arg:"" optional:"" help:"vendor/engineer, or vendor"`
-	All    bool   `help:"Everything."`
+	Who    given  `arg:"" optional:"" help:"vendor/engineer, or vendor; or --all"`
+	All    bool   `help:"Every vendor there is, and will be."`
 	Reason string `required:"" help:"Why; it is kept in the journal." placeholder:"R"`
 }
 
 func (w who) scope() (policy.Scope, error) {
+	if err := because(w.Reason); err != nil {
+		return "", err
+	}
 	switch {
 	case w.All && w.Who != "":
 		return "", &admin.InputError{Text: "either WHO or --all, not both"}
@@ -29,6 +32,14 @@ func (w who) scope() (policy.Scope, error) {
 		return "", &admin.InputError{Text: "who? allowed is vendor/engineer, vendor, or --all"}
 	}
 	return policy.Scope(w.Who), nil
+}
+
+// because refuses a reason that says nothing, also where no gateway runs.
+func because(reason string) error {
+	if strings.TrimSpace(reason) == "" {
+		return &admin.InputError{Text: "--reason: is empty: say why, it is kept in the journal"}
+	}
+	return nil
 }
 
 // order gives a command to the gateway.
@@ -150,6 +161,9 @@ type recoverCommand struct {
 }
 
 func (c recoverCommand) Run(p *program) error {
+	if err := because(c.Reason); err != nil {
+		return err
+	}
 	out, err := p.order("/v1/recover", map[string]any{"reason": c.Reason})
 	if err != nil {
 		return err

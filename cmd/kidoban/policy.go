@@ -73,7 +73,7 @@ func ownAddresses(tunnel string) ([]netip.Prefix, error) {
 
 type checkCommand struct {
 	jsonFlag
-	File string `arg:"" optional:"" help:"The policy file; KIDOBAN_POLICY_FILE if none is given."`
+	File given `arg:"" optional:"" help:"The policy file; KIDOBAN_POLICY_FILE if none is given."`
 }
 
 type checkAnswer struct {
@@ -86,7 +86,7 @@ type checkAnswer struct {
 }
 
 func (c checkCommand) Run(p *program) error {
-	path := c.File
+	path := string(c.File)
 	if path == "" {
 		path = p.settings.PolicyFile
 	}
@@ -139,14 +139,14 @@ func (e *exitError) Error() string { return fmt.Sprint("exit status ", e.status)
 type explainCommand struct {
 	jsonFlag
 	Engineer string `arg:"" help:"vendor/engineer"`
-	From     string `help:"The address to come from; the last attempt's if none is given." placeholder:"ADDR"`
-	To       string `help:"The destination, as 10.1.0.5:tcp/22 or 10.1.0.5:icmp." placeholder:"ADDR:SERVICE"`
-	At       string `help:"The time; now if none is given. Without an offset it is in the site's zone." placeholder:"TIME"`
+	From     given  `help:"The address to come from; the last attempt's if none is given." placeholder:"ADDR"`
+	To       given  `help:"The destination, as 10.1.0.5:tcp/22 or 10.1.0.5:icmp." placeholder:"ADDR:SERVICE"`
+	At       given  `help:"The time; now if none is given. Without an offset it is in the site's zone." placeholder:"TIME"`
 }
 
 func (c explainCommand) Run(p *program) error {
 	var x admin.Explanation
-	query := url.Values{"engineer": {c.Engineer}, "from": {c.From}, "to": {c.To}, "at": {c.At}}
+	query := url.Values{"engineer": {c.Engineer}, "from": {string(c.From)}, "to": {string(c.To)}, "at": {string(c.At)}}
 	show, err := c.ask(p, "/v1/explain", query, &x)
 	if errors.Is(err, admin.ErrNoGateway) {
 		x, err = c.offline(p)
@@ -180,7 +180,7 @@ func (c explainCommand) offline(p *program) (admin.Explanation, error) {
 		return admin.Explanation{}, err
 	}
 	fmt.Fprintln(p.err, "kidoban: no gateway runs here; this is what the policy file says, whatever may be shut")
-	return admin.Explain(s, admin.Question{Engineer: c.Engineer, From: c.From, To: c.To, At: c.At}, now)
+	return admin.Explain(s, admin.Question{Engineer: c.Engineer, From: string(c.From), To: string(c.To), At: string(c.At)}, now)
 }
 
 var reasonTexts = map[policy.Reason]string{
@@ -210,7 +210,7 @@ func (c explainCommand) show(p *program, x admin.Explanation) error {
 	if source == "" {
 		source = "any of the engineer's sources (none was given, and none has been seen)"
 	}
-	to := c.To
+	to := string(c.To)
 	if to == "" {
 		to = "the tunnel"
 	}
@@ -229,20 +229,20 @@ func (c explainCommand) show(p *program, x admin.Explanation) error {
 
 type calendarCommand struct {
 	jsonFlag
-	From  string `help:"The beginning; now if none is given." placeholder:"T"`
-	Until string `help:"The end; 30 days after the beginning if none is given." placeholder:"T"`
+	From  given `help:"The beginning; now if none is given." placeholder:"T"`
+	Until given `help:"The end; 30 days after the beginning if none is given." placeholder:"T"`
 }
 
 func (c calendarCommand) Run(p *program) error {
 	var openings []admin.Opening
-	show, err := c.ask(p, "/v1/calendar", url.Values{"from": {c.From}, "until": {c.Until}}, &openings)
+	show, err := c.ask(p, "/v1/calendar", url.Values{"from": {string(c.From)}, "until": {string(c.Until)}}, &openings)
 	if errors.Is(err, admin.ErrNoGateway) {
 		var loaded *policy.Policy
 		if loaded, _, err = p.loadPolicy(p.settings.PolicyFile); err != nil {
 			return err
 		}
 		fmt.Fprintln(p.err, "kidoban: no gateway runs here; this is what the policy file says")
-		if openings, err = admin.Calendar(loaded, c.From, c.Until, time.Now()); err == nil {
+		if openings, err = admin.Calendar(loaded, string(c.From), string(c.Until), time.Now()); err == nil {
 			if show = !c.JSON; c.JSON {
 				err = printJSON(p.out, openings)
 			}
@@ -286,14 +286,14 @@ func printCalendar(p *program, openings []admin.Opening) error {
 type clientConfigCommand struct {
 	jsonFlag
 	Engineer string `arg:"" help:"vendor/engineer"`
-	MTU      string `name:"mtu" help:"The engineer's MTU, 1280 to 1420; 1340 if none is given. 1280 where the path is narrow." placeholder:"N"`
+	MTU      given  `name:"mtu" help:"The engineer's MTU, 1280 to 1420; 1340 if none is given. 1280 where the path is narrow." placeholder:"N"`
 }
 
 func (c clientConfigCommand) Run(p *program) error {
 	var answer struct {
 		Config string `json:"config"`
 	}
-	show, err := c.ask(p, "/v1/client-config", url.Values{"engineer": {c.Engineer}, "mtu": {c.MTU}}, &answer)
+	show, err := c.ask(p, "/v1/client-config", url.Values{"engineer": {c.Engineer}, "mtu": {string(c.MTU)}}, &answer)
 	if errors.Is(err, admin.ErrNoGateway) {
 		private, keyErr := config.LoadPrivateKey(p.settings.PrivateKeyFile, false)
 		if keyErr != nil {
@@ -303,7 +303,7 @@ func (c clientConfigCommand) Run(p *program) error {
 		if loadErr != nil {
 			return loadErr
 		}
-		if answer.Config, err = admin.ClientConfig(loaded, c.Engineer, config.PublicKey(private), c.MTU); err == nil {
+		if answer.Config, err = admin.ClientConfig(loaded, c.Engineer, config.PublicKey(private), string(c.MTU)); err == nil {
 			if show = !c.JSON; c.JSON {
 				err = printJSON(p.out, answer)
 			}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+
+	"github.com/alecthomas/kong"
+)
+
+// description is the head of the help.
+const description = `Keeps the gate: vendors' maintenance sessions only from listed addresses, only in approved windows, only to listed targets.
+
+ENGINEER is vendor/engineer. A TIME is local to the site, as 2026-12-01T20:00, or has an offset, as 2026-12-01T20:00:00+09:00. Settings are environment variables that begin with KIDOBAN_.
+
+Exit status: 0 yes, 1 it failed, 2 wrong usage or settings, 3 a well-formed "no".`
+
+// withoutValue is what kong says of a flag at the end of the line.
+var withoutValue = regexp.MustCompile(`expected \S+ value but got "EOL" \(<EOL>\)`)
+
+// given is a value of the command line. One that is there and empty is an
+// error: most likely a variable of a script is not set, and the command would
+// be about something else than was meant.
+type given string
+
+// UnmarshalText is called only where there is a value.
+func (g *given) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		return errors.New("is empty: give a value, or leave it out")
+	}
+	*g = given(text)
+	return nil
+}
+
+// complain tells what is wrong with a command line, and where help is; who
+// gives none at all gets the help itself.
+func complain(err error, args []string, help func(), failures io.Writer) int {
+	if len(args) == 0 {
+		help()
+		fmt.Fprintln(failures, "\nkidoban: the command is missing: allowed is one of those above")
+		return exitUsage
+	}
+	command := "kidoban"
+	var parse *kong.ParseError
+	if errors.As(err, &parse) && parse.Context != nil && parse.Context.Selected() != nil {
+		command = parse.Context.Selected().FullPath()
+	}
+	text := withoutValue.ReplaceAllString(err.Error(), "the value is missing")
+	fmt.Fprintf(failures, "kidoban: %s\nSee %s --help.\n", text, command)
+	return exitUsage
+}
