@@ -142,6 +142,21 @@ func (r *reader) timezone(v value) {
 	r.policy.Zone = zone
 }
 
+// ZoneOf gives the time zone that a policy's text names, whatever else is
+// wrong with it; nil if it names none.
+func ZoneOf(text []byte) *time.Location {
+	r := &reader{policy: &policy.Policy{}}
+	if root := r.parse(text); root != nil {
+		fields, _ := r.pairs(value{node: root})
+		for _, e := range fields {
+			if e.name == "timezone" {
+				r.timezone(e.value)
+			}
+		}
+	}
+	return r.policy.Zone
+}
+
 var weekdays = map[string]time.Weekday{
 	"sun": time.Sunday, "mon": time.Monday, "tue": time.Tuesday, "wed": time.Wednesday,
 	"thu": time.Thursday, "fri": time.Friday, "sat": time.Saturday,

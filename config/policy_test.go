@@ -136,6 +136,27 @@ func saysWhatIsWrong(t *testing.T, path string) {
 	})
 }
 
+func TestZoneOf(t *testing.T) {
+	for text, want := range map[string]string{
+		"timezone: Asia/Tokyo\n":                     "Asia/Tokyo",
+		"{version: 1, timezone: \"Europe/Berlin\"}":  "Europe/Berlin",
+		"site: ''\nvendors: 7\ntimezone: Asia/Tokyo": "Asia/Tokyo",
+		"timezone: Mars/Olympus":                     "<nil>",
+		"version: 1":                                 "<nil>",
+		"[timezone]":                                 "<nil>",
+		"timezone: [":                                "<nil>",
+		"":                                           "<nil>",
+	} {
+		got := "<nil>"
+		if zone := ZoneOf([]byte(text)); zone != nil {
+			got = zone.String()
+		}
+		if got != want {
+			t.Errorf("ZoneOf(%q) = %s, want %s", text, got, want)
+		}
+	}
+}
+
 // An editor that ends lines with CR LF changes no message and no place.
 func TestCarriageReturnsChangeNothing(t *testing.T) {
 	all := map[string]string{"quotes over lines": "version: \"1\n  2\"\nsite: 'a\n\n  b'\nvendors: []\n"}

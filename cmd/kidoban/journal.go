@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"kidoban/config"
 	"kidoban/gateway/admin"
 	"kidoban/gateway/journal"
 )
@@ -113,7 +114,8 @@ func (c verifyCommand) Run(p *program) error {
 	}
 	fmt.Fprintf(p.out, "VERIFIED  %s: %d entries", c.dir(p), a.Size)
 	if a.First != nil {
-		fmt.Fprintf(p.out, ", %s to %s", a.First.Format(time.RFC3339), a.Last.Format(time.RFC3339))
+		zone := siteZone(c.dir(p))
+		fmt.Fprintf(p.out, ", %s to %s", local(a.First.In(zone)), local(a.Last.In(zone)))
 	}
 	fmt.Fprintf(p.out, "\nWith the key %s, of %s.\n", key, keyFrom)
 	if since != nil {
@@ -169,6 +171,7 @@ type listCommand struct {
 
 func (c listCommand) Run(p *program) error {
 	dir := c.dir(p)
+	zone := siteZone(dir)
 	index := int64(0)
 	for line, err := range journal.List(dir, 0) {
 		if err != nil && c.Dir == "" && index == 0 {
@@ -185,16 +188,34 @@ func (c listCommand) Run(p *program) error {
 		if err := json.Unmarshal(line, &e); err != nil {
 			return fmt.Errorf("entry %d: %w", index, err)
 		}
-		fmt.Fprintln(p.out, entryText(index, e))
+		fmt.Fprintln(p.out, entryText(index, e, zone))
 		index++
 	}
 	return nil
 }
 
-// entryText is one line a person can read.
-func entryText(index int64, e journal.Entry) string {
+// siteZone is the zone of the first policy that a journal has, so that its
+// times read as those of every other command, also far from the site; the
+// machine's where there is none.
+func siteZone(dir string) *time.Location {
+	for line, err := range journal.List(dir, 0) {
+		var e journal.Entry
+		if err != nil || json.Unmarshal(line, &e) != nil {
+			break
+		}
+		if e.Kind == journal.PolicyText {
+			if zone := config.ZoneOf([]byte(e.Text)); zone != nil {
+				return zone
+			}
+		}
+	}
+	return time.Local
+}
+
+// entryText is one line a person can read, with times in a zone.
+func entryText(index int64, e journal.Entry, zone *time.Location) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%6d  %s  %-14s", index, local(e.Time.Local()), e.Kind)
+	fmt.Fprintf(&b, "%6d  %s  %-14s", index, local(e.Time.In(zone)), e.Kind)
 	who := e.Vendor
 	if e.Engineer != "" {
 		who += "/" + e.Engineer
@@ -207,7 +228,7 @@ func entryText(index int64, e journal.Entry) string {
 		}
 	}
 	if !e.Until.IsZero() {
-		fmt.Fprintf(&b, "  until %s", local(e.Until.Local()))
+		fmt.Fprintf(&b, "  until %s", local(e.Until.In(zone)))
 	}
 	if e.Count > 1 {
 		fmt.Fprintf(&b, "  %d times", e.Count)

@@ -116,7 +116,7 @@ func record(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer j.Close()
 	// A story that is told again happens a day later.
-	start := time.Date(2030, 12, 8, 12, 59, 50, 0, time.UTC).AddDate(0, 0, int(j.Size()/10))
+	start := time.Date(2030, 12, 8, 12, 59, 50, 0, time.UTC).AddDate(0, 0, int(j.Size()/11))
 	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
 	const grant, session, source = "medisys/sato/patch@20301208T130000Z", "SESSION1", "203.0.113.10"
 	until := at(4*3600 + 10)
@@ -124,6 +124,9 @@ func record(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(j.Append(
 		journal.Entry{Kind: journal.Start, Time: at(0), Actor: "gateway", Text: "v1"},
+		// The site's zone is not the machine's.
+		journal.Entry{Kind: journal.PolicyText, Time: at(0), Actor: "gateway", Text: "timezone: Europe/Berlin\n",
+			Digest: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"},
 		journal.Entry{Kind: journal.PolicyLoaded, Time: at(0), Actor: "gateway", Digest: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"},
 		journal.Entry{Kind: journal.WindowOpened, Time: at(1), Actor: "gateway", Vendor: "medisys", Engineer: "sato", Window: "patch", Grant: grant,
 			From: at(10), Until: until, Targets: []string{"ehr-db"}, Text: "approved by Head of IT CHG-2"},
