@@ -71,7 +71,7 @@ func (d *decoder) notAnAddress(v value, text string) {
 
 func (d *decoder) unicast(v value, text string, p netip.Prefix) bool {
 	if p.Addr().Is4In6() {
-		d.errorf(v, "%s is an IPv4 address written as IPv6: write %v", text, p.Addr().Unmap())
+		d.errorf(v, "%s is an IPv4 address written as IPv6: write %v", text, short(netip.PrefixFrom(p.Addr().Unmap(), max(p.Bits()-96, 0))))
 		return false
 	}
 	if p.Bits() == 0 {
@@ -218,7 +218,14 @@ func (d *decoder) services(v value, family netip.Addr) []policy.Service {
 			continue
 		}
 		s, ok := parseService(text, family)
-		if !ok {
+		switch {
+		case ok && s.Last < s.First:
+			d.errorf(item, "%s ends before it begins: allowed is %v", quote(text), policy.Service{Protocol: s.Protocol, First: s.Last, Last: s.First})
+			continue
+		case strings.HasPrefix(text, "icmp/"):
+			d.errorf(item, "%s: icmp has no ports, it is ping: allowed is icmp alone", quote(text))
+			continue
+		case !ok:
 			d.errorf(item, "%s is no port: allowed is as in tcp/22, udp/53, tcp/5900-5910 or icmp, with ports from 1 to 65535", quote(text))
 			continue
 		}
@@ -237,6 +244,8 @@ func (d *decoder) services(v value, family netip.Addr) []policy.Service {
 	return all
 }
 
+// parseService reads a service; that its ports may be the wrong way round is
+// left to the caller.
 func parseService(text string, family netip.Addr) (policy.Service, bool) {
 	if text == "icmp" {
 		if family.Is6() {
@@ -261,7 +270,7 @@ func parseService(text string, family netip.Addr) (policy.Service, bool) {
 	var ok1, ok2 bool
 	s.First, ok1 = parsePort(first)
 	s.Last, ok2 = parsePort(last)
-	return s, ok1 && ok2 && s.First <= s.Last
+	return s, ok1 && ok2
 }
 
 // target reads one target.

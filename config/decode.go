@@ -51,6 +51,7 @@ type decoder struct {
 	file     string
 	errors   Errors
 	warnings []Warning
+	gaps     bool // a mapping could not be read, or not all of it
 }
 
 func (d *decoder) errorf(v value, format string, args ...any) {
@@ -88,6 +89,10 @@ func describe(n ast.Node) string {
 // without keys that come a second time, which are errors.
 func (d *decoder) pairs(v value) (all []entry, ok bool) {
 	var nodes []*ast.MappingValueNode
+	if unread(v.node) {
+		d.gaps = true
+		return nil, false
+	}
 	switch n := v.node.(type) {
 	case nil:
 		return nil, false
@@ -101,8 +106,12 @@ func (d *decoder) pairs(v value) (all []entry, ok bool) {
 	}
 	seen := map[string]place{}
 	for _, n := range nodes {
-		e := entry{n.Key.GetToken().Value, value{where: v.where, node: n.Value, key: placeOf(n.Key.GetToken())}}
-		e.at = placeOfNode(n.Value, e.key)
+		if key, ok := n.Key.(ast.Node); ok && (unread(key) || key.Type() == ast.MergeKeyType) {
+			d.gaps = true
+			continue
+		}
+		e := entry{n.Key.GetToken().Value, value{where: v.where, node: plain(n.Value), key: placeOf(n.Key.GetToken())}}
+		e.at = placeOfNode(e.node, e.key)
 		if e.where != "" {
 			e.where += "."
 		}
@@ -196,7 +205,7 @@ func isName(text string) bool {
 
 // list reads a list; an empty one is an error.
 func (d *decoder) list(v value) []value {
-	if !v.present() {
+	if !v.present() || unread(v.node) {
 		return nil
 	}
 	n, ok := v.node.(*ast.SequenceNode)
@@ -209,6 +218,7 @@ func (d *decoder) list(v value) []value {
 	}
 	items := make([]value, len(n.Values))
 	for i, item := range n.Values {
+		item = plain(item)
 		at := placeOfNode(item, placeOf(item.GetToken()))
 		items[i] = value{item, v.where, at, at}
 	}
@@ -220,6 +230,9 @@ const maxText = 1000
 
 // text reads one value as it is written; YAML's own types do not matter.
 func (d *decoder) text(v value) (string, bool) {
+	if unread(v.node) {
+		return "", false
+	}
 	switch n := v.node.(type) {
 	case nil:
 		return "", false
@@ -278,7 +291,7 @@ func (d *decoder) display(v value) string {
 
 // boolean reads true or false.
 func (d *decoder) boolean(v value) bool {
-	if !v.present() {
+	if !v.present() || unread(v.node) {
 		return false
 	}
 	n, ok := v.node.(*ast.BoolNode)
@@ -301,6 +314,8 @@ func references[T any](d *decoder, v value, kind string, known map[string]T) []T
 		}
 		thing, ok := known[name]
 		switch {
+		case !ok && d.gaps && len(known) == 0:
+			// What it names may be in what could not be read.
 		case !ok:
 			known := namesOf(known)
 			d.errorf(item, "there is no %s %s: known is %s%s", kind, quote(name), oneOf(known), didYouMean(name, known))

@@ -12,7 +12,7 @@ type Error struct {
 	File   string `json:"file"`
 	Line   int    `json:"line"`   // from 1; 0: the file as a whole
 	Column int    `json:"column"` // from 1, in characters
-	Where  string `json:"where"`  // the keys that lead to it: "vendors.medisys.sources"; empty: the file
+	Where  string `json:"where"`  // the keys that lead to it: "vendors.medisys.sources"; empty: the file as a whole
 	What   string `json:"what"`   // what was wrong, and what is allowed
 
 	cause error
@@ -26,8 +26,11 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, ":%d:%d", e.Line, e.Column)
 	}
 	b.WriteString(": ")
-	if e.Where != "" {
+	switch {
+	case e.Where != "":
 		b.WriteString(e.Where + ": ")
+	case e.Line > 0:
+		b.WriteString("the file: ")
 	}
 	b.WriteString(e.What)
 	return b.String()
