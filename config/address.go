@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -286,6 +285,11 @@ func (r *reader) target(e entry) *policy.Target {
 				ok = false
 			}
 		}
+		for _, own := range r.host.Addresses {
+			if own = own.Unmap().WithZone(""); p.Contains(own) {
+				r.errorf(f["address"], "%v contains the gateway's own address %v: allowed are addresses behind the gateway", short(p), own)
+			}
+		}
 	}
 	t.Services = r.services(f["ports"], p.Addr())
 	t.Masquerade = r.boolean(f["masquerade"])
@@ -323,19 +327,4 @@ func counted(n int) string {
 		return "more elements than can be counted"
 	}
 	return strconv.Itoa(n) + " elements"
-}
-
-// CheckTargets finds targets that contain one of the machine's own addresses:
-// a target lies behind the gateway, and a policy must not open the gateway
-// itself. Of each prefix only the address counts.
-func CheckTargets(p *policy.Policy, own []netip.Prefix) []error {
-	var errs []error
-	for _, t := range p.Targets {
-		for _, o := range own {
-			if t.Prefix.Contains(o.Addr().Unmap().WithZone("")) {
-				errs = append(errs, fmt.Errorf("target %s: %s contains the gateway's own address %v: allowed are addresses behind the gateway", t.Name, short(t.Prefix), o.Addr()))
-			}
-		}
-	}
-	return errs
 }

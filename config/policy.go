@@ -16,18 +16,23 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// LoadPolicy reads, checks and resolves the policy file. gatewayKey is the
-// gateway's own public key, which no engineer may have; nil if it is not
-// known, as where a policy is checked on another machine.
+// Host is what is known of the machine that a policy is for; nothing, where it
+// is checked on another one.
+type Host struct {
+	Key       *policy.Key  // the gateway's own public key, which no engineer may have; nil: not known
+	Addresses []netip.Addr // its own, but for those of the tunnel: a target lies behind the gateway, and a policy must not open the gateway itself
+}
+
+// LoadPolicy reads, checks and resolves the policy file for a host.
 //
 // The error is an Errors with everything that is wrong; then there is no
 // policy. Warnings come either way.
-func LoadPolicy(path string, gatewayKey *policy.Key) (*policy.Policy, []Warning, error) {
+func LoadPolicy(path string, host Host) (*policy.Policy, []Warning, error) {
 	text, err := readPolicyFile(path)
 	if err != nil {
 		return nil, nil, Errors{{File: path, What: err.Error(), cause: err}}
 	}
-	return ParsePolicy(path, text, filepath.Dir(path), gatewayKey, time.Now())
+	return ParsePolicy(path, text, filepath.Dir(path), host, time.Now())
 }
 
 func readPolicyFile(path string) ([]byte, error) {
@@ -51,18 +56,18 @@ func readPolicyFile(path string) ([]byte, error) {
 // file's name in errors; preshared-key files are looked for relative to dir;
 // now decides the warnings that depend on the date. See LoadPolicy for the
 // rest.
-func ParsePolicy(name string, text []byte, dir string, gatewayKey *policy.Key, now time.Time) (*policy.Policy, []Warning, error) {
+func ParsePolicy(name string, text []byte, dir string, host Host, now time.Time) (*policy.Policy, []Warning, error) {
 	r := &reader{
-		decoder:    decoder{file: name},
-		policy:     &policy.Policy{Zone: time.UTC, Text: string(text)},
-		dir:        dir,
-		gatewayKey: gatewayKey,
-		now:        now,
-		calendars:  map[string]*policy.Calendar{},
-		targets:    map[string]*policy.Target{},
-		keys:       map[policy.Key]*policy.Engineer{},
-		addresses:  map[netip.Addr]*policy.Engineer{},
-		digest:     sha256.New(),
+		decoder:   decoder{file: name},
+		policy:    &policy.Policy{Zone: time.UTC, Text: string(text)},
+		dir:       dir,
+		host:      host,
+		now:       now,
+		calendars: map[string]*policy.Calendar{},
+		targets:   map[string]*policy.Target{},
+		keys:      map[policy.Key]*policy.Engineer{},
+		addresses: map[netip.Addr]*policy.Engineer{},
+		digest:    sha256.New(),
 	}
 	r.digestPart("kidoban policy 1")
 	r.digestPart(string(text))
@@ -80,11 +85,11 @@ func ParsePolicy(name string, text []byte, dir string, gatewayKey *policy.Key, n
 // reader resolves what the decoder reads.
 type reader struct {
 	decoder
-	policy     *policy.Policy
-	dir        string
-	gatewayKey *policy.Key
-	now        time.Time
-	digest     hash.Hash
+	policy *policy.Policy
+	dir    string
+	host   Host
+	now    time.Time
+	digest hash.Hash
 
 	// What has been read so far, things with mistakes of their own among them,
 	// so that a mistake is not reported again by all who name its thing.

@@ -31,6 +31,11 @@ var testNow = time.Date(2026, 11, 20, 3, 0, 0, 0, time.UTC)
 // testGateway is the gateway's own key in testdata.
 var testGateway = mustKey("QKfhZVYnGhaCPOYSUNIq0vCN9GQwiG5Zm0n1FRq4XHg=")
 
+// testHost is the machine that the policies of testdata are for.
+var testHost = Host{Key: &testGateway, Addresses: []netip.Addr{
+	netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("::ffff:10.1.255.2"), netip.MustParseAddr("fe80::1%eth0"),
+}}
+
 func mustKey(text string) policy.Key {
 	k, err := policy.ParseKey(text)
 	if err != nil {
@@ -41,7 +46,7 @@ func mustKey(text string) policy.Key {
 
 func parseTest(t *testing.T, name string, text []byte) (*policy.Policy, []Warning, error) {
 	t.Helper()
-	return ParsePolicy(name, text, pskDir(t), &testGateway, testNow)
+	return ParsePolicy(name, text, pskDir(t), testHost, testNow)
 }
 
 // pskDir makes the preshared-key files that testdata names.
@@ -269,7 +274,7 @@ func messageFormats(t *testing.T) map[string]string {
 }
 
 func TestExample(t *testing.T) {
-	p, warnings, err := ParsePolicy("example.yaml", ExampleYAML(), t.TempDir(), nil, testNow)
+	p, warnings, err := ParsePolicy("example.yaml", ExampleYAML(), t.TempDir(), Host{}, testNow)
 	if err != nil {
 		t.Fatalf("the example has mistakes:\n%v", err)
 	}
@@ -360,7 +365,7 @@ func TestPresharedKeyCounts(t *testing.T) {
 	dir := pskDir(t)
 	parse := func() *policy.Policy {
 		t.Helper()
-		p, _, err := ParsePolicy("p.yaml", withPSK("good.psk"), dir, nil, testNow)
+		p, _, err := ParsePolicy("p.yaml", withPSK("good.psk"), dir, Host{}, testNow)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -384,7 +389,7 @@ func TestPresharedKeyCounts(t *testing.T) {
 	if strings.Contains(after.Text, other) {
 		t.Error("the text contains the preshared key")
 	}
-	without, _, err := ParsePolicy("p.yaml", ExampleYAML(), dir, nil, testNow)
+	without, _, err := ParsePolicy("p.yaml", ExampleYAML(), dir, Host{}, testNow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -392,7 +397,7 @@ func TestPresharedKeyCounts(t *testing.T) {
 		t.Errorf("digest %q without a preshared key, %q with one", without.Digest, before.Digest)
 	}
 	link := filepath.Join(dir, "absent")
-	if _, _, err := ParsePolicy("p.yaml", withPSK("absent"), dir, nil, testNow); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := ParsePolicy("p.yaml", withPSK("absent"), dir, Host{}, testNow); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%s absent: error %v, want one that is fs.ErrNotExist", link, err)
 	}
 }
@@ -400,27 +405,27 @@ func TestPresharedKeyCounts(t *testing.T) {
 func TestLoadPolicy(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "policy.yaml")
-	if _, _, err := LoadPolicy(path, nil); !errors.Is(err, fs.ErrNotExist) || err.Error() != path+": cannot be read: no such file or directory" {
+	if _, _, err := LoadPolicy(path, Host{}); !errors.Is(err, fs.ErrNotExist) || err.Error() != path+": cannot be read: no such file or directory" {
 		t.Errorf("absent file: error %v", err)
 	}
-	if _, _, err := LoadPolicy(dir, nil); err == nil || err.Error() != dir+": is not a regular file (d---------)" {
+	if _, _, err := LoadPolicy(dir, Host{}); err == nil || err.Error() != dir+": is not a regular file (d---------)" {
 		t.Errorf("directory: error %v", err)
 	}
 	if err := os.WriteFile(path, ExampleYAML(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p, _, err := LoadPolicy(path, nil)
+	p, _, err := LoadPolicy(path, Host{})
 	if err != nil || p.Vendor("medisys") == nil {
 		t.Errorf("policy %v, error %v", p, err)
 	}
 	key := p.Engineer("medisys/sato").Key
-	if _, _, err := LoadPolicy(path, &key); err == nil || !strings.Contains(err.Error(), "vendors.medisys.engineers.sato.public_key: "+key.String()+" is the gateway's own key") {
+	if _, _, err := LoadPolicy(path, Host{Key: &key}); err == nil || !strings.Contains(err.Error(), "vendors.medisys.engineers.sato.public_key: "+key.String()+" is the gateway's own key") {
 		t.Errorf("the gateway's own key: error %v", err)
 	}
 	if err := os.Chmod(path, 0o646); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := LoadPolicy(path, nil); err == nil || !strings.HasPrefix(err.Error(), path+": has mode 0646: everybody on this machine could open the gate") {
+	if _, _, err := LoadPolicy(path, Host{}); err == nil || !strings.HasPrefix(err.Error(), path+": has mode 0646: everybody on this machine could open the gate") {
 		t.Errorf("writable by everybody: error %v", err)
 	}
 }
@@ -529,34 +534,6 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
-func TestCheckTargets(t *testing.T) {
-	p, _, err := ParsePolicy("example.yaml", ExampleYAML(), t.TempDir(), nil, testNow)
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := func(all ...string) (out []netip.Prefix) {
-		for _, s := range all {
-			out = append(out, netip.MustParsePrefix(s))
-		}
-		return out
-	}
-	if errs := CheckTargets(p, own("10.1.0.1/24", "10.1.2.16/24", "2001:db8::1/64")); len(errs) > 0 {
-		t.Errorf("addresses beside the targets: %v", errs)
-	}
-	errs := CheckTargets(p, own("10.1.2.1/24", "::ffff:10.1.0.5/128"))
-	want := []string{
-		"target ehr-db: 10.1.0.5 contains the gateway's own address ::ffff:10.1.0.5: allowed are addresses behind the gateway",
-		"target pacs: 10.1.2.0/28 contains the gateway's own address 10.1.2.1: allowed are addresses behind the gateway",
-	}
-	var got []string
-	for _, err := range errs {
-		got = append(got, err.Error())
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
 // FuzzParsePolicy: whatever the text, there is a policy or there are errors,
 // each with a place that exists, and no message carries what does not show.
 func FuzzParsePolicy(f *testing.F) {
@@ -573,7 +550,7 @@ func FuzzParsePolicy(f *testing.F) {
 	}
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, text []byte) {
-		p, warnings, err := ParsePolicy("p.yaml", text, dir, &testGateway, testNow)
+		p, warnings, err := ParsePolicy("p.yaml", text, dir, testHost, testNow)
 		if (p == nil) == (err == nil) {
 			t.Fatalf("policy %v with error %v", p, err)
 		}

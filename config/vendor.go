@@ -109,7 +109,7 @@ func (r *reader) publicKey(g *policy.Engineer, v value) {
 		r.errorf(v, "%s is a point of low order, which anybody can use: allowed is what `wg pubkey` writes", key)
 	case !canonical(key):
 		r.errorf(v, "%s is no number below 2^255-19: allowed is what `wg pubkey` writes", key)
-	case r.gatewayKey != nil && key == *r.gatewayKey:
+	case r.host.Key != nil && key == *r.host.Key:
 		r.errorf(v, "%s is the gateway's own key: each engineer has a key of their own", key)
 	case twice:
 		r.errorf(v, "%s is the key of %v already: each engineer has a key of their own", key, fullName(other))

@@ -187,7 +187,7 @@ func TestPoliciesHaveNoMistakes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, _, err := config.ParsePolicy("policy.yaml", text, s.folder, nil, now)
+			p, _, err := config.ParsePolicy("policy.yaml", text, s.folder, config.Host{}, now)
 			if err != nil {
 				t.Fatalf("at %v: %v\n%s", now, err, text)
 			}

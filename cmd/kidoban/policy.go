@@ -25,33 +25,22 @@ func (p *program) loadPolicy(path string) (*policy.Policy, []config.Warning, err
 	return readPolicy(path, own, p.settings.Interface)
 }
 
-// readPolicy reads a policy file and holds it against this machine's addresses.
+// readPolicy reads a policy file for this machine.
 func readPolicy(path string, gatewayKey *policy.Key, tunnel string) (*policy.Policy, []config.Warning, error) {
-	loaded, warnings, err := config.LoadPolicy(path, gatewayKey)
-	if err != nil {
-		return nil, warnings, err
-	}
 	addresses, err := ownAddresses(tunnel)
 	if err != nil {
-		return nil, warnings, err
+		return nil, nil, err
 	}
-	if errs := config.CheckTargets(loaded, addresses); len(errs) > 0 {
-		var all config.Errors
-		for _, e := range errs {
-			all = append(all, &config.Error{File: path, What: e.Error()})
-		}
-		return nil, warnings, all
-	}
-	return loaded, warnings, nil
+	return config.LoadPolicy(path, config.Host{Key: gatewayKey, Addresses: addresses})
 }
 
 // ownAddresses lists the machine's addresses, but for those of the tunnel.
-func ownAddresses(tunnel string) ([]netip.Prefix, error) {
+func ownAddresses(tunnel string) ([]netip.Addr, error) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
 		return nil, fmt.Errorf("list this machine's interfaces: %w", err)
 	}
-	var own []netip.Prefix
+	var own []netip.Addr
 	for _, i := range interfaces {
 		if i.Name == tunnel {
 			continue
@@ -63,7 +52,7 @@ func ownAddresses(tunnel string) ([]netip.Prefix, error) {
 		for _, a := range addresses {
 			if n, ok := a.(*net.IPNet); ok {
 				if addr, ok := netip.AddrFromSlice(n.IP); ok {
-					own = append(own, netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()))
+					own = append(own, addr.Unmap())
 				}
 			}
 		}

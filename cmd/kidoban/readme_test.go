@@ -58,7 +58,7 @@ func TestREADME(t *testing.T) {
 	if !ok || !ok2 {
 		t.Fatal("README.md shows no policy")
 	}
-	if _, _, err := config.ParsePolicy("README.md", example, t.TempDir(), nil, time.Now()); err != nil {
+	if _, _, err := config.ParsePolicy("README.md", example, t.TempDir(), config.Host{}, time.Now()); err != nil {
 		t.Errorf("README.md shows a policy with mistakes:\n%v", err)
 	}
 	// What is told by hand must at least be complete.
