@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"kidoban/gateway"
+	"kidoban/gateway/policy"
 )
 
 type statusCommand struct{ jsonFlag }
@@ -29,10 +30,18 @@ func (c statusCommand) Run(p *program) error {
 }
 
 func printStatus(p *program, s gateway.Status) error {
-	if s.Ready {
-		fmt.Fprintf(p.out, "READY  %s\n", s.Site)
-	} else {
-		fmt.Fprintf(p.out, "NOT READY: nobody may enter  %s\n  %s\n", s.Site, oneLine(s.NotReadyReason))
+	head := "READY"
+	switch {
+	case !s.Ready:
+		head = "NOT READY: nobody may enter"
+	case s.Shut.All:
+		head = "SHUT by an operator: nobody may enter"
+	}
+	fmt.Fprintln(p.out, strings.TrimSpace(head+"  "+oneLine(s.Site)))
+	if !s.Ready {
+		for line := range strings.Lines(s.NotReadyReason) {
+			fmt.Fprintf(p.out, "  %s\n", oneLine(strings.TrimSuffix(line, "\n")))
+		}
 	}
 	rows := [][]string{{"  now", local(s.Now)}}
 	if s.NextChange != nil {
@@ -45,7 +54,7 @@ func printStatus(p *program, s gateway.Status) error {
 		}
 		rows = append(rows, []string{"  policy", fmt.Sprintf("%.12s of %s; %s", s.Policy.Digest, local(*s.Policy.LoadedAt), file)})
 	}
-	if s.Policy.Error != "" {
+	if s.Policy.Error != "" && !strings.Contains(s.NotReadyReason, s.Policy.Error) {
 		for _, line := range strings.Split(s.Policy.Error, "\n") {
 			rows = append(rows, []string{"", oneLine(line)})
 		}
@@ -59,11 +68,11 @@ func printStatus(p *program, s gateway.Status) error {
 	for _, h := range s.Hints {
 		fmt.Fprintf(p.out, "  hint: %s\n", oneLine(h))
 	}
-	fmt.Fprintf(p.out, "\n%d grant(s) open\n", len(s.Grants))
+	fmt.Fprintf(p.out, "\n%s open\n", counted(len(s.Grants), "grant"))
 	if err := printGrants(p, s.Grants, s.Now); err != nil {
 		return err
 	}
-	fmt.Fprintf(p.out, "\n%d session(s)\n", len(s.Sessions))
+	fmt.Fprintf(p.out, "\n%s inside\n", counted(len(s.Sessions), "session"))
 	return printSessions(p, s.Sessions, s.Now)
 }
 
@@ -85,7 +94,11 @@ func printSessions(p *program, all []gateway.SessionStatus, now time.Time) error
 	if len(all) == 0 {
 		return nil
 	}
-	rows := [][]string{{"ENGINEER", "FROM", "SINCE", "UNTIL", "RECEIVED", "SENT", "HANDSHAKE", "SESSION"}}
+	var times []time.Time
+	for _, s := range all {
+		times = append(times, s.OpenedAt, s.Until)
+	}
+	rows := [][]string{{"ENGINEER", "FROM", inZone("SINCE", times...), "UNTIL", "RECEIVED", "SENT", "HANDSHAKE", "SESSION"}}
 	for _, s := range all {
 		handshake := "-"
 		if s.LastHandshake != nil {
@@ -115,7 +128,11 @@ func printGrants(p *program, all []gateway.GrantStatus, now time.Time) error {
 	if len(all) == 0 {
 		return nil
 	}
-	rows := [][]string{{"ENGINEER", "WINDOW", "FROM", "UNTIL", "TARGETS", "SOURCES"}}
+	var times []time.Time
+	for _, g := range all {
+		times = append(times, g.From, g.Until)
+	}
+	rows := [][]string{{"ENGINEER", "WINDOW", inZone("FROM", times...), "UNTIL", "TARGETS", "SOURCES"}}
 	for _, g := range all {
 		var sources []string
 		for _, s := range g.Sources {
@@ -144,16 +161,38 @@ func (c refusalsCommand) Run(p *program) error {
 		return nil
 	}
 	now := time.Now()
-	rows := [][]string{{"LAST", "FIRST", "COUNT", "REASON", "WHO", "FROM", "TO"}}
+	var times []time.Time
+	met := map[string]bool{}
 	for _, r := range all {
-		who, source := "-", "-"
+		times = append(times, r.First, r.Last)
+		met[r.Reason] = true
+	}
+	rows := [][]string{{inZone("LAST", times...), "FIRST", "COUNT", "REASON", "WHO", "FROM", "TO"}}
+	for _, r := range all {
+		who, source, to := "-", "-", "-"
 		if r.Vendor != "" {
 			who = r.Vendor + "/" + r.Engineer
 		}
 		if r.Source.IsValid() {
 			source = r.Source.String()
 		}
-		rows = append(rows, []string{short(r.Last, now), short(r.First, now), strconv.Itoa(r.Count), r.Reason, who, source, r.Target})
+		if r.Target != "" {
+			to = r.Target
+		}
+		rows = append(rows, []string{short(r.Last, now), short(r.First, now), strconv.Itoa(r.Count), r.Reason, who, source, to})
 	}
-	return table(p.out, rows)
+	if err := table(p.out, rows); err != nil {
+		return err
+	}
+	fmt.Fprintln(p.out)
+	var meanings [][]string
+	for _, reason := range policy.Reasons() {
+		if met[reason.String()] {
+			meanings = append(meanings, []string{reason.String(), reasonTexts[reason]})
+		}
+	}
+	if met["summed"] {
+		meanings = append(meanings, []string{"summed", "more than are kept one by one, counted together"})
+	}
+	return table(p.out, meanings)
 }

@@ -97,13 +97,13 @@ func TestStatus(t *testing.T) {
   SHUT         scanco by root (login tanaka) at 2030-12-09 09:15:00 +0900: phone call
   hint: a hint·[2J
 
-1 grant(s) open
-ENGINEER      WINDOW   FROM      UNTIL     TARGETS      SOURCES
-medisys/sato  support  09:00:00  17:30:00  ehr-db,pacs  203.0.113.10,198.51.100.0/28
+1 grant open
+ENGINEER      WINDOW   FROM (+0900)  UNTIL     TARGETS      SOURCES
+medisys/sato  support  09:00:00      17:30:00  ehr-db,pacs  203.0.113.10,198.51.100.0/28
 
-1 session(s)
-ENGINEER      FROM          SINCE     UNTIL     RECEIVED  SENT     HANDSHAKE  SESSION
-medisys/sato  203.0.113.10  09:30:00  17:30:00  1023 B    5.0 MiB  1m0s ago   SESSION1
+1 session inside
+ENGINEER      FROM          SINCE (+0900)  UNTIL     RECEIVED  SENT     HANDSHAKE  SESSION
+medisys/sato  203.0.113.10  09:30:00       17:30:00  1023 B    5.0 MiB  1m0s ago   SESSION1
 `
 	if diff := cmp.Diff(out, want); diff != "" || failures != "" || exit != exitYes {
 		t.Errorf("exit %d, stderr %q (-got +want):\n%s", exit, failures, diff)
@@ -120,10 +120,11 @@ func TestStatusInDoubt(t *testing.T) {
 	}
 	for _, line := range []string{
 		"NOT READY: nobody may enter",
-		"  there is no policy in force: policy.yaml:3:1: site: is blank·and more; mend it, then `kidoban reload`",
+		"  there is no policy in force: policy.yaml:3:1: site: is blank",
+		"  and more; mend it, then `kidoban reload`",
 		"policy.yaml:3:1: site: is blank",
 		"policy.yaml:9:1: targets: is empty",
-		"0 grant(s) open",
+		"no grants open",
 	} {
 		if !strings.Contains(out, line+"\n") && !strings.Contains(out, line+"  ") {
 			t.Errorf("the answer lacks the line %q:\n%s", line, out)
@@ -132,6 +133,17 @@ func TestStatusInDoubt(t *testing.T) {
 	out, _, exit, _ = askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status", "--json")
 	if exit != exitNo || !json.Valid([]byte(out)) || strings.Count(out, "\n") != 1 {
 		t.Errorf("exit %d, not one line of JSON: %s", exit, out)
+	}
+	// What the reason says already is not said again.
+	s.Policy.Error = "policy.yaml:3:1: site: is blank\nand more"
+	if out, _, _, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status"); strings.Count(out, "site: is blank") != 1 {
+		t.Errorf("a mistake is told more than once:\n%s", out)
+	}
+	// Ready, but an operator closed everything.
+	s = aDay()
+	s.Shut.All = true
+	if out, _, exit, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status"); exit != exitYes || !strings.HasPrefix(out, "SHUT by an operator: nobody may enter  Kido Hospital\n") {
+		t.Errorf("with everything shut: exit %d\n%s", exit, out)
 	}
 	// A file that went bad under a gateway that is at work.
 	s = aDay()
@@ -161,10 +173,14 @@ func TestLists(t *testing.T) {
 		{First: at("06:00:00"), Last: at("06:00:00"), Count: 9, Reason: "unlisted_source"},
 	}
 	out, _, _, _ := askedOf(t, map[string]answer{"GET /v1/refusals": {body: refused}}, "refusals")
-	want := `LAST              FIRST             COUNT  REASON           WHO           FROM          TO
-2030-12-09 09:00  2030-12-09 08:00  3      wrong_source     medisys/sato  192.0.2.1     
+	want := `LAST (+0900)      FIRST             COUNT  REASON           WHO           FROM          TO
+2030-12-09 09:00  2030-12-09 08:00  3      wrong_source     medisys/sato  192.0.2.1     -
 2030-12-09 07:00  2030-12-09 07:00  2      unlisted_target  medisys/sato  203.0.113.10  10.1.0.6:tcp/22
-2030-12-09 06:00  2030-12-09 06:00  9      unlisted_source  -             -             
+2030-12-09 06:00  2030-12-09 06:00  9      unlisted_source  -             -             -
+
+wrong_source     the address is not one of the engineer's sources
+unlisted_target  no open window lists this destination
+unlisted_source  no readable initiation, from an address that no open window lists
 `
 	if diff := cmp.Diff(out, want); diff != "" {
 		t.Errorf("refusals (-got +want):\n%s", diff)
@@ -184,7 +200,7 @@ func TestOrders(t *testing.T) {
 	}{
 		{"close medisys/sato --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Recorded: true, Sessions: 1, Shut: []string{"medisys/sato"}}},
 			exitYes, `{"reason":"drill","scope":"medisys/sato"}`,
-			"Shut: medisys/sato. It stays shut over restarts until `kidoban reopen`.\n1 session(s) were cut.\nShut now: medisys/sato\n", ""},
+			"Shut: medisys/sato. It stays shut over restarts until `kidoban reopen`.\nCut: 1 session.\nShut now: medisys/sato\n", ""},
 		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Kept: true, Shut: []string{"all"}, Problem: "not recorded: the disk is full"}},
 			exitYes, `{"reason":"drill","scope":"all"}`,
 			"Shut: all. It stays shut over restarts until `kidoban reopen`.\nShut now: all\nNOT RECORDED in the journal.\nA restart honours it all the same.\n",

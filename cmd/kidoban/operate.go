@@ -61,7 +61,7 @@ func (p *program) tell(asJSON bool, out gateway.Outcome, done string) error {
 	} else {
 		fmt.Fprintln(p.out, done)
 		if out.Sessions > 0 {
-			fmt.Fprintf(p.out, "%d session(s) were cut.\n", out.Sessions)
+			fmt.Fprintf(p.out, "Cut: %s.\n", counted(out.Sessions, "session"))
 		}
 		for _, line := range out.Changes {
 			fmt.Fprintf(p.out, "  %s\n", line)

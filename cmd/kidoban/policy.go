@@ -104,14 +104,14 @@ func (c checkCommand) Run(p *program) error {
 	}
 	if len(mistakes) > 0 {
 		fmt.Fprintln(p.err, mistakes)
-		fmt.Fprintf(p.err, "%s: %d error(s), %d warning(s): a gateway would not take it\n", path, len(mistakes), len(warnings))
+		fmt.Fprintf(p.err, "%s: %s, %s: a gateway would not take it\n", path, counted(len(mistakes), "error"), counted(len(warnings), "warning"))
 		return &exitError{exitFailed}
 	}
 	engineers := 0
 	for _, v := range loaded.Vendors {
 		engineers += len(v.Engineers)
 	}
-	fmt.Fprintf(p.out, "%s: %s, %d vendor(s), %d engineer(s), no errors, %d warning(s)\ndigest %s\n\n", path, loaded.Site, len(loaded.Vendors), engineers, len(warnings), loaded.Digest)
+	fmt.Fprintf(p.out, "%s: %s, %s, %s, no errors, %s\ndigest %s\n\n", path, loaded.Site, counted(len(loaded.Vendors), "vendor"), counted(engineers, "engineer"), counted(len(warnings), "warning"), loaded.Digest)
 	if len(answer.Openings) == 0 {
 		fmt.Fprintln(p.out, "Nothing opens in the next 30 days.")
 		return nil
@@ -173,15 +173,21 @@ func (c explainCommand) offline(p *program) (admin.Explanation, error) {
 }
 
 var reasonTexts = map[policy.Reason]string{
-	policy.NotReady:       "the gateway is in doubt and admits nobody",
-	policy.GatewayShut:    "an operator closed everything",
-	policy.VendorShut:     "an operator closed this vendor",
-	policy.EngineerShut:   "an operator closed this engineer",
-	policy.WrongSource:    "the address is not one of the engineer's sources",
-	policy.ContractEnded:  "the vendor's contract has ended",
-	policy.OutsideWindow:  "no approved window is open",
-	policy.UnlistedTarget: "no open window lists this destination",
-	policy.Admitted:       "a window is open",
+	policy.NotReady:        "the gateway is in doubt and admits nobody",
+	policy.Malformed:       "not a well-formed WireGuard packet for this gateway",
+	policy.RateLimited:     "more initiations than this source or engineer is allowed",
+	policy.UnknownKey:      "the initiation proves no engineer's key",
+	policy.Replayed:        "its timestamp is not newer than the newest seen of this key",
+	policy.FutureTimestamp: "its timestamp is more than 24 h ahead: the engineer's clock is wrong",
+	policy.GatewayShut:     "an operator closed everything",
+	policy.VendorShut:      "an operator closed this vendor",
+	policy.EngineerShut:    "an operator closed this engineer",
+	policy.WrongSource:     "the address is not one of the engineer's sources",
+	policy.ContractEnded:   "the vendor's contract has ended",
+	policy.OutsideWindow:   "no approved window is open",
+	policy.UnlistedTarget:  "no open window lists this destination",
+	policy.Admitted:        "a window is open",
+	policy.UnlistedSource:  "no readable initiation, from an address that no open window lists",
 }
 
 func (c explainCommand) show(p *program, x admin.Explanation) error {
@@ -251,16 +257,25 @@ func (c calendarCommand) Run(p *program) error {
 const calendarLines = 200
 
 func printCalendar(p *program, openings []admin.Opening) error {
-	rows := [][]string{{"FROM", "UNTIL", "WINDOW", "ENGINEERS", "TARGETS", "APPROVED BY"}}
-	for i, o := range openings {
-		if i == calendarLines {
-			break
+	shown := openings[:min(len(openings), calendarLines)]
+	zone := inZone("", times(shown)...)
+	minute, day := "15:04", "Mon 2006-01-02 "
+	if strings.Contains(zone, ",") { // over a change of the clock each time has its own
+		minute += " MST"
+	}
+	rows := [][]string{{"FROM" + zone, "UNTIL", "WINDOW", "ENGINEERS", "TARGETS", "APPROVED BY"}}
+	for _, o := range shown {
+		clock := func(t time.Time) string {
+			if t.Second() != 0 {
+				return t.Format(strings.Replace(minute, "15:04", time.TimeOnly, 1))
+			}
+			return t.Format(minute)
 		}
-		until := o.Until.Format("15:04")
+		until := clock(o.Until)
 		if o.Until.Format(time.DateOnly) != o.From.Format(time.DateOnly) {
-			until = o.Until.Format("Mon 2006-01-02 15:04")
+			until = o.Until.Format(day) + until
 		}
-		rows = append(rows, []string{o.From.Format("Mon 2006-01-02 15:04"), until, o.Vendor + "/" + o.Window,
+		rows = append(rows, []string{o.From.Format(day) + clock(o.From), until, o.Vendor + "/" + o.Window,
 			strings.Join(o.Engineers, ","), strings.Join(o.Targets, ","), strings.TrimSpace(oneLine(o.ApprovedBy) + " " + oneLine(o.Ticket))})
 	}
 	if err := table(p.out, rows); err != nil {
@@ -270,6 +285,14 @@ func printCalendar(p *program, openings []admin.Opening) error {
 		fmt.Fprintf(p.out, "and %d more (--json shows all)\n", more)
 	}
 	return nil
+}
+
+func times(openings []admin.Opening) []time.Time {
+	var all []time.Time
+	for _, o := range openings {
+		all = append(all, o.From, o.Until)
+	}
+	return all
 }
 
 type clientConfigCommand struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -58,6 +59,29 @@ func short(t, now time.Time) string {
 		return t.Format("15:04:05")
 	}
 	return t.Format("2006-01-02 15:04")
+}
+
+// inZone adds to a heading the zone of the times beneath it, so that no time
+// stands without one. Over a change of the clock they have two.
+func inZone(heading string, times ...time.Time) string {
+	var zones []string
+	for _, t := range times {
+		if zone := t.Format("MST"); !slices.Contains(zones, zone) {
+			zones = append(zones, zone)
+		}
+	}
+	return fmt.Sprintf("%s (%s)", heading, strings.Join(zones, ", "))
+}
+
+// counted says how many there are.
+func counted(n int, thing string) string {
+	switch n {
+	case 0:
+		return "no " + thing + "s"
+	case 1:
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func bytesText(n uint64) string {

@@ -269,7 +269,7 @@ func (f *policyFile) load() (*policy.Policy, []string, error) {
 	}
 	var texts []string
 	for _, w := range warnings {
-		texts = append(texts, w.String())
+		texts = append(texts, f.path+":"+w.String())
 	}
 	return loaded, texts, nil
 }
