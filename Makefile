@@ -14,7 +14,7 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/ ./cmd/...
 
 demo: build
-	$(BIN)/kidoban-lab $(if $(STAY),--stay)
+	@$(BIN)/kidoban-lab $(if $(STAY),--stay)
 
 test:
 	.ci/test

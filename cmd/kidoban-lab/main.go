@@ -127,7 +127,11 @@ func (d *demo) Run() (code int) {
 	if story.failures > 0 {
 		out.lines("The gateway's last words", s.lastWords())
 	}
-	return story.verdict()
+	code = story.verdict()
+	if code == 0 && !d.stay {
+		out.note("To look around in it: make demo STAY=1. A real one: README.md.")
+	}
+	return code
 }
 
 // abort ends the demo with a reason, by panic, from wherever it can go no further.
