@@ -1,7 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -65,15 +68,51 @@ func printStatus(p *program, s gateway.Status) error {
 	if err := table(p.out, rows); err != nil {
 		return err
 	}
-	for _, h := range s.Hints {
-		fmt.Fprintf(p.out, "  hint: %s\n", oneLine(h))
-	}
+	printHints(p, s.Hints)
 	fmt.Fprintf(p.out, "\n%s open\n", counted(len(s.Grants), "grant"))
 	if err := printGrants(p, s.Grants, s.Now); err != nil {
 		return err
 	}
 	fmt.Fprintf(p.out, "\n%s inside\n", counted(len(s.Sessions), "session"))
 	return printSessions(p, s.Sessions, s.Now)
+}
+
+// warningLines bounds how many warnings of the policy stand in a status: who
+// looks at night looks for something else.
+const warningLines = 5
+
+// policyPlace is how a warning of the policy begins: file:line:column.
+var policyPlace = regexp.MustCompile(`^.*?:([0-9]{1,9}):([0-9]{1,9}): `)
+
+// printHints shows what the gateway noticed before what the policy warns of,
+// and that in the order of the file.
+func printHints(p *program, hints []string) {
+	place := func(hint string) (line, column int) {
+		if m := policyPlace.FindStringSubmatch(hint); m != nil {
+			line, _ = strconv.Atoi(m[1])
+			column, _ = strconv.Atoi(m[2])
+		}
+		return line, column
+	}
+	ordered := slices.Clone(hints)
+	slices.SortStableFunc(ordered, func(a, b string) int {
+		lineA, columnA := place(a)
+		lineB, columnB := place(b)
+		return cmp.Or(cmp.Compare(lineA, lineB), cmp.Compare(columnA, columnB))
+	})
+	warnings := 0
+	for _, h := range ordered {
+		if line, _ := place(h); line == 0 {
+			fmt.Fprintf(p.out, "  hint: %s\n", oneLine(h))
+			continue
+		}
+		if warnings++; warnings <= warningLines {
+			fmt.Fprintf(p.out, "  warning: %s\n", oneLine(h))
+		}
+	}
+	if more := warnings - warningLines; more > 0 {
+		fmt.Fprintf(p.out, "  and %s of the policy more: `kidoban check` shows them\n", counted(more, "warning"))
+	}
 }
 
 type sessionsCommand struct{ jsonFlag }

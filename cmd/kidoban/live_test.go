@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -107,6 +108,26 @@ medisys/sato  203.0.113.10  09:30:00       17:30:00  1023 B    5.0 MiB  1m0s ago
 `
 	if diff := cmp.Diff(out, want); diff != "" || failures != "" || exit != exitYes {
 		t.Errorf("exit %d, stderr %q (-got +want):\n%s", exit, failures, diff)
+	}
+}
+
+// TestHintsBeforeWarnings: what the gateway noticed stands first; what the
+// policy warns of comes in the order of the file, and does not fill the screen.
+func TestHintsBeforeWarnings(t *testing.T) {
+	s := aDay()
+	s.Hints = nil
+	for _, line := range []int{100, 15, 9, 22, 101, 43, 8} {
+		s.Hints = append(s.Hints, fmt.Sprintf("/etc/kidoban/policy.yaml:%d:23: vendors.v.windows.w.days: is all day, every day", line))
+	}
+	s.Hints = append(s.Hints, "the kernel says that the clock is not synchronized: let chrony run")
+	out, _, _, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status")
+	want := "  hint: the kernel says that the clock is not synchronized: let chrony run\n"
+	for _, line := range []int{8, 9, 15, 22, 43} {
+		want += fmt.Sprintf("  warning: /etc/kidoban/policy.yaml:%d:23: vendors.v.windows.w.days: is all day, every day\n", line)
+	}
+	want += "  and 2 warnings of the policy more: `kidoban check` shows them\n\n1 grant open\n"
+	if !strings.Contains(out, want) {
+		t.Errorf("got\n%s\nwant in it\n%s", out, want)
 	}
 }
 
