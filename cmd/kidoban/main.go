@@ -33,7 +33,7 @@ const (
 var version string
 
 type commands struct {
-	Run          runCommand          `cmd:"" help:"Run the gateway."`
+	Run          runCommand          `cmd:"" help:"Run the gateway; SIGHUP reads the policy file again, SIGTERM and SIGINT end it."`
 	Check        checkCommand        `cmd:"" help:"Check a policy file: errors, warnings, what it opens in the next 30 days."`
 	Explain      explainCommand      `cmd:"" help:"Say whether an engineer may enter, and why or why not."`
 	Calendar     calendarCommand     `cmd:"" help:"Show who can enter when, to what."`

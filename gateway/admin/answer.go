@@ -199,11 +199,13 @@ func lastSource(s *gateway.Snapshot, e *policy.Engineer) netip.Addr {
 	return netip.Addr{}
 }
 
-// ParseTime reads RFC 3339 with its offset, or a local time of the zone, to
-// the minute or second.
+// ParseTime reads RFC 3339 with its offset, or a local time of the zone; both
+// to the minute or second.
 func ParseTime(text string, zone *time.Location) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04Z07:00"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
 	}
 	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly} {
 		if t, err := time.ParseInLocation(layout, text, zone); err == nil {
