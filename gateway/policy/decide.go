@@ -68,6 +68,9 @@ func (p *Plan) Decide(q Query, now time.Time) Decision {
 		if !g.Until.After(now) {
 			continue
 		}
+		if g.Engineer != e && q.Source.IsValid() && !g.Engineer.MayComeFrom(q.Source) {
+			continue // narrowed: from there it is not open yet
+		}
 		if !g.From.After(now) {
 			open = true
 		}

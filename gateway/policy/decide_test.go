@@ -263,3 +263,70 @@ func TestRestrict(t *testing.T) {
 		t.Errorf("narrowing changed the plan it was made of: %v", after)
 	}
 }
+
+// TestRestrictSources holds back a source of one grant, and begins another
+// elsewhere: from the source only the other grant is open.
+func TestRestrictSources(t *testing.T) {
+	s, p := example(t)
+	now := time.Date(2026, 12, 7, 17, 10, 0, 0, p.Zone)
+	kept, held := netip.MustParseAddr("203.0.113.10"), netip.MustParseAddr("198.51.100.1")
+	// patch, which ends at 19:00, is open from one source alone. support, which
+	// ends at 17:30, is open from all.
+	narrow := s.Plan(now).Restrict(func(g *Grant) *Grant {
+		if g.Engineer.Name != "sato" {
+			return nil
+		}
+		narrower := *g
+		if g.Window.Name == "patch" {
+			engineer := *g.Engineer
+			engineer.Sources = prefixes("203.0.113.10/32")
+			narrower.Engineer = &engineer
+			narrower.From = now.Add(-10 * time.Hour) // before support's
+		}
+		return &narrower
+	})
+	for _, c := range []struct {
+		name   string
+		source netip.Addr
+		to     string
+		want   string
+	}{
+		{"from the source of both", kept, "", "admitted 19:00"},
+		{"from the one that is held back", held, "", "admitted 17:30"},
+		{"from anywhere", netip.Addr{}, "", "admitted 19:00"},
+		{"from what is no source", netip.MustParseAddr("192.0.2.1"), "", "wrong_source"},
+		{"to what both sources may reach", held, "10.1.2.1:104", "admitted 17:30"},
+		{"to what the one that is held back may not", held, "10.1.0.5:22", "unlisted_target"},
+	} {
+		q := Query{Key: Key{1}, Proven: true, Source: c.source, Proto: TCP}
+		if c.to != "" {
+			q.To = netip.MustParseAddrPort(c.to)
+		}
+		d := narrow.Decide(q, now)
+		got := d.Reason.String()
+		if d.Reason == Admitted {
+			got += d.Until.In(p.Zone).Format(" 15:04")
+		}
+		if got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+		if d.Engineer != p.Engineer("medisys/sato") {
+			t.Errorf("%s: attributed to %p, want the policy's sato", c.name, d.Engineer)
+		}
+	}
+	half := narrow.Restrict(func(g *Grant) *Grant {
+		if g.Window.Name == "patch" {
+			return g
+		}
+		return nil
+	})
+	if d := half.Decide(Query{Key: Key{1}, Proven: true, Source: held}, now); d.Reason != OutsideWindow || half.Listed(held, now) {
+		t.Errorf("from a source that no open grant has: %v, listed %v; want outside_window, not listed", d.Reason, half.Listed(held, now))
+	}
+	if n := testing.AllocsPerRun(100, func() { narrow.Decide(Query{Key: Key{1}, Proven: true, Source: held}, now) }); n != 0 {
+		t.Errorf("Decide allocates %v times", n)
+	}
+	if grants := narrow.GrantsOf(p.Engineer("medisys/sato")); len(grants) != 2 || grants[0].Window.Name != "patch" {
+		t.Errorf("%d grants of sato, the first on %s: want two in the order of their beginnings", len(grants), grants[0].Window)
+	}
+}

@@ -19,7 +19,9 @@ func (s Span) Contains(t time.Time) bool { return !t.Before(s.From) && t.Before(
 // IsZero reports whether s is no span.
 func (s Span) IsZero() bool { return s.Until.IsZero() }
 
-// Grant is one concrete opening.
+// Grant is one concrete opening: for the engineer, from the engineer's sources,
+// to the window's targets. Where it is narrower than what the policy opens,
+// these are copies that list less.
 type Grant struct {
 	Span
 	ID       string // vendor/engineer/window@from, unique and the same after a restart
@@ -187,6 +189,8 @@ func (s *State) Plan(at time.Time) *Plan {
 	return p
 }
 
+func byFrom(g, h *Grant) int { return g.From.Compare(h.From) }
+
 func (p *Plan) soon(t time.Time) {
 	if p.NextChange.IsZero() || t.Before(p.NextChange) {
 		p.NextChange = t
@@ -240,7 +244,7 @@ func (p *Plan) grant(windows []windowCursor) {
 	from := 0
 	for i, end := range ends {
 		grants := p.Grants[from:end:end]
-		slices.SortStableFunc(grants, func(g, h *Grant) int { return g.From.Compare(h.From) })
+		slices.SortStableFunc(grants, byFrom)
 		p.access[i].grants = grants
 		from = end
 	}
@@ -248,9 +252,10 @@ func (p *Plan) grant(windows []windowCursor) {
 }
 
 // Restrict gives the plan with only what narrow makes of each grant: the
-// grant itself, a narrower copy with the same From, or nil for none. The loop
-// uses it to hold back what is not on disk yet and to end what the boot clock
-// says is over.
+// grant itself, a narrower copy, or nil for none. A copy may end earlier, have
+// a window with fewer targets, an engineer with fewer sources, and, if it is
+// open, another beginning. The loop uses it to hold back what is not on disk
+// yet and to end what the boot clock says is over.
 func (p *Plan) Restrict(narrow func(*Grant) *Grant) *Plan {
 	r := *p
 	r.access = make([]access, len(p.access))
@@ -263,7 +268,9 @@ func (p *Plan) Restrict(narrow func(*Grant) *Grant) *Plan {
 			}
 		}
 		end := len(r.Grants)
-		r.access[i] = access{grants: r.Grants[from:end:end], shut: a.shut}
+		grants := r.Grants[from:end:end]
+		slices.SortStableFunc(grants, byFrom)
+		r.access[i] = access{grants: grants, shut: a.shut}
 	}
 	r.listed = newSourceTable(r.Grants)
 	return &r
