@@ -79,34 +79,12 @@ func windowText(w *policy.Window) string {
 	return b.String()
 }
 
-// texts remembers the texts of a policy's things: they are compared at every
-// plan, and never change. A policy's things are its own, so that pointers name
-// them.
-type texts map[any]string
-
-func (x texts) engineer(e *policy.Engineer) string {
-	return x.of(e, func() string { return engineerText(e) })
-}
-func (x texts) target(t *policy.Target) string {
-	return x.of(t, func() string { return targetText(t) })
-}
-
-func (x texts) of(thing any, text func() string) string {
-	have, ok := x[thing]
-	if !ok {
-		have = text()
-		x[thing] = have
-	}
-	return have
-}
-
-// targetText is the same for two targets exactly if they open the same.
+// targetText changes when anything of the target does.
 func targetText(t *policy.Target) string {
 	return fmt.Sprint(t.Name, " ", t.Prefix, t.Services, t.Masquerade)
 }
 
-// engineerText is the same for two engineers exactly if a tunnel of one is as
-// good as one of the other.
+// engineerText changes when anything of the engineer does but what people read.
 func engineerText(e *policy.Engineer) string {
 	return fmt.Sprint(e.String(), e.Key, e.PresharedKey, e.Addresses, e.Sources)
 }

@@ -652,6 +652,14 @@ func site(windows ...window) *policy.Policy {
 	return p
 }
 
+// prefixes reads some that are separated by spaces.
+func prefixes(texts string) (all []netip.Prefix) {
+	for text := range strings.FieldsSeq(texts) {
+		all = append(all, netip.MustParsePrefix(text))
+	}
+	return all
+}
+
 // oneHour is a policy with one window, of acme, 01:00 to 02:00.
 func oneHour() *policy.Policy {
 	return site(window{name: "acme/night", from: "01:00:00", until: "02:00:00"})

@@ -91,9 +91,9 @@ type loop struct {
 	replan bool
 	edge   time.Time // when it must be worked out anew at the latest; zero: never
 
-	texts    texts                // of the policy in force
 	recorded map[string]*opening  // grants whose opening is on disk, by id
 	pending  map[string]*opening  // grants whose opening is on its way there
+	openNow  map[string]*opening  // of recorded what is open now, by engineer and window; nil: not worked out yet for this plan
 	began    map[string]beginning // of grants that are or were open, by id
 
 	sessions   map[string]*session // by engineer
@@ -129,12 +129,10 @@ type loop struct {
 	lastBeat time.Duration
 }
 
-// opening is what the journal says of a grant: for whom, to what, until when.
+// opening is what the journal says of a grant.
 type opening struct {
-	grant    *policy.Grant
-	engineer string // engineerText
-	until    time.Time
-	targets  map[string]bool // targetText
+	grant              *policy.Grant // as much of it as the entry covers and the policy still opens
+	approvedBy, ticket string
 }
 
 // beginning is when a grant opened, told by where the wall clock then put the
@@ -152,7 +150,7 @@ type waiter struct {
 func (g *Gateway) Run(ctx context.Context) error {
 	l := &loop{
 		g: g, cfg: &g.cfg, state: policy.NewState(),
-		texts: texts{}, recorded: map[string]*opening{}, pending: map[string]*opening{}, began: map[string]beginning{},
+		recorded: map[string]*opening{}, pending: map[string]*opening{}, began: map[string]beginning{},
 		sessions: map[string]*session{}, admissions: map[uint64]*admission{},
 		refusals: newRefusals(), refusalList: []RefusalSummary{},
 		totals: map[string]Traffic{}, unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1), closed: map[policy.Scope]int{},
@@ -294,8 +292,8 @@ func (l *loop) begin() {
 		if !ok {
 			b.zero = l.zero
 		}
-		if o := l.recorded[g.ID]; o != nil && o.until.After(b.until) {
-			b.until = o.until
+		if o := l.recorded[g.ID]; o != nil && o.grant.Until.After(b.until) {
+			b.until = o.grant.Until
 		}
 		l.began[g.ID] = b
 	}
@@ -387,7 +385,7 @@ func (l *loop) evaluate() {
 	}
 	next := l.raw.Doubted(doubt)
 	if doubt == "" {
-		l.shrink()
+		l.openNow = nil
 		next = l.raw.Restrict(l.narrow)
 	}
 	before := l.plan
@@ -423,94 +421,77 @@ func (l *loop) setTunnel() {
 	}
 }
 
-// shrink forgets of every recorded opening what the policy no longer opens:
-// should a later policy open it again, that is a new opening and recorded anew.
-func (l *loop) shrink() {
-	for _, g := range l.raw.Grants {
-		o := l.recorded[g.ID]
-		if o == nil {
-			continue
-		}
-		if g.Until.Before(o.until) {
-			o.until = g.Until
-		}
-		now := newOpening(g, l.texts)
-		for t := range o.targets {
-			if !now.targets[t] {
-				delete(o.targets, t)
-			}
-		}
-	}
-}
-
-// narrow leaves of a grant what its entry on disk covers.
+// narrow leaves of a grant what its entry on disk covers. Of the entry it
+// forgets what the policy no longer opens: should a later policy open it
+// again, that is a new opening and recorded anew.
 func (l *loop) narrow(g *policy.Grant) *policy.Grant {
 	o := l.recorded[g.ID]
-	if o == nil || o.engineer != l.texts.engineer(g.Engineer) {
+	if o == nil {
+		o = l.instead(g)
+	}
+	if o == nil {
 		return nil
 	}
-	until := g.Until
-	if o.until.Before(until) {
-		until = o.until
+	c := covered(o.grant, g)
+	if c == nil {
+		return nil
 	}
-	until = l.bounded(g.ID, until)
+	o.grant = c
+	until := l.bounded(c.ID, c.Until)
 	if !until.After(l.now) {
 		return nil
 	}
-	var listed []*policy.Target
-	for _, t := range g.Window.Targets {
-		if o.targets[l.texts.target(t)] {
-			listed = append(listed, t)
-		}
+	if until.Equal(c.Until) {
+		return c
 	}
-	if len(listed) == len(g.Window.Targets) && until.Equal(g.Until) {
-		return g
-	}
-	narrower := *g
-	narrower.Until = until
-	if len(listed) < len(g.Window.Targets) {
-		window := *g.Window
-		window.Targets = listed
-		narrower.Window = &window
-	}
-	return &narrower
+	shorter := *c
+	shorter.Until = until
+	return &shorter
 }
 
-// covers reports whether the entry covers all that the grant opens.
-func (o *opening) covers(g *policy.Grant, x texts) bool {
-	if o == nil || o.until.Before(g.Until) || o.engineer != x.engineer(g.Engineer) {
-		return false
+// instead finds the entry by which a grant is open that has no entry of its
+// own yet, because its window now begins at another time: that of the same
+// engineer and window as they were.
+func (l *loop) instead(g *policy.Grant) *opening {
+	if !g.Contains(l.now) {
+		return nil
 	}
-	for _, t := range g.Window.Targets {
-		if !o.targets[x.target(t)] {
-			return false
+	if l.openNow == nil {
+		l.openNow = map[string]*opening{}
+		for id, o := range l.recorded {
+			if o.grant.Contains(l.now) {
+				l.openNow[withoutInstant(id)] = o
+			}
 		}
 	}
-	return true
+	return l.openNow[withoutInstant(g.ID)]
 }
 
-func newOpening(g *policy.Grant, x texts) *opening {
-	o := &opening{grant: g, engineer: x.engineer(g.Engineer), until: g.Until, targets: map[string]bool{}}
-	for _, t := range g.Window.Targets {
-		o.targets[x.target(t)] = true
-	}
-	return o
+// withoutInstant is the part of a grant's name that says who and by what window.
+func withoutInstant(id string) string {
+	name, _, _ := strings.Cut(id, "@")
+	return name
+}
+
+// covers reports whether the entry says all that is to be said of the grant.
+func (o *opening) covers(g *policy.Grant) bool {
+	return o != nil && o.approvedBy == g.Window.ApprovedBy && o.ticket == g.Window.Ticket && covered(o.grant, g) == g
 }
 
 // openGrants sends to the journal what is to open and is not there yet.
 func (l *loop) openGrants() {
 	for _, g := range l.raw.Grants {
-		if l.recorded[g.ID].covers(g, l.texts) {
+		if l.recorded[g.ID].covers(g) {
 			delete(l.pending, g.ID) // of a policy that is not in force any more
 			continue
 		}
-		if l.pending[g.ID].covers(g, l.texts) {
+		if l.pending[g.ID].covers(g) {
 			continue
 		}
 		if !l.bounded(g.ID, g.Until).After(l.now) {
 			continue
 		}
-		o := newOpening(g, l.texts)
+		o := &opening{grant: g, approvedBy: g.Window.ApprovedBy, ticket: g.Window.Ticket}
 		l.pending[g.ID] = o
 		l.add(record{entries: []journal.Entry{grantEntry(journal.WindowOpened, g)}, done: func(l *loop, err error) {
 			if l.pending[g.ID] != o {
@@ -540,13 +521,21 @@ func grantEntry(kind journal.Kind, g *policy.Grant) journal.Entry {
 			}
 			e.Targets = append(e.Targets, t.Name)
 		}
+		for i, s := range g.Engineer.Sources {
+			if i == sourcesMax {
+				e.Text += fmt.Sprintf("; and from %d more sources, as the policy names them", len(g.Engineer.Sources)-sourcesMax)
+				break
+			}
+			e.Sources = append(e.Sources, s.String())
+		}
 	}
 	return e
 }
 
-// How many targets and grants an entry names: a target's name has up to 63
-// bytes, a grant's id up to 208, and an entry fits into 64 KiB.
-const targetsMax, grantsMax = 500, 200
+// How many targets, sources and grants an entry names: a target's name has up
+// to 63 bytes, a source up to 43, a grant's id up to 208, and an entry fits into
+// 64 KiB.
+const targetsMax, sourcesMax, grantsMax = 500, 100, 200
 
 // closeGrants records what was open and no longer is.
 func (l *loop) closeGrants() {
@@ -559,7 +548,7 @@ func (l *loop) closeGrants() {
 		if still[id] {
 			continue
 		}
-		end := l.bounded(id, o.until)
+		end := l.bounded(id, o.grant.Until)
 		delete(l.recorded, id)
 		delete(l.pending, id) // of a wider opening: the closing follows it into the journal
 		e := grantEntry(journal.WindowClosed, o.grant)
@@ -850,7 +839,7 @@ func (l *loop) confirmed(f policy.Fact) {
 		return // cut meanwhile
 	}
 	a.confirmed = true
-	until := l.plan.Until(f.Engineer, l.now)
+	until := l.admits(f.Engineer, f.Source.Addr())
 	if until.IsZero() {
 		return // closed meanwhile
 	}
@@ -873,11 +862,20 @@ func (l *loop) confirmed(f policy.Fact) {
 	l.apply()
 }
 
+// admits is until when an engineer is admitted from an address: zero, if not.
+func (l *loop) admits(e *policy.Engineer, source netip.Addr) time.Time {
+	d := l.plan.Decide(policy.Query{Key: e.Key, Proven: true, Fault: policy.Admitted, Source: source}, l.now)
+	if d.Reason != policy.Admitted || d.Engineer.String() != e.String() {
+		return time.Time{}
+	}
+	return d.Until
+}
+
 // holds notes on which grants a session stands.
 func (l *loop) holds(s *session) {
 	s.grants = nil
 	for _, g := range l.plan.GrantsOf(s.engineer) {
-		if g.Contains(l.now) {
+		if g.Contains(l.now) && g.Engineer.MayComeFrom(s.source.Addr()) {
 			s.grants = append(s.grants, g.ID)
 		}
 	}
@@ -893,12 +891,12 @@ func (l *loop) sessionEntry(kind journal.Kind, s *session) journal.Entry {
 	return e
 }
 
-// endSessions finds those whose engineer has no open grant any more, and moves
-// the end of the others.
+// endSessions finds those whose engineer has no open grant any more, or none
+// from where the session is, and moves the end of the others.
 func (l *loop) endSessions() []ending {
 	var over []ending
 	for name, s := range l.sessions {
-		until := l.plan.Until(s.engineer, l.now)
+		until := l.admits(s.engineer, s.source.Addr())
 		if until.IsZero() {
 			delete(l.sessions, name)
 			over = append(over, ending{s, whyEnded(l.plan, s.engineer, s.grants, s.until, l.now, l.stopping())})

@@ -76,7 +76,7 @@ func TestReload(t *testing.T) {
 	}
 	before := night("01:00:00", "02:00:00", "ehr")
 	moved := night("01:00:00", "02:00:00", "ehr")
-	moved.Vendors[0].Engineers[0].Sources = moved.Vendors[0].Sources[:0:0]
+	moved.Vendors[0].Engineers[0].Sources = prefixes("198.51.100.1/32")
 	rekeyed := night("01:00:00", "02:00:00", "ehr")
 	rekeyed.Vendors[0].Engineers[0].Key = policy.Key{200}
 	for _, c := range []struct {
@@ -286,4 +286,38 @@ func TestASlowReloadDoesNotOvertakeANewerOne(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A window that begins at another time is another opening by its name. What is
+// open by the old one's entry stays so until the new one is on disk; then the
+// old one is closed in the journal.
+func TestAWindowThatIsMovedUnderASessionIsRecordedAnewWithoutAGap(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.enter("acme/brown", address)
+		grants := func() string { return strings.Join(w.gateway.Snapshot().Sessions[0].Grants, " ") }
+		w.do(func() { w.append.slow = time.Second })
+		w.do(func() { w.file = site(window{name: "acme/night", from: "00:30:00", until: "03:00:00"}) })
+		go w.gateway.Reload(t.Context(), "yamada")
+		time.Sleep(500 * time.Millisecond)
+		w.step(0)
+		same(t, "the session stands on", grants(), "acme/brown/night@20000101T010000Z")
+		same(t, "and lasts until", w.gateway.Snapshot().Sessions[0].Until, moment("02:00:00"))
+		time.Sleep(3 * time.Second)
+		w.step(0)
+		same(t, "the session stands on, when it is on disk", grants(), "acme/brown/night@20000101T003000Z")
+		same(t, "and lasts until, then", w.gateway.Snapshot().Sessions[0].Until, moment("03:00:00"))
+		var told []string
+		for _, e := range w.durable() {
+			if e.Kind == journal.WindowOpened || e.Kind == journal.WindowClosed || e.Kind == journal.SessionClosed {
+				told = append(told, strings.TrimSpace(string(e.Kind)+" "+e.Grant+" "+e.Reason))
+			}
+		}
+		same(t, "recorded", told, []string{
+			"window_opened acme/brown/night@20000101T010000Z",
+			"window_opened acme/brown/night@20000101T003000Z",
+			"window_closed acme/brown/night@20000101T010000Z policy_changed",
+		})
+	})
 }

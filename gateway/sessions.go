@@ -101,7 +101,7 @@ func whyEnded(p *policy.Plan, e *policy.Engineer, held []string, until, now time
 		return WindowClosed
 	}
 	for _, g := range p.GrantsOf(e) {
-		if slices.Contains(held, g.ID) {
+		if slices.Contains(held, g.ID) && g.From.After(now) {
 			return WindowClosed // the clock was set back to before the opening
 		}
 	}

@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -26,7 +28,8 @@ var simulated = flag.Duration("simulated", 3*time.Hour, "how long each seed of T
 //   - no plan in the gate has a grant that the reference does not open: the
 //     policy by plain arithmetic, less what operators shut, no longer than the
 //     boot clock allows (but for steps too small to be seen), nothing after the clock went back by more than 5 s;
-//   - no plan in the gate has a grant whose opening is not on disk;
+//   - no plan in the gate has a grant whose opening is not on disk, with every
+//     source, and every target as the policy then in force meant it;
 //   - when the gateway has nothing left to do, nothing that is over or shut is
 //     in the gate, and no session is without a grant;
 //
@@ -34,37 +37,50 @@ var simulated = flag.Duration("simulated", 3*time.Hour, "how long each seed of T
 // every window at least once after its opening, and that a replay of the
 // journal knows what is shut.
 func TestSimulation(t *testing.T) {
-	entered := 0
+	entered, narrowed := 0, map[string]int{}
 	for seed := range uint64(5) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &simulation{world: newWorld(t, nil), random: rand.New(rand.NewPCG(seed, 7)), done: map[string]int{}}
+				s := &simulation{world: newWorld(t, nil), random: rand.New(rand.NewPCG(seed, 7)), done: map[string]int{}, narrowed: map[string]int{}}
 				s.run(*simulated)
 				entered += s.enters
+				for what, n := range s.narrowed {
+					narrowed[what] += n
+				}
 			})
 		})
 	}
-	if entered == 0 {
-		t.Error("nobody entered: the simulation shows nothing")
+	if entered == 0 || len(narrowed) < 3 {
+		t.Errorf("%d entered, and grants were narrowed only so: %v: the simulation shows nothing", entered, narrowed)
 	}
+}
+
+// zero is by how much the wall clock was off when a grant opened, and the
+// latest end that it has had.
+type zero struct {
+	offset time.Duration
+	until  time.Time
 }
 
 type simulation struct {
 	*world
-	random *rand.Rand
-	done   map[string]int // how often each action was done
+	random   *rand.Rand
+	windows  []window       // of the newest policy
+	done     map[string]int // how often each action was done
+	narrowed map[string]int // grants in the gate that were less than the policy's, by what
 
 	// The reference.
-	policies []*policy.Policy         // that may be in force
-	shuts    map[policy.Scope]bool    // that an operator was told stand
-	newest   time.Time                // what the wall clock has shown since the start or the last recovery
-	zeros    map[string]time.Duration // by which each open grant's opening had set wall against boot clock
-	release  chan struct{}            // ends what hangs
+	policies []*policy.Policy          // that may be in force
+	known    map[string]*policy.Policy // all there ever were, by digest
+	shuts    map[policy.Scope]bool     // that an operator was told stand
+	newest   time.Time                 // what the wall clock has shown since the start or the last recovery
+	zeros    map[string]zero           // of each open grant
+	release  chan struct{}             // ends what hangs
 	enters   int
 }
 
 func (s *simulation) run(length time.Duration) {
-	s.shuts, s.release = map[policy.Scope]bool{}, make(chan struct{})
+	s.shuts, s.release, s.known = map[policy.Scope]bool{}, make(chan struct{}), map[string]*policy.Policy{}
 	s.file = s.anyPolicy()
 	s.policies = []*policy.Policy{s.file}
 	s.watch = s.planned
@@ -134,38 +150,68 @@ func (s *simulation) run(length time.Duration) {
 		s.t.Errorf("stop: %v", err)
 	}
 	s.accounts()
-	s.t.Logf("%d entries, %d sessions, %v", len(s.disk), s.enters, s.done)
+	s.t.Logf("%d entries, %d sessions, %v, %v", len(s.disk), s.enters, s.done, s.narrowed)
 }
 
 // restarted forgets what only the old process knew.
 func (s *simulation) restarted() {
 	s.do(func() {
-		s.newest, s.zeros = time.Time{}, map[string]time.Duration{}
+		s.newest, s.zeros = time.Time{}, map[string]zero{}
 		s.policies = []*policy.Policy{s.file}
 	})
 }
 
-// anyPolicy has windows at random whole minutes of every day.
+// anyPolicy has windows at random whole minutes of every day, and sources and
+// targets that lie in one another.
 func (s *simulation) anyPolicy() *policy.Policy {
-	var windows []window
-	for i := range 30 {
+	// Mostly only some windows are other than before.
+	few := len(s.windows) > 0 && s.random.IntN(4) > 0
+	if !few {
+		s.windows = make([]window, 30)
+	}
+	for i := range s.windows {
+		if few && s.random.IntN(4) > 0 {
+			continue
+		}
 		from := s.random.IntN(24*60 - 1)
 		until := min(from+1+s.random.IntN(120), 24*60-1)
+		if few && s.random.IntN(3) > 0 { // about when it was
+			minute := func(clock string) int {
+				return int(moment(clock).Sub(moment("00:00:00"))/time.Minute) + s.random.IntN(60) - 30
+			}
+			from = min(max(minute(s.windows[i].from), 0), 24*60-2)
+			until = min(max(minute(s.windows[i].until), from+1), 24*60-1)
+		}
 		clock := func(m int) string { return fmt.Sprintf("%02d:%02d:00", m/60, m%60) }
-		w := window{name: []string{"acme", "medisys"}[s.random.IntN(2)] + fmt.Sprintf("/w%d", i), from: clock(from), until: clock(until),
+		w := window{name: []string{"acme", "medisys"}[i%2] + fmt.Sprintf("/w%d", i), from: clock(from), until: clock(until),
 			targets: []string{"ehr", "pacs", "ehr pacs"}[s.random.IntN(3)]}
 		if strings.HasPrefix(w.name, "medisys") && s.random.IntN(2) == 0 {
 			w.engineers = "sato"
 		}
-		windows = append(windows, w)
+		s.windows[i] = w
 	}
-	p := site(windows...)
+	p := site(s.windows...)
 	for _, v := range p.Vendors {
 		for _, w := range v.Windows {
 			once := w.Schedule.(*policy.Once)
 			w.Schedule = &policy.Days{Weekdays: [7]bool{true, true, true, true, true, true, true}, From: once.From.Time, To: once.Until.Time}
+			w.Ticket = fmt.Sprintf("CHG-%d", s.random.IntN(2))
+		}
+		v.Sources = prefixes([]string{"203.0.113.0/28", "203.0.113.1/32", "203.0.113.2/32 203.0.113.1/32", "203.0.113.0/30"}[s.random.IntN(4)])
+		for _, e := range v.Engineers {
+			e.Sources = v.Sources
+			if s.random.IntN(4) == 0 {
+				e.Sources = v.Sources[:1]
+			}
 		}
 	}
+	for _, t := range p.Targets {
+		t.Prefix = netip.PrefixFrom(t.Prefix.Addr(), []int{28, 30}[s.random.IntN(2)])
+		t.Services[0].Last += uint16(s.random.IntN(2))
+		t.Masquerade = s.random.IntN(2) == 0
+	}
+	p.Digest = fmt.Sprintf("%x", sha256.Sum256(fmt.Append(nil, describe(p))))
+	s.do(func() { s.known[p.Digest] = p })
 	return p
 }
 
@@ -283,10 +329,10 @@ func (s *simulation) recovers() {
 	_, err := s.gateway.Recover(s.t.Context(), "yamada", "a test")
 	s.do(func() {
 		if err == nil {
-			s.newest, s.zeros = s.wall(), map[string]time.Duration{}
+			s.newest, s.zeros = s.wall(), map[string]zero{}
 			for _, g := range s.tunnel.plan.Grants {
 				if g.Contains(s.newest) {
-					s.zeros[g.ID] = s.wallOffset // since some moment of the recovery
+					s.zeros[g.ID] = zero{s.wallOffset, g.Until} // since some moment of the recovery
 				}
 			}
 			return
@@ -310,7 +356,7 @@ func (s *simulation) shown() {
 
 // planned checks a plan as the gate gets it. The world is locked.
 func (s *simulation) planned(p *policy.Plan) {
-	now, zero := s.wall(), s.wallOffset
+	now, offset := s.wall(), s.wallOffset
 	if len(p.Grants) > 0 && s.newest.Sub(now) > stepBack+time.Millisecond {
 		s.t.Errorf("%s: grants in the gate, though the clock has shown %s", now, s.newest)
 	}
@@ -324,24 +370,39 @@ func (s *simulation) planned(p *policy.Plan) {
 		from, until := midnight.Add(time.Duration(days.From)*time.Second), midnight.Add(time.Duration(days.To)*time.Second)
 		window := s.windowOf(p.Policy, g)
 		switch {
-		case window == nil || !slices.Contains(window.Engineers, g.Engineer):
+		case window == nil || !slices.ContainsFunc(window.Engineers, func(e *policy.Engineer) bool { return e.String() == g.Engineer.String() && e.Key == g.Engineer.Key }):
 			s.t.Errorf("%s: %s is not in the policy", now, g.ID)
-		case !g.From.Equal(from) || g.Until.After(until):
+		case g.Until.After(until), !g.From.Equal(from) && (g.From.After(now) || from.After(now)):
 			s.t.Errorf("%s: %s opens %s to %s, the policy %s to %s", now, g.ID, g.From, g.Until, from, until)
+		case !opens(g, p.Policy, window):
+			s.t.Errorf("%s: %s opens %v to %v, and the policy does not", now, g.ID, g.Engineer.Sources, g.Window.Targets)
 		case g.From.Sub(now) > policy.Lead || !g.Until.After(now):
 			s.t.Errorf("%s: %s is in the gate, from %s to %s", now, g.ID, g.From, g.Until)
+		}
+		if window != nil {
+			e := p.Policy.Engineer(g.Engineer.String())
+			for what, happened := range map[string]bool{"narrower sources": len(g.Engineer.Sources) > 0 && fmt.Sprint(g.Engineer.Sources) != fmt.Sprint(e.Sources),
+				"narrower targets": fmt.Sprint(names(g.Window.Targets)) != fmt.Sprint(names(window.Targets)), "another beginning": !g.From.Equal(from)} {
+				if happened {
+					s.narrowed[what]++
+				}
+			}
 		}
 		for scope := range s.shuts {
 			if scope == policy.All || string(scope) == g.Engineer.Vendor.Name || string(scope) == g.Engineer.String() {
 				s.t.Errorf("%s: %s is in the gate, and %s is shut", now, g.ID, scope)
 			}
 		}
-		if at, ok := s.zeros[g.ID]; ok {
-			if latest := until.Add(min(zero-at+2*stepSeen, 0)); g.Until.After(latest) {
+		// One that ended, and opens again by a later policy, opens anew.
+		if z, ok := s.zeros[g.ID]; ok && s.newest.Sub(z.until) <= stepBack {
+			if latest := until.Add(min(offset-z.offset+2*stepSeen, 0)); g.Until.After(latest) {
 				s.t.Errorf("%s: %s is open until %s, by the boot clock it ends at %s", now, g.ID, g.Until, latest)
 			}
+			if g.Until.After(z.until) {
+				s.zeros[g.ID] = zero{z.offset, g.Until}
+			}
 		} else if s.zeros != nil && g.Contains(now) {
-			s.zeros[g.ID] = zero
+			s.zeros[g.ID] = zero{offset, g.Until}
 		}
 		if !s.recorded(g) {
 			s.t.Errorf("%s: %s is in the gate until %s, and its opening is not on disk", now, g.ID, g.Until)
@@ -358,19 +419,62 @@ func (s *simulation) windowOf(p *policy.Policy, g *policy.Grant) *policy.Window 
 	return nil
 }
 
-// recorded reports whether entries on disk cover the grant, since it was last
-// closed there.
+// names gives each target with all that it opens.
+func names(targets []*policy.Target) (all []string) {
+	for _, t := range targets {
+		all = append(all, fmt.Sprint(t.Name, t.Prefix, t.Services))
+	}
+	return all
+}
+
+// within reports whether every target is one of the policy's of the same
+// name, or a part of it.
+func within(targets []*policy.Target, p *policy.Policy) bool {
+	return !slices.ContainsFunc(targets, func(t *policy.Target) bool {
+		i := slices.IndexFunc(p.Targets, func(of *policy.Target) bool { return of.Name == t.Name })
+		of := p.Targets[i]
+		return !of.Prefix.Contains(t.Prefix.Addr()) || of.Prefix.Bits() > t.Prefix.Bits() || slices.ContainsFunc(t.Services, func(s policy.Service) bool {
+			return !of.Services[0].Allows(s.Protocol, s.First) || !of.Services[0].Allows(s.Protocol, s.Last)
+		})
+	})
+}
+
+// from reports whether every source lies in one of some prefixes.
+func from(sources, prefixes []netip.Prefix) bool {
+	return !slices.ContainsFunc(sources, func(s netip.Prefix) bool {
+		return !slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(s.Addr()) && p.Bits() <= s.Bits() })
+	})
+}
+
+// opens reports whether the policy opens every source and every target of a
+// grant, and the targets in that window.
+func opens(g *policy.Grant, p *policy.Policy, w *policy.Window) bool {
+	return from(g.Engineer.Sources, p.Engineer(g.Engineer.String()).Sources) && within(g.Window.Targets, p) &&
+		!slices.ContainsFunc(g.Window.Targets, func(t *policy.Target) bool {
+			return !slices.ContainsFunc(w.Targets, func(of *policy.Target) bool { return of.Name == t.Name })
+		})
+}
+
+// recorded reports whether an entry on disk covers the grant, since it was
+// last closed there: sources by what the entry says, targets as the policy
+// meant their names that was then in force.
 func (s *simulation) recorded(g *policy.Grant) bool {
-	for _, e := range slices.Backward(s.disk) {
+	for i, e := range slices.Backward(s.disk) {
 		if e.Grant != g.ID || e.Kind != journal.WindowOpened && e.Kind != journal.WindowClosed {
 			continue
 		}
 		if e.Kind == journal.WindowClosed {
 			return false
 		}
-		all := !e.Until.Before(g.Until)
+		all := !e.Until.Before(g.Until) && from(g.Engineer.Sources, prefixes(strings.Join(e.Sources, " ")))
 		for _, t := range g.Window.Targets {
 			all = all && slices.Contains(e.Targets, t.Name)
+		}
+		for _, loaded := range slices.Backward(s.disk[:i]) {
+			if loaded.Kind == journal.PolicyLoaded {
+				all = all && within(g.Window.Targets, s.known[loaded.Digest])
+				break
+			}
 		}
 		if all {
 			return true
@@ -394,7 +498,8 @@ func (s *simulation) rests() {
 			}
 		}
 		for _, sess := range s.gateway.Snapshot().Sessions {
-			if end := s.tunnel.plan.Until(s.tunnel.plan.Policy.Engineer(sess.Vendor+"/"+sess.Engineer), now); !end.Equal(sess.Until) {
+			key := s.tunnel.plan.Policy.Engineer(sess.Vendor + "/" + sess.Engineer).Key
+			if end := s.tunnel.plan.Decide(policy.Query{Key: key, Proven: true, Fault: policy.Admitted, Source: sess.Source}, now).Until; !end.Equal(sess.Until) {
 				s.t.Errorf("%s: a session of %s until %s, the gate says %s", now, sess.Engineer, sess.Until, end)
 			}
 		}

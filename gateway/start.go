@@ -289,7 +289,6 @@ func (l *loop) take(actor string, r reading) ([]string, error) {
 	}
 	l.fileError, l.fileChanged = "", false
 	l.loads++
-	clear(l.texts)
 	l.loadedAt, l.warnings = l.now, warnings
 	l.trust(doubtPolicy)
 	l.replan = true

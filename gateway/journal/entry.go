@@ -63,6 +63,7 @@ type Entry struct {
 	Source   string    `json:"source,omitempty"`
 	Target   string    `json:"target,omitempty"`
 	Targets  []string  `json:"targets,omitempty"` // of an opening
+	Sources  []string  `json:"sources,omitempty"` // of an opening: prefixes
 	Grants   []string  `json:"grants,omitempty"`  // of a session: what it stands on
 	Scope    string    `json:"scope,omitempty"`   // of Shut and Reopened: all, a vendor, or vendor/engineer
 	Reason   string    `json:"reason,omitempty"`
