@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"kidoban/gateway"
+	"kidoban/gateway/journal"
+	"kidoban/gateway/lab"
+)
+
+// TestPromise5ReloadCutsNobody: what a new policy adds to what somebody uses
+// opens when its entry is on disk, and until then nothing is lost of what was
+// open; what it takes away closes.
+func TestPromise5ReloadCutsNobody(t *testing.T) {
+	t.Parallel()
+	hold(t, reloadUnderSessions, trial{without: []string{recordLayer}, breaks: []string{"early"}})
+}
+
+func reloadUnderSessions(g *ground) {
+	g.people[suzuki].sources = "" // the vendor's
+	g.serve()
+	begin := time.Now().Truncate(time.Second)
+	write := func(sources, ports, targets string, until time.Duration) {
+		text := g.policyText([]string{window("work", begin.Add(-time.Minute), begin.Add(until), targets)}, []string{hour("work", "pacs")})
+		for old, new := range map[string]string{
+			`sources: [203.0.113.0/28, "2001:db8:1::/64"]`:                         "sources: [" + sources + "]",
+			fmt.Sprintf("ehr: {address: %v, ports: [tcp/22, udp/53, icmp]}", ehr4): fmt.Sprintf("ehr: {address: %v, ports: [%s]}", ehr4, ports),
+		} {
+			if !strings.Contains(text, old) {
+				g.t.Fatalf("the policy has no %q", old)
+			}
+			text = strings.Replace(text, old, new, 1)
+		}
+		g.write(g.policyFile(), text)
+	}
+	write("203.0.113.10", "tcp/22, udp/53", "ehr", time.Hour)
+	g.start()
+	g.ready()
+	client := g.client(g.medisys, sato, 4)
+	g.mustEnter(client)
+	g.mustEnter(g.client(g.scanco, tanaka, 4))
+	held := []*echoes{
+		g.echo(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22)),
+		g.echo(g.medisys, "udp", netip.AddrPortFrom(ehr4, 53)),
+		g.echo(g.scanco, "tcp", netip.AddrPortFrom(pacs4, 104)),
+	}
+	sessions := func() map[string]string {
+		ids := map[string]string{}
+		for _, s := range g.status().Sessions {
+			ids[s.Vendor+"/"+s.Engineer] = s.ID
+		}
+		return ids
+	}
+	before := sessions()
+	if len(before) != 2 {
+		g.t.Fatalf("sessions %v, want those of sato and tanaka", before)
+	}
+
+	// More of everything, while the disk does not answer.
+	digest := g.status().Policy.Digest
+	g.write(g.hangFile(), "")
+	write("203.0.113.10, 203.0.113.11, 198.18.5.0/24", "tcp/22, udp/53, tcp/8080", "ehr, ehr6, pacs", 2*time.Hour)
+	g.signal(syscall.SIGHUP)
+	lab.WaitFor(g.t, 5*time.Second, "the new policy is in force", func() bool { return g.status().Policy.Digest != digest })
+	port := uint16(42000)
+	answered := func() bool {
+		port++
+		g.shoot(prober{g.medisys, netip.AddrPortFrom(medisysB4, port), outside4}, initiation(g.t, g.people[suzuki].private, g.publicKey, time.Now(), nil))
+		pause(patience / 2)
+		return len(g.wan.Packets(lab.Outgoing, lab.To(medisysB4), toPort(port))) > 0
+	}
+	added := map[string]func() error{
+		"the source that is new": func() error {
+			if !answered() {
+				return fmt.Errorf("no answer")
+			}
+			return nil
+		},
+		"the port that is new": func() error {
+			return g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 8080), patience)
+		},
+		"the target that is new": func() error {
+			return g.reach(g.medisys, "tcp", netip.AddrPortFrom(pacs4, 104), patience)
+		},
+	}
+	for what, open := range added {
+		if open() == nil {
+			g.breaks("early: %s is open, and its entry is not on disk", what)
+		}
+	}
+	if err := os.Remove(g.hangFile()); err != nil {
+		g.t.Fatal(err)
+	}
+	for what, open := range added {
+		if err := lab.Wait(g.within(5*time.Second), open); err != nil {
+			g.breaks("opened: %s does not open when the disk answers: %v", what, err)
+		}
+	}
+	pause(patience)
+	for _, e := range held {
+		e.check(g, "kept")
+	}
+	if after := sessions(); after[sato] != before[sato] || after[tanaka] != before[tanaka] {
+		g.breaks("kept: the sessions are %v, before the reload they were %v", after, before)
+	}
+
+	// Less: first the target under sato's hands, then where sato comes from.
+	write("203.0.113.10, 203.0.113.11", "udp/53", "ehr", time.Hour)
+	g.must("reload")
+	loaded := *g.status().Policy.LoadedAt
+	pause(oneLag + patience)
+	held[0].stopped(g, "port", loaded)
+	held[1].check(g, "kept")
+	held[2].check(g, "kept")
+	write("203.0.113.11", "udp/53", "ehr", time.Hour)
+	g.must("reload")
+	loaded = *g.status().Policy.LoadedAt
+	pause(oneLag + patience)
+	held[1].stopped(g, "source", loaded)
+	held[2].check(g, "kept")
+	closed := g.entries(journal.SessionClosed)
+	if len(g.without) == 0 && (len(closed) != 1 || closed[0].Engineer != "sato" || closed[0].Reason != string(gateway.PolicyChanged)) {
+		g.breaks("source: these sessions were closed in the journal: %+v", closed)
+	}
+}
+
+// echoes are numbers sent to an echo server, and what came back.
+type echoes struct {
+	name      string
+	sent, got atomic.Int64
+	last      atomic.Int64 // when the newest came, in nanoseconds since 1970
+	wrong     atomic.Pointer[string]
+}
+
+// echo sends a number every few milliseconds until the test ends, and returns
+// when some have come back.
+func (g *ground) echo(h *lab.Host, network string, to netip.AddrPort) *echoes {
+	g.t.Helper()
+	ctx, cancel := context.WithCancel(g.t.Context())
+	var c net.Conn
+	err := lab.Wait(g.within(5*time.Second), func() (err error) {
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		c, err = h.Dial(short, network, to.String())
+		return err
+	})
+	if err != nil {
+		cancel()
+		g.t.Fatal(err)
+	}
+	context.AfterFunc(ctx, func() { c.Close() })
+	e := &echoes{name: fmt.Sprintf("%s from %s to %v", network, h.Name, to)}
+	var work sync.WaitGroup
+	work.Go(func() {
+		for ctx.Err() == nil {
+			n := e.sent.Load() + 1
+			if _, err := c.Write(binary.BigEndian.AppendUint64(nil, uint64(n))); err == nil {
+				e.sent.Store(n)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	work.Go(func() {
+		number := make([]byte, 8)
+		for ctx.Err() == nil {
+			if _, err := io.ReadFull(c, number); err != nil {
+				continue // nobody listens now: it was closed, or is about to be
+			}
+			n := int64(binary.BigEndian.Uint64(number))
+			if got := e.got.Add(1); n != got {
+				text := fmt.Sprintf("the %d. that came back was number %d", got, n)
+				e.wrong.CompareAndSwap(nil, &text)
+			}
+			e.last.Store(time.Now().UnixNano())
+		}
+	})
+	g.t.Cleanup(func() { cancel(); work.Wait() })
+	lab.WaitFor(g.t, 5*time.Second, "echoes of "+e.name, func() bool { return e.got.Load() > 10 })
+	return e
+}
+
+// check notes what is lost.
+func (e *echoes) check(g *ground, word string) {
+	g.t.Helper()
+	sent := e.sent.Load()
+	err := lab.Wait(g.within(2*time.Second), func() error {
+		if got := e.got.Load(); got < sent {
+			return fmt.Errorf("%d of %d came back", got, sent)
+		}
+		return nil
+	})
+	if wrong := e.wrong.Load(); wrong != nil {
+		g.breaks("%s: %s: %s", word, e.name, *wrong)
+	}
+	if err != nil {
+		g.breaks("%s: %s: %v", word, e.name, err)
+	}
+}
+
+// stopped notes what came back after an instant.
+func (e *echoes) stopped(g *ground, word string, at time.Time) {
+	g.t.Helper()
+	if late := time.Unix(0, e.last.Load()).Sub(at); late > oneLag {
+		g.breaks("%s: %s: the last came back %v after", word, e.name, late)
+	}
+	if e.sent.Load() == e.got.Load() {
+		g.breaks("%s: %s: nothing was under way", word, e.name)
+	}
+}
