@@ -48,7 +48,8 @@ func prefecture(b testing.TB) (*State, *Policy) {
 
 // BenchmarkPlan works out who may enter at 10,000 engineers, 20,000 of the
 // 30,000 grants open. warm: nothing changed since the last plan; edge: 500
-// windows have just opened; cold: the policy was just loaded; quiet: at night.
+// windows have just opened; cold: the policy was just loaded; quiet: at night;
+// shut: a hundred vendors are closed.
 func BenchmarkPlan(b *testing.B) {
 	s, p := prefecture(b)
 	noon := time.Date(2026, 12, 7, 12, 0, 0, 0, p.Zone)
@@ -84,6 +85,37 @@ func BenchmarkPlan(b *testing.B) {
 			s.Plan(noon.Add(40 * 24 * time.Hour).Add(10 * time.Hour))
 		}
 	})
+	b.Run("shut", func(b *testing.B) {
+		s, _ := shutHundred(b)
+		if n := len(s.Plan(noon).Grants); n != 16000 {
+			b.Fatalf("%d grants", n)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			s.Plan(noon)
+		}
+	})
+}
+
+// BenchmarkShut closes a vendor where a hundred are closed.
+func BenchmarkShut(b *testing.B) {
+	s, _ := shutHundred(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.Apply(time.Time{}, "test", Shut{Scope: "vendor250", Reason: "test"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func shutHundred(b *testing.B) (*State, *Policy) {
+	s, p := prefecture(b)
+	for i := range 100 {
+		if err := s.Apply(time.Time{}, "test", Shut{Scope: Scope(fmt.Sprintf("vendor%03d", 2*i)), Reason: "test"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return s, p
 }
 
 func BenchmarkDecide(b *testing.B) {

@@ -129,7 +129,7 @@ func TestDecide(t *testing.T) {
 				t.Fatal(err)
 			}
 			for scope := range strings.FieldsSeq(c.shut) {
-				if err := s.Apply(now, "test", Shut{Scope(scope), "test"}); err != nil {
+				if err := s.Apply(now, "test", Shut{Scope: Scope(scope), Reason: "test"}); err != nil {
 					t.Fatal(err)
 				}
 			}

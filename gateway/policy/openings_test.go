@@ -33,7 +33,7 @@ medisys/support Tue 2026-12-08 09:00+09 - Tue 2026-12-08 17:30+09 8h30m sato`
 	if diff := cmp.Diff(want, list(s.Plan(from).Openings(from, until))); diff != "" {
 		t.Errorf("openings of a plan (-want +got):\n%s", diff)
 	}
-	if err := s.Apply(from, "test", Shut{"medisys/sato", "test"}); err != nil {
+	if err := s.Apply(from, "test", Shut{Scope: "medisys/sato", Reason: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	want = `
@@ -68,7 +68,7 @@ func TestNextOpening(t *testing.T) {
 		s, p := example(t)
 		after, _ := time.ParseInLocation("2006-01-02T15:04", c.after, p.Zone)
 		for scope := range strings.FieldsSeq(c.shut) {
-			if err := s.Apply(after, "test", Shut{Scope(scope), "test"}); err != nil {
+			if err := s.Apply(after, "test", Shut{Scope: Scope(scope), Reason: "test"}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -162,8 +162,11 @@ func (s *State) Plan(at time.Time) *Plan {
 		return p
 	}
 	p.access = make([]access, len(s.index.engineers))
-	for i, e := range s.index.engineers {
-		p.access[i].shut = p.shutReason(e.Vendor.Name, s.index.names[i])
+	for i := range p.access {
+		p.access[i].shut = Admitted
+		if s.closed != nil {
+			p.access[i].shut = s.closed[i]
+		}
 	}
 	horizon := at.Add(Lead)
 	p.Windows = make([]WindowState, len(s.index.windows))
@@ -281,27 +284,6 @@ func (p *Plan) Doubted(why string) *Plan {
 	r := p.Restrict(func(*Grant) *Grant { return nil })
 	r.Doubt = why
 	return r
-}
-
-func (p *Plan) shutReason(vendor, engineer string) Reason {
-	if len(p.shut) == 0 {
-		return Admitted
-	}
-	for _, c := range [...]struct {
-		scope  Scope
-		reason Reason
-	}{{All, GatewayShut}, {Scope(vendor), VendorShut}, {Scope(engineer), EngineerShut}} {
-		if _, ok := p.shut[c.scope]; ok {
-			return c.reason
-		}
-	}
-	return Admitted
-}
-
-// Shut finds the record that closes a scope itself (not one around it).
-func (p *Plan) Shut(scope Scope) (ShutRecord, bool) {
-	r, ok := p.shut[scope]
-	return r, ok
 }
 
 // Listed reports whether an open grant lists the source. It is the first

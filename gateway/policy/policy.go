@@ -27,6 +27,15 @@ func ParseKey(text string) (Key, error) {
 // String is the base64 text of the key.
 func (k Key) String() string { return base64.StdEncoding.EncodeToString(k[:]) }
 
+// MarshalText is String.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText is ParseKey.
+func (k *Key) UnmarshalText(text []byte) (err error) {
+	*k, err = ParseKey(string(text))
+	return err
+}
+
 // Policy is what one policy file says, checked and resolved. It is immutable
 // once config has built it, so it may be shared by all goroutines.
 type Policy struct {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -14,8 +15,8 @@ import (
 // the first of the list that applies.
 type reference struct {
 	policy *Policy
-	tick   time.Duration // divides every offset and every transition of the zone
-	shut   map[Scope]bool
+	tick   time.Duration          // divides every offset and every transition of the zone
+	shut   map[Scope]map[Key]bool // what is shut, and the keys that were of it meanwhile
 	rules  map[*Rule]*obviousRule
 
 	from, until time.Time
@@ -30,7 +31,7 @@ type reference struct {
 
 func newReference(p *Policy, rules map[*Rule]*obviousRule, tick time.Duration, from, until time.Time) *reference {
 	r := &reference{
-		policy: p, tick: tick, shut: map[Scope]bool{}, rules: rules, from: from, until: until,
+		policy: p, tick: tick, shut: map[Scope]map[Key]bool{}, rules: rules, from: from, until: until,
 		spans: map[*Window][]Span{}, pieces: map[*Window][]Span{},
 	}
 	edges := map[int64]bool{}
@@ -217,6 +218,80 @@ func (r *reference) grants(w *Window, now time.Time) (spans []Span) {
 	return spans
 }
 
+// shuts reports whether a scope of a kind closes an engineer, by name or key.
+func (r *reference) shuts(e *Engineer, kind func(scope string) bool) bool {
+	for scope, keys := range r.shut {
+		named := scope == "all" || string(scope) == e.Vendor.Name || string(scope) == e.Vendor.Name+"/"+e.Name
+		if kind(string(scope)) && (named || keys[e.Key]) {
+			return true
+		}
+	}
+	return false
+}
+
+// comes notes the keys that are of each shut scope now.
+func (r *reference) comes() {
+	for scope, keys := range r.shut {
+		for _, v := range r.policy.Vendors {
+			for _, e := range v.Engineers {
+				if string(scope) == v.Name || string(scope) == v.Name+"/"+e.Name {
+					keys[e.Key] = true
+				}
+			}
+		}
+	}
+}
+
+// rename puts another policy in the place of the reference's: with the same
+// windows, but vendors and engineers may have other names, each other's too,
+// and keys other owners.
+func (r *reference) rename(pick func(int) int) *Policy {
+	p := *r.policy
+	p.Vendors = nil
+	number := pick(1000)
+	spans, pieces := map[*Window][]Span{}, map[*Window][]Span{}
+	var everybody []*Engineer
+	for i, old := range r.policy.Vendors {
+		v := *old
+		switch pick(4) {
+		case 0:
+			v.Name = fmt.Sprintf("vendor%d-%d", i, number)
+		case 1:
+			v.Name = fmt.Sprintf("vendor%d", i) // as in the beginning
+		}
+		v.Engineers, v.Windows = nil, nil
+		now := map[*Engineer]*Engineer{}
+		for j, old := range old.Engineers {
+			e := *old
+			if pick(4) == 0 {
+				e.Name = fmt.Sprintf("engineer%d-%d", j, number)
+			}
+			e.Vendor, now[old] = &v, &e
+			v.Engineers = append(v.Engineers, &e)
+		}
+		everybody = append(everybody, v.Engineers...)
+		for _, old := range old.Windows {
+			w := *old
+			w.Vendor, w.Engineers = &v, nil
+			for _, e := range old.Engineers {
+				w.Engineers = append(w.Engineers, now[e])
+			}
+			spans[&w], pieces[&w] = r.spans[old], r.pieces[old]
+			v.Windows = append(v.Windows, &w)
+		}
+		slices.SortFunc(v.Engineers, func(a, b *Engineer) int { return strings.Compare(a.Name, b.Name) })
+		p.Vendors = append(p.Vendors, &v)
+	}
+	if pick(2) == 0 {
+		a, b := everybody[pick(len(everybody))], everybody[pick(len(everybody))]
+		a.Key, b.Key = b.Key, a.Key
+	}
+	slices.SortFunc(p.Vendors, func(a, b *Vendor) int { return strings.Compare(a.Name, b.Name) })
+	r.policy, r.spans, r.pieces, r.opened = &p, spans, pieces, nil
+	r.comes()
+	return &p
+}
+
 // decide gives the first reason that applies, and until when it admits.
 func (r *reference) decide(q Query, now time.Time) (reason Reason, engineer *Engineer, until time.Time) {
 	for _, v := range r.policy.Vendors {
@@ -272,9 +347,9 @@ func (r *reference) decide(q Query, now time.Time) (reason Reason, engineer *Eng
 		RateLimited:     q.Fault == RateLimited,
 		Replayed:        q.Fault == Replayed,
 		FutureTimestamp: q.Fault == FutureTimestamp,
-		GatewayShut:     r.shut[All],
-		VendorShut:      r.shut[Scope(e.Vendor.Name)],
-		EngineerShut:    r.shut[Scope(e.String())],
+		GatewayShut:     r.shuts(e, func(scope string) bool { return scope == "all" }),
+		VendorShut:      r.shuts(e, func(scope string) bool { return scope != "all" && !strings.Contains(scope, "/") }),
+		EngineerShut:    r.shuts(e, func(scope string) bool { return strings.Contains(scope, "/") }),
 		WrongSource:     wrongSource,
 		ContractEnded:   !anyOpen && !e.Vendor.ContractUntil.IsZero() && today.Compare(e.Vendor.ContractUntil) > 0,
 		OutsideWindow:   !anyOpen,

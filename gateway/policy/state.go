@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 )
@@ -20,35 +19,9 @@ type PolicyLoaded struct {
 	Policy *Policy `json:"-"`
 }
 
-// Shut closes a scope until it is reopened.
-type Shut struct {
-	Scope  Scope  `json:"scope"`
-	Reason string `json:"reason"`
-}
-
-// Reopened takes a Shut of exactly the same scope back.
-type Reopened struct {
-	Scope  Scope  `json:"scope"`
-	Reason string `json:"reason"`
-}
-
 func (PolicyLoaded) event() {}
 func (Shut) event()         {}
 func (Reopened) event()     {}
-
-// Scope names what an operator closes: "all", a vendor, or vendor/engineer.
-type Scope string
-
-// All is the scope of everything.
-const All Scope = "all"
-
-// ShutRecord says who closed a scope, when and why.
-type ShutRecord struct {
-	Scope  Scope     `json:"scope"`
-	At     time.Time `json:"at"`
-	Actor  string    `json:"actor"`
-	Reason string    `json:"reason"`
-}
 
 // NoMatchError says that a well-formed command matched nothing.
 type NoMatchError struct{ What string }
@@ -63,6 +36,8 @@ type State struct {
 	index   *index
 	digest  string
 	shut    map[Scope]ShutRecord // copied on every change, so that Plans may share it
+	closed  []Reason             // what closes each engineer of index.engineers, Admitted: nothing; nil: nobody is closed. Made anew on every change
+	held    []Held               // made anew on every change
 	windows []windowCursor       // where each window of the policy stands, in the order of index.windows
 }
 
@@ -82,11 +57,6 @@ func (s *State) Policy() *Policy { return s.policy }
 // Digest names the policy last loaded, also when a replay knows no more of it.
 func (s *State) Digest() string { return s.digest }
 
-// Shuts lists what is closed, sorted by scope.
-func (s *State) Shuts() []ShutRecord {
-	return slices.SortedFunc(maps.Values(s.shut), func(a, b ShutRecord) int { return strings.Compare(string(a.Scope), string(b.Scope)) })
-}
-
 // Apply changes the state, all or nothing. A scope that the policy does not
 // know, and a Reopened of what is not shut, give a *NoMatchError.
 //
@@ -96,34 +66,47 @@ func (s *State) Apply(at time.Time, actor string, e Event) error {
 	switch e := e.(type) {
 	case PolicyLoaded:
 		s.digest = e.Digest
-		if e.Policy != nil {
-			s.policy = e.Policy
-			s.index = newIndex(e.Policy)
-			s.windows = make([]windowCursor, len(s.index.windows))
+		if e.Policy == nil {
+			return nil
 		}
-		return nil
+		s.policy = e.Policy
+		s.index = newIndex(e.Policy)
+		s.windows = make([]windowCursor, len(s.index.windows))
+		for _, r := range s.Shuts() { // who comes to a shut scope is closed with it
+			s.putShut(r, nil)
+		}
 	case Shut:
-		if s.policy != nil && !s.policy.knows(e.Scope) {
+		record := ShutRecord{Scope: e.Scope, At: at, Actor: actor, Reason: e.Reason}
+		if e.Added {
+			var ok bool
+			if record, ok = s.shut[e.Scope]; !ok {
+				return nil
+			}
+		} else if s.policy != nil && !s.policy.knows(e.Scope) {
 			return &NoMatchError{fmt.Sprintf("the policy has no vendor or engineer %q", e.Scope)}
 		}
-		s.shut = cloneShut(s.shut)
-		s.shut[e.Scope] = ShutRecord{e.Scope, at, actor, e.Reason}
-		return nil
+		s.putShut(record, e.Keys)
 	case Reopened:
 		if _, ok := s.shut[e.Scope]; !ok {
-			return &NoMatchError{fmt.Sprintf("%q is not shut", e.Scope)}
+			return &NoMatchError{s.whyNotShut(e.Scope)}
 		}
-		s.shut = cloneShut(s.shut)
+		s.shut = maps.Clone(s.shut)
 		delete(s.shut, e.Scope)
-		return nil
+	default:
+		return fmt.Errorf("unknown event %T", e)
 	}
-	return fmt.Errorf("unknown event %T", e)
+	s.closes()
+	return nil
 }
 
-func cloneShut(m map[Scope]ShutRecord) map[Scope]ShutRecord {
-	c := make(map[Scope]ShutRecord, len(m)+1)
-	maps.Copy(c, m)
-	return c
+// whyNotShut says that a scope is not shut, and what is in its place.
+func (s *State) whyNotShut(scope Scope) string {
+	for _, h := range s.held {
+		if vendor, _, _ := strings.Cut(h.Engineer, "/"); scope == Scope(h.Engineer) || scope == Scope(vendor) {
+			return fmt.Sprintf("%q is not shut itself: %s was closed as %q, which can be reopened", scope, h.Engineer, h.Scope)
+		}
+	}
+	return fmt.Sprintf("%q is not shut", scope)
 }
 
 func (p *Policy) knows(scope Scope) bool {

@@ -14,7 +14,7 @@ func TestApply(t *testing.T) {
 	at := time.Date(2026, 12, 7, 10, 0, 0, 0, time.UTC)
 	shut := func(s *State, scopes ...Scope) {
 		for _, scope := range scopes {
-			if err := s.Apply(at, "uid 0", Shut{scope, "incident"}); err != nil {
+			if err := s.Apply(at, "uid 0", Shut{Scope: scope, Reason: "incident"}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -31,11 +31,11 @@ func TestApply(t *testing.T) {
 		want  string // the error
 		then  []string
 	}{
-		{"shut a vendor", Shut{"other", "x"}, "", []string{"all", "medisys/sato", "other"}},
-		{"shut again: the newest record counts", Shut{"all", "x"}, "", []string{"all", "medisys/sato"}},
-		{"shut an unknown engineer", Shut{"medisys/tanaka", "x"}, `the policy has no vendor or engineer "medisys/tanaka"`, []string{"all", "medisys/sato"}},
-		{"shut an unknown vendor", Shut{"medi", "x"}, `the policy has no vendor or engineer "medi"`, []string{"all", "medisys/sato"}},
-		{"shut nothing", Shut{"", "x"}, `the policy has no vendor or engineer ""`, []string{"all", "medisys/sato"}},
+		{"shut a vendor", Shut{Scope: "other", Reason: "x"}, "", []string{"all", "medisys/sato", "other"}},
+		{"shut again: the newest record counts", Shut{Scope: "all", Reason: "x"}, "", []string{"all", "medisys/sato"}},
+		{"shut an unknown engineer", Shut{Scope: "medisys/tanaka", Reason: "x"}, `the policy has no vendor or engineer "medisys/tanaka"`, []string{"all", "medisys/sato"}},
+		{"shut an unknown vendor", Shut{Scope: "medi", Reason: "x"}, `the policy has no vendor or engineer "medi"`, []string{"all", "medisys/sato"}},
+		{"shut nothing", Shut{Scope: "", Reason: "x"}, `the policy has no vendor or engineer ""`, []string{"all", "medisys/sato"}},
 		{"reopen", Reopened{"all", "x"}, "", []string{"medisys/sato"}},
 		{"reopen what is not shut itself", Reopened{"medisys", "x"}, `"medisys" is not shut`, []string{"all", "medisys/sato"}},
 	} {
@@ -63,7 +63,7 @@ func TestApply(t *testing.T) {
 func TestApplyDuringReplay(t *testing.T) {
 	at := time.Date(2026, 12, 7, 10, 0, 0, 0, time.UTC)
 	s := NewState()
-	for _, e := range []Event{PolicyLoaded{Digest: "old"}, Shut{"medisys/sato", "x"}, Shut{"gone/nobody", "x"}} {
+	for _, e := range []Event{PolicyLoaded{Digest: "old"}, Shut{Scope: "medisys/sato", Reason: "x"}, Shut{Scope: "gone/nobody", Reason: "x"}} {
 		if err := s.Apply(at, "replay", e); err != nil {
 			t.Fatalf("%+v: %v", e, err)
 		}

@@ -1,0 +1,167 @@
+package policy
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Scope names what an operator closes: "all", a vendor, or vendor/engineer.
+type Scope string
+
+// All is the scope of everything.
+const All Scope = "all"
+
+// reason is what refuses whom the scope closes.
+func (s Scope) reason() Reason {
+	switch {
+	case s == All:
+		return GatewayShut
+	case strings.Contains(string(s), "/"):
+		return EngineerShut
+	}
+	return VendorShut
+}
+
+// names reports whether the scope is what an engineer is called, or around it.
+func (s Scope) names(e *Engineer) bool {
+	return s == All || s == Scope(e.Vendor.Name) || s == Scope(e.String())
+}
+
+// Shut closes a scope until it is reopened: whoever has its name, and the keys
+// that were its own while it was closed, whatever a later policy calls them.
+// Otherwise to rename somebody would be to reopen.
+type Shut struct {
+	Scope  Scope  `json:"scope"`
+	Reason string `json:"reason"`
+	// Keys are those that the policy in force has in the scope. A state that
+	// knows the policy finds them itself; a replay does not know it.
+	Keys []Key `json:"keys,omitempty"`
+	// Added says that the scope is closed already, and that these keys have
+	// come to it: the record of who closed it stays. Of a scope that is not
+	// closed it changes nothing.
+	Added bool `json:"added,omitempty"`
+}
+
+// Reopened takes a Shut of exactly the same scope back, its keys with it.
+type Reopened struct {
+	Scope  Scope  `json:"scope"`
+	Reason string `json:"reason"`
+}
+
+// ShutRecord says who closed a scope, when and why, and which keys stay closed
+// with it.
+type ShutRecord struct {
+	Scope  Scope     `json:"scope"`
+	At     time.Time `json:"at"`
+	Actor  string    `json:"actor"`
+	Reason string    `json:"reason"`
+	Keys   []Key     `json:"keys,omitempty"` // sorted
+}
+
+// Held is an engineer whom a scope closes by key alone.
+type Held struct {
+	Engineer string `json:"engineer"` // vendor/engineer, as the policy in force has it
+	Scope    Scope  `json:"scope"`    // what has to be reopened
+}
+
+// Shuts lists what is closed, sorted by scope.
+func (s *State) Shuts() []ShutRecord {
+	return slices.SortedFunc(maps.Values(s.shut), func(a, b ShutRecord) int { return strings.Compare(string(a.Scope), string(b.Scope)) })
+}
+
+// Held lists whom scopes close by key alone, sorted.
+func (s *State) Held() []Held { return s.held }
+
+// keysOf lists the keys that the policy in force has in a scope. To close
+// everything needs none.
+func (s *State) keysOf(scope Scope) (keys []Key) {
+	if scope == All {
+		return nil
+	}
+	for i, e := range s.index.engineers {
+		if s.names(scope, i) {
+			keys = append(keys, e.Key)
+		}
+	}
+	return keys
+}
+
+// names is Scope.names for the engineers of the policy in force.
+func (s *State) names(scope Scope, engineer int) bool {
+	return scope == All || scope == Scope(s.index.engineers[engineer].Vendor.Name) || scope == Scope(s.index.names[engineer])
+}
+
+// putShut puts a record in the place of the scope's, with keys beside those
+// that it has and those of the policy in force.
+func (s *State) putShut(r ShutRecord, keys []Key) {
+	all := slices.Concat(s.shut[r.Scope].Keys, keys, s.keysOf(r.Scope))
+	slices.SortFunc(all, Key.compare)
+	r.Keys = slices.Compact(all)
+	shut := make(map[Scope]ShutRecord, len(s.shut)+1)
+	maps.Copy(shut, s.shut)
+	shut[r.Scope] = r
+	s.shut = shut
+}
+
+// closes works out whom the scopes close under the policy in force.
+func (s *State) closes() {
+	s.closed, s.held = nil, nil
+	if len(s.shut) == 0 {
+		return
+	}
+	s.closed = make([]Reason, len(s.index.engineers))
+	for i, e := range s.index.engineers {
+		s.closed[i] = Admitted
+		for _, scope := range [...]Scope{All, Scope(e.Vendor.Name), Scope(s.index.names[i])} {
+			if _, ok := s.shut[scope]; ok {
+				s.closed[i] = min(s.closed[i], scope.reason())
+			}
+		}
+	}
+	for _, r := range s.shut {
+		for _, k := range r.Keys {
+			i, ok := s.index.byKey[k]
+			if !ok {
+				continue
+			}
+			s.closed[i] = min(s.closed[i], r.Scope.reason())
+			if !s.names(r.Scope, i) {
+				s.held = append(s.held, Held{s.index.names[i], r.Scope})
+			}
+		}
+	}
+	slices.SortFunc(s.held, func(a, b Held) int {
+		return cmp.Or(strings.Compare(a.Engineer, b.Engineer), strings.Compare(string(a.Scope), string(b.Scope)))
+	})
+}
+
+// Shut finds the record that closes a scope itself (not one around it).
+func (p *Plan) Shut(scope Scope) (ShutRecord, bool) {
+	r, ok := p.shut[scope]
+	return r, ok
+}
+
+// ShutBy finds the record that closes an engineer, of this policy or another,
+// and the reason that it gives: of several the one that counts, and of those
+// that count alike rather one that names the engineer. Admitted: none does.
+func (p *Plan) ShutBy(e *Engineer) (by ShutRecord, reason Reason) {
+	reason = Admitted
+	named := false
+	for scope, r := range p.shut {
+		names := scope.names(e)
+		if _, ok := slices.BinarySearchFunc(r.Keys, e.Key, Key.compare); !ok && !names {
+			continue
+		}
+		switch c := cmp.Compare(scope.reason(), reason); {
+		case c < 0, c == 0 && names && !named, c == 0 && names == named && scope < by.Scope:
+			by, reason, named = r, scope.reason(), names
+		}
+	}
+	return by, reason
+}
+
+func (k Key) compare(other Key) int { return bytes.Compare(k[:], other[:]) }
