@@ -146,13 +146,15 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 			e.recorded <- errors.New(l.doubts[doubtJournal])
 		} else {
 			l.shutting++
-			l.recordEvent(eventEntry(journal.Shut, actor, reason, scope, event), func(err error) {
+			r, _ := l.state.Shut(scope)
+			event.Keys = r.Keys
+			l.add(record{entries: shutEntries(actor, event), done: func(l *loop, err error) {
 				l.shutting--
 				if err == nil {
 					l.unmark()
 				}
 				e.recorded <- err
-			})
+			}})
 		}
 		l.standing(e)
 		e.note(func(out *Outcome) { out.Scope = scope })
@@ -464,7 +466,7 @@ func (l *loop) takeJournal(next replacement, entry journal.Entry, e *effect) {
 func (l *loop) recordState() {
 	var entries []journal.Entry
 	for _, r := range l.state.Shuts() {
-		entries = append(entries, eventEntry(journal.Shut, r.Actor, r.Reason, r.Scope, policy.Shut{Scope: r.Scope, Reason: r.Reason}))
+		entries = append(entries, shutEntries(r.Actor, policy.Shut{Scope: r.Scope, Reason: r.Reason, Keys: r.Keys})...)
 	}
 	if p := l.state.Policy(); p != nil {
 		entries = append(entries, journal.SplitText(journal.Entry{Kind: journal.PolicyText, Actor: "gateway", Digest: p.Digest, Text: p.Text})...)

@@ -116,8 +116,8 @@ type FileMarker struct {
 }
 
 // markerRoom is how many bytes a marker takes on the disk at least: enough for
-// some 300 records, 50 of the longest.
-const markerRoom = 64 << 10
+// some 1,000 records, 200 of the longest, or 4,500 keys.
+const markerRoom = 256 << 10
 
 // Reserve takes room for the marker on the disk of the state, so that a disk
 // that is full later still keeps it: Save writes over what is there, which

@@ -102,7 +102,7 @@ func TestFileMarker(t *testing.T) {
 		if err := m.Reserve(); err != nil {
 			t.Fatal(err)
 		}
-		for _, n := range []int{3, 1, 40, 100, 2} {
+		for _, n := range []int{3, 1, 40, 400, 2} {
 			var all []policy.ShutRecord
 			for range n {
 				all = append(all, policy.ShutRecord{Scope: "acme", Reason: strings.Repeat("r", reasonMax)})

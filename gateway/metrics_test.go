@@ -171,9 +171,9 @@ func (w *world) refuse(random *rand.Rand) {
 	}
 	switch random.IntN(4) {
 	case 0:
-		f.Engineer = w.engineer("acme/brown")
+		f.Engineer = w.file.Vendors[0].Engineers[0]
 	case 1:
-		f.Engineer = w.engineer("medisys/sato")
+		f.Engineer = w.file.Vendors[1].Engineers[0]
 		f.To, f.Proto = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(random.Uint32())}), uint16(random.Uint32())), policy.TCP
 	}
 	w.tunnel.facts <- f

@@ -357,7 +357,8 @@ func TestAMarkerThatCannotBeRead(t *testing.T) {
 		w.marker, w.loadErr = []policy.ShutRecord{{Scope: "medisys"}, {Scope: "medisys"}}, errFault
 		w.start()
 		same(t, "open", w.open(), []string{})
-		same(t, "recorded", w.told(journal.Shut), []string{"shut medisys", "shut all the marker cannot be read: provoked"})
+		// And once more medisys, with its keys, which the marker did not have.
+		same(t, "recorded", w.told(journal.Shut), []string{"shut medisys", "shut all the marker cannot be read: provoked", "shut medisys"})
 		w.reopen("all")
 		same(t, "open when reopened", w.open(), []string{"acme/brown/night"})
 	})

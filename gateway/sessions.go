@@ -89,13 +89,13 @@ func whyEnded(p *policy.Plan, e *policy.Engineer, held []string, until, now time
 	if p.Doubt != "" {
 		return GatewayShut
 	}
-	for _, c := range []struct {
-		scope policy.Scope
-		ended Ended
-	}{{policy.All, GatewayShut}, {policy.Scope(e.Vendor.Name), VendorShut}, {policy.Scope(e.String()), EngineerShut}} {
-		if _, ok := p.Shut(c.scope); ok {
-			return c.ended
-		}
+	switch _, reason := p.ShutBy(e); reason {
+	case policy.GatewayShut:
+		return GatewayShut
+	case policy.VendorShut:
+		return VendorShut
+	case policy.EngineerShut:
+		return EngineerShut
 	}
 	if !until.After(now) {
 		return WindowClosed

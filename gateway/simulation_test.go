@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -26,7 +27,8 @@ var simulated = flag.Duration("simulated", 3*time.Hour, "how long each seed of T
 // set act at random, and holds after every action:
 //
 //   - no plan in the gate has a grant that the reference does not open: the
-//     policy by plain arithmetic, less what operators shut, no longer than the
+//     policy by plain arithmetic, less what operators shut and the keys that
+//     were of it meanwhile, no longer than the
 //     boot clock allows (but for steps too small to be seen), nothing after the clock went back by more than 5 s;
 //   - no plan in the gate has a grant whose opening is not on disk, with every
 //     source, and every target as the policy then in force meant it;
@@ -37,22 +39,51 @@ var simulated = flag.Duration("simulated", 3*time.Hour, "how long each seed of T
 // every window at least once after its opening, and that a replay of the
 // journal knows what is shut.
 func TestSimulation(t *testing.T) {
-	entered, narrowed := 0, map[string]int{}
+	entered, held, narrowed := 0, 0, map[string]int{}
 	for seed := range uint64(5) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &simulation{world: newWorld(t, nil), random: rand.New(rand.NewPCG(seed, 7)), done: map[string]int{}, narrowed: map[string]int{}}
 				s.run(*simulated)
 				entered += s.enters
+				held += s.done["held by key"]
 				for what, n := range s.narrowed {
 					narrowed[what] += n
 				}
 			})
 		})
 	}
-	if entered == 0 || len(narrowed) < 3 {
-		t.Errorf("%d entered, and grants were narrowed only so: %v: the simulation shows nothing", entered, narrowed)
+	if entered == 0 || held == 0 || len(narrowed) < 3 {
+		t.Errorf("%d entered, %d times somebody was held by key, and grants were narrowed only so: %v: the simulation shows nothing", entered, held, narrowed)
 	}
+}
+
+// shutting is a scope that is shut.
+type shutting struct {
+	kept bool                // over a restart
+	keys map[policy.Key]bool // that were of it meanwhile: true, kept over a restart
+}
+
+// comes notes the keys that a policy has in the scope.
+func (x *shutting) comes(scope policy.Scope, p *policy.Policy, kept bool) {
+	for _, v := range p.Vendors {
+		for _, e := range v.Engineers {
+			if string(scope) == v.Name || string(scope) == e.String() {
+				x.keys[e.Key] = x.keys[e.Key] || kept
+			}
+		}
+	}
+}
+
+// shutFor reports which scope shuts an engineer, if one does. The world is locked.
+func (s *simulation) shutFor(e *policy.Engineer) (policy.Scope, bool) {
+	for scope, x := range s.shuts {
+		_, key := x.keys[e.Key]
+		if scope == policy.All || string(scope) == e.Vendor.Name || string(scope) == e.String() || key {
+			return scope, true
+		}
+	}
+	return "", false
 }
 
 // zero is by how much the wall clock was off when a grant opened, and the
@@ -70,17 +101,17 @@ type simulation struct {
 	narrowed map[string]int // grants in the gate that were less than the policy's, by what
 
 	// The reference.
-	policies []*policy.Policy          // that may be in force
-	known    map[string]*policy.Policy // all there ever were, by digest
-	shuts    map[policy.Scope]bool     // that an operator was told stand
-	newest   time.Time                 // what the wall clock has shown since the start or the last recovery
-	zeros    map[string]zero           // of each open grant
-	release  chan struct{}             // ends what hangs
+	policies []*policy.Policy           // that may be in force
+	known    map[string]*policy.Policy  // all there ever were, by digest
+	shuts    map[policy.Scope]*shutting // that an operator was told stand
+	newest   time.Time                  // what the wall clock has shown since the start or the last recovery
+	zeros    map[string]zero            // of each open grant
+	release  chan struct{}              // ends what hangs
 	enters   int
 }
 
 func (s *simulation) run(length time.Duration) {
-	s.shuts, s.release, s.known = map[policy.Scope]bool{}, make(chan struct{}), map[string]*policy.Policy{}
+	s.shuts, s.release, s.known = map[policy.Scope]*shutting{}, make(chan struct{}), map[string]*policy.Policy{}
 	s.file = s.anyPolicy()
 	s.policies = []*policy.Policy{s.file}
 	s.watch = s.planned
@@ -140,6 +171,7 @@ func (s *simulation) run(length time.Duration) {
 	}
 	s.heal()
 	time.Sleep(time.Minute)
+	s.do(func() { s.newest, s.zeros = time.Time{}, nil }) // it accepts the clock
 	if out, err := s.gateway.Recover(s.t.Context(), "yamada", "the end"); err != nil || out.Problem != "" {
 		s.t.Errorf("recovery at the end: %v, %q", err, out.Problem)
 	}
@@ -158,6 +190,9 @@ func (s *simulation) restarted() {
 	s.do(func() {
 		s.newest, s.zeros = time.Time{}, map[string]zero{}
 		s.policies = []*policy.Policy{s.file}
+		for scope, x := range s.shuts {
+			x.comes(scope, s.file, false)
+		}
 	})
 }
 
@@ -205,6 +240,18 @@ func (s *simulation) anyPolicy() *policy.Policy {
 			}
 		}
 	}
+	// Now and then somebody is called otherwise, or two have each other's keys.
+	acme, medisys := p.Vendors[0], p.Vendors[1]
+	if s.random.IntN(4) == 0 {
+		acme.Name = "acme2"
+	}
+	if s.random.IntN(4) == 0 {
+		medisys.Engineers[0].Name = "sato2"
+	}
+	if s.random.IntN(4) == 0 {
+		brown, suzuki := acme.Engineers[0], medisys.Engineers[1]
+		brown.Key, suzuki.Key = suzuki.Key, brown.Key
+	}
 	for _, t := range p.Targets {
 		t.Prefix = netip.PrefixFrom(t.Prefix.Addr(), []int{28, 30}[s.random.IntN(2)])
 		t.Services[0].Last += uint16(s.random.IntN(2))
@@ -215,12 +262,19 @@ func (s *simulation) anyPolicy() *policy.Policy {
 	return p
 }
 
-func (s *simulation) someone() string {
-	return []string{"acme/brown", "medisys/sato", "medisys/suzuki"}[s.random.IntN(3)]
+func (s *simulation) someone() string { return s.anyEngineer().String() }
+
+func (s *simulation) anyEngineer() *policy.Engineer {
+	i := s.random.IntN(3)
+	if i == 2 {
+		return s.file.Vendors[0].Engineers[0]
+	}
+	return s.file.Vendors[1].Engineers[i]
 }
 
 func (s *simulation) anyScope() policy.Scope {
-	return []policy.Scope{policy.All, "acme", "medisys", "acme/brown", "medisys/sato"}[s.random.IntN(5)]
+	e := s.anyEngineer()
+	return []policy.Scope{policy.All, policy.Scope(e.Vendor.Name), policy.Scope(e.String())}[s.random.IntN(3)]
 }
 
 func (s *simulation) someoneEnters() {
@@ -273,16 +327,26 @@ func (s *simulation) closes() {
 		}
 		s.done["shut, and nowhere kept"]++
 	}
-	s.do(func() { s.shuts[scope] = out.Recorded || out.Kept })
+	s.do(func() {
+		kept := out.Recorded || out.Kept
+		x := s.shuts[scope]
+		if x == nil {
+			x = &shutting{keys: map[policy.Key]bool{}}
+			s.shuts[scope] = x
+		}
+		x.kept = kept
+		x.comes(scope, s.file, kept)
+	})
 }
 
 // unkept forgets what a restart may forget.
 func (s *simulation) unkept() {
 	s.do(func() {
-		for scope, kept := range s.shuts {
-			if !kept {
+		for scope, x := range s.shuts {
+			if !x.kept {
 				delete(s.shuts, scope)
 			}
+			maps.DeleteFunc(x.keys, func(_ policy.Key, kept bool) bool { return !kept })
 		}
 	})
 }
@@ -317,10 +381,17 @@ func (s *simulation) reloads() {
 		next = s.anyPolicy()
 	}
 	s.do(func() { s.file = next; s.policies = append(s.policies, next) })
-	if _, err := s.gateway.Reload(s.t.Context(), "yamada"); err != nil {
+	out, err := s.gateway.Reload(s.t.Context(), "yamada")
+	if err != nil {
 		s.t.Errorf("reload: %v", err)
 	}
-	s.do(func() { s.policies = []*policy.Policy{next} })
+	s.do(func() {
+		s.policies = []*policy.Policy{next}
+		for scope, x := range s.shuts {
+			x.comes(scope, next, out.Recorded)
+		}
+	})
+	s.done["held by key"] += len(s.gateway.Snapshot().Status.Shut.ByKey)
 }
 
 func (s *simulation) recovers() {
@@ -388,10 +459,8 @@ func (s *simulation) planned(p *policy.Plan) {
 				}
 			}
 		}
-		for scope := range s.shuts {
-			if scope == policy.All || string(scope) == g.Engineer.Vendor.Name || string(scope) == g.Engineer.String() {
-				s.t.Errorf("%s: %s is in the gate, and %s is shut", now, g.ID, scope)
-			}
+		if scope, shut := s.shutFor(g.Engineer); shut {
+			s.t.Errorf("%s: %s is in the gate, and %s is shut", now, g.ID, scope)
 		}
 		// One that ended, and opens again by a later policy, opens anew.
 		if z, ok := s.zeros[g.ID]; ok && s.newest.Sub(z.until) <= stepBack {
@@ -491,10 +560,8 @@ func (s *simulation) rests() {
 			if !g.Until.After(now) {
 				s.t.Errorf("%s: %s has ended at %s, and is in the gate", now, g.ID, g.Until)
 			}
-			for scope := range s.shuts {
-				if scope == policy.All || string(scope) == g.Engineer.Vendor.Name || string(scope) == g.Engineer.String() {
-					s.t.Errorf("%s: %s is in the gate, and %s is shut", now, g.ID, scope)
-				}
+			if scope, shut := s.shutFor(g.Engineer); shut {
+				s.t.Errorf("%s: %s is in the gate, and %s is shut", now, g.ID, scope)
 			}
 		}
 		for _, sess := range s.gateway.Snapshot().Sessions {
@@ -526,7 +593,7 @@ func (s *simulation) remembers() {
 	scopes := func(all []policy.ShutRecord) []string {
 		names := []string{}
 		for _, r := range all {
-			names = append(names, string(r.Scope))
+			names = append(names, fmt.Sprint(r.Scope, r.Keys))
 		}
 		return names
 	}

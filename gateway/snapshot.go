@@ -69,7 +69,10 @@ type ShutStatus struct {
 	All       bool                `json:"all"`
 	Vendors   []string            `json:"vendors"`
 	Engineers []string            `json:"engineers"` // vendor/engineer
-	Records   []policy.ShutRecord `json:"records"`
+	Records   []policy.ShutRecord `json:"records"`   // without their keys
+	// ByKey are engineers who are shut under a name that is not: only the
+	// scope by which their keys were closed can be reopened.
+	ByKey []policy.Held `json:"by_key,omitempty"`
 }
 
 // GrantStatus is an open grant.
@@ -201,8 +204,9 @@ func (l *loop) publish() {
 		st.Policy = PolicyStatus{Digest: p.Digest, LoadedAt: &at}
 	}
 	st.Policy.FileOK, st.Policy.Error = l.fileError == "", l.fileError
+	st.Shut.ByKey = l.state.Held()
 	for _, r := range l.state.Shuts() {
-		r.At = s.Local(r.At)
+		r.At, r.Keys = s.Local(r.At), nil
 		st.Shut.Records = append(st.Shut.Records, r)
 		switch scope := string(r.Scope); {
 		case r.Scope == policy.All:

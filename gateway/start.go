@@ -213,19 +213,17 @@ func (l *loop) loadMarker() {
 		return
 	}
 	l.marked = true
-	shut := map[policy.Scope]bool{}
-	for _, r := range l.state.Shuts() {
-		shut[r.Scope] = true
-	}
 	var entries []journal.Entry
 	for _, r := range marked {
-		if shut[r.Scope] {
-			continue
+		event := policy.Shut{Scope: r.Scope, Reason: r.Reason, Keys: r.Keys}
+		if have, ok := l.state.Shut(r.Scope); ok {
+			event.Keys, event.Added = without(r.Keys, have.Keys), true
+			if len(event.Keys) == 0 {
+				continue
+			}
 		}
-		shut[r.Scope] = true
-		event := policy.Shut{Scope: r.Scope, Reason: r.Reason}
 		if err := l.state.Apply(r.At, r.Actor, event); err == nil {
-			entries = append(entries, eventEntry(journal.Shut, r.Actor, r.Reason, r.Scope, event))
+			entries = append(entries, shutEntries(r.Actor, event)...)
 		}
 	}
 	// One record: the marker goes when the journal has all that it says.
@@ -234,15 +232,6 @@ func (l *loop) loadMarker() {
 			l.unmark()
 		}
 	}})
-}
-
-// eventEntry is an operator's decision as the journal keeps it.
-func eventEntry(kind journal.Kind, actor, reason string, scope policy.Scope, event policy.Event) journal.Entry {
-	text, err := json.Marshal(event)
-	if err != nil {
-		panic(err) // our own types
-	}
-	return journal.Entry{Kind: kind, Actor: actor, Reason: reason, Scope: string(scope), Event: text}
 }
 
 // recordEvent sends an operator's decision to the journal.
@@ -284,9 +273,11 @@ func (l *loop) take(actor string, r reading) ([]string, error) {
 	}
 	lines := changes(l.state.Policy(), p)
 	known := l.state.Digest() == p.Digest // then the journal has its text already
+	shut, held := l.state.Shuts(), l.state.Held()
 	if err := l.state.Apply(l.now, actor, policy.PolicyLoaded{Digest: p.Digest, Policy: p}); err != nil {
 		return nil, err
 	}
+	lines = append(lines, stayShut(held, l.state.Held())...)
 	l.fileError, l.fileChanged = "", false
 	l.loads++
 	l.loadedAt, l.warnings = l.now, warnings
@@ -297,7 +288,16 @@ func (l *loop) take(actor string, r reading) ([]string, error) {
 	if !known {
 		entries = journal.SplitText(journal.Entry{Kind: journal.PolicyText, Actor: actor, Digest: p.Digest, Text: p.Text})
 	}
-	l.record(append(entries, journal.Entry{Kind: journal.PolicyLoaded, Actor: actor, Digest: p.Digest})...)
+	entries = append(entries, journal.Entry{Kind: journal.PolicyLoaded, Actor: actor, Digest: p.Digest})
+	if keys := came(shut, l.state.Shuts()); len(keys) > 0 {
+		for _, event := range keys {
+			entries = append(entries, shutEntries(actor, event)...)
+		}
+		if l.doubts[doubtJournal] != "" {
+			l.mark()
+		}
+	}
+	l.record(entries...)
 	l.cfg.Logger.Info("policy loaded", eventAttr(journal.PolicyLoaded), "digest", p.Digest, "actor", actor, "changes", slices.Clone(lines))
 	return lines, nil
 }

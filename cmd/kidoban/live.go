@@ -65,6 +65,9 @@ func printStatus(p *program, s gateway.Status) error {
 	for _, r := range s.Shut.Records {
 		rows = append(rows, []string{"  SHUT", fmt.Sprintf("%s by %s at %s: %s", r.Scope, oneLine(r.Actor), local(r.At), oneLine(r.Reason))})
 	}
+	for _, h := range s.Shut.ByKey {
+		rows = append(rows, []string{"  SHUT", fmt.Sprintf("%s by its key: it was closed as %s", h.Engineer, h.Scope)})
+	}
 	if err := table(p.out, rows); err != nil {
 		return err
 	}

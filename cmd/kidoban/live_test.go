@@ -78,7 +78,8 @@ func aDay() gateway.Status {
 		Ready: true, Site: "Kido Hospital", Now: at("10:00:00"), NextChange: pointer(at("17:30:00")),
 		Policy: gateway.PolicyStatus{Digest: "0123456789abcdef", LoadedAt: pointer(at("08:00:00")), FileOK: true},
 		Shut: gateway.ShutStatus{Vendors: []string{"scanco"}, Engineers: []string{}, Records: []policy.ShutRecord{
-			{Scope: "scanco", At: at("09:15:00"), Actor: "root (login tanaka)", Reason: "phone call"}}},
+			{Scope: "scanco", At: at("09:15:00"), Actor: "root (login tanaka)", Reason: "phone call"}},
+			ByKey: []policy.Held{{Engineer: "scanco-east/tanaka", Scope: "scanco"}}},
 		Hints: []string{"a hint\x1b[2J"},
 		Grants: []gateway.GrantStatus{{ID: "medisys/sato/support@20301209T000000Z", Vendor: "medisys", Engineer: "sato", Window: "support",
 			From: at("09:00:00"), Until: at("17:30:00"), Targets: []string{"ehr-db", "pacs"},
@@ -96,6 +97,7 @@ func TestStatus(t *testing.T) {
   next change  2030-12-09 17:30:00 +0900
   policy       0123456789ab of 2030-12-09 08:00:00 +0900; the file on disk would survive a restart
   SHUT         scanco by root (login tanaka) at 2030-12-09 09:15:00 +0900: phone call
+  SHUT         scanco-east/tanaka by its key: it was closed as scanco
   hint: a hint·[2J
 
 1 grant open

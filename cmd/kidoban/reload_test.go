@@ -136,6 +136,41 @@ func reloadUnderSessions(g *ground) {
 	}
 }
 
+// TestCloseOutlivesARename: who was closed does not enter under the name that
+// a later policy gives, before and after a restart, and every command says so.
+func TestCloseOutlivesARename(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.open([]string{hour("work", "ehr, ehr6")}, []string{nextYear("later", "pacs")})
+	client := g.client(g.medisys, sato, 4)
+	g.mustEnter(client)
+	g.must("close", "medisys", "--reason", "phone call")
+	text := g.policyText([]string{hour("work", "ehr, ehr6")}, []string{nextYear("later", "pacs")})
+	g.write(g.policyFile(), strings.Replace(text, "\n  medisys:\n", "\n  medisys2:\n", 1))
+	if out, line := g.must("reload"), "medisys2/sato stays shut: it was closed as medisys"; !strings.Contains(out, line) {
+		t.Errorf("reload does not say %q: %s", line, out)
+	}
+	for _, when := range []string{"after the reload", "after a restart"} {
+		if err := g.enter(client, 1500*time.Millisecond); err == nil {
+			t.Errorf("sato enters %s", when)
+		}
+		out, _, exit := g.operator("explain", "medisys2/sato", "--from", medisys4.String())
+		if exit != exitNo || !strings.Contains(out, "vendor_shut") || !strings.Contains(out, "kidoban reopen medisys`") {
+			t.Errorf("explain %s: exit %d: %s", when, exit, out)
+		}
+		if out, line := g.must("status"), "medisys2/sato by its key: it was closed as medisys"; !strings.Contains(out, line) {
+			t.Errorf("status %s does not say %q: %s", when, line, out)
+		}
+		g.kill()
+		g.start()
+	}
+	if _, complaint, exit := g.operator("reopen", "medisys2", "--reason", "phone call"); exit != exitNo || !strings.Contains(complaint, `closed as "medisys"`) {
+		t.Errorf("reopen medisys2: exit %d: %s", exit, complaint)
+	}
+	g.must("reopen", "medisys", "--reason", "phone call")
+	g.mustEnter(client)
+}
+
 // echoes are numbers sent to an echo server, and what came back.
 type echoes struct {
 	name      string

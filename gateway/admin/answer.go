@@ -105,12 +105,8 @@ func detail(s *gateway.Snapshot, e *policy.Engineer, reason policy.Reason, at ti
 	switch reason {
 	case policy.NotReady:
 		return s.Plan.Doubt
-	case policy.GatewayShut:
-		return whoShut(s, policy.All, "--all")
-	case policy.VendorShut:
-		return whoShut(s, policy.Scope(e.Vendor.Name), e.Vendor.Name)
-	case policy.EngineerShut:
-		return whoShut(s, policy.Scope(e.String()), e.String())
+	case policy.GatewayShut, policy.VendorShut, policy.EngineerShut:
+		return whoShut(s, e)
 	case policy.WrongSource:
 		return "it may come from " + listed(e.Sources) + "; if the vendor has a new address, list it and `kidoban reload`"
 	case policy.ContractEnded:
@@ -129,14 +125,19 @@ func detail(s *gateway.Snapshot, e *policy.Engineer, reason policy.Reason, at ti
 	return ""
 }
 
-// whoShut says who closed it, when and why, and what takes it back.
-func whoShut(s *gateway.Snapshot, scope policy.Scope, who string) string {
-	for _, r := range s.Status.Shut.Records {
-		if r.Scope == scope {
-			return fmt.Sprintf("by %s at %s: %s; `kidoban reopen %s --reason R` takes it back", r.Actor, r.At.Format(time.RFC3339), r.Reason, who)
-		}
+// whoShut says who closed an engineer, when and why, and what takes it back;
+// and under which name, where the key has another one now.
+func whoShut(s *gateway.Snapshot, e *policy.Engineer) string {
+	r, _ := s.Plan.ShutBy(e)
+	who, as := string(r.Scope), ""
+	switch r.Scope {
+	case policy.All:
+		who = "--all"
+	case policy.Scope(e.Vendor.Name), policy.Scope(e.String()):
+	default:
+		as = " as " + who
 	}
-	return ""
+	return fmt.Sprintf("closed%s by %s at %s: %s; `kidoban reopen %s --reason R` takes it back", as, r.Actor, s.Local(r.At).Format(time.RFC3339), r.Reason, who)
 }
 
 // listed shows prefixes as a policy writes them, up to eight.

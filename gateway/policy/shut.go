@@ -73,6 +73,12 @@ func (s *State) Shuts() []ShutRecord {
 	return slices.SortedFunc(maps.Values(s.shut), func(a, b ShutRecord) int { return strings.Compare(string(a.Scope), string(b.Scope)) })
 }
 
+// Shut finds the record that closes a scope itself (not one around it).
+func (s *State) Shut(scope Scope) (ShutRecord, bool) {
+	r, ok := s.shut[scope]
+	return r, ok
+}
+
 // Held lists whom scopes close by key alone, sorted.
 func (s *State) Held() []Held { return s.held }
 
@@ -150,6 +156,9 @@ func (p *Plan) Shut(scope Scope) (ShutRecord, bool) {
 // that count alike rather one that names the engineer. Admitted: none does.
 func (p *Plan) ShutBy(e *Engineer) (by ShutRecord, reason Reason) {
 	reason = Admitted
+	if i, ok := p.find(e); ok && p.access[i].shut == Admitted {
+		return by, reason
+	}
 	named := false
 	for scope, r := range p.shut {
 		names := scope.names(e)

@@ -1,0 +1,206 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+// everybody is a policy under which all of acme and medisys may enter from
+// 01:00 to 02:00, with acme's vendor and engineer named otherwise.
+func everybody(vendor, engineer string) *policy.Policy {
+	p := site(window{name: "acme/night", from: "01:00:00", until: "02:00:00"}, window{name: "medisys/night", from: "01:00:00", until: "02:00:00"})
+	p.Vendors[0].Name, p.Vendors[0].Engineers[0].Name = vendor, engineer
+	p.Digest += vendor + engineer
+	return p
+}
+
+// TestRenamingDoesNotReopen: whoever was closed stays closed under every other
+// name, in a process that lives and in every one that follows, whatever became
+// of the journal.
+func TestRenamingDoesNotReopen(t *testing.T) {
+	renamed := everybody("acme2", "brown2")
+	for _, c := range []struct {
+		name string
+		do   func(*world) // the shut has been commanded with this journal
+		// and the new name comes
+		journal fault
+	}{
+		{"by a reload", func(w *world) { w.reload(renamed) }, fault{}},
+		{"by a reload, and then the process is killed", func(w *world) { w.reload(renamed); w.crash(); w.start() }, fault{}},
+		{"while no process runs", func(w *world) { w.crash(); w.file = renamed; w.start() }, fault{}},
+		{"while no process runs, and the journal was dead", func(w *world) { w.crash(); w.append, w.file = fault{}, renamed; w.start() }, fault{err: errFault}},
+		{"by a reload, while the journal is dead", func(w *world) { w.reload(renamed); w.crash(); w.append = fault{}; w.start() }, fault{err: errFault}},
+		{"after a recovery with a new journal", func(w *world) {
+			w.do(func() { w.append, w.damage = fault{}, errFault })
+			w.recover()
+			w.crash()
+			w.file = renamed
+			w.start()
+		}, fault{err: errFault}},
+		{"while the journal does not verify", func(w *world) {
+			w.crash()
+			w.damage, w.file = errFault, renamed
+			w.start()
+			w.recover()
+		}, fault{}},
+	} {
+		for _, scope := range []policy.Scope{"acme", "acme/brown"} {
+			t.Run(c.name+": "+string(scope), func(t *testing.T) {
+				simulate(t, everybody("acme", "brown"), func(t *testing.T, w *world) {
+					w.at("01:30:00")
+					w.start()
+					w.do(func() { w.append = c.journal })
+					w.shut(scope)
+					c.do(w)
+					synctest.Wait()
+					w.at("01:40:00")
+					if why := w.notReady(); why != "" {
+						w.do(func() { w.append = fault{} })
+						w.recover()
+					}
+					reason := policy.VendorShut
+					if scope != "acme" {
+						reason = policy.EngineerShut
+					}
+					brown := policy.Query{Key: renamed.Engineer("acme2/brown2").Key, Proven: true, Fault: policy.Admitted}
+					same(t, "brown2 is refused for", w.plan().Decide(brown, w.wall()).Reason, reason)
+					same(t, "open", w.open(), []string{"medisys/sato/night", "medisys/suzuki/night"})
+					st := w.gateway.Snapshot().Status.Shut
+					same(t, "shut", append(st.Vendors, st.Engineers...), []string{string(scope)})
+					same(t, "shut by key", st.ByKey, []policy.Held{{Engineer: "acme2/brown2", Scope: scope}})
+					var none *policy.NoMatchError
+					if _, err := w.gateway.Reopen(t.Context(), "yamada", "acme2", "a test"); !errors.As(err, &none) || !strings.Contains(err.Error(), fmt.Sprintf("closed as %q", scope)) {
+						t.Errorf("reopen acme2: %v, want the scope that can be reopened", err)
+					}
+					w.reopen(scope)
+					same(t, "brown2, when what was closed is reopened", w.plan().Decide(brown, w.wall()).Reason, policy.Admitted)
+					w.crash()
+					w.start()
+					same(t, "brown2, after a restart", w.plan().Decide(brown, w.wall()).Reason, policy.Admitted)
+				})
+			})
+		}
+	}
+}
+
+// TestReloadSaysWhoStaysShut: once, when the name is new.
+func TestReloadSaysWhoStaysShut(t *testing.T) {
+	simulate(t, everybody("acme", "brown"), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.shut("acme")
+		line := "acme2/brown stays shut: it was closed as acme"
+		told := func(p *policy.Policy) int {
+			return strings.Count(strings.Join(w.reload(p).Changes, "\n"), line)
+		}
+		same(t, "lines that say so", told(everybody("acme2", "brown")), 1)
+		same(t, "lines when nothing is renamed", told(everybody("acme2", "brown")), 0)
+		same(t, "lines when it is as before", told(everybody("acme", "brown")), 0)
+	})
+}
+
+// TestAKeyThatComesToAShutVendorIsShutWithIt, and is recorded as such: not as
+// something that an operator did.
+func TestAKeyThatComesToAShutVendorIsShutWithIt(t *testing.T) {
+	simulate(t, everybody("acme", "brown"), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.shut("acme")
+		rekeyed := everybody("acme", "brown")
+		rekeyed.Vendors[0].Engineers[0].Key, rekeyed.Digest = policy.Key{77}, "rekeyed"
+		w.reload(rekeyed)
+		again := everybody("acme2", "brown")
+		again.Vendors[0].Engineers[0].Key = policy.Key{77}
+		w.crash()
+		w.file = again
+		w.start()
+		q := policy.Query{Key: policy.Key{77}, Proven: true, Fault: policy.Admitted}
+		same(t, "the new key under the new name", w.plan().Decide(q, w.wall()).Reason, policy.VendorShut)
+		r := w.gateway.Snapshot().Status.Shut.Records[0]
+		same(t, "shut by, and since", fmt.Sprint(r.Actor, r.At.Format(" 15:04"), r.Keys), "yamada 01:30[]")
+		var events []string
+		for _, e := range w.durable() {
+			if e.Kind == journal.Shut {
+				events = append(events, e.Text+string(e.Event))
+			}
+		}
+		brown := everybody("acme", "brown").Vendors[0].Engineers[0].Key
+		same(t, "events in the journal", events, []string{
+			`{"scope":"acme","reason":"a test","keys":["` + brown.String() + `"]}`,
+			`1 keys more{"scope":"acme","reason":"a test","keys":["` + policy.Key{77}.String() + `"],"added":true}`,
+		})
+	})
+}
+
+// TestAReopenedScopeTakesNoKeysBack: those that came to it while the reopening
+// was on its way to the disk are no new shut at a restart.
+func TestAReopenedScopeTakesNoKeysBack(t *testing.T) {
+	simulate(t, everybody("acme", "brown"), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.shut("acme")
+		w.do(func() { w.append.slow = time.Second })
+		go w.gateway.Reopen(t.Context(), "yamada", "acme", "a test")
+		time.Sleep(100 * time.Millisecond)
+		rekeyed := everybody("acme", "brown")
+		rekeyed.Vendors[0].Engineers[0].Key, rekeyed.Digest = policy.Key{77}, "rekeyed"
+		w.reload(rekeyed)
+		w.at("01:40:00")
+		same(t, "open", w.open(), []string{"acme/brown/night", "medisys/sato/night", "medisys/suzuki/night"})
+		w.crash()
+		w.do(func() { w.append = fault{} })
+		w.start()
+		same(t, "open after a restart", w.open(), []string{"acme/brown/night", "medisys/sato/night", "medisys/suzuki/night"})
+	})
+}
+
+// TestManyKeysAreShut: a shut of more keys than an entry takes is several
+// entries, durable together.
+func TestManyKeysAreShut(t *testing.T) {
+	crowd := func(name string) *policy.Policy {
+		p := everybody(name, "brown")
+		v := p.Vendors[0]
+		for i := range 1700 {
+			e := &policy.Engineer{Vendor: v, Name: fmt.Sprintf("e%04d", i), Sources: v.Sources}
+			binary.BigEndian.PutUint16(e.Key[30:], uint16(i)+1)
+			v.Engineers = append(v.Engineers, e)
+		}
+		v.Windows[0].Engineers = v.Engineers
+		return p
+	}
+	simulate(t, crowd("acme"), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		same(t, "open", len(w.open()), 1703)
+		w.shut("acme")
+		keys := 0
+		for _, e := range w.durable() {
+			if e.Kind != journal.Shut {
+				continue
+			}
+			var event policy.Shut
+			if err := json.Unmarshal(e.Event, &event); err != nil {
+				t.Fatal(err)
+			}
+			keys += len(event.Keys)
+			if line, err := json.Marshal(e); err != nil || len(line) > journal.MaxEntry/2 {
+				t.Errorf("an entry of %d bytes, %v", len(line), err)
+			}
+		}
+		same(t, "keys in the journal", keys, 1701)
+		w.crash()
+		w.file = crowd("acme2")
+		w.start()
+		same(t, "open under another name", w.open(), []string{"medisys/sato/night", "medisys/suzuki/night"})
+		same(t, "held by key", len(w.gateway.Snapshot().Status.Shut.ByKey), 1701)
+	})
+}
