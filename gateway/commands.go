@@ -271,7 +271,8 @@ func (g *Gateway) Reload(ctx context.Context, actor string) (Outcome, error) {
 // Recover is the way out of doubt: it takes the clock as it is, forgets
 // handshake timestamps, moves a broken journal aside and begins a new one
 // that names the old one's last checkpoint, builds a lost tunnel anew, and
-// sets the ruleset. What is shut stays shut. One runs at a time.
+// sets the ruleset. What is shut stays shut, and every session ends, also where
+// nothing was in doubt. One runs at a time.
 func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, error) {
 	if err := checkReason(reason); err != nil {
 		return Outcome{}, err
@@ -312,6 +313,7 @@ func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, e
 		clear(l.began)
 		l.trust(doubtClock)
 		l.cfg.Tunnel.SetTimestamps(nil)
+		l.sever(GatewayShut)
 		if l.doubts[doubtTunnel] != "" {
 			if err := l.cfg.Tunnel.Restart(); err != nil {
 				l.doubt(doubtTunnel, fmt.Sprintf("the tunnel cannot be built: %v; `kidoban recover` tries again", err))

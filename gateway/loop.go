@@ -98,6 +98,8 @@ type loop struct {
 
 	sessions   map[string]*session // by engineer
 	admissions map[uint64]*admission
+	severed    Ended  // the tunnel is about to cut every session, for this reason; empty: it is not
+	tunnels    uint64 // how often that was so: admissions of before are over
 	refusals   *refusals
 	peers      []PeerStatus
 	totals     map[string]Traffic // by engineer, as last read
@@ -790,7 +792,7 @@ func (l *loop) refused(f policy.Fact) {
 // admitted sends an admission to the journal. The gate has let its initiation
 // through; the session it may become is cut if the entry is not on disk in time.
 func (l *loop) admitted(f policy.Fact) {
-	a := &admission{number: f.Admission, engineer: f.Engineer, at: l.boot}
+	a := &admission{number: f.Admission, tunnel: l.tunnels, engineer: f.Engineer, at: l.boot}
 	l.admissions[a.number] = a
 	l.cfg.Metrics.admitted(f.Engineer.Vendor.Name)
 	l.cfg.Metrics.heard(f.Engineer.Key, l.now)
@@ -801,7 +803,7 @@ func (l *loop) admitted(f policy.Fact) {
 		entry.Grant, entry.Window, entry.Until = g.ID, g.Window.Name, f.Decision.Until
 	}
 	l.add(record{entries: []journal.Entry{entry}, done: func(l *loop, err error) {
-		if err != nil {
+		if err != nil || a.tunnel != l.tunnels {
 			return
 		}
 		inTime := l.cfg.Tunnel.Recorded(a.number)
@@ -891,11 +893,27 @@ func (l *loop) sessionEntry(kind journal.Kind, s *session) journal.Entry {
 	return e
 }
 
+// sever takes note that the next plan finds a tunnel in which everybody was
+// cut, whatever it admits.
+func (l *loop) sever(why Ended) {
+	l.severed = why
+	l.tunnels++
+	clear(l.admissions)
+	l.replan = true
+}
+
 // endSessions finds those whose engineer has no open grant any more, or none
 // from where the session is, and moves the end of the others.
 func (l *loop) endSessions() []ending {
 	var over []ending
+	severed := l.severed
+	l.severed = ""
 	for name, s := range l.sessions {
+		if severed != "" {
+			delete(l.sessions, name)
+			over = append(over, ending{s, severed})
+			continue
+		}
 		until := l.admits(s.engineer, s.source.Addr())
 		if until.IsZero() {
 			delete(l.sessions, name)

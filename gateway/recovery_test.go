@@ -384,6 +384,26 @@ func TestRecoverRestartsALostTunnel(t *testing.T) {
 	})
 }
 
+// Timestamps are forgotten, in the tunnel too, and that cuts everybody.
+func TestRecoverEndsEverySessionAndSaysSo(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.enter("acme/brown", address)
+		same(t, "sessions that a recovery of a healthy gateway ends", w.recover().Sessions, 1)
+		same(t, "sessions after it", w.sessions(), []string{})
+		same(t, "recorded", w.told(journal.Recovery, journal.SessionClosed, journal.WindowClosed), []string{"recovery a test", "session_closed brown gateway_shut"})
+		same(t, "open", w.open(), []string{"acme/brown/night"})
+		w.enter("acme/brown", address)
+		same(t, "sessions when brown is back", len(w.sessions()), 1)
+		same(t, "sessions that a recovery out of doubt ends", func() int {
+			w.tunnel.facts <- policy.Fact{Kind: policy.Failure, Err: errFault}
+			synctest.Wait()
+			return w.recover().Sessions
+		}(), 0)
+	})
+}
+
 func TestATunnelThatDoesNotTakeThePlan(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		t.Run(fmt.Sprintf("it took it all the same: %t", after), func(t *testing.T) {

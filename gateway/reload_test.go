@@ -321,3 +321,37 @@ func TestAWindowThatIsMovedUnderASessionIsRecordedAnewWithoutAGap(t *testing.T) 
 		})
 	})
 }
+
+// A tunnel with other addresses of its own is another tunnel: nobody is inside,
+// and the admissions that wait for the disk say nothing of those of the new one.
+func TestOtherAddressesOfTheTunnelEndEverySession(t *testing.T) {
+	tunnel := func(address string) *policy.Policy {
+		p := oneHour()
+		p.Tunnel.Addresses = prefixes(address)
+		p.Digest += address
+		return p
+	}
+	simulate(t, tunnel("10.99.0.1/24"), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.enter("acme/brown", address)
+		w.do(func() { w.append.slow = time.Second })
+		old := w.knock("acme/brown", address)
+		out := w.reload(tunnel("10.99.0.2/24"))
+		same(t, "changes", out.Changes, []string{"changed tunnel", "the tunnel has other addresses of its own and is built anew: every session ends"})
+		same(t, "sessions that it ended", out.Sessions, 1)
+		same(t, "sessions", w.sessions(), []string{})
+		time.Sleep(5 * time.Second)
+		w.do(func() {
+			if _, waits := w.tunnel.due[old]; !waits {
+				t.Error("the new tunnel was told that an admission of the old one is on disk")
+			}
+		})
+		same(t, "recorded", w.told(journal.SessionClosed), []string{"session_closed brown policy_changed"})
+		w.do(func() { w.append = fault{} })
+		w.enter("acme/brown", address)
+		same(t, "sessions when brown is back", len(w.sessions()), 1)
+		same(t, "changes when they stay", w.reload(tunnel("10.99.0.2/24")).Changes, nil)
+		same(t, "sessions after that", len(w.sessions()), 1)
+	})
+}

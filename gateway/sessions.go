@@ -11,8 +11,8 @@ import (
 // Ended is why a session ended.
 type Ended string
 
-// The reasons for which sessions end. A gateway in doubt shuts itself, which
-// is GatewayShut too.
+// The reasons for which sessions end. A gateway in doubt, or led out of it by
+// an operator, shuts itself, which is GatewayShut too.
 const (
 	WindowClosed   Ended = "window_closed"
 	PolicyChanged  Ended = "policy_changed"
@@ -74,6 +74,7 @@ func (s *session) transmitted() uint64 {
 // its entry on disk.
 type admission struct {
 	number    uint64
+	tunnel    uint64 // loop.tunnels when it was admitted
 	engineer  *policy.Engineer
 	at        time.Duration // in boot time
 	recorded  bool

@@ -271,13 +271,18 @@ func (l *loop) take(actor string, r reading) ([]string, error) {
 		l.fileError = err.Error()
 		return nil, err
 	}
-	lines := changes(l.state.Policy(), p)
+	old := l.state.Policy()
+	lines := changes(old, p)
 	known := l.state.Digest() == p.Digest // then the journal has its text already
 	shut, held := l.state.Shuts(), l.state.Held()
 	if err := l.state.Apply(l.now, actor, policy.PolicyLoaded{Digest: p.Digest, Policy: p}); err != nil {
 		return nil, err
 	}
 	lines = append(lines, stayShut(held, l.state.Held())...)
+	if old != nil && !slices.Equal(old.Tunnel.Addresses, p.Tunnel.Addresses) {
+		lines = append(lines, "the tunnel has other addresses of its own and is built anew: every session ends")
+		l.sever(PolicyChanged)
+	}
 	l.fileError, l.fileChanged = "", false
 	l.loads++
 	l.loadedAt, l.warnings = l.now, warnings

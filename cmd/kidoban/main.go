@@ -44,7 +44,7 @@ type commands struct {
 	Close        closeCommand        `cmd:"" help:"Cut an engineer, a vendor or everything now, and keep it shut over restarts."`
 	Reopen       reopenCommand       `cmd:"" help:"Take a close back."`
 	Reload       reloadCommand       `cmd:"" help:"Read the policy file again."`
-	Recover      recoverCommand      `cmd:"" help:"Lead out of doubt: accept the clock, begin a broken journal anew, rebuild the tunnel."`
+	Recover      recoverCommand      `cmd:"" help:"Lead out of doubt: accept the clock, begin a broken journal anew, rebuild the tunnel. Every session ends."`
 	ClientConfig clientConfigCommand `cmd:"" help:"Print what an engineer pastes into a WireGuard client."`
 	Journal      journalCommand      `cmd:"" help:"Verify or list the journal, or print its verifier key."`
 	Version      versionCommand      `cmd:"" help:"Print the version."`
