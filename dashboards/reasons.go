@@ -61,5 +61,6 @@ func (b builder) doubts() map[string]string {
 		"policy":  b.say("there is no valid policy", "有効なポリシーがない"),
 		"tunnel":  b.say("the tunnel failed", "トンネルの障害"),
 		"ruleset": b.say("the kernel's rules are not as set", "カーネルの規則が設定と異なる"),
+		"loop":    b.say("the gateway hangs, or has just started", "ゲートウェイの制御が停滞、または起動直後"),
 	}
 }

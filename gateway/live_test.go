@@ -20,10 +20,14 @@ func TestALoopThatDoesNotTurnIsNotReady(t *testing.T) {
 		time.Sleep(liveWithin - time.Second)
 		same(t, "live before it has hung for long", w.gateway.Live(), true)
 		same(t, "not ready before it has hung for long", w.notReady(), "")
+		same(t, "metric of the loop before it has hung for long", w.scrape()["kidoban_doubt{about=loop}"], 0)
 		time.Sleep(2 * time.Second)
 		same(t, "live", w.gateway.Live(), false)
 		s := w.gateway.Snapshot()
 		same(t, "ready", s.Status.Ready, false)
+		metrics := w.scrape()
+		same(t, "metric of readiness", metrics["kidoban_ready{}"], 0)
+		same(t, "metric of the loop", metrics["kidoban_doubt{about=loop}"], 1)
 		if why := s.Status.NotReadyReason; !strings.HasPrefix(why, "the loop does not turn: nothing has been heard of it for 1") {
 			t.Errorf("not ready because %q", why)
 		}

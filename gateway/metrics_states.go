@@ -41,7 +41,7 @@ var (
 	descPeerHandshake = desc("wireguard_peer_last_handshake_seconds", "Unix time of a peer's last handshake; 0: none.", "public_key")
 
 	descReady        = desc("kidoban_ready", "1 if the gateway admits whom the policy admits, 0 if it is shut in doubt.")
-	descDoubt        = desc("kidoban_doubt", "1 if the gateway is shut because of this: journal, clock, policy, tunnel or ruleset.", "about")
+	descDoubt        = desc("kidoban_doubt", "1 if the gateway is shut because of this: journal, clock, policy, tunnel, ruleset, or a loop that does not turn.", "about")
 	descShut         = desc("kidoban_shut", "How much operators closed: all (0 or 1), vendors, engineers.", "scope")
 	descPolicy       = desc("kidoban_policy_info", "Always 1 while a policy is in force; its digest is in the label.", "digest")
 	descPolicyLoaded = desc("kidoban_policy_loaded_timestamp_seconds", "Unix time at which the policy in force was loaded; 0: there is none.")
@@ -94,6 +94,8 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 			gauge(descDoubt, number(s.doubts[d]), name)
 		}
 	}
+	// A loop that does not turn, or has not turned yet, has no doubt of its own.
+	gauge(descDoubt, number(!c.gateway.Live() || !s.Status.Ready && s.doubts == [doubts]bool{}), "loop")
 	gauge(descClock, number(s.Status.ClockOK))
 	gauge(descJournalSize, float64(s.Journal.Size))
 	gauge(descJournalTime, unixSeconds(s.Journal.Checkpoint))
