@@ -25,7 +25,7 @@ func (m *Metrics) Table() string {
 		}
 	}
 	slices.Sort(rows)
-	return "| metric | type | labels | meaning |\n|---|---|---|---|\n" + strings.Join(rows, "")
+	return "| metric | type | labels | meaning | unit |\n|---|---|---|---|---|\n" + strings.Join(rows, "")
 }
 
 func isHistogram(c prometheus.Collector) bool {
@@ -59,5 +59,24 @@ func tableRow(d *prometheus.Desc, histogram bool) string {
 			labels = append(labels, "`"+label+"`")
 		}
 	}
-	return fmt.Sprintf("| `%s` | %s | %s | %s |\n", name, kind, strings.Join(labels, ", "), help)
+	return fmt.Sprintf("| `%s` | %s | %s | %s | %s |\n", name, kind, strings.Join(labels, ", "), help, unit(name, help))
+}
+
+// unit is what a metric's values are of, as its name and meaning say: base
+// units are the ends of names (https://prometheus.io/docs/practices/naming).
+func unit(name, help string) string {
+	name = strings.TrimSuffix(name, "_total")
+	switch {
+	case strings.HasPrefix(help, "Unix time"):
+		return "seconds since 1970"
+	case strings.HasSuffix(name, "_seconds"):
+		return "seconds"
+	case strings.HasSuffix(name, "_bytes"):
+		return "bytes"
+	case strings.HasSuffix(name, "_info"):
+		return "1"
+	case strings.HasPrefix(help, "1 if "):
+		return "0 or 1"
+	}
+	return "number"
 }
