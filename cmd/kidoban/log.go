@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,12 +85,16 @@ func (q *logQueue) Close() {
 
 // newLogger logs as the settings say, through a queue that the caller closes.
 func newLogger(p *program) (*slog.Logger, *logQueue) {
-	form := func(to io.Writer) slog.Handler {
+	plain := func(to io.Writer) slog.Handler {
 		o := &slog.HandlerOptions{Level: p.settings.LogLevel}
 		if p.settings.LogFormat == "json" {
 			return slog.NewJSONHandler(to, o)
 		}
 		return slog.NewTextHandler(to, o)
+	}
+	form := plain
+	if toJournald(p.err, os.Getenv("JOURNAL_STREAM")) {
+		form = func(to io.Writer) slog.Handler { return newPriorities(to, plain) }
 	}
 	queue := newLogQueue(p.err, form)
 	return slog.New(form(queue)), queue

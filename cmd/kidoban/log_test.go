@@ -7,11 +7,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"kidoban/config"
 )
@@ -79,6 +83,52 @@ func TestTheLogIsWrittenBeforeTheEnd(t *testing.T) {
 	queue.Close()
 	if got := strings.Count(text.String(), "\n"); got != 500 {
 		t.Errorf("%d lines written, want 500", got)
+	}
+}
+
+// journalctl -p finds a line by its level; whoever reads the log elsewhere sees
+// no priorities.
+func TestTheJournalOfSystemdIsToldLevels(t *testing.T) {
+	for _, c := range []struct {
+		format, stream string // "" stands for the pipe itself
+		want           string
+	}{
+		{"text", "", "<3>level=ERROR msg=broken engineer=m/sato\n<4>level=WARN msg=\"a look\\n<0>\"\n<6>level=INFO msg=news\n<7>level=DEBUG msg=always\n"},
+		{"json", "", `<3>{"level":"ERROR","msg":"broken","engineer":"m/sato"}` + "\n" + `<4>{"level":"WARN","msg":"a look\n<0>"}` + "\n" +
+			`<6>{"level":"INFO","msg":"news"}` + "\n" + `<7>{"level":"DEBUG","msg":"always"}` + "\n"},
+		{"text", "1:2", "level=ERROR msg=broken engineer=m/sato\nlevel=WARN msg=\"a look\\n<0>\"\nlevel=INFO msg=news\nlevel=DEBUG msg=always\n"},
+	} {
+		t.Run(c.format+c.stream, func(t *testing.T) {
+			from, to, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer from.Close()
+			defer to.Close()
+			if c.stream == "" {
+				var s unix.Stat_t
+				if err := unix.Fstat(int(to.Fd()), &s); err != nil {
+					t.Fatal(err)
+				}
+				c.stream = fmt.Sprintf("%d:%d", s.Dev, s.Ino)
+			}
+			t.Setenv("JOURNAL_STREAM", c.stream)
+			logger, queue := newLogger(&program{settings: config.Settings{LogFormat: c.format, LogLevel: slog.LevelDebug}, err: to})
+			logger.With("engineer", "m/sato").Error("broken")
+			logger.Warn("a look\n<0>") // no text makes a line of its own
+			logger.Info("news")
+			logger.Debug("always")
+			queue.Close()
+			to.Close()
+			text, err := io.ReadAll(from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := regexp.MustCompile(`time=\S+ |"time":"[^"]+",`).ReplaceAllString(string(text), "")
+			if got != c.want {
+				t.Errorf("got\n%swant\n%s", got, c.want)
+			}
+		})
 	}
 }
 
