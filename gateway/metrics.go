@@ -20,7 +20,8 @@ import (
 // an open session, which the gateway made itself; each engineer has one at most.
 type Metrics struct {
 	// MostEngineers is how many engineers a policy may list for each of them
-	// to have series of their own; 0: never. It is set before Collectors.
+	// to have series of their own, and how many may be inside for each of those
+	// to have some; 0: never. It is set before Collectors.
 	MostEngineers int
 	// SyslogDropped counts the log records that found no way to a collector;
 	// nil: there is none.

@@ -128,6 +128,14 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 	if engineers <= c.metrics.MostEngineers {
 		c.engineers(s, ch, gauge)
 	}
+	// Few are inside at once, also where many are listed.
+	if len(s.Sessions) <= c.metrics.MostEngineers {
+		for _, sess := range s.Sessions {
+			gauge(descSession, 1, sess.Vendor, sess.Engineer, sess.ID)
+			gauge(descSessionSince, unixSeconds(sess.OpenedAt), sess.Vendor, sess.Engineer)
+			gauge(descSessionUntil, unixSeconds(sess.Until), sess.Vendor, sess.Engineer)
+		}
+	}
 }
 
 type toGauge func(d *prometheus.Desc, v float64, labels ...string)
@@ -192,11 +200,6 @@ func (c *states) engineers(s *Snapshot, ch chan<- prometheus.Metric, gauge toGau
 		counter(descPeerReceived, p.Received, key)
 		counter(descPeerSent, p.Transmitted, key)
 		gauge(descPeerHandshake, unixSeconds(p.LastHandshake), key)
-	}
-	for _, sess := range s.Sessions {
-		gauge(descSession, 1, sess.Vendor, sess.Engineer, sess.ID)
-		gauge(descSessionSince, unixSeconds(sess.OpenedAt), sess.Vendor, sess.Engineer)
-		gauge(descSessionUntil, unixSeconds(sess.Until), sess.Vendor, sess.Engineer)
 	}
 	listed, seen := c.metrics.times()
 	for _, v := range s.Plan.Policy.Vendors {

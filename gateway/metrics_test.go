@@ -250,7 +250,8 @@ func TestUseAndLastVisit(t *testing.T) {
 	})
 }
 
-// Series of engineers end where a policy lists more of them than the limit.
+// Series of engineers end where a policy lists more of them than the limit,
+// and those of who is inside where more are inside.
 func TestSeriesOfEngineersAreOptional(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
 		w.at("01:30:00")
@@ -259,21 +260,28 @@ func TestSeriesOfEngineersAreOptional(t *testing.T) {
 		w.hear("acme/brown", 5, 5)
 		time.Sleep(2 * heartbeat)
 		synctest.Wait()
-		count := func() (personal, other int) {
+		count := func(most int) (listed, inside, other int) {
+			w.metrics.MostEngineers = most
 			for name := range w.scrape() {
-				if strings.Contains(name, "engineer=") || strings.HasPrefix(name, "wireguard_peer") {
-					personal++
-				} else {
+				switch {
+				case strings.HasPrefix(name, "kidoban_session_") && strings.Contains(name, "engineer="):
+					inside++
+				case strings.Contains(name, "engineer=") || strings.HasPrefix(name, "wireguard_peer"):
+					listed++
+				default:
 					other++
 				}
 			}
-			return personal, other
+			return listed, inside, other
 		}
-		with, others := count()
-		w.metrics.MostEngineers = 1
-		without, alike := count()
-		if with == 0 || without != 0 || others != alike {
-			t.Errorf("%d series of engineers and %d others; beyond the limit %d and %d, want 0 and as many others", with, others, without, alike)
+		listed, inside, others := count(defaultEngineers)
+		if listed == 0 || inside != 3 {
+			t.Errorf("%d series of engineers, %d of who is inside", listed, inside)
+		}
+		for most, want := range map[int][3]int{0: {0, 0, others}, 1: {0, inside, others}} {
+			var got [3]int
+			got[0], got[1], got[2] = count(most)
+			same(t, fmt.Sprintf("series of engineers, of who is inside, and others, at most %d", most), got, want)
 		}
 	})
 }
