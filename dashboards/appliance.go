@@ -4,7 +4,7 @@ package dashboards
 func (b builder) appliance() *Dashboard {
 	d := b.dashboard("appliance", b.say("Kidoban: Appliance", "木戸番：装置"),
 		b.say("Does the gateway keep its promises in time, are its records sound, and has the machine enough of everything?", "約束どおりの速さで閉じているか、記録は健全か、資源は足りているか。"),
-		"now-24h")
+		"now-24h", ofInstance)
 	one := 1.0
 	quantile := func(q, metric string) string {
 		return `histogram_quantile(` + q + `, sum by (le) (rate(` + metric + `_bucket{` + ofInstance + `}[$__rate_interval])))`
@@ -18,7 +18,7 @@ func (b builder) appliance() *Dashboard {
 			unit: "none", decimals: new(int), queries: []query{{`round(sum(increase(kidoban_closing_lag_seconds_count{` + ofInstance + `}[$__range])) - sum(increase(kidoban_closing_lag_seconds_bucket{` + ofInstance + `,le=~"1|1\\.0"}[$__range])))`, ""}}, thresholds: steps(blue, 1, vermilion)},
 		question{kind: "timeseries", width: 10, height: 7, title: b.say("Closing lag", "閉鎖の遅れ"),
 			text: b.say("How long after the end of a window did gate and kernel stand without it? Half of the closings were faster than the first line, 99 of 100 faster than the second.",
-				"時間帯の終了から、関所とカーネルの両方が閉じるまで。線は50%と99%の値。"),
+				"時間帯の終了から、木戸とカーネルの両方が閉じるまで。線は50%と99%の値。"),
 			unit: "s", queries: []query{{quantile("0.5", "kidoban_closing_lag_seconds"), b.say("half", "50%")}, {quantile("0.99", "kidoban_closing_lag_seconds"), "99%"}}, min: new(float64),
 			mayBeEmpty: "shows a value only around a closing"},
 		question{kind: "timeseries", width: 10, height: 7, title: b.say("Time to set the ruleset", "規則の反映時間"),
@@ -51,8 +51,11 @@ func (b builder) appliance() *Dashboard {
 			text: b.say("How long ago was the journal's newest checkpoint signed? It is signed with every entry, so a quiet night makes this long.", "最新のチェックポイント署名からの時間。記録のたびに署名されるため、静かな夜には長くなる。"),
 			unit: "s", queries: []query{{`time() - max by (instance) (kidoban_journal_checkpoint_timestamp_seconds{` + ofInstance + `})`, "{{instance}}"}}},
 		question{kind: "stat", width: 4, height: 7, title: b.say("Log records lost", "失われたログ"),
-			text: b.say("How many log records did not reach the syslog collector in the period shown? The journal has what matters all the same.", "表示期間中に syslog サーバーに届かなかったログの数（重要な事項はすべて記録にある）。"),
-			unit: "none", decimals: new(int), queries: []query{{`round(sum(increase(kidoban_syslog_dropped_total{` + ofInstance + `}[$__range])))`, ""}}, thresholds: steps(blue, 1, orange)},
+			text: b.say("How many log records were dropped in the period shown, because nobody read the log in time, or because the syslog collector was away or too slow? The journal has what matters all the same.",
+				"表示期間中に破棄されたログの数（ログが読み取られない、または syslog サーバーの不在・遅延による）。重要な事項はすべて記録に残る。"),
+			unit: "none", decimals: new(int), queries: []query{
+				{`round(sum(increase(kidoban_log_dropped_total{` + ofInstance + `}[$__range])))`, b.say("own log", "ログ")},
+				{`round(sum(increase(kidoban_syslog_dropped_total{` + ofInstance + `}[$__range])))`, "syslog"}}, thresholds: steps(blue, 1, orange)},
 		question{kind: "stat", width: 6, height: 5, title: b.say("Clock", "時計"),
 			text: b.say("Does the kernel say that the clock is synchronized? Windows open and close by it.", "時計は同期しているか。時間帯の開閉はこの時計による。"),
 			unit: "none", queries: []query{{`min by (instance) (kidoban_clock_synchronized{` + ofInstance + `})`, "{{instance}}"}},

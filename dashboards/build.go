@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -98,8 +99,14 @@ type question struct {
 	timeFrom          string
 	stacked, bars     bool
 	exemplars         bool
-	sum               bool // the legend shows sums, not means
+	names             []naming // of a histogram's buckets
 }
+
+// naming says the bound of a histogram's bucket in words.
+type naming struct{ bound, words string }
+
+// matches is true of the bound as either format of metrics writes it: 10, 10.0.
+func (n naming) matches(le string) bool { return strings.TrimSuffix(le, ".0") == n.bound }
 
 // lay places rows and questions on the grid, 24 columns wide, in order.
 func (b builder) lay(d *Dashboard, parts ...any) *Dashboard {
@@ -129,7 +136,7 @@ func (b builder) lay(d *Dashboard, parts ...any) *Dashboard {
 type row string
 
 func (b builder) panel(q question) *Panel {
-	p := &Panel{Type: q.kind, Title: q.title, Description: q.text, Datasource: &fromVariable, TimeFrom: q.timeFrom, MayBeEmpty: q.mayBeEmpty, columns: q.columns}
+	p := &Panel{Type: q.kind, Title: q.title, Description: q.text, Datasource: &fromVariable, TimeFrom: q.timeFrom, MayBeEmpty: q.mayBeEmpty, columns: q.columns, names: q.names}
 	for i, target := range q.queries {
 		t := Target{RefID: string(rune('A' + i)), Datasource: fromVariable, Expr: target.expr, LegendFormat: target.legend, Format: "time_series", EditorMode: "code"}
 		switch q.kind {
@@ -156,13 +163,17 @@ func (b builder) panel(q question) *Panel {
 	switch q.kind {
 	case "stat":
 		p.Options = object{"reduceOptions": reduce(), "colorMode": "background", "graphMode": "none", "justifyMode": "center", "orientation": "auto",
-			"textMode": "auto", "wideLayout": true}
+			"textMode": "auto", "wideLayout": true, "showPercentChange": false, "percentChangeColorMode": "standard"}
 		if len(q.queries) == 1 && q.queries[0].legend == "" {
 			p.Options["textMode"] = "value"
 		}
 	case "bargauge":
 		p.Options = object{"reduceOptions": reduce(), "orientation": "horizontal", "displayMode": "basic", "valueMode": "text", "showUnfilled": true,
-			"minVizHeight": 16, "minVizWidth": 8, "namePlacement": "auto", "sizing": "auto"}
+			"minVizHeight": 16, "maxVizHeight": 300, "minVizWidth": 8, "namePlacement": "auto", "sizing": "auto",
+			"legend": object{"showLegend": false, "displayMode": "list", "placement": "bottom", "calcs": []string{}}}
+		for _, n := range q.names {
+			f.Overrides = append(f.Overrides, override{matcher{"byRegexp", "/^" + regexp.QuoteMeta(n.bound) + "(\\.0)?$/"}, []property{{"displayName", n.words}}})
+		}
 	case "state-timeline":
 		p.Options = object{"mergeValues": true, "showValue": "auto", "alignValue": "left", "rowHeight": 0.8, "perPage": 20,
 			"legend": object{"showLegend": true, "displayMode": "list", "placement": "bottom", "calcs": []string{}}, "tooltip": object{"mode": "single", "sort": "none"}}
@@ -181,20 +192,21 @@ func reduce() object {
 }
 
 func (p *Panel) series(q question) {
-	calcs := []string{"lastNotNull", "max"}
-	if q.sum {
-		calcs = []string{"sum"}
-	}
-	p.Options = object{"legend": object{"showLegend": true, "displayMode": "table", "placement": "bottom", "calcs": calcs},
-		"tooltip": object{"mode": "multi", "sort": "desc"}}
+	legend := object{"showLegend": true, "displayMode": "table", "placement": "bottom", "calcs": []string{"lastNotNull", "max"}}
 	custom := object{"drawStyle": "line", "lineWidth": 2, "fillOpacity": 0, "showPoints": "auto", "pointSize": 5, "spanNulls": false,
 		"lineInterpolation": "stepAfter", "axisPlacement": "auto", "stacking": object{"mode": "none", "group": "A"}}
 	if q.bars {
 		custom["drawStyle"], custom["fillOpacity"], custom["lineWidth"] = "bars", 80, 0
+		// $__rate_interval is at least four scrapes: with less than that between
+		// two bars, one event would stand in several. Sums would still count
+		// some twice, so that the legend has none.
+		p.Interval = "1m"
+		legend["displayMode"], legend["calcs"] = "list", []string{}
 	}
 	if q.stacked {
 		custom["stacking"] = object{"mode": "normal", "group": "A"}
 	}
+	p.Options = object{"legend": legend, "tooltip": object{"mode": "multi", "sort": "desc"}}
 	p.FieldConfig.Defaults.Custom = custom
 	p.FieldConfig.Defaults.Color = object{"mode": "palette-classic-by-name"}
 	for _, name := range slices.Sorted(maps.Keys(q.colors)) {
@@ -206,8 +218,8 @@ func (p *Panel) series(q question) {
 // table joins the answers of all queries by their labels, and shows the
 // columns that are named, in that order.
 func (p *Panel) table(q question) {
-	p.Options = object{"showHeader": true, "cellHeight": "sm", "sortBy": []object{}}
-	p.FieldConfig.Defaults.Custom = object{"align": "auto", "cellOptions": object{"type": "auto"}, "filterable": true}
+	p.Options = object{"showHeader": true, "frameIndex": 0, "cellHeight": "sm", "sortBy": []object{}}
+	p.FieldConfig.Defaults.Custom = object{"align": "auto", "cellOptions": object{"type": "auto"}, "filterable": true, "inspect": false}
 	names, order := object{}, object{}
 	var pattern []string
 	for i, c := range q.columns {
@@ -268,14 +280,23 @@ func steps(first string, then ...any) []step {
 	return all
 }
 
-// dashboard has what all three share: variables, links, annotations.
-func (b builder) dashboard(name, title, description, from string, variables ...object) *Dashboard {
+// turned gives when what was one way became the other, in milliseconds, to the
+// minute: in each step the last time. Whatever the step is, no turn is missed
+// or shown at a time at which it was not. (Grafana shows no annotation where the
+// value is 0, so that the value cannot be the state.)
+func turned(state string, to int) string {
+	return fmt.Sprintf("1000 * max_over_time(timestamp(%s == %d and (%s offset 1m) == %d)[$__interval:1m])", state, to, state, 1-to)
+}
+
+// dashboard has what all three share: variables, links, annotations. The
+// selector says whose windows are marked.
+func (b builder) dashboard(name, title, description, from, selector string, variables ...object) *Dashboard {
 	d := &Dashboard{UID: b.uid(name), Title: title, Description: description, Tags: []string{"kidoban", [...]string{"en", "ja"}[b.language]},
 		SchemaVersion: SchemaVersion, Version: 1, Editable: true, GraphTooltip: 1, Refresh: "30s", Time: timeRange{from, "now"}, Timezone: "browser", WeekStart: "monday",
 		Links: []link{}}
 	d.Templating.List = append([]object{{
 		"name": "datasource", "type": "datasource", "label": b.say("Data source", "データソース"), "query": "prometheus", "refresh": 1, "hide": 0,
-		"includeAll": false, "multi": false, "regex": "", "options": []object{}, "current": object{}, "skipUrlSync": false,
+		"includeAll": false, "multi": false, "regex": "", "options": []object{}, "skipUrlSync": false,
 	}, b.variable("instance", b.say("Gateway", "ゲートウェイ"), "label_values(kidoban_build_info, instance)", true)}, variables...)
 	for _, other := range []struct{ name, title string }{
 		{"gate", b.say("Gate", "木戸")}, {"vendor", b.say("Vendor", "業者")}, {"appliance", b.say("Appliance", "装置")},
@@ -285,15 +306,14 @@ func (b builder) dashboard(name, title, description, from string, variables ...o
 		}
 	}
 	annotation := func(name, color, expr, title string) Annotation {
-		return Annotation{Name: name, Datasource: fromVariable, Enable: true, IconColor: color, Expr: expr, Step: "60s", TitleFormat: title, TagKeys: "vendor"}
+		return Annotation{Name: name, Datasource: fromVariable, Enable: true, IconColor: color, Target: annotating{"Anno", expr, "1m"},
+			TitleFormat: title, TagKeys: "vendor", UseValueForTime: true}
 	}
-	turned := func(metric, selector string, to int) string {
-		return fmt.Sprintf("(%s{%s} == %d) and (%s{%s} offset $__interval == %d)", metric, selector, to, metric, selector, 1-to)
-	}
+	windows := "kidoban_window_open{" + selector + "}"
 	d.Annotations.List = []Annotation{
-		annotation(b.say("Windows open", "時間帯の開始"), sky, turned("kidoban_window_open", ofInstance, 1), b.say("{{vendor}}/{{window}} opened", "{{vendor}}/{{window}} 開始")),
-		annotation(b.say("Windows close", "時間帯の終了"), grey, turned("kidoban_window_open", ofInstance, 0), b.say("{{vendor}}/{{window}} closed", "{{vendor}}/{{window}} 終了")),
-		annotation(b.say("Kill switch", "全面遮断"), vermilion, turned("kidoban_shut", ofInstance+`,scope="all"`, 1), b.say("An operator closed everything", "運用者が全面遮断")),
+		annotation(b.say("Windows open", "時間帯の開始"), sky, turned(windows, 1), b.say("{{vendor}}/{{window}} opened", "{{vendor}}/{{window}} 開始")),
+		annotation(b.say("Windows close", "時間帯の終了"), grey, turned(windows, 0), b.say("{{vendor}}/{{window}} closed", "{{vendor}}/{{window}} 終了")),
+		annotation(b.say("Kill switch", "全面遮断"), vermilion, turned("kidoban_shut{"+ofInstance+`,scope="all"}`, 1), b.say("An operator closed everything", "運用者が全面遮断")),
 	}
 	return d
 }
@@ -306,9 +326,9 @@ const (
 
 // variable is filled by a query. all: several may be chosen, and "All" is at first.
 func (b builder) variable(name, label, query string, all bool) object {
-	v := object{"name": name, "type": "query", "label": label, "datasource": fromVariable, "definition": query,
-		"query": object{"query": query, "refId": "StandardVariableQuery"}, "refresh": 2, "sort": 1, "hide": 0, "regex": "",
-		"includeAll": all, "multi": all, "options": []object{}, "current": object{}, "skipUrlSync": false}
+	v := object{"name": name, "type": "query", "label": label, "datasource": fromVariable,
+		"query": object{"qryType": 1, "query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery"}, "refresh": 2, "sort": 1, "hide": 0, "regex": "",
+		"includeAll": all, "multi": all, "options": []object{}, "skipUrlSync": false}
 	if all {
 		v["allValue"] = ".*"
 		v["current"] = object{"selected": true, "text": []string{"All"}, "value": []string{"$__all"}}

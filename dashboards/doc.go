@@ -8,6 +8,7 @@
 //	build.go      panels from a few words each, laid out on the grid
 //	schema.go     the part of Grafana's classic dashboard schema that is used
 //	print.go      a dashboard's questions and answers as text
+//	reasons.go    the gateway's words, and the alerts', in both languages
 //	rules/        recording rules and alerts, with promtool's tests
 //	grafana/      provisioning: datasource, folders
 //	*.json, ja/   the dashboards as Grafana reads them, English and Japanese

@@ -2,6 +2,7 @@ package dashboards
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -160,7 +161,7 @@ func TestPanelsAreWhole(t *testing.T) {
 				}
 			}
 			for _, a := range d.Annotations.List {
-				checkMetrics(t, names, d.UID+", "+a.Name, a.Expr)
+				checkMetrics(t, names, d.UID+", "+a.Name, a.Target.Expr)
 			}
 			text, err := json.Marshal(d)
 			if err != nil {
@@ -179,10 +180,42 @@ func TestPanelsAreWhole(t *testing.T) {
 				}
 			}
 			for _, v := range d.Templating.List {
-				if query, ok := v["definition"].(string); ok {
-					checkMetrics(t, names, d.UID+", "+v["name"].(string), query)
+				if query, ok := v["query"].(object); ok {
+					checkMetrics(t, names, d.UID+", "+v["name"].(string), query["query"].(string))
 				}
 			}
+		}
+	}
+}
+
+// What the gateway measures somebody looks at: a panel, a rule, or whoever is
+// named here.
+func TestMetricsAreLookedAt(t *testing.T) {
+	elsewhere := map[string]string{
+		"wireguard_device_info":                 "dashboards for wireguard_exporter",
+		"wireguard_peer_info":                   "dashboards for wireguard_exporter",
+		"wireguard_peer_receive_bytes_total":    "dashboards for wireguard_exporter",
+		"wireguard_peer_transmit_bytes_total":   "dashboards for wireguard_exporter",
+		"wireguard_peer_last_handshake_seconds": "dashboards for wireguard_exporter",
+	}
+	var text strings.Builder
+	for _, d := range All(English) {
+		for _, p := range d.Panels {
+			for _, target := range p.Targets {
+				fmt.Fprintln(&text, target.Expr)
+			}
+		}
+		for _, v := range d.Templating.List {
+			fmt.Fprintln(&text, v["query"])
+		}
+	}
+	for _, r := range readRules(t) {
+		fmt.Fprintln(&text, r.Expr)
+	}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` ").FindAllStringSubmatch(gateway.NewMetrics("").Table(), -1) {
+		name := row[1]
+		if looked := regexp.MustCompile(`\b` + name + `(_bucket|_count|_sum)?\b`).MatchString(text.String()); looked == (elsewhere[name] != "") {
+			t.Errorf("%s: looked at here: %t, elsewhere: %q", name, looked, elsewhere[name])
 		}
 	}
 }
@@ -211,7 +244,7 @@ func TestLanguagesDifferInWordsOnly(t *testing.T) {
 	}
 }
 
-// Every word of the gateway for a reason is explained.
+// Every word of the gateway for a reason is explained, and every alert.
 func TestReasonsAreExplained(t *testing.T) {
 	b := builder{English}
 	for _, r := range policy.Reasons() {
@@ -222,6 +255,26 @@ func TestReasonsAreExplained(t *testing.T) {
 	for _, e := range gateway.Endings() {
 		if b.endings()[string(e)] == "" {
 			t.Errorf("the ending %v is not explained", e)
+		}
+	}
+	for _, l := range []Language{English, Japanese} {
+		b := builder{l}
+		words, runbooks := b.alerts()
+		n := 0
+		for _, r := range readRules(t) {
+			if r.Alert == "" {
+				continue
+			}
+			n++
+			if words[r.Alert] == "" || b.severities()[r.Labels["severity"]] == "" {
+				t.Errorf("the alert %s, or its severity, is not explained", r.Alert)
+			}
+			if want := filepath.Join("docs/runbooks", l.folder(), filepath.Base(r.Annotations["runbook_url"])); runbooks[r.Alert] != want {
+				t.Errorf("the page about %s is %s, want %s", r.Alert, runbooks[r.Alert], want)
+			}
+		}
+		if len(words) != n || len(runbooks) != n {
+			t.Errorf("%d alerts are explained and %d have a page, want %d", len(words), len(runbooks), n)
 		}
 	}
 	if len(b.reasons()) != len(policy.Reasons()) || len(b.endings()) != len(gateway.Endings()) {
@@ -296,6 +349,47 @@ func TestAlertsAreWhole(t *testing.T) {
 		}
 		if len(pages) != len(runbooks) {
 			t.Errorf("%d runbooks in %q, want %d", len(pages), folder, len(runbooks))
+		}
+	}
+}
+
+// A runbook sends nobody to a panel that is not there.
+func TestRunbooksNamePanelsThatExist(t *testing.T) {
+	code := regexp.MustCompile("(?s)```.*?```|`[^`]*`")
+	for _, x := range []struct {
+		language Language
+		quoted   *regexp.Regexp
+	}{{English, regexp.MustCompile(`"([^"]+)"`)}, {Japanese, regexp.MustCompile(`「([^」]+)」`)}} {
+		names := map[string]bool{}
+		for _, d := range All(x.language) {
+			_, short, _ := strings.Cut(strings.ReplaceAll(d.Title, "：", ": "), ": ")
+			names[short] = true
+			for _, p := range d.Panels {
+				names[p.Title] = true
+			}
+		}
+		pages, err := filepath.Glob(filepath.Join("../docs/runbooks", x.language.folder(), "*.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, page := range pages {
+			if filepath.Base(page) == "README.md" {
+				continue
+			}
+			text, err := os.ReadFile(page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, found := range x.quoted.FindAllStringSubmatch(code.ReplaceAllString(string(text), ""), -1) {
+				n++
+				if name := strings.Join(strings.Fields(found[1]), " "); !names[name] {
+					t.Errorf("%s: there is no panel or dashboard %q", page, name)
+				}
+			}
+		}
+		if n < 10 {
+			t.Errorf("the pages name %d panels only", n)
 		}
 	}
 }

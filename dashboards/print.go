@@ -14,17 +14,20 @@ import (
 // Series is one of the answers to a query.
 type Series struct {
 	Labels map[string]string
-	Values []float64 // over the period; of an instant query one
+	Times  []time.Time // of the values
+	Values []float64   // over the period; of an instant query one
 }
 
 // Last is the newest value.
 func (s Series) Last() float64 { return s.Values[len(s.Values)-1] }
 
 // Print writes what the dashboard shows as text: every panel's title and
-// question, and the answers as a person would say them. Numbers are told by
-// their size, so that two runs of one story read alike. ask runs a panel's
-// query; its variables are ask's to fill in.
-func Print(d *Dashboard, now time.Time, ask func(*Panel, Target) ([]Series, error)) (string, error) {
+// question, and the answers as a person would say them. Small numbers are told
+// as they are, times to ten minutes, everything else by its size, so that two
+// runs of one story read alike. ask runs a panel's query; its variables are
+// ask's to fill in.
+func Print(d *Dashboard, l Language, now time.Time, ask func(*Panel, Target) ([]Series, error)) (string, error) {
+	w := printer{builder{l}, now}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n%s\n", d.Title, d.Description)
 	for _, p := range d.Panels {
@@ -42,9 +45,9 @@ func Print(d *Dashboard, now time.Time, ask func(*Panel, Target) ([]Series, erro
 		}
 		var lines []string
 		if p.Type == "table" {
-			lines = p.rows(answers, now)
+			lines = w.rows(p, answers)
 		} else {
-			lines = p.lines(answers, now)
+			lines = w.lines(p, answers)
 		}
 		if len(lines) == 0 {
 			lines = []string{"(" + p.FieldConfig.Defaults.NoValue + ")"}
@@ -56,28 +59,34 @@ func Print(d *Dashboard, now time.Time, ask func(*Panel, Target) ([]Series, erro
 	return b.String(), nil
 }
 
+// printer says answers in a language, at a time.
+type printer struct {
+	builder
+	now time.Time
+}
+
 // lines gives one line for each series.
-func (p *Panel) lines(answers [][]Series, now time.Time) []string {
+func (w printer) lines(p *Panel, answers [][]Series) []string {
 	var lines []string
 	for i, all := range answers {
 		if p.Targets[i].Format == "heatmap" {
 			all = apart(all)
 		}
 		for _, s := range all {
-			text := p.value(s.Last(), now)
+			text := w.value(p, s.Last())
 			switch p.Type {
 			case "timeseries":
-				text = p.course(s.Values)
+				text = w.course(p, s.Values)
 			case "state-timeline":
-				var states []string
-				for _, v := range s.Values {
-					if state := p.value(v, now); len(states) == 0 || states[len(states)-1] != state {
-						states = append(states, state)
-					}
-				}
-				text = strings.Join(states, ", then ")
+				text = w.states(p, s)
 			}
-			if name := legend(p.Targets[i].LegendFormat, s.Labels); name != "" {
+			name := legend(p.Targets[i].LegendFormat, s.Labels)
+			for _, n := range p.names {
+				if n.matches(s.Labels["le"]) {
+					name = n.words
+				}
+			}
+			if name != "" {
 				text = name + ": " + text
 			}
 			lines = append(lines, text)
@@ -89,9 +98,25 @@ func (p *Panel) lines(answers [][]Series, now time.Time) []string {
 	return lines
 }
 
+// states says what followed what, and how long it lasted where that is long.
+func (w printer) states(p *Panel, s Series) string {
+	var states []string
+	for i := 0; i < len(s.Values); {
+		state, from := w.value(p, s.Values[i]), s.Times[i]
+		for i < len(s.Values) && w.value(p, s.Values[i]) == state {
+			i++
+		}
+		if i < len(s.Values) && s.Times[i].Sub(from) >= 10*time.Minute {
+			state += w.say(" for ", "：") + w.period(s.Times[i].Sub(from).Seconds())
+		}
+		states = append(states, state)
+	}
+	return strings.Join(states, w.say(", then ", " → "))
+}
+
 // course says what became of a value over time: how high a number of things
 // went, and of everything else whether it was there.
-func (p *Panel) course(values []float64) string {
+func (w printer) course(p *Panel, values []float64) string {
 	highest, whole := 0.0, p.FieldConfig.Defaults.Unit == "none"
 	for _, v := range values {
 		if !math.IsNaN(v) {
@@ -101,11 +126,11 @@ func (p *Panel) course(values []float64) string {
 	}
 	switch {
 	case highest == 0:
-		return "0 throughout"
+		return w.say("0 throughout", "期間中 0")
 	case whole:
-		return "up to " + decade(highest)
+		return w.say("up to ", "最大 ") + w.size("none", highest)
 	}
-	return "above 0 at times"
+	return w.say("above 0 at times", "0 を超えた時あり")
 }
 
 // apart turns cumulative buckets into such that follow each other.
@@ -135,7 +160,7 @@ func legend(format string, labels map[string]string) string {
 }
 
 // rows joins series with the same labels and gives the columns that are shown.
-func (p *Panel) rows(answers [][]Series, now time.Time) []string {
+func (w printer) rows(p *Panel, answers [][]Series) []string {
 	type record map[string]string
 	joined := map[string]record{}
 	var order []string
@@ -153,15 +178,17 @@ func (p *Panel) rows(answers [][]Series, now time.Time) []string {
 				order = append(order, key)
 				maps.Copy(joined[key], labels)
 			}
-			unit := ""
 			for _, c := range p.columns {
-				if c.field == field && c.unit != "" {
-					unit = c.unit
+				if c.field != field {
+					continue
 				}
-			}
-			joined[key][field] = size(unit, s.Last(), now)
-			if unit == "none" {
-				joined[key][field] = decade(s.Last())
+				text := w.size(c.unit, s.Last())
+				if words, ok := c.mappings[fmt.Sprint(s.Last())]; ok {
+					text = words
+				} else if c.unit == "none" {
+					text = w.decade(s.Last()) // of events, which nobody counts exactly
+				}
+				joined[key][field] = text
 			}
 		}
 	}
@@ -184,58 +211,76 @@ func (p *Panel) rows(answers [][]Series, now time.Time) []string {
 }
 
 // value says a value in the panel's words, or by its size.
-func (p *Panel) value(v float64, now time.Time) string {
+func (w printer) value(p *Panel, v float64) string {
 	for _, m := range p.FieldConfig.Defaults.Mappings {
 		if r, ok := m.Options[fmt.Sprint(v)]; ok {
 			return r.Text
 		}
 	}
-	return size(p.FieldConfig.Defaults.Unit, v, now)
+	return w.size(p.FieldConfig.Defaults.Unit, v)
 }
 
 // size says how much a value is.
-func size(unit string, v float64, now time.Time) string {
+func (w printer) size(unit string, v float64) string {
 	switch unit {
 	case "s":
-		return period(v)
+		return w.period(v)
 	case "dateTimeAsLocal":
-		if d := v/1000 - float64(now.UnixMilli())/1000; d > 0 {
-			return period(d) + " from now"
-		} else {
-			return period(-d) + " ago"
+		d := v/1000 - float64(w.now.UnixMilli())/1000
+		switch {
+		case d > 0:
+			return w.say("in ", "") + w.period(d) + w.say("", "後")
+		case d > -600:
+			return w.say("less than ten minutes ago", "10分以内")
 		}
+		return w.period(-d) + w.say(" ago", "前")
 	case "none":
 		if v == math.Trunc(v) && v < 10 {
 			return fmt.Sprint(v)
 		}
-		return decade(v)
+		return w.decade(v)
 	case "percentunit":
-		return decade(v*100) + " %"
+		return w.decade(v*100) + " %"
 	case "bytes":
-		return decade(v/1e6) + " MB"
+		return w.decade(v/1e6) + " MB"
 	}
-	return decade(v)
+	return w.decade(v)
 }
 
-func period(seconds float64) string {
-	for _, u := range []struct {
-		name string
-		size float64
-	}{{"day", 86400}, {"hour", 3600}, {"ten minutes", 600}} {
-		if n := math.Floor(seconds / u.size); n >= 1 {
-			return fmt.Sprintf("%g %s or more", n, u.name)
-		}
+// period says how long something is: to ten minutes, from two days on to days,
+// from two weeks on to weeks.
+func (w printer) period(seconds float64) string {
+	switch {
+	case seconds < 0:
+		return w.say("minus ", "マイナス") + w.period(-seconds)
+	case seconds == 0:
+		return "0"
 	}
-	return "less than ten minutes"
+	tens := math.Round(seconds / 600)
+	switch {
+	case seconds < 600:
+		return w.say("less than ten minutes", "10分未満")
+	case tens < 6:
+		return fmt.Sprintf(w.say("%g min", "%g分"), tens*10)
+	case seconds < 2*86400:
+		text := fmt.Sprintf(w.say("%g h", "%g時間"), math.Floor(tens/6))
+		if rest := math.Mod(tens, 6); rest > 0 {
+			text += fmt.Sprintf(w.say(" %g min", "%g分"), rest*10)
+		}
+		return text
+	case seconds < 14*86400:
+		return fmt.Sprintf(w.say("%g days", "%g日"), math.Round(seconds/86400))
+	}
+	return fmt.Sprintf(w.say("%g weeks", "%g週間"), math.Round(seconds/(7*86400)))
 }
 
 // decade says between which powers of ten a value lies.
-func decade(v float64) string {
+func (w printer) decade(v float64) string {
 	switch {
 	case v == 0:
 		return "0"
 	case v < 1:
-		return "less than 1"
+		return w.say("less than 1", "1未満")
 	}
-	return fmt.Sprintf("%g or more", math.Pow(10, math.Floor(math.Log10(v))))
+	return fmt.Sprintf(w.say("%g or more", "%g以上"), math.Pow(10, math.Floor(math.Log10(v))))
 }

@@ -64,3 +64,54 @@ func (b builder) doubts() map[string]string {
 		"loop":    b.say("the gateway hangs, or has just started", "ゲートウェイの制御が停滞、または起動直後"),
 	}
 }
+
+// alerts says of each alert what it means, and where it is told what to do.
+func (b builder) alerts() (words, runbooks map[string]string) {
+	words = map[string]string{
+		"KidobanAbsent":                      b.say("the gateway does not answer Prometheus", "ゲートウェイが応答しない"),
+		"KidobanNotReady":                    b.say("the gateway is shut in doubt", "ゲートウェイが安全側に停止中"),
+		"KidobanSessionOutsideWindow":        b.say("SOMEBODY IS INSIDE OUTSIDE EVERY WINDOW", "承認時間外に接続中"),
+		"KidobanWrongSource":                 b.say("a vendor's key was used from an address that is not its own", "業者の鍵が登録外アドレスから使われた"),
+		"KidobanRefusalBurst":                b.say("many refusals in a short time", "短時間に多数の拒否"),
+		"KidobanWindowEndsWithSessionInside": b.say("somebody is inside and will be cut within ten minutes", "接続中の者が10分以内に切断される"),
+		"KidobanRulesetDrift":                b.say("somebody changed the kernel's rules", "カーネルの規則が変更された"),
+		"KidobanJournalStuck":                b.say("the journal does not advance", "記録が進まない"),
+		"KidobanJournalDoubtful":             b.say("the journal does not verify or cannot be written", "記録を検証または書込できない"),
+		"KidobanJournalShrank":               b.say("the journal has fewer entries than before", "記録の件数が減った"),
+		"KidobanClockUnsynchronized":         b.say("the clock is not synchronized", "時計が同期していない"),
+		"KidobanPolicyReloadFailed":          b.say("the policy file has errors", "ポリシーファイルに誤りがある"),
+		"KidobanClosingLate":                 b.say("a closing took longer than a second", "閉鎖に1秒以上かかった"),
+		"KidobanContractEnds":                b.say("a contract ends within 30 days", "契約が30日以内に終了する"),
+		"KidobanDormantKey":                  b.say("a key has not been used for 90 days", "鍵が90日間使われていない"),
+		"KidobanKillSwitchOn":                b.say("everything has been closed for four hours", "全面遮断が4時間続いている"),
+	}
+	pages := map[string]string{"KidobanAbsent": "absent", "KidobanNotReady": "not-ready", "KidobanSessionOutsideWindow": "session-outside-window",
+		"KidobanWrongSource": "wrong-source", "KidobanRefusalBurst": "refusal-burst", "KidobanWindowEndsWithSessionInside": "window-ends",
+		"KidobanRulesetDrift": "ruleset-drift", "KidobanJournalStuck": "journal-stuck", "KidobanJournalDoubtful": "journal-doubtful",
+		"KidobanJournalShrank": "journal-shrank", "KidobanClockUnsynchronized": "clock", "KidobanPolicyReloadFailed": "policy-reload-failed",
+		"KidobanClosingLate": "closing-late", "KidobanContractEnds": "contract-ends", "KidobanDormantKey": "dormant-key", "KidobanKillSwitchOn": "kill-switch"}
+	runbooks = map[string]string{}
+	for alert, page := range pages {
+		runbooks[alert] = "docs/runbooks/" + b.language.folder() + page + ".md"
+	}
+	return words, runbooks
+}
+
+// severities says who is called.
+func (b builder) severities() map[string]string {
+	return map[string]string{
+		"critical": b.say("critical, now", "重大（すぐ対応）"),
+		"warning":  b.say("warning, today", "警告（当日中）"),
+		"info":     b.say("info", "情報"),
+	}
+}
+
+// durations names the buckets in which sessions' durations are counted.
+func (b builder) durations() []naming {
+	return []naming{
+		{"10", b.say("up to 10 s", "10秒以内")}, {"60", b.say("up to 1 min", "1分以内")}, {"300", b.say("up to 5 min", "5分以内")},
+		{"900", b.say("up to 15 min", "15分以内")}, {"1800", b.say("up to 30 min", "30分以内")}, {"3600", b.say("up to 1 h", "1時間以内")},
+		{"7200", b.say("up to 2 h", "2時間以内")}, {"14400", b.say("up to 4 h", "4時間以内")}, {"28800", b.say("up to 8 h", "8時間以内")},
+		{"86400", b.say("up to 24 h", "24時間以内")}, {"+Inf", b.say("longer", "24時間超")},
+	}
+}

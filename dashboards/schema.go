@@ -40,18 +40,24 @@ type annotations struct {
 	List []Annotation `json:"list"`
 }
 
-// Annotation marks moments on every panel that has a time axis.
+// Annotation marks moments on every panel that has a time axis: one at each
+// value of the query, which is a time in milliseconds.
 type Annotation struct {
-	Name        string `json:"name"`
-	Datasource  source `json:"datasource"`
-	Enable      bool   `json:"enable"`
-	Hide        bool   `json:"hide"`
-	IconColor   string `json:"iconColor"`
-	Expr        string `json:"expr"`
-	Step        string `json:"step"`
-	TitleFormat string `json:"titleFormat"`
-	TextFormat  string `json:"textFormat"`
-	TagKeys     string `json:"tagKeys"`
+	Name            string     `json:"name"`
+	Datasource      source     `json:"datasource"`
+	Enable          bool       `json:"enable"`
+	Hide            bool       `json:"hide"`
+	IconColor       string     `json:"iconColor"`
+	Target          annotating `json:"target"`
+	TitleFormat     string     `json:"titleFormat"`
+	TagKeys         string     `json:"tagKeys"`
+	UseValueForTime bool       `json:"useValueForTime"`
+}
+
+type annotating struct {
+	RefID    string `json:"refId"`
+	Expr     string `json:"expr"`
+	Interval string `json:"interval"` // the least step
 }
 
 type source struct {
@@ -88,7 +94,7 @@ type Panel struct {
 	Options         object      `json:"options,omitempty"`
 	Transformations []transform `json:"transformations,omitempty"`
 	TimeFrom        string      `json:"timeFrom,omitempty"` // another period than the dashboard's: "7d" back, "+24h" ahead
-	Interval        string      `json:"interval,omitempty"`
+	Interval        string      `json:"interval,omitempty"` // the least step
 	MaxDataPoints   int         `json:"maxDataPoints,omitempty"`
 	Collapsed       *bool       `json:"collapsed,omitempty"` // of a row
 	Panels          []*Panel    `json:"panels,omitzero"`     // of a row
@@ -97,6 +103,7 @@ type Panel struct {
 	MayBeEmpty string `json:"-"`
 
 	columns []column // of a table
+	names   []naming // of a histogram's buckets
 }
 
 type grid struct {

@@ -46,29 +46,30 @@ func TestDashboardsAnswer(t *testing.T) {
 	g.serve()
 	g.write(g.offsetFile(), "0s")
 	now := time.Now().Truncate(time.Second)
-	work := window("work", now.Add(-time.Minute), now.Add(90*time.Minute), "ehr, ehr6", "sato")
+	work := window("work", now.Add(-time.Minute), now.Add(92*time.Minute), "ehr, ehr6", "sato") // "in 1 h 30 min" for seven minutes
 	brief := func(until time.Time) string { return window("brief", now.Add(-time.Minute), until, "ehr", "suzuki") }
 	later := window("later", now.Add(2*time.Hour), now.Add(3*time.Hour), "pacs")
-	g.open([]string{work, brief(now.Add(time.Hour))}, []string{later})
+	night := window("night", now.Add(124*time.Minute), now.Add(184*time.Minute), "ehr", "suzuki") // in about two hours, for nine minutes
+	g.open([]string{work, brief(now.Add(time.Hour)), night}, []string{later})
 	w.start(program)
-	w.story(work, brief, later)
+	// A gateway to which nothing has happened wakes nobody. (The clock is the
+	// machine's.)
+	w.waitFor(`count(kidoban:engineer_idle_seconds) unless on () ALERTS{alertname!="KidobanClockUnsynchronized"}`)
+	w.story(work, night, brief, later)
 
 	for _, l := range []struct {
 		language dashboards.Language
 		folder   string
 	}{{dashboards.English, ""}, {dashboards.Japanese, "ja"}} {
 		for _, d := range dashboards.All(l.language) {
-			got, err := dashboards.Print(d, time.Now(), w.answer)
+			got, err := dashboards.Print(d, l.language, time.Now(), w.answer)
 			got = w.anyMachine(got)
 			if err != nil {
 				t.Error(err)
 				continue
 			}
 			for _, a := range d.Annotations.List {
-				found, err := w.query(w.fill(a.Expr), w.began, time.Now(), fine)
-				if err != nil || len(found) == 0 {
-					t.Errorf("%s, annotation %s: %d series, %v", d.UID, a.Name, len(found), err)
-				}
+				w.marks(d, a)
 			}
 			name, _, _ := strings.Cut(strings.TrimPrefix(d.UID, "kidoban-"), "-")
 			file := filepath.Join("../../dashboards/testdata", l.folder, name+".txt")
@@ -96,6 +97,29 @@ func TestDashboardsAnswer(t *testing.T) {
 	w.exemplars()
 }
 
+// marks holds that an annotation marks moments of the story: Grafana takes the
+// values for times in milliseconds.
+func (w *watch) marks(d *dashboards.Dashboard, a dashboards.Annotation) {
+	w.t.Helper()
+	found, err := w.query(w.fill(a.Target.Expr), w.began, time.Now(), time.Second)
+	if err != nil || len(found) == 0 || !a.UseValueForTime {
+		w.t.Errorf("%s, annotation %s: %d series, %v", d.UID, a.Name, len(found), err)
+	}
+	for _, s := range found {
+		for _, name := range regexp.MustCompile(`{{(\w+)}}`).FindAllStringSubmatch(a.TitleFormat, -1) {
+			if s.Labels[name[1]] == "" {
+				w.t.Errorf("%s, annotation %s: %v has no label %s", d.UID, a.Name, s.Labels, name[1])
+			}
+		}
+		for i, v := range s.Values {
+			// The turn was in the step before.
+			if at := time.UnixMilli(int64(v)); at.Before(w.began.Add(-time.Second)) || at.After(s.Times[i]) || at.Before(s.Times[i].Add(-2*time.Second)) {
+				w.t.Errorf("%s, annotation %s: at %s it marks %s", d.UID, a.Name, s.Times[i], at)
+			}
+		}
+	}
+}
+
 // anyMachine takes out of a text what differs between machines and runs.
 func (w *watch) anyMachine(text string) string {
 	for pattern, to := range map[string]string{
@@ -109,7 +133,8 @@ func (w *watch) anyMachine(text string) string {
 		`127\.0\.0\.1:9586`:                    "gateway",
 		`NOT SYNCHRONIZED\n|synchronized\n`:    "(as the kernel says)\n",
 		`未同期\n|同期済み\n`:                         "（カーネルによる）\n",
-		`(?m)(^   > ([0-9.]+|\+Inf): .*\n)+`:   "   > (how many in each of the buckets)\n",
+		// How long the sessions of the story last is the machine's.
+		`(?m)(^   > (?:up to .*|longer|.*以内|24時間超)): [0-9].*$`: "$1: (0 or more)",
 	} {
 		text = regexp.MustCompile(pattern).ReplaceAllString(text, to)
 	}
@@ -192,7 +217,7 @@ func (w *watch) waitFor(expr string) {
 // story is one evening: everybody who may enters, everybody else is refused
 // for every reason there is, a window closes upon somebody, operators close
 // and reopen, the clock goes back. In the end sato is inside again.
-func (w *watch) story(work string, brief func(time.Time) string, later string) {
+func (w *watch) story(work, night string, brief func(time.Time) string, later string) {
 	w.t.Helper()
 	client := w.client(w.medisys, sato, 4)
 	w.mustEnter(client)
@@ -208,7 +233,7 @@ func (w *watch) story(work string, brief func(time.Time) string, later string) {
 	w.mustEnter(second)
 	w.waitFor(`kidoban_session_active{vendor="medisys"} == 2`)
 	end := soon(2 * time.Second)
-	w.approve([]string{work, brief(end)}, []string{later})
+	w.approve([]string{work, brief(end), night}, []string{later})
 	w.must("reload")
 	w.waitFor(`kidoban_sessions_total{ended="window_closed"} == 1`)
 	second.Close()
@@ -252,8 +277,9 @@ func (w *watch) story(work string, brief func(time.Time) string, later string) {
 		w.waitFor(`kidoban_shut{` + x.shut + `} == 0`)
 		w.waitFor(`min_over_time(kidoban_window_open{window="work"}[900ms]) == 1`)
 	}
-	text := w.policyText([]string{work, brief(end)}, []string{hour("now", "pacs"), later})
-	w.write(w.policyFile(), strings.Replace(text, "  scanco:\n", "  scanco:\n    contract: {until: 2025-03-31}\n", 1))
+	text := w.policyText([]string{work, brief(end), night}, []string{hour("now", "pacs"), later})
+	w.write(w.policyFile(), strings.NewReplacer("  scanco:\n", "  scanco:\n    contract: {until: 2025-03-31}\n",
+		"  medisys:\n", "  medisys:\n    contract: {until: "+time.Now().AddDate(0, 0, 20).Format(time.DateOnly)+"}\n").Replace(text))
 	w.must("reload")
 	shoot(scanco4, of(tanaka, time.Now()))
 	w.counts(policy.ContractEnded)
@@ -276,6 +302,7 @@ func (w *watch) story(work string, brief func(time.Time) string, later string) {
 	w.waitFor(`kidoban_session_active{vendor="medisys"} == 1`)
 	w.waitFor(`kidoban:engineer_idle_seconds{engineer="sato"} < 60`)
 	w.waitFor(`ALERTS{alertname="KidobanWrongSource",alertstate="firing",vendor="medisys"}`)
+	w.waitFor(`ALERTS{alertname="KidobanContractEnds",alertstate="firing",vendor="medisys"}`)
 	w.waitFor(`increase(kidoban_admissions_total{reason="contract_ended",vendor="scanco"}[5m]) > 0`)
 }
 
@@ -291,6 +318,7 @@ func (w *watch) fill(expr string) string {
 	return strings.NewReplacer(
 		`vendor="$vendor"`, `vendor="medisys"`, "$vendor", ".*", "$instance", ".*",
 		// What Prometheus sees began a moment after us.
+		"offset 1m", "offset 1s", ":1m]", ":1s]", // annotations look at each minute
 		"$__range", fmt.Sprintf("%ds", int(time.Since(w.began).Seconds())+2), "$__rate_interval", "3s", "$__interval", "1s",
 	).Replace(expr)
 }
@@ -308,7 +336,7 @@ func (w *watch) answer(p *dashboards.Panel, target dashboards.Target) ([]dashboa
 		if err != nil {
 			return nil, err
 		}
-		from, until, step = now, now.Add(ahead), 5*time.Minute
+		from, until, step = now, now.Add(ahead), time.Minute
 	}
 	found, err := w.query(w.fill(target.Expr), from, until, step)
 	if err != nil {
@@ -375,6 +403,7 @@ func (w *watch) query(expr string, from, until time.Time, step time.Duration) ([
 		}
 		s := dashboards.Series{Labels: r.Metric}
 		for _, v := range r.Values {
+			s.Times = append(s.Times, time.UnixMilli(int64(math.Round(v[0].(float64)*1000))))
 			number, err := strconv.ParseFloat(v[1].(string), 64)
 			if err != nil {
 				return nil, err
