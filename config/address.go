@@ -151,7 +151,8 @@ func (d *decoder) tunnel(v value) policy.Tunnel {
 	f := d.mapping(v, "addresses", "endpoint")
 	var t policy.Tunnel
 	for _, item := range d.list(f["addresses"]) {
-		if p, ok := d.tunnelAddress(item); ok {
+		p, ok := d.tunnelAddress(item)
+		if ok {
 			for _, other := range t.Addresses {
 				if other.Addr().Is4() == p.Addr().Is4() {
 					d.errorf(item, "%v is a second prefix of its family: allowed is one for IPv4 and one for IPv6", p)
@@ -162,6 +163,7 @@ func (d *decoder) tunnel(v value) policy.Tunnel {
 				t.Addresses = append(t.Addresses, p)
 			}
 		}
+		d.tunnelGaps = d.tunnelGaps || !ok
 	}
 	if text, ok := d.text(f["endpoint"]); ok {
 		if err := checkHostPort(text); err != nil {

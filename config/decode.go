@@ -52,6 +52,8 @@ type decoder struct {
 	errors   Errors
 	warnings []Warning
 	gaps     bool // a mapping could not be read, or not all of it
+
+	tunnelGaps bool // an address of the tunnel could not be read
 }
 
 func (d *decoder) errorf(v value, format string, args ...any) {

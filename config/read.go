@@ -70,6 +70,9 @@ func (d *decoder) syntaxError(err error, text string) {
 	if errors.As(err, &located) {
 		at, message = placeOf(located.GetToken()), located.GetMessage()
 	}
+	if message == "non-map value is specified" { // goccy's words
+		message = "here is no \"key: value\", with a space behind the colon"
+	}
 	d.errorf(value{at: at}, "is not YAML: %s%s", strings.ReplaceAll(message, "\t", `\t`), fullWidth(text, at.line))
 }
 

@@ -169,6 +169,8 @@ func (r *reader) engineerAddress(g *policy.Engineer, v value) (netip.Addr, bool)
 	if own := r.policy.Tunnel.Addresses; len(own) > 0 {
 		i := slices.IndexFunc(own, func(p netip.Prefix) bool { return p.Contains(a) })
 		switch {
+		case i < 0 && r.tunnelGaps:
+			// It may lie in what could not be read.
 		case i < 0:
 			r.errorf(v, "%v lies outside the tunnel: allowed is an address in %s", a, joined(own))
 			return a, false
