@@ -185,7 +185,7 @@ func printGrants(p *program, all []gateway.GrantStatus, now time.Time) error {
 			}
 		}
 		rows = append(rows, []string{g.Vendor + "/" + g.Engineer, g.Window, short(g.From, now), short(g.Until, now),
-			strings.Join(g.Targets, ","), strings.Join(sources, ",")})
+			some(g.Targets), some(sources)})
 	}
 	return table(p.out, rows)
 }

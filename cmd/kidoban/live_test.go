@@ -275,6 +275,17 @@ func TestWords(t *testing.T) {
 			t.Errorf("bytesText(%d) = %q, want %q", n, got, want)
 		}
 	}
+	names := []string{"a", "b", "c", "d", "e", "f", "g"}
+	for n, want := range map[int]string{0: "", 1: "a", 5: "a,b,c,d,e", 6: "a,b,c,d and 2 more", 7: "a,b,c,d and 3 more"} {
+		if got := some(names[:n]); got != want {
+			t.Errorf("some of %d: %q, want %q", n, got, want)
+		}
+	}
+	for n, want := range map[int]string{0: "no grants", 1: "1 grant", 2: "2 grants"} {
+		if got := counted(n, "grant"); got != want {
+			t.Errorf("counted(%d) = %q, want %q", n, got, want)
+		}
+	}
 	for text, want := range map[string]string{
 		"木戸　市民病院":                "木戸　市民病院",
 		"a\nb\tc":                "a·b·c",

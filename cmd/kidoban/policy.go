@@ -276,7 +276,7 @@ func printCalendar(p *program, openings []admin.Opening) error {
 			until = o.Until.Format(day) + until
 		}
 		rows = append(rows, []string{o.From.Format(day) + clock(o.From), until, o.Vendor + "/" + o.Window,
-			strings.Join(o.Engineers, ","), strings.Join(o.Targets, ","), strings.TrimSpace(oneLine(o.ApprovedBy) + " " + oneLine(o.Ticket))})
+			some(o.Engineers), some(o.Targets), strings.TrimSpace(oneLine(o.ApprovedBy) + " " + oneLine(o.Ticket))})
 	}
 	if err := table(p.out, rows); err != nil {
 		return err

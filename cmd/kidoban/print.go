@@ -73,6 +73,15 @@ func inZone(heading string, times ...time.Time) string {
 	return fmt.Sprintf("%s (%s)", heading, strings.Join(zones, ", "))
 }
 
+// some lists names in a cell of a table: all of a few, else the first ones.
+func some(names []string) string {
+	const most = 5
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most-1], ","), len(names)-most+1)
+	}
+	return strings.Join(names, ",")
+}
+
 // counted says how many there are.
 func counted(n int, thing string) string {
 	switch n {
