@@ -155,7 +155,7 @@ func TestCloseOutlivesARename(t *testing.T) {
 			t.Errorf("sato enters %s", when)
 		}
 		out, _, exit := g.operator("explain", "medisys2/sato", "--from", medisys4.String())
-		if exit != exitNo || !strings.Contains(out, "vendor_shut") || !strings.Contains(out, "kidoban reopen medisys`") {
+		if exit != exitNo || !strings.Contains(out, "vendor_shut") || !strings.Contains(out, "closed as medisys by") || !strings.Contains(out, "`kidoban reopen medisys --reason R`") {
 			t.Errorf("explain %s: exit %d: %s", when, exit, out)
 		}
 		if out, line := g.must("status"), "medisys2/sato by its key: it was closed as medisys"; !strings.Contains(out, line) {
