@@ -118,7 +118,9 @@ func TestREADMELicences(t *testing.T) {
 	b.WriteString(`# Licences of what is linked into kidoban
 
 Beside the modules below, the standard library and runtime of Go are linked;
-their licence and patent grant are those of golang.org/x/sys below.
+their licence and patent grant are those of golang.org/x/sys below. Not linked, but in the sources:
+dashboards/testdata/grafana/dashboard.schema.json is made from the types of @grafana/schema (npm, 12.2.0;
+Copyright Grafana Labs; Apache-2.0, whose text is below).
 
 | module | version | licence (SPDX) |
 |---|---|---|
