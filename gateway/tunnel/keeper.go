@@ -22,28 +22,35 @@ type keeper struct {
 	house *house
 	boot  func() time.Duration
 	fail  func(error)
-	event chan tun.Event
 
 	closed atomic.Bool
 }
 
 func newKeeper(d tun.Device, h *house, boot func() time.Duration, fail func(error)) *keeper {
-	return &keeper{Device: d, house: h, boot: boot, fail: fail, event: make(chan tun.Event)}
+	return &keeper{Device: d, house: h, boot: boot, fail: fail}
 }
 
-// forward hands the interface's events on, and returns when there are no more.
-func (k *keeper) forward() {
-	defer close(k.event)
-	for e := range k.Device.Events() {
-		if e&tun.EventDown != 0 && !k.closed.Load() {
-			k.fail(errors.New("the tunnel interface was set down"))
-		}
-		k.event <- e
+// createTUN makes the interface in the network namespace of the calling
+// thread. tun.CreateTUN would also listen to what becomes of every interface
+// of the host, and give up the tunnel when that is more at once than its
+// socket holds. The clerk looks at this one every second.
+func createTUN(name string) (tun.Device, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /dev/net/tun: %w", err)
 	}
+	request, err := unix.NewIfreq(name)
+	if err == nil {
+		request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	device, _, err := tun.CreateUnmonitoredTUNFromFD(fd) // closes fd with the device
+	return device, err
 }
-
-// Events implements tun.Device.
-func (k *keeper) Events() <-chan tun.Event { return k.event }
 
 // Close implements tun.Device.
 func (k *keeper) Close() error {
@@ -101,16 +108,17 @@ type link struct {
 	handle    *netlink.Handle
 	index     int
 	name      string
+	mtu       int
 	addresses []netip.Prefix
 }
 
-// newLink gives an interface its addresses and sets it up.
-func newLink(name string, addresses []netip.Prefix) (*link, error) {
+// newLink gives an interface its MTU and its addresses and sets it up.
+func newLink(name string, mtu int, addresses []netip.Prefix) (*link, error) {
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open a netlink socket: %w", err)
 	}
-	l := &link{handle: handle, name: name, addresses: addresses}
+	l := &link{handle: handle, name: name, mtu: mtu, addresses: addresses}
 	if err := l.configure(); err != nil {
 		handle.Close()
 		return nil, err
@@ -124,6 +132,9 @@ func (l *link) configure() error {
 		return fmt.Errorf("find interface %s: %w", l.name, err)
 	}
 	l.index = device.Attrs().Index
+	if err := l.handle.LinkSetMTU(device, l.mtu); err != nil {
+		return fmt.Errorf("set the MTU of interface %s to %d: %w", l.name, l.mtu, err)
+	}
 	for _, p := range l.addresses {
 		if err := l.handle.AddrReplace(device, &netlink.Addr{IPNet: ipNet(p)}); err != nil {
 			return fmt.Errorf("add %s to interface %s: %w", p, l.name, err)

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 
 	"golang.zx2c4.com/wireguard/device"
-	"golang.zx2c4.com/wireguard/tun"
 )
 
 // machine is interface and device: what Restart makes anew.
@@ -25,14 +24,14 @@ type machine struct {
 // build makes a machine and puts it to work.
 func (t *Tunnel) build() error {
 	c := t.config
-	native, err := tun.CreateTUN(c.Interface, c.MTU)
+	native, err := createTUN(c.Interface)
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("%w (/dev/net/tun must be readable and writable for this user, mode 0666 is usual; and the process needs CAP_NET_ADMIN)", err)
 	}
 	if err != nil {
 		return fmt.Errorf("create interface %s: %w", c.Interface, err)
 	}
-	link, err := newLink(c.Interface, c.Addresses)
+	link, err := newLink(c.Interface, c.MTU, c.Addresses)
 	if err != nil {
 		native.Close()
 		return err
@@ -50,8 +49,6 @@ func (t *Tunnel) build() error {
 	if err == nil {
 		err = m.device.Up()
 	}
-	// Only now, so that the sockets were opened here and not by an event.
-	m.workers.Go(k.forward)
 	if err == nil && c.UAPI {
 		m.uapi, err = listenUAPI(c.Interface, m.device)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -508,5 +509,40 @@ func TestFault41LosingTheInterface(t *testing.T) {
 			ip(t, s.gateway, test.undo)
 			lab.WaitFor(t, 5*time.Second, "well again", func() bool { return s.tunnel.Err() == nil })
 		})
+	}
+}
+
+// What becomes of other interfaces of the host, many of them at once or one
+// with thousands of addresses, is more than a socket that listens to it holds.
+// It does not always come so fast that it is, so this also looks that nobody
+// listens.
+func TestFault41StormOfLinks(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato)
+	s.enter(s.client(s.medisys, s.sato, medisysEndpoint))
+	var sockets []byte
+	if err := s.gateway.Do(func() (err error) { sockets, err = os.ReadFile("/proc/thread-self/net/netlink"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(sockets)) {
+		// The socket, the protocol (0: NETLINK_ROUTE), whose it is, its groups.
+		if f := strings.Fields(line); len(f) < 4 || f[0] != "sk" && f[1] == "0" && f[3] != "00000000" {
+			t.Errorf("somebody listens to the host's interfaces: %q", line)
+		}
+	}
+	for range 3 {
+		ip(t, s.gateway, `ip link add storm type bridge
+			for i in $(seq 0 15); do for j in $(seq 1 250); do echo "addr add 172.16.$i.$j/12 dev storm"; done; done | ip -batch -
+			ip link del storm`)
+	}
+	// WireGuard reads packets after it, and the clerk looks.
+	for end := time.Now().Add(2 * beat); time.Now().Before(end); {
+		if err := s.ping(s.medisys, 5*time.Second); err != nil {
+			t.Fatalf("after a storm: %v", err)
+		}
+		time.Sleep(beat / 10)
+	}
+	if err := s.tunnel.Err(); err != nil {
+		t.Errorf("the tunnel says that it failed: %v", err)
 	}
 }
