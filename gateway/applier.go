@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -106,4 +107,76 @@ func (a *applier) run() {
 			return
 		}
 	}
+}
+
+const (
+	// setAgain is how often a ruleset that could not be set is tried again.
+	setAgain = 3 * time.Second
+	// renewAfter is how often elements whose end lies further ahead than the
+	// kernel is told are renewed.
+	renewAfter = time.Hour
+)
+
+// waiter is told when the ruleset has reached an application.
+type waiter struct {
+	number uint64
+	done   func(error)
+}
+
+// apply gives the plan in force to the firewall.
+func (l *loop) apply() {
+	l.applications++
+	l.renewAt = l.boot + renewAfter
+	l.applier.set(application{l.applications, l.plan, l.live()})
+}
+
+// live lists the outer addresses of open sessions.
+func (l *loop) live() []netip.AddrPort {
+	var all []netip.AddrPort
+	for _, s := range l.sessions {
+		all = append(all, s.source)
+	}
+	return all
+}
+
+// stands hears from the applier.
+func (l *loop) stands(a applied) {
+	l.cfg.Metrics.dropped(a.dropped)
+	if a.checked {
+		l.checkFailed = a.err != nil
+		if a.err != nil {
+			l.rulesetDoubt(a.err)
+		} else if l.applied == l.applications {
+			l.trust(doubtRuleset)
+		}
+		return
+	}
+	if a.err != nil {
+		l.rulesetDoubt(a.err)
+	} else {
+		l.cfg.Metrics.reconciled(a.took)
+		l.applied = a.number
+		if a.number == l.applications {
+			if !l.checkFailed { // else only a reading that finds it right is trusted
+				l.trust(doubtRuleset)
+			}
+			for _, end := range l.closings {
+				l.cfg.Metrics.closed(max(l.now.Sub(end), 0))
+			}
+			l.closings = nil
+		}
+	}
+	l.waiting = slices.DeleteFunc(l.waiting, func(w waiter) bool {
+		if w.number > a.number {
+			return false
+		}
+		w.done(a.err)
+		return true
+	})
+}
+
+func (l *loop) rulesetDoubt(err error) {
+	l.cfg.Metrics.reconcileFailed()
+	l.setAgainAt = l.boot + setAgain
+	l.doubt(doubtRuleset, fmt.Sprintf("the ruleset is not as planned: %v; it is set again every %s, and `kidoban recover` does it now", err, setAgain))
 }

@@ -16,13 +16,25 @@
 // metrics. Each doubt names what leads out of it.
 //
 //	gateway.go    what a gateway is made of
-//	loop.go       the turns: facts, commands, clock, plan, effects
+//	loop.go       the turns: facts, commands, plan, effects
+//	clock.go      what time it is, and what a clock that was set extends
+//	openings.go   what opens once it is on disk, and what closes
+//	cover.go      how much of a grant the entry of an earlier one covers
 //	sessions.go   admissions become sessions; sessions end for one reason
 //	refusals.go   what was refused, summed up, and how much of it is recorded
+//	doubts.go     what keeps everybody out
 //	recorder.go   the journal, off the loop
 //	applier.go    the firewall, off the loop
+//	start.go      from nothing to the first plan
+//	replay.go     what the journal says of the time before
+//	reload.go     the policy file
+//	changes.go    what a new one changes
 //	commands.go   what operators can ask for
+//	shut.go       what the journal keeps of what they closed
+//	marker.go     and what is kept while it is dead
+//	recovery.go   the way out of doubt
 //	snapshot.go   what everyone else sees
+//	hints.go      what the numbers point at
 //	usage.go      how long windows were open, and in use
 //	events.go     the log, in the journal's words
 //	metrics*.go   the only place that touches Prometheus

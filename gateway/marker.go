@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 )
 
@@ -277,4 +278,37 @@ func syncFolder(path string) error {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// loadMarker shuts what was shut while the journal was dead.
+func (l *loop) loadMarker() {
+	marked, err := l.cfg.Marker.Load()
+	if err != nil {
+		// What it said is lost; that something was shut is not.
+		l.cfg.Logger.Error("a marker of what is shut cannot be read: everything is shut", "err", err)
+		marked = append(marked, policy.ShutRecord{Scope: policy.All, At: l.now, Actor: "gateway", Reason: clip(fmt.Sprintf("the marker cannot be read: %v", err))})
+	}
+	if len(marked) == 0 {
+		return
+	}
+	l.marked = true
+	var entries []journal.Entry
+	for _, r := range marked {
+		event := policy.Shut{Scope: r.Scope, Reason: r.Reason, Keys: r.Keys}
+		if have, ok := l.state.Shut(r.Scope); ok {
+			event.Keys, event.Added = without(r.Keys, have.Keys), true
+			if len(event.Keys) == 0 {
+				continue
+			}
+		}
+		if err := l.state.Apply(r.At, r.Actor, event); err == nil {
+			entries = append(entries, shutEntries(r.Actor, event)...)
+		}
+	}
+	// One record: the marker goes when the journal has all that it says.
+	l.add(record{entries: entries, done: func(l *loop, err error) {
+		if err == nil {
+			l.unmark()
+		}
+	}})
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -208,4 +209,94 @@ func appendAll(j Journal, records []record) (refused []error, err error) {
 		}
 	}
 	return refused, nil
+}
+
+const (
+	// journalWait is how long an append may take before nothing more is
+	// expected of it.
+	journalWait = 30 * time.Second
+	// textMax bounds, in bytes, a text that becomes part of an entry.
+	textMax = 4000
+)
+
+// record sends entries to the journal without waiting.
+func (l *loop) record(entries ...journal.Entry) {
+	if len(entries) > 0 {
+		l.add(record{entries: entries})
+	}
+}
+
+// add gives a record to the recorder. What it says happened now, whenever it
+// reaches the disk.
+func (l *loop) add(r record) {
+	for i := range r.entries {
+		r.entries[i].Time = l.now
+		l.tell(r.entries[i])
+	}
+	l.recorder.add(r)
+}
+
+// recordEvent sends an operator's decision to the journal.
+func (l *loop) recordEvent(e journal.Entry, done func(error)) {
+	l.add(record{entries: []journal.Entry{e}, done: func(_ *loop, err error) { done(err) }})
+}
+
+// acknowledged hears from the recorder.
+func (l *loop) acknowledged(a ack) {
+	records := l.recorder.settled(a)
+	if a.err == nil {
+		l.cfg.Metrics.appended(a.took)
+		if l.slow {
+			l.slow = false
+			l.trust(doubtJournal)
+			l.recordState() // what was shut meanwhile is in the marker only
+		}
+	} else if a.journal == l.journal && (l.doubts[doubtJournal] == "" || l.slow) {
+		l.slow = false
+		l.journalFailed(a.err)
+	}
+	l.settle(records, a.err)
+}
+
+// settle tells whoever waits for records what became of them, and keeps the
+// closings that are not in the journal for the one that will take them.
+func (l *loop) settle(records []record, err error) {
+	for _, r := range records {
+		if err != nil {
+			for _, e := range r.entries {
+				if e.Kind == journal.SessionClosed || e.Kind == journal.WindowClosed {
+					l.unwritten[replayName(e)] = e
+				}
+			}
+		}
+		why := err
+		if why == nil && r.refused != nil {
+			why = r.refused
+			l.cfg.Logger.Error("not recorded", "err", why)
+		}
+		if r.done != nil {
+			r.done(l, why)
+		}
+	}
+}
+
+func (l *loop) journalFailed(err error) {
+	l.doubt(doubtJournal, fmt.Sprintf("the journal cannot be written: %v; mend the disk, then `kidoban recover`", err))
+	l.mark()
+}
+
+// journalStatus reads what the journal says of itself.
+func (l *loop) journalStatus() JournalStatus {
+	if l.journal == nil {
+		return JournalStatus{}
+	}
+	return JournalStatus{Size: l.journal.Size(), Checkpoint: l.journal.CheckpointTime(), Waiting: l.recorder.busy()}
+}
+
+// clip shortens a text to what an entry takes beside everything else.
+func clip(text string) string {
+	if len(text) <= textMax {
+		return text
+	}
+	return strings.ToValidUTF8(text[:textMax], "") + " [shortened]"
 }

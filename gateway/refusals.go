@@ -237,3 +237,15 @@ func refusedEntry(s RefusalSummary) journal.Entry {
 	}
 	return e
 }
+
+func (l *loop) refused(f policy.Fact) {
+	if f.At.IsZero() {
+		f.At = l.now
+	}
+	if f.Engineer == nil {
+		f.Engineer = f.Decision.Engineer
+	}
+	l.refusals.add(f)
+	l.refusalsChanged = true
+	l.cfg.Metrics.refused(f)
+}

@@ -1,10 +1,15 @@
 package gateway
 
 import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
+	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 )
 
@@ -107,4 +112,205 @@ func whyEnded(p *policy.Plan, e *policy.Engineer, held []string, until, now time
 		}
 	}
 	return PolicyChanged
+}
+
+// admitted sends an admission to the journal. The gate has let its initiation
+// through; the session it may become is cut if the entry is not on disk in time.
+func (l *loop) admitted(f policy.Fact) {
+	a := &admission{number: f.Admission, tunnel: l.tunnels, engineer: f.Engineer, at: l.boot}
+	l.admissions[a.number] = a
+	l.cfg.Metrics.admitted(f.Engineer.Vendor.Name)
+	l.cfg.Metrics.heard(f.Engineer.Key, l.now)
+	e := f.Engineer
+	entry := journal.Entry{Kind: journal.Admission, Actor: "gateway", Vendor: e.Vendor.Name, Engineer: e.Name,
+		Source: f.Source.Addr().String(), Reason: policy.Admitted.String(), Key: e.Key.String(), Timestamp: hex.EncodeToString(f.Timestamp[:])}
+	if g := f.Decision.Grant; g != nil {
+		entry.Grant, entry.Window, entry.Until = g.ID, g.Window.Name, f.Decision.Until
+	}
+	l.add(record{entries: []journal.Entry{entry}, done: func(l *loop, err error) {
+		if err != nil || a.tunnel != l.tunnels {
+			return
+		}
+		inTime := l.cfg.Tunnel.Recorded(a.number)
+		a.recorded = true
+		if !inTime && l.admissions[a.number] == a {
+			l.cutUnrecorded(a) // the gate has cut it, a moment before the loop would have
+		}
+	}})
+}
+
+// unrecorded cuts whose admission did not reach the disk in time.
+func (l *loop) unrecorded() {
+	for _, a := range l.admissions {
+		if a.recorded || l.boot-a.at < unrecordedAfter {
+			continue
+		}
+		l.cutUnrecorded(a)
+	}
+}
+
+func (l *loop) cutUnrecorded(a *admission) {
+	delete(l.admissions, a.number)
+	l.cfg.Logger.Error("cut: the admission was not on disk in time", "engineer", a.engineer.String(), "allowed", unrecordedAfter)
+	l.cfg.Tunnel.Cut(a.engineer)
+	if s := l.sessions[a.engineer.String()]; s != nil {
+		l.end(ending{s, Unrecorded})
+		l.apply()
+	}
+}
+
+// confirmed opens a session, or continues the one that is open.
+func (l *loop) confirmed(f policy.Fact) {
+	a := l.admissions[f.Admission]
+	if a == nil {
+		return // cut meanwhile
+	}
+	a.confirmed = true
+	until := l.admits(f.Engineer, f.Source.Addr())
+	if until.IsZero() {
+		return // closed meanwhile
+	}
+	name := f.Engineer.String()
+	if s := l.sessions[name]; s != nil {
+		if s.source.Addr() == f.Source.Addr() {
+			if s.source != f.Source {
+				s.source = f.Source
+				l.apply()
+			}
+			return
+		}
+		l.end(ending{s, Superseded})
+	}
+	s := &session{id: rand.Text()[:16], engineer: f.Engineer, source: f.Source, openedAt: l.now, until: until, heard: l.boot, counted: l.boot}
+	s.first, s.last = l.totals[name], l.totals[name]
+	l.sessions[name] = s
+	l.holds(s)
+	l.record(l.sessionEntry(journal.SessionOpened, s))
+	l.apply()
+}
+
+// admits is until when an engineer is admitted from an address: zero, if not.
+func (l *loop) admits(e *policy.Engineer, source netip.Addr) time.Time {
+	d := l.plan.Decide(policy.Query{Key: e.Key, Proven: true, Fault: policy.Admitted, Source: source}, l.now)
+	if d.Reason != policy.Admitted || d.Engineer.String() != e.String() {
+		return time.Time{}
+	}
+	return d.Until
+}
+
+// holds notes on which grants a session stands.
+func (l *loop) holds(s *session) {
+	s.grants = nil
+	for _, g := range l.plan.GrantsOf(s.engineer) {
+		if g.Contains(l.now) && g.Engineer.MayComeFrom(s.source.Addr()) {
+			s.grants = append(s.grants, g.ID)
+		}
+	}
+}
+
+func (l *loop) sessionEntry(kind journal.Kind, s *session) journal.Entry {
+	e := journal.Entry{Kind: kind, Actor: "gateway", Vendor: s.engineer.Vendor.Name, Engineer: s.engineer.Name, Session: s.id,
+		Source: s.source.Addr().String(), From: s.openedAt, Until: s.until, Grants: s.grants}
+	if more := len(s.grants) - grantsMax; more > 0 {
+		e.Grants = s.grants[:grantsMax]
+		e.Text = fmt.Sprintf("and %d more grants, each with an entry of its own", more)
+	}
+	return e
+}
+
+// count reads every engineer's traffic.
+func (l *loop) count() {
+	l.peers = nil
+	for e, t := range l.cfg.Tunnel.Traffic() {
+		l.peers = append(l.peers, PeerStatus{e, t})
+		l.totals[e.String()] = t
+		s := l.sessions[e.String()]
+		if s == nil {
+			continue
+		}
+		if t.Received != s.last.Received {
+			s.heard = l.boot
+			l.cfg.Metrics.heard(e.Key, l.now)
+		}
+		l.cfg.Metrics.traffic(e.Vendor.Name, t.Received-min(s.last.Received, t.Received), t.Transmitted-min(s.last.Transmitted, t.Transmitted))
+		s.carries(t, l.boot)
+	}
+	slices.SortFunc(l.peers, func(a, b PeerStatus) int { return strings.Compare(a.Engineer.String(), b.Engineer.String()) })
+}
+
+// ending is a session that is over, and why.
+type ending struct {
+	session *session
+	why     Ended
+}
+
+// endSessions finds those whose engineer has no open grant any more, or none
+// from where the session is, and moves the end of the others.
+func (l *loop) endSessions() []ending {
+	var over []ending
+	severed := l.severed
+	l.severed = ""
+	for name, s := range l.sessions {
+		if severed != "" {
+			delete(l.sessions, name)
+			over = append(over, ending{s, severed})
+			continue
+		}
+		until := l.admits(s.engineer, s.source.Addr())
+		if until.IsZero() {
+			delete(l.sessions, name)
+			over = append(over, ending{s, whyEnded(l.plan, s.engineer, s.grants, s.until, l.now, l.stopping())})
+			continue
+		}
+		if e := l.plan.ByKey(s.engineer.Key); e != nil {
+			s.engineer = e
+		}
+		s.until = until
+		l.holds(s)
+	}
+	slices.SortFunc(over, func(a, b ending) int { return a.session.openedAt.Compare(b.session.openedAt) })
+	return over
+}
+
+// sever takes note that the next plan finds a tunnel in which everybody was
+// cut, whatever it admits.
+func (l *loop) sever(why Ended) {
+	l.severed = why
+	l.tunnels++
+	clear(l.admissions)
+	l.replan = true
+}
+
+// idle ends what has not been heard from.
+func (l *loop) idle() {
+	for _, s := range l.sessions {
+		if l.boot-s.heard >= idleAfter {
+			l.cfg.Tunnel.Cut(s.engineer)
+			l.end(ending{s, Idle})
+			l.apply()
+		}
+	}
+}
+
+// end closes sessions in the records. Whoever calls it has closed the gate.
+func (l *loop) end(over ...ending) {
+	if len(over) == 0 {
+		return
+	}
+	for e, t := range l.cfg.Tunnel.Traffic() {
+		l.totals[e.String()] = t
+	}
+	for _, x := range over {
+		s, name, vendor := x.session, x.session.engineer.String(), x.session.engineer.Vendor.Name
+		delete(l.sessions, name)
+		t := l.totals[name]
+		l.cfg.Metrics.traffic(vendor, t.Received-min(s.last.Received, t.Received), t.Transmitted-min(s.last.Transmitted, t.Transmitted))
+		s.last = t
+		entry := l.sessionEntry(journal.SessionClosed, s)
+		entry.Reason = string(x.why)
+		entry.ReceivedBytes, entry.TransmittedBytes = int64(s.received()), int64(s.transmitted())
+		entry.Until = time.Time{}
+		l.record(entry)
+		l.cfg.Metrics.sessionEnded(vendor, s.id, x.why, max(l.now.Sub(s.openedAt), 0))
+	}
 }

@@ -1,0 +1,227 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+// Recover is the way out of doubt: it takes the clock as it is, forgets
+// handshake timestamps, moves a broken journal aside and begins a new one
+// that names the old one's last checkpoint, builds a lost tunnel anew, and
+// sets the ruleset. What is shut stays shut, and every session ends, also where
+// nothing was in doubt. One runs at a time.
+func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, error) {
+	if err := checkReason(reason); err != nil {
+		return Outcome{}, err
+	}
+	if !g.recovery.TryLock() {
+		return Outcome{}, errors.New("a recovery is under way")
+	}
+	defer g.recovery.Unlock()
+
+	var dead bool
+	var kept <-chan error
+	var shut int
+	err := g.send(ctx, func(l *loop) {
+		if dead = l.doubts[doubtJournal] != ""; dead {
+			shut = len(l.state.Shuts())
+			kept = l.detachJournal()
+		}
+	})
+	if err != nil {
+		return Outcome{}, err
+	}
+	// The disk is slow at its best here, and the loop does not wait for it.
+	var next replacement
+	if dead {
+		if err := awaitKept(kept); err != nil && !errors.Is(err, ErrUntilBoot) && shut > 0 {
+			return Outcome{}, fmt.Errorf("what is shut cannot be kept while the journal is replaced: %w", err)
+		}
+		if next, err = g.replaceJournal(); err != nil {
+			return Outcome{}, err
+		}
+	}
+	e := newEffect()
+	err = g.send(context.WithoutCancel(ctx), func(l *loop) {
+		// The clock that is accepted stands beside the entry's time, which
+		// is never before that of the entry before it.
+		entry := journal.Entry{Kind: journal.Recovery, Actor: actor, Reason: reason, From: l.now}
+		l.newest = l.now
+		clear(l.began)
+		l.trust(doubtClock)
+		l.cfg.Tunnel.SetTimestamps(nil)
+		l.sever(GatewayShut)
+		if l.doubts[doubtTunnel] != "" {
+			if err := l.cfg.Tunnel.Restart(); err != nil {
+				l.doubt(doubtTunnel, fmt.Sprintf("the tunnel cannot be built: %v; `kidoban recover` tries again", err))
+			} else {
+				l.trust(doubtTunnel)
+			}
+		}
+		if dead {
+			l.takeJournal(next, entry, e)
+		} else {
+			l.recordEvent(entry, func(err error) { e.recorded <- err })
+		}
+		l.standing(e)
+		l.cfg.Logger.Warn("recovered", eventAttr(journal.Recovery), "actor", actor, "reason", reason, "not_ready_reason", l.inDoubt())
+	})
+	if err != nil {
+		if dead {
+			next.journal.Close()
+		}
+		return Outcome{}, err
+	}
+	out := e.wait(ctx)
+	if doubt := g.stillInDoubt(ctx); doubt != "" && out.Problem == "" {
+		out.Problem = doubt
+	}
+	return out, nil
+}
+
+// stillInDoubt gives what is in doubt after a recovery. A ruleset that read
+// back wrong is trusted only when it reads back right: it is read now, and
+// waited for, bounded.
+func (g *Gateway) stillInDoubt(ctx context.Context) string {
+	timeout := time.NewTimer(effectWait)
+	defer timeout.Stop()
+	for {
+		var doubt string
+		ruleset := false
+		err := g.send(ctx, func(l *loop) {
+			doubt = l.plan.Doubt
+			if ruleset = l.doubts[doubtRuleset] != ""; ruleset {
+				l.applier.verify()
+			}
+		})
+		if err != nil {
+			return err.Error()
+		}
+		if !ruleset {
+			return doubt
+		}
+		select {
+		case <-time.After(effectWait / 20):
+		case <-timeout.C:
+			return doubt
+		case <-ctx.Done():
+			return doubt
+		}
+	}
+}
+
+// detachJournal takes the loop off a journal that is in doubt. What waits for
+// it is told so; what is shut is kept outside it until the next one has it.
+func (l *loop) detachJournal() <-chan error {
+	kept := l.mark()
+	if l.journal != nil {
+		l.g.broken = l.journal
+	}
+	left := l.recorder.abandon()
+	l.journal, l.slow = nil, false
+	l.recorder = newRecorder()
+	l.recorder.start()
+	l.settle(left, errNoJournal)
+	return kept
+}
+
+// replacement is a journal that takes the place of a dead one.
+type replacement struct {
+	journal Journal
+	replay  replay // of what it has already
+	aside   string // where the broken one is now; empty: it is the same one
+	text    string // what the new one says of the broken one
+}
+
+// replaceJournal opens the journal again if it only failed to be written, or
+// moves it aside and begins a new one.
+func (g *Gateway) replaceJournal() (replacement, error) {
+	if broken := g.broken; broken != nil {
+		closed := make(chan struct{})
+		go func() {
+			broken.Close()
+			close(closed)
+		}()
+		select {
+		case <-closed:
+		case <-time.After(effectWait):
+			return replacement{}, fmt.Errorf("the disk still holds the journal's last entries back after %s: mend it, then try again", effectWait)
+		}
+		g.broken = nil
+	}
+	next, why := g.reopenJournal()
+	if why == nil {
+		return next, nil
+	}
+	path, last, err := g.cfg.ArchiveJournal()
+	if err != nil {
+		return replacement{}, fmt.Errorf("the broken journal cannot be moved aside: %w", errors.Join(err, why))
+	}
+	if next, err = g.reopenJournal(); err != nil {
+		return replacement{}, fmt.Errorf("a new journal cannot be begun, the broken one is now %s: %w", path, err)
+	}
+	next.aside = path
+	next.text = fmt.Sprintf("begins anew after %s; its last checkpoint:\n%s\nwhat was wrong with it: %v", path, last, why)
+	return next, nil
+}
+
+// reopenJournal opens the journal and reads what it has open.
+func (g *Gateway) reopenJournal() (replacement, error) {
+	j, err := g.cfg.OpenJournal()
+	if err != nil {
+		return replacement{}, err
+	}
+	r := replay{state: policy.NewState(), open: map[string]journal.Entry{}}
+	if err := r.read(j.Replay()); err != nil {
+		j.Close()
+		return replacement{}, err
+	}
+	return replacement{journal: j, replay: r}, nil
+}
+
+// takeJournal puts a journal in the place of the dead one. It begins with the
+// recovery; what the dead one did not take any more and what holds now follow.
+func (l *loop) takeJournal(next replacement, entry journal.Entry, e *effect) {
+	l.journal = next.journal
+	l.recorder.use(next.journal)
+	l.trust(doubtJournal)
+	entry.Text = clip(next.text)
+	e.note(func(out *Outcome) { out.Journal = next.aside })
+	l.recordEvent(entry, func(err error) { e.recorded <- err })
+	if next.aside == "" {
+		l.record(next.replay.closings(l.unwritten)...)
+	} else {
+		names := slices.Sorted(maps.Keys(l.unwritten))
+		slices.Reverse(names) // sessions before the windows they stood on
+		for _, name := range names {
+			l.record(l.unwritten[name])
+		}
+	}
+	clear(l.unwritten)
+	l.recordState()
+}
+
+// recordState tells a new journal what is shut and which policy is in force.
+func (l *loop) recordState() {
+	var entries []journal.Entry
+	for _, r := range l.state.Shuts() {
+		entries = append(entries, shutEntries(r.Actor, policy.Shut{Scope: r.Scope, Reason: r.Reason, Keys: r.Keys})...)
+	}
+	if p := l.state.Policy(); p != nil {
+		entries = append(entries, journal.SplitText(journal.Entry{Kind: journal.PolicyText, Actor: "gateway", Digest: p.Digest, Text: p.Text})...)
+		entries = append(entries, journal.Entry{Kind: journal.PolicyLoaded, Actor: "gateway", Digest: p.Digest})
+	}
+	// One record: the marker goes when the journal has all that it says.
+	l.add(record{entries: entries, done: func(l *loop, err error) {
+		if err == nil {
+			l.unmark()
+		}
+	}})
+}

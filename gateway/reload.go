@@ -1,0 +1,152 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+// errOvertaken is what a reload hears whose reading of the file is older than
+// what has been decided since.
+var errOvertaken = errors.New("a newer reload has overtaken this one, and its result stands: `kidoban status` shows it")
+
+// Reload reads the policy file again. One with errors leaves the policy in
+// force as it is and gives the errors. Of several at once the one counts that
+// began to read last.
+func (g *Gateway) Reload(ctx context.Context, actor string) (Outcome, error) {
+	r := g.read()
+	p, warnings := r.policy, r.warnings
+	e := newEffect()
+	var refused error
+	err := g.send(ctx, func(l *loop) {
+		var lines []string
+		if lines, refused = l.take(actor, r); refused == errOvertaken {
+			return
+		} else if refused != nil {
+			if l.state.Policy() == nil {
+				l.doubt(doubtPolicy, policyDoubt(refused))
+			}
+			l.cfg.Logger.Error("the policy file has errors, the policy in force stays", "err", refused)
+			return
+		}
+		l.standing(e)
+		e.note(func(out *Outcome) { out.Changes, out.Warnings, out.Digest = lines, warnings, p.Digest })
+		l.add(record{done: func(_ *loop, err error) { e.recorded <- err }})
+	})
+	switch {
+	case err != nil:
+		return Outcome{}, err
+	case refused == errOvertaken:
+		return Outcome{}, refused
+	case refused != nil:
+		return Outcome{}, errors.Join(refused) // errors of the file, as admin tells them apart
+	}
+	return e.wait(ctx), nil
+}
+
+func policyDoubt(err error) string {
+	return fmt.Sprintf("there is no policy in force: %v; mend it, then `kidoban reload`", err)
+}
+
+// load reads the policy file and puts it in force: what it closes closes in
+// this turn, what it opens waits for the disk as every opening does.
+func (l *loop) load(actor string) ([]string, error) {
+	return l.take(actor, l.g.read())
+}
+
+// reading is what the policy file was found to say.
+type reading struct {
+	number   uint64 // in the order in which readings began
+	policy   *policy.Policy
+	warnings []string
+	err      error
+}
+
+// read reads the policy file. It takes as long as the disk does.
+func (g *Gateway) read() reading {
+	r := reading{number: g.readings.Add(1)}
+	r.policy, r.warnings, r.err = g.cfg.LoadPolicy()
+	return r
+}
+
+func (l *loop) take(actor string, r reading) ([]string, error) {
+	if r.number < l.taken {
+		return nil, errOvertaken
+	}
+	l.taken = r.number
+	p, warnings, err := r.policy, r.warnings, r.err
+	l.cfg.Metrics.reloaded(err == nil)
+	if err != nil {
+		l.fileError = err.Error()
+		return nil, err
+	}
+	old := l.state.Policy()
+	lines := changes(old, p)
+	known := l.state.Digest() == p.Digest // then the journal has its text already
+	shut, held := l.state.Shuts(), l.state.Held()
+	if err := l.state.Apply(l.now, actor, policy.PolicyLoaded{Digest: p.Digest, Policy: p}); err != nil {
+		return nil, err
+	}
+	lines = append(lines, stayShut(held, l.state.Held())...)
+	if old != nil && !slices.Equal(old.Tunnel.Addresses, p.Tunnel.Addresses) {
+		lines = append(lines, "the tunnel has other addresses of its own and is built anew: every session ends")
+		l.sever(PolicyChanged)
+	}
+	l.fileError, l.fileChanged = "", false
+	l.loads++
+	l.loadedAt, l.warnings = l.now, warnings
+	l.trust(doubtPolicy)
+	l.replan = true
+	l.cfg.Metrics.policy(p, l.now)
+	var entries []journal.Entry
+	if !known {
+		entries = journal.SplitText(journal.Entry{Kind: journal.PolicyText, Actor: actor, Digest: p.Digest, Text: p.Text})
+	}
+	entries = append(entries, journal.Entry{Kind: journal.PolicyLoaded, Actor: actor, Digest: p.Digest})
+	if keys := came(shut, l.state.Shuts()); len(keys) > 0 {
+		for _, event := range keys {
+			entries = append(entries, shutEntries(actor, event)...)
+		}
+		if l.doubts[doubtJournal] != "" {
+			l.mark()
+		}
+	}
+	l.record(entries...)
+	l.cfg.Logger.Info("policy loaded", eventAttr(journal.PolicyLoaded), "digest", p.Digest, "actor", actor, "changes", slices.Clone(lines))
+	return lines, nil
+}
+
+// fileCheck is how the policy file on disk was found.
+type fileCheck struct {
+	digest string
+	err    error
+	loads  int // loop.loads when it was asked
+}
+
+// checkFile looks at the policy file, off the loop.
+func (l *loop) checkFile() {
+	if l.checking {
+		return
+	}
+	l.checking = true
+	go func(loads int) {
+		digest, err := l.cfg.CheckFile()
+		l.fileChecks <- fileCheck{digest, err, loads}
+	}(l.loads)
+}
+
+// checked hears of the policy file.
+func (l *loop) checked(c fileCheck) {
+	l.checking = false
+	if c.loads != l.loads {
+		return
+	}
+	l.fileError, l.fileChanged = "", c.err == nil && (l.state.Policy() == nil || c.digest != l.state.Digest())
+	if c.err != nil {
+		l.fileError = c.err.Error()
+	}
+}
