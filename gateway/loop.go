@@ -15,8 +15,11 @@ const (
 	heartbeat = time.Second
 	// factsATurn bounds how many facts that wait are heard in one turn.
 	factsATurn = 64
-	// lastWords bounds how long a stop waits for the disk and the ruleset.
+	// lastWords bounds how long a stop waits for the disk and the ruleset, all
+	// in all.
 	lastWords = 5 * time.Second
+	// lastWord is what each of them has at least, should another take it all.
+	lastWord = 100 * time.Millisecond
 )
 
 var errStopped = errors.New("the gateway is stopping")
@@ -320,25 +323,20 @@ func (l *loop) stop() error {
 	close(l.applier.quit)
 	close(l.keeper.quit)
 	var errs []error
-	written := true
-	select {
-	case <-l.recorder.done:
-	case <-time.After(lastWords):
-		written = false
-		errs = append(errs, fmt.Errorf("the last entries did not reach the disk within %s", lastWords))
+	end := time.Now().Add(lastWords)
+	ended := func(done <-chan struct{}, otherwise string) bool {
+		select {
+		case <-done:
+			return true
+		case <-time.After(max(time.Until(end), lastWord)):
+			errs = append(errs, fmt.Errorf("after %s %s", lastWords, otherwise))
+			return false
+		}
 	}
-	errs = append(errs, l.cfg.Tunnel.Close())
-	select {
-	case <-l.applier.done:
-	case <-time.After(lastWords):
-		errs = append(errs, fmt.Errorf("the ruleset was still being set after %s", lastWords))
-	}
-	errs = append(errs, l.cfg.Firewall.Close())
-	select {
-	case <-l.keeper.done:
-	case <-time.After(lastWords):
-		errs = append(errs, fmt.Errorf("the marker of what is shut was still being written after %s", lastWords))
-	}
+	written := ended(l.recorder.done, "the last entries had not reached the disk")
+	ended(l.applier.done, "the ruleset was still being set")
+	ended(l.keeper.done, "the marker of what is shut was still being written")
+	errs = append(errs, l.cfg.Tunnel.Close(), l.cfg.Firewall.Close())
 	if l.journal != nil && written { // closing waits for the write under way
 		errs = append(errs, l.journal.Close())
 	}

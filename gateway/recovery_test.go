@@ -461,7 +461,7 @@ func TestStopIsBounded(t *testing.T) {
 		if err := w.stop(); err == nil {
 			t.Error("a stop that lost its last entries says that it was clean")
 		}
-		if took := time.Since(began); took > 2*lastWords {
+		if took := time.Since(began); took > lastWords+2*lastWord {
 			t.Errorf("it took %s", took)
 		}
 		same(t, "gate closed", w.tunnel.closed, true)
