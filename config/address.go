@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -272,6 +273,19 @@ func parseService(text string, family netip.Addr) (policy.Service, bool) {
 	s.First, ok1 = parsePort(first)
 	s.Last, ok2 = parsePort(last)
 	return s, ok1 && ok2
+}
+
+// outside refuses sources inside the tunnel, and gives the others.
+func (r *reader) outside(sources []source) []source {
+	return slices.DeleteFunc(sources, func(s source) bool {
+		for _, own := range r.policy.Tunnel.Addresses {
+			if own.Overlaps(s.prefix) {
+				r.errorf(s.value, "%v overlaps the tunnel %v: nobody comes to the gateway from inside the tunnel", short(s.prefix), own.Masked())
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // target reads one target.

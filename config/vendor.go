@@ -18,7 +18,7 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 	f := r.mapping(e.value, "name?", "contract?", "sources", "engineers", "windows?")
 	v.DisplayName = r.display(f["name"])
 	r.contract(v, f["contract"])
-	sources := r.sources(f["sources"])
+	sources := r.outside(r.sources(f["sources"]))
 	v.Sources = prefixes(sources)
 	for _, s := range sources {
 		r.warnSource(s)
@@ -72,7 +72,7 @@ func (r *reader) engineer(v *policy.Vendor, e entry) *policy.Engineer {
 	}
 	if at := f["sources"]; at.present() {
 		g.Sources = nil
-		for _, s := range r.sources(at) {
+		for _, s := range r.outside(r.sources(at)) {
 			if len(v.Sources) > 0 && !slices.ContainsFunc(v.Sources, func(p netip.Prefix) bool { return within(s.prefix, p) }) {
 				r.warnf(s.value, "%v lies outside the vendor's sources: an engineer's own sources count in place of them, so this one is open all the same", short(s.prefix))
 			}

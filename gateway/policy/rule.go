@@ -167,7 +167,7 @@ func (r *Rule) parse() error {
 		delete(parts, "BYDAY")
 	}
 	for name := range parts {
-		return fmt.Errorf("%s is not known: allowed is FREQ, INTERVAL, WKST, BYMONTH, BYYEARDAY, BYMONTHDAY, BYDAY and BYSETPOS", name)
+		return fmt.Errorf("%q is not known: allowed is FREQ, INTERVAL, WKST, BYMONTH, BYYEARDAY, BYMONTHDAY, BYDAY and BYSETPOS", name)
 	}
 	if len(o.Bysetpos) > 0 && len(o.Byweekday)+len(o.Bymonth)+len(o.Bymonthday)+len(o.Byyearday) == 0 {
 		return errors.New("BYSETPOS is alone: allowed is BYSETPOS with another BY part")

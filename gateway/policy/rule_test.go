@@ -29,7 +29,7 @@ func TestNewRuleErrors(t *testing.T) {
 		{"FREQ=DAILY;BYSECOND=2", `rule "FREQ=DAILY;BYSECOND=2": BYSECOND is not allowed: the time of day is what the window's at says`},
 		{"FREQ=YEARLY;BYWEEKNO=53", `rule "FREQ=YEARLY;BYWEEKNO=53": BYWEEKNO is not allowed: programs disagree on it; say it with BYMONTH and BYDAY`},
 		{"FREQ=DAILY;FREQ=DAILY", `rule "FREQ=DAILY;FREQ=DAILY": FREQ is there twice: allowed is once`},
-		{"FREQ=DAILY;BYEASTER=1", `rule "FREQ=DAILY;BYEASTER=1": BYEASTER is not known: allowed is FREQ, INTERVAL, WKST, BYMONTH, BYYEARDAY, BYMONTHDAY, BYDAY and BYSETPOS`},
+		{"FREQ=DAILY;BYEASTER=1", `rule "FREQ=DAILY;BYEASTER=1": "BYEASTER" is not known: allowed is FREQ, INTERVAL, WKST, BYMONTH, BYYEARDAY, BYMONTHDAY, BYDAY and BYSETPOS`},
 		{"FREQ=DAILY;INTERVAL=0", `rule "FREQ=DAILY;INTERVAL=0": INTERVAL=0: allowed is 1 to 1000`},
 		{"FREQ=DAILY;INTERVAL=2", `rule "FREQ=DAILY;INTERVAL=2": INTERVAL=2 counts from a date: allowed is a window whose valid has a from`},
 		{"FREQ=MONTHLY", `rule "FREQ=MONTHLY": it names no day: allowed is a BY part that names days, or a window whose valid has a from`},
