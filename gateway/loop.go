@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"time"
 
 	"kidoban/gateway/journal"
@@ -64,6 +65,7 @@ type loop struct {
 	severed    Ended  // the tunnel is about to cut every session, for this reason; empty: it is not
 	tunnels    uint64 // how often that was so: admissions of before are over
 	refusals   *refusals
+	attempts   map[string]netip.Addr // by engineer: where the last attempt came from; replaced when it changes
 	peers      []PeerStatus
 	totals     map[string]Traffic // by engineer, as last read
 

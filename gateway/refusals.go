@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -245,7 +246,25 @@ func (l *loop) refused(f policy.Fact) {
 	if f.Engineer == nil {
 		f.Engineer = f.Decision.Engineer
 	}
+	if e := f.Engineer; e != nil {
+		if !f.To.IsValid() {
+			l.attempted(e, f.Source.Addr())
+		} else if s := l.sessions[e.String()]; s != nil {
+			f.Source = s.source // a flow's own is inside the tunnel
+		}
+	}
 	l.refusals.add(f)
 	l.refusalsChanged = true
 	l.cfg.Metrics.refused(f)
+}
+
+// attempted notes where an engineer came from.
+func (l *loop) attempted(e *policy.Engineer, source netip.Addr) {
+	if l.attempts[e.String()] == source {
+		return
+	}
+	all := make(map[string]netip.Addr, len(l.attempts)+1) // snapshots hold the old one
+	maps.Copy(all, l.attempts)
+	all[e.String()] = source
+	l.attempts = all
 }

@@ -52,6 +52,43 @@ func TestRefusalsAreSummedUp(t *testing.T) {
 	})
 }
 
+// TestLastAttempt: where an engineer last came from is known, admitted or not,
+// after the session too and after a restart; and a flow that is refused inside
+// the tunnel is told with the address outside.
+func TestLastAttempt(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		last := func() string {
+			synctest.Wait()
+			return w.gateway.Snapshot().LastAttempt(w.engineer("acme/brown")).String()
+		}
+		w.at("01:30:00")
+		w.start()
+		same(t, "before any", last(), "invalid IP")
+		w.knock("acme/brown", "198.51.100.1:1000")
+		same(t, "refused", last(), "198.51.100.1")
+		time.Sleep(time.Second) // of one moment the journal knows no order
+		w.enter("acme/brown", address)
+		same(t, "admitted", last(), netip.MustParseAddrPort(address).Addr().String())
+		w.firewall.facts <- policy.Fact{Kind: policy.Refusal, Engineer: w.engineer("acme/brown"), Count: 1,
+			To: netip.MustParseAddrPort("10.1.0.9:23"), Proto: policy.TCP, Decision: policy.Decision{Reason: policy.UnlistedTarget}}
+		same(t, "after a flow", last(), netip.MustParseAddrPort(address).Addr().String())
+		for _, r := range w.gateway.Snapshot().Refusals {
+			if r.Target != "" {
+				same(t, "source of the flow", r.Source.String(), netip.MustParseAddrPort(address).Addr().String())
+			}
+		}
+		w.shut("acme")
+		same(t, "after the session", last(), netip.MustParseAddrPort(address).Addr().String())
+		w.knock("acme/brown", "198.51.100.2:1000")
+		time.Sleep(2 * heartbeat)
+		if err := w.stop(); err != nil {
+			t.Error(err)
+		}
+		w.start()
+		same(t, "after a restart", last(), "198.51.100.2")
+	})
+}
+
 func TestAFloodFillsNoDisk(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"net/netip"
 	"regexp"
 	"time"
 
@@ -18,6 +19,7 @@ type replay struct {
 	timestamps map[policy.Key][12]byte
 	listed     map[policy.Key]time.Time // when a policy's text first had the key
 	seen       map[policy.Key]time.Time // the key's newest admission
+	attempts   map[string]netip.Addr    // by engineer: where the last attempt came from
 	open       map[string]journal.Entry // openings without a closing, by replayName
 	order      []string                 // of open
 	newest     time.Time
@@ -75,7 +77,12 @@ func (r *replay) apply(e journal.Entry) error {
 		if !e.From.IsZero() && e.From.Before(e.Time) {
 			r.newest, r.accepted = e.From, e.Time
 		}
+	case journal.Refused:
+		if e.Engineer != "" && e.Target == "" {
+			r.attempted(e)
+		}
 	case journal.Admission:
+		r.attempted(e)
 		key, err := policy.ParseKey(e.Key)
 		if err != nil {
 			return err
@@ -96,6 +103,13 @@ func (r *replay) apply(e journal.Entry) error {
 		delete(r.open, replayName(e))
 	}
 	return nil
+}
+
+// attempted notes where an engineer came from.
+func (r *replay) attempted(e journal.Entry) {
+	if a, err := netip.ParseAddr(e.Source); err == nil && r.attempts != nil {
+		r.attempts[e.Vendor+"/"+e.Engineer] = a
+	}
 }
 
 // lists notes the keys in a policy's text. One that the text's parts cut in

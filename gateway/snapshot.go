@@ -22,9 +22,10 @@ type Snapshot struct {
 	Peers    []PeerStatus
 	At       time.Duration // boot time of the turn
 
-	state  *policy.State // only to be copied
-	doubts [doubts]bool  // which of them keep the gateway shut
-	hints  []string
+	state    *policy.State         // only to be copied
+	attempts map[string]netip.Addr // by engineer
+	doubts   [doubts]bool          // which of them keep the gateway shut
+	hints    []string
 }
 
 // PeerStatus is an engineer's WireGuard traffic since the process began.
@@ -179,8 +180,13 @@ func (s *Snapshot) Explain(q policy.Query, at, now time.Time) policy.Decision {
 	return p.Decide(q, at)
 }
 
+// LastAttempt is where an engineer's last attempt to enter came from, renewals
+// of a session among them; the zero Addr: there has been none, as far as the
+// journal goes back.
+func (s *Snapshot) LastAttempt(e *policy.Engineer) netip.Addr { return s.attempts[e.String()] }
+
 func (l *loop) publish() {
-	s := &Snapshot{Plan: l.plan, state: l.state.Copy(), Journal: l.journalStatus(), Peers: l.peers, At: l.boot}
+	s := &Snapshot{Plan: l.plan, state: l.state.Copy(), attempts: l.attempts, Journal: l.journalStatus(), Peers: l.peers, At: l.boot}
 	for _, sess := range l.sessions {
 		s.Sessions = append(s.Sessions, s.session(sess))
 	}

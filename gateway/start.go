@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"kidoban/gateway/journal"
@@ -34,7 +35,7 @@ func (l *loop) openJournal() error {
 		return err
 	}
 	r := replay{state: l.state, timestamps: map[policy.Key][12]byte{}, open: map[string]journal.Entry{},
-		listed: map[policy.Key]time.Time{}, seen: map[policy.Key]time.Time{}}
+		listed: map[policy.Key]time.Time{}, seen: map[policy.Key]time.Time{}, attempts: map[string]netip.Addr{}}
 	if err := r.read(j.Replay()); err != nil {
 		j.Close()
 		return err
@@ -46,6 +47,7 @@ func (l *loop) openJournal() error {
 	}
 	l.cfg.Tunnel.SetTimestamps(r.timestamps)
 	l.cfg.Metrics.remember(r.listed, r.seen)
+	l.attempts = r.attempts
 	l.record(append(r.closings(nil), journal.Entry{Kind: journal.Start, Actor: "gateway", Text: l.cfg.Version})...)
 	l.doubtClock()
 	return nil

@@ -57,7 +57,7 @@ func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error
 		if e = p.Engineer(q.Engineer); e == nil {
 			return Explanation{}, unknownEngineer(p, q.Engineer)
 		}
-		query.Key, query.Source = e.Key, lastSource(s, e)
+		query.Key, query.Source = e.Key, s.LastAttempt(e)
 	}
 	at := now
 	if q.At != "" {
@@ -183,21 +183,6 @@ func unknownEngineer(p *policy.Policy, name string) error {
 		names = append(names, e.String())
 	}
 	return &policy.NoMatchError{What: fmt.Sprintf("the policy has no engineer %q: %s has %s", name, vendor, strings.Join(names, ", "))}
-}
-
-// lastSource is where an engineer last came from, in a session or in vain.
-func lastSource(s *gateway.Snapshot, e *policy.Engineer) netip.Addr {
-	for _, sess := range s.Sessions {
-		if sess.Vendor == e.Vendor.Name && sess.Engineer == e.Name {
-			return sess.Source
-		}
-	}
-	for _, r := range s.Refusals {
-		if r.Vendor == e.Vendor.Name && r.Engineer == e.Name && r.Target == "" {
-			return r.Source
-		}
-	}
-	return netip.Addr{}
 }
 
 // ParseTime reads RFC 3339 with its offset, or a local time of the zone; both
