@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -153,18 +154,31 @@ func (c *states) vendors(s *Snapshot, now time.Time, gauge toGauge) {
 			grants[g.Engineer.Vendor.Name]++
 		}
 	}
-	_, shut := s.Plan.Shut(policy.All)
 	for _, v := range s.Plan.Policy.Vendors {
 		gauge(descActive, float64(active[v.Name]), v.Name)
 		gauge(descGrants, float64(grants[v.Name]), v.Name)
 		gauge(descSessionEnds, unixSeconds(ends[v.Name]), v.Name)
 		gauge(descEngineers, float64(len(v.Engineers)), v.Name)
-		_, vendorShut := s.Plan.Shut(policy.Scope(v.Name))
-		gauge(descVendorShut, number(shut || vendorShut), v.Name)
+		gauge(descVendorShut, number(vendorShut(s.Plan, v)), v.Name)
 		if d := v.ContractUntil; !d.IsZero() {
 			gauge(descContract, unixSeconds(time.Date(d.Year, d.Month, d.Day+1, 0, 0, 0, 0, s.Plan.Policy.Zone)), v.Name)
 		}
 	}
+}
+
+// vendorShut reports whether the vendor was closed, or everything, or each of
+// its engineers under the name that another vendor had.
+func vendorShut(p *policy.Plan, v *policy.Vendor) bool {
+	if _, all := p.Shut(policy.All); all {
+		return true
+	}
+	if _, named := p.Shut(policy.Scope(v.Name)); named {
+		return true
+	}
+	return len(v.Engineers) > 0 && !slices.ContainsFunc(v.Engineers, func(e *policy.Engineer) bool {
+		_, reason := p.ShutBy(e)
+		return reason != policy.VendorShut
+	})
 }
 
 func (c *states) windows(s *Snapshot, now time.Time, gauge toGauge) {

@@ -77,6 +77,9 @@ func TestRenamingDoesNotReopen(t *testing.T) {
 					st := w.gateway.Snapshot().Status.Shut
 					same(t, "shut", append(st.Vendors, st.Engineers...), []string{string(scope)})
 					same(t, "shut by key", st.ByKey, []policy.Held{{Engineer: "acme2/brown2", Scope: scope}})
+					if scope == "acme" {
+						same(t, "the metric of acme2", w.scrape()["kidoban_vendor_shut{vendor=acme2}"], 1)
+					}
 					var none *policy.NoMatchError
 					if _, err := w.gateway.Reopen(t.Context(), "yamada", "acme2", "a test"); !errors.As(err, &none) || !strings.Contains(err.Error(), fmt.Sprintf("closed as %q", scope)) {
 						t.Errorf("reopen acme2: %v, want the scope that can be reopened", err)
