@@ -184,12 +184,14 @@ func (g *ground) oneWay() {
 	}
 }
 
-// synchronize is a TCP SYN whose checksum is left to whoever looks: no router does.
+// synchronize is a TCP SYN with a checksum that holds: conntrack takes no other.
 func synchronize(from, to netip.AddrPort) []byte {
 	h := make([]byte, 20)
 	binary.BigEndian.PutUint16(h, from.Port())
 	binary.BigEndian.PutUint16(h[2:], to.Port())
 	h[12], h[13] = 5<<4, 2
+	pseudo := append(append(from.Addr().AsSlice(), to.Addr().AsSlice()...), 0, unix.IPPROTO_TCP, 0, byte(len(h)))
+	binary.BigEndian.PutUint16(h[16:], headerChecksum(append(pseudo, h...)))
 	return lab.IPPacket(from.Addr(), to.Addr(), unix.IPPROTO_TCP, h)
 }
 
@@ -303,7 +305,8 @@ func (g *ground) tooBig(from, to netip.Addr, about []byte) {
 	}
 }
 
-// headerChecksum is that of an IPv4 header (RFC 791) whose field is zero.
+// headerChecksum is the Internet checksum (RFC 1071), as of an IPv4 header
+// whose field is zero.
 func headerChecksum(header []byte) uint16 {
 	var sum uint32
 	for i := 0; i < len(header); i += 2 {
