@@ -4,24 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/policy"
 )
 
 // liveFirewall is a gateway.Firewall. Initiations that the kernel refused are
-// named by the tunnel, which can open them; and the host forwards on the
-// interfaces that the policy needs, as long as it needs them.
+// named by the tunnel, which can open them; and the kernel hears by which
+// interfaces the policy's targets are reached, and forwards on these, as long
+// as the policy needs them.
 type liveFirewall struct {
 	*firewall.Firewall
 	device string
@@ -33,14 +29,7 @@ type liveFirewall struct {
 	plan   *policy.Plan // in force
 	paths  paths        // to the targets of its policy
 	looked time.Time    // when they were looked up
-}
-
-// paths is how the host reaches the targets of a policy.
-type paths struct {
-	policy     *policy.Policy
-	ipv4, ipv6 []string // interfaces on which packets of its flows arrive: from the tunnel, and from the targets
-	complete   bool     // each target has a route of its own
-	hints      []string
+	others int          // interfaces besides the tunnel, of which the host has had so many at once
 }
 
 // How often routes are looked up anew: the gateway may be up before the
@@ -83,8 +72,10 @@ func (l *liveFirewall) Check() error {
 	return l.forward()
 }
 
-// forward lets the kernel forward for the plan in force. What somebody else
-// has turned off meanwhile is turned on again.
+// forward lets the kernel forward for the plan in force, by the paths to its
+// targets: the ruleset knows them before anything is forwarded by them, and
+// is without them before it no longer is. What somebody else has turned off
+// meanwhile is turned on again.
 func (l *liveFirewall) forward() error {
 	p := l.plan
 	if p == nil || p.Policy == nil {
@@ -96,10 +87,13 @@ func (l *liveFirewall) forward() error {
 	}
 	if l.paths.policy != p.Policy || time.Since(l.looked) >= again {
 		l.looked = time.Now()
-		l.paths = pathsTo(p.Policy, l.device)
+		l.paths = l.look(p.Policy)
 	}
 	hints := slices.Clone(l.paths.hints)
 	defer func() { l.tell(hints) }()
+	if err := l.SetPaths(l.paths.to); err != nil {
+		return err
+	}
 	// A plan without grants needs no forwarding yet; its interface may not be
 	// there either.
 	if len(p.Grants) == 0 {
@@ -110,6 +104,18 @@ func (l *liveFirewall) forward() error {
 		hints, err = append(hints, fmt.Sprintf("IPv6 targets cannot be reached: %v", err)), nil
 	}
 	return err
+}
+
+// look looks the paths to a policy's targets up. What cannot be read has none.
+func (l *liveFirewall) look(p *policy.Policy) paths {
+	r, err := readRouting(p, l.device)
+	// An interface that goes leaves the default route behind, and is missed.
+	l.others = max(l.others, r.others)
+	r.others = l.others
+	if err != nil {
+		return paths{policy: p, hints: []string{fmt.Sprintf("how the host reaches targets cannot be read, so none is reached: %v", err)}}
+	}
+	return pathsTo(p, l.device, r)
 }
 
 // tell keeps the hints, and logs those that are new.
@@ -129,112 +135,6 @@ func (l *liveFirewall) hints() []string {
 		return *h
 	}
 	return nil
-}
-
-// pathsTo looks the routes to a policy's targets up. The default route is no
-// path to a target: where a network of the site is not up yet, it leads to the
-// Internet, whose hosts must not answer in the target's name. Where there is
-// one network card and nothing else it is all there is.
-func pathsTo(p *policy.Policy, device string) paths {
-	w := paths{policy: p, complete: true}
-	names, err := interfaces()
-	if err != nil {
-		w.complete, w.hints = false, []string{fmt.Sprintf("the host's interfaces cannot be read: %v", err)}
-		return w
-	}
-	others := 0
-	for _, name := range names {
-		if name != "lo" && name != device {
-			others++
-		}
-	}
-	astray := map[string][]string{} // hint -> the targets for which it is
-	for _, t := range p.Targets {
-		address := t.Prefix.Addr()
-		through, byDefault := pathTo(address, names)
-		hint := ""
-		switch {
-		case len(through) == 0:
-			hint = "the host has no route to TARGETS: bring the interface up, or add a route"
-		case byDefault && others > 1:
-			hint = "the host has no route to TARGETS but the default route, through " + strings.Join(through, " and ") +
-				", from where no answer is taken: bring the right interface up, or add a route of its own"
-			through = nil
-		case byDefault:
-			hint = "the host has no route to TARGETS but the default route, through its only interface " + strings.Join(through, " and ") +
-				": a host on the way to the Internet could answer in its name; a route of its own is better"
-		}
-		if hint != "" {
-			astray[hint] = append(astray[hint], t.Name)
-		}
-		list := &w.ipv4
-		if address.Is6() {
-			list = &w.ipv6
-		}
-		for _, name := range append([]string{device}, through...) {
-			if !slices.Contains(*list, name) {
-				*list = append(*list, name)
-			}
-		}
-	}
-	for _, hint := range slices.Sorted(maps.Keys(astray)) {
-		w.complete = false
-		w.hints = append(w.hints, strings.Replace(hint, "TARGETS", few(astray[hint]), 1))
-	}
-	return w
-}
-
-// few names targets, but not all of many.
-func few(targets []string) string {
-	const most = 5
-	if len(targets) > most+1 {
-		return fmt.Sprintf("%s and %d other targets", strings.Join(targets[:most], ", "), len(targets)-most)
-	}
-	return strings.Join(targets, ", ")
-}
-
-// interfaces names the host's interfaces by index.
-func interfaces() (map[int]string, error) {
-	all, err := net.Interfaces()
-	if err != nil {
-		return nil, err
-	}
-	names := make(map[int]string, len(all))
-	for _, i := range all {
-		names[i.Index] = i.Name
-	}
-	return names, nil
-}
-
-// pathTo gives the interfaces through which the route to an address leads, and
-// whether that is the default route: of the shortest prefix, which matches all.
-func pathTo(a netip.Addr, names map[int]string) (through []string, byDefault bool) {
-	// The route as it stands in the table. Kernels before 4.13 give one to
-	// the address alone, and so tell no default route.
-	routes, err := netlink.RouteGetWithOptions(a.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
-	if err != nil {
-		return nil, false // EHOSTUNREACH, ENETUNREACH, EACCES
-	}
-	for _, r := range routes {
-		if r.Type != unix.RTN_UNICAST {
-			continue
-		}
-		hops := []int{r.LinkIndex}
-		for _, h := range r.MultiPath {
-			hops = append(hops, h.LinkIndex)
-		}
-		for _, i := range hops {
-			if name := names[i]; name != "" && name != "lo" && !slices.Contains(through, name) {
-				through = append(through, name)
-			}
-		}
-		bits := 0
-		if r.Dst != nil {
-			bits, _ = r.Dst.Mask.Size()
-		}
-		byDefault = bits == 0
-	}
-	return through, byDefault
 }
 
 // Close implements gateway.Firewall.

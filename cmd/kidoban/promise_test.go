@@ -50,6 +50,7 @@ import (
 // fd01::1 inside (lan0); the hospital is 10.1.0.5, 10.1.0.6, fd01::5, fd01::6.
 type ground struct {
 	t      *testing.T
+	lab    *lab.Lab
 	folder string
 	device string // the tunnel's interface: `wg` knows all of this machine by name
 
@@ -106,7 +107,7 @@ var grounds atomic.Int32
 func newGround(t *testing.T, without ...string) *ground {
 	t.Helper()
 	l := lab.New(t)
-	g := &ground{t: t, folder: t.TempDir(), device: fmt.Sprintf("kido%d", grounds.Add(1)), people: map[string]*person{}, without: without}
+	g := &ground{t: t, lab: l, folder: t.TempDir(), device: fmt.Sprintf("kido%d", grounds.Add(1)), people: map[string]*person{}, without: without}
 	g.internet, g.medisys, g.scanco, g.outsider = l.Host("internet"), l.Host("medisys"), l.Host("scanco"), l.Host("outsider")
 	g.gateway, g.hospital = l.Host("gateway"), l.Host("hospital")
 	l.Link(g.medisys, "eth0", lab.Prefixes("203.0.113.10/24", "203.0.113.11/24", "2001:db8:1::10/64"),

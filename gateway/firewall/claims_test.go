@@ -119,11 +119,11 @@ func TestAnswersFromElsewhere(t *testing.T) {
 	capture := n.engineer.Capture("eth0")
 	for _, c := range flows {
 		forged := lab.UDPPacket(c.target, c.engineer, []byte("forged"))
-		before := n.counter(t, refusedSpoofed)
+		before := n.counter(t, refusedPath)
 		if err := n.outsider.Send(forged); err != nil {
 			t.Fatal(err)
 		}
-		n.waitCounter(t, refusedSpoofed, before+1)
+		n.waitCounter(t, refusedPath, before+1)
 		if got := capture.Packets(lab.Incoming, lab.From(c.target.Addr())); len(got) > 0 {
 			t.Errorf("the engineer got from outside, in the target's name:\n%s", lab.Lines(got))
 		}

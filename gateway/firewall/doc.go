@@ -10,7 +10,7 @@
 //	output_raw  what leaves the WireGuard port, and to where
 //	input       nothing from the tunnel to the gateway itself
 //	output      no ICMP error but about a listed flow; nothing of the gateway's own into the tunnel
-//	forward     drop, unless a listed flow that a vendor began
+//	forward     drop, unless a listed flow that a vendor began, by a path to its target
 //	postrouting the targets that need no route to the tunnel
 //
 // A flow is looked up for every packet, in both directions, by the original
@@ -19,12 +19,18 @@
 // target begins has the target as its original source, so it matches nothing.
 // ICMP errors carry the tuple of the flow that they are about, whoever sends
 // them: out of the tunnel only those of the engineer who began the flow
-// pass. And into the tunnel nothing passes whose source is not reached by the
-// interface on which it came, so that nobody answers in a target's name from
-// elsewhere. A site whose answers take another way than its requests needs
-// routes that have both.
+// pass.
 //
-// Ruleset is pure: options, plan, live endpoints and time in, rules out; its
+// Where a packet goes is the host's routing, which no plan knows: where the
+// site's network is down, the way to a target is the default route, to the
+// Internet. So each address of a target is listed with the interfaces that
+// are paths to it, by name. What comes out of the tunnel leaves by these alone,
+// and nothing goes into it, ICMP errors included, that has not come by them. It
+// is each target's own paths that count, since the default route may well
+// leave by an interface that is a path to another target. A site whose
+// answers take another way than its requests needs routes that have both.
+//
+// Ruleset is pure: options, plan, live endpoints, paths and time in, rules out; its
 // String is the text that `nft list ruleset` prints, with absolute ends. New
 // denies everything, Firewall.Set makes the kernel hold a plan, and
 // Firewall.Check reads all of it back: what is not as written is mended where
@@ -37,7 +43,7 @@
 //	kernel.go      sets, chains and rules as google/nftables takes them
 //	message.go     the nf_tables messages that it lacks
 //	link.go        the one lasting netlink connection
-//	firewall.go    New, Set, Close: what is in force, and the way to the next plan
+//	firewall.go    New, Set, SetPaths, Close: what is in force, and the way to the next plan
 //	check.go       reading back
 //	copies.go      what the kernel dropped and copied to us (NFLOG)
 //	forwarding.go  the host's forwarding switches

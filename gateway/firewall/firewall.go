@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -41,6 +42,7 @@ type Firewall struct {
 	held       *held               // what is in force, as far as we know
 	current    *policy.Plan
 	live       []netip.AddrPort
+	paths      Paths
 	generation uint32        // of the ruleset when we last knew all of it
 	verified   time.Duration // boot time of the last full read-back
 	suspended  time.Duration // how long the machine had slept by then
@@ -161,7 +163,7 @@ func (f *Firewall) Initiations() <-chan Initiation { return f.copies.initiations
 // rules, which open nothing.
 func (f *Firewall) replace() error {
 	f.held = nil
-	rules, _ := Ruleset(f.options, nil, nil, time.Time{})
+	rules, _ := Ruleset(f.options, nil, nil, nil, time.Time{})
 	foundation := rules.foundation()
 	nft := f.link.nft
 	nft.DestroyTable(table)
@@ -210,6 +212,26 @@ func (f *Firewall) Set(p *policy.Plan, live []netip.AddrPort) error {
 	return f.apply()
 }
 
+// SetPaths tells by which interfaces targets are reached now: what is sent
+// from the tunnel to a target leaves by no other, and what comes of its flows
+// is taken from no other. Until the first call nothing passes. What is no path
+// any more closes first, and is read back as with Set. The caller leaves the
+// paths as they are from then on.
+//
+// After an error Set or Check, which do it again, may help.
+func (f *Firewall) SetPaths(paths Paths) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closed:
+		return errClosed
+	case maps.EqualFunc(f.paths, paths, slices.Equal):
+		return nil
+	}
+	f.paths = paths
+	return f.apply()
+}
+
 var errClosed = errors.New("firewall: closed")
 
 // apply makes the kernel hold the current plan.
@@ -229,7 +251,7 @@ func (f *Firewall) apply() error {
 	if refused != nil {
 		plan = nil
 	}
-	rules, left := Ruleset(f.options, plan, f.live, time.Now())
+	rules, left := Ruleset(f.options, plan, f.live, f.paths, time.Now())
 	refused = errors.Join(refused, left)
 	changes := f.held.changes(rules, read())
 	commits := f.link.commits

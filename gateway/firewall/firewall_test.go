@@ -51,6 +51,7 @@ var (
 	testZone             = time.UTC
 	longAgo, farAhead    = policy.Date{Year: 2020, Month: 1, Day: 1}, policy.Date{Year: 2090, Month: 1, Day: 1}
 	always               = &policy.Once{From: policy.LocalTime{Date: longAgo}, Until: policy.LocalTime{Date: farAhead}}
+	testPaths            = Paths{netip.PrefixFrom(target4, 32): {"lan"}, netip.PrefixFrom(target6, 128): {"lan"}}
 	goldenNow            = time.Date(2026, 12, 1, 3, 0, 0, 0, time.UTC)
 )
 
@@ -131,6 +132,9 @@ func newPlace(t *testing.T, o Options) *place {
 	neighbour(n.engineer, "eth0", "fd00:99::1", n.gateway, "kido0")
 	neighbour(n.gateway, "kido0", "fd00:99::2", n.engineer, "eth0")
 	n.firewall = newFirewall(t, n.gateway, o)
+	if err := n.firewall.SetPaths(testPaths); err != nil {
+		t.Fatal(err)
+	}
 	n.gateway.Forward()
 	return n
 }

@@ -29,6 +29,7 @@ var (
 	addressKind  = map[int]setKind{4: {nftables.TypeIPAddr}, 6: {nftables.TypeIP6Addr}}
 	pairKind     = map[int]setKind{4: {nftables.TypeIPAddr, nftables.TypeIPAddr}, 6: {nftables.TypeIP6Addr, nftables.TypeIP6Addr}}
 	endpointKind = map[int]setKind{4: {nftables.TypeIPAddr, nftables.TypeInetService}, 6: {nftables.TypeIP6Addr, nftables.TypeInetService}}
+	pathKind     = map[int]setKind{4: {nftables.TypeIPAddr, nftables.TypeIFName}, 6: {nftables.TypeIP6Addr, nftables.TypeIFName}}
 	flowKind     = map[int]setKind{4: {nftables.TypeIPAddr, nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService}, 6: {nftables.TypeIP6Addr, nftables.TypeIP6Addr, nftables.TypeInetProto, nftables.TypeInetService}}
 )
 
@@ -57,6 +58,7 @@ type openings struct {
 	live        map[int]*set
 	engineers   map[int]*set // each address twice: rules cannot compare two fields of a packet, but can look both up as one key
 	sources     []sourceSet  // sorted: IPv4 first, longer prefixes first
+	paths       map[int]*set // addresses of targets, each with the interfaces by which it is reached
 	flows       map[int]*set
 	masquerades map[int]*set // nil where flows serve for it
 }
@@ -64,7 +66,7 @@ type openings struct {
 // sets lists them in the order in which they are made: those that come and go
 // with the plan last.
 func (o *openings) sets() []*set {
-	list := []*set{o.live[4], o.live[6], o.engineers[4], o.engineers[6], o.flows[4], o.flows[6]}
+	list := []*set{o.live[4], o.live[6], o.engineers[4], o.engineers[6], o.paths[4], o.paths[6], o.flows[4], o.flows[6]}
 	if o.masquerades != nil {
 		list = append(list, o.masquerades[4], o.masquerades[6])
 	}
@@ -84,8 +86,9 @@ func newSets(what string, kind map[int]setKind, r rate) map[int]*set {
 
 // opened works out every element that is open at an instant, and its end: the
 // end of the contiguous union of the grants that produce it.
-func opened(o Options, p *policy.Plan, live []netip.AddrPort, now time.Time) (*openings, error) {
-	open := &openings{live: newSets("live", endpointKind, liveRate), engineers: newSets("engineers", pairKind, rate{}), flows: newSets("flows", flowKind, rate{})}
+func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now time.Time) (*openings, error) {
+	open := &openings{live: newSets("live", endpointKind, liveRate), engineers: newSets("engineers", pairKind, rate{}),
+		paths: newSets("paths", pathKind, rate{}), flows: newSets("flows", flowKind, rate{})}
 	if !o.Masquerade {
 		open.masquerades = newSets("masquerade", flowKind, rate{})
 	}
@@ -98,7 +101,7 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, now time.Time) (*o
 	slices.SortStableFunc(grants, func(a, b *policy.Grant) int { return a.From.Compare(b.From) })
 
 	prefixes := map[netip.Prefix]time.Time{}
-	destinations := map[*policy.Target][]string{}
+	destinations, ways := map[*policy.Target][]string{}, map[*policy.Target][]string{}
 	opens := map[*policy.Engineer]int{}
 	var failures []error
 	for _, g := range grants {
@@ -114,8 +117,13 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, now time.Time) (*o
 				var err error
 				if keys, err = expand(t); err != nil {
 					failures = append(failures, err)
+				} else {
+					ways[t] = reach(t, paths)
 				}
 				destinations[t] = keys
+			}
+			for _, key := range ways[t] {
+				prolong(open.paths[familyOf(t.Prefix.Addr())].elements, key, g, now)
 			}
 			for _, a := range g.Engineer.Addresses {
 				f := familyOf(a)
@@ -219,4 +227,16 @@ func expand(t *policy.Target) ([]string, error) {
 		}
 	}
 	return keys, nil
+}
+
+// reach gives every address of a target with each interface by which the
+// target is reached, as keys of paths.
+func reach(t *policy.Target, paths Paths) []string {
+	var keys []string
+	for a := t.Prefix.Masked().Addr(); a.IsValid() && t.Prefix.Contains(a); a = a.Next() {
+		for _, i := range paths[t.Prefix.Masked()] {
+			keys = append(keys, string(a.AsSlice())+string(paddedName(i)))
+		}
+	}
+	return keys
 }

@@ -69,17 +69,18 @@ const (
 	refusedSource   = "refused_source"   // for the WireGuard port, from an address that is not listed or too fast
 	refusedTCP      = "refused_tcp"      // TCP for the WireGuard port's number
 	refusedFragment = "refused_fragment" // fragments for the WireGuard port
-	refusedSpoofed  = "refused_spoofed"  // with a source inside the tunnel, but not from there; or into the tunnel, with a source to which no route leads back
+	refusedSpoofed  = "refused_spoofed"  // with a source inside the tunnel, but not from there
 	refusedAnswer   = "refused_answer"   // from the WireGuard port, to an address that is not listed
 	refusedICMP     = "refused_icmp"     // ICMP errors of the gateway that are not about a listed flow
 	refusedGateway  = "refused_gateway"  // from the tunnel to the gateway
 	refusedFlow     = "refused_flow"     // from the tunnel, not of a listed flow
+	refusedPath     = "refused_path"     // of a listed flow, by an interface that is no path to its target
 	refusedInward   = "refused_inward"   // into the tunnel, not of a listed flow
 	refusedForward  = "refused_forward"  // between other interfaces
 )
 
 var counterNames = []string{refusedSource, refusedTCP, refusedFragment, refusedSpoofed, refusedAnswer,
-	refusedICMP, refusedGateway, refusedFlow, refusedInward, refusedForward}
+	refusedICMP, refusedGateway, refusedFlow, refusedPath, refusedInward, refusedForward}
 
 // Rules is everything that the table holds at an instant.
 type Rules struct {
@@ -125,14 +126,20 @@ func (r *Rules) set(name string) *set {
 	return nil
 }
 
+// Paths are the interfaces by which targets are reached: of the prefix of a
+// target, masked, their names. The host's routing decides, and no plan knows
+// it. A target that is not there has no path.
+type Paths map[netip.Prefix][]string
+
 // Ruleset is pure: what the table must hold at an instant. Live are the outer
 // endpoints of sessions; those at addresses that no open grant lists do not
-// count. A plan that is nil or in doubt, or has no policy, opens nothing.
+// count. A plan that is nil or in doubt, or has no policy, opens nothing, nor
+// does one whose targets have no paths.
 //
 // What cannot be opened stays closed and is told by the error; the rules are
 // good all the same.
-func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, now time.Time) (*Rules, error) {
-	open, err := opened(o, p, live, now)
+func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now time.Time) (*Rules, error) {
+	open, err := opened(o, p, live, paths, now)
 	r := &Rules{sets: open.sets()}
 	port := o.ListenPort
 
@@ -197,20 +204,29 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, now time.Time) (*
 		forward.add(notFrom(o.Interface), notTo(o.Interface), accept())
 	}
 	forward.add(from(o.Interface), to(o.Interface), follow("refused_to_site"))
-	// Nobody answers in a target's name from where the target is not.
-	forward.add(to(o.Interface), noWayBack(), count(refusedSpoofed), drop())
 	forward.add(synchronizing(), clamp())
 	// Who sends is who began the flow. Of the flow's own packets conntrack
 	// knows that; an ICMP error belongs to a flow whoever sends it.
 	for _, f := range families {
-		forward.add(from(o.Interface), direction("original"), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), accept())
+		forward.add(from(o.Interface), direction("original"), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), follow("to_site"))
 	}
 	for _, f := range families {
-		forward.add(to(o.Interface), direction("reply"), flow(f, name("flows", f)), accept())
+		forward.add(to(o.Interface), direction("reply"), flow(f, name("flows", f)), follow("from_site"))
 	}
 	forward.add(from(o.Interface), follow("refused_to_site"))
 	forward.add(to(o.Interface), count(refusedInward), drop())
 	forward.add(count(refusedForward), drop())
+
+	// The kernel routes a packet before the forward chain sees it; where the
+	// way to the target is down, by the default route, to the Internet. And
+	// nobody answers in a target's name, or tells of its flows, from there.
+	toSite, fromSite := r.chain("to_site"), r.chain("from_site")
+	for _, f := range families {
+		toSite.add(path("oifname", f, name("paths", f)), accept())
+		fromSite.add(path("iifname", f, name("paths", f)), accept())
+	}
+	toSite.add(count(refusedPath), drop())
+	fromSite.add(count(refusedPath), drop())
 
 	r.chain("refused_to_site").refuse(o, refusedFlow)
 

@@ -27,6 +27,7 @@ var goldens = []struct {
 	options Options
 	plan    func(now time.Time) *policy.Plan
 	live    []netip.AddrPort
+	paths   Paths
 }{
 	{name: "deny-all", options: Options{Interface: "kido0", ListenPort: 51820, LogGroup: 7}},
 	{
@@ -36,6 +37,7 @@ var goldens = []struct {
 			netip.MustParseAddrPort("203.0.113.10:40000"), netip.MustParseAddrPort("[2001:db8:1::10]:40001"),
 			netip.MustParseAddrPort("[::ffff:198.51.100.3]:40002"), netip.MustParseAddrPort("192.0.2.66:40003"), // the last one is not listed
 		},
+		paths: Paths{netip.PrefixFrom(target4, 32): {"lan", "name-of-15-byte"}, netip.PrefixFrom(target6, 128): {"lan"}, netip.MustParsePrefix("10.1.0.9/32"): {"lan"}}, // the last one is no target's
 	},
 	{
 		name: "masquerade-one", options: Options{Interface: "kido0", ListenPort: 500, LogGroup: 7},
@@ -44,10 +46,12 @@ var goldens = []struct {
 			p.Targets[0].Masquerade = true
 			return ending2h(p, now)
 		},
+		paths: testPaths,
 	},
 	{
 		name: "masquerade-all-forward-others", options: Options{Interface: "tunnel-of-15-by", ListenPort: 51820, LogGroup: 7, Masquerade: true, ForwardOthers: true},
-		plan: func(now time.Time) *policy.Plan { return ending2h(testPolicy(), now) },
+		plan:  func(now time.Time) *policy.Plan { return ending2h(testPolicy(), now) },
+		paths: testPaths,
 	},
 }
 
@@ -66,7 +70,7 @@ func TestRulesetGolden(t *testing.T) {
 			if g.plan != nil {
 				p = g.plan(goldenNow)
 			}
-			rules, err := Ruleset(g.options, p, g.live, goldenNow)
+			rules, err := Ruleset(g.options, p, g.live, g.paths, goldenNow)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,6 +107,9 @@ func TestFault20KernelHoldsTheText(t *testing.T) {
 				if err := f.Set(p, g.live); err != nil {
 					t.Fatal(err)
 				}
+				if err := f.SetPaths(g.paths); err != nil {
+					t.Fatal(err)
+				}
 				if err := f.Check(); err != nil {
 					t.Fatal(err)
 				}
@@ -117,7 +124,7 @@ func TestFault20KernelHoldsTheText(t *testing.T) {
 			if err != nil {
 				t.Fatal(err, out)
 			}
-			rules, err := Ruleset(g.options, p, g.live, now)
+			rules, err := Ruleset(g.options, p, g.live, g.paths, now)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -179,7 +186,7 @@ func duration(t *testing.T, text string) time.Duration {
 // rewrite are left out, and without them each chain is as it was.
 func TestFoundation(t *testing.T) {
 	for _, g := range goldens {
-		rules, err := Ruleset(g.options, nil, nil, goldenNow)
+		rules, err := Ruleset(g.options, nil, nil, nil, goldenNow)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +207,11 @@ func TestFoundation(t *testing.T) {
 					continue
 				}
 				left++
-				if s := r.String(); !strings.HasSuffix(s, "accept") && !strings.Contains(s, "masquerade") {
+				// What does not go to where it may be accepted goes on to the end of
+				// the chain, which drops.
+				s := r.String()
+				goes := c.drops && (strings.HasSuffix(s, "goto to_site") || strings.HasSuffix(s, "goto from_site"))
+				if !strings.HasSuffix(s, "accept") && !strings.Contains(s, "masquerade") && !goes {
 					t.Errorf("%s: chain %s lacks a rule that refuses: %s", g.name, c.name, s)
 				}
 			}
@@ -250,7 +261,7 @@ func TestEnds(t *testing.T) {
 			}
 			clockTime, _ := time.Parse("15:04:05", tt.now)
 			now := time.Date(goldenNow.Year(), goldenNow.Month(), goldenNow.Day(), clockTime.Hour(), clockTime.Minute(), clockTime.Second(), 0, time.UTC)
-			rules, err := Ruleset(testOptions, planAt(p, now), []netip.AddrPort{netip.AddrPortFrom(vendor4, 1)}, now)
+			rules, err := Ruleset(testOptions, planAt(p, now), []netip.AddrPort{netip.AddrPortFrom(vendor4, 1)}, nil, now)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -285,7 +296,7 @@ func TestNothingOpens(t *testing.T) {
 	for name, p := range map[string]*policy.Plan{
 		"no plan": nil, "no policy": policy.NewState().Plan(goldenNow), "doubt": plan.Doubted("test"), "shut": shutState.Plan(goldenNow),
 	} {
-		rules, err := Ruleset(testOptions, p, []netip.AddrPort{netip.AddrPortFrom(vendor4, 1)}, goldenNow)
+		rules, err := Ruleset(testOptions, p, []netip.AddrPort{netip.AddrPortFrom(vendor4, 1)}, testPaths, goldenNow)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -295,8 +306,11 @@ func TestNothingOpens(t *testing.T) {
 			}
 		}
 	}
-	if rules, _ := Ruleset(testOptions, plan, nil, goldenNow); len(rules.set("flows4").elements) == 0 {
-		t.Error("the plan that the others are made of opens nothing either")
+	rules, _ := Ruleset(testOptions, plan, nil, testPaths, goldenNow)
+	for _, name := range []string{"flows4", "paths4", "paths6"} {
+		if len(rules.set(name).elements) == 0 {
+			t.Errorf("set %s: the plan that the others are made of opens nothing either", name)
+		}
 	}
 }
 
@@ -305,12 +319,12 @@ func TestNothingOpens(t *testing.T) {
 func TestTooMuchStaysClosed(t *testing.T) {
 	p := testPolicy()
 	p.Targets[1].Prefix = netip.MustParsePrefix("fd00:1::/64")
-	rules, err := Ruleset(testOptions, planAt(p, goldenNow), nil, goldenNow)
+	rules, err := Ruleset(testOptions, planAt(p, goldenNow), nil, Paths{netip.PrefixFrom(target4, 32): {"lan"}, p.Targets[1].Prefix: {"lan"}}, goldenNow)
 	if err == nil || !strings.Contains(err.Error(), "target ehr6 (fd00:1::/64): allowed are 65536 pairs") {
 		t.Errorf("error %v, want the target named and its limit", err)
 	}
-	if got := len(rules.set("flows6").elements); got != 0 {
-		t.Errorf("%d IPv6 flows, want none", got)
+	if got := len(rules.set("flows6").elements) + len(rules.set("paths6").elements); got != 0 {
+		t.Errorf("%d IPv6 flows and paths, want none", got)
 	}
 	if got := len(rules.set("flows4").elements); got != 5 {
 		t.Errorf("%d IPv4 flows, want the 5 of the other target", got)
@@ -347,8 +361,8 @@ func TestChanges(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			old, _ := Ruleset(testOptions, nil, nil, wall)
-			next, _ := Ruleset(testOptions, nil, nil, wall)
+			old, _ := Ruleset(testOptions, nil, nil, nil, wall)
+			next, _ := Ruleset(testOptions, nil, nil, nil, wall)
 			h := &held{old, map[string]map[string]end{"flows4": {"key": {wall.Add(tt.heldWall), boot + tt.heldBoot, tt.far}}}}
 			if tt.want != 0 {
 				next.set("flows4").elements["key"] = wall.Add(tt.want)

@@ -80,15 +80,20 @@ func lookup(set string) expr.Any { return &expr.Lookup{SourceRegister: register1
 func native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
 func big16(v uint16) []byte    { return binary.BigEndian.AppendUint16(nil, v) }
 
+// paddedName is an interface's name as the kernel loads it.
+func paddedName(name string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, name)
+	return b
+}
+
 // interfaceName compares the whole name, as 16 bytes.
 func interfaceName(key expr.MetaKey, word, name string, is bool) term {
-	padded := make([]byte, unix.IFNAMSIZ)
-	copy(padded, name)
 	op, sign := expr.CmpOpEq, ""
 	if !is {
 		op, sign = expr.CmpOpNeq, "!= "
 	}
-	return term{fmt.Sprintf("%s %s%q", word, sign, name), []expr.Any{meta(key), compare(op, padded)}}
+	return term{fmt.Sprintf("%s %s%q", word, sign, name), []expr.Any{meta(key), compare(op, paddedName(name))}}
 }
 
 func from(name string) term { return interfaceName(expr.MetaKeyIIFNAME, "iifname", name, true) }
@@ -104,15 +109,6 @@ func toOthers() term {
 	return term{"fib daddr type unicast", []expr.Any{
 		&expr.Fib{Register: register1, ResultADDRTYPE: true, FlagDADDR: true},
 		equal(native32(unix.RTN_UNICAST)...),
-	}}
-}
-
-// noWayBack matches packets whose source the host would not reach by the
-// interface on which they came.
-func noWayBack() term {
-	return term{"fib saddr . iif oif missing", []expr.Any{
-		&expr.Fib{Register: register1, ResultOIF: true, FlagSADDR: true, FlagIIF: true, FlagPRESENT: true},
-		equal(native32(0)...),
 	}}
 }
 
@@ -248,6 +244,20 @@ func sentByOrigin(f int, set string) term {
 	}
 	return term{fmt.Sprintf("%[1]s saddr . ct original %[1]s saddr @%[2]s", familyWord(f), set),
 		append(family(f), network(offset, length, register1), conntrack(key, register), lookup(set))}
+}
+
+// path looks up the target that the flow was begun to, and the interface by
+// which the packet came (iifname) or will leave (oifname).
+func path(word string, f int, set string) term {
+	by, key, register := expr.MetaKeyIIFNAME, expr.CtKeyDSTIP, uint32(quarter1)
+	if word == "oifname" {
+		by = expr.MetaKeyOIFNAME
+	}
+	if f == 6 {
+		key, register = expr.CtKeyDSTIP6, register2
+	}
+	return term{fmt.Sprintf("ct original %s daddr . %s @%s", familyWord(f), word, set),
+		[]expr.Any{conntrack(key, register1), &expr.Meta{Key: by, Register: register}, lookup(set)}}
 }
 
 func direction(word string) term {

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -87,6 +88,8 @@ func (k setKind) text(key string) string {
 			words[i] = address.String()
 		case nftables.TypeInetProto:
 			words[i] = protocolWord(field[0])
+		case nftables.TypeIFName:
+			words[i] = fmt.Sprintf("%q", bytes.TrimRight(field, "\x00"))
 		case nftables.TypeInetService:
 			words[i] = fmt.Sprint(binary.BigEndian.Uint16(field))
 		}
