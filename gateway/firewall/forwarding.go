@@ -158,12 +158,30 @@ func (t *turned) read() (string, error) {
 	return strings.TrimSpace(string(b[:n])), nil
 }
 
-// write turns a switch, unless its interface is gone, and took it along.
+// write turns a switch, unless its interface is gone, and took it along. An
+// interface that has another name has another switch, which is as the old one
+// was; it is sought in the network namespace of the calling thread.
 func (t *turned) write(value string) error {
-	if _, err := t.file.WriteAt([]byte(value), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	_, err := t.file.WriteAt([]byte(value), 0)
+	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if name := t.renamed(); name != "" {
+		return os.WriteFile(sysctls+name, []byte(value), 0)
+	}
 	return nil
+}
+
+// renamed is the switch under the name that its interface has now, if that is
+// another one.
+func (t *turned) renamed() string {
+	parts := strings.Split(t.name, "/")
+	i, err := net.InterfaceByIndex(t.index) // 0 is an error
+	if err != nil || i.Name == parts[2] {
+		return ""
+	}
+	parts[2] = i.Name
+	return strings.Join(parts, "/")
 }
 
 func (f *forwarding) find(name string) int {
@@ -186,7 +204,11 @@ func (f *forwarding) on(name string) error {
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
-		// Its interface went, and took the switch along. There may be another.
+		// Its interface went, and took the switch along, or has another name.
+		// There may be another one of this name.
+		if err := t.write(t.was); err != nil {
+			return err
+		}
 		t.file.Close()
 		f.turned = slices.Delete(f.turned, i, i+1)
 	}
@@ -322,15 +344,20 @@ func (f *forwarding) adopt() error {
 	}
 	var failures []error
 	for _, s := range r.Switches {
-		if strings.Count(s.Name, "/") != 3 || indexOf(s.Name) != s.Interface {
+		if strings.Count(s.Name, "/") != 3 {
 			continue
 		}
-		file, err := os.OpenFile(sysctls+s.Name, os.O_RDWR, 0)
-		if err != nil {
+		t := turned{name: s.Name, was: s.Was, index: s.Interface}
+		if name := t.renamed(); name != "" {
+			t.name = name
+		} else if indexOf(t.name) != t.index {
+			continue
+		}
+		if t.file, err = os.OpenFile(sysctls+t.name, os.O_RDWR, 0); err != nil {
 			failures = append(failures, err)
 			continue
 		}
-		f.turned = append(f.turned, turned{s.Name, file, s.Was, s.Interface})
+		f.turned = append(f.turned, t)
 	}
 	return errors.Join(failures...)
 }

@@ -34,7 +34,7 @@ func newSwitches(t *testing.T) switches {
 // on lists the interfaces that forward, IPv6 ones with a 6.
 func (s switches) on() string {
 	var on []string
-	for _, i := range []string{"all", "kido0", "lan", "wan"} {
+	for _, i := range []string{"all", "kido0", "lan", "wan", "wan-of-another-"} {
 		six := "force_forwarding"
 		if i == "all" {
 			six = "forwarding"
@@ -147,6 +147,7 @@ func TestForwardingOutlivesAProcess(t *testing.T) {
 				t.Fatal(err, string(out))
 			}
 		}, true, "lan wan"},
+		{"its interface gets another name", func(t *testing.T, s switches, _ string) { s.rename(t, "wan", "wan-of-another-") }, true, "lan"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSwitches(t)
@@ -179,6 +180,51 @@ func TestForwardingOutlivesAProcess(t *testing.T) {
 			}
 			if _, err := os.Stat(o.ForwardingFile); (err == nil) != (tt.want != "lan") {
 				t.Errorf("the record after the stop: %v", err)
+			}
+		})
+	}
+}
+
+func (s switches) rename(t *testing.T, from, to string) {
+	t.Helper()
+	for _, args := range [][]string{{from, "down"}, {from, "name", to}, {to, "up"}} {
+		if out, err := s.Command(t.Context(), "ip", append([]string{"link", "set"}, args...)...).CombinedOutput(); err != nil {
+			t.Fatal(err, string(out))
+		}
+	}
+}
+
+// TestForwardingOfRenamedInterface: an interface keeps its switch when it gets
+// another name. It is turned back all the same.
+func TestForwardingOfRenamedInterface(t *testing.T) {
+	const renamed = "wan-of-another-"
+	for _, tt := range []struct {
+		name string
+		then func(t *testing.T, s switches, f *Firewall)
+		on   string // before the stop
+	}{
+		{"nobody has noticed", func(*testing.T, switches, *Firewall) {}, "kido0 lan " + renamed},
+		{"it is wanted by its new name", func(t *testing.T, s switches, f *Firewall) { s.set(t, f, false, "kido0", renamed) }, "kido0 lan " + renamed},
+		{"it is not wanted", func(t *testing.T, s switches, f *Firewall) { s.set(t, f, false, "kido0") }, "kido0 lan"},
+		{"another one has its name", func(t *testing.T, s switches, f *Firewall) {
+			s.lab.Link(s.Host, "wan", lab.Prefixes("10.2.0.1/24"), s.peer, "eth3", lab.Prefixes("10.2.0.5/24"))
+			s.set(t, f, false, "kido0", "wan")
+		}, "kido0 lan wan"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSwitches(t)
+			f := s.firewall(t, testOptions)
+			s.set(t, f, false, "kido0", "wan")
+			s.rename(t, "wan", renamed)
+			tt.then(t, s, f)
+			if got := s.on(); got != tt.on {
+				t.Errorf("%s forward, want %s", got, tt.on)
+			}
+			if err := s.Do(f.Close); err != nil {
+				t.Error(err)
+			}
+			if got, want := s.on(), "lan"; got != want {
+				t.Errorf("after the stop %s forward, want %s", got, want)
 			}
 		})
 	}
