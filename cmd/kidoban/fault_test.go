@@ -243,6 +243,35 @@ func TestFault50NoDescriptors(t *testing.T) {
 	})
 }
 
+// TestFault50ConnectionsTakeNoDescriptors: somebody on the gateway who may do
+// nothing but connect does so without end. The journal gets its files, an
+// engineer comes in, and an operator is heard.
+func TestFault50ConnectionsTakeNoDescriptors(t *testing.T) {
+	held(t, func(g *ground) {
+		g.open([]string{hour("work", "ehr, ehr6")}, []string{nextYear("later", "pacs")})
+		const limit = 256
+		if err := unix.Prlimit(g.process.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: limit}, nil); err != nil {
+			g.t.Fatal(err)
+		}
+		for range limit {
+			for _, to := range [][2]string{{"tcp", "127.0.0.1:9586"}, {"unix", filepath.Join(g.folder, "admin.sock")}} {
+				c, err := g.gateway.Dial(g.within(5*time.Second), to[0], to[1])
+				if err != nil {
+					g.t.Fatal(err)
+				}
+				defer c.Close()
+			}
+		}
+		g.mustEnter(g.client(g.medisys, sato, 4))
+		if out, complaint, exit := g.operator("close", suzuki, "--reason", "test"); exit != exitYes || strings.Contains(out, "NOT RECORDED") {
+			g.breaks("close: exit %d: %s%s", exit, out, complaint)
+		}
+		if status, text, err := g.get("/readyz"); err != nil || status != http.StatusOK {
+			g.breaks("ready: %d %s %v", status, text, err)
+		}
+	})
+}
+
 // swap makes a name stand for another file, in one step.
 func (g *ground) swap(name, target string) {
 	g.t.Helper()

@@ -11,10 +11,13 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"kidoban/gateway"
+	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
 )
 
@@ -352,6 +355,39 @@ func TestSlowAndLarge(t *testing.T) {
 	}
 	if status := get[gateway.Status](s, "/v1/status", nil); !status.Ready {
 		t.Errorf("afterwards: %+v", status)
+	}
+}
+
+// TestManyConnections: whoever opens connections without end takes few file
+// descriptors of the gateway, and keeps nobody out who asks something.
+func TestManyConnections(t *testing.T) {
+	s := serve(t)
+	const many = 3 * connectionsMost
+	for _, first := range []string{"", "G", request("GET", "/v1/status", "")[:40]} {
+		var open atomic.Int32
+		open.Store(many)
+		for range many {
+			c, err := net.Dial("unix", s.socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := io.WriteString(c, first); err != nil && !errors.Is(err, syscall.EPIPE) {
+				t.Fatal(err)
+			}
+			go func() {
+				_, _ = io.Copy(io.Discard, c) // until it is closed, at whichever end
+				open.Add(-1)
+			}()
+		}
+		// Well within the time after which it closes whoever is slow.
+		lab.WaitFor(t, 3*time.Second, fmt.Sprintf("at most %d of %d connections that said %q", connectionsMost, many, first),
+			func() bool { return open.Load() <= connectionsMost })
+		for range 2 * connectionsMost {
+			if !get[gateway.Status](s, "/v1/status", nil).Ready {
+				t.Fatal("it does not answer")
+			}
+		}
 	}
 }
 
