@@ -46,9 +46,11 @@ func (t *Tunnel) clerk() {
 				// Being built anew, or closed.
 			} else if err := m.check(); err != nil {
 				t.fail(err)
+			} else if f := t.gate.unread.Load(); f != nil {
+				t.fail(f.err)
 			} else if t.failure.Load() != nil {
 				t.failure.Store(nil)
-				t.log.Info("the tunnel interface is as it was made again")
+				t.log.Info("the tunnel is as it was made again")
 			}
 			nextAsk = min(nextAsk, now.boot)
 		}

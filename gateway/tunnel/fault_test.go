@@ -4,13 +4,18 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 
@@ -296,4 +301,88 @@ func TestFault59FloodOfResponses(t *testing.T) {
 	if len(cookies) > 0 {
 		t.Errorf("the flood put the gateway under load: it sent\n%s", lab.Lines(cookies))
 	}
+}
+
+// TestFault68AbortedSocket: reading the UDP socket fails once, as it does when
+// somebody aborts sockets (ss -K); WireGuard alone would never read it again.
+func TestFault68AbortedSocket(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato)
+	abort := func() {
+		t.Helper()
+		out, err := s.gateway.Command(within(t, 5*time.Second), "ss", "-K", "-u", "-a", "sport", "=", ":51820").CombinedOutput()
+		if err != nil || !strings.Contains(string(out), ":51820") {
+			t.Skipf("this kernel or ss(8) aborts no UDP sockets (CONFIG_INET_DIAG_DESTROY): %v\n%s", err, out)
+		}
+	}
+	abort()
+	c := s.client(s.medisys, s.sato, medisysEndpoint)
+	s.enter(c)
+	abort()
+	if err := s.ping(s.medisys, 5*time.Second); err != nil {
+		t.Error(err)
+	}
+	if err := s.tunnel.Err(); err != nil {
+		t.Errorf("a socket that is read again is told as a failure: %v", err)
+	}
+}
+
+// scripted is sockets that are read as a test says.
+type scripted struct {
+	conn.Bind
+	receive func() error
+}
+
+func (s *scripted) Open(uint16) ([]conn.ReceiveFunc, uint16, error) {
+	return []conn.ReceiveFunc{func([][]byte, []int, []conn.Endpoint) (int, error) { return 0, s.receive() }}, 1, nil
+}
+
+func (s *scripted) Close() error { return nil }
+
+// TestFault68UnreadableSocket: one that stays unreadable is told, until it can
+// be read again or is closed.
+func TestFault68UnreadableSocket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		result := error(unix.ENOMEM)
+		g := &gate{house: newHouse(), boot: Boottime, inner: &scripted{receive: func() error { return result }}}
+		open := func() func() error {
+			receive, _, err := g.Open(0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return func() error { _, err := receive[0](nil, nil, nil); return err }
+		}
+		read := open()
+		for i := range 2 * unreadMost {
+			if err := read(); err != nil {
+				t.Fatalf("WireGuard hears of %v, and gives up", err)
+			}
+			if told := g.unread.Load() != nil; told != (i+1 >= unreadMost) {
+				t.Fatalf("after %d readings that failed, told: %v", i+1, told)
+			}
+		}
+		if err := g.unread.Load().err; !errors.Is(err, unix.ENOMEM) {
+			t.Errorf("told: %v, want what was wrong", err)
+		}
+		result = nil
+		if err := read(); err != nil || g.unread.Load() != nil {
+			t.Errorf("read again: %v, told: %v", err, g.unread.Load())
+		}
+		result = unix.ENOMEM
+		for range unreadMost {
+			_ = read()
+		}
+		result = net.ErrClosed
+		if err := read(); !errors.Is(err, net.ErrClosed) || g.unread.Load() != nil {
+			t.Errorf("closed: %v, told: %v", err, g.unread.Load())
+		}
+		read, result = open(), unix.ENOMEM
+		go func() {
+			synctest.Wait()
+			g.Close()
+		}()
+		if err := read(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("closed while it waits to read again: %v", err)
+		}
+	})
 }

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -56,6 +57,7 @@ type gate struct {
 	answers     chan struct{}                // holds one token for each initiation WireGuard works on
 	inner       conn.Bind                    // a StdNetBind
 	port        atomic.Uint32                // the UDP port in use
+	unread      atomic.Pointer[failure]      // of a socket that cannot be read; nil: all can
 	mu          sync.Mutex                   // guards closed
 	closed      chan struct{}                // closed while the bind is
 }
@@ -90,6 +92,7 @@ func (g *gate) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	g.port.Store(uint32(actual))
 	var all []conn.ReceiveFunc
 	for _, receive := range inner {
+		receive = g.persistent(closed, receive)
 		all = append(all, func(packets [][]byte, sizes []int, from []conn.Endpoint) (int, error) {
 			n, err := receive(packets, sizes, from)
 			if err != nil {
@@ -102,6 +105,44 @@ func (g *gate) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	return append(all, func(packets [][]byte, sizes []int, from []conn.Endpoint) (int, error) {
 		return g.readmit(closed, packets, sizes, from)
 	}), actual, nil
+}
+
+// A socket that could not be read is read again after a pause; after so many
+// readings in a row that failed it is a failure of the tunnel.
+const (
+	unreadPause = 100 * time.Millisecond
+	unreadMost  = 10
+)
+
+// persistent reads a socket until the bind is closed. WireGuard stops at an
+// error that is not temporary, or after ten that are, and tells nobody: then
+// everything would look well, and nobody could enter.
+func (g *gate) persistent(closed <-chan struct{}, receive conn.ReceiveFunc) conn.ReceiveFunc {
+	failed := 0
+	var told *failure
+	return func(packets [][]byte, sizes []int, from []conn.Endpoint) (int, error) {
+		n, err := receive(packets, sizes, from)
+		if told != nil && (err == nil || errors.Is(err, net.ErrClosed)) {
+			g.unread.CompareAndSwap(told, nil)
+			told = nil
+		}
+		if err == nil || errors.Is(err, net.ErrClosed) {
+			failed = 0
+			return n, err
+		}
+		if failed++; failed >= unreadMost {
+			if told == nil {
+				told = &failure{fmt.Errorf("a UDP socket cannot be read: %w", err)}
+			}
+			g.unread.CompareAndSwap(nil, told)
+		}
+		select {
+		case <-closed:
+			return 0, net.ErrClosed
+		case <-time.After(unreadPause):
+			return 0, nil
+		}
+	}
 }
 
 // Close implements conn.Bind.
