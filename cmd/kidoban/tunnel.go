@@ -79,10 +79,10 @@ func (l *liveTunnel) drop() {
 		return
 	}
 	close(l.quit)
-	l.stamps = l.current.Timestamps()
 	if err := l.current.Close(); err != nil {
 		l.logger.Warn("the old tunnel did not close cleanly", "err", err)
 	}
+	l.stamps = l.current.Timestamps() // only now is nothing more admitted
 	l.current = nil
 }
 

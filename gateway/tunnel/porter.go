@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kidoban/gateway/policy"
@@ -74,8 +75,12 @@ type porter struct {
 	of        *policy.Policy          // whose keys secrets belong to
 	engineers *limiter[policy.Key]
 	inspected *limiter[struct{}]
-	admission uint64 // the last number given
 }
+
+// admissions is the number of the last admission. A tunnel that takes the
+// place of another goes on with it: what the loop then records of the old one
+// must not stand for the new one's.
+var admissions atomic.Uint64
 
 func (p *porter) run() {
 	for {
@@ -166,12 +171,13 @@ func (p *porter) initiation(i initiation) {
 	if q.Key == (policy.Key{}) {
 		q.Fault = policy.Malformed // sealed to another key, though its MAC names ours
 	}
+	if q.Proven && q.Fault == policy.Admitted {
+		// Whatever becomes of it, nobody shall play it again: neither when a
+		// window is open, nor when what keeps everybody out now is over.
+		t.stamps.advance(q.Key, stamp)
+	}
 	d := plan.Decide(q, now.wall)
 	if d.Reason != policy.Admitted {
-		if q.Proven && q.Fault == policy.Admitted {
-			// Nobody shall play it again when a window is open.
-			t.stamps.advance(q.Key, stamp)
-		}
 		refuse(d)
 		return
 	}
@@ -180,7 +186,7 @@ func (p *porter) initiation(i initiation) {
 		refuse(policy.Decision{Reason: policy.NotReady, Engineer: d.Engineer})
 		return
 	}
-	number := p.admission + 1
+	number := admissions.Add(1)
 	now = t.now()
 	sender := binary.LittleEndian.Uint32(i.packet[senderAt:])
 	to, d := t.house.admit(q, i.inner, i.source, sender, number, now, func(d policy.Decision) bool {
@@ -193,8 +199,6 @@ func (p *porter) initiation(i initiation) {
 		refuse(d)
 		return
 	}
-	p.admission = number
-	t.stamps.advance(q.Key, stamp)
 	select {
 	case t.gate.again <- admitted{i.packet, to}:
 	case <-t.closing:
@@ -206,14 +210,21 @@ func (p *porter) inspect(d dropped) {
 	t := p.t
 	plan, now := t.house.current(), t.now()
 	q := policy.Query{Fault: policy.Admitted, Source: d.source.Addr()}
+	var stamp [12]byte
 	if d.size == len(d.packet) && wellFormed(d.packet[:], t.gate.checker) {
 		if p.inspected.allow(struct{}{}, now.boot) {
-			q, _ = p.question(&d.packet, d.source.Addr(), plan, now, true)
+			q, stamp = p.question(&d.packet, d.source.Addr(), plan, now, true)
 		} else {
 			q.Fault = policy.RateLimited
 		}
 	}
 	decision := plan.Decide(q, now.wall)
+	if q.Proven && q.Fault == policy.Admitted && plan.ByKey(q.Key).MayComeFrom(d.source.Addr()) {
+		// It came early: nobody shall play it when the window is open. From
+		// elsewhere it counts for nothing, or a thief of the key could lock
+		// its owner out from anywhere, with a timestamp of tomorrow.
+		t.stamps.advance(q.Key, stamp)
+	}
 	if decision.Reason == policy.Admitted {
 		if now.wall.Sub(decision.Grant.From) < settling {
 			return // it came a moment before the kernel let it through: no refusal to speak of

@@ -205,7 +205,8 @@ func (t *Tunnel) Recorded(admission uint64) bool {
 
 // Inspect names who sent a UDP payload that the kernel dropped on its way to
 // the WireGuard port: it becomes a Refusal. Nothing is answered, and nothing
-// changes. It never blocks; what exceeds the rate is counted, not opened.
+// changes, but that an initiation from the engineer's own address cannot be
+// played again. It never blocks; what exceeds the rate is counted, not opened.
 func (t *Tunnel) Inspect(payload []byte, source netip.AddrPort) {
 	d := dropped{size: len(payload), source: unmapped(source)}
 	if d.size == len(d.packet) {

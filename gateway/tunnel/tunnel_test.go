@@ -312,34 +312,85 @@ func TestFault29ReplayIsRefusedForEver(t *testing.T) {
 	lab.WaitFor(t, 5*time.Second, "a response after the reset", func() bool { return len(wire.Packets(lab.Incoming, toPort(source))) == 2 })
 }
 
+// TestFault29RefusedEarlyCannotBePlayedLater: an initiation that came before
+// its time, or while nobody could be let in, is worth nothing later.
 func TestFault29RefusedEarlyCannotBePlayedLater(t *testing.T) {
-	s := newSite(t)
-	s.open(later(), s.sato)
-	packet := initiate(t, s.suzuki.private, s.public, stampAt(time.Now()), nil)
-	s.send(s.medisys, "203.0.113.9:4000", medisysEndpoint, packet)
-	s.refusal(policy.OutsideWindow)
-	s.open(later(), s.suzuki)
-	s.send(s.medisys, "203.0.113.9:4000", medisysEndpoint, packet)
-	s.refusal(policy.Replayed)
+	const source = "203.0.113.9:4000"
+	for _, test := range []struct {
+		name   string
+		refuse func(t *testing.T, s *site, packet []byte)
+	}{
+		{"outside its window, by the gate", func(t *testing.T, s *site, packet []byte) {
+			s.open(later(), s.sato)
+			s.send(s.medisys, source, medisysEndpoint, packet)
+			s.refusal(policy.OutsideWindow)
+		}},
+		{"outside its window, by the kernel", func(t *testing.T, s *site, packet []byte) {
+			s.open(later())
+			s.tunnel.Inspect(packet, netip.MustParseAddrPort(source))
+			s.refusal(policy.OutsideWindow)
+		}},
+		{"while an admission was not on disk", func(t *testing.T, s *site, packet []byte) {
+			s.open(later(), s.suzuki, s.tanaka)
+			s.deaf.Store(true)
+			s.send(s.other, "198.51.100.10:4000", otherEndpoint, initiate(s.t, s.tanaka.private, s.public, stampAt(time.Now()), nil))
+			s.kind(policy.Admission)
+			s.boot.advance(2 * recordWithin)
+			s.send(s.medisys, source, medisysEndpoint, packet)
+			s.refusal(policy.NotReady)
+			s.recordAll(t, false)
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSite(t)
+			packet := initiate(t, s.suzuki.private, s.public, stampAt(time.Now()), nil)
+			test.refuse(t, s, packet)
+			s.open(later(), s.suzuki)
+			s.send(s.medisys, source, medisysEndpoint, packet)
+			if f := s.refusal(policy.Replayed); f.Engineer != s.suzuki.Engineer {
+				t.Errorf("refused: %v, want suzuki", f.Engineer)
+			}
+		})
+	}
 }
 
+// TestInspectNamesAndChangesNothing: what the kernel dropped is told by name,
+// and takes nothing from the engineer whom it names: who has a stolen key, and
+// is elsewhere, does not lock its owner out.
 func TestInspectNamesAndChangesNothing(t *testing.T) {
 	s := newSite(t)
 	s.open(later(), s.sato)
-	packet := initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil)
-	s.tunnel.Inspect(packet, netip.MustParseAddrPort("[::ffff:192.0.2.66]:4000"))
+	tomorrow := initiate(t, s.sato.private, s.public, stampAt(time.Now().Add(ahead/2)), nil)
+	s.tunnel.Inspect(tomorrow, netip.MustParseAddrPort("[::ffff:192.0.2.66]:4000"))
 	if f := s.refusal(policy.WrongSource); f.Engineer != s.sato.Engineer || f.Source.String() != "192.0.2.66:4000" {
 		t.Errorf("refusal of %v from %v, want %v from 192.0.2.66:4000", f.Engineer, f.Source, s.sato)
 	}
-	s.tunnel.Inspect(packet, netip.MustParseAddrPort("203.0.113.10:4000"))
-	s.refusal(policy.RateLimited)
 	s.tunnel.Inspect([]byte{0}, netip.MustParseAddrPort("192.0.2.66:4000"))
 	s.refusal(policy.UnlistedSource)
 	if got := s.tunnel.Timestamps(); len(got) != 0 {
 		t.Errorf("inspecting advanced timestamps: %v", got)
 	}
-	s.send(s.medisys, "203.0.113.10:4000", medisysEndpoint, packet)
+	s.tunnel.Inspect(initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil), netip.MustParseAddrPort("203.0.113.10:4000"))
+	s.refusal(policy.RateLimited)
+	s.send(s.medisys, "203.0.113.10:4000", medisysEndpoint, initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil))
 	s.kind(policy.Admission)
+}
+
+// TestAdmissionsAreNumberedThroughout: a tunnel that takes the place of another
+// gives no number again.
+func TestAdmissionsAreNumberedThroughout(t *testing.T) {
+	s := newSite(t)
+	var last uint64
+	for range 2 {
+		s.open(later(), s.tanaka)
+		s.send(s.other, "198.51.100.10:4000", otherEndpoint, initiate(t, s.tanaka.private, s.public, stampAt(time.Now()), nil))
+		f := s.kind(policy.Admission)
+		if f.Admission <= last {
+			t.Errorf("admission %d after %d", f.Admission, last)
+		}
+		last = f.Admission
+		s.start()
+	}
 }
 
 func TestFault37BusyRekeysNeverFreeze(t *testing.T) {
