@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -472,6 +474,35 @@ func TestCopyOfALivingJournal(t *testing.T) {
 		if report, err := VerifyDir(copied.dir, p.verifierKey(t), nil); err != nil || report.Size != 250 {
 			t.Errorf("%d entries later: %d entries, %v", more, report.Size, err)
 		}
+	}
+}
+
+// TestNamedPipes: nobody who verifies a copy from elsewhere waits for ever.
+func TestNamedPipes(t *testing.T) {
+	p := closed(t, 5)
+	healthy := files(t, p.dir)
+	for name := range healthy {
+		path := filepath.Join(p.dir, name)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		result := make(chan error, 1)
+		go func() {
+			_, err := VerifyDir(p.dir, p.verifierKey(t), nil)
+			result <- err
+		}()
+		select {
+		case err := <-result:
+			if err == nil || !strings.Contains(err.Error(), "not a regular file") {
+				t.Errorf("%s is a named pipe: VerifyDir: %v", name, err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatalf("%s is a named pipe: VerifyDir waits for it", name)
+		}
+		p.restore(t, healthy)
 	}
 }
 

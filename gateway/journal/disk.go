@@ -14,7 +14,8 @@ import (
 // storage is what a journal asks of a disk. Paths are as in package os, and
 // errors for what does not exist are fs.ErrNotExist. Nothing is retried.
 type storage interface {
-	// readFile reads a file of at most limit bytes; a longer one is an error.
+	// readFile reads a file of at most limit bytes; a longer one is an error,
+	// and so is what is no regular file. It does not wait for anybody.
 	readFile(name string, limit int64) ([]byte, error)
 	// readDir lists a directory, sorted by name.
 	readDir(name string) ([]fs.DirEntry, error)
@@ -47,11 +48,17 @@ type fileInfo struct {
 type osDisk struct{}
 
 func (osDisk) readFile(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
+	// A copy may come from anybody: opening a named pipe would wait for ever.
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file but %v", name, info.Mode().Type())
+	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(data)) > limit {
 		err = fmt.Errorf("%s: longer than the %d bytes that are allowed", name, limit)
