@@ -117,6 +117,10 @@ func (runCommand) Run(p *program) error {
 			if err != nil {
 				return nil, err
 			}
+			if r := j.Recovered(); r != (journal.Recovered{}) {
+				logger.Warn("the journal ended in what nobody had been told was written: whole entries are signed now, the rest is cut",
+					"entries", r.Adopted, "bytes_cut", r.Cut)
+			}
 			return liveJournal{j}, nil
 		},
 		ReadDamaged:    func() iter.Seq2[journal.Entry, error] { return readDamaged(dir) },
