@@ -142,7 +142,7 @@ func TestDrift(t *testing.T) {
 		}, "set flows4: 10.99.0.2 . 10.1.0.5 . tcp . 22 is missing"},
 		{"a rule that nobody wrote", func(c *nftables.Conn) {
 			c.AddRule(rule{accept()}.kernel(&chain{name: "forward"}))
-		}, "chain forward: a rule 10 was not written"},
+		}, "chain forward: a rule 5 was not written"},
 		{"a rule that differs in what the library does not read", func(c *nftables.Conn) {
 			c.FlushChain(&nftables.Chain{Table: table, Name: "forward"})
 			rules, _ := Ruleset(testOptions, nil, nil, nil, time.Time{})
@@ -156,7 +156,7 @@ func TestDrift(t *testing.T) {
 				}
 				c.AddRule(k)
 			}
-		}, "chain forward: rule 2 (tcp flags syn / syn,rst tcp option maxseg size set rt mtu): attribute 2 is 00000000, not 00000003"},
+		}, "chain forward: rule 1 (tcp flags syn / syn,rst tcp option maxseg size set rt mtu): attribute 2 is 00000000, not 00000003"},
 		{"rules that are gone", func(c *nftables.Conn) {
 			c.FlushChain(&nftables.Chain{Table: table, Name: "tunnel"})
 		}, "chain tunnel has 0 rules"},

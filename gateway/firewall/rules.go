@@ -144,14 +144,17 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	port := o.ListenPort
 
 	prerouting := r.base("prerouting", "filter", unix.NF_INET_PRE_ROUTING, rawPriority)
+	// What comes out of the tunnel is judged where it goes on, by input or
+	// forward. Every packet passes here, so what most of them are comes first,
+	// and the route is looked up only for the port.
+	prerouting.add(from(o.Interface), accept())
+	prerouting.add(portTerm(unix.IPPROTO_UDP, "dport", port), notToOthers(), follow("tunnel"))
+	prerouting.add(portTerm(unix.IPPROTO_TCP, "dport", port), notToOthers(), count(refusedTCP), drop())
 	if p != nil && p.Policy != nil {
 		for _, a := range p.Policy.Tunnel.Addresses {
-			prerouting.add(notFrom(o.Interface), notFrom("lo"), within("saddr", a), count(refusedSpoofed), drop())
+			prerouting.add(notFrom("lo"), within("saddr", a), count(refusedSpoofed), drop())
 		}
 	}
-	prerouting.add(toOthers(), accept())
-	prerouting.add(portTerm(unix.IPPROTO_UDP, "dport", port), follow("tunnel"))
-	prerouting.add(portTerm(unix.IPPROTO_TCP, "dport", port), count(refusedTCP), drop())
 
 	// The port can be read, so of fragments only the first ones come here.
 	// The others find nothing to be joined with.
@@ -190,6 +193,7 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 
 	output := r.base("output", "filter", unix.NF_INET_LOCAL_OUT, 0)
 	output.add(to("lo"), accept())
+	output.add(notTo(o.Interface), portTerm(unix.IPPROTO_UDP, "sport", port), accept()) // judged by output_raw
 	for _, f := range families {
 		output.add(related(), flow(f, name("flows", f)), accept())
 	}
@@ -203,19 +207,21 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	if o.ForwardOthers {
 		forward.add(notFrom(o.Interface), notTo(o.Interface), accept())
 	}
-	forward.add(from(o.Interface), to(o.Interface), follow("refused_to_site"))
 	forward.add(synchronizing(), clamp())
+	forward.add(from(o.Interface), follow("from_tunnel"))
+	forward.add(to(o.Interface), follow("to_tunnel"))
+	forward.add(count(refusedForward), drop())
+
 	// Who sends is who began the flow. Of the flow's own packets conntrack
 	// knows that; an ICMP error belongs to a flow whoever sends it.
+	fromTunnel, toTunnel := r.chain("from_tunnel"), r.chain("to_tunnel")
+	fromTunnel.add(to(o.Interface), follow("refused_to_site"))
 	for _, f := range families {
-		forward.add(from(o.Interface), direction("original"), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), follow("to_site"))
+		fromTunnel.add(direction("original"), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), follow("to_site"))
+		toTunnel.add(direction("reply"), flow(f, name("flows", f)), follow("from_site"))
 	}
-	for _, f := range families {
-		forward.add(to(o.Interface), direction("reply"), flow(f, name("flows", f)), follow("from_site"))
-	}
-	forward.add(from(o.Interface), follow("refused_to_site"))
-	forward.add(to(o.Interface), count(refusedInward), drop())
-	forward.add(count(refusedForward), drop())
+	fromTunnel.add(follow("refused_to_site"))
+	toTunnel.add(count(refusedInward), drop())
 
 	// The kernel routes a packet before the forward chain sees it; where the
 	// way to the target is down, by the default route, to the Internet. And

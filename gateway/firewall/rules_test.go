@@ -209,8 +209,9 @@ func TestFoundation(t *testing.T) {
 				left++
 				// What does not go to where it may be accepted goes on to the end of
 				// the chain, which drops.
-				s := r.String()
-				goes := c.drops && (strings.HasSuffix(s, "goto to_site") || strings.HasSuffix(s, "goto from_site"))
+				s, end := r.String(), c.rules[len(c.rules)-1].String()
+				refuses := strings.HasSuffix(end, "drop") || strings.Contains(end, "goto refused_")
+				goes := refuses && (strings.HasSuffix(s, "goto to_site") || strings.HasSuffix(s, "goto from_site"))
 				if !strings.HasSuffix(s, "accept") && !strings.Contains(s, "masquerade") && !goes {
 					t.Errorf("%s: chain %s lacks a rule that refuses: %s", g.name, c.name, s)
 				}

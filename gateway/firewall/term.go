@@ -103,12 +103,12 @@ func notFrom(name string) term {
 func to(name string) term    { return interfaceName(expr.MetaKeyOIFNAME, "oifname", name, true) }
 func notTo(name string) term { return interfaceName(expr.MetaKeyOIFNAME, "oifname", name, false) }
 
-// toOthers matches packets that the host would not take in itself: their
-// destination is somebody else's unicast address.
-func toOthers() term {
-	return term{"fib daddr type unicast", []expr.Any{
+// notToOthers matches packets that the host might take in itself: their
+// destination is not somebody else's unicast address.
+func notToOthers() term {
+	return term{"fib daddr type != unicast", []expr.Any{
 		&expr.Fib{Register: register1, ResultADDRTYPE: true, FlagDADDR: true},
-		equal(native32(unix.RTN_UNICAST)...),
+		compare(expr.CmpOpNeq, native32(unix.RTN_UNICAST)),
 	}}
 }
 
