@@ -185,6 +185,17 @@ func (s *Snapshot) Explain(q policy.Query, at, now time.Time) policy.Decision {
 // journal goes back.
 func (s *Snapshot) LastAttempt(e *policy.Engineer) netip.Addr { return s.attempts[e.String()] }
 
+// SessionSource is where the engineer's open session comes from; the zero
+// Addr: there is none.
+func (s *Snapshot) SessionSource(e *policy.Engineer) netip.Addr {
+	for _, sess := range s.Sessions {
+		if sess.Vendor == e.Vendor.Name && sess.Engineer == e.Name {
+			return sess.Source
+		}
+	}
+	return netip.Addr{}
+}
+
 func (l *loop) publish() {
 	s := &Snapshot{Plan: l.plan, state: l.state.Copy(), attempts: l.attempts, Journal: l.journalStatus(), Peers: l.peers, At: l.boot}
 	for _, sess := range l.sessions {

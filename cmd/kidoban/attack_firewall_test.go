@@ -354,9 +354,8 @@ func TestForwardingTurnedOff(t *testing.T) {
 		return !slices.ContainsFunc(names, func(name string) bool { return g.gateway.ReadSysctl(name) != "1" })
 	})
 	for _, name := range names {
-		if want := "it is turned on again\" switch=" + name; !strings.Contains(g.log(), want) {
-			t.Errorf("the log does not say %q", want)
-		}
+		want := "it is turned on again\" switch=" + name
+		lab.WaitFor(t, 2*time.Second, fmt.Sprintf("the log says %q", want), func() bool { return strings.Contains(g.log(), want) })
 	}
 	if !g.status().Ready {
 		t.Error("the gateway is not ready")

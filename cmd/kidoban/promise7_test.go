@@ -72,8 +72,8 @@ func oneReason(g *ground) {
 		}
 		asked = len(said)
 	}
-	expect(refusal{"kernel", policy.UnlistedTarget, sato, netip.Addr{}, "10.1.0.5:tcp/8080", true})
-	expect(refusal{"kernel", policy.UnlistedTarget, sato, netip.Addr{}, "10.1.0.6:udp/53", true})
+	expect(refusal{"kernel", policy.UnlistedTarget, sato, medisys4, "10.1.0.5:tcp/8080", true})
+	expect(refusal{"kernel", policy.UnlistedTarget, sato, medisys4, "10.1.0.6:udp/53", true})
 	port := uint16(42000)
 	shoot := func(from netip.Addr, packet []byte) {
 		port++
@@ -165,7 +165,7 @@ func oneReason(g *ground) {
 	for _, r := range g.refusals() {
 		if !slices.ContainsFunc(said, func(s refusal) bool {
 			vendor, engineer, _ := strings.Cut(s.engineer, "/")
-			return r.Reason == s.reason.String() && r.Vendor == vendor && r.Engineer == engineer && r.Target == s.target && (r.Source == s.source || s.target != "")
+			return r.Reason == s.reason.String() && r.Vendor == vendor && r.Engineer == engineer && r.Target == s.target && r.Source == s.source
 		}) {
 			g.breaks("other: nobody has done this: %+v", r)
 		}

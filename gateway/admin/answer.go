@@ -78,6 +78,12 @@ func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error
 		if query.To, query.Proto, err = ParseDestination(q.To); err != nil {
 			return Explanation{}, err
 		}
+		// A flow is the session's, whoever has tried the key elsewhere since.
+		if e != nil && q.From == "" {
+			if inside := s.SessionSource(e); inside.IsValid() {
+				query.Source = inside
+			}
+		}
 	}
 	x := Explanation{Decision: "refuse", Reason: policy.NotReady.String(), Engineer: q.Engineer, At: s.Local(at), Detail: s.Plan.Doubt}
 	if query.Source.IsValid() {
