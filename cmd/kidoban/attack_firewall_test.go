@@ -13,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv6"
+
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
 )
@@ -231,6 +234,61 @@ func TestFault67VanishedSite(t *testing.T) {
 	lab.WaitFor(t, 2*routesAgain, "ehr answers by lan7", func() bool {
 		return g.reach(g.medisys, "udp", netip.AddrPortFrom(ehr4, 53), 500*time.Millisecond) == nil
 	})
+}
+
+// TestFault67Advertised: somebody on the wire of the gateway's way to the
+// Internet advertises that an address of the site's is there, and answers for
+// it. The kernel believes it, and sends there; the ruleset does not.
+func TestFault67Advertised(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.serve()
+	g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "pacs")})
+	g.mustEnter(g.client(g.medisys, sato, 4))
+	g.satosFlow().Close()
+	g.mustRun(g.internet, "ip", "-6", "addr", "add", ehr6.String()+"/128", "dev", "eth3", "nodad")
+	// A prefix information option (RFC 4861, section 4.6.2): on the link, for
+	// ten minutes.
+	option := append([]byte{3, 4, 128, 0x80, 0, 0, 2, 88, 0, 0, 2, 88, 0, 0, 0, 0}, ehr6.AsSlice()...)
+	var from netip.Addr
+	err := g.internet.Do(func() error {
+		link, err := net.InterfaceByName("eth3")
+		if err != nil {
+			return err
+		}
+		addresses, err := link.Addrs()
+		for _, a := range addresses {
+			if p := netip.MustParsePrefix(a.String()); p.Addr().IsLinkLocalUnicast() {
+				from = p.Addr()
+			}
+		}
+		return err
+	})
+	if err != nil || !from.IsValid() {
+		t.Fatalf("no link-local address (%v)", err)
+	}
+	to := outside6.Addr() // kernels take it by unicast as well
+	message, err := (&icmp.Message{Type: ipv6.ICMPTypeRouterAdvertisement, Body: &icmp.RawBody{Data: append(make([]byte, 12), option...)}}).
+		Marshal(icmp.IPv6PseudoHeader(from.AsSlice(), to.AsSlice()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packet := lab.IPPacket(from, to, policy.ICMPv6, message)
+	packet[7] = 255 // no router forwards it
+	if err := g.internet.Send(packet); err != nil {
+		t.Fatal(err)
+	}
+	lab.WaitFor(t, 5*time.Second, "the kernel believes it", func() bool {
+		var name string
+		_ = g.gateway.Do(func() (err error) { name, err = routeTo(ehr6); return err })
+		return name == "wan0"
+	})
+	g.straysNot("advertised just now")
+	lab.WaitFor(t, 2*routesAgain, "a hint", func() bool {
+		return strings.Contains(strings.Join(g.status().Hints, "\n"), "the host has no route to ehr6 but what DHCP or a router advertised, through wan0")
+	})
+	g.straysNot("advertised a while ago")
+	g.satosFlow().Close()
 }
 
 // joinHospital gives the hospital a cable to the gateway.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"kidoban/gateway/firewall"
@@ -37,6 +39,7 @@ type route struct {
 	to        netip.Prefix
 	through   []string // names of interfaces; none: the kernel refuses
 	byDefault bool     // it leads to whatever nobody knows better
+	told      bool     // somebody on the wire said so: DHCP, a router's advertisement or redirect
 }
 
 // pathsTo says by which interfaces a policy's targets are reached.
@@ -45,8 +48,9 @@ type route struct {
 // marks or ports, what they choose is a path. The default route is none: where
 // a network of the site is not up yet, it leads to the Internet, where what
 // the engineer says would go in the clear, and whose hosts must not answer in
-// the target's name. Where there is one network card and nothing else it is
-// all there is.
+// the target's name. Nor is a route that somebody on the wire told the host,
+// who could tell it the longest one to a target. Where there is one network
+// card and nothing else both are all there is.
 func pathsTo(p *policy.Policy, device string, r routing) paths {
 	w := paths{policy: p, to: firewall.Paths{}, complete: true}
 	astray := map[string][]string{} // hint -> the targets for which it is
@@ -57,17 +61,21 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 		if len(reached.own) > 0 {
 			what = "a part of TARGETS"
 		}
-		switch by := strings.Join(reached.byDefault, " and "); {
+		by, names := "the default route", reached.byDefault
+		if len(reached.told) > 0 {
+			by, names = "what DHCP or a router advertised", reached.told
+		}
+		switch where := strings.Join(names, " and "); {
 		case reached.whole:
-		case by == "":
+		case where == "":
 			hint = "the host has no route to " + what + ": bring the interface up, or add a route"
 		case r.others > 1:
-			hint = "the host has no route to " + what + " but the default route, through " + by +
+			hint = "the host has no route to " + what + " but " + by + ", through " + where +
 				", by which nothing is sent there: bring the right interface up, or add a route of its own"
 		default:
-			hint = "the host has no route to " + what + " but the default route, through its only interface " + by +
+			hint = "the host has no route to " + what + " but " + by + ", through its only interface " + where +
 				": a host on the way to the Internet could answer in its name; a route of its own is better"
-			through = union(through, reached.byDefault)
+			through = union(through, union(reached.byDefault, reached.told))
 		}
 		if hint != "" {
 			astray[hint] = append(astray[hint], t.Name)
@@ -103,15 +111,19 @@ func few(targets []string) string {
 
 // reached is how a prefix is.
 type reached struct {
-	own, byDefault []string // interfaces, sorted
-	whole          bool     // a table has routes of its own to each address
+	own, byDefault, told []string // interfaces, sorted
+	whole                bool     // a table has routes of its own to each address
+}
+
+func (r reached) and(other reached, whole bool) reached {
+	return reached{union(r.own, other.own), union(r.byDefault, other.byDefault), union(r.told, other.told), whole}
 }
 
 func (r routing) reach(p netip.Prefix) reached {
 	var all reached
 	for _, table := range r.tables {
 		w := reachBy(table, p)
-		all = reached{union(all.own, w.own), union(all.byDefault, w.byDefault), all.whole || w.whole}
+		all = all.and(w, all.whole || w.whole)
 	}
 	return all
 }
@@ -133,16 +145,19 @@ func reachBy(table []route, p netip.Prefix) reached {
 	if splits {
 		low, high := halves(p)
 		a, b := reachBy(table, low), reachBy(table, high)
-		return reached{union(a.own, b.own), union(a.byDefault, b.byDefault), a.whole && b.whole}
+		return a.and(b, a.whole && b.whole)
 	}
 	var w reached
 	for _, r := range table {
 		if r.to.Bits() != longest || !r.to.Overlaps(p) {
 			continue
 		}
-		if r.byDefault {
+		switch {
+		case r.byDefault:
 			w.byDefault = union(w.byDefault, r.through)
-		} else {
+		case r.told:
+			w.told = union(w.told, r.through)
+		default:
 			w.own = union(w.own, r.through)
 		}
 	}
@@ -232,28 +247,69 @@ func (r routing) read(family int, tunnel []netip.Prefix, device string, names ma
 			ours[rule.Table] = !others
 		}
 	}
-	routes, err := undisturbed(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	dumped, err := undisturbed(func() ([][]byte, error) {
+		request := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
+		request.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family)}})
+		return request.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
 	})
 	if err != nil {
 		return fmt.Errorf("routes: %w", err)
 	}
-	for _, found := range routes {
-		written, named := ours[found.Table]
-		if !named {
-			continue
+	for _, m := range dumped {
+		one, table, ok := parseRoute(m, family, names)
+		if written, named := ours[table]; ok && named {
+			one.byDefault = leadsAnywhere(one.to) && !written
+			r.tables[table] = append(r.tables[table], one)
 		}
-		to, ok := destination(found, family)
-		if !ok {
-			continue
-		}
-		one := route{to: to, byDefault: leadsAnywhere(to) && !written}
-		if found.Type == unix.RTN_UNICAST {
-			one.through = through(found, names)
-		}
-		r.tables[found.Table] = append(r.tables[found.Table], one)
 	}
 	return nil
+}
+
+// parseRoute reads a route as the kernel writes it (rtnetlink(7)), and the
+// table it is in. The library's routes do not tell whether they expire.
+func parseRoute(m []byte, family int, names map[int]string) (r route, table int, ok bool) {
+	if len(m) < unix.SizeofRtMsg {
+		return r, 0, false
+	}
+	header := nl.DeserializeRtMsg(m)
+	attributes, err := nl.ParseRouteAttr(m[unix.SizeofRtMsg:])
+	if err != nil || int(header.Family) != family || header.Flags&unix.RTM_F_CLONED != 0 {
+		return r, 0, false
+	}
+	table = int(header.Table)
+	address, hops := netip.IPv4Unspecified(), []int(nil)
+	if family == unix.AF_INET6 {
+		address = netip.IPv6Unspecified()
+	}
+	// From whom they are; the kernel gives those of advertisements that an
+	// address is made of as its own, but they expire.
+	r.told = slices.Contains([]uint8{unix.RTPROT_DHCP, unix.RTPROT_RA, unix.RTPROT_REDIRECT}, header.Protocol)
+	for _, a := range attributes {
+		value := a.Value
+		switch {
+		case a.Attr.Type == unix.RTA_DST:
+			address, _ = netip.AddrFromSlice(value)
+		case a.Attr.Type == unix.RTA_TABLE && len(value) >= 4:
+			table = int(binary.NativeEndian.Uint32(value))
+		case a.Attr.Type == unix.RTA_OIF && len(value) >= 4:
+			hops = append(hops, int(binary.NativeEndian.Uint32(value)))
+		case a.Attr.Type == unix.RTA_CACHEINFO && len(value) >= 12: // struct rta_cacheinfo
+			r.told = r.told || binary.NativeEndian.Uint32(value[8:]) != 0
+		case a.Attr.Type == unix.RTA_MULTIPATH:
+			for len(value) >= unix.SizeofRtNexthop { // struct rtnexthop
+				hops = append(hops, int(binary.NativeEndian.Uint32(value[4:])))
+				length := int(binary.NativeEndian.Uint16(value)+3) &^ 3
+				value = value[min(max(length, unix.SizeofRtNexthop), len(value)):]
+			}
+		}
+	}
+	r.to = netip.PrefixFrom(address, int(header.Dst_len)).Masked()
+	for _, i := range hops {
+		if name := names[i]; name != "" && header.Type == unix.RTN_UNICAST {
+			r.through = union(r.through, []string{name})
+		}
+	}
+	return r, table, r.to.IsValid()
 }
 
 // fromTunnel reports whether a rule is about nothing but what the tunnel sends.
@@ -266,17 +322,6 @@ func fromTunnel(rule netlink.Rule, tunnel []netip.Prefix, device string) bool {
 	}
 	from, ok := prefixOf(rule.Src)
 	return ok && slices.ContainsFunc(tunnel, func(t netip.Prefix) bool { return t.Bits() <= from.Bits() && t.Overlaps(from) })
-}
-
-// destination is where a route leads.
-func destination(r netlink.Route, family int) (netip.Prefix, bool) {
-	if r.Dst == nil {
-		if family == unix.AF_INET6 {
-			return netip.PrefixFrom(netip.IPv6Unspecified(), 0), true
-		}
-		return netip.PrefixFrom(netip.IPv4Unspecified(), 0), true
-	}
-	return prefixOf(r.Dst)
 }
 
 func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
@@ -292,21 +337,6 @@ func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
 		return netip.Prefix{}, false
 	}
 	return netip.PrefixFrom(a, bits).Masked(), true
-}
-
-// through names the interfaces of a route, of several next hops each.
-func through(r netlink.Route, names map[int]string) []string {
-	hops := []int{r.LinkIndex}
-	for _, h := range r.MultiPath {
-		hops = append(hops, h.LinkIndex)
-	}
-	var list []string
-	for _, i := range hops {
-		if name := names[i]; name != "" {
-			list = union(list, []string{name})
-		}
-	}
-	return list
 }
 
 // undisturbed repeats a reading during which somebody changed what is read.

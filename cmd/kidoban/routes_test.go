@@ -33,6 +33,11 @@ func TestPathsTo(t *testing.T) {
 		p := netip.MustParsePrefix(to)
 		return route{to: p, through: through, byDefault: leadsAnywhere(p)}
 	}
+	told := func(to string, through ...string) route {
+		r := by(to, through...)
+		r.told = true
+		return r
+	}
 	for _, tt := range []struct {
 		name   string
 		target string
@@ -62,6 +67,10 @@ func TestPathsTo(t *testing.T) {
 		{"a prefix of which a part is not there", "10.1.2.0/28", 2, [][]route{{by("0.0.0.0/0", "wan"), by("10.1.2.0/29", "lan")}},
 			"lan; a part of ehr but the default route, through wan, by which nothing is sent there"},
 		{"a prefix of which one address is nowhere", "10.1.2.0/28", 2, [][]route{{by("10.1.2.0/24", "lan"), by("10.1.2.15/32")}}, "lan; a part of ehr"},
+		{"a route that DHCP told", "10.1.0.5/32", 2, [][]route{{told("10.1.0.0/24", "wan")}}, "ehr but what DHCP or a router advertised, through wan, by which nothing is sent there"},
+		{"beside one of the host's own", "10.1.0.5/32", 2, [][]route{{told("10.1.0.0/24", "wan"), by("10.1.0.0/24", "lan")}}, "lan"},
+		{"a longer one that DHCP told", "10.1.0.5/32", 2, [][]route{{told("10.1.0.5/32", "wan"), by("10.1.0.0/24", "lan")}}, "ehr but what DHCP or a router advertised, through wan, by which nothing is sent there"},
+		{"a route that DHCP told a host with one card", "10.1.0.5/32", 1, [][]route{{told("10.1.0.0/24", "wan")}}, "wan; ehr but what DHCP or a router advertised, through its only interface wan"},
 		{"IPv6", "fd01::5/128", 2, [][]route{{by("::/0", "wan"), by("fd01::/64", "lan"), by("0.0.0.0/0", "wan2")}}, "lan"},
 		{"IPv6, by the default route", "2001:db8::5/128", 2, [][]route{{by("::/0", "wan")}}, wan},
 		{"IPv6, by all that is not reserved", "2001:db8::5/128", 2, [][]route{{by("2000::/3", "wan")}}, wan},
@@ -91,6 +100,7 @@ func TestPathsTo(t *testing.T) {
 // TestReadRouting: what the kernel says of rules and routes, which `ip` wrote.
 func TestReadRouting(t *testing.T) {
 	const wan = "but the default route, through wan, by which nothing is sent there"
+	const advertised = "but what DHCP or a router advertised, through wan, by which nothing is sent there"
 	for _, tt := range []struct {
 		name   string
 		set    string // by sh
@@ -112,6 +122,9 @@ func TestReadRouting(t *testing.T) {
 		{name: "IPv4 through IPv6", set: "ip route add 10.1.0.5/32 via inet6 fd03::9 dev lan2", want4: "lan2", want6: "lan"},
 		{name: "the kernel refuses", set: "ip route add unreachable 10.1.0.5/32; ip -6 route add blackhole fd01::5/128", want4: "", want6: ""},
 		{name: "into the tunnel", set: "ip route add 10.1.0.5/32 via 10.99.0.9; ip -6 route add fd01::5/128 via fd00:99::9", want4: "", want6: ""},
+		{name: "what DHCP tells, what a router advertises", set: "ip route add 10.1.0.5/32 via 192.0.2.1 proto dhcp; ip -6 route add fd01::5/128 via 2001:db8:f::1 expires 500", want4: advertised, want6: advertised},
+		{name: "that, but not longer than the host's own", set: "ip route add 10.1.0.0/16 via 192.0.2.1 proto dhcp; ip -6 route add fd01::/64 dev wan expires 500; ip -6 route add fd01::/60 via 2001:db8:f::1 proto ra", want4: "lan", want6: "lan"},
+		{name: "an address that expires", set: "ip -6 addr change fd01::1/64 dev lan valid_lft 500 preferred_lft 400", want4: "lan", want6: "but what DHCP or a router advertised, through lan, by which nothing is sent there"},
 		{name: "a table that no rule names", set: "ip route add 10.1.0.0/24 dev lan2 table 100; ip -6 route add fd01::/64 dev lan2 table 100", want4: "lan", want6: "lan"},
 		{name: "a table for marks", set: "ip rule add fwmark 7 lookup 100; ip route add 10.0.0.0/8 via 10.3.0.9 table 100; ip -6 rule add fwmark 7 lookup 100; ip -6 route add fd01::/64 via fd03::9 table 100",
 			want4: "lan lan2", want6: "lan lan2"},
