@@ -20,7 +20,9 @@
 // Append returns when its entries are on disk: the bundle and the tiles that
 // changed, then the checkpoint that vouches for them. A tile is never changed
 // once a checkpoint covers it; a longer tile gets another name, and the
-// shorter one goes when the next checkpoint is on disk. Callers at the same
+// shorter one goes when the next checkpoint is on disk (tlog-tiles would keep it
+// until the tile is full, which for one bundle may take gigabytes: other tools
+// need a copy that was not written to meanwhile). Callers at the same
 // time share one commit. A write or fsync that failed once is fatal: after a
 // failed fsync nobody knows what the disk holds, and trying again may report
 // success for pages that were dropped (Rebello et al., "Can Applications
