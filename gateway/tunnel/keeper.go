@@ -3,6 +3,7 @@ package tunnel
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
@@ -61,7 +62,11 @@ func (k *keeper) Close() error {
 // Read implements tun.Device: packets from the site towards engineers.
 func (k *keeper) Read(packets [][]byte, sizes []int, offset int) (int, error) {
 	n, err := k.Device.Read(packets, sizes, offset)
-	if err != nil && !errors.Is(err, tun.ErrTooManySegments) && !k.closed.Load() {
+	switch {
+	case err == nil || errors.Is(err, tun.ErrTooManySegments) || k.closed.Load():
+	case unreadable(err):
+		err = nil // WireGuard would close itself, for everybody
+	default:
 		k.fail(fmt.Errorf("the tunnel interface was lost: read: %w", err))
 	}
 	now := k.boot()
@@ -76,6 +81,14 @@ func (k *keeper) Read(packets [][]byte, sizes []int, offset int) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// unreadable reports whether an error of reading is about one packet that the
+// kernel gave up already: either it could not describe it to us (EINVAL), or
+// what it read cannot be taken apart, which is no error of a system call.
+func unreadable(err error) bool {
+	var call *fs.PathError
+	return errors.Is(err, unix.EINVAL) || !errors.As(err, &call) && !errors.Is(err, fs.ErrClosed)
 }
 
 // Write implements tun.Device: packets from an engineer towards the site.

@@ -1,11 +1,15 @@
 package tunnel
 
 import (
+	"errors"
+	"io/fs"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/tun"
 )
 
@@ -13,12 +17,16 @@ import (
 type fixedTUN struct {
 	tun.Device
 	packets [][]byte
+	err     error // of reading, when there are no packets
 	written int
 }
 
 func (f *fixedTUN) Read(to [][]byte, sizes []int, offset int) (int, error) {
 	for i, p := range f.packets {
 		sizes[i] = copy(to[i][offset:], p)
+	}
+	if len(f.packets) == 0 {
+		return 0, f.err
 	}
 	return len(f.packets), nil
 }
@@ -91,5 +99,27 @@ func TestKeeperHoldsTheDeadlineToo(t *testing.T) {
 	}
 	if got := write(second); got != 0 {
 		t.Errorf("written past the deadline: %d packets pass", got)
+	}
+}
+
+// TestOnePacketClosesNoTunnel: a target that sends what cannot be read loses
+// that, and nobody else anything.
+func TestOnePacketClosesNoTunnel(t *testing.T) {
+	for _, test := range []struct {
+		err   error
+		fatal bool
+	}{
+		{errors.New("unsupported virtio GSO type: 129"), false},
+		{&fs.PathError{Op: "read", Path: "/dev/net/tun", Err: unix.EINVAL}, false},
+		{&fs.PathError{Op: "read", Path: "/dev/net/tun", Err: unix.EIO}, true},
+		{os.ErrClosed, true}, // as wireguard-go tells of EBADFD
+		{&fs.PathError{Op: "read", Path: "/dev/net/tun", Err: os.ErrClosed}, true},
+	} {
+		var told error
+		k := newKeeper(&fixedTUN{err: test.err}, newHouse(), Boottime, func(err error) { told = err })
+		n, err := k.Read(make([][]byte, 1), make([]int, 1), 0)
+		if n != 0 || (err != nil) != test.fatal || (told != nil) != test.fatal {
+			t.Errorf("%v: WireGuard hears of %v, the tunnel of %v, want that either does: %v", test.err, err, told, test.fatal)
+		}
 	}
 }
