@@ -42,16 +42,7 @@ func (t *Tunnel) clerk() {
 		if now.boot >= nextBeat {
 			nextBeat = now.boot + beat
 			t.house.sweep(now.boot)
-			if m := t.machine.Load(); m.closed.Load() {
-				// Being built anew, or closed.
-			} else if err := m.check(); err != nil {
-				t.fail(err)
-			} else if f := t.gate.unread.Load(); f != nil {
-				t.fail(f.err)
-			} else if t.failure.Load() != nil {
-				t.failure.Store(nil)
-				t.log.Info("the tunnel is as it was made again")
-			}
+			t.examine()
 			nextAsk = min(nextAsk, now.boot)
 		}
 		if err := t.Err(); err != nil && (failed == nil || err.Error() != failed.Error()) {
@@ -104,5 +95,24 @@ func (t *Tunnel) clerk() {
 			next = min(next, now.boot+beat/10)
 		}
 		timer.Reset(max(next-t.boot(), 0))
+	}
+}
+
+// examine finds out whether the machine still works. Its failure is over when
+// it does again.
+func (t *Tunnel) examine() {
+	m := t.machine.Load()
+	if m.closed.Load() {
+		return // being built anew, or closed
+	}
+	err := m.check()
+	if unread := t.gate.unread.Load(); err == nil && unread != nil {
+		err = unread.err
+	}
+	if err != nil {
+		t.fail(err)
+	} else if t.failure.Load() != nil {
+		t.failure.Store(nil)
+		t.log.Info("the tunnel is as it was made again")
 	}
 }

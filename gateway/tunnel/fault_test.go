@@ -325,6 +325,12 @@ func TestFault68AbortedSocket(t *testing.T) {
 	if err := s.tunnel.Err(); err != nil {
 		t.Errorf("a socket that is read again is told as a failure: %v", err)
 	}
+	s.tunnel.gate.unread.Store(&failure{unix.ENOMEM})
+	if f := s.kind(policy.Failure); !errors.Is(f.Err, unix.ENOMEM) || !errors.Is(s.tunnel.Err(), unix.ENOMEM) {
+		t.Errorf("a socket that stays unreadable: told %v, then %v", f.Err, s.tunnel.Err())
+	}
+	s.tunnel.gate.unread.Store(nil)
+	lab.WaitFor(t, 5*time.Second, "no failure any more", func() bool { return s.tunnel.Err() == nil })
 }
 
 // scripted is sockets that are read as a test says.

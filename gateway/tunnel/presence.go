@@ -152,8 +152,8 @@ func (h *house) current() *policy.Plan {
 	return h.plan
 }
 
-// follow puts a plan in force, or looks at the one in force again: what it no
-// longer admits is cut, and deadlines are set anew. It reports whom it cut.
+// follow puts a plan in force, or looks at the one in force again if it is nil:
+// what it no longer admits is cut, and deadlines are set anew.
 func (h *house) follow(p *policy.Plan, now instant) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -256,7 +256,9 @@ func (h *house) recorded(admission uint64, now time.Duration) bool {
 	return true
 }
 
-// cut ends a presence of an engineer, or all of them if it is nil.
+// cut ends a presence of an engineer, or all of them if it is nil. With the
+// last one the device's keys are stale: it would go on sending with them as
+// soon as the engineer has a presence again.
 func (h *house) cut(e *engineer, one *presence) {
 	for _, p := range e.presences {
 		if one == nil || p == one {
