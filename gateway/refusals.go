@@ -249,8 +249,8 @@ func (l *loop) refused(f policy.Fact) {
 	if e := f.Engineer; e != nil {
 		if !f.To.IsValid() {
 			l.attempted(e, f.Source.Addr())
-		} else if s := l.sessions[e.String()]; s != nil {
-			f.Source = s.source // a flow's own is inside the tunnel
+		} else {
+			f.Source = l.outside(e) // a flow's own is inside the tunnel
 		}
 	}
 	l.refusals.add(f)

@@ -81,6 +81,7 @@ type admission struct {
 	number    uint64
 	tunnel    uint64 // loop.tunnels when it was admitted
 	engineer  *policy.Engineer
+	source    netip.AddrPort
 	at        time.Duration // in boot time
 	recorded  bool
 	confirmed bool
@@ -117,7 +118,7 @@ func whyEnded(p *policy.Plan, e *policy.Engineer, held []string, until, now time
 // admitted sends an admission to the journal. The gate has let its initiation
 // through; the session it may become is cut if the entry is not on disk in time.
 func (l *loop) admitted(f policy.Fact) {
-	a := &admission{number: f.Admission, tunnel: l.tunnels, engineer: f.Engineer, at: l.boot}
+	a := &admission{number: f.Admission, tunnel: l.tunnels, engineer: f.Engineer, source: f.Source, at: l.boot}
 	l.admissions[a.number] = a
 	l.cfg.Metrics.admitted(f.Engineer.Vendor.Name)
 	l.cfg.Metrics.heard(f.Engineer.Key, l.now)
@@ -138,6 +139,21 @@ func (l *loop) admitted(f policy.Fact) {
 			l.cutUnrecorded(a) // the gate has cut it, a moment before the loop would have
 		}
 	}})
+}
+
+// outside gives the outer address of an engineer who is inside, or about to
+// be: a flow may be refused before its session's confirmation is heard.
+func (l *loop) outside(e *policy.Engineer) netip.AddrPort {
+	if s := l.sessions[e.String()]; s != nil {
+		return s.source
+	}
+	var newest admission
+	for _, a := range l.admissions {
+		if a.engineer.Key == e.Key && a.number > newest.number {
+			newest = *a
+		}
+	}
+	return newest.source
 }
 
 // unrecorded cuts whose admission did not reach the disk in time.

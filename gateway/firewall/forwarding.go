@@ -233,6 +233,9 @@ func (f *forwarding) on(name string) error {
 	t := turned{name: name, file: file, index: indexOf(name)}
 	if t.was, err = t.read(); err != nil {
 		file.Close()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // the interface has gone since
+		}
 		return err
 	}
 	f.turned = append(f.turned, t)
