@@ -235,9 +235,15 @@ func (g *ground) says(r refusal) {
 func (g *ground) admission() {
 	g.t.Helper()
 	g.must("recover", "--reason", "the time server was wrong")
-	var x admin.Explanation
-	if err := g.ask(&x, "explain", sato, "--from", medisys4.String(), "--to", "10.1.0.5:tcp/22"); err != nil || x.Decision != "admit" || x.Reason != policy.Admitted.String() || x.Grant == "" {
-		g.breaks("explain: sato's own work: %+v, %v", x, err)
+	// What recover may open again waits for the disk.
+	if err := lab.Wait(g.within(5*time.Second), func() error {
+		var x admin.Explanation
+		if err := g.ask(&x, "explain", sato, "--from", medisys4.String(), "--to", "10.1.0.5:tcp/22"); err != nil || x.Decision != "admit" || x.Reason != policy.Admitted.String() || x.Grant == "" {
+			return fmt.Errorf("%+v, %v", x, err)
+		}
+		return nil
+	}); err != nil {
+		g.breaks("explain: sato's own work: %v", err)
 	}
 	if n, err := g.counted("medisys", policy.Admitted); err != nil || n < 1 {
 		g.breaks("admitted: the metrics count %v: %v", n, err)
