@@ -8,7 +8,7 @@
 //
 //	prerouting  before defragmentation and conntrack: what is for the WireGuard port, and from where
 //	output_raw  what leaves the WireGuard port, and to where
-//	input       nothing from the tunnel to the gateway itself
+//	input       nothing from the tunnel to the gateway itself; nobody's word on how large a session's packets may be
 //	output      no ICMP error but about a listed flow; nothing of the gateway's own into the tunnel
 //	forward     drop, unless a listed flow that a vendor began, by a path to its target
 //	postrouting the targets that need no route to the tunnel

@@ -71,7 +71,7 @@ const (
 	refusedFragment = "refused_fragment" // fragments for the WireGuard port
 	refusedSpoofed  = "refused_spoofed"  // with a source inside the tunnel, but not from there
 	refusedAnswer   = "refused_answer"   // from the WireGuard port, to an address that is not listed
-	refusedICMP     = "refused_icmp"     // ICMP errors of the gateway that are not about a listed flow
+	refusedICMP     = "refused_icmp"     // ICMP errors of the gateway that are not about a listed flow; to it, that say that a session's packets are too big
 	refusedGateway  = "refused_gateway"  // from the tunnel to the gateway
 	refusedFlow     = "refused_flow"     // from the tunnel, not of a listed flow
 	refusedPath     = "refused_path"     // of a listed flow, by an interface that is no path to its target
@@ -188,6 +188,12 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	// All that prerouting let through is untracked. Anything else was put
 	// together from fragments after prerouting had seen them.
 	input.add(portTerm(unix.IPPROTO_UDP, "dport", port), tracked(), count(refusedFragment), drop())
+
+	// Anybody can say so, from any address, of any vendor. Once the kernel
+	// believes it, the session's full packets are not sent for ten minutes.
+	for _, t := range tooBig(port) {
+		input.add(t, count(refusedICMP), drop())
+	}
 
 	r.chain("refused_to_gateway").refuse(o, refusedGateway)
 

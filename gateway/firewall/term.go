@@ -3,7 +3,9 @@ package firewall
 import (
 	"encoding/binary"
 	"fmt"
+	"math/big"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables/expr"
@@ -290,6 +292,35 @@ func icmp(f int, kind byte, kindWord string, code int, codeWord string) term {
 		t.expressions = append(t.expressions, transport(1, 1, register1), equal(byte(code)))
 	}
 	return t
+}
+
+// tooBig matches the ICMP errors that say that a packet from a UDP port was
+// too big, by the packet that they quote after their own 8 bytes. The kernel
+// finds the port behind whatever header the quoted packet has, and WireGuard's
+// have none but the shortest.
+func tooBig(port uint16) []term {
+	four := icmp(4, 3, "destination-unreachable", 4, "frag-needed").and(quoted(9, unix.IPPROTO_UDP))
+	six := icmp(6, 2, "packet-too-big", -1, "")
+	list := []term{
+		four.and(term{"@th,64,8 != 0x45", []expr.Any{transport(8, 1, register1), compare(expr.CmpOpNeq, []byte{0x45})}}),
+		four.and(quoted(20, big16(port)...)),
+		six.and(quoted(6, unix.IPPROTO_UDP)).and(quoted(40, big16(port)...)),
+	}
+	for _, header := range []byte{unix.IPPROTO_HOPOPTS, unix.IPPROTO_ROUTING, unix.IPPROTO_FRAGMENT, unix.IPPROTO_AH, unix.IPPROTO_DSTOPTS} {
+		list = append(list, six.and(quoted(6, header)))
+	}
+	return list
+}
+
+// quoted matches bytes of the packet that an ICMP error quotes.
+func quoted(offset uint32, data ...byte) term {
+	return term{fmt.Sprintf("@th,%d,%d 0x%x", (8+offset)*8, len(data)*8, new(big.Int).SetBytes(data)),
+		[]expr.Any{transport(8+offset, uint32(len(data)), register1), equal(data...)}}
+}
+
+// and is both terms.
+func (t term) and(other term) term {
+	return term{t.text + " " + other.text, slices.Concat(t.expressions, other.expressions)}
 }
 
 // initiation matches what has the length and the first four bytes of a
