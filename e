@@ -1,1 +1,0 @@
-/dev/fd/3: line 209: ./k: No such file or directory
