@@ -1,12 +1,13 @@
 # make demo     the gateway at work, in network namespaces of this machine
 # make test     all tests
 # make bench    the tables of docs/PERFORMANCE.md, on a machine that does nothing else
-# make generate the tables in README.md
+# make generate what is written by programs: the tables in README.md, the list
+#               of licences, the dashboards
 GO ?= go
 BIN := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: all demo test bench generate build check clean
+.PHONY: all demo test bench generate build clean
 
 all: build
 
@@ -25,6 +26,7 @@ bench:
 
 generate:
 	$(GO) test ./cmd/kidoban -run '^TestREADME' -update
+	$(GO) test ./dashboards -update
 
 clean:
 	rm -rf $(BIN)

@@ -1,0 +1,88 @@
+// Summary reads what `go test -json` writes and tells what a person wants to
+// know of it: a line for each package, all that a failed test said, and, so
+// that nothing is passed over in silence, which tests were skipped and why.
+//
+//	go test -json ./... | go run .ci/summary.go
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// event is one line of it (cmd/test2json).
+type event struct{ Action, Package, Test, Output string }
+
+func main() {
+	type test struct{ pkg, name string }
+	said := map[test]*strings.Builder{}
+	var skipped []string
+	failed := false
+	lines := bufio.NewScanner(os.Stdin)
+	lines.Buffer(nil, 1<<24)
+	for lines.Scan() {
+		var e event
+		if json.Unmarshal(lines.Bytes(), &e) != nil {
+			fmt.Println(lines.Text()) // of the tool, not of a test
+			continue
+		}
+		t := test{e.Package, e.Test}
+		switch e.Action {
+		case "build-output":
+			fmt.Print(e.Output)
+		case "output":
+			if e.Test == "" {
+				if e.Output != "PASS\n" {
+					fmt.Print(e.Output)
+				}
+				continue
+			}
+			if said[t] == nil {
+				said[t] = &strings.Builder{}
+			}
+			said[t].WriteString(e.Output)
+		case "skip":
+			if e.Test != "" {
+				skipped = append(skipped, fmt.Sprintf("%s %s: %s", e.Package, e.Test, reason(said[t])))
+			}
+			delete(said, t)
+		case "pass":
+			delete(said, t)
+		case "fail":
+			failed = true
+			for of, text := range said { // of a package: also of those that it took along
+				if of == t || e.Test == "" && of.pkg == e.Package {
+					fmt.Print(text)
+					delete(said, of)
+				}
+			}
+		}
+	}
+	if err := lines.Err(); err != nil {
+		fmt.Fprintln(os.Stderr, "summary:", err)
+		failed = true
+	}
+	if len(skipped) > 0 {
+		fmt.Printf("\n== skipped, and why (%d)\n%s\n", len(skipped), strings.Join(skipped, "\n"))
+	}
+	if failed {
+		os.Exit(1)
+	}
+}
+
+// reason is what a skipped test said, without what `go test` says of it.
+func reason(said *strings.Builder) string {
+	if said == nil {
+		return "no reason"
+	}
+	var words []string
+	for line := range strings.Lines(said.String()) {
+		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "=== ") && !strings.HasPrefix(line, "--- ") {
+			words = append(words, line)
+		}
+	}
+	return strings.Join(words, " ")
+}
