@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"gateway/firewall": {"gateway/policy"},
 	"gateway":          {"gateway/policy", "gateway/journal"},
 	"dashboards":       {},
-	"gateway/admin":    {"gateway", "gateway/policy", "gateway/journal"},
+	"gateway/admin":    {"gateway", "gateway/policy"},
 }
 
 const module = "kidoban/"
