@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -125,6 +126,7 @@ func TestFault47KilledAtEveryStep(t *testing.T) {
 		command := func(name string, args ...string) bool {
 			return g.gateway.Command(g.within(time.Second), name, args...).Run() == nil
 		}
+		var commands sync.WaitGroup
 		waiting := func(what string, f func() bool) func() {
 			return func() {
 				deadline := time.Now().Add(10 * time.Second)
@@ -164,7 +166,7 @@ func TestFault47KilledAtEveryStep(t *testing.T) {
 			{"when an operator closes", func() {
 				ready()
 				g.mustEnter(client)
-				go g.operator("close", sato, "--reason", "phone call")
+				commands.Go(func() { g.operator("close", sato, "--reason", "phone call") })
 				time.Sleep(3 * time.Millisecond)
 			}, false},
 			{"when it stops", func() { ready(); g.mustEnter(client); g.signal(syscall.SIGTERM); time.Sleep(5 * time.Millisecond) }, false},
@@ -173,6 +175,7 @@ func TestFault47KilledAtEveryStep(t *testing.T) {
 			g.launch()
 			step.until()
 			g.kill()
+			commands.Wait() // none may come to the next process
 			g.outsideIn("killed " + step.name)
 			if out, err := g.gateway.Command(g.within(5*time.Second), "nft", "list", "ruleset").CombinedOutput(); err != nil || strings.Count(string(out), "timeout ") != strings.Count(string(out), "expires ") {
 				g.breaks("permanent: killed %s, there are elements without an end (%v):\n%s", step.name, err, out)

@@ -109,6 +109,22 @@ func TestREADMELinks(t *testing.T) {
 	}
 }
 
+// TestTopLevel: a repository holds what is meant to be in it.
+func TestTopLevel(t *testing.T) {
+	out, err := exec.Command("git", "-C", "../..", "ls-files").Output()
+	if err != nil {
+		t.Skipf("not a checkout: %v", err)
+	}
+	meant := []string{".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "Dockerfile", "Makefile", "README.md", "SECURITY.md", "THIRD_PARTY_LICENSES.md",
+		"cmd", "config", "dashboards", "docs", "gateway", "go.mod", "go.sum"}
+	for line := range strings.Lines(string(out)) {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), "/")
+		if !slices.Contains(meant, name) {
+			t.Errorf("%s: at the top level are only %v", name, meant)
+		}
+	}
+}
+
 const licences = "../../THIRD_PARTY_LICENSES.md"
 
 // TestREADMELicences holds the list of modules that are linked into kidoban,

@@ -94,6 +94,9 @@ func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error
 	}
 	d := s.Explain(query, at, now)
 	x.Reason, x.Detail = d.Reason.String(), detail(s, e, d.Reason, at)
+	if inside := s.SessionSource(e); d.Reason == policy.WrongSource && q.From == "" && inside.IsValid() && inside != query.Source {
+		x.Detail += fmt.Sprintf("\nasked about is the address of the last attempt; the open session comes from %v", inside)
+	}
 	if d.Reason == policy.Admitted {
 		until := s.Local(d.Until)
 		x.Decision, x.Grant, x.Until = "admit", d.Grant.ID, &until
@@ -114,7 +117,11 @@ func detail(s *gateway.Snapshot, e *policy.Engineer, reason policy.Reason, at ti
 	case policy.GatewayShut, policy.VendorShut, policy.EngineerShut:
 		return whoShut(s, e)
 	case policy.WrongSource:
-		return "it may come from " + listed(e.Sources) + "; if the vendor has a new address, list it and `kidoban reload`"
+		detail := "it may come from " + listed(e.Sources) + "; if the vendor has a new address, list it and `kidoban reload`"
+		if until := s.State().Plan(at).Until(e, at); !until.IsZero() {
+			detail += "\na window is open, until " + s.Local(until).Format(time.RFC3339)
+		}
+		return detail
 	case policy.ContractEnded:
 		return fmt.Sprintf("its last day was %v", e.Vendor.ContractUntil)
 	case policy.UnlistedTarget:
