@@ -25,9 +25,11 @@ var (
 	layers      = flag.Bool("layers", false, "have TestPerformance also measure the gate without the ruleset")
 )
 
-// leastRatio is what the throughput of plain wireguard-go may be brought down
-// to by everything that the gateway does besides.
-const leastRatio = 0.97
+// What the throughput of plain wireguard-go may be brought down to by everything
+// that the gateway does besides. Streams travel in large pieces, of which each
+// is looked up once; small packets are looked up one by one, by nftables and
+// conntrack, which takes about a twentieth of all that is done for them.
+const leastStreams, leastPackets = 0.97, 0.9
 
 // TestPerformance prints the table of docs/PERFORMANCE.md:
 //
@@ -148,8 +150,8 @@ func (b *board) throughput(t *testing.T, warm, each time.Duration, n int) {
 		for _, r := range rigs[4:] {
 			b.row("- "+r.name, show(m(r, rate), w.scale, w.unit), "", ratios(m(r, rate), m(plain, rate)).String())
 		}
-		if *performance && ratio.to < leastRatio {
-			t.Errorf("%s: the ratio to plain wireguard-go is %v, want %v at least", w.name, ratio, leastRatio)
+		if *performance && ratio.to < w.least {
+			t.Errorf("%s: the ratio to plain wireguard-go is %v, want %v at least", w.name, ratio, w.least)
 		}
 	}
 	for _, w := range ways {
