@@ -51,7 +51,14 @@ type Metrics struct {
 	mu     sync.Mutex
 	seen   map[policy.Key]time.Time // when an engineer was heard last, in this process and as the journal tells
 	listed map[policy.Key]time.Time // since when policies have listed a key
+	barred map[barring]time.Time    // when an engineer was last refused, in this process
 	kernel map[string]uint64        // what the kernel's counters showed last
+}
+
+// barring is a reason for which an engineer's key, proven, was refused.
+type barring struct {
+	key    policy.Key
+	reason policy.Reason
 }
 
 // defaultEngineers is for how many engineers a small machine keeps history
@@ -72,7 +79,8 @@ func NewMetrics(version string) *Metrics {
 	}
 	m := &Metrics{
 		MostEngineers: defaultEngineers,
-		seen:          map[policy.Key]time.Time{}, listed: map[policy.Key]time.Time{}, kernel: map[string]uint64{},
+		seen:          map[policy.Key]time.Time{}, listed: map[policy.Key]time.Time{}, barred: map[barring]time.Time{},
+		kernel: map[string]uint64{},
 		admissions: counter("kidoban_admissions_total",
 			"Decisions about initiations and flows, by vendor (empty where no identity is proven) and reason.", "vendor", "reason"),
 		sessions: counter("kidoban_sessions_total", "Sessions that ended, by vendor and why they ended.", "vendor", "ended"),
@@ -127,8 +135,8 @@ func NewMetrics(version string) *Metrics {
 	return m
 }
 
-// policy lets every series of the policy's vendors begin at 0, and remembers
-// since when its keys are listed.
+// policy lets every series of the policy's vendors begin at 0, remembers since
+// when its keys are listed, and forgets who was refused with any other.
 func (m *Metrics) policy(p *policy.Policy, at time.Time) {
 	for _, v := range p.Vendors {
 		for _, r := range policy.Reasons() {
@@ -147,13 +155,16 @@ func (m *Metrics) policy(p *policy.Policy, at time.Time) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	current := map[policy.Key]bool{}
 	for _, v := range p.Vendors {
 		for _, e := range v.Engineers {
+			current[e.Key] = true
 			if _, ok := m.listed[e.Key]; !ok {
 				m.listed[e.Key] = at
 			}
 		}
 	}
+	maps.DeleteFunc(m.barred, func(b barring, _ time.Time) bool { return !current[b.key] })
 }
 
 // remember takes over what the journal tells of keys.
@@ -180,16 +191,19 @@ func (m *Metrics) heard(key policy.Key, at time.Time) {
 }
 
 // times gives a copy of what is known of keys.
-func (m *Metrics) times() (listed, seen map[policy.Key]time.Time) {
+func (m *Metrics) times() (listed, seen map[policy.Key]time.Time, barred map[barring]time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return maps.Clone(m.listed), maps.Clone(m.seen)
+	return maps.Clone(m.listed), maps.Clone(m.seen), maps.Clone(m.barred)
 }
 
 func (m *Metrics) refused(f policy.Fact) {
 	vendor := ""
 	if f.Engineer != nil {
 		vendor = f.Engineer.Vendor.Name
+		m.mu.Lock()
+		m.barred[barring{f.Engineer.Key, f.Decision.Reason}] = f.At
+		m.mu.Unlock()
 	}
 	m.admissions.WithLabelValues(vendor, f.Decision.Reason.String()).Add(float64(max(f.Count, 1)))
 }

@@ -73,6 +73,7 @@ var (
 	descSessionUntil = desc("kidoban_session_until_timestamp_seconds", "Unix time at which the engineer's open session must end; absent: not inside.", "vendor", "engineer")
 	descSeen         = desc("kidoban_engineer_last_seen_timestamp_seconds", "Unix time at which the engineer was last admitted or heard, as far as the journal goes back; 0: never.", "vendor", "engineer")
 	descListed       = desc("kidoban_engineer_listed_timestamp_seconds", "Unix time since which policies have listed the engineer's key, as far as the journal goes back.", "vendor", "engineer")
+	descBarred       = desc("kidoban_engineer_last_refusal_timestamp_seconds", "Unix time at which the engineer, the key being proven, was last refused for this reason; absent: not since the gateway started.", "vendor", "engineer", "reason")
 )
 
 // Describe implements prometheus.Collector.
@@ -215,11 +216,16 @@ func (c *states) engineers(s *Snapshot, ch chan<- prometheus.Metric, gauge toGau
 		counter(descPeerSent, p.Transmitted, key)
 		gauge(descPeerHandshake, unixSeconds(p.LastHandshake), key)
 	}
-	listed, seen := c.metrics.times()
+	listed, seen, barred := c.metrics.times()
 	for _, v := range s.Plan.Policy.Vendors {
 		for _, e := range v.Engineers {
 			gauge(descSeen, unixSeconds(seen[e.Key]), v.Name, e.Name)
 			gauge(descListed, unixSeconds(listed[e.Key]), v.Name, e.Name)
+		}
+	}
+	for b, at := range barred {
+		if e := s.Plan.ByKey(b.key); e != nil {
+			gauge(descBarred, unixSeconds(at), e.Vendor.Name, e.Name, b.reason.String())
 		}
 	}
 }

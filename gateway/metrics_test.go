@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -98,39 +99,40 @@ func TestMetricsTellHowThingsStand(t *testing.T) {
 		got := w.scrape()
 		for name, want := range map[string]float64{
 			"kidoban_ready{}": 1,
-			"kidoban_admissions_total{reason=admitted,vendor=acme}":                      1,
-			"kidoban_admissions_total{reason=outside_window,vendor=medisys}":             1,
-			"kidoban_admissions_total{reason=wrong_source,vendor=medisys}":               0,
-			"kidoban_admissions_total{reason=unknown_key,vendor=}":                       0,
-			"kidoban_session_active{vendor=acme}":                                        1,
-			"kidoban_session_active{vendor=medisys}":                                     0,
-			"kidoban_sessions_total{ended=idle,vendor=acme}":                             0,
-			"kidoban_session_receive_bytes_total{vendor=acme}":                           700,
-			"kidoban_session_transmit_bytes_total{vendor=acme}":                          40,
-			"kidoban_session_receive_bytes_total{vendor=medisys}":                        0,
-			"kidoban_window_open{vendor=acme,window=night}":                              1,
-			"kidoban_window_next_close_timestamp_seconds{vendor=acme,window=night}":      float64(moment("02:00:00").Unix()),
-			"kidoban_shut{scope=all}":                                                    0,
-			"kidoban_shut{scope=vendors}":                                                1,
-			"kidoban_clock_synchronized{}":                                               1,
-			"kidoban_policy_reload_successful{}":                                         1,
-			"kidoban_policy_info{}":                                                      1,
-			"kidoban_ruleset_drift_total{}":                                              0,
-			"kidoban_reconcile_failures_total{}":                                         0,
-			"kidoban_closing_lag_seconds{}":                                              0,
-			"wireguard_peer_receive_bytes_total{}":                                       700,
-			"kidoban_journal_size{}":                                                     float64(len(w.durable())),
-			"kidoban_doubt{about=journal}":                                               0,
-			"kidoban_grant_active{vendor=acme}":                                          1,
-			"kidoban_vendor_shut{vendor=acme}":                                           0,
-			"kidoban_vendor_shut{vendor=medisys}":                                        1,
-			"kidoban_session_next_end_timestamp_seconds{vendor=acme}":                    float64(moment("02:00:00").Unix()),
-			"kidoban_session_until_timestamp_seconds{engineer=brown,vendor=acme}":        float64(moment("02:00:00").Unix()),
-			"kidoban_session_next_end_timestamp_seconds{vendor=medisys}":                 0,
-			"kidoban_engineer_last_seen_timestamp_seconds{engineer=sato,vendor=medisys}": 0,
-			"kidoban_policy_file_valid{}":                                                1,
-			"kidoban_syslog_dropped_total{}":                                             0,
-			"kidoban_log_dropped_total{}":                                                0,
+			"kidoban_admissions_total{reason=admitted,vendor=acme}":                                               1,
+			"kidoban_admissions_total{reason=outside_window,vendor=medisys}":                                      1,
+			"kidoban_admissions_total{reason=wrong_source,vendor=medisys}":                                        0,
+			"kidoban_admissions_total{reason=unknown_key,vendor=}":                                                0,
+			"kidoban_session_active{vendor=acme}":                                                                 1,
+			"kidoban_session_active{vendor=medisys}":                                                              0,
+			"kidoban_sessions_total{ended=idle,vendor=acme}":                                                      0,
+			"kidoban_session_receive_bytes_total{vendor=acme}":                                                    700,
+			"kidoban_session_transmit_bytes_total{vendor=acme}":                                                   40,
+			"kidoban_session_receive_bytes_total{vendor=medisys}":                                                 0,
+			"kidoban_window_open{vendor=acme,window=night}":                                                       1,
+			"kidoban_window_next_close_timestamp_seconds{vendor=acme,window=night}":                               float64(moment("02:00:00").Unix()),
+			"kidoban_shut{scope=all}":                                                                             0,
+			"kidoban_shut{scope=vendors}":                                                                         1,
+			"kidoban_clock_synchronized{}":                                                                        1,
+			"kidoban_policy_reload_successful{}":                                                                  1,
+			"kidoban_policy_info{}":                                                                               1,
+			"kidoban_ruleset_drift_total{}":                                                                       0,
+			"kidoban_reconcile_failures_total{}":                                                                  0,
+			"kidoban_closing_lag_seconds{}":                                                                       0,
+			"wireguard_peer_receive_bytes_total{}":                                                                700,
+			"kidoban_journal_size{}":                                                                              float64(len(w.durable())),
+			"kidoban_doubt{about=journal}":                                                                        0,
+			"kidoban_grant_active{vendor=acme}":                                                                   1,
+			"kidoban_vendor_shut{vendor=acme}":                                                                    0,
+			"kidoban_vendor_shut{vendor=medisys}":                                                                 1,
+			"kidoban_session_next_end_timestamp_seconds{vendor=acme}":                                             float64(moment("02:00:00").Unix()),
+			"kidoban_session_until_timestamp_seconds{engineer=brown,vendor=acme}":                                 float64(moment("02:00:00").Unix()),
+			"kidoban_session_next_end_timestamp_seconds{vendor=medisys}":                                          0,
+			"kidoban_engineer_last_seen_timestamp_seconds{engineer=sato,vendor=medisys}":                          0,
+			"kidoban_engineer_last_refusal_timestamp_seconds{engineer=sato,reason=outside_window,vendor=medisys}": float64(moment("01:30:00").Unix()),
+			"kidoban_policy_file_valid{}":                                                                         1,
+			"kidoban_syslog_dropped_total{}":                                                                      0,
+			"kidoban_log_dropped_total{}":                                                                         0,
 		} {
 			if have, ok := got[name]; !ok || have != want {
 				t.Errorf("%s = %g (present: %t), want %g", name, have, ok, want)
@@ -171,6 +173,7 @@ func TestMetricsKeepTheirNames(t *testing.T) {
 		"kidoban_journal_append_seconds | histogram | ",
 		"kidoban_clock_synchronized | gauge | ",
 		"kidoban_shut | gauge | scope",
+		"kidoban_engineer_last_refusal_timestamp_seconds | gauge | vendor, engineer, reason",
 	} {
 		if !strings.Contains(strings.ReplaceAll(table, "`", ""), "| "+want+" |") {
 			t.Errorf("there is no longer a metric as others know it: %s", want)
@@ -179,7 +182,8 @@ func TestMetricsKeepTheirNames(t *testing.T) {
 }
 
 // What comes from the network makes no series: neither keys nor addresses nor
-// ports, in whatever number they come.
+// ports, in whatever number they come. Engineers of the policy have one for
+// each reason at most, once they were refused for it.
 func TestTheNumberOfSeriesIsConstant(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
 		w.at("01:30:00")
@@ -191,7 +195,13 @@ func TestTheNumberOfSeriesIsConstant(t *testing.T) {
 		}
 		synctest.Wait()
 		after := w.scrape()
-		same(t, "series", len(after), len(before))
+		refused := 2 * (len(policy.Reasons()) - 1) // two engineers, every reason but admitted
+		same(t, "series", len(after), len(before)+refused)
+		for range 3000 {
+			w.refuse(random)
+		}
+		synctest.Wait()
+		same(t, "series after as many again", len(w.scrape()), len(after))
 		sum := 0.0
 		for _, r := range policy.Reasons() {
 			for _, vendor := range []string{"", "acme", "medisys"} {
@@ -247,6 +257,46 @@ func TestUseAndLastVisit(t *testing.T) {
 		if seen := got["kidoban_engineer_last_seen_timestamp_seconds{engineer=brown,vendor=acme}"]; seen < unixSeconds(visited)-1 || seen > unixSeconds(visited)+1 {
 			t.Errorf("brown was last seen at %f, want %f", seen, unixSeconds(visited))
 		}
+	})
+}
+
+// An engineer's last refusal is known under the name that the policy in force
+// has for the key, and of nobody else.
+func TestLastRefusals(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		refusals := func() (all []string) {
+			for name, at := range w.scrape() {
+				if of, ok := strings.CutPrefix(name, "kidoban_engineer_last_refusal_timestamp_seconds"); ok {
+					all = append(all, of+time.Unix(int64(at), 0).UTC().Format(" 15:04"))
+				}
+			}
+			slices.Sort(all)
+			return all
+		}
+		w.at("01:30:00")
+		w.start()
+		same(t, "nobody was refused", refusals(), nil)
+		w.knock("medisys/sato", address)
+		w.knock("acme/brown", "192.0.2.9:1")
+		w.at("01:40:00")
+		w.knock("medisys/sato", address)
+		w.tunnel.facts <- policy.Fact{Kind: policy.Refusal, At: w.wall(), Count: 1, Decision: policy.Decision{Reason: policy.UnknownKey}}
+		synctest.Wait()
+		same(t, "sato twice, brown once, a stranger", refusals(), []string{
+			"{engineer=brown,reason=wrong_source,vendor=acme} 01:30", "{engineer=sato,reason=outside_window,vendor=medisys} 01:40"})
+		renamed, gone := oneHour(), oneHour()
+		renamed.Vendor("medisys").Engineers[0].Name = "saito"
+		gone.Vendors = gone.Vendors[:1]
+		for i, p := range []*policy.Policy{renamed, gone} {
+			p.Digest = fmt.Sprint("changed ", i)
+		}
+		brown := "{engineer=brown,reason=wrong_source,vendor=acme} 01:30"
+		w.reload(renamed)
+		same(t, "sato has another name", refusals(), []string{brown, "{engineer=saito,reason=outside_window,vendor=medisys} 01:40"})
+		w.reload(gone)
+		same(t, "sato is not listed", refusals(), []string{brown})
+		w.reload(oneHour())
+		same(t, "sato is listed anew", refusals(), []string{brown})
 	})
 }
 

@@ -315,11 +315,12 @@ func (w *watch) counts(r policy.Reason) {
 // fill puts in what the dashboards' variables stand for, the choices being
 // all gateways, and medisys where one vendor is to be chosen.
 func (w *watch) fill(expr string) string {
+	shown := int(time.Since(w.began).Seconds()) + 2
 	return strings.NewReplacer(
 		`vendor="$vendor"`, `vendor="medisys"`, "$vendor", ".*", "$instance", ".*",
 		// What Prometheus sees began a moment after us.
 		"offset 1m", "offset 1s", ":1m]", ":1s]", // annotations look at each minute
-		"$__range", fmt.Sprintf("%ds", int(time.Since(w.began).Seconds())+2), "$__rate_interval", "3s", "$__interval", "1s",
+		"$__range_s", fmt.Sprint(shown), "$__range", fmt.Sprintf("%ds", shown), "$__rate_interval", "3s", "$__interval", "1s",
 	).Replace(expr)
 }
 
