@@ -220,10 +220,12 @@ func TestMetricsAreLookedAt(t *testing.T) {
 	}
 }
 
+// kana is a letter that no English text has.
+var kana = regexp.MustCompile(`[\p{Hiragana}\p{Katakana}\p{Han}]`)
+
 // Both languages show the same, in other words.
 func TestLanguagesDifferInWordsOnly(t *testing.T) {
 	english, japanese := All(English), All(Japanese)
-	kana := regexp.MustCompile(`[\p{Hiragana}\p{Katakana}\p{Han}]`)
 	for i, d := range english {
 		j := japanese[i]
 		if len(d.Panels) != len(j.Panels) {
@@ -323,9 +325,12 @@ func TestAlertsAreWhole(t *testing.T) {
 		if !slices.Contains([]string{"critical", "warning", "info"}, r.Labels["severity"]) {
 			t.Errorf("%s: severity %q", r.Alert, r.Labels["severity"])
 		}
-		for _, name := range []string{"summary", "summary_ja", "description", "runbook_url"} {
+		for _, name := range []string{"summary", "summary_ja", "description", "description_ja", "runbook_url"} {
 			if r.Annotations[name] == "" {
 				t.Errorf("%s has no %s", r.Alert, name)
+			}
+			if strings.HasSuffix(name, "_ja") != kana.MatchString(r.Annotations[name]) {
+				t.Errorf("%s: %s %q is in the other language", r.Alert, name, r.Annotations[name])
 			}
 		}
 		book := r.Annotations["runbook_url"]

@@ -49,7 +49,7 @@ func (b builder) causes() map[string]string {
 		"gateway":  b.say("from the tunnel to the gateway itself", "トンネルからゲートウェイ自身へ"),
 		"flow":     b.say("from the tunnel to what is not listed", "トンネルから許可外の宛先へ"),
 		"path":     b.say("of a listed flow, but not by the way to its target", "許可通信だが対象への経路でないインターフェース"),
-		"inward":   b.say("from the site into the tunnel", "院内からトンネルへ"),
+		"inward":   b.say("from the site into the tunnel", "施設内からトンネルへ"),
 		"forward":  b.say("across the gateway, past the tunnel", "トンネルを通らない転送"),
 	}
 }

@@ -75,10 +75,10 @@ func (b builder) vendor() *Dashboard {
 			unit: "s", queries: []query{{`sum(rate(kidoban_session_duration_seconds_sum{` + ofVendor + `}[$__rate_interval])) / (sum(rate(kidoban_session_duration_seconds_count{` + ofVendor + `}[$__rate_interval])) > 0)`, b.say("mean", "平均")}}, exemplars: true, min: new(float64),
 			mayBeEmpty: "shows a value only around a session's end"},
 		question{kind: "timeseries", width: 8, height: 8, title: b.say("Traffic", "通信量"),
-			text: b.say("How much does the vendor send to the site, and take from it? Much taken at an unusual hour is worth a question.", "業者から院内へ・院内から業者への通信量。普段と違う時間の大量の持ち出しは確認する。"),
+			text: b.say("How much does the vendor send to the site, and take from it? Much taken at an unusual hour is worth a question.", "業者から施設内へ・施設内から業者への通信量。普段と違う時間の大量の持ち出しは確認する。"),
 			unit: "Bps", queries: []query{
-				{`sum(rate(kidoban_session_receive_bytes_total{` + ofVendor + `}[$__rate_interval]))`, b.say("into the site", "院内へ")},
-				{`sum(rate(kidoban_session_transmit_bytes_total{` + ofVendor + `}[$__rate_interval]))`, b.say("out of the site", "院外へ")}}, min: new(float64)},
+				{`sum(rate(kidoban_session_receive_bytes_total{` + ofVendor + `}[$__rate_interval]))`, b.say("into the site", "施設内へ")},
+				{`sum(rate(kidoban_session_transmit_bytes_total{` + ofVendor + `}[$__rate_interval]))`, b.say("out of the site", "施設外へ")}}, min: new(float64)},
 
 		row(b.say("Who belongs to the vendor", "登録作業者")),
 		question{kind: "table", width: 12, height: 8, title: b.say("Last seen", "最終接続"),
