@@ -87,11 +87,11 @@ func (b builder) gate() *Dashboard {
 
 		row(b.say("Who tried, and why not?", "誰が・なぜ拒否されたか")),
 		question{kind: "stat", width: 4, height: 8, title: b.say("Refusals that should worry, 24 h", "要確認の拒否（24時間）"),
-			text: b.say("How often in the last 24 hours did somebody prove a vendor's key from an address that is not its own (wrong_source), or send a recorded attempt again (replayed)? Ask the vendor: a stolen laptop, or an address that changed?",
-				"過去24時間に、業者の正しい鍵が登録外アドレスから使われた回数（wrong_source）と、記録された接続要求が再送された回数（replayed）。業者に確認すること（端末の盗難か、アドレス変更か）。"),
+			text: b.say("How often in the last 24 hours did somebody prove a vendor's key from an address that is not its own (wrong_source), or make an attempt that is not newer than the key's last (replayed)? Ask the vendor: a stolen laptop or copy of the key, an address that changed, a second machine?",
+				"過去24時間に、業者の正しい鍵が登録外アドレスから使われた回数（wrong_source）と、同じ鍵の最新のものより新しくない接続要求の回数（replayed）。業者に確認すること（端末や鍵の盗難か、アドレス変更か、二台目の端末か）。"),
 			unit: "none", decimals: new(int), queries: []query{
 				{`sum(round(increase(kidoban_admissions_total{` + ofVendors + `,reason="wrong_source"}[24h])))`, b.say("wrong address", "登録外アドレス")},
-				{`sum(round(increase(kidoban_admissions_total{` + ofVendors + `,reason="replayed"}[24h])))`, b.say("sent again", "再送")}}, thresholds: steps(blue, 1, vermilion)},
+				{`sum(round(increase(kidoban_admissions_total{` + ofVendors + `,reason="replayed"}[24h])))`, b.say("not newer", "古い要求")}}, thresholds: steps(blue, 1, vermilion)},
 		question{kind: "table", width: 10, height: 8, title: b.say("Refused: who, and why", "拒否：誰が・なぜ"),
 			text: b.say("Who tried to enter in the period shown and could not, why, how often? Whoever proved no key has no name. Engineers are in the table beside; addresses are in `kidoban refusals`, on purpose not in metrics.",
 				"表示期間中に誰が・なぜ・何回拒否されたか。鍵を証明しない者に名前はない。作業者は右の表、アドレスは `kidoban refusals` で確認する（メトリクスには意図的に含めない）。"),

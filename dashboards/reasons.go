@@ -7,7 +7,7 @@ func (b builder) reasons() map[string]string {
 		"malformed":        b.say("not a packet for this gateway", "このゲートウェイ宛ての形式ではない"),
 		"rate_limited":     b.say("too many attempts at once", "試行が多すぎる"),
 		"unknown_key":      b.say("a key that nobody here has", "登録のない鍵"),
-		"replayed":         b.say("an old attempt, sent again: recorded by somebody?", "過去の接続要求の再送（盗聴・再生の疑い）"),
+		"replayed":         b.say("A RECORDED ATTEMPT, OR TWO MACHINES WITH THE SAME KEY", "記録された接続要求の再送、または同じ鍵の端末が二台（要確認）"),
 		"future_timestamp": b.say("the engineer's clock is more than a day ahead", "作業者の時計が1日以上進んでいる"),
 		"gateway_shut":     b.say("an operator closed everything", "運用者が全面遮断中"),
 		"vendor_shut":      b.say("an operator closed this vendor", "運用者がこの業者を遮断中"),
@@ -73,6 +73,7 @@ func (b builder) alerts() (words, runbooks map[string]string) {
 		"KidobanNotReady":                    b.say("the gateway is shut in doubt", "ゲートウェイが安全側に停止中"),
 		"KidobanSessionOutsideWindow":        b.say("SOMEBODY IS INSIDE OUTSIDE EVERY WINDOW", "承認時間外に接続中"),
 		"KidobanWrongSource":                 b.say("a vendor's key was used from an address that is not its own", "業者の鍵が登録外アドレスから使われた"),
+		"KidobanReplayed":                    b.say("a vendor's key was used again and again with an old time: recorded, or two machines", "業者の鍵による古い接続要求の繰り返し（再送、または端末が二台）"),
 		"KidobanRefusalBurst":                b.say("many refusals in a short time", "短時間に多数の拒否"),
 		"KidobanWindowEndsWithSessionInside": b.say("somebody is inside and will be cut within ten minutes", "接続中の者が10分以内に切断される"),
 		"KidobanRulesetDrift":                b.say("somebody changed the kernel's rules", "カーネルの規則が変更された"),
@@ -87,7 +88,7 @@ func (b builder) alerts() (words, runbooks map[string]string) {
 		"KidobanKillSwitchOn":                b.say("everything has been closed for four hours", "全面遮断が4時間続いている"),
 	}
 	pages := map[string]string{"KidobanAbsent": "absent", "KidobanNotReady": "not-ready", "KidobanSessionOutsideWindow": "session-outside-window",
-		"KidobanWrongSource": "wrong-source", "KidobanRefusalBurst": "refusal-burst", "KidobanWindowEndsWithSessionInside": "window-ends",
+		"KidobanWrongSource": "wrong-source", "KidobanReplayed": "replayed", "KidobanRefusalBurst": "refusal-burst", "KidobanWindowEndsWithSessionInside": "window-ends",
 		"KidobanRulesetDrift": "ruleset-drift", "KidobanJournalStuck": "journal-stuck", "KidobanJournalDoubtful": "journal-doubtful",
 		"KidobanJournalShrank": "journal-shrank", "KidobanClockUnsynchronized": "clock", "KidobanPolicyReloadFailed": "policy-reload-failed",
 		"KidobanClosingLate": "closing-late", "KidobanContractEnds": "contract-ends", "KidobanDormantKey": "dormant-key", "KidobanKillSwitchOn": "kill-switch"}
