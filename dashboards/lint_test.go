@@ -284,8 +284,8 @@ func TestReasonsAreExplained(t *testing.T) {
 	}
 }
 
-// Every alert says what happened and what to do, in both languages, and is
-// tested both ways.
+// Every alert says what happened and what to do, in both languages, is tested
+// both ways, and is as severe as its pages say.
 func TestAlertsAreWhole(t *testing.T) {
 	names := known(t)
 	tests, err := os.ReadFile("rules/kidoban_test.yaml")
@@ -339,6 +339,19 @@ func TestAlertsAreWhole(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("..", path))
 			if err != nil || !strings.Contains(string(text), "`"+r.Alert+"`") {
 				t.Errorf("%s: %s does not tell of it: %v", r.Alert, path, err)
+			}
+		}
+		severity := r.Labels["severity"]
+		word, _, _ := strings.Cut(builder{Japanese}.severities()[severity], "（")
+		for path, want := range map[string]string{
+			book: "`" + r.Alert + "`, severity " + severity + ".",
+			filepath.Join(filepath.Dir(book), "ja", filepath.Base(book)): "`" + r.Alert + "`（重大度：" + word,
+			filepath.Join(filepath.Dir(book), "README.md"):               "| [" + r.Alert + "](" + filepath.Base(book) + ") | " + severity + " |",
+			filepath.Join(filepath.Dir(book), "ja/README.md"):            "| [" + r.Alert + "](" + filepath.Base(book) + ") | " + builder{Japanese}.severities()[severity] + " |",
+		} {
+			text, err := os.ReadFile(filepath.Join("..", path))
+			if err != nil || !strings.Contains(string(text), want) {
+				t.Errorf("%s: %s does not say %q: %v", r.Alert, path, want, err)
 			}
 		}
 	}
