@@ -41,6 +41,7 @@ type Metrics struct {
 	reconcile      prometheus.Counter
 	reconciling    prometheus.Histogram
 	append         prometheus.Histogram
+	replaced       prometheus.Counter
 	steps          prometheus.Counter
 	reload         prometheus.Gauge
 	build          prometheus.Gauge
@@ -106,6 +107,8 @@ func NewMetrics(version string) *Metrics {
 		append: prometheus.NewHistogram(histogramOptions("kidoban_journal_append_seconds",
 			"Time until journal entries were durable.",
 			.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5)),
+		replaced: prometheus.NewCounter(prometheus.CounterOpts{Name: "kidoban_journal_replaced_total",
+			Help: "Times `kidoban recover` moved a broken journal aside and began a new one."}),
 		steps: prometheus.NewCounter(prometheus.CounterOpts{Name: "kidoban_clock_steps_total", Help: "Times the wall clock was set."}),
 		reload: prometheus.NewGauge(prometheus.GaugeOpts{Name: "kidoban_policy_reload_successful",
 			Help: "1 if the last reading of the policy file succeeded."}),
@@ -131,7 +134,7 @@ func NewMetrics(version string) *Metrics {
 		m.admissions.WithLabelValues("", r.String())
 	}
 	m.all = []prometheus.Collector{m.admissions, m.sessions, m.duration, m.received, m.sent, m.open, m.used, m.refusedPackets,
-		m.lag, m.drift, m.reconcile, m.reconciling, m.append, m.steps, m.reload, m.build, m.syslogDropped, m.logDropped}
+		m.lag, m.drift, m.reconcile, m.reconciling, m.append, m.replaced, m.steps, m.reload, m.build, m.syslogDropped, m.logDropped}
 	return m
 }
 
@@ -249,6 +252,7 @@ func (m *Metrics) drifted()                      { m.drift.Inc() }
 func (m *Metrics) reconcileFailed()              { m.reconcile.Inc() }
 func (m *Metrics) reconciled(took time.Duration) { m.reconciling.Observe(took.Seconds()) }
 func (m *Metrics) appended(took time.Duration)   { m.append.Observe(took.Seconds()) }
+func (m *Metrics) journalReplaced()              { m.replaced.Inc() }
 func (m *Metrics) clockStepped()                 { m.steps.Inc() }
 
 func (m *Metrics) reloaded(ok bool) {

@@ -121,6 +121,7 @@ func TestMetricsTellHowThingsStand(t *testing.T) {
 			"kidoban_closing_lag_seconds{}":                                                                       0,
 			"wireguard_peer_receive_bytes_total{}":                                                                700,
 			"kidoban_journal_size{}":                                                                              float64(len(w.durable())),
+			"kidoban_journal_replaced_total{}":                                                                    0,
 			"kidoban_doubt{about=journal}":                                                                        0,
 			"kidoban_grant_active{vendor=acme}":                                                                   1,
 			"kidoban_vendor_shut{vendor=acme}":                                                                    0,

@@ -192,7 +192,9 @@ func (l *loop) takeJournal(next replacement, entry journal.Entry, e *effect) {
 	l.journal = next.journal
 	l.recorder.use(next.journal)
 	l.trust(doubtJournal)
-	entry.Text = clip(next.text)
+	if entry.Text = clip(next.text); next.text != "" {
+		l.cfg.Metrics.journalReplaced()
+	}
 	e.note(func(out *Outcome) { out.Journal = next.aside })
 	l.recordEvent(entry, func(err error) { e.recorded <- err })
 	if next.aside == "" {

@@ -240,6 +240,7 @@ func TestRecoverFromADeadJournal(t *testing.T) {
 				same(t, "recorded", out.Recorded, true)
 				same(t, "problem", out.Problem, "")
 				same(t, "archived", out.Journal != "", c.archived)
+				same(t, "journals counted as replaced", w.scrape()["kidoban_journal_replaced_total{}"], number(c.archived))
 				same(t, "not ready", w.notReady(), "")
 				w.do(func() {
 					same(t, "timestamps", len(w.tunnel.timestamps), 0)
