@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"net/netip"
@@ -63,7 +64,7 @@ func TestDashboardsAnswer(t *testing.T) {
 	}{{dashboards.English, ""}, {dashboards.Japanese, "ja"}} {
 		for _, d := range dashboards.All(l.language) {
 			got, err := dashboards.Print(d, l.language, time.Now(), w.answer)
-			got = w.anyMachine(got)
+			got = anyMachine(got, l.language)
 			if err != nil {
 				t.Error(err)
 				continue
@@ -121,24 +122,62 @@ func (w *watch) marks(d *dashboards.Dashboard, a dashboards.Annotation) {
 }
 
 // anyMachine takes out of a text what differs between machines and runs.
-func (w *watch) anyMachine(text string) string {
-	for pattern, to := range map[string]string{
-		`[A-Z2-7]{16}`: "(an id)",
-		`[0-9a-f]{64}`: "(a digest)",
+func anyMachine(text string, l dashboards.Language) string {
+	for _, x := range []struct{ pattern, english, japanese string }{
+		{`[A-Z2-7]{16}`, "(an id)", "（番号）"},
+		{`[0-9a-f]{64}`, "(a digest)", "（ダイジェスト）"},
 		// An answer may be on its way when its address is closed.
-		`(?m)(^   > answer|: answer \|.*): .*`: "$1: (now and then)",
-		`(under way|書込中): .*`:                  "$1: (now and then)",
-		`go1\.[0-9.]+[a-z0-9]*`:                "(a version)",
-		`\((devel|[0-9a-f]{7}[^)]*)\)`:         "(a version)",
-		`127\.0\.0\.1:9586`:                    "gateway",
-		`NOT SYNCHRONIZED\n|synchronized\n`:    "(as the kernel says)\n",
-		`未同期\n|同期済み\n`:                         "（カーネルによる）\n",
-		// How long the sessions of the story last is the machine's.
-		`(?m)(^   > (?:up to .*|longer|.*以内|24時間超)): [0-9].*$`: "$1: (0 or more)",
+		{`(?m)(^   > answer|: answer \|.*): .*`, "$1: (now and then)", "$1: （時々）"},
+		{`(under way|書込中): .*`, "$1: (now and then)", "$1: （時々）"},
+		{`go1\.[0-9.]+[a-z0-9]*`, "(a version)", "（版）"},
+		{`\((devel|[0-9a-f]{7}[^)]*)\)`, "(a version)", "（版）"},
+		{`127\.0\.0\.1:9586`, "gateway", "gateway"},
+		{`NOT SYNCHRONIZED\n|synchronized\n`, "(as the kernel says)\n", ""},
+		{`未同期\n|同期済み\n`, "", "（カーネルによる）\n"},
+		// How long the sessions of the story last is the machine's; how many
+		// they are, durations has seen.
+		{`(?m)(^   > (?:up to .*|longer|.*以内|24時間超)): [0-9].*$`, "$1: (0 or more)", "$1: （0以上）"},
 	} {
-		text = regexp.MustCompile(pattern).ReplaceAllString(text, to)
+		to := x.english
+		if l == dashboards.Japanese {
+			to = x.japanese
+		}
+		text = regexp.MustCompile(x.pattern).ReplaceAllString(text, to)
 	}
 	return text
+}
+
+// endedInStory is how many sessions of medisys end in the story: suzuki's with
+// its window, and sato's by an operator.
+const endedInStory = 2
+
+// durations holds that a histogram of sessions' durations has those that ended,
+// each in a bucket: what its bars show of them differs between machines.
+func (w *watch) durations(p *dashboards.Panel, buckets []dashboards.Series) {
+	count := map[float64]float64{}
+	for _, s := range buckets {
+		bound, err := strconv.ParseFloat(s.Labels["le"], 64)
+		if err != nil {
+			w.problems = append(w.problems, fmt.Sprintf("%s: a bucket up to %q: %v", p.Title, s.Labels["le"], err))
+			return
+		}
+		count[bound] = s.Last()
+	}
+	bars, before := 0.0, 0.0 // as Grafana draws them: what a bucket has beyond the one before
+	for _, bound := range slices.Sorted(maps.Keys(count)) {
+		bar := count[bound] - before
+		if bar < 0 {
+			w.problems = append(w.problems, fmt.Sprintf("%s: %g sessions up to %g s, and %g up to less", p.Title, count[bound], bound, before))
+		}
+		bars, before = bars+bar, count[bound]
+	}
+	if bars < endedInStory {
+		w.problems = append(w.problems, fmt.Sprintf("%s: %g sessions in %d bars, and %d ended", p.Title, bars, len(count), endedInStory))
+	}
+	// No story lasts an hour.
+	if count[3600] != bars {
+		w.problems = append(w.problems, fmt.Sprintf("%s: %g of %g sessions lasted an hour or less, want all", p.Title, count[3600], bars))
+	}
 }
 
 // watch is a Prometheus beside a gateway.
@@ -345,6 +384,9 @@ func (w *watch) answer(p *dashboards.Panel, target dashboards.Target) ([]dashboa
 	}
 	if target.Expr == "" || len(found) == 0 && p.MayBeEmpty == "" {
 		w.problems = append(w.problems, fmt.Sprintf("%s, query %s has no answer, and nothing says why: %s", p.Title, target.RefID, target.Expr))
+	}
+	if target.Format == "heatmap" {
+		w.durations(p, found)
 	}
 	for _, s := range found {
 		if !slices.ContainsFunc(s.Values, func(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }) && p.MayBeEmpty == "" {
