@@ -80,6 +80,7 @@ func (b builder) alerts() (words, runbooks map[string]string) {
 		"KidobanJournalStuck":                b.say("the journal does not advance", "記録が進まない"),
 		"KidobanJournalDoubtful":             b.say("the journal does not verify or cannot be written", "記録を検証または書込できない"),
 		"KidobanJournalShrank":               b.say("the journal has fewer entries than before", "記録の件数が減った"),
+		"KidobanJournalReplaced":             b.say("an operator began a new journal", "運用者が新しい記録を始めた"),
 		"KidobanClockUnsynchronized":         b.say("the clock is not synchronized", "時計が同期していない"),
 		"KidobanPolicyReloadFailed":          b.say("the policy file has errors", "ポリシーファイルに誤りがある"),
 		"KidobanClosingLate":                 b.say("a closing took longer than a second", "閉鎖に1秒以上かかった"),
@@ -90,7 +91,7 @@ func (b builder) alerts() (words, runbooks map[string]string) {
 	pages := map[string]string{"KidobanAbsent": "absent", "KidobanNotReady": "not-ready", "KidobanSessionOutsideWindow": "session-outside-window",
 		"KidobanWrongSource": "wrong-source", "KidobanReplayed": "replayed", "KidobanRefusalBurst": "refusal-burst", "KidobanWindowEndsWithSessionInside": "window-ends",
 		"KidobanRulesetDrift": "ruleset-drift", "KidobanJournalStuck": "journal-stuck", "KidobanJournalDoubtful": "journal-doubtful",
-		"KidobanJournalShrank": "journal-shrank", "KidobanClockUnsynchronized": "clock", "KidobanPolicyReloadFailed": "policy-reload-failed",
+		"KidobanJournalShrank": "journal-shrank", "KidobanJournalReplaced": "journal-shrank", "KidobanClockUnsynchronized": "clock", "KidobanPolicyReloadFailed": "policy-reload-failed",
 		"KidobanClosingLate": "closing-late", "KidobanContractEnds": "contract-ends", "KidobanDormantKey": "dormant-key", "KidobanKillSwitchOn": "kill-switch"}
 	runbooks = map[string]string{}
 	for alert, page := range pages {
