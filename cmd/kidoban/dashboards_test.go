@@ -311,10 +311,10 @@ func (w *watch) story(work, night string, brief func(time.Time) string, later st
 		shoot(medisys4, of(sato, time.Now()))
 		w.counts(x.reason)
 		w.waitFor(`kidoban_shut{` + x.shut + `} == 1`)
-		w.waitFor(`sum_over_time(kidoban_window_open{window="work"}[900ms]) == 0`) // more than one sample
+		w.waitFor(`sum_over_time(kidoban_window_open{window="work"}[1900ms]) == 0`) // longer than an annotation looks back
 		w.must("reopen", x.who, "--reason", "phone call")
 		w.waitFor(`kidoban_shut{` + x.shut + `} == 0`)
-		w.waitFor(`min_over_time(kidoban_window_open{window="work"}[900ms]) == 1`)
+		w.waitFor(`min_over_time(kidoban_window_open{window="work"}[1900ms]) == 1`)
 	}
 	text := w.policyText([]string{work, brief(end), night}, []string{hour("now", "pacs"), later})
 	w.write(w.policyFile(), strings.NewReplacer("  scanco:\n", "  scanco:\n    contract: {until: 2025-03-31}\n",
@@ -327,7 +327,7 @@ func (w *watch) story(work, night string, brief func(time.Time) string, later st
 	}
 	w.counts(policy.RateLimited)
 	w.write(w.offsetFile(), "-20s")
-	w.waitFor(`sum_over_time(kidoban_window_open{window="work"}[900ms]) == 0 and ignoring (vendor, window) min without (about) (kidoban_doubt{about="clock"}) == 1`)
+	w.waitFor(`sum_over_time(kidoban_window_open{window="work"}[1900ms]) == 0 and ignoring (vendor, window) min without (about) (kidoban_doubt{about="clock"}) == 1`)
 	shoot(medisys4, of(sato, time.Now()))
 	w.counts(policy.NotReady)
 	w.write(w.offsetFile(), "0s")
