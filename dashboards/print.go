@@ -228,7 +228,7 @@ func (w printer) size(unit string, v float64) string {
 	case "dateTimeAsLocal":
 		d := v/1000 - float64(w.now.UnixMilli())/1000
 		switch {
-		case d > 0:
+		case d > 60: // less is what happened since the text was begun
 			return w.say("in ", "") + w.period(d) + w.say("", "後")
 		case d > -600:
 			return w.say("less than ten minutes ago", "10分以内")
