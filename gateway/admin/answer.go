@@ -93,7 +93,8 @@ func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error
 		return x, nil
 	}
 	d := s.Explain(query, at, now)
-	x.Reason, x.Detail = d.Reason.String(), detail(s, e, d.Reason, at)
+	then := s.State().Plan(at) // what the policy opens then, whatever is in doubt now
+	x.Reason, x.Detail = d.Reason.String(), detail(s, then, e, d.Reason, at)
 	if inside := s.SessionSource(e); d.Reason == policy.WrongSource && q.From == "" && inside.IsValid() && inside != query.Source {
 		x.Detail += fmt.Sprintf("\nasked about is the address of the last attempt; the open session comes from %v", inside)
 	}
@@ -101,8 +102,7 @@ func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error
 		until := s.Local(d.Until)
 		x.Decision, x.Grant, x.Until = "admit", d.Grant.ID, &until
 	}
-	state := s.State()
-	if next := state.Plan(at).NextOpening(e, at); !next.IsZero() {
+	if next := then.NextOpening(e, at); !next.IsZero() {
 		next = s.Local(next)
 		x.NextOpening = &next
 	}
@@ -110,7 +110,7 @@ func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error
 }
 
 // detail is what is known of a refusal, beyond its reason, and what to do.
-func detail(s *gateway.Snapshot, e *policy.Engineer, reason policy.Reason, at time.Time) string {
+func detail(s *gateway.Snapshot, then *policy.Plan, e *policy.Engineer, reason policy.Reason, at time.Time) string {
 	switch reason {
 	case policy.NotReady:
 		return s.Plan.Doubt
@@ -118,7 +118,7 @@ func detail(s *gateway.Snapshot, e *policy.Engineer, reason policy.Reason, at ti
 		return whoShut(s, e)
 	case policy.WrongSource:
 		detail := "it may come from " + listed(e.Sources) + "; if the vendor has a new address, list it and `kidoban reload`"
-		if until := s.State().Plan(at).Until(e, at); !until.IsZero() {
+		if until := then.Until(e, at); !until.IsZero() {
 			detail += "\na window is open, until " + s.Local(until).Format(time.RFC3339)
 		}
 		return detail
@@ -126,7 +126,7 @@ func detail(s *gateway.Snapshot, e *policy.Engineer, reason policy.Reason, at ti
 		return fmt.Sprintf("its last day was %v", e.Vendor.ContractUntil)
 	case policy.UnlistedTarget:
 		var open []string
-		for _, g := range s.State().Plan(at).Grants {
+		for _, g := range then.Grants {
 			for _, t := range g.Window.Targets {
 				if g.Engineer == e && g.Contains(at) && !slices.Contains(open, t.Name) {
 					open = append(open, t.Name)
