@@ -1,6 +1,8 @@
 // Summary reads what `go test -json` writes and tells what a person wants to
 // know of it: a line for each package, all that a failed test said, and, so
 // that nothing is passed over in silence, which tests were skipped and why.
+// What failed is told once more at the end, in a line or two, because of a
+// long log often only the end is kept.
 //
 //	go test -json ./... | go run .ci/summary.go
 package main
@@ -10,6 +12,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 )
 
@@ -19,7 +22,7 @@ type event struct{ Action, Package, Test, Output string }
 func main() {
 	type test struct{ pkg, name string }
 	said := map[test]*strings.Builder{}
-	var skipped []string
+	var skipped, broken []string
 	failed := false
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 1<<24)
@@ -56,6 +59,7 @@ func main() {
 			for of, text := range said { // of a package: also of those that it took along
 				if of == t || e.Test == "" && of.pkg == e.Package {
 					fmt.Print(text)
+					broken = append(broken, complaints(of.pkg+" "+of.name, text.String())...)
 					delete(said, of)
 				}
 			}
@@ -69,8 +73,23 @@ func main() {
 		fmt.Printf("\n== skipped, and why (%d)\n%s\n", len(skipped), strings.Join(skipped, "\n"))
 	}
 	if failed {
+		if len(broken) > 0 {
+			fmt.Printf("\n== failed\n%s\n", strings.Join(broken, "\n"))
+		}
 		os.Exit(1)
 	}
+}
+
+// complaint is the first line of what a test says: where, and what.
+var complaint = regexp.MustCompile(`(?m)^(?: +\w+_test\.go:\d+:|panic:) .*$`)
+
+// complaints are what a failed test said, without what it quotes.
+func complaints(name, said string) []string {
+	all := []string{name}
+	for _, line := range complaint.FindAllString(said, 10) {
+		all = append(all, fmt.Sprintf("    %.400s", strings.TrimSpace(line)))
+	}
+	return all
 }
 
 // reason is what a skipped test said, without what `go test` says of it.
