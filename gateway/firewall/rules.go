@@ -187,7 +187,8 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	input.add(from(o.Interface), follow("refused_to_gateway"))
 	// All that prerouting let through is untracked. Anything else was put
 	// together from fragments after prerouting had seen them.
-	input.add(portTerm(unix.IPPROTO_UDP, "dport", port), tracked(), count(refusedFragment), drop())
+	input.add(portTerm(unix.IPPROTO_UDP, "dport", port), untracked(), accept())
+	input.add(portTerm(unix.IPPROTO_UDP, "dport", port), count(refusedFragment), drop())
 
 	// Anybody can say so, from any address, of any vendor. Once the kernel
 	// believes it, the session's full packets are not sent for ten minutes.

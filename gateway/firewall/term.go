@@ -275,8 +275,9 @@ func related() term {
 		compare(expr.CmpOpNeq, native32(0))}}
 }
 
-func tracked() term {
-	return term{"ct state != untracked", []expr.Any{conntrack(expr.CtKeySTATE, register1), compare(expr.CmpOpNeq, native32(expr.CtStateBitUNTRACKED))}}
+func untracked() term {
+	return term{"ct state untracked", []expr.Any{conntrack(expr.CtKeySTATE, register1), mask(native32(expr.CtStateBitUNTRACKED)),
+		compare(expr.CmpOpNeq, native32(0))}}
 }
 
 // icmp matches a type, and a code unless that is negative. nft has one list
