@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -482,6 +483,32 @@ func TestFault29TimestampsOutliveARestart(t *testing.T) {
 		w.do(func() {
 			same(t, "timestamp", w.tunnel.timestamps[w.engineer("acme/brown").Key], newest)
 		})
+		// What was refused counts as seen as well, at once and within a minute
+		// of the first that was told of, if the gateway could end in order.
+		refused := func(last byte) {
+			e := w.engineer("acme/brown")
+			w.tunnel.facts <- policy.Fact{Kind: policy.Refusal, Engineer: e, Source: netip.MustParseAddrPort(address), Count: 1,
+				Decision: policy.Decision{Reason: policy.NotReady, Engineer: e}, Timestamp: [12]byte{0: 1, 11: last}}
+			time.Sleep(2 * heartbeat)
+			synctest.Wait()
+		}
+		kept := func(what string, last byte) {
+			w.do(func() {
+				same(t, what, w.tunnel.timestamps[w.engineer("acme/brown").Key], [12]byte{0: 1, 11: last})
+			})
+		}
+		refused(1)
+		w.crash()
+		w.start()
+		kept("a refused one, after a crash", 1)
+		refused(3)
+		refused(2)
+		refused(4)
+		if err := w.stop(); err != nil {
+			t.Error(err)
+		}
+		w.start()
+		kept("a refused one, after a stop", 4)
 		w.recover()
 		w.do(func() { same(t, "timestamps after a recovery", len(w.tunnel.timestamps), 0) })
 		w.crash()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"encoding/hex"
 	"maps"
 	"net/netip"
 	"slices"
@@ -61,6 +62,10 @@ const (
 type freshRefusal struct {
 	RefusalSummary
 	known bool // the journal had an entry about it within this minute
+	// key and timestamp are kept for a replay, so that nothing of what came
+	// can be played again after a restart either; zero: nothing to keep.
+	key       policy.Key
+	timestamp [12]byte
 }
 
 // refusals sums refused packets up, for people and for the journal.
@@ -104,6 +109,9 @@ func (r *refusals) add(f policy.Fact) {
 		}
 		r.summed.Count += s.Count
 		r.summed.Last = s.Last
+	}
+	if have := r.fresh[key]; have != nil && f.Engineer != nil && string(f.Timestamp[:]) > string(have.timestamp[:]) {
+		have.key, have.timestamp = f.Engineer.Key, f.Timestamp
 	}
 }
 
@@ -200,8 +208,12 @@ func (r *refusals) entries(now time.Time) []journal.Entry {
 		if f.Count == 0 || f.known && !ended {
 			continue
 		}
-		due = append(due, refusedEntry(f.RefusalSummary))
-		f.known, f.Count = true, 0
+		e := refusedEntry(f.RefusalSummary)
+		if f.timestamp != [12]byte{} {
+			e.Key, e.Timestamp = f.key.String(), hex.EncodeToString(f.timestamp[:])
+		}
+		due = append(due, e)
+		f.known, f.Count, f.timestamp = true, 0, [12]byte{}
 	}
 	if ended && r.summed.Count > 0 {
 		r.summed.Reason = "summed"

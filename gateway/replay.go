@@ -81,21 +81,18 @@ func (r *replay) apply(e journal.Entry) error {
 		if e.Engineer != "" && e.Target == "" {
 			r.attempted(e)
 		}
+		if e.Timestamp != "" {
+			_, err := r.stamped(e)
+			return err
+		}
 	case journal.Admission:
 		r.attempted(e)
-		key, err := policy.ParseKey(e.Key)
+		key, err := r.stamped(e)
 		if err != nil {
 			return err
 		}
 		if r.seen != nil {
 			r.seen[key] = e.Time
-		}
-		raw, err := hex.DecodeString(e.Timestamp)
-		if err != nil || len(raw) != 12 {
-			return fmt.Errorf("%q is not a TAI64N timestamp", e.Timestamp)
-		}
-		if have := r.timestamps[key]; r.timestamps != nil && string(raw) > string(have[:]) {
-			r.timestamps[key] = [12]byte(raw)
 		}
 	case journal.WindowOpened, journal.SessionOpened:
 		r.opened(e)
@@ -103,6 +100,22 @@ func (r *replay) apply(e journal.Entry) error {
 		delete(r.open, replayName(e))
 	}
 	return nil
+}
+
+// stamped notes the timestamp of an initiation, and gives its key.
+func (r *replay) stamped(e journal.Entry) (policy.Key, error) {
+	key, err := policy.ParseKey(e.Key)
+	if err != nil {
+		return key, err
+	}
+	raw, err := hex.DecodeString(e.Timestamp)
+	if err != nil || len(raw) != 12 {
+		return key, fmt.Errorf("%q is not a TAI64N timestamp", e.Timestamp)
+	}
+	if have := r.timestamps[key]; r.timestamps != nil && string(raw) > string(have[:]) {
+		r.timestamps[key] = [12]byte(raw)
+	}
+	return key, nil
 }
 
 // attempted notes where an engineer came from.

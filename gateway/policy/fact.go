@@ -33,7 +33,7 @@ type Fact struct {
 	To        netip.AddrPort // of a refused flow: the destination
 	Proto     uint8          // of a refused flow
 	Decision  Decision
-	Timestamp [12]byte // Admission: the TAI64N timestamp that opened
+	Timestamp [12]byte // Admission: the TAI64N timestamp that opened; Refusal: the greatest that counts as seen from now on, zero: none
 	Admission uint64   // Admission and Confirmation: the number of the admission, unique in this process
 	Count     int      // Refusal: how many packets it stands for, at least 1
 	Err       error    // Failure and Drift

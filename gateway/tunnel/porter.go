@@ -164,8 +164,9 @@ func (p *porter) secret(of *policy.Policy, key policy.Key) ([32]byte, bool) {
 func (p *porter) initiation(i initiation) {
 	t := p.t
 	plan, now := t.house.current(), t.now()
+	var seen [12]byte
 	refuse := func(d policy.Decision) {
-		t.refusals.add(policy.Fact{At: now.wall, Source: i.source, Engineer: d.Engineer, Decision: d})
+		t.refusals.add(policy.Fact{At: now.wall, Source: i.source, Engineer: d.Engineer, Decision: d, Timestamp: seen})
 	}
 	q, stamp := p.question(&i.packet, i.source.Addr(), plan, now, false)
 	if q.Key == (policy.Key{}) {
@@ -175,6 +176,7 @@ func (p *porter) initiation(i initiation) {
 		// Whatever becomes of it, nobody shall play it again: neither when a
 		// window is open, nor when what keeps everybody out now is over.
 		t.stamps.advance(q.Key, stamp)
+		seen = stamp
 	}
 	d := plan.Decide(q, now.wall)
 	if d.Reason != policy.Admitted {
@@ -219,11 +221,13 @@ func (p *porter) inspect(d dropped) {
 		}
 	}
 	decision := plan.Decide(q, now.wall)
+	var seen [12]byte
 	if q.Proven && q.Fault == policy.Admitted && plan.ByKey(q.Key).MayComeFrom(d.source.Addr()) {
 		// It came early: nobody shall play it when the window is open. From
 		// elsewhere it counts for nothing, or a thief of the key could lock
 		// its owner out from anywhere, with a timestamp of tomorrow.
 		t.stamps.advance(q.Key, stamp)
+		seen = stamp
 	}
 	if decision.Reason == policy.Admitted {
 		if now.wall.Sub(decision.Grant.From) < settling {
@@ -233,5 +237,5 @@ func (p *porter) inspect(d dropped) {
 		q.Fault = policy.RateLimited
 		decision = plan.Decide(q, now.wall)
 	}
-	t.refusals.add(policy.Fact{At: now.wall, Source: d.source, Engineer: decision.Engineer, Decision: decision})
+	t.refusals.add(policy.Fact{At: now.wall, Source: d.source, Engineer: decision.Engineer, Decision: decision, Timestamp: seen})
 }

@@ -54,6 +54,9 @@ func (r *refusals) add(f policy.Fact) {
 	}
 	if have := r.facts[key]; have != nil {
 		have.Count++
+		if string(f.Timestamp[:]) > string(have.Timestamp[:]) {
+			have.Timestamp = f.Timestamp
+		}
 	} else {
 		r.facts[key] = &f
 	}

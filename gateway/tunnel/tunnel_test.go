@@ -318,33 +318,36 @@ func TestFault29RefusedEarlyCannotBePlayedLater(t *testing.T) {
 	const source = "203.0.113.9:4000"
 	for _, test := range []struct {
 		name   string
-		refuse func(t *testing.T, s *site, packet []byte)
+		refuse func(t *testing.T, s *site, packet []byte) policy.Fact
 	}{
-		{"outside its window, by the gate", func(t *testing.T, s *site, packet []byte) {
+		{"outside its window, by the gate", func(t *testing.T, s *site, packet []byte) policy.Fact {
 			s.open(later(), s.sato)
 			s.send(s.medisys, source, medisysEndpoint, packet)
-			s.refusal(policy.OutsideWindow)
+			return s.refusal(policy.OutsideWindow)
 		}},
-		{"outside its window, by the kernel", func(t *testing.T, s *site, packet []byte) {
+		{"outside its window, by the kernel", func(t *testing.T, s *site, packet []byte) policy.Fact {
 			s.open(later())
 			s.tunnel.Inspect(packet, netip.MustParseAddrPort(source))
-			s.refusal(policy.OutsideWindow)
+			return s.refusal(policy.OutsideWindow)
 		}},
-		{"while an admission was not on disk", func(t *testing.T, s *site, packet []byte) {
+		{"while an admission was not on disk", func(t *testing.T, s *site, packet []byte) policy.Fact {
 			s.open(later(), s.suzuki, s.tanaka)
 			s.deaf.Store(true)
 			s.send(s.other, "198.51.100.10:4000", otherEndpoint, initiate(s.t, s.tanaka.private, s.public, stampAt(time.Now()), nil))
 			s.kind(policy.Admission)
 			s.boot.advance(2 * recordWithin)
 			s.send(s.medisys, source, medisysEndpoint, packet)
-			s.refusal(policy.NotReady)
-			s.recordAll(t, false)
+			defer s.recordAll(t, false)
+			return s.refusal(policy.NotReady)
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newSite(t)
-			packet := initiate(t, s.suzuki.private, s.public, stampAt(time.Now()), nil)
-			test.refuse(t, s, packet)
+			stamp := stampAt(time.Now())
+			packet := initiate(t, s.suzuki.private, s.public, stamp, nil)
+			if f := test.refuse(t, s, packet); f.Timestamp != stamp {
+				t.Errorf("the refusal tells %x, which is to be kept over a restart, want %x", f.Timestamp, stamp)
+			}
 			s.open(later(), s.suzuki)
 			s.send(s.medisys, source, medisysEndpoint, packet)
 			if f := s.refusal(policy.Replayed); f.Engineer != s.suzuki.Engineer {
@@ -362,7 +365,7 @@ func TestInspectNamesAndChangesNothing(t *testing.T) {
 	s.open(later(), s.sato)
 	tomorrow := initiate(t, s.sato.private, s.public, stampAt(time.Now().Add(ahead/2)), nil)
 	s.tunnel.Inspect(tomorrow, netip.MustParseAddrPort("[::ffff:192.0.2.66]:4000"))
-	if f := s.refusal(policy.WrongSource); f.Engineer != s.sato.Engineer || f.Source.String() != "192.0.2.66:4000" {
+	if f := s.refusal(policy.WrongSource); f.Engineer != s.sato.Engineer || f.Source.String() != "192.0.2.66:4000" || f.Timestamp != [12]byte{} {
 		t.Errorf("refusal of %v from %v, want %v from 192.0.2.66:4000", f.Engineer, f.Source, s.sato)
 	}
 	s.tunnel.Inspect([]byte{0}, netip.MustParseAddrPort("192.0.2.66:4000"))
