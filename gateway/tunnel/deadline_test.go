@@ -243,7 +243,7 @@ func TestFault44SetBackClockExtendsNothing(t *testing.T) {
 func TestDeadlineOfAThousandSessions(t *testing.T) {
 	const sessions = 1000
 	h, engineers, state := fullHouse(t, sessions)
-	end := time.Now().Add(300 * time.Millisecond)
+	end := later()
 	plan := state.Plan(time.Now()).Restrict(func(g *policy.Grant) *policy.Grant {
 		shorter := *g
 		shorter.Until = end
@@ -272,7 +272,8 @@ func TestDeadlineOfAThousandSessions(t *testing.T) {
 	}
 }
 
-// fullHouse has one session with two indices of each engineer.
+// fullHouse has one session with two indices of each engineer, which are on
+// disk.
 func fullHouse(t testing.TB, sessions int) (*house, []*policy.Engineer, *policy.State) {
 	t.Helper()
 	var engineers []*policy.Engineer
@@ -299,6 +300,9 @@ func fullHouse(t testing.TB, sessions int) (*house, []*policy.Engineer, *policy.
 			}
 			if h.answered(to.presence.engineer, uint32(n), uint32(2*i+n), now.boot) != to {
 				t.Fatal("the response found no admission")
+			}
+			if !h.recorded(uint64(2*i+n), now.boot) {
+				t.Fatal("the record came too late")
 			}
 		}
 	}

@@ -118,6 +118,7 @@ func TestFault28GatewayNeverInitiates(t *testing.T) {
 // initiations come in the name of its address.
 func TestFault32LiveEndpointKeepsItsRate(t *testing.T) {
 	g, o := testGate(t, 1)
+	stopTime(g)
 	public := [32]byte{7}
 	g.checker.Init(public)
 	live := netip.MustParseAddrPort("203.0.113.10:4000")
@@ -151,7 +152,7 @@ func TestFault32LiveEndpointKeepsItsRate(t *testing.T) {
 	for key := range g.house.engineers {
 		g.house.end(key)
 	}
-	g.house.sweep(Boottime())
+	g.house.sweep(g.boot())
 	if g.house.liveEndpoint(live) {
 		t.Error("the endpoint of a session that is over is still taken for live")
 	}
