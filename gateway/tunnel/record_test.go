@@ -33,7 +33,7 @@ func TestNoRecordNoEntry(t *testing.T) {
 			s.boot.advance(recordWithin) // as if so much time had passed
 			end := time.Now()
 			if inward, outward := s.silent(x, end); inward > late || outward > late {
-				t.Errorf("packets arrived %v (to the site) and %v (to the vendor) after the second was over", inward, outward)
+				t.Errorf("packets passed until %v (to the site) and %v (to the vendor) after the second was over", inward, outward)
 			}
 
 			other := s.client(s.other, s.tanaka, otherEndpoint)
@@ -86,7 +86,7 @@ func TestARecordedAdmissionLastsAsPlanned(t *testing.T) {
 	s.boot.advance(time.Minute)
 	ended := time.Now()
 	if inward, outward := s.silent(x, ended); inward > late || outward > late {
-		t.Errorf("packets arrived %v (to the site) and %v (to the vendor) after the plan's end", inward, outward)
+		t.Errorf("packets passed until %v (to the site) and %v (to the vendor) after the plan's end", inward, outward)
 	}
 }
 
