@@ -25,11 +25,13 @@ func TestNoRecordNoEntry(t *testing.T) {
 			if test.again {
 				s.enter(client)
 				entered := time.Now()
-				lab.WaitFor(t, time.Second, "past the 20 ms within which WireGuard takes no other initiation", func() bool { return time.Since(entered) > 30*time.Millisecond })
+				lab.WaitFor(t, 5*time.Second, "past the 20 ms within which WireGuard takes no other initiation", func() bool { return time.Since(entered) > 30*time.Millisecond })
 			}
 			s.deaf.Store(true)
+			s.boot.setSlow(true)
 			s.enter(client)
 			x := s.streams()
+			s.boot.setSlow(false)
 			s.boot.advance(recordWithin) // as if so much time had passed
 			end := time.Now()
 			if inward, outward := s.silent(x, end); inward > late || outward > late {
@@ -78,8 +80,10 @@ func TestARecordedAdmissionLastsAsPlanned(t *testing.T) {
 	s.deaf.Store(true)
 	end := time.Now().Add(time.Minute)
 	s.open(end, s.sato)
+	s.boot.setSlow(true)
 	s.enter(s.client(s.medisys, s.sato, medisysEndpoint))
 	s.recordAll(t, true)
+	s.boot.setSlow(false)
 	x := s.streams()
 	s.boot.advance(5 * recordWithin)
 	s.flowing(x)
@@ -97,7 +101,9 @@ func TestDoubtSettlesWhatWasNotRecorded(t *testing.T) {
 	s.deaf.Store(true)
 	s.open(later(), s.sato)
 	client := s.client(s.medisys, s.sato, medisysEndpoint)
+	s.boot.setSlow(true)
 	s.enter(client)
+	s.boot.setSlow(false)
 	s.boot.advance(2 * recordWithin)
 	if err := s.tunnel.Set(s.state.Plan(time.Now()).Doubted("the journal cannot be written")); err != nil {
 		t.Fatal(err)

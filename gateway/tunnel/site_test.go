@@ -44,16 +44,39 @@ type engineerAt struct {
 	private lab.Key
 }
 
-// shiftedClock is the boot clock with what a test adds to it.
+// shiftedClock is the boot clock with what a test adds to it, which may also
+// run slowly for a while.
 type shiftedClock struct {
-	mu sync.Mutex
-	by time.Duration
+	mu        sync.Mutex
+	by        time.Duration
+	slow      bool
+	slowSince time.Duration // by the boot clock
 }
+
+// slowness is how much slower a slow clock runs: what must be done within a
+// second may take a busy machine as long as any other wait of a test.
+const slowness = 20
 
 func (c *shiftedClock) now() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Boottime() + c.by
+	return c.read()
+}
+
+func (c *shiftedClock) read() time.Duration {
+	now := Boottime()
+	if c.slow {
+		now = c.slowSince + (now-c.slowSince)/slowness
+	}
+	return now + c.by
+}
+
+// setSlow makes it run slowly from now on, or as clocks do.
+func (c *shiftedClock) setSlow(slow bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	reads, now := c.read(), Boottime()
+	c.slow, c.slowSince, c.by = slow, now, reads-now
 }
 
 func (c *shiftedClock) advance(by time.Duration) {
