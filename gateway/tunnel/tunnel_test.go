@@ -58,10 +58,10 @@ func TestBothFamiliesAtATime(t *testing.T) {
 	s.client(s.medisys, s.sato, netip.MustParseAddrPort("[2001:db8:1::1]:51820"))
 	s.client(s.other, s.tanaka, otherEndpoint)
 	for i := range 20 {
-		if err := s.ping(s.other, 2*time.Second); err != nil {
+		if err := s.ping(s.other, 5*time.Second); err != nil {
 			t.Fatalf("ping %d over IPv4: %v", i, err)
 		}
-		if err := s.ping(s.medisys, 2*time.Second); err != nil {
+		if err := s.ping(s.medisys, 5*time.Second); err != nil {
 			t.Fatalf("ping %d over IPv6: %v", i, err)
 		}
 	}
@@ -452,7 +452,7 @@ func TestFault37BusyRekeysNeverFreeze(t *testing.T) {
 		for range 3 {
 			select {
 			case <-echoed:
-			case <-time.After(2 * time.Second):
+			case <-time.After(5 * time.Second):
 				t.Fatalf("rekey %d of %d froze the tunnel", i, rekeys)
 			}
 		}
@@ -464,7 +464,7 @@ func TestFault31ThePortMayChangeTheAddressNot(t *testing.T) {
 	s.open(later(), s.sato)
 	c := s.client(s.medisys, s.sato, medisysEndpoint)
 	first := s.enter(c)
-	if err := s.ping(s.medisys, 2*time.Second); err != nil {
+	if err := s.ping(s.medisys, 5*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	// A NAT that changes the port of a living session.
@@ -483,7 +483,7 @@ func TestFault31ThePortMayChangeTheAddressNot(t *testing.T) {
 	if second.Source.Addr().String() != "203.0.113.12" || second.Admission == first.Admission {
 		t.Errorf("confirmed %d from %v, want another admission than %d, from 203.0.113.12", second.Admission, second.Source, first.Admission)
 	}
-	if err := s.ping(s.medisys, 2*time.Second); err != nil {
+	if err := s.ping(s.medisys, 5*time.Second); err != nil {
 		t.Errorf("after the handshake from the new address: %v", err)
 	}
 }
