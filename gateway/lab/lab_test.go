@@ -59,7 +59,7 @@ func TestPingCrossesARouterOnlyIfItForwards(t *testing.T) {
 		t.Errorf("net.ipv4.ip_forward of the router is %q, want 1", got)
 	}
 	for _, to := range []string{"192.0.2.1", "198.51.100.2", "2001:db8:1::1", "2001:db8:2::2", "127.0.0.1", "::1"} {
-		if _, err := client.Ping(within(t, 3*time.Second), netip.MustParseAddr(to)); err != nil {
+		if _, err := client.Ping(within(t, 10*time.Second), netip.MustParseAddr(to)); err != nil {
 			t.Errorf("ping %s once the router forwards: %v", to, err)
 		}
 	}
@@ -72,11 +72,11 @@ func TestEchoAndExchange(t *testing.T) {
 		{"tcp", "198.51.100.2:0"}, {"udp", "198.51.100.2:0"}, {"tcp", "[2001:db8:2::2]:0"}, {"udp", "[2001:db8:2::2]:0"},
 	} {
 		at := server.Echo(c.network, c.address)
-		if _, err := client.Exchange(within(t, 3*time.Second), c.network, at.String(), "mokugyo"); err != nil {
+		if _, err := client.Exchange(within(t, 10*time.Second), c.network, at.String(), "mokugyo"); err != nil {
 			t.Errorf("%s echo at %v: %v", c.network, at, err)
 		}
 	}
-	if _, err := client.Exchange(within(t, 3*time.Second), "tcp", "198.51.100.2:9", "x"); err == nil || !strings.Contains(err.Error(), "refused") {
+	if _, err := client.Exchange(within(t, 10*time.Second), "tcp", "198.51.100.2:9", "x"); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("exchange with a port where nothing listens: %v, want connection refused", err)
 	}
 }
@@ -88,7 +88,7 @@ func TestDialFromChoosesTheAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := client.DialFrom(within(t, 3*time.Second), "tcp", netip.MustParseAddrPort("192.0.2.2:4321"), l.Addr().String())
+	c, err := client.DialFrom(within(t, 10*time.Second), "tcp", netip.MustParseAddrPort("192.0.2.2:4321"), l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestCaptureTellsDirectionPortsAndTime(t *testing.T) {
 	inside, outside := server.Capture("eth0"), client.Capture("eth0")
 	begin := time.Now()
 	at := server.Echo("udp", "198.51.100.2:7007")
-	if _, err := client.Exchange(within(t, 3*time.Second), "udp", at.String(), "twelve bytes"); err != nil {
+	if _, err := client.Exchange(within(t, 10*time.Second), "udp", at.String(), "twelve bytes"); err != nil {
 		t.Fatal(err)
 	}
 	end := time.Now()
@@ -145,7 +145,7 @@ func TestCaptureTellsDirectionPortsAndTime(t *testing.T) {
 		t.Errorf("after Forget: %d packets, want 0", len(got))
 	}
 	inside.Stop()
-	if _, err := client.Exchange(within(t, 3*time.Second), "udp", at.String(), "after the stop"); err != nil {
+	if _, err := client.Exchange(within(t, 10*time.Second), "udp", at.String(), "after the stop"); err != nil {
 		t.Fatal(err)
 	}
 	if got := inside.Packets(lab.Protocol(17)); len(got) != 0 {
@@ -170,7 +170,7 @@ func TestSendForgesTheSource(t *testing.T) {
 		if err := client.Send(lab.UDPPacket(from, to, []byte("odd"))); err != nil {
 			t.Fatal(err)
 		}
-		if err := socket.SetReadDeadline(time.Now().Add(3 * time.Second)); err != nil {
+		if err := socket.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		buffer := make([]byte, 100)

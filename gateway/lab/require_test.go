@@ -46,6 +46,16 @@ func TestWaitForSaysWhatWasExpected(t *testing.T) {
 	if r.end != "" || calls != 3 {
 		t.Errorf("%q after %d calls, want success at the third", r.end, calls)
 	}
+	calls = 0
+	WaitFor(&r, time.Millisecond, "a call after a stall", func() bool {
+		if calls++; calls == 1 {
+			time.Sleep(10 * time.Millisecond)
+		}
+		return calls == 2
+	})
+	if r.end != "" {
+		t.Errorf("%q, want to be asked once more when the time is over", r.end)
+	}
 }
 
 func TestParsePacketTakesOnlyIP(t *testing.T) {

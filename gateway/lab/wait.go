@@ -12,16 +12,21 @@ import (
 const pollInterval = 2 * time.Millisecond
 
 // Wait asks until the condition returns nil, or until ctx is over; then its
-// error carries what the condition said last.
+// error carries what the condition said last. It asks once more when ctx is
+// over: a machine that was taken away may have used the time up without having
+// asked in it.
 func Wait(ctx context.Context, condition func() error) error {
 	for {
+		over := ctx.Err() != nil
 		err := condition()
 		if err == nil {
 			return nil
 		}
+		if over {
+			return fmt.Errorf("%w; last: %w", context.Cause(ctx), err)
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w; last: %w", context.Cause(ctx), err)
 		case <-time.After(pollInterval):
 		}
 	}
