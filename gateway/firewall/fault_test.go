@@ -354,7 +354,7 @@ func TestFault08OverlappingSources(t *testing.T) {
 	// The same where nobody but the kernel ends the shorter one.
 	end := time.Now().Add(400 * time.Millisecond)
 	n.set(t, endings(p, map[string]time.Time{"sato": end, "suzuki": end.Add(time.Hour)}))
-	lab.WaitFor(t, 5*time.Second, "past sato's end", func() bool { return time.Since(end) > 50*time.Millisecond })
+	lab.WaitFor(t, 5*time.Second, "past sato's end", func() bool { return time.Since(end) > tooLate })
 	if got, want := d.knock(t, "203.0.113.10", "203.0.113.3", "2001:db8:1::99"), []string{"203.0.113.10", "203.0.113.3"}; !slices.Equal(got, want) {
 		t.Errorf("after the kernel ended sato's: heard %v, want %v", got, want)
 	}
@@ -470,28 +470,29 @@ func TestFault23OneWayStreamOutlivesNothing(t *testing.T) {
 	}
 	defer stream.Close()
 	capture := n.target.Capture("eth0")
-	arrived := func() int { return len(capture.Packets(lab.Incoming, lab.Protocol(policy.UDP))) }
-	send := func(packets int) {
+	send := func(packets int, payload string) {
 		for range packets {
-			stream.Write([]byte("tick")) // what arrives is what matters
+			stream.Write([]byte(payload)) // what arrives is what matters
 			time.Sleep(time.Millisecond)
 		}
 	}
-	lab.WaitFor(t, 5*time.Second, "the stream arrives", func() bool { send(1); return arrived() > 20 })
+	lab.WaitFor(t, 5*time.Second, "the stream arrives", func() bool {
+		send(1, "before")
+		return len(capture.Packets(lab.Incoming, saying("before"))) > 20
+	})
 	n.set(t, nil)
-	capture.Forget()
 	refused := n.counter(t, refusedFlow)
-	send(100)
+	send(100, "after")
 	if got := n.gateway.ReadSysctl("net.netfilter.nf_conntrack_count"); got == "0" {
 		t.Fatal("there is no conntrack entry: the fault was not provoked")
 	}
 	if err := n.gateway.Do(func() error { return linux.ConntrackTableFlush(linux.ConntrackTable) }); err != nil {
 		t.Fatal(err)
 	}
-	send(100)
+	send(100, "after")
 	n.waitCounter(t, refusedFlow, refused+200)
-	if got := arrived(); got > 0 {
-		t.Errorf("%d packets arrived after the end:\n%s", got, lab.Lines(capture.Packets(lab.Incoming)))
+	if got := capture.Packets(lab.Incoming, saying("after")); len(got) > 0 {
+		t.Errorf("%d packets arrived after the end:\n%s", len(got), lab.Lines(got))
 	}
 }
 
@@ -616,7 +617,6 @@ func TestFault39IPv6IsAsClosed(t *testing.T) {
 // they make, and never without their ports.
 func TestFault40FragmentsInTheTunnel(t *testing.T) {
 	n := newPlace(t, testOptions)
-	n.gateway.Sysctl("net.ipv4.ipfrag_time", "1")
 	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
 	capture := n.target.Capture("eth0")
 	whole := func(toPort uint16) []byte {
