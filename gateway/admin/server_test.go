@@ -381,7 +381,7 @@ func TestManyConnections(t *testing.T) {
 			}()
 		}
 		// Well within the time after which it closes whoever is slow.
-		lab.WaitFor(t, 3*time.Second, fmt.Sprintf("at most %d of %d connections that said %q", connectionsMost, many, first),
+		lab.WaitFor(t, 4500*time.Millisecond, fmt.Sprintf("at most %d of %d connections that said %q", connectionsMost, many, first),
 			func() bool { return open.Load() <= connectionsMost })
 		for range 2 * connectionsMost {
 			if !get[gateway.Status](s, "/v1/status", nil).Ready {
