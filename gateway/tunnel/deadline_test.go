@@ -253,14 +253,14 @@ func TestFault44SetBackClockExtendsNothing(t *testing.T) {
 // the gate lets nothing pass, on both sides, without a network.
 func TestDeadlineOfAThousandSessions(t *testing.T) {
 	const sessions = 1000
-	h, engineers, state := fullHouse(t, sessions)
+	now := instant{Boottime(), time.Now()}
+	h, engineers, state := houseAt(t, sessions, now)
 	end := later()
-	plan := state.Plan(time.Now()).Restrict(func(g *policy.Grant) *policy.Grant {
+	plan := state.Plan(now.wall).Restrict(func(g *policy.Grant) *policy.Grant {
 		shorter := *g
 		shorter.Until = end
 		return &shorter
 	})
-	now := instant{Boottime(), time.Now()}
 	h.follow(plan, now)
 	deadline := now.boot + end.Sub(now.wall)
 	for _, e := range engineers {
@@ -287,6 +287,13 @@ func TestDeadlineOfAThousandSessions(t *testing.T) {
 // disk.
 func fullHouse(t testing.TB, sessions int) (*house, []*policy.Engineer, *policy.State) {
 	t.Helper()
+	return houseAt(t, sessions, instant{Boottime(), time.Now()})
+}
+
+// houseAt is a full house at one instant. Whoever reads the clocks again may
+// have had to wait between the one and the other, which makes ends earlier.
+func houseAt(t testing.TB, sessions int, now instant) (*house, []*policy.Engineer, *policy.State) {
+	t.Helper()
 	var engineers []*policy.Engineer
 	for i := range sessions {
 		e := &policy.Engineer{Name: fmt.Sprintf("e%d", i), Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 99, byte(i >> 8), byte(i)})}}
@@ -295,15 +302,14 @@ func fullHouse(t testing.TB, sessions int) (*house, []*policy.Engineer, *policy.
 	}
 	state := policy.NewState()
 	p := testPolicy(testVendor("medisys", lab.Prefixes("203.0.113.0/28"), engineers...))
-	if err := state.Apply(time.Now(), "test", policy.PolicyLoaded{Digest: "test", Policy: p}); err != nil {
+	if err := state.Apply(now.wall, "test", policy.PolicyLoaded{Digest: "test", Policy: p}); err != nil {
 		t.Fatal(err)
 	}
 	h := newHouse()
-	h.follow(state.Plan(time.Now()), instant{Boottime(), time.Now()})
+	h.follow(state.Plan(now.wall), now)
 	source := netip.MustParseAddrPort("203.0.113.10:4000")
 	for i, e := range engineers {
 		for n := range 2 {
-			now := instant{Boottime(), time.Now()}
 			q := policy.Query{Key: e.Key, Proven: true, Source: source.Addr()}
 			to, d := h.admit(q, stdEndpoint(source), source, uint32(n), uint64(2*i+n), now, func(policy.Decision) bool { return true })
 			if to == nil {
