@@ -174,8 +174,10 @@ func (s *story) opening() {
 	ctx, cancel := context.WithDeadline(s.ctx, s.from.Add(5*time.Second))
 	defer cancel()
 	var err error
-	for {
-		attempt, stop := context.WithTimeout(ctx, 100*time.Millisecond)
+	// The first soon after each other, for the figure; but many would be more
+	// than an engineer's share, and a busy machine takes its time to answer.
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		attempt, stop := context.WithTimeout(ctx, wait)
 		err = s.sato.Handshake(attempt)
 		stop()
 		if err == nil || ctx.Err() != nil {
@@ -307,8 +309,9 @@ func (s *story) lastByte(direction string, packets []lab.Packet) {
 	if last < 0 {
 		when = milliseconds(-last) + " before"
 	}
-	// A stream that stopped long before the end was not cut by the closing.
-	s.check(last > -500*time.Millisecond && last <= latest,
+	// A stream that stopped long before the end was not cut by the closing; a
+	// machine that is taken away for a moment does not break one.
+	s.check(last > -latest && last <= latest,
 		"%s: the last of %d packets passed %s the closing", direction, len(packets), when)
 }
 

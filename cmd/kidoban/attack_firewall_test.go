@@ -50,7 +50,7 @@ func (g *ground) stop() {
 // hinted waits until status has a hint with this text, or none.
 func (g *ground) hinted(text string, want bool) {
 	g.t.Helper()
-	lab.WaitFor(g.t, 8*time.Second, fmt.Sprintf("a hint %q: %v", text, want), func() bool {
+	lab.WaitFor(g.t, eventually, fmt.Sprintf("a hint %q: %v", text, want), func() bool {
 		return want == slices.ContainsFunc(g.status().Hints, func(h string) bool { return strings.Contains(h, text) })
 	})
 }
@@ -63,7 +63,7 @@ func (g *ground) satosFlow() net.Conn {
 		g.t.Fatal(err)
 	}
 	g.t.Cleanup(func() { c.Close() })
-	lab.WaitFor(g.t, 8*time.Second, "sato's flow to ehr", func() bool {
+	lab.WaitFor(g.t, eventually, "sato's flow to ehr", func() bool {
 		_, _ = c.Write([]byte("good evening"))
 		_ = c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
 		_, err := c.Read(make([]byte, 100))
@@ -77,6 +77,22 @@ func (g *ground) forgedAnswer() []byte {
 	return lab.UDPPacket(netip.AddrPortFrom(ehr4, 53), netip.AddrPortFrom(g.people[sato].v4, 45000), []byte("forged"))
 }
 
+// forgedComes tells whether a forged answer comes in sato's flow. Of what he
+// asked before, an answer may still be on its way.
+func forgedComes(c net.Conn) bool {
+	buffer := make([]byte, 100)
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	for {
+		n, err := c.Read(buffer)
+		if err != nil {
+			return false
+		}
+		if string(buffer[:n]) == "forged" {
+			return true
+		}
+	}
+}
+
 // TestForwardingAfterCrash: the process that was killed had turned the host
 // into a router, and only it knew that. The one that follows, and is stopped,
 // takes the ruleset away.
@@ -86,7 +102,7 @@ func TestForwardingAfterCrash(t *testing.T) {
 	g.serve()
 	// ehr6 as well, since IPv6 has switches of its own.
 	g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "pacs")})
-	lab.WaitFor(t, 8*time.Second, "forwarding from the site", func() bool { return strings.Contains(g.forwards(), "ipv4 lan0") })
+	lab.WaitFor(t, eventually, "forwarding from the site", func() bool { return strings.Contains(g.forwards(), "ipv4 lan0") })
 	g.kill()
 	if got := g.forwards(); !strings.Contains(got, "ipv4 lan0") {
 		t.Fatalf("killed: %q forwards, so there is nothing to restore", got)
@@ -149,9 +165,7 @@ func TestLateSite(t *testing.T) {
 	if got := g.forwards(); got != "" {
 		t.Errorf("lan0 is down: %s forwards, want neither", got)
 	}
-	if !strings.Contains(g.log(), hint) {
-		t.Errorf("the log does not say %q", hint)
-	}
+	lab.WaitFor(t, eventually, "the log says it", func() bool { return strings.Contains(g.log(), hint) })
 	g.mustEnter(g.client(g.medisys, sato, 4))
 	g.straysNot("lan0 is not up yet")
 	g.gateway.SetLink("lan0", true)
@@ -163,15 +177,14 @@ func TestLateSite(t *testing.T) {
 	if err := g.outsider.Send(g.forgedAnswer()); err != nil {
 		t.Fatal(err)
 	}
-	_ = c.SetReadDeadline(time.Now().Add(patience))
-	if n, err := c.Read(make([]byte, 100)); err == nil {
-		t.Errorf("the engineer got %d bytes from the Internet in ehr's name", n)
+	if forgedComes(c) {
+		t.Error("the engineer got an answer from the Internet in ehr's name")
 	}
 
 	// It goes again, while the gateway runs.
 	g.gateway.SetLink("lan0", false)
 	g.straysNot("lan0 has just gone down")
-	lab.WaitFor(t, 2*routesAgain, "nobody forwards but the tunnel", func() bool { return g.forwards() == "" })
+	lab.WaitFor(t, routesAgain+eventually, "nobody forwards but the tunnel", func() bool { return g.forwards() == "" })
 	g.straysNot("lan0 has been down for a while")
 }
 
@@ -195,7 +208,7 @@ func (g *ground) straysNot(when string) {
 			g.t.Fatal(err)
 		}
 	}
-	lab.WaitFor(g.t, 5*time.Second, fmt.Sprintf("%s: %d packets come out of the tunnel", when, len(packets)), func() bool {
+	lab.WaitFor(g.t, eventually, fmt.Sprintf("%s: %d packets come out of the tunnel", when, len(packets)), func() bool {
 		return len(tunnel.Packets(lab.Incoming, toTarget)) >= len(packets)
 	})
 	pause(patience)
@@ -218,7 +231,7 @@ func TestFault67VanishedSite(t *testing.T) {
 	g.mustRun(g.gateway, "ip", "link", "del", "lan0")
 	g.straysNot("lan0 has just gone")
 	const hint = "the host has no route to ehr, ehr6, pacs but the default route, through wan0, by which nothing is sent there"
-	lab.WaitFor(t, 2*routesAgain, "a hint", func() bool { return strings.Contains(strings.Join(g.status().Hints, "\n"), hint) })
+	lab.WaitFor(t, routesAgain+eventually, "a hint", func() bool { return strings.Contains(strings.Join(g.status().Hints, "\n"), hint) })
 	g.straysNot("lan0 has been gone for a while")
 	if got := g.forwards(); got != "" {
 		t.Errorf("lan0 is gone: %s forwards, want neither", got)
@@ -226,12 +239,12 @@ func TestFault67VanishedSite(t *testing.T) {
 
 	g.joinHospital("lan0")
 	g.satosFlow().Close()
-	lab.WaitFor(t, 2*routesAgain, "the hint goes", func() bool { return !strings.Contains(strings.Join(g.status().Hints, "\n"), "no route to ehr") })
+	lab.WaitFor(t, routesAgain+eventually, "the hint goes", func() bool { return !strings.Contains(strings.Join(g.status().Hints, "\n"), "no route to ehr") })
 	g.mustRun(g.gateway, "ip", "link", "set", "lan0", "down")
 	g.mustRun(g.gateway, "ip", "link", "set", "lan0", "name", "lan7")
 	g.mustRun(g.gateway, "ip", "link", "set", "lan7", "up")
 	g.straysNot("lan0 has another name")
-	lab.WaitFor(t, 2*routesAgain, "ehr answers by lan7", func() bool {
+	lab.WaitFor(t, routesAgain+eventually, "ehr answers by lan7", func() bool {
 		return g.reach(g.medisys, "udp", netip.AddrPortFrom(ehr4, 53), 500*time.Millisecond) == nil
 	})
 }
@@ -278,13 +291,13 @@ func TestFault67Advertised(t *testing.T) {
 	if err := g.internet.Send(packet); err != nil {
 		t.Fatal(err)
 	}
-	lab.WaitFor(t, 5*time.Second, "the kernel believes it", func() bool {
+	lab.WaitFor(t, eventually, "the kernel believes it", func() bool {
 		var name string
 		_ = g.gateway.Do(func() (err error) { name, err = routeTo(ehr6); return err })
 		return name == "wan0"
 	})
 	g.straysNot("advertised just now")
-	lab.WaitFor(t, 2*routesAgain, "a hint", func() bool {
+	lab.WaitFor(t, routesAgain+eventually, "a hint", func() bool {
 		return strings.Contains(strings.Join(g.status().Hints, "\n"), "the host has no route to ehr6 but what DHCP or a router advertised, through wan0")
 	})
 	g.straysNot("advertised a while ago")
@@ -323,9 +336,8 @@ func TestSpeakingForOthers(t *testing.T) {
 	if err := g.outsider.Send(answer); err != nil {
 		t.Fatal(err)
 	}
-	_ = c.SetReadDeadline(time.Now().Add(patience))
-	if n, err := c.Read(make([]byte, 100)); err == nil {
-		t.Errorf("the engineer got %d bytes from the Internet in ehr's name", n)
+	if forgedComes(c) {
+		t.Error("the engineer got an answer from the Internet in ehr's name")
 	}
 	if got := g.lan.Packets(lab.Outgoing, lab.Protocol(policy.ICMP)); len(got) > 0 {
 		t.Errorf("ehr heard of sato's flow from others:\n%s", lab.Lines(got))
@@ -345,19 +357,19 @@ func TestSpeakingForOthers(t *testing.T) {
 	if err := g.hospital.Send(portUnreachable(pacs4, g.people[sato].v4, question)); err != nil {
 		t.Fatal(err)
 	}
-	lab.WaitFor(t, 5*time.Second, "sato hears from the site", func() bool {
+	lab.WaitFor(t, eventually, "sato hears from the site", func() bool {
 		return len(wire.Packets(lab.Outgoing, lab.Protocol(policy.ICMP), lab.From(pacs4))) > 0
 	})
 	// What sato says of it does arrive.
 	if err := g.medisys.Send(portUnreachable(g.people[sato].v4, ehr4, answer)); err != nil {
 		t.Fatal(err)
 	}
-	lab.WaitFor(t, 5*time.Second, "ehr hears from sato", func() bool {
+	lab.WaitFor(t, eventually, "ehr hears from sato", func() bool {
 		return len(g.lan.Packets(lab.Outgoing, lab.Protocol(policy.ICMP), lab.From(g.people[sato].v4))) > 0
 	})
 
 	// Nor in a flow whose answers come to the gateway's own address.
-	held, err := g.scanco.Dial(g.within(4*time.Second), "tcp", netip.AddrPortFrom(pacs4, 104).String())
+	held, err := g.scanco.Dial(g.within(eventually), "tcp", netip.AddrPortFrom(pacs4, 104).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -377,7 +389,8 @@ func TestSpeakingForOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	pause(patience)
-	if got := wire.Packets(lab.Outgoing); len(got) > 0 {
+	// What pacs itself repeats of its flow has an ACK.
+	if got := wire.Packets(lab.Outgoing, lab.To(g.people[tanaka].v4), func(p lab.Packet) bool { return p.Flags&16 == 0 }); len(got) > 0 {
 		t.Errorf("tanaka got from the Internet in pacs' name:\n%s", lab.Lines(got))
 	}
 }
@@ -408,12 +421,12 @@ func TestForwardingTurnedOff(t *testing.T) {
 	for _, name := range names {
 		g.gateway.Sysctl(name, "0")
 	}
-	lab.WaitFor(t, 4*time.Second, "both forward again", func() bool {
+	lab.WaitFor(t, eventually, "both forward again", func() bool {
 		return !slices.ContainsFunc(names, func(name string) bool { return g.gateway.ReadSysctl(name) != "1" })
 	})
 	for _, name := range names {
 		want := "it is turned on again\" switch=" + name
-		lab.WaitFor(t, 2*time.Second, fmt.Sprintf("the log says %q", want), func() bool { return strings.Contains(g.log(), want) })
+		lab.WaitFor(t, eventually, fmt.Sprintf("the log says %q", want), func() bool { return strings.Contains(g.log(), want) })
 	}
 	if !g.status().Ready {
 		t.Error("the gateway is not ready")

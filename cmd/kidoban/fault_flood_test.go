@@ -289,9 +289,14 @@ func (g *ground) measure(client *lab.Client, arrived *atomic.Int64, packets [][]
 		if !errors.Is(err, unix.ETIMEDOUT) && !isTimeout(err) {
 			f.stalled = true
 		}
-		got := arrived.Load() - from
-		f.throughput = float64(got) / time.Since(start).Seconds()
-		f.stalled = f.stalled || got == 0
+		f.throughput = float64(arrived.Load()-from) / time.Since(start).Seconds()
+		// A machine may take all of that time away.
+		f.stalled = f.stalled || lab.Wait(g.within(eventually), func() error {
+			if arrived.Load() == from {
+				return errors.New("nothing arrived")
+			}
+			return nil
+		}) != nil
 		stream.Close()
 	}
 	stop()

@@ -129,10 +129,10 @@ func TestFault47KilledAtEveryStep(t *testing.T) {
 		var commands sync.WaitGroup
 		waiting := func(what string, f func() bool) func() {
 			return func() {
-				deadline := time.Now().Add(10 * time.Second)
+				deadline := time.Now().Add(eventually)
 				for !f() {
 					if time.Now().After(deadline) {
-						g.t.Fatalf("after 10 s still not: %s", what)
+						g.t.Fatalf("after %v still not: %s", eventually, what)
 					}
 					time.Sleep(time.Millisecond)
 				}
@@ -180,6 +180,10 @@ func TestFault47KilledAtEveryStep(t *testing.T) {
 			if out, err := g.gateway.Command(g.within(5*time.Second), "nft", "list", "ruleset").CombinedOutput(); err != nil || strings.Count(string(out), "timeout ") != strings.Count(string(out), "expires ") {
 				g.breaks("permanent: killed %s, there are elements without an end (%v):\n%s", step.name, err, out)
 			}
+			// Nor does the client knock by itself while we look.
+			if err := client.Down(); err != nil {
+				g.t.Fatal(err)
+			}
 			g.start()
 			g.ready()
 			if out, complaint, exit := g.operator("journal", "verify"); exit != exitYes {
@@ -192,7 +196,10 @@ func TestFault47KilledAtEveryStep(t *testing.T) {
 				g.breaks("crashed: killed %s, the journal does not say that a session was cut by it: %+v", step.name, closed)
 			}
 			g.operator("reopen", sato, "--reason", "phone call") // whether or not the close came through
-			if err := g.enter(client, 5*time.Second); err != nil {
+			if err := client.Up(); err != nil {
+				g.t.Fatal(err)
+			}
+			if err := g.enter(client, eventually); err != nil {
 				g.breaks("again: killed %s: %v", step.name, err)
 			} else if err := g.works(); err != nil {
 				g.breaks("again: killed %s: %v", step.name, err)
@@ -206,13 +213,16 @@ func TestFault47KilledAtEveryStep(t *testing.T) {
 // there are files again an operator gets it back.
 func TestFault50NoDescriptors(t *testing.T) {
 	held(t, func(g *ground) {
-		end := soon(4 * time.Second)
 		g.sinks()
-		g.open([]string{window("work", end.Add(-time.Hour), end, "ehr, ehr6"), window("more", end.Add(time.Second), end.Add(time.Hour), "ehr, ehr6")},
-			[]string{nextYear("later", "pacs")})
+		begun := time.Now().Truncate(time.Second).Add(-time.Hour)
+		g.open([]string{window("work", begun, begun.Add(2*time.Hour), "ehr, ehr6")}, []string{nextYear("later", "pacs")})
 		client := g.client(g.medisys, sato, 4)
 		g.mustEnter(client)
 		flows := g.flow()
+		end := soon(3 * time.Second)
+		g.approve([]string{window("work", begun, end, "ehr, ehr6"), window("more", end.Add(time.Second), end.Add(time.Hour), "ehr, ehr6")},
+			[]string{nextYear("later", "pacs")})
+		g.must("reload")
 		var before unix.Rlimit
 		pid := g.process.Process.Pid
 		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &before); err != nil {
@@ -236,7 +246,7 @@ func TestFault50NoDescriptors(t *testing.T) {
 		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &before, nil); err != nil {
 			g.t.Fatal(err)
 		}
-		lab.WaitFor(g.t, 10*time.Second, "it answers again", func() bool { var s gateway.Status; return g.ask(&s, "status") == nil })
+		lab.WaitFor(g.t, eventually, "it answers again", func() bool { var s gateway.Status; return g.ask(&s, "status") == nil })
 		if s := g.status(); !s.Ready {
 			g.t.Logf("not ready because %s", s.NotReadyReason)
 			g.leadsOut(client, "recover", "--reason", "there were no files")
@@ -298,6 +308,7 @@ func TestFault51SwappedFiles(t *testing.T) {
 		g.start()
 		g.ready()
 		g.inside()
+		lab.WaitFor(g.t, eventually, "the session is told", func() bool { return len(g.status().Sessions) == 1 })
 		for target, complaint := range map[string]string{"bad.yaml": "tcp/70000", "none.yaml": "no such file", "": "policy"} {
 			g.swap(g.policyFile(), in(target)) // the last is a folder
 			out, told, exit := g.operator("reload")
@@ -325,7 +336,7 @@ func TestFault51SwappedFiles(t *testing.T) {
 			g.launch()
 			select {
 			case <-g.ended:
-			case <-time.After(10 * time.Second):
+			case <-time.After(eventually):
 				g.breaks("key: of mode %o is taken", mode)
 				g.kill()
 			}

@@ -62,7 +62,7 @@ func TestFloodHidesNoTheft(t *testing.T) {
 			return r.Reason == "wrong_source" && r.Vendor+"/"+r.Engineer == sato && r.Source == outsider4
 		})
 	})
-	lab.WaitFor(t, 5*time.Second, "and recorded, within the same minute", func() bool {
+	lab.WaitFor(t, eventually, "and recorded, within the same minute", func() bool {
 		_, stolen := refused()
 		return stolen == 1
 	})

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -67,7 +66,7 @@ func TestCloseOutlivesABoot(t *testing.T) {
 				t.Fatal(err)
 			}
 			g.start()
-			lab.WaitFor(t, 10*time.Second, "everything is shut after a boot", func() bool {
+			lab.WaitFor(t, eventually, "everything is shut after a boot", func() bool {
 				s := g.status()
 				return s.Shut.All && len(s.Grants) == 0
 			})

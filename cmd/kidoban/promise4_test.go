@@ -9,12 +9,14 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/device"
@@ -49,9 +51,22 @@ const (
 )
 
 func closingCloses(g *ground) {
-	end := soon(4 * time.Second)
+	begun := time.Now().Truncate(time.Second).Add(-time.Hour)
+	approve := func(name string, until time.Time) {
+		g.approve([]string{window(name, begun, until, "ehr, ehr6")}, []string{nextYear("later", "pacs")})
+	}
+	// ends sets the end of the window of flows that are under way, which the
+	// machine may have taken any time to begin.
+	ends := func(name string) time.Time {
+		end := soon(3 * time.Second)
+		approve(name, end)
+		g.must("reload")
+		return end
+	}
 	g.sinks()
-	g.open([]string{window("work", end.Add(-time.Hour), end, "ehr, ehr6")}, []string{nextYear("later", "pacs")})
+	approve("work", begun.Add(2*time.Hour))
+	g.start()
+	g.ready()
 	client := g.client(g.medisys, sato, 4)
 	wire := g.tunnelWire(g.medisys)
 
@@ -59,16 +74,17 @@ func closingCloses(g *ground) {
 	// over it, so that sockets and queues are full of what came meanwhile.
 	g.mustEnter(client)
 	flows := g.flow()
+	end := ends("work")
 	until(end.Add(timersLag + patience))
 	flows.stop()
 	g.stopped("end", flows, wire, end, oneLag)
 	g.stopped("late", flows, wire, end, timersLag)
 
-	end = soon(2 * time.Second)
-	g.approve([]string{window("again", end.Add(-time.Hour), end, "ehr, ehr6")}, []string{nextYear("later", "pacs")})
+	approve("again", begun.Add(2*time.Hour))
 	g.must("reload")
 	g.mustEnter(client)
 	flows = g.flow()
+	end = ends("again")
 	until(end.Add(-200 * time.Millisecond))
 	g.signal(syscall.SIGSTOP)
 	until(end.Add(200 * time.Millisecond))
@@ -176,7 +192,7 @@ func (g *ground) flow() *flows {
 	}
 	dial := func(network string, to netip.Addr, port uint16) net.Conn {
 		var c net.Conn
-		err := lab.Wait(g.within(5*time.Second), func() (err error) {
+		err := lab.Wait(g.within(eventually), func() (err error) {
 			short, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
 			c, err = g.medisys.Dial(short, network, netip.AddrPortFrom(to, port).String())
@@ -207,15 +223,16 @@ func (g *ground) flow() *flows {
 		{"TCP to the engineer", false, func(p lab.Packet) bool { return p.Destination.Port() == own(stream) && withPayload(p) }},
 		{"UDP to the hospital", true, func(p lab.Packet) bool { return p.Source.Port() == own(sink) }},
 		{"UDP to the engineer", false, func(p lab.Packet) bool { return p.Destination.Port() == own(source) }},
-		{"ping", true, func(p lab.Packet) bool { return p.Protocol == policy.ICMP }},
-		{"answers to pings", false, func(p lab.Packet) bool { return p.Protocol == policy.ICMP }},
+		// Errors are ICMP as well, and the gateway's own where nothing else is left.
+		{"ping", true, func(p lab.Packet) bool { return p.Protocol == policy.ICMP && len(p.Payload) > 0 && p.Payload[0] == 8 }},
+		{"answers to pings", false, func(p lab.Packet) bool { return p.Protocol == policy.ICMP && len(p.Payload) > 0 && p.Payload[0] == 0 }},
 	}}
 	f.stop = func() { cancel(); work.Wait() }
 	g.t.Cleanup(f.stop)
 	g.lan.Forget()
 	g.wan.Forget()
 	for _, k := range f.kinds {
-		lab.WaitFor(g.t, 5*time.Second, k.name+" passes", func() bool {
+		lab.WaitFor(g.t, eventually, k.name+" passes", func() bool {
 			return len(g.lan.Packets(k.match)) > 0
 		})
 	}
@@ -229,8 +246,9 @@ func (g *ground) stopped(word string, f *flows, wire *lab.Capture, at time.Time,
 	g.t.Helper()
 	over := func(p lab.Packet) bool { return p.At.After(at.Add(lag)) }
 	for _, k := range f.kinds {
-		// That something stops shows only if it was under way.
-		before := g.lan.Packets(k.match, func(p lab.Packet) bool { return p.At.Before(at) && p.At.After(at.Add(-500*time.Millisecond)) })
+		// That something stops shows only if it was under way until then, but
+		// for as long as a machine may take its processors away.
+		before := g.lan.Packets(k.match, func(p lab.Packet) bool { return p.At.Before(at) && p.At.After(at.Add(-2*time.Second)) })
 		if len(before) == 0 {
 			g.breaks("%s: %s did not pass before", word, k.name)
 		}
@@ -276,6 +294,7 @@ func closingLag(g *ground) {
 	t := g.t
 	const engineers, length, every = 20, 2 * time.Second, 3 * time.Second
 	rounds := (*closings + engineers - 1) / engineers
+	most := 4 * rounds // of those on which a busy machine has nothing under way
 	g.hospital.Echo("udp", netip.AddrPortFrom(ehr4, 53).String())
 	var clients []*lab.Client
 	var devices []string
@@ -285,7 +304,7 @@ func closingLag(g *ground) {
 	}
 	first := soon(3*time.Second + time.Duration(engineers)*20*time.Millisecond)
 	var windows []string
-	for r := range rounds {
+	for r := range most {
 		from := first.Add(time.Duration(r) * every)
 		windows = append(windows, window(fmt.Sprintf("round%d", r), from, from.Add(length), "ehr, ehr6"))
 	}
@@ -298,9 +317,9 @@ func closingLag(g *ground) {
 		}
 		devices = append(devices, device) // the newest has the route
 	}
-	var lags, waits []time.Duration
+	var lags, stalls, waits []time.Duration
 	idle := 0
-	for r := range rounds {
+	for r := 0; r < rounds || len(lags) < *closings*4/5 && r < most; r++ {
 		from := first.Add(time.Duration(r) * every)
 		end := from.Add(length)
 		until(from)
@@ -308,7 +327,7 @@ func closingLag(g *ground) {
 		for i, c := range clients {
 			work.Go(func() {
 				if err := g.enter(c, length-500*time.Millisecond); err != nil {
-					t.Errorf("%s cannot enter: %v", who[i].name, err)
+					t.Logf("round %d: %s cannot enter: %v", r, who[i].name, err) // and has nothing under way
 				}
 			})
 		}
@@ -319,7 +338,9 @@ func closingLag(g *ground) {
 		for i, p := range who {
 			work.Go(func() { late[i] = g.stream(p, devices[i], end) })
 		}
+		away := processorsAway(t, end)
 		work.Wait()
+		stall := away()
 		waits = append(waits, late...)
 		for i, c := range clients {
 			port := c.Status().ListenPort
@@ -330,31 +351,74 @@ func closingLag(g *ground) {
 				continue
 			}
 			lags = append(lags, max(in[len(in)-1].At.Sub(end), out[len(out)-1].At.Sub(end)))
+			stalls = append(stalls, stall)
 		}
 	}
-	if idle > len(lags)/4 {
+	if len(lags) < *closings*4/5 {
 		t.Fatalf("%d sessions had nothing under way at their end, %d had: this machine is too busy to measure", idle, len(lags))
 	}
 	at := func(all []time.Duration, share float64) time.Duration {
 		slices.Sort(all)
 		return all[int(share*float64(len(all)-1))]
 	}
-	p99, machine := at(lags, 0.99), at(waits, 0.99)
-	t.Logf("last packets of %d sessions, after the end: p50 %v, p99 %v, least %v, greatest %v; this machine lets a goroutine wait for: p99 %v",
-		len(lags), at(lags, 0.5), p99, at(lags, 0), at(lags, 1), machine)
-	// What was checked in time and then waited for a processor is late by
-	// what everything here waits.
-	if p99 > 10*time.Millisecond+machine {
-		t.Errorf("closing lag: p99 is %v of %d sessions, want at most 10 ms and the machine's %v; the greatest: %v", p99, len(lags), machine, lags[max(0, len(lags)-10):])
+	machine := at(waits, 0.99)
+	over := make([]time.Duration, len(lags)) // what cannot be the machine's
+	for i, lag := range lags {
+		over[i] = lag - max(machine, stalls[i])
 	}
+	p99 := at(lags, 0.99)
+	t.Logf("last packets of %d sessions, after the end: p50 %v, p99 %v, least %v, greatest %v; this machine lets a goroutine wait for: p99 %v, and takes a processor away for at most %v",
+		len(lags), at(lags, 0.5), p99, at(lags, 0), at(lags, 1), machine, slices.Max(stalls))
+	// What was checked in time and then waited for a processor is late by
+	// what everything here waits, or by as long as the processor was away.
+	if beyond := at(over, 0.99); beyond > 10*time.Millisecond {
+		t.Errorf("closing lag: p99 is %v of %d sessions, %v beyond what the machine's %v and its stalls of at most %v explain, want at most 10 ms; the greatest: %v",
+			p99, len(lags), beyond, machine, slices.Max(stalls), lags[max(0, len(lags)-10):])
+	}
+}
+
+// processorsAway watches each processor from before an instant until after
+// it, and tells for how long at worst a thread that was due on one of them did
+// not run there.
+func processorsAway(t *testing.T, around time.Time) func() time.Duration {
+	t.Helper()
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	var watches sync.WaitGroup
+	var mu sync.Mutex
+	var worst time.Duration
+	for cpu := range 8 * len(all) * int(unsafe.Sizeof(all[0])) {
+		if !all.IsSet(cpu) {
+			continue
+		}
+		watches.Go(func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with this
+			var one unix.CPUSet
+			one.Set(cpu)
+			if err := unix.SchedSetaffinity(0, &one); err != nil {
+				t.Error(err)
+				return
+			}
+			const step = time.Millisecond
+			for until(around.Add(-100 * time.Millisecond)); time.Now().Before(around.Add(100 * time.Millisecond)); {
+				begin := time.Now()
+				_ = unix.Nanosleep(&unix.Timespec{Nsec: int64(step)}, nil) // an early end is no stall
+				late := time.Since(begin) - step
+				mu.Lock()
+				worst = max(worst, late)
+				mu.Unlock()
+			}
+		})
+	}
+	return func() time.Duration { watches.Wait(); return worst }
 }
 
 // stream sends a packet every 3 ms through a tunnel to the hospital, which
 // answers each, from before an instant until after it. It returns how late at
 // worst it was woken.
 func (g *ground) stream(p *person, device string, around time.Time) (late time.Duration) {
-	ctx, cancel := context.WithDeadline(g.t.Context(), around.Add(100*time.Millisecond))
-	defer cancel()
 	var c net.Conn
 	err := g.medisys.Do(func() (err error) {
 		dialer := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.v4, 0)), Control: func(_, _ string, c syscall.RawConn) error {
@@ -362,7 +426,7 @@ func (g *ground) stream(p *person, device string, around time.Time) (late time.D
 			err := c.Control(func(fd uintptr) { failed = unix.BindToDevice(int(fd), device) })
 			return errors.Join(err, failed)
 		}}
-		c, err = dialer.DialContext(ctx, "udp", netip.AddrPortFrom(ehr4, 53).String())
+		c, err = dialer.DialContext(g.t.Context(), "udp", netip.AddrPortFrom(ehr4, 53).String())
 		return err
 	})
 	if err != nil {
@@ -371,7 +435,7 @@ func (g *ground) stream(p *person, device string, around time.Time) (late time.D
 	}
 	defer c.Close()
 	const every = 3 * time.Millisecond
-	for until(around.Add(-100 * time.Millisecond)); ctx.Err() == nil; {
+	for until(around.Add(-100 * time.Millisecond)); time.Now().Before(around.Add(100 * time.Millisecond)); {
 		_, _ = c.Write([]byte(strings.Repeat("work ", 10)))
 		begin := time.Now()
 		time.Sleep(every)

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -65,8 +68,10 @@ func slowDisk(g *ground) {
 	}) {
 		g.breaks("first: sato is inside, and the journal on disk has only these openings: %+v", opened)
 	}
-	if err := lab.Wait(g.within(time.Second), func() error {
-		if len(g.entries(journal.Admission)) == 0 {
+	// Later than after a second it is too late, and the session is cut: then
+	// nothing of what follows passes.
+	if err := lab.Wait(g.within(eventually), func() error {
+		if len(g.without) == 0 && len(g.entries(journal.Admission)) == 0 {
 			return fmt.Errorf("no admission is on disk")
 		}
 		return nil
@@ -93,16 +98,20 @@ func slowDisk(g *ground) {
 	// A session whose admission does not reach the disk.
 	lab.WaitFor(g.t, 5*time.Second, "sato may enter again", func() bool { return len(g.status().Grants) > 0 })
 	hang()
+	stop := g.trickle() // that he begins to work takes none of his second
+	g.lan.Forget()
 	g.mustEnter(client)
 	entered := time.Now()
-	flows = g.flow()
 	until(entered.Add(time.Second + 2*patience))
+	stop()
+	if len(g.lan.Packets(lab.Outgoing, g.ofSato)) == 0 {
+		g.breaks("work: sato is inside, and nothing of his passed")
+	}
 	if late := g.lan.Packets(lab.Outgoing, g.ofSato, func(p lab.Packet) bool { return p.At.After(entered.Add(time.Second + patience)) }); len(late) > 0 {
 		g.breaks("unrecorded: %d packets passed more than a second after an admission that is not on disk, the last %v after", len(late), late[len(late)-1].At.Sub(entered))
 	}
-	flows.stop()
 	answer()
-	if err := lab.Wait(g.within(3*time.Second), func() error {
+	if err := lab.Wait(g.within(eventually), func() error {
 		closed := g.entries(journal.SessionClosed)
 		if !slices.ContainsFunc(closed, func(e journal.Entry) bool { return e.Reason == string(gateway.Unrecorded) }) {
 			return fmt.Errorf("no session ended as unrecorded: %+v", closed)
@@ -111,9 +120,31 @@ func slowDisk(g *ground) {
 	}); err != nil {
 		g.breaks("unrecorded: %v", err)
 	}
-	if err := g.enter(client, 5*time.Second); err != nil {
+	if err := g.enter(client, eventually); err != nil {
 		g.breaks("recovered: the disk answers again, and sato cannot enter: %v", err)
 	}
+}
+
+// trickle has sato send to the hospital without end, whether or not he is
+// inside, and gives what stops it.
+func (g *ground) trickle() (stop func()) {
+	g.t.Helper()
+	c, err := g.medisys.Dial(g.t.Context(), "udp", netip.AddrPortFrom(ehr6, 53).String())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(g.t.Context())
+	var work sync.WaitGroup
+	work.Go(func() {
+		defer c.Close()
+		for ctx.Err() == nil {
+			_, _ = c.Write([]byte("work"))
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	stop = func() { cancel(); work.Wait() }
+	g.t.Cleanup(stop)
+	return stop
 }
 
 // closing shuts a scope and gives what the command says.
@@ -167,7 +198,7 @@ func fullDisk(g *ground) {
 		g.t.Fatal(err)
 	}
 	g.must("recover", "--reason", "made room")
-	if err := g.enter(outside, 5*time.Second); err != nil {
+	if err := g.enter(outside, eventually); err != nil {
 		g.breaks("recovered: there is room again, and tanaka cannot enter: %v", err)
 	}
 	if err := g.enter(inside, 1500*time.Millisecond); err == nil {
@@ -194,7 +225,7 @@ func (g *ground) fill(name string) {
 // shutInDoubt waits until the gateway says that nobody may enter, and why, by
 // every way it has to say so.
 func (g *ground) shutInDoubt(why string) error {
-	return lab.Wait(g.within(6*time.Second), func() error {
+	return lab.Wait(g.within(g.eventually()), func() error {
 		out, _, exit := g.operator("status", "--json")
 		var s gateway.Status
 		if err := json.Unmarshal([]byte(out), &s); err != nil {

@@ -52,7 +52,7 @@ func TestALogThatNobodyReads(t *testing.T) {
 		if !g.status().Ready {
 			g.breaks("ready: %s", g.status().NotReadyReason)
 		}
-		if err := g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), time.Second); err != nil {
+		if err := g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), eventually); err != nil {
 			g.breaks("works: %v", err)
 		}
 		if outcome := g.closing(sato); !outcome.Recorded {
@@ -79,7 +79,7 @@ func TestALoopThatHangs(t *testing.T) {
 		inside, comes := g.client(g.medisys, sato, 4), g.client(g.scanco, tanaka, 4)
 		g.mustEnter(inside)
 		g.write(g.stuckFile(), "")
-		lab.WaitFor(g.t, 5*time.Second, "the loop hangs", func() bool { return exists(g.stuckFile() + ".held") })
+		lab.WaitFor(g.t, eventually, "the loop hangs", func() bool { return exists(g.stuckFile() + ".held") })
 		g.mustEnter(comes)
 		entered := time.Now()
 		pacs := netip.AddrPortFrom(pacs4, 104)
@@ -90,23 +90,23 @@ func TestALoopThatHangs(t *testing.T) {
 		if err := g.enter(comes, 2*time.Second); err == nil {
 			g.breaks("again: tanaka entered once more")
 		}
-		if err := g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), time.Second); err != nil {
+		if err := g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), eventually); err != nil {
 			g.breaks("works: sato, who is on record: %v", err)
 		}
-		if err := lab.Wait(g.within(15*time.Second), func() error { return g.shutInDoubt("the loop does not turn") }); err != nil {
+		if err := g.shutInDoubt("the loop does not turn"); err != nil {
 			g.breaks("told: %v", err)
 		}
 		if err := os.Remove(g.stuckFile()); err != nil {
 			g.t.Fatal(err)
 		}
 		g.ready()
-		if err := g.enter(comes, 8*time.Second); err != nil {
+		if err := g.enter(comes, eventually); err != nil {
 			g.breaks("recovered: the loop turns again, and tanaka cannot enter: %v", err)
 		}
-		if err := g.reach(g.scanco, "tcp", pacs, time.Second); err != nil {
+		if err := g.reach(g.scanco, "tcp", pacs, eventually); err != nil {
 			g.breaks("recovered: tanaka is inside: %v", err)
 		}
-		if err := lab.Wait(g.within(3*time.Second), func() error {
+		if err := lab.Wait(g.within(eventually), func() error {
 			if admitted := g.entries(journal.Admission); !slices.ContainsFunc(admitted, func(e journal.Entry) bool { return e.Engineer == "tanaka" }) {
 				return fmt.Errorf("no admission of tanaka among %d", len(admitted))
 			}
