@@ -11,15 +11,15 @@
 //	input       nothing from the tunnel to the gateway itself; nobody's word on how large a session's packets may be
 //	output      no ICMP error but about a listed flow; nothing of the gateway's own into the tunnel
 //	forward     drop, unless a listed flow that a vendor began, by a path to its target
-//	postrouting the targets that need no route to the tunnel
+//	postrouting the targets that need no route to the tunnel, if there are any
 //
 // A flow is looked up for every packet, in both directions, by the original
 // tuple that conntrack keeps: engineer, target, protocol, port. There is no
 // `established accept`, so a held stream ends with its element; and what a
 // target begins has the target as its original source, so it matches nothing.
 // ICMP errors carry the tuple of the flow that they are about, whoever sends
-// them: out of the tunnel only those of the engineer who began the flow
-// pass.
+// them: they are related, and out of the tunnel only those of the engineer who
+// began the flow pass.
 //
 // Where a packet goes is the host's routing, which no plan knows: where the
 // site's network is down, the way to a target is the default route, to the

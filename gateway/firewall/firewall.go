@@ -355,7 +355,8 @@ func (h *held) structureDiffers(rules *Rules) bool {
 	if !slices.EqualFunc(h.rules.sets, rules.sets, func(a, b *set) bool { return a.name == b.name }) {
 		return true
 	}
-	return slices.ContainsFunc(rules.chains, func(c *chain) bool { return c.differsFrom(h.rules.find(c.name)) })
+	return len(h.rules.chains) != len(rules.chains) ||
+		slices.ContainsFunc(rules.chains, func(c *chain) bool { return c.differsFrom(h.rules.find(c.name)) })
 }
 
 func (r *Rules) find(chainName string) *chain {
@@ -486,7 +487,18 @@ func (f *Firewall) restructure(rules *Rules) error {
 		nft.AddSet(s.kernel(), nil) // its error is Flush's as well
 		queued = true
 	}
+	for _, c := range old.chains {
+		if rules.find(c.name) == nil {
+			nft.FlushChain(c.kernel())
+			nft.DelChain(c.kernel())
+			queued = true
+		}
+	}
 	for _, c := range rules.chains {
+		if old.find(c.name) == nil {
+			nft.AddChain(c.kernel())
+			queued = true
+		}
 		switch {
 		case !c.differsFrom(old.find(c.name)):
 		case c.byHand():

@@ -118,7 +118,7 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 				if keys, err = expand(t); err != nil {
 					failures = append(failures, err)
 				} else {
-					ways[t] = reach(t, paths)
+					ways[t] = reach(t, paths, o.Interface)
 				}
 				destinations[t] = keys
 			}
@@ -230,12 +230,14 @@ func expand(t *policy.Target) ([]string, error) {
 }
 
 // reach gives every address of a target with each interface by which the
-// target is reached, as keys of paths.
-func reach(t *policy.Target, paths Paths) []string {
+// target is reached, as keys of paths. The tunnel leads to no target.
+func reach(t *policy.Target, paths Paths, tunnel string) []string {
 	var keys []string
 	for a := t.Prefix.Masked().Addr(); a.IsValid() && t.Prefix.Contains(a); a = a.Next() {
 		for _, i := range paths[t.Prefix.Masked()] {
-			keys = append(keys, string(a.AsSlice())+string(paddedName(i)))
+			if i != tunnel {
+				keys = append(keys, string(a.AsSlice())+string(paddedName(i)))
+			}
 		}
 	}
 	return keys

@@ -194,7 +194,9 @@ func TestDrift(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			h := lab.New(t).Host("gateway")
-			f := newFirewall(t, h, testOptions)
+			o := testOptions
+			o.Masquerade = true // of all rules there are
+			f := newFirewall(t, h, o)
 			if err := f.Set(openPlan(testPolicy(), time.Now().Add(time.Hour)), nil); err != nil {
 				t.Fatal(err)
 			}

@@ -146,9 +146,13 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	prerouting := r.base("prerouting", "filter", unix.NF_INET_PRE_ROUTING, rawPriority)
 	// What comes out of the tunnel is judged where it goes on, by input or
 	// forward. Every packet passes here, so what most of them are comes first,
-	// and the route is looked up only for the port.
+	// and the route is looked up only where nothing cheaper decides.
 	prerouting.add(from(o.Interface), accept())
-	prerouting.add(portTerm(unix.IPPROTO_UDP, "dport", port), notToOthers(), follow("tunnel"))
+	if o.ForwardOthers {
+		prerouting.add(portTerm(unix.IPPROTO_UDP, "dport", port), notToOthers(), follow("tunnel"))
+	} else {
+		prerouting.add(portTerm(unix.IPPROTO_UDP, "dport", port), follow("tunnel"))
+	}
 	prerouting.add(portTerm(unix.IPPROTO_TCP, "dport", port), notToOthers(), count(refusedTCP), drop())
 	if p != nil && p.Policy != nil {
 		for _, a := range p.Policy.Tunnel.Addresses {
@@ -159,10 +163,16 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	// The port can be read, so of fragments only the first ones come here.
 	// The others find nothing to be joined with.
 	tunnel := r.chain("tunnel")
-	tunnel.add(fragment4(), count(refusedFragment), drop())
-	tunnel.add(fragment6(), count(refusedFragment), drop())
 	for _, f := range families {
-		tunnel.add(endpoint("saddr", "sport", f, name("live", f)), notrack(), accept())
+		tunnel.add(whole(f), endpoint("saddr", "sport", f, name("live", f)), notrack(), accept())
+	}
+	if !o.ForwardOthers {
+		// A session's packet to somebody else would go no farther anyway; what
+		// is left may be an answer for the tunnel, which forward judges.
+		tunnel.add(toOthers(), accept())
+	}
+	for _, f := range families {
+		tunnel.add(fragment(f), count(refusedFragment), drop())
 	}
 	for _, s := range open.sources {
 		tunnel.add(listed("saddr", s.family, s.bits, s.set.name), notrack(), accept())
@@ -184,10 +194,11 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	answers.add(count(refusedAnswer), drop())
 
 	input := r.base("input", "filter", unix.NF_INET_LOCAL_IN, 0)
+	// All that prerouting let through to the port is untracked, and nothing
+	// from the tunnel is. Anything else for the port was put together from
+	// fragments after prerouting had seen them.
+	input.add(portTerm(unix.IPPROTO_UDP, "dport", port), state("untracked"), accept())
 	input.add(from(o.Interface), follow("refused_to_gateway"))
-	// All that prerouting let through is untracked. Anything else was put
-	// together from fragments after prerouting had seen them.
-	input.add(portTerm(unix.IPPROTO_UDP, "dport", port), untracked(), accept())
 	input.add(portTerm(unix.IPPROTO_UDP, "dport", port), count(refusedFragment), drop())
 
 	// Anybody can say so, from any address, of any vendor. Once the kernel
@@ -199,10 +210,10 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	r.chain("refused_to_gateway").refuse(o, refusedGateway)
 
 	output := r.base("output", "filter", unix.NF_INET_LOCAL_OUT, 0)
+	output.add(portTerm(unix.IPPROTO_UDP, "sport", port), notTo(o.Interface), accept()) // judged by output_raw
 	output.add(to("lo"), accept())
-	output.add(notTo(o.Interface), portTerm(unix.IPPROTO_UDP, "sport", port), accept()) // judged by output_raw
 	for _, f := range families {
-		output.add(related(), flow(f, name("flows", f)), accept())
+		output.add(state("related"), flow(f, name("flows", f)), accept())
 	}
 	output.add(to(o.Interface), count(refusedInward), drop())
 	for _, t := range icmpErrors(o.ForwardOthers) {
@@ -220,12 +231,14 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	forward.add(count(refusedForward), drop())
 
 	// Who sends is who began the flow. Of the flow's own packets conntrack
-	// knows that; an ICMP error belongs to a flow whoever sends it.
+	// knows that; an ICMP error is related to a flow whoever sends it.
 	fromTunnel, toTunnel := r.chain("from_tunnel"), r.chain("to_tunnel")
-	fromTunnel.add(to(o.Interface), follow("refused_to_site"))
 	for _, f := range families {
-		fromTunnel.add(direction("original"), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), follow("to_site"))
+		fromTunnel.add(direction("original"), state("established,new"), flow(f, name("flows", f)), follow("to_site"))
 		toTunnel.add(direction("reply"), flow(f, name("flows", f)), follow("from_site"))
+	}
+	for _, f := range families {
+		fromTunnel.add(direction("original"), state("related"), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), follow("to_site"))
 	}
 	fromTunnel.add(follow("refused_to_site"))
 	toTunnel.add(count(refusedInward), drop())
@@ -243,6 +256,11 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 
 	r.chain("refused_to_site").refuse(o, refusedFlow)
 
+	// The kernel's NAT looks at every packet, so it is there only if some target
+	// wants it.
+	if !masquerades(o, p) {
+		return r, err
+	}
 	postrouting := r.base("postrouting", "nat", unix.NF_INET_POST_ROUTING, 100)
 	first, last := uint16(1024), port-1
 	if port < 1<<15 {
@@ -258,6 +276,14 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 		postrouting.add(flow(f, name(chosen, f)), masquerade(0, 0, 0))
 	}
 	return r, err
+}
+
+// masquerades reports whether the source of any flow may have to be rewritten.
+func masquerades(o Options, p *policy.Plan) bool {
+	if p == nil || p.Policy == nil {
+		return false
+	}
+	return o.Masquerade || slices.ContainsFunc(p.Policy.Targets, func(t *policy.Target) bool { return t.Masquerade })
 }
 
 var families = [...]int{4, 6}

@@ -37,7 +37,7 @@ var goldens = []struct {
 			netip.MustParseAddrPort("203.0.113.10:40000"), netip.MustParseAddrPort("[2001:db8:1::10]:40001"),
 			netip.MustParseAddrPort("[::ffff:198.51.100.3]:40002"), netip.MustParseAddrPort("192.0.2.66:40003"), // the last one is not listed
 		},
-		paths: Paths{netip.PrefixFrom(target4, 32): {"lan", "name-of-15-byte"}, netip.PrefixFrom(target6, 128): {"lan"}, netip.MustParsePrefix("10.1.0.9/32"): {"lan"}}, // the last one is no target's
+		paths: Paths{netip.PrefixFrom(target4, 32): {"kido0", "lan", "name-of-15-byte"}, netip.PrefixFrom(target6, 128): {"lan"}, netip.MustParsePrefix("10.1.0.9/32"): {"lan"}}, // the tunnel is no path, and the last one is no target's
 	},
 	{
 		name: "masquerade-one", options: Options{Interface: "kido0", ListenPort: 500, LogGroup: 7},
@@ -396,5 +396,34 @@ func TestOptions(t *testing.T) {
 		if err := tt.options.check(); err == nil || err.Error() != tt.want {
 			t.Errorf("%+v: error %v, want %s", tt.options, err, tt.want)
 		}
+	}
+}
+
+// TestNATComesAndGoes holds that the kernel translates addresses while a
+// policy has a target that wants it, and no longer.
+func TestNATComesAndGoes(t *testing.T) {
+	h := lab.New(t).Host("gateway")
+	f := newFirewall(t, h, testOptions)
+	for _, wanted := range []bool{false, true, true, false, true} {
+		p := testPolicy()
+		p.Targets[0].Masquerade = wanted
+		if err := f.Set(openPlan(p, time.Now().Add(time.Hour)), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Check(); err != nil {
+			t.Fatal(err)
+		}
+		out, err := nft(t, h, "list", "ruleset")
+		if err != nil {
+			t.Fatal(err, out)
+		}
+		if got := strings.Contains(out, "type nat hook"); got != wanted {
+			t.Errorf("a NAT chain is there: %v, want %v:\n%s", got, wanted, out)
+		}
+	}
+	select {
+	case fact := <-f.Facts():
+		t.Errorf("unexpected fact: %v", fact.Err)
+	default:
 	}
 }

@@ -33,12 +33,43 @@ func (r rule) String() string {
 	return strings.Join(words, " ")
 }
 
+// expressions are those of all terms. What several of them need to know of a
+// packet first, its family or its protocol, is asked once.
 func (r rule) expressions() []expr.Any {
+	type answer struct {
+		key  expr.MetaKey
+		data string
+	}
+	known := map[answer]bool{}
 	var list []expr.Any
 	for _, t := range r {
-		list = append(list, t.expressions...)
+		for rest := t.expressions; len(rest) > 0; {
+			if key, data, ok := asks(rest); ok {
+				if !known[answer{key, data}] {
+					list = append(list, rest[:2]...)
+				}
+				known[answer{key, data}] = true
+				rest = rest[2:]
+				continue
+			}
+			list = append(list, rest[0])
+			rest = rest[1:]
+		}
 	}
 	return list
+}
+
+// asks reports whether expressions begin with those of family or carries.
+func asks(list []expr.Any) (key expr.MetaKey, data string, ok bool) {
+	if len(list) < 2 {
+		return 0, "", false
+	}
+	load, isLoad := list[0].(*expr.Meta)
+	is, isCompare := list[1].(*expr.Cmp)
+	if !isLoad || !isCompare || is.Op != expr.CmpOpEq || load.Key != expr.MetaKeyNFPROTO && load.Key != expr.MetaKeyL4PROTO {
+		return 0, "", false
+	}
+	return load.Key, string(is.Data), true
 }
 
 // The kernel names registers twice: four of 16 bytes, sixteen of 4 bytes that
@@ -105,12 +136,15 @@ func notFrom(name string) term {
 func to(name string) term    { return interfaceName(expr.MetaKeyOIFNAME, "oifname", name, true) }
 func notTo(name string) term { return interfaceName(expr.MetaKeyOIFNAME, "oifname", name, false) }
 
-// notToOthers matches packets that the host might take in itself: their
-// destination is not somebody else's unicast address.
-func notToOthers() term {
-	return term{"fib daddr type != unicast", []expr.Any{
+// toOthers matches packets whose destination is somebody else's unicast
+// address; notToOthers those that the host might take in itself.
+func toOthers() term    { return destination(expr.CmpOpEq, "") }
+func notToOthers() term { return destination(expr.CmpOpNeq, "!= ") }
+
+func destination(op expr.CmpOp, sign string) term {
+	return term{"fib daddr type " + sign + "unicast", []expr.Any{
 		&expr.Fib{Register: register1, ResultADDRTYPE: true, FlagDADDR: true},
-		compare(expr.CmpOpNeq, native32(unix.RTN_UNICAST)),
+		compare(op, native32(unix.RTN_UNICAST)),
 	}}
 }
 
@@ -137,17 +171,27 @@ func portTerm(protocol byte, word string, number uint16) term {
 		append(carries(protocol), transport(offset, 2, register1), equal(big16(number)...))}
 }
 
-// fragment4 matches every IPv4 fragment: an offset, or more to come.
-func fragment4() term {
-	return term{"ip frag-off & 16383 != 0", append(family(4),
-		network(6, 2, register1), mask([]byte{0x3f, 0xff}), compare(expr.CmpOpNeq, []byte{0, 0}))}
-}
+// fragment matches every fragment of a family: an offset, or more to come, or
+// in IPv6 the header that says so. whole matches what is none.
+func fragment(f int) term { return inPieces(f, true) }
+func whole(f int) term    { return inPieces(f, false) }
 
-// fragment6 matches every IPv6 packet with a fragment header.
-func fragment6() term {
-	return term{"exthdr frag exists", append(family(6),
+func inPieces(f int, is bool) term {
+	if f == 4 {
+		op, sign := expr.CmpOpNeq, "!="
+		if !is {
+			op, sign = expr.CmpOpEq, "=="
+		}
+		return term{"ip frag-off & 16383 " + sign + " 0", append(family(4),
+			network(6, 2, register1), mask([]byte{0x3f, 0xff}), compare(op, []byte{0, 0}))}
+	}
+	there, word := byte(1), "exists"
+	if !is {
+		there, word = 0, "missing"
+	}
+	return term{"exthdr frag " + word, append(family(6),
 		&expr.Exthdr{Op: expr.ExthdrOpIpv6, Type: unix.IPPROTO_FRAGMENT, Len: 1, Flags: unix.NFT_EXTHDR_F_PRESENT, DestRegister: register1},
-		equal(1))}
+		equal(there))}
 }
 
 // addressOffset gives the offset of an address in its header.
@@ -270,14 +314,14 @@ func direction(word string) term {
 	return term{"ct direction " + word, []expr.Any{conntrack(expr.CtKeyDIRECTION, register1), equal(value)}}
 }
 
-func related() term {
-	return term{"ct state related", []expr.Any{conntrack(expr.CtKeySTATE, register1), mask(native32(expr.CtStateBitRELATED)),
-		compare(expr.CmpOpNeq, native32(0))}}
-}
-
-func untracked() term {
-	return term{"ct state untracked", []expr.Any{conntrack(expr.CtKeySTATE, register1), mask(native32(expr.CtStateBitUNTRACKED)),
-		compare(expr.CmpOpNeq, native32(0))}}
+// state matches any of conntrack's states, in nft's words and order.
+func state(words string) term {
+	var bits uint32
+	for _, word := range strings.Split(words, ",") {
+		bits |= map[string]uint32{"established": expr.CtStateBitESTABLISHED, "related": expr.CtStateBitRELATED,
+			"new": expr.CtStateBitNEW, "untracked": expr.CtStateBitUNTRACKED}[word]
+	}
+	return term{"ct state " + words, []expr.Any{conntrack(expr.CtKeySTATE, register1), mask(native32(bits)), compare(expr.CmpOpNeq, native32(0))}}
 }
 
 // icmp matches a type, and a code unless that is negative. nft has one list
