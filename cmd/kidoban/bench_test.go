@@ -20,7 +20,7 @@ import (
 
 var (
 	performance = flag.Bool("performance", false, "have TestPerformance measure everything, for minutes, and not just try itself")
-	rounds      = flag.Int("rounds", 12, "how often TestPerformance alternates between gateways")
+	rounds      = flag.Int("rounds", 48, "how often TestPerformance alternates between gateways")
 	profiles    = flag.String("profile", "", "a folder for processor profiles of the gateway by TestPerformance, one for each kind of traffic")
 	layers      = flag.Bool("layers", false, "have TestPerformance also measure the gate without the ruleset")
 )
@@ -37,7 +37,7 @@ const leastStreams, leastPackets = 0.9, 0.8
 // Without -performance it measures for moments and compares nothing, so that
 // the tools of measuring are kept in order by every test run.
 func TestPerformance(t *testing.T) {
-	warm, each, n := 200*time.Millisecond, 800*time.Millisecond, *rounds
+	warm, each, n := 150*time.Millisecond, 300*time.Millisecond, *rounds
 	if !*performance {
 		warm, each, n = 20*time.Millisecond, 80*time.Millisecond, 1
 	}

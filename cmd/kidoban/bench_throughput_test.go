@@ -11,7 +11,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/pprof"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/tun"
@@ -109,17 +109,22 @@ type rig struct {
 // many engineers as a university hospital has accounts, one of them inside.
 func newKidobanRig(t *testing.T, name string, without ...string) *rig {
 	g := newGround(t, without...)
-	for i := len(g.people); i < accounts; i++ {
-		g.person(fmt.Sprintf("medisys/engineer%02d", i), byte(100+i), "")
-	}
+	g.staff()
 	g.open([]string{hour("work", "ehr, ehr6, pacs")}, []string{hour("work", "ehr, ehr6")})
 	r := &rig{name: name, g: g, from: g.medisys, process: g.process.Process.Pid}
 	r.begin(g.client(g.medisys, sato, 4))
 	return r
 }
 
+// staff adds engineers until there are as many as accounts.
+func (g *ground) staff() {
+	for i := len(g.people); i < accounts; i++ {
+		g.person(fmt.Sprintf("medisys/engineer%02d", i), byte(100+i), "")
+	}
+}
+
 // newPlainRig is wireguard-go of the same version in a process of its own on a
-// gateway that forwards, without a ruleset.
+// gateway that forwards, without a ruleset. It knows the same engineers.
 func newPlainRig(t *testing.T, name string) *rig {
 	g := newGround(t)
 	g.gateway.Forward()
@@ -132,9 +137,13 @@ func newPlainRig(t *testing.T, name string) *rig {
 		t.Fatal(err)
 	}
 	process := g.gateway.Command(context.WithoutCancel(t.Context()), path, g.device, inside4.String()+"/24")
-	engineer := g.people[sato]
-	process.Stdin = strings.NewReader(fmt.Sprintf("private_key=%x\nlisten_port=%d\npublic_key=%x\nallowed_ip=%v/32\nallowed_ip=%v/128\n",
-		g.privateKey, outside4.Port(), engineer.public, engineer.v4, engineer.v6))
+	var configuration strings.Builder
+	fmt.Fprintf(&configuration, "private_key=%x\nlisten_port=%d\n", g.privateKey, outside4.Port())
+	g.staff()
+	for _, engineer := range g.people {
+		fmt.Fprintf(&configuration, "public_key=%x\nallowed_ip=%v/32\nallowed_ip=%v/128\n", engineer.public, engineer.v4, engineer.v6)
+	}
+	process.Stdin = strings.NewReader(configuration.String())
 	process.Stderr = os.Stderr
 	if err := process.Start(); err != nil {
 		t.Fatal(err)
@@ -368,24 +377,15 @@ func (r *rig) dial(network string, port uint16) net.Conn {
 }
 
 // worked is the processor time that the gateway has used, in user and kernel
-// mode (proc(5), the 14th and 15th field of stat, in ticks of 10 ms).
+// mode: its clock, as clock_getcpuclockid(3) names it.
 func (r *rig) worked() time.Duration {
 	if r.process == 0 {
 		return 0
 	}
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.process))
-	if err != nil {
-		r.g.t.Fatalf("%s: %v", r.name, err)
+	const scheduled = 2 // CPUCLOCK_SCHED of linux/posix-timers.h: precise, and of all threads
+	var ts unix.Timespec
+	if err := unix.ClockGettime(^int32(r.process)<<3|scheduled, &ts); err != nil {
+		r.g.t.Fatalf("%s: the processor clock of process %d: %v", r.name, r.process, err)
 	}
-	_, rest, _ := strings.Cut(string(text), ") ") // the 2nd field is a name that may be anything
-	fields := strings.Fields(rest)
-	var ticks int
-	for _, f := range fields[11:13] {
-		n, err := strconv.Atoi(f)
-		if err != nil {
-			r.g.t.Fatalf("/proc/%d/stat: %v", r.process, err)
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	return time.Duration(ts.Nano())
 }
