@@ -11,7 +11,7 @@
 //	input       nothing from the tunnel to the gateway itself; nobody's word on how large a session's packets may be
 //	output      no ICMP error but about a listed flow; nothing of the gateway's own into the tunnel
 //	forward     drop, unless a listed flow that a vendor began, by a path to its target
-//	postrouting the targets that need no route to the tunnel, if there are any
+//	postrouting the targets that need no route to the tunnel, if the policy has any
 //
 // A flow is looked up for every packet, in both directions, by the original
 // tuple that conntrack keeps: engineer, target, protocol, port. There is no

@@ -251,6 +251,9 @@ func (f *Firewall) apply() error {
 	if refused != nil {
 		plan = nil
 	}
+	if plan != nil && plan.Policy != nil && f.options.masquerades(plan.Policy) {
+		f.options.translated = true
+	}
 	rules, left := Ruleset(f.options, plan, f.live, f.paths, time.Now())
 	refused = errors.Join(refused, left)
 	changes := f.held.changes(rules, read())

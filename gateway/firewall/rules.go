@@ -27,6 +27,10 @@ type Options struct {
 	// Its folder outlives a process, but need not outlive a boot.
 	ForwardingFile string
 	Logger         *slog.Logger // nil: silent
+
+	// translated is whether flows may be open whose source was rewritten: without
+	// NAT their answers would be taken for the gateway's own, and be reset.
+	translated bool
 }
 
 const defaultLogGroup = 5182
@@ -256,9 +260,9 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 
 	r.chain("refused_to_site").refuse(o, refusedFlow)
 
-	// The kernel's NAT looks at every packet, so it is there only if some target
-	// wants it.
-	if !masquerades(o, p) {
+	// The kernel's NAT looks at every packet, so it is not there for a policy
+	// that has no use for it.
+	if p != nil && p.Policy != nil && !o.masquerades(p.Policy) && !o.translated {
 		return r, err
 	}
 	postrouting := r.base("postrouting", "nat", unix.NF_INET_POST_ROUTING, 100)
@@ -279,11 +283,8 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 }
 
 // masquerades reports whether the source of any flow may have to be rewritten.
-func masquerades(o Options, p *policy.Plan) bool {
-	if p == nil || p.Policy == nil {
-		return false
-	}
-	return o.Masquerade || slices.ContainsFunc(p.Policy.Targets, func(t *policy.Target) bool { return t.Masquerade })
+func (o Options) masquerades(p *policy.Policy) bool {
+	return o.Masquerade || slices.ContainsFunc(p.Targets, func(t *policy.Target) bool { return t.Masquerade })
 }
 
 var families = [...]int{4, 6}

@@ -399,28 +399,46 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestNATComesAndGoes holds that the kernel translates addresses while a
-// policy has a target that wants it, and no longer.
-func TestNATComesAndGoes(t *testing.T) {
+// TestNATIsThereWhereItIsOfUse holds that packets do not pass the kernel's NAT
+// for a policy that has no use for it, and that NAT stays from when a flow may
+// depend on it, and before anything is known.
+func TestNATIsThereWhereItIsOfUse(t *testing.T) {
 	h := lab.New(t).Host("gateway")
 	f := newFirewall(t, h, testOptions)
-	for _, wanted := range []bool{false, true, true, false, true} {
-		p := testPolicy()
-		p.Targets[0].Masquerade = wanted
-		if err := f.Set(openPlan(p, time.Now().Add(time.Hour)), nil); err != nil {
-			t.Fatal(err)
-		}
+	wants := func(what string, want bool) {
+		t.Helper()
 		if err := f.Check(); err != nil {
-			t.Fatal(err)
+			t.Fatalf("%s: %v", what, err)
 		}
 		out, err := nft(t, h, "list", "ruleset")
 		if err != nil {
 			t.Fatal(err, out)
 		}
-		if got := strings.Contains(out, "type nat hook"); got != wanted {
-			t.Errorf("a NAT chain is there: %v, want %v:\n%s", got, wanted, out)
+		if got := strings.Contains(out, "type nat hook"); got != want {
+			t.Errorf("%s: a NAT chain is there: %v, want %v:\n%s", what, got, want, out)
 		}
 	}
+	set := func(masquerade bool) {
+		t.Helper()
+		p := testPolicy()
+		p.Targets[0].Masquerade = masquerade
+		if err := f.Set(openPlan(p, time.Now().Add(time.Hour)), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wants("before a plan", true)
+	set(false)
+	wants("no target masquerades", false)
+	if err := f.CloseAll(); err != nil {
+		t.Fatal(err)
+	}
+	wants("closed", true)
+	set(false)
+	wants("no target masquerades, again", false)
+	set(true)
+	wants("a target masquerades", true)
+	set(false)
+	wants("it did before", true)
 	select {
 	case fact := <-f.Facts():
 		t.Errorf("unexpected fact: %v", fact.Err)
