@@ -2,6 +2,9 @@ package firewall
 
 import (
 	"encoding/binary"
+	"errors"
+	"io"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -307,6 +310,94 @@ func TestMasquerade(t *testing.T) {
 		}
 		n.set(t, nil)
 		stays(t, "closed", n.engineer, "tcp", "10.1.0.5:22")
+	}
+}
+
+// TestMasqueradedFlowsOutliveClosing: a held flow that is masqueraded goes on
+// where the same target is opened again, as any other does. What the target
+// says in between is refused as what goes into the tunnel, and is not taken
+// for something to the gateway itself, which would tell the target that the
+// flow is over.
+func TestMasqueradedFlowsOutliveClosing(t *testing.T) {
+	n := newPlace(t, testOptions)
+	masqueraded, plain := testPolicy(), testPolicy()
+	masqueraded.Targets[0].Masquerade = true
+	open := func(p *policy.Policy) { n.set(t, openPlan(p, time.Now().Add(time.Hour))) }
+	open(masqueraded)
+	listener, err := n.target.Listen("tcp", "10.1.0.5:22")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := n.engineer.Dial(limited(t, 5*time.Second), "tcp", "10.1.0.5:22")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	held, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if from := held.RemoteAddr().(*net.TCPAddr).AddrPort().Addr(); from != inside4 {
+		t.Fatalf("the flow comes from %v, so it is not masqueraded", from)
+	}
+	deny := func() {
+		n.firewall.mu.Lock()
+		defer n.firewall.mu.Unlock()
+		if err := n.firewall.replace(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restart := func() {
+		if err := errors.Join(n.firewall.copies.close(), n.firewall.link.close()); err != nil {
+			t.Fatal(err)
+		}
+		n.firewall.closed = true
+		n.firewall = newFirewall(t, n.gateway, testOptions)
+		if err := n.firewall.SetPaths(testPaths); err != nil {
+			t.Fatal(err)
+		}
+	}
+	arriving, capture := n.gateway.Capture("lan"), n.target.Capture("eth0")
+	for _, step := range []struct {
+		name  string
+		close func()
+	}{
+		{"no plan", func() { n.set(t, nil) }},
+		{"the rules were changed, and are written anew", deny},
+		{"another process takes over", restart},
+		{"and another one, before there was a plan", func() { restart(); restart() }},
+	} {
+		step.close()
+		if _, err := held.Write([]byte(step.name)); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		lab.WaitFor(t, 5*time.Second, step.name+": the gateway hears the target", func() bool {
+			return len(arriving.Packets(lab.Incoming, saying(step.name))) > 0
+		})
+		open(masqueraded)
+		said := make([]byte, len(step.name))
+		_ = stream.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := io.ReadFull(stream, said); err != nil || string(said) != step.name {
+			t.Fatalf("%s: open again, the engineer gets %q: %v", step.name, said, err)
+		}
+	}
+	// A policy that no longer wants it is for the flows that begin then.
+	open(plain)
+	if _, err := stream.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	_ = held.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.ReadFull(held, make([]byte, 5)); err != nil {
+		t.Errorf("masqueraded no more: the held flow: %v", err)
+	}
+	if got := capture.Packets(lab.Incoming, lab.From(engineer4)); len(got) > 0 {
+		t.Errorf("the target got of the held flow, from the engineer's own address:\n%s", lab.Lines(got))
+	}
+	n.target.Echo("udp", "10.1.0.5:53")
+	passes(t, "masqueraded no more", n.engineer, "udp", "10.1.0.5:53")
+	if got := capture.Packets(lab.Incoming, lab.From(engineer4), lab.Protocol(policy.UDP)); len(got) == 0 {
+		t.Error("a flow that begins without masquerading comes from another address than the engineer's")
 	}
 }
 
