@@ -80,6 +80,56 @@ func TestOnlyListedFlows(t *testing.T) {
 	n.waitCounter(t, refusedFlow, 2)
 }
 
+// TestUntrackedFromTheTunnel: another program has conntrack leave the
+// WireGuard port alone, as hosts with much traffic do. That does not let
+// engineers to the port from within the tunnel.
+func TestUntrackedFromTheTunnel(t *testing.T) {
+	n := newPlace(t, testOptions)
+	n.gateway.Echo("udp", "0.0.0.0:51820")
+	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)), netip.AddrPortFrom(vendor4, 40000))
+	for _, rule := range []string{"add table inet other", "add chain inet other raw { type filter hook prerouting priority raw; }", "add rule inet other raw udp dport 51820 notrack"} {
+		if out, err := nft(t, n.gateway, strings.Fields(rule)...); err != nil {
+			t.Fatal(err, out)
+		}
+	}
+	passes(t, "the vendor", n.vendor, "udp", port(outside4).String())
+	before := n.counter(t, refusedGateway)
+	for _, to := range []string{"10.99.0.1:51820", "10.1.0.1:51820"} {
+		stays(t, "engineer to the WireGuard port", n.engineer, "udp", to)
+		if err := n.engineer.Send(lab.UDPPacket(netip.AddrPortFrom(engineer4, 4000), netip.MustParseAddrPort(to), []byte("hello"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.waitCounter(t, refusedGateway, before+2)
+}
+
+// TestAnswersToTheSamePort: an engineer who asks from the number of the
+// WireGuard port is answered, also in fragments, whether or not the host
+// forwards for others.
+func TestAnswersToTheSamePort(t *testing.T) {
+	for _, others := range []bool{false, true} {
+		o := testOptions
+		o.ForwardOthers = others
+		n := newPlace(t, o)
+		n.target.Echo("udp", "10.1.0.5:53")
+		n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)), netip.AddrPortFrom(vendor4, 40000))
+		c, err := n.engineer.DialFrom(limited(t, 5*time.Second), "udp", port(engineer4), "10.1.0.5:53")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for _, size := range []int{5, 2000} {
+			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+			if _, err := c.Write(make([]byte, size)); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := c.Read(make([]byte, 4000)); err != nil || got != size {
+				t.Errorf("others %v: of %d bytes %d come back: %v", others, size, got, err)
+			}
+		}
+	}
+}
+
 // TestFault62ReverseLookup: what a target begins is not taken for an answer, even
 // from a port that the vendor may use to a port that the vendor uses.
 func TestFault62ReverseLookup(t *testing.T) {

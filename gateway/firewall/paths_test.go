@@ -161,7 +161,7 @@ func TestFault34InsideSourcesFromTheSite(t *testing.T) {
 	outside, wire := n.outsider.Capture("eth0"), n.engineer.Capture("eth0")
 	sent := uint64(0)
 	for _, from := range []netip.Addr{engineer4, colleague4, netip.MustParseAddr("10.99.0.1"), engineer6} {
-		for _, to := range []string{"10.1.0.1:2200", "10.99.0.1:2200", "10.99.0.2:161", "192.0.2.66:53", "[fd00:1::1]:2200", "[fd00:99::2]:161", "[2001:db8:2::66]:53"} {
+		for _, to := range []string{"10.1.0.1:2200", "10.99.0.1:2200", "10.99.0.2:161", "192.0.2.66:53", "192.0.2.66:51820", "10.99.0.2:51820", "[fd00:1::1]:2200", "[fd00:99::2]:161", "[2001:db8:2::66]:53", "[2001:db8:2::66]:51820"} {
 			if to := netip.MustParseAddrPort(to); to.Addr().Is4() == from.Is4() {
 				if err := n.target.Send(lab.UDPPacket(netip.AddrPortFrom(from, 53), to, []byte("hello"))); err != nil {
 					t.Fatal(err)

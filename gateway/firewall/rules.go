@@ -155,7 +155,7 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	if o.ForwardOthers {
 		prerouting.add(portTerm(unix.IPPROTO_UDP, "dport", port), notToOthers(), follow("tunnel"))
 	} else {
-		prerouting.add(portTerm(unix.IPPROTO_UDP, "dport", port), follow("tunnel"))
+		prerouting.add(portTerm(unix.IPPROTO_UDP, "dport", port), visit("tunnel"))
 	}
 	prerouting.add(portTerm(unix.IPPROTO_TCP, "dport", port), notToOthers(), count(refusedTCP), drop())
 	if p != nil && p.Policy != nil {
@@ -172,8 +172,9 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	}
 	if !o.ForwardOthers {
 		// A session's packet to somebody else would go no farther anyway; what
-		// is left may be an answer for the tunnel, which forward judges.
-		tunnel.add(toOthers(), accept())
+		// is left may be an answer for the tunnel, which forward judges, or come
+		// from one of the tunnel's addresses, which prerouting does.
+		tunnel.add(toOthers(), back())
 	}
 	for _, f := range families {
 		tunnel.add(fragment(f), count(refusedFragment), drop())
@@ -198,11 +199,12 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	answers.add(count(refusedAnswer), drop())
 
 	input := r.base("input", "filter", unix.NF_INET_LOCAL_IN, 0)
-	// All that prerouting let through to the port is untracked, and nothing
-	// from the tunnel is. Anything else for the port was put together from
-	// fragments after prerouting had seen them.
-	input.add(portTerm(unix.IPPROTO_UDP, "dport", port), state("untracked"), accept())
+	// Before what is untracked: prerouting leaves the tunnel's packets tracked,
+	// but another program's rules may not.
 	input.add(from(o.Interface), follow("refused_to_gateway"))
+	// All that prerouting let through is untracked. Anything else was put
+	// together from fragments after prerouting had seen them.
+	input.add(portTerm(unix.IPPROTO_UDP, "dport", port), state("untracked"), accept())
 	input.add(portTerm(unix.IPPROTO_UDP, "dport", port), count(refusedFragment), drop())
 
 	// Anybody can say so, from any address, of any vendor. Once the kernel

@@ -423,6 +423,13 @@ func follow(chain string) term {
 	return term{"goto " + chain, []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}}
 }
 
+// visit goes to another chain, from which back comes back.
+func visit(chain string) term {
+	return term{"jump " + chain, []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}}
+}
+
+func back() term { return term{"return", []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}}} }
+
 // masquerade rewrites the source. Ports from first to last keep the new
 // source port off the WireGuard port, where its answers would be dropped.
 func masquerade(protocol byte, first, last uint16) term {
