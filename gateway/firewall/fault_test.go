@@ -655,17 +655,23 @@ func TestFault40FragmentsInTheTunnel(t *testing.T) {
 
 // TestFault40FragmentsOutside: of fragments for the WireGuard port nothing is
 // taken, in whatever order, and nothing is said when the kernel gives up
-// waiting for the rest; even to a listed source.
+// waiting for the rest; even to a listed source, and to the endpoint of a session.
 func TestFault40FragmentsOutside(t *testing.T) {
+	from4, from6 := netip.AddrPortFrom(vendor4, 4000), netip.AddrPortFrom(vendor6, 4000)
+	t.Run("listed", func(t *testing.T) { fragmentsOutside(t, from4, from6) })
+	t.Run("live", func(t *testing.T) { fragmentsOutside(t, from4, from6, from4, from6) })
+}
+
+func fragmentsOutside(t *testing.T, from4, from6 netip.AddrPort, live ...netip.AddrPort) {
 	n := newPlace(t, testOptions)
 	n.gateway.Sysctl("net.ipv4.ipfrag_time", "1")
 	n.gateway.Sysctl("net.ipv6.ip6frag_time", "1")
 	d := newDoor(t, n)
-	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
+	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)), live...)
 	wire := n.vendor.Capture("eth0")
 	refused := n.counter(t, refusedFragment)
-	four := lab.UDPPacket(netip.AddrPortFrom(vendor4, 4000), port(outside4), make([]byte, 148))
-	six := lab.UDPPacket(netip.AddrPortFrom(vendor6, 4000), port(outside6), make([]byte, 148))
+	four := lab.UDPPacket(from4, port(outside4), make([]byte, 148))
+	six := lab.UDPPacket(from6, port(outside6), make([]byte, 148))
 	for i, order := range [][]int{{0, 1}, {1, 0}, {0}, {1}, {0, 0}} {
 		a, b := fragments(four), fragments6(six)
 		for _, at := range order {
@@ -678,7 +684,14 @@ func TestFault40FragmentsOutside(t *testing.T) {
 			}
 		}
 	}
-	n.waitCounter(t, refusedFragment, refused+10) // each first fragment of both families
+	// A fragment of IPv6 that is the whole datagram (RFC 6946) is one as well.
+	atomic := append(append([]byte(nil), six[:40]...), 17, 0, 0, 0, 0, 0, 0x12, 0x67)
+	atomic[6] = 44
+	binary.BigEndian.PutUint16(atomic[4:], uint16(8+len(six)-40))
+	if err := n.vendor.Send(append(atomic, six[40:]...)); err != nil {
+		t.Fatal(err)
+	}
+	n.waitCounter(t, refusedFragment, refused+11) // that, and each first fragment of both families
 	waitOver := time.Now().Add(1800 * time.Millisecond)
 	for time.Now().Before(waitOver) { // the kernel gives up after a second
 		time.Sleep(50 * time.Millisecond)
