@@ -504,10 +504,6 @@ func TestFault24TargetAfterTheEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := n.target.Listen("tcp", "10.1.0.5:22")
-	if err != nil {
-		t.Fatal(err)
-	}
 	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
 	question, err := n.engineer.Dial(limited(t, 5*time.Second), "udp", "10.1.0.5:53")
 	if err != nil {
@@ -522,16 +518,7 @@ func TestFault24TargetAfterTheEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := n.engineer.Dial(limited(t, 5*time.Second), "tcp", "10.1.0.5:22")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stream.Close()
-	held, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer held.Close()
+	_, held := n.stream(t)
 
 	n.set(t, nil)
 	wire := n.engineer.Capture("eth0")

@@ -186,3 +186,23 @@ func nft(t *testing.T, h *lab.Host, args ...string) (string, error) {
 	out, err := h.Command(t.Context(), "nft", args...).CombinedOutput()
 	return string(out), err
 }
+
+// stream is a stream of the engineer to the target, and gives both its ends.
+func (n *place) stream(t *testing.T) (engineer, target net.Conn) {
+	t.Helper()
+	listener, err := n.target.Listen("tcp", "10.1.0.5:22")
+	if err != nil {
+		t.Fatal(err)
+	}
+	engineer, err = n.engineer.Dial(limited(t, 5*time.Second), "tcp", "10.1.0.5:22")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { engineer.Close() })
+	target, err = listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { target.Close() })
+	return engineer, target
+}

@@ -324,20 +324,7 @@ func TestMasqueradedFlowsOutliveClosing(t *testing.T) {
 	masqueraded.Targets[0].Masquerade = true
 	open := func(p *policy.Policy) { n.set(t, openPlan(p, time.Now().Add(time.Hour))) }
 	open(masqueraded)
-	listener, err := n.target.Listen("tcp", "10.1.0.5:22")
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream, err := n.engineer.Dial(limited(t, 5*time.Second), "tcp", "10.1.0.5:22")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stream.Close()
-	held, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer held.Close()
+	stream, held := n.stream(t)
 	if from := held.RemoteAddr().(*net.TCPAddr).AddrPort().Addr(); from != inside4 {
 		t.Fatalf("the flow comes from %v, so it is not masqueraded", from)
 	}
