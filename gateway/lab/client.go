@@ -5,11 +5,13 @@ import (
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -51,7 +53,12 @@ type ClientConfig struct {
 type Client struct {
 	host   *Host
 	config ClientConfig
+	bind   *hostBind
 	device *device.Device
+
+	initiating sync.Mutex
+	initiated  time.Time // when Initiate was last called
+	before     time.Time // the last handshake before that
 }
 
 // NewClient makes a client that is up, until the lab ends. It sends nothing
@@ -85,8 +92,8 @@ func (c *Client) open() error {
 	if err != nil {
 		return fmt.Errorf("its TUN: %w", err)
 	}
-	bind := &hostBind{conn.NewStdNetBind(), c.host}
-	c.device = device.NewDevice(newQuietTUN(native, c.config.Interface, c.config.MTU), bind,
+	c.bind = &hostBind{Bind: conn.NewStdNetBind(), host: c.host}
+	c.device = device.NewDevice(newQuietTUN(native, c.config.Interface, c.config.MTU), c.bind,
 		device.NewLogger(device.LogLevelSilent, ""))
 	c.host.cleanup(c.device.Close)
 	if err := c.device.IpcSet(c.config.uapi()); err != nil {
@@ -173,26 +180,52 @@ func (c *Client) SetEndpoint(to netip.AddrPort) error {
 	return c.device.IpcSet(fmt.Sprintf("public_key=%x\nupdate_only=true\nendpoint=%v\n", c.config.PeerKey, to))
 }
 
-// Initiate sends one handshake initiation now, forgetting the keys it sends
-// with. If no answer comes the client repeats it every 5 s for 90 s, as
-// WireGuard does. wireguard-go as responder ignores an initiation within 20 ms
-// of the last.
+// apart is how far apart Initiate sends: wireguard-go as responder ignores an
+// initiation within 20 ms of the last, and mixes up two that come together.
+const apart = 25 * time.Millisecond
+
+// Initiate sends one handshake initiation, forgetting the keys it sends with
+// and an answer to the one before. If no answer comes the client repeats it
+// every 5 s for 90 s, as WireGuard does.
 func (c *Client) Initiate() error {
+	_, err := c.initiate()
+	return err
+}
+
+// initiate also gives the time of the last handshake before.
+func (c *Client) initiate() (before time.Time, err error) {
+	c.initiating.Lock()
+	defer c.initiating.Unlock()
 	peer := c.device.LookupPeer(c.config.PeerKey)
 	if peer == nil {
-		return errors.New("lab: the client has been closed")
+		return before, errors.New("lab: the client has been closed")
 	}
+	// wireguard-go must not initiate while it takes in a response: it would
+	// mix the keys of one handshake with the index of the other, and believe
+	// in a session that the other end does not have.
+	if c.bind.withhold() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = c.completed(ctx, c.before) // a response that does not complete it was refused
+	}
+	time.Sleep(time.Until(c.initiated.Add(apart)))
+	c.initiated, c.before = time.Now(), c.Status().LastHandshake
 	peer.ExpireCurrentKeypairs() // also forgets when it last initiated
-	return peer.SendHandshakeInitiation(false)
+	return c.before, peer.SendHandshakeInitiation(false)
 }
 
 // Handshake initiates and waits until the handshake is complete. It is also
 // how to force a rekey of a living session.
 func (c *Client) Handshake(ctx context.Context) error {
-	before := c.Status().LastHandshake
-	if err := c.Initiate(); err != nil {
+	before, err := c.initiate()
+	if err != nil {
 		return err
 	}
+	return c.completed(ctx, before)
+}
+
+// completed waits for a handshake later than another.
+func (c *Client) completed(ctx context.Context, before time.Time) error {
 	return Wait(ctx, func() error {
 		if c.Status().LastHandshake.After(before) {
 			return nil
@@ -246,10 +279,16 @@ func (c *Client) Status() Status {
 func (c *Client) Handshaked() bool { return !c.Status().LastHandshake.IsZero() }
 
 // hostBind opens its sockets inside a host, whichever goroutine of
-// wireguard-go asks for it.
+// wireguard-go asks for it. Of responses it lets through those to the
+// initiation that was sent last.
 type hostBind struct {
 	conn.Bind
 	host *Host
+
+	mu       sync.Mutex
+	withheld bool   // no response passes until the next initiation
+	asked    uint32 // the sender index of the last initiation
+	answered bool   // a response to it has passed
 }
 
 func (b *hostBind) Open(port uint16) (receive []conn.ReceiveFunc, actual uint16, err error) {
@@ -257,7 +296,56 @@ func (b *hostBind) Open(port uint16) (receive []conn.ReceiveFunc, actual uint16,
 		receive, actual, err = b.Bind.Open(port)
 		return err
 	})
+	for i, inner := range receive {
+		receive[i] = func(packets [][]byte, sizes []int, from []conn.Endpoint) (int, error) {
+			n, err := inner(packets, sizes, from)
+			for i := range n {
+				if !b.lets(packets[i][:sizes[i]]) {
+					sizes[i] = 0
+				}
+			}
+			return n, err
+		}
+	}
 	return receive, actual, err
+}
+
+// lets tells whether a packet that was received may pass.
+func (b *hostBind) lets(packet []byte) bool {
+	if len(packet) != device.MessageResponseSize || binary.LittleEndian.Uint32(packet) != device.MessageResponseType {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.withheld || binary.LittleEndian.Uint32(packet[8:]) != b.asked {
+		return false
+	}
+	b.answered = true
+	return true
+}
+
+func (b *hostBind) Send(packets [][]byte, to conn.Endpoint) error {
+	b.sends(packets[0]) // a handshake is sent alone
+	return b.Bind.Send(packets, to)
+}
+
+// sends takes note of an initiation.
+func (b *hostBind) sends(packet []byte) {
+	if len(packet) != device.MessageInitiationSize || binary.LittleEndian.Uint32(packet) != device.MessageInitiationType {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.withheld, b.asked, b.answered = false, binary.LittleEndian.Uint32(packet[4:]), false
+}
+
+// withhold lets no response through until the next initiation, and reports
+// whether one to the last has passed already.
+func (b *hostBind) withhold() (answered bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.withheld = true
+	return b.answered
 }
 
 // quietTUN hides the events of a TUN, and answers what NativeTun would ask of
