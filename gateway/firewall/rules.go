@@ -145,8 +145,25 @@ type Paths map[netip.Prefix][]string
 func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now time.Time) (*Rules, error) {
 	open, err := opened(o, p, live, paths, now)
 	r := &Rules{sets: open.sets()}
-	port := o.ListenPort
+	var decided *policy.Policy
+	if p != nil {
+		decided = p.Policy
+	}
+	r.arrive(o, decided, open)
+	r.answer(o, open)
+	r.host(o)
+	r.forward(o)
+	// The kernel's NAT looks at every packet, so it is not there for a policy
+	// that has no use for it.
+	if decided == nil || o.masquerades(decided) || o.translated {
+		r.translate(o)
+	}
+	return r, err
+}
 
+// arrive judges what is for the WireGuard port, and sources that lie.
+func (r *Rules) arrive(o Options, p *policy.Policy, open *openings) {
+	port := o.ListenPort
 	prerouting := r.base("prerouting", "filter", unix.NF_INET_PRE_ROUTING, rawPriority)
 	// What comes out of the tunnel is judged where it goes on, by input or
 	// forward. Every packet passes here, so what most of them are comes first,
@@ -158,8 +175,8 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 		prerouting.add(portTerm(unix.IPPROTO_UDP, "dport", port), visit("tunnel"))
 	}
 	prerouting.add(portTerm(unix.IPPROTO_TCP, "dport", port), notToOthers(), count(refusedTCP), drop())
-	if p != nil && p.Policy != nil {
-		for _, a := range p.Policy.Tunnel.Addresses {
+	if p != nil {
+		for _, a := range p.Tunnel.Addresses {
 			prerouting.add(notFrom("lo"), within("saddr", a), count(refusedSpoofed), drop())
 		}
 	}
@@ -184,10 +201,13 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	}
 	tunnel.add(initiation(), copyRate.term(), copyTo(o.LogGroup, copiedInitiation, copyLength))
 	tunnel.add(count(refusedSource), drop())
+}
 
+// answer judges what leaves from the WireGuard port.
+func (r *Rules) answer(o Options, open *openings) {
 	outputRaw := r.base("output_raw", "filter", unix.NF_INET_LOCAL_OUT, rawPriority)
-	outputRaw.add(portTerm(unix.IPPROTO_UDP, "sport", port), follow("answers"))
-	outputRaw.add(portTerm(unix.IPPROTO_TCP, "sport", port), count(refusedAnswer), drop())
+	outputRaw.add(portTerm(unix.IPPROTO_UDP, "sport", o.ListenPort), follow("answers"))
+	outputRaw.add(portTerm(unix.IPPROTO_TCP, "sport", o.ListenPort), count(refusedAnswer), drop())
 
 	answers := r.chain("answers")
 	for _, f := range families {
@@ -197,7 +217,11 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 		answers.add(listed("daddr", s.family, s.bits, s.set.name), notrack(), accept())
 	}
 	answers.add(count(refusedAnswer), drop())
+}
 
+// host judges what is for the gateway itself, and what is from it.
+func (r *Rules) host(o Options) {
+	port := o.ListenPort
 	input := r.base("input", "filter", unix.NF_INET_LOCAL_IN, 0)
 	// Before what is untracked: prerouting leaves the tunnel's packets tracked,
 	// but another program's rules may not.
@@ -225,7 +249,10 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	for _, t := range icmpErrors(o.ForwardOthers) {
 		output.add(t, count(refusedICMP), drop())
 	}
+}
 
+// forward judges what passes between engineers and targets.
+func (r *Rules) forward(o Options) {
 	forward := r.base("forward", "filter", unix.NF_INET_FORWARD, 0)
 	forward.drops = true
 	if o.ForwardOthers {
@@ -261,27 +288,25 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	fromSite.add(count(refusedPath), drop())
 
 	r.chain("refused_to_site").refuse(o, refusedFlow)
+}
 
-	// The kernel's NAT looks at every packet, so it is not there for a policy
-	// that has no use for it.
-	if p != nil && p.Policy != nil && !o.masquerades(p.Policy) && !o.translated {
-		return r, err
-	}
+// translate rewrites the sources of flows whose targets want it, to ports
+// other than WireGuard's.
+func (r *Rules) translate(o Options) {
 	postrouting := r.base("postrouting", "nat", unix.NF_INET_POST_ROUTING, 100)
-	first, last := uint16(1024), port-1
-	if port < 1<<15 {
-		first, last = port+1, 65535
+	first, last := uint16(1024), o.ListenPort-1
+	if o.ListenPort < 1<<15 {
+		first, last = o.ListenPort+1, 65535
+	}
+	chosen := "masquerade"
+	if o.Masquerade {
+		chosen = "flows"
 	}
 	for _, f := range families {
-		chosen := "masquerade"
-		if o.Masquerade {
-			chosen = "flows"
-		}
 		postrouting.add(flow(f, name(chosen, f)), masquerade(unix.IPPROTO_TCP, first, last))
 		postrouting.add(flow(f, name(chosen, f)), masquerade(unix.IPPROTO_UDP, first, last))
 		postrouting.add(flow(f, name(chosen, f)), masquerade(0, 0, 0))
 	}
-	return r, err
 }
 
 // masquerades reports whether the source of any flow may have to be rewritten.
