@@ -2,26 +2,18 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
-	"sync"
 	"syscall"
-	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
 	"kidoban/config"
@@ -29,7 +21,6 @@ import (
 	"kidoban/gateway/admin"
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/journal"
-	"kidoban/gateway/policy"
 	"kidoban/gateway/tunnel"
 )
 
@@ -112,17 +103,7 @@ func (runCommand) Run(p *program) error {
 	}
 	g := gateway.New(wired(gateway.Config{
 		Tunnel: gate, Firewall: kernel, Clock: clock, LoadPolicy: file.load, CheckFile: file.check,
-		OpenJournal: func() (gateway.Journal, error) {
-			j, err := journal.Open(dir, keyFile)
-			if err != nil {
-				return nil, err
-			}
-			if r := j.Recovered(); r != (journal.Recovered{}) {
-				logger.Warn("the journal ended in what nobody had been told was written: whole entries are signed now, the rest is cut",
-					"entries", r.Adopted, "bytes_cut", r.Cut)
-			}
-			return liveJournal{j}, nil
-		},
+		OpenJournal:    func() (gateway.Journal, error) { return openJournal(dir, keyFile, logger) },
 		ReadDamaged:    func() iter.Seq2[journal.Entry, error] { return readDamaged(dir) },
 		ArchiveJournal: func() (string, string, error) { return journal.Archive(dir, keyFile) },
 		Dropped:        kernel.dropped,
@@ -177,39 +158,6 @@ func serve(end func(), logger *slog.Logger, all map[string]func(context.Context)
 	}
 }
 
-// notify speaks to systemd (sd_notify(3)), if it listens. It does not wait for
-// it: of a service manager that hangs, nobody but itself is the victim.
-func notify(logger *slog.Logger) func(string) {
-	states := make(chan string, 16)
-	tell := tellSystemd(logger)
-	go func() {
-		for state := range states {
-			tell(state)
-		}
-	}()
-	return func(state string) {
-		select {
-		case states <- state:
-		default:
-		}
-	}
-}
-
-func tellSystemd(logger *slog.Logger) func(string) {
-	return func(state string) {
-		message := map[string]string{"ready": daemon.SdNotifyReady, "stopping": daemon.SdNotifyStopping, "watchdog": daemon.SdNotifyWatchdog}[state]
-		if text, ok := strings.CutPrefix(state, "status "); ok {
-			message = "STATUS=ready"
-			if text != "" {
-				message = "STATUS=not ready: " + strings.ReplaceAll(text, "\n", "; ")
-			}
-		}
-		if _, err := daemon.SdNotify(false, message); err != nil {
-			logger.Warn("the service manager could not be told", "err", err)
-		}
-	}
-}
-
 func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gateway, logger *slog.Logger) {
 	for {
 		select {
@@ -221,103 +169,4 @@ func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gat
 			}
 		}
 	}
-}
-
-// serveMetrics serves /metrics, /livez and /readyz until the context ends.
-func serveMetrics(ctx context.Context, l net.Listener, registry *prometheus.Registry, g *gateway.Gateway, logger *slog.Logger) error {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError), EnableOpenMetrics: true, MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
-		if !g.Live() {
-			http.Error(w, "the loop does not turn", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "live")
-	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		switch s := g.Snapshot(); {
-		case !g.Live():
-			http.Error(w, "the loop does not turn", http.StatusServiceUnavailable)
-		case !s.Status.Ready:
-			http.Error(w, s.Status.NotReadyReason, http.StatusServiceUnavailable)
-		default:
-			fmt.Fprintln(w, "ready")
-		}
-	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug)}
-	admin.Bound(server)
-	stop := context.AfterFunc(ctx, func() { server.Close() })
-	defer stop()
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
-}
-
-// policyFile is the policy's file on disk.
-type policyFile struct {
-	path, tunnel string
-	key          policy.Key
-
-	mu     sync.Mutex
-	seen   fs.FileInfo // when it was last looked at
-	digest string
-	err    error
-}
-
-func (f *policyFile) load() (*policy.Policy, []string, error) {
-	loaded, warnings, err := readPolicy(f.path, &f.key, f.tunnel)
-	if err != nil {
-		return nil, nil, err
-	}
-	var texts []string
-	for _, w := range warnings {
-		texts = append(texts, f.path+":"+w.String())
-	}
-	return loaded, texts, nil
-}
-
-// check reads the file anew only if it looks changed. A preshared-key file
-// that changed is seen at the next reload.
-func (f *policyFile) check() (string, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	info, err := os.Stat(f.path)
-	if err != nil {
-		f.seen = nil
-		return "", err
-	}
-	if f.seen != nil && os.SameFile(f.seen, info) && f.seen.ModTime().Equal(info.ModTime()) && f.seen.Size() == info.Size() && f.seen.Mode() == info.Mode() {
-		return f.digest, f.err
-	}
-	loaded, _, err := f.load()
-	f.seen, f.digest, f.err = info, "", err
-	if err == nil {
-		f.digest = loaded.Digest
-	}
-	return f.digest, f.err
-}
-
-// readDamaged gives what can be read of a journal that does not verify, up to
-// the first entry that cannot.
-func readDamaged(dir string) iter.Seq2[journal.Entry, error] {
-	return func(yield func(journal.Entry, error) bool) {
-		for line, err := range journal.List(dir, 0) {
-			var e journal.Entry
-			if err != nil || json.Unmarshal(line, &e) != nil || !yield(e, nil) {
-				return
-			}
-		}
-	}
-}
-
-// liveJournal is a gateway.Journal over a journal on disk.
-type liveJournal struct{ *journal.Journal }
-
-// CheckpointTime implements gateway.Journal.
-func (j liveJournal) CheckpointTime() time.Time {
-	_, signed := j.Checkpoint()
-	return signed
 }
