@@ -115,7 +115,8 @@ func (p *porter) run() {
 }
 
 // question is what an initiation asks of the plan. A packet that was only
-// inspected takes nothing of the engineer's rate.
+// inspected takes nothing of the engineer's rate, nor does one from elsewhere:
+// that is a thief of the key, who would lock its owner out.
 func (p *porter) question(packet *packetInitiation, source netip.Addr, plan *policy.Plan, now instant, inspected bool) (q policy.Query, stamp [12]byte) {
 	q = policy.Query{Fault: policy.Admitted, Source: source}
 	c, ok := p.opener.open(packet)
@@ -123,7 +124,8 @@ func (p *porter) question(packet *packetInitiation, source netip.Addr, plan *pol
 		return q, stamp
 	}
 	q.Key = c.key
-	if plan.ByKey(c.key) == nil {
+	engineer := plan.ByKey(c.key)
+	if engineer == nil {
 		return q, stamp
 	}
 	secret, ok := p.secret(plan.Policy, c.key)
@@ -136,12 +138,21 @@ func (p *porter) question(packet *packetInitiation, source netip.Addr, plan *pol
 	switch {
 	case !p.t.stamps.newer(c.key, stamp):
 		q.Fault = policy.Replayed // and takes nothing of the engineer's rate, or it would lock the engineer out
-	case !inspected && !p.engineers.allow(c.key, now.boot):
+	case !inspected && engineer.MayComeFrom(source) && !p.engineers.allow(c.key, now.boot):
 		q.Fault = policy.RateLimited
 	case stampTime(stamp).After(now.wall.Add(ahead)):
 		q.Fault = policy.FutureTimestamp
 	}
 	return q, stamp
+}
+
+// keeps reports whether the timestamp of an initiation is kept: whatever
+// becomes of it, nobody shall play it again, neither when a window is open,
+// nor when what keeps everybody out now is over. From elsewhere it counts for
+// nothing, or a thief of the key could lock its owner out with a timestamp of
+// tomorrow.
+func keeps(q policy.Query, plan *policy.Plan) bool {
+	return q.Proven && q.Fault == policy.Admitted && plan.ByKey(q.Key).MayComeFrom(q.Source)
 }
 
 // secret gives the static-static secret with a key of the policy, worked out
@@ -172,9 +183,7 @@ func (p *porter) initiation(i initiation) {
 	if q.Key == (policy.Key{}) {
 		q.Fault = policy.Malformed // sealed to another key, though its MAC names ours
 	}
-	if q.Proven && q.Fault == policy.Admitted {
-		// Whatever becomes of it, nobody shall play it again: neither when a
-		// window is open, nor when what keeps everybody out now is over.
+	if keeps(q, plan) {
 		t.stamps.advance(q.Key, stamp)
 		seen = stamp
 	}
@@ -222,10 +231,7 @@ func (p *porter) inspect(d dropped) {
 	}
 	decision := plan.Decide(q, now.wall)
 	var seen [12]byte
-	if q.Proven && q.Fault == policy.Admitted && plan.ByKey(q.Key).MayComeFrom(d.source.Addr()) {
-		// It came early: nobody shall play it when the window is open. From
-		// elsewhere it counts for nothing, or a thief of the key could lock
-		// its owner out from anywhere, with a timestamp of tomorrow.
+	if keeps(q, plan) {
 		t.stamps.advance(q.Key, stamp)
 		seen = stamp
 	}

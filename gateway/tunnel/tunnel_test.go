@@ -379,6 +379,26 @@ func TestInspectNamesAndChangesNothing(t *testing.T) {
 	s.kind(policy.Admission)
 }
 
+// TestStolenKeyTakesNothingFromItsOwner: also where the kernel lets a thief
+// through, from an address that another vendor has listed.
+func TestStolenKeyTakesNothingFromItsOwner(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato, s.tanaka)
+	thief := func(at time.Time) {
+		t.Helper()
+		s.send(s.other, "198.51.100.10:4000", otherEndpoint, initiate(t, s.sato.private, s.public, stampAt(at), nil))
+		if f := s.refusal(policy.WrongSource); f.Engineer != s.sato.Engineer || f.Source.String() != "198.51.100.10:4000" || f.Timestamp != [12]byte{} {
+			t.Errorf("refusal of %v from %v with timestamp %x, want %v from 198.51.100.10:4000 without", f.Engineer, f.Source, f.Timestamp, s.sato)
+		}
+	}
+	thief(time.Now().Add(ahead / 2))
+	for range engineerBurst {
+		thief(time.Now())
+	}
+	s.send(s.medisys, "203.0.113.10:4000", medisysEndpoint, initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil))
+	s.kind(policy.Admission)
+}
+
 // TestAdmissionsAreNumberedThroughout: a tunnel that takes the place of another
 // gives no number again.
 func TestAdmissionsAreNumberedThroughout(t *testing.T) {
