@@ -48,7 +48,7 @@ func (k refusalKey) room() room { return room{k.engineer, k.engineer != "" && k.
 const (
 	strangersKept = 512  // summaries kept for `refusals` of strangers; in every room the oldest goes first
 	roomKept      = 16   // of one room of an engineer
-	engineersKept = 2048 // of all engineers' rooms; the fullest gives up first
+	engineersKept = 2048 // of all engineers' rooms; the fullest gives up first, of equals the one with the oldest
 
 	// Entries about refusals in the journal a minute; the rest is one summed
 	// entry. What strangers and flows leave is at least a quarter, for
@@ -137,27 +137,46 @@ func (r *refusals) keep(key refusalKey, s RefusalSummary) {
 	switch {
 	case len(r.kept[in]) > roomKept:
 	case r.engineers > engineersKept:
-		for other, all := range r.kept {
-			if other != (room{}) && len(all) > len(r.kept[in]) {
-				in = other
-			}
-		}
+		in = r.fullest()
 	default:
 		return
 	}
 	forgetOldest(r.kept[in])
 	r.engineers--
+	if len(r.kept[in]) == 0 {
+		delete(r.kept, in)
+	}
+}
+
+// fullest finds the engineer's room with the most summaries, and of several
+// the one with the oldest.
+func (r *refusals) fullest() room {
+	var in room
+	var most int
+	var at time.Time
+	for other, all := range r.kept {
+		if other == (room{}) || len(all) < most {
+			continue
+		}
+		if _, last := oldest(all); len(all) > most || last.Before(at) {
+			in, most, at = other, len(all), last
+		}
+	}
+	return in
 }
 
 func forgetOldest(all map[refusalKey]*RefusalSummary) {
-	var oldest refusalKey
-	var at time.Time
+	key, _ := oldest(all)
+	delete(all, key)
+}
+
+func oldest(all map[refusalKey]*RefusalSummary) (key refusalKey, last time.Time) {
 	for k, s := range all {
-		if at.IsZero() || s.Last.Before(at) {
-			oldest, at = k, s.Last
+		if last.IsZero() || s.Last.Before(last) {
+			key, last = k, s.Last
 		}
 	}
-	delete(all, oldest)
+	return key, last
 }
 
 // mayRecord reports whether there is a place in fresh for another key. A key

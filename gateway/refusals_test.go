@@ -241,3 +241,24 @@ func TestNoFloodHidesAnother(t *testing.T) {
 		})
 	}
 }
+
+// Where every engineer has one, the one that is oldest makes room.
+func TestTheNextEngineerFindsARoom(t *testing.T) {
+	r := newRefusals()
+	vendor := &policy.Vendor{Name: "medisys"}
+	at := moment("01:00:00")
+	for i := range engineersKept + 10 {
+		at = at.Add(time.Second)
+		r.add(stolen(at, &policy.Engineer{Vendor: vendor, Name: fmt.Sprint("e", i)}, 77))
+		if i < engineersKept {
+			continue
+		}
+		if newest := r.list()[0]; newest.Engineer != fmt.Sprint("e", i) {
+			t.Fatalf("the newest that is listed after %d engineers is of %s", i+1, newest.Engineer)
+		}
+	}
+	list := r.list()
+	same(t, "listed", len(list), engineersKept)
+	same(t, "the oldest that is listed", list[len(list)-1].Engineer, "e10")
+	same(t, "rooms", len(r.kept), engineersKept)
+}
