@@ -114,12 +114,13 @@ func (l *loop) standing(e *effect) {
 	})
 }
 
-// reasonMax is how long a reason may be, in bytes: it becomes part of an entry.
-const reasonMax = 1000
+// ReasonMax is how long an operator's reason may be, in bytes: it becomes part
+// of an entry.
+const ReasonMax = 1000
 
 func checkReason(reason string) error {
-	if len(reason) > reasonMax {
-		return fmt.Errorf("the reason takes %d bytes: allowed are up to %d", len(reason), reasonMax)
+	if len(reason) > ReasonMax {
+		return fmt.Errorf("the reason takes %d bytes: allowed are up to %d", len(reason), ReasonMax)
 	}
 	return nil
 }

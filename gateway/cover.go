@@ -35,13 +35,8 @@ func covered(recorded, g *policy.Grant) *policy.Grant {
 	return &c
 }
 
-// samePerson reports whether a tunnel of one is as good as one of the other.
-func samePerson(a, b *policy.Engineer) bool {
-	return a == b || a.String() == b.String() && a.Key == b.Key && a.PresharedKey == b.PresharedKey && slices.Equal(a.Addresses, b.Addresses)
-}
-
 func coveredEngineer(recorded, e *policy.Engineer) *policy.Engineer {
-	if !samePerson(recorded, e) {
+	if !policy.SamePeer(recorded, e) {
 		return nil
 	}
 	sources, all := coveredList(recorded.Sources, e.Sources, coveredPrefix)

@@ -105,7 +105,7 @@ func TestFileMarker(t *testing.T) {
 		for _, n := range []int{3, 1, 40, 400, 2} {
 			var all []policy.ShutRecord
 			for range n {
-				all = append(all, policy.ShutRecord{Scope: "acme", Reason: strings.Repeat("r", reasonMax)})
+				all = append(all, policy.ShutRecord{Scope: "acme", Reason: strings.Repeat("r", ReasonMax)})
 			}
 			if err := m.Save(all); err != nil {
 				t.Fatal(err)

@@ -119,7 +119,7 @@ func TestCommandsThatMatchNothing(t *testing.T) {
 				t.Errorf("%s: %v, want a NoMatchError", c.name, err)
 			}
 		}
-		long := strings.Repeat("r", reasonMax+1)
+		long := strings.Repeat("r", ReasonMax+1)
 		if _, err := w.gateway.Close(t.Context(), "yamada", "acme", long); err == nil || !strings.Contains(err.Error(), "allowed are up to 1000") {
 			t.Errorf("close with a reason of %d bytes: %v", len(long), err)
 		}

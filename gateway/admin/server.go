@@ -369,9 +369,6 @@ func readOrder(body io.Reader) (order, error) {
 	return o, nil
 }
 
-// reasonMost bounds an operator's reason, in bytes.
-const reasonMost = 1000
-
 func (o order) complete(scope bool) error {
 	switch {
 	case scope && o.Scope == "":
@@ -382,8 +379,8 @@ func (o order) complete(scope bool) error {
 	if strings.TrimSpace(o.Reason) == "" {
 		return invalid("no reason: say why, it is kept in the journal")
 	}
-	if len(o.Reason) > reasonMost {
-		return invalid("the reason has %d bytes: allowed are %d", len(o.Reason), reasonMost)
+	if len(o.Reason) > gateway.ReasonMax {
+		return invalid("the reason has %d bytes: allowed are %d", len(o.Reason), gateway.ReasonMax)
 	}
 	for _, r := range o.Reason {
 		// The full-width space of Japanese text shows, in its way.

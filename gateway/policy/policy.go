@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sort"
 	"time"
 )
@@ -153,6 +154,14 @@ type Engineer struct {
 
 // String is the name operators use: vendor/engineer.
 func (e *Engineer) String() string { return e.Vendor.Name + "/" + e.Name }
+
+// SamePeer reports whether two policies mean the same person by an engineer,
+// and the same WireGuard peer, so that a tunnel of one is as good as one of the
+// other. Nil is nobody.
+func SamePeer(a, b *Engineer) bool {
+	return a != nil && b != nil && a.Key == b.Key && a.String() == b.String() &&
+		a.PresharedKey == b.PresharedKey && slices.Equal(a.Addresses, b.Addresses)
+}
 
 // MayComeFrom reports whether the address is one of the engineer's sources.
 // IPv4-mapped IPv6 addresses must be unmapped by the caller.

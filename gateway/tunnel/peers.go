@@ -78,7 +78,7 @@ func (p *peers) ensure(e *policy.Engineer) error {
 	defer p.mu.Unlock()
 	stale := p.house.takeStale(e.Key)
 	if h := p.held[e.Key]; h != nil {
-		if !stale && samePeer(h.engineer, e) {
+		if !stale && policy.SamePeer(h.engineer, e) {
 			return nil
 		}
 		p.remove(e.Key)
@@ -99,7 +99,7 @@ func (p *peers) match(now time.Time) (watch []policy.Fact, err error) {
 	var surplus []policy.Key
 	p.mu.Lock()
 	for key, h := range p.held {
-		if stale[key] || !samePeer(open[key], h.engineer) {
+		if stale[key] || !policy.SamePeer(open[key], h.engineer) {
 			surplus = append(surplus, key)
 		} else {
 			h.engineer = open[key]
@@ -123,7 +123,7 @@ func (p *peers) match(now time.Time) (watch []policy.Fact, err error) {
 		current := p.house.current()
 		e := current.ByKey(key)
 		h := p.held[key]
-		if h != nil && (p.house.takeStale(key) || !samePeer(e, h.engineer) || current.Until(e, now).IsZero()) {
+		if h != nil && (p.house.takeStale(key) || !policy.SamePeer(e, h.engineer) || current.Until(e, now).IsZero()) {
 			p.remove(key)
 		}
 		p.mu.Unlock()

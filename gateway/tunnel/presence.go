@@ -165,7 +165,7 @@ func (h *house) follow(p *policy.Plan, now instant) {
 	}
 	for key, e := range h.engineers {
 		if next := h.plan.ByKey(key); next != e.policy {
-			if !samePeer(next, e.policy) {
+			if !policy.SamePeer(next, e.policy) {
 				h.cut(e, nil)
 			} else {
 				e.policy = next
@@ -185,13 +185,6 @@ func (h *house) follow(p *policy.Plan, now instant) {
 		}
 		h.settle(e)
 	}
-}
-
-// samePeer reports whether two policies mean the same person and the same
-// WireGuard peer.
-func samePeer(a, b *policy.Engineer) bool {
-	return a != nil && b != nil && a.Key == b.Key && a.String() == b.String() &&
-		a.PresharedKey == b.PresharedKey && slices.Equal(a.Addresses, b.Addresses)
 }
 
 // instant is one moment on both clocks. The boot clock is read first: what
@@ -327,7 +320,7 @@ func (h *house) admit(q policy.Query, inner *conn.StdNetEndpoint, source netip.A
 		e = &engineer{policy: d.Engineer}
 		h.engineers[q.Key] = e
 	}
-	if !samePeer(e.policy, d.Engineer) {
+	if !policy.SamePeer(e.policy, d.Engineer) {
 		h.unmap(e) // follow has cut what there was
 	}
 	e.policy = d.Engineer
