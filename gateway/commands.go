@@ -138,7 +138,7 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 		if refused = l.state.Apply(l.now, actor, event); refused != nil {
 			return
 		}
-		l.closed[scope]++
+		l.shutCount[scope]++
 		// It is on its way to the disk before the closings that it causes.
 		if l.doubts[doubtJournal] != "" {
 			e.kept = l.mark()
@@ -207,9 +207,9 @@ func (g *Gateway) Reopen(ctx context.Context, actor string, scope policy.Scope, 
 			return
 		}
 		e.note(func(out *Outcome) { out.Scope = scope })
-		closed := l.closed[scope]
+		closed := l.shutCount[scope]
 		l.recordEvent(eventEntry(journal.Reopened, actor, reason, scope, event), func(err error) {
-			if err == nil && l.closed[scope] != closed {
+			if err == nil && l.shutCount[scope] != closed {
 				// The disk was slow, and the later command counts.
 				err = fmt.Errorf("%q was closed again meanwhile", scope)
 			} else if err == nil {

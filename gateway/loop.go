@@ -78,10 +78,10 @@ type loop struct {
 	slow      bool                     // the doubt about the journal is that an append takes too long
 	unwritten map[string]journal.Entry // closings that did not reach the journal, by replayName
 
-	keeper   *keeper
-	marked   bool                 // the marker may say something
-	shutting int                  // shuts on their way to the disk
-	closed   map[policy.Scope]int // how often each scope was shut by a command
+	keeper    *keeper
+	marked    bool                 // the marker may say something
+	shutting  int                  // shuts on their way to the disk
+	shutCount map[policy.Scope]int // how often each scope was shut by a command
 
 	tunnelBehind bool // the tunnel did not take the plan in force
 	checkFailed  bool // the ruleset did not read back as set
@@ -104,7 +104,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		recorded: map[string]*opening{}, pending: map[string]*opening{}, began: map[string]beginning{},
 		sessions: map[string]*session{}, admissions: map[uint64]*admission{},
 		refusals: newRefusals(), refusalList: []RefusalSummary{},
-		totals: map[string]Traffic{}, unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1), closed: map[policy.Scope]int{},
+		totals: map[string]Traffic{}, unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1), shutCount: map[policy.Scope]int{},
 		recorder: newRecorder(), applier: newApplier(g.cfg.Firewall, g.cfg.Dropped), keeper: newKeeper(g.cfg.Marker),
 	}
 	defer close(g.stopped)
@@ -343,6 +343,10 @@ func (l *loop) stop() error {
 		errs = append(errs, l.journal.Close())
 	}
 	err := errors.Join(errs...)
-	l.cfg.Logger.Info("the gateway stopped", "err", err)
+	if err != nil {
+		l.cfg.Logger.Error("the gateway stopped, but not in order", "err", err)
+	} else {
+		l.cfg.Logger.Info("the gateway stopped")
+	}
 	return err
 }

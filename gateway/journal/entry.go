@@ -53,7 +53,7 @@ type Entry struct {
 	Time time.Time `json:"time"`
 
 	Kind  Kind   `json:"kind"`
-	Actor string `json:"actor,omitempty"` // the operator, or empty: the gateway itself
+	Actor string `json:"actor,omitempty"` // the operator, "SIGHUP", or "gateway": itself
 
 	Vendor   string    `json:"vendor,omitempty"`
 	Engineer string    `json:"engineer,omitempty"` // the short name, with Vendor

@@ -9,7 +9,7 @@ import (
 type Query struct {
 	Key    Key            // the static key that the initiation carries; zero: none could be read
 	Proven bool           // the key's owner is proven: the timestamp opened under the static-static secret
-	Fault  Reason         // Malformed, RateLimited, Replayed or FutureTimestamp, as the gate found it; Admitted: none
+	Fault  Reason         // Malformed, RateLimited, Replayed or FutureTimestamp, as the gate found it; any other: none
 	Source netip.Addr     // unmapped; the zero Addr leaves the source out of the question
 	To     netip.AddrPort // the zero AddrPort asks for the tunnel only
 	Proto  uint8          // IANA protocol number, with To

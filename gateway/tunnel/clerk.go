@@ -46,7 +46,7 @@ func (t *Tunnel) clerk() {
 			nextAsk = min(nextAsk, now.boot)
 		}
 		if err := t.Err(); err != nil && (failed == nil || err.Error() != failed.Error()) {
-			t.log.Error("the tunnel failed", "error", err)
+			t.log.Error("the tunnel failed", "err", err)
 			outbox = append(outbox, policy.Fact{Kind: policy.Failure, At: now.wall, Err: err, Count: 1})
 			failed = err
 		} else if err == nil {
@@ -56,7 +56,7 @@ func (t *Tunnel) clerk() {
 		if plan := t.house.current(); plan != matched || len(t.house.staleKeys()) > 0 || now.boot >= nextMatch {
 			confirmed, err := t.peers.match(now.wall)
 			if err != nil && !t.machine.Load().lost() {
-				t.log.Error("the device's peers do not match the plan", "error", err)
+				t.log.Error("the device's peers do not match the plan", "err", err)
 			}
 			outbox = append(outbox, confirmed...)
 			matched, nextMatch = plan, now.boot+beat
@@ -66,7 +66,7 @@ func (t *Tunnel) clerk() {
 			before := t.boot()
 			confirmed, err := t.peers.ask(now.wall)
 			if err != nil && !t.machine.Load().lost() {
-				t.log.Error("the device does not tell of its peers", "error", err)
+				t.log.Error("the device does not tell of its peers", "err", err)
 			}
 			outbox = append(outbox, confirmed...)
 			took := t.boot() - before

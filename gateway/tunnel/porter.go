@@ -193,7 +193,7 @@ func (p *porter) initiation(i initiation) {
 		return
 	}
 	if err := t.ready(d.Engineer); err != nil {
-		t.log.Warn("an initiation is refused because the tunnel cannot take it", "engineer", d.Engineer, "error", err)
+		t.log.Warn("an initiation is refused because the tunnel cannot take it", "engineer", d.Engineer, "err", err)
 		refuse(policy.Decision{Reason: policy.NotReady, Engineer: d.Engineer})
 		return
 	}

@@ -108,7 +108,6 @@ func (u *uapi) serve(c net.Conn) error {
 			out.Write(line)
 		}
 	}
-	clear(all.Bytes())
 	out.WriteString("errno=0\n\n")
 	return out.Flush()
 }
