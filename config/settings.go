@@ -24,7 +24,7 @@ type Settings struct {
 	ListenPort       uint16     `env:"KIDOBAN_LISTEN_PORT" envDefault:"51820" meaning:"UDP port of WireGuard, 1 to 65535"`
 	PrivateKeyFile   string     `env:"KIDOBAN_PRIVATE_KEY_FILE" shown:"private.key in the state directory" meaning:"the gateway's private key, base64 as wg genkey writes it; made at first start with mode 0600; a looser mode is refused"`
 	MetricsAddress   string     `env:"KIDOBAN_METRICS_ADDRESS" envDefault:"127.0.0.1:9586" meaning:"host:port on which Prometheus finds the metrics"`
-	MetricsEngineers int        `env:"KIDOBAN_METRICS_ENGINEERS" envDefault:"1000" meaning:"single engineers have series of their own while the policy lists no more of them than this, and those who are inside while no more are, 0 to 100000; 0: never"`
+	MetricsEngineers int        `env:"KIDOBAN_METRICS_ENGINEERS" envDefault:"1000" meaning:"up to this many engineers have series of their own, 0 to 100000. If the policy lists more, only those who are inside do, and none if more than this are inside; 0: none ever"`
 	AdminSocket      string     `env:"KIDOBAN_ADMIN_SOCKET" envDefault:"/run/kidoban/admin.sock" meaning:"the socket through which operators' commands reach the gateway, up to 107 bytes"`
 	Masquerade       bool       `env:"KIDOBAN_MASQUERADE" envDefault:"false" meaning:"true: to every target the gateway's own address is shown, so that no target needs a route to the tunnel"`
 	ForwardOthers    bool       `env:"KIDOBAN_FORWARD_OTHERS" envDefault:"false" meaning:"true: leave traffic alone that has nothing to do with the tunnel; otherwise the host forwards nothing else"`
