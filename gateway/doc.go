@@ -8,7 +8,10 @@
 // An opening waits for the disk and a closing waits for nothing. Nothing on
 // the loop's own goroutine waits for a disk or for netlink: the recorder
 // appends to the journal and the applier sets the ruleset, each on a goroutine
-// of its own, and their answers come back as turns of the loop.
+// of its own, and their answers come back as turns of the loop. The exception
+// is a tunnel that is built, for the first policy, for one with other tunnel
+// addresses, or to recover: that may take a second, in which what is open ends
+// in time all the same, since gate and kernel have its deadline.
 //
 // Where anything is in doubt (no policy, a journal that does not verify, a
 // clock that went back, a ruleset that reads back differently, a lost TUN) the

@@ -17,7 +17,8 @@ import (
 // Tunnel is the WireGuard device and the gate in front of it.
 type Tunnel interface {
 	// Set puts a plan in force. What the plan no longer opens is closed in
-	// both directions when Set returns; it never waits for a peer or a disk.
+	// both directions when Set returns. It never waits for a peer or a disk;
+	// a plan with other tunnel addresses has the device built anew.
 	Set(*policy.Plan) error
 	// Facts reports admissions, confirmations, refusals and failures.
 	Facts() <-chan policy.Fact
@@ -35,7 +36,7 @@ type Tunnel interface {
 	// SetTimestamps seeds the greatest handshake timestamp seen of each key;
 	// an empty map forgets all of them.
 	SetTimestamps(map[policy.Key][12]byte)
-	// Restart builds the device anew after a Failure.
+	// Restart builds the device anew after a Failure, which may take a second.
 	Restart() error
 	Close() error
 }
