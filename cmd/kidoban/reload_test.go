@@ -22,7 +22,7 @@ import (
 
 // TestPromise5ReloadCutsNobody: what a new policy adds to what somebody uses
 // opens when its entry is on disk, and until then nothing is lost of what was
-// open; what it takes away closes.
+// open; what it takes away closes, and nothing else.
 func TestPromise5ReloadCutsNobody(t *testing.T) {
 	t.Parallel()
 	hold(t, reloadUnderSessions, trial{without: []string{recordLayer}, breaks: []string{"early"}})
@@ -32,11 +32,12 @@ func reloadUnderSessions(g *ground) {
 	g.people[suzuki].sources = "" // the vendor's
 	g.serve()
 	begin := time.Now().Truncate(time.Second)
+	address := ehr4.String()
 	write := func(sources, ports, targets string, until time.Duration) {
 		text := g.policyText([]string{window("work", begin.Add(-time.Minute), begin.Add(until), targets)}, []string{hour("work", "pacs")})
 		for old, new := range map[string]string{
 			`sources: [203.0.113.0/28, "2001:db8:1::/64"]`:                         "sources: [" + sources + "]",
-			fmt.Sprintf("ehr: {address: %v, ports: [tcp/22, udp/53, icmp]}", ehr4): fmt.Sprintf("ehr: {address: %v, ports: [%s]}", ehr4, ports),
+			fmt.Sprintf("ehr: {address: %v, ports: [tcp/22, udp/53, icmp]}", ehr4): fmt.Sprintf("ehr: {address: %s, ports: [%s]}", address, ports),
 		} {
 			if !strings.Contains(text, old) {
 				g.t.Fatalf("the policy has no %q", old)
@@ -70,6 +71,7 @@ func reloadUnderSessions(g *ground) {
 	// More of everything, while the disk does not answer.
 	digest := g.status().Policy.Digest
 	g.write(g.hangFile(), "")
+	address = "10.1.0.4/30"
 	write("203.0.113.10, 203.0.113.11, 198.18.5.0/24", "tcp/22, udp/53, tcp/8080", "ehr, ehr6, pacs", 2*time.Hour)
 	g.signal(syscall.SIGHUP)
 	lab.WaitFor(g.t, eventually, "the new policy is in force", func() bool { return g.status().Policy.Digest != digest })
@@ -89,6 +91,9 @@ func reloadUnderSessions(g *ground) {
 		},
 		"the port that is new": func() error {
 			return g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 8080), patience)
+		},
+		"the address that is new": func() error {
+			return g.reach(g.medisys, "udp", netip.AddrPortFrom(pacs4, 53), patience)
 		},
 		"the target that is new": func() error {
 			return g.reach(g.medisys, "tcp", netip.AddrPortFrom(pacs4, 104), patience)
@@ -119,7 +124,25 @@ func reloadUnderSessions(g *ground) {
 		g.breaks("kept: the sessions are %v, before the reload they were %v", after, before)
 	}
 
-	// Less: first the target under sato's hands, then where sato comes from.
+	// Less: first addresses of the target that sato does not use, while the disk
+	// does not answer again, then the target under sato's hands, then where sato
+	// comes from.
+	digest = g.status().Policy.Digest
+	g.write(g.hangFile(), "")
+	address = ehr4.String()
+	write("203.0.113.10, 203.0.113.11, 198.18.5.0/24", "tcp/22, udp/53, tcp/8080", "ehr, ehr6, pacs", 2*time.Hour)
+	g.signal(syscall.SIGHUP)
+	lab.WaitFor(g.t, eventually, "the narrower policy is in force", func() bool { return g.status().Policy.Digest != digest })
+	pause(oneLag)
+	if g.reach(g.medisys, "udp", netip.AddrPortFrom(pacs4, 53), patience) == nil {
+		g.breaks("address: one that is no target's any more is open")
+	}
+	for _, e := range held {
+		e.check(g, "kept")
+	}
+	if err := os.Remove(g.hangFile()); err != nil {
+		g.t.Fatal(err)
+	}
 	write("203.0.113.10, 203.0.113.11", "udp/53", "ehr", time.Hour)
 	g.must("reload")
 	loaded := *g.status().Policy.LoadedAt

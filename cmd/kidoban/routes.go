@@ -80,9 +80,7 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 		if hint != "" {
 			astray[hint] = append(astray[hint], t.Name)
 		}
-		if len(through) > 0 {
-			w.to[prefix] = through
-		}
+		w.to[prefix] = through // also none: then it is not reached as a wider target is
 		list := &w.ipv4
 		if prefix.Addr().Is6() {
 			list = &w.ipv6

@@ -83,6 +83,9 @@ func TestPathsTo(t *testing.T) {
 			}
 			p := &policy.Policy{Targets: []*policy.Target{{Name: "ehr", Prefix: netip.MustParsePrefix(tt.target)}}}
 			w := pathsTo(p, "kido0", r)
+			if _, told := w.to[p.Targets[0].Prefix]; !told {
+				t.Error("the firewall is not told of it, and would take the paths of a wider target")
+			}
 			if got := wayText(w, tt.target); got != tt.want {
 				t.Errorf("reached by %q, want %q", got, tt.want)
 			}

@@ -229,12 +229,35 @@ func expand(t *policy.Target) ([]string, error) {
 	return keys, nil
 }
 
-// reach gives every address of a target with each interface by which the
-// target is reached, as keys of paths. The tunnel leads to no target.
+// reach gives every address of a target with each interface by which it is
+// reached, as keys of paths. The tunnel leads to no target.
+//
+// A target that is not in paths itself is one that a reload has made narrower
+// or wider, while the plan still goes by the old prefix or the paths do. Each
+// of its addresses is reached as the narrowest prefix around it that paths
+// have, if any: the routes to that one include those to the address.
 func reach(t *policy.Target, paths Paths, tunnel string) []string {
+	whole, known := paths[t.Prefix.Masked()]
+	var lengths []int // of the prefixes in paths, the longest first
+	if !known {
+		for p := range paths {
+			if p.Overlaps(t.Prefix) && !slices.Contains(lengths, p.Bits()) {
+				lengths = append(lengths, p.Bits())
+			}
+		}
+		slices.SortFunc(lengths, func(a, b int) int { return cmp.Compare(b, a) })
+	}
 	var keys []string
 	for a := t.Prefix.Masked().Addr(); a.IsValid() && t.Prefix.Contains(a); a = a.Next() {
-		for _, i := range paths[t.Prefix.Masked()] {
+		through := whole
+		for _, bits := range lengths {
+			around, _ := a.Prefix(bits)
+			if some, ok := paths[around]; ok {
+				through = some
+				break
+			}
+		}
+		for _, i := range through {
 			if i != tunnel {
 				keys = append(keys, string(a.AsSlice())+string(paddedName(i)))
 			}

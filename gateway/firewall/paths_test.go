@@ -2,10 +2,12 @@ package firewall
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"kidoban/gateway/lab"
+	"kidoban/gateway/policy"
 )
 
 // setPaths tells the firewall by which interfaces the two targets are reached.
@@ -58,7 +60,8 @@ func TestFault67TargetsByTheirPaths(t *testing.T) {
 		{"several interfaces", by([]string{"far", "lan"}, []string{"wan", "far", "lan"}), true, true},
 		{"none known", nil, false, false},
 		{"a name that begins as the interface's does", by([]string{"lan0"}, []string{"la"}), false, false},
-		{"a prefix that is no target's", Paths{netip.MustParsePrefix("10.1.0.0/24"): {"lan"}, netip.MustParsePrefix("::/0"): {"lan"}}, false, false},
+		{"prefixes beside them", Paths{netip.MustParsePrefix("10.1.0.4/32"): {"lan"}, netip.MustParsePrefix("fd00:2::/64"): {"lan"}}, false, false},
+		{"prefixes around them, as before a reload that makes targets narrower", Paths{netip.MustParsePrefix("10.1.0.0/24"): {"lan"}, netip.MustParsePrefix("fd00:1::/120"): {"lan"}}, true, true},
 		{"as at first", testPaths, true, true},
 	} {
 		n.setPaths(t, step.paths)
@@ -98,6 +101,44 @@ func TestFault67TargetsByTheirPaths(t *testing.T) {
 		case f := <-n.firewall.Facts():
 			t.Errorf("%s: a fact: %+v", step.name, f)
 		default:
+		}
+	}
+}
+
+// TestPathsAroundAReload: plans and paths do not change at the same instant
+// when a reload makes a target wider or narrower. What is in both prefixes
+// keeps its paths meanwhile, and nothing gets one that is another network's.
+func TestPathsAroundAReload(t *testing.T) {
+	for _, tt := range []struct {
+		name, target, paths string
+		want                string // addresses with the interfaces by which they are reached
+	}{
+		{"as both say", "10.1.2.0/31", "10.1.2.0/31=lan", "10.1.2.0=lan 10.1.2.1=lan"},
+		{"several interfaces, and the tunnel", "10.1.2.0/32", "10.1.2.0/32=lan,kido0,lan2", "10.1.2.0=lan 10.1.2.0=lan2"},
+		{"the plan has the narrower one", "10.1.2.2/31", "10.1.2.0/30=lan", "10.1.2.2=lan 10.1.2.3=lan"},
+		{"the paths have the narrower one", "10.1.2.0/30", "10.1.2.2/31=lan", "10.1.2.2=lan 10.1.2.3=lan"},
+		{"the paths have two narrower ones", "10.1.2.0/30", "10.1.2.0/31=lan 10.1.2.3/32=lan2", "10.1.2.0=lan 10.1.2.1=lan 10.1.2.3=lan2"},
+		{"of several around it the narrowest", "10.1.2.0/32", "10.0.0.0/8=wan 10.1.2.0/31=lan 10.1.0.0/16=lan2", "10.1.2.0=lan"},
+		{"of several around one address the narrowest", "10.1.2.0/31", "10.1.2.0/24=lan 10.1.2.1/32=lan2", "10.1.2.0=lan 10.1.2.1=lan2"},
+		{"its own, however narrow others are", "10.1.2.0/31", "10.1.2.0/31=lan 10.1.2.1/32=lan2", "10.1.2.0=lan 10.1.2.1=lan"},
+		{"it has none, whatever leads around it", "10.1.2.0/31", "10.1.2.0/31= 10.0.0.0/8=lan", ""},
+		{"the narrowest around it has none", "10.1.2.0/32", "10.1.2.0/31= 10.0.0.0/8=lan", ""},
+		{"the target is in another network", "10.1.3.0/31", "10.1.2.0/24=lan 10.2.0.0/16=lan fd00::/8=lan", ""},
+		{"IPv6", "fd01::4/127", "fd01::/64=lan fd01::5/128=lan2 10.0.0.0/8=wan ::/0=", "fd01::4=lan fd01::5=lan2"},
+	} {
+		paths := Paths{}
+		for _, p := range strings.Fields(tt.paths) {
+			prefix, names, _ := strings.Cut(p, "=")
+			paths[netip.MustParsePrefix(prefix)] = strings.FieldsFunc(names, func(r rune) bool { return r == ',' })
+		}
+		target := netip.MustParsePrefix(tt.target)
+		var got []string
+		for _, key := range reach(&policy.Target{Name: "pacs", Prefix: target}, paths, "kido0") {
+			a, _ := netip.AddrFromSlice([]byte(key[:target.Addr().BitLen()/8]))
+			got = append(got, a.String()+"="+strings.TrimRight(key[target.Addr().BitLen()/8:], "\x00"))
+		}
+		if got := strings.Join(got, " "); got != tt.want {
+			t.Errorf("%s: %s by %s: reached are %q, want %q", tt.name, tt.target, tt.paths, got, tt.want)
 		}
 	}
 }

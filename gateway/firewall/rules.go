@@ -132,7 +132,8 @@ func (r *Rules) set(name string) *set {
 
 // Paths are the interfaces by which targets are reached: of the prefix of a
 // target, masked, their names. The host's routing decides, and no plan knows
-// it. A target that is not there has no path.
+// it. A prefix without interfaces has no path, nor has an address around which
+// there is no prefix.
 type Paths map[netip.Prefix][]string
 
 // Ruleset is pure: what the table must hold at an instant. Live are the outer
