@@ -28,7 +28,8 @@ const sweepCost = 10
 // ruleset in this network namespace, the machine slept, or a minute passed.
 // What is not as written is reported as drift and mended: rules are written
 // anew, elements that should not be there or end too late are closed. Check
-// also renews what lives longer than a day.
+// also renews what lives longer than a day, and tells what found no room in
+// Facts.
 //
 // Its error is what cannot be mended from here; then nobody may enter.
 func (f *Firewall) Check() error {
@@ -37,6 +38,7 @@ func (f *Firewall) Check() error {
 	if f.closed {
 		return errClosed
 	}
+	f.reports.again()
 	boot := clock(unix.CLOCK_BOOTTIME)
 	slept := boot - clock(unix.CLOCK_MONOTONIC) - f.suspended
 	g, err := f.link.generation()
@@ -93,14 +95,7 @@ func (e *driftError) add(format string, args ...any) {
 
 // report never blocks.
 func (f *Firewall) report(d *driftError) {
-	f.send(policy.Fact{Kind: policy.Drift, At: time.Now(), Count: len(d.what), Err: d})
-}
-
-func (f *Firewall) send(fact policy.Fact) {
-	select {
-	case f.facts <- fact:
-	default:
-	}
+	f.reports.drift(policy.Fact{Kind: policy.Drift, At: time.Now(), Count: len(d.what), Err: d})
 }
 
 // verify reads everything back. Its error is a *driftError if something is

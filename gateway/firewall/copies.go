@@ -202,5 +202,5 @@ func (f *Firewall) refused(source netip.Addr, to netip.AddrPort, protocol uint8)
 		return
 	}
 	fact.Engineer = fact.Decision.Engineer
-	f.send(fact)
+	f.reports.refusal(fact)
 }

@@ -45,6 +45,7 @@
 //	link.go        the one lasting netlink connection
 //	firewall.go    New, Set, SetPaths, Close: what is in force, and the way to the next plan
 //	check.go       reading back
+//	reports.go     facts on their way to who reads them
 //	copies.go      what the kernel dropped and copied to us (NFLOG)
 //	forwarding.go  the host's forwarding switches
 package firewall

@@ -32,7 +32,7 @@ const (
 // one at a time has an effect.
 type Firewall struct {
 	options Options
-	facts   chan policy.Fact
+	reports *reports
 	copies  *copies
 	plan    atomic.Pointer[policy.Plan] // by which refused flows are judged
 
@@ -119,7 +119,7 @@ func New(o Options) (*Firewall, error) {
 	if err != nil {
 		return nil, fmt.Errorf("firewall: %w", err)
 	}
-	f := &Firewall{options: o, link: l, facts: make(chan policy.Fact, 256), flags: ownership, forwarding: forwarding{path: o.ForwardingFile, logger: o.Logger}}
+	f := &Firewall{options: o, link: l, reports: newReports(), flags: ownership, forwarding: forwarding{path: o.ForwardingFile, logger: o.Logger}}
 	if f.forwarding.here, err = recordHere(); err != nil {
 		l.close()
 		return nil, fmt.Errorf("firewall: %w", err)
@@ -150,8 +150,9 @@ func New(o Options) (*Firewall, error) {
 }
 
 // Facts reports refused flows, with the reason that the plan gives, and drift.
-// Who does not read them loses the newest; nothing waits.
-func (f *Firewall) Facts() <-chan policy.Fact { return f.facts }
+// Nothing waits for who reads them: what finds no room is told later, drift
+// piece by piece, and refusals in the Count of the next of their kind.
+func (f *Firewall) Facts() <-chan policy.Fact { return f.reports.facts }
 
 // Initiations are the WireGuard handshake initiations among what the kernel
 // refused at the WireGuard port, at most 50 a second. One whose source the

@@ -24,7 +24,9 @@ const (
 )
 
 // Fact is what tunnel and firewall report. Sending one never blocks a packet:
-// a full channel drops refusals and counts them in Count of the next.
+// a channel without room for refusals drops them and counts them in Count of
+// the next of the same engineer for the same reason. What else finds no room
+// is sent later.
 type Fact struct {
 	Kind      FactKind
 	At        time.Time
