@@ -31,7 +31,8 @@ const sweepCost = 10
 // also renews what lives longer than a day, and tells what found no room in
 // Facts.
 //
-// Its error is what cannot be mended from here; then nobody may enter.
+// Its error is what cannot be mended from here, such as that the kernel's
+// copies of what it refuses cannot be read; then nobody may enter.
 func (f *Firewall) Check() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -51,7 +52,13 @@ func (f *Firewall) Check() error {
 			return fmt.Errorf("firewall: %w", err)
 		}
 	}
-	return f.apply()
+	if err := f.apply(); err != nil {
+		return err
+	}
+	if err := f.copies.err(); err != nil {
+		return fmt.Errorf("firewall: %w", err)
+	}
+	return nil
 }
 
 // sweep reads everything back and mends it.

@@ -4,7 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -21,9 +26,23 @@ type Initiation struct {
 
 // copies reads what rules copy to NFLOG (linux/netfilter/nfnetlink_log.h).
 type copies struct {
-	conn        *netlink.Conn
 	initiations chan Initiation
-	done        chan struct{}
+	logger      *slog.Logger
+	namespace   *os.File              // the network namespace
+	unread      atomic.Pointer[error] // why nothing can be read for a while now; nil: it can
+	done        chan struct{}         // closed when run has returned
+
+	mu     sync.Mutex
+	open   func() (logSocket, error)
+	socket logSocket     // nil: it could not be opened again
+	closed chan struct{} // closed by close
+}
+
+// logSocket is a *netlink.Conn that is bound to the group.
+type logSocket interface {
+	Receive() ([]netlink.Message, error)
+	SetReadDeadline(time.Time) error
+	Close() error
 }
 
 // Numbers of nfnetlink_log that golang.org/x/sys lacks.
@@ -43,9 +62,41 @@ const (
 )
 
 // openCopies binds the group. flow is called for each copy of a refused
-// flow, on a goroutine of its own.
-func openCopies(group uint16, flow func(source netip.Addr, to netip.AddrPort, protocol uint8)) (*copies, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+// flow, on a goroutine of its own. It belongs to the network namespace of the
+// calling thread.
+func openCopies(group uint16, flow func(source netip.Addr, to netip.AddrPort, protocol uint8), logger *slog.Logger) (*copies, error) {
+	namespace, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("NFLOG: %w", err)
+	}
+	c := &copies{
+		initiations: make(chan Initiation, 64), logger: logger, namespace: namespace,
+		open: func() (logSocket, error) { return openLog(group, namespace) },
+		done: make(chan struct{}), closed: make(chan struct{}),
+	}
+	if c.socket, err = c.open(); err != nil {
+		namespace.Close()
+		return nil, err
+	}
+	go c.run(flow)
+	return c, nil
+}
+
+// openLog binds a socket to the group.
+func openLog(group uint16, namespace *os.File) (logSocket, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	config := &netlink.Config{}
+	there, err := namespace.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("NFLOG: %w", err)
+	}
+	// To go there takes CAP_SYS_ADMIN, so we do not where we are there already,
+	// as the program always is.
+	if here, err := os.Stat("/proc/thread-self/ns/net"); err != nil || !os.SameFile(here, there) {
+		config.NetNS = int(namespace.Fd())
+	}
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, config)
 	if err != nil {
 		return nil, fmt.Errorf("NFLOG: %w", err)
 	}
@@ -77,26 +128,54 @@ func openCopies(group uint16, flow func(source netip.Addr, to netip.AddrPort, pr
 		conn.Close()
 		return nil, err
 	}
-	c := &copies{conn: conn, initiations: make(chan Initiation, 64), done: make(chan struct{})}
-	go c.run(flow)
-	return c, nil
+	return conn, nil
 }
 
 func (c *copies) close() error {
-	err := c.conn.Close()
+	c.mu.Lock()
+	close(c.closed)
+	var err error
+	if c.socket != nil {
+		err = c.socket.Close()
+	}
+	c.mu.Unlock()
 	<-c.done
-	return err
+	return errors.Join(err, c.namespace.Close())
 }
 
+// A socket that could not be read is opened anew after a pause. That one works
+// once it was read, or had nothing to read for a while. After so many failures
+// in a row Check reports it.
+const (
+	unreadPause = 100 * time.Millisecond
+	unreadMost  = 10
+	unreadCalm  = time.Second
+)
+
+// run reads until closed. Whatever happens to the socket, it does not end
+// otherwise: nobody would be named any more, and everything would look well.
 func (c *copies) run(flow func(netip.Addr, netip.AddrPort, uint8)) {
 	defer close(c.done)
-	for {
-		messages, err := c.conn.Receive()
-		if errors.Is(err, unix.ENOBUFS) {
-			continue // some copies are lost
+	for failed := 0; ; {
+		socket, err := c.opened()
+		var messages []netlink.Message
+		works := false
+		if err == nil {
+			messages, err = socket.Receive()
+			var op *netlink.OpError
+			works = err == nil || errors.Is(err, unix.ENOBUFS) || // some copies are lost
+				failed > 0 && errors.As(err, &op) && op.Timeout()
 		}
-		if err != nil {
-			return // closed
+		switch {
+		case !works:
+			if failed++; !c.unreadable(err, failed) {
+				return
+			}
+		case failed > 0:
+			failed = 0
+			c.unread.Store(nil)
+			c.logger.Info("the kernel's copies of what it refuses are read again")
+			_ = socket.SetReadDeadline(time.Time{}) // an error shows when it is read
 		}
 		for _, m := range messages {
 			if m.Header.Type != unix.NFNL_SUBSYS_ULOG<<8|logPacket || len(m.Data) < 4 {
@@ -115,6 +194,62 @@ func (c *copies) run(flow func(netip.Addr, netip.AddrPort, uint8)) {
 			}
 		}
 	}
+}
+
+// opened gives the socket, or a new one in place of what could not be read.
+func (c *copies) opened() (logSocket, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.socket != nil {
+		return c.socket, nil
+	}
+	select {
+	case <-c.closed:
+		return nil, os.ErrClosed
+	default:
+	}
+	socket, err := c.open()
+	if err != nil {
+		return nil, err
+	}
+	c.socket = socket
+	return socket, socket.SetReadDeadline(time.Now().Add(unreadCalm))
+}
+
+// unreadable lets go of the socket after it failed so many times, and waits
+// before the next attempt. It reports whether there is to be one.
+func (c *copies) unreadable(err error, failed int) bool {
+	select {
+	case <-c.closed:
+		return false
+	default:
+	}
+	if failed == 1 {
+		c.logger.Warn("the kernel's copies of what it refuses cannot be read; that is tried again", "err", err)
+	}
+	if failed >= unreadMost {
+		c.unread.Store(&err)
+	}
+	c.mu.Lock()
+	if c.socket != nil {
+		c.socket.Close()
+		c.socket = nil
+	}
+	c.mu.Unlock()
+	select {
+	case <-c.closed:
+		return false
+	case <-time.After(unreadPause):
+		return true
+	}
+}
+
+// err says why nothing can be read for a while now.
+func (c *copies) err() error {
+	if err := c.unread.Load(); err != nil {
+		return fmt.Errorf("what the kernel refuses cannot be read, so nobody is named who tries to get in: %w", *err)
+	}
+	return nil
 }
 
 func (c *copies) initiation(p packet) {

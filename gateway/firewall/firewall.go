@@ -139,7 +139,7 @@ func New(o Options) (*Firewall, error) {
 		}
 		return nil, fmt.Errorf("firewall: denying everything: %w", err)
 	}
-	if f.copies, err = openCopies(o.LogGroup, f.refused); err != nil {
+	if f.copies, err = openCopies(o.LogGroup, f.refused, o.Logger); err != nil {
 		f.remove()
 		return nil, fmt.Errorf("firewall: %w", err)
 	}
