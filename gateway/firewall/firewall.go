@@ -140,8 +140,7 @@ func New(o Options) (*Firewall, error) {
 		return nil, fmt.Errorf("firewall: denying everything: %w", err)
 	}
 	if f.copies, err = openCopies(o.LogGroup, f.refused, o.Logger); err != nil {
-		f.remove()
-		return nil, fmt.Errorf("firewall: %w", err)
+		return nil, errors.Join(fmt.Errorf("firewall: %w", err), f.giveBack())
 	}
 	if err := f.forwarding.adopt(); err != nil {
 		o.Logger.Warn("what a process before this one changed of the host's forwarding may stay changed", "err", err)
@@ -575,7 +574,8 @@ func (f *Firewall) closeAll() error {
 }
 
 // Close denies everything, restores the host's forwarding, and removes the
-// table last.
+// table last. If something stays forwarded, so does the table, empty: the host
+// would forward for everybody else.
 func (f *Firewall) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -584,15 +584,20 @@ func (f *Firewall) Close() error {
 	}
 	f.closed = true
 	err := f.closeAll()
-	err = errors.Join(err, f.forwarding.restore(func(string) bool { return false }))
-	f.forwarding.release()
-	err = errors.Join(err, f.remove())
-	return errors.Join(err, f.copies.close())
+	return errors.Join(err, f.giveBack(), f.copies.close())
 }
 
-func (f *Firewall) remove() error {
-	f.link.nft.DestroyTable(table)
-	err := f.link.flush()
+// giveBack restores the host as it was found, once everything is denied.
+func (f *Firewall) giveBack() error {
+	err := f.forwarding.restore(func(string) bool { return false })
+	if err == nil {
+		f.link.nft.DestroyTable(table)
+		err = f.link.flush()
+	} else {
+		err = fmt.Errorf("firewall: table inet %s stays and denies what the host would forward: %w; "+
+			"start the gateway again and stop it, or turn that back (sysctl -w) and then `nft delete table inet %s`", tableName, err, tableName)
+	}
+	f.forwarding.release()
 	return errors.Join(err, f.link.close())
 }
 

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -124,6 +125,72 @@ func TestFault61ForwardingIsRestored(t *testing.T) {
 	check("closed, lan as somebody left it", "")
 	if err := s.Do(func() error { return f.SetForwarding([]string{"kido0"}, nil) }); err == nil {
 		t.Error("forwarding is turned on without a ruleset")
+	}
+}
+
+// TestFault61WhatStaysForwardedStaysDenied: a switch cannot be turned back when
+// the process stops. The table stays for it, without anything open, until the
+// next process has turned it back, or somebody as the error says.
+func TestFault61WhatStaysForwardedStaysDenied(t *testing.T) {
+	for _, by := range []string{"the next process", "somebody"} {
+		t.Run(by, func(t *testing.T) {
+			o := testOptions
+			o.ForwardingFile = filepath.Join(t.TempDir(), "forwarding.json")
+			n := newPlace(t, o)
+			n.gateway.Sysctl("net.ipv4.ip_forward", "0")
+			if err := n.gateway.Do(func() error { return n.firewall.SetForwarding([]string{"kido0", "lan", "far"}, nil) }); err != nil {
+				t.Fatal(err)
+			}
+			n.target.Echo("tcp", "10.1.0.5:22")
+			n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
+			passes(t, "before the stop", n.engineer, "tcp", "10.1.0.5:22")
+			far := &n.firewall.forwarding.turned[n.firewall.forwarding.find("ipv4/conf/far/forwarding")]
+			far.file.Close()
+			// What cannot be written.
+			if err := n.gateway.Do(func() (err error) { far.file, err = os.Open(sysctls + far.name); return err }); err != nil {
+				t.Fatal(err)
+			}
+			err := n.firewall.Close()
+			for _, want := range []string{"restoring net.ipv4.conf.far.forwarding to 0: ", "table inet kidoban stays", "`nft delete table inet kidoban`"} {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("closing: error %v, want %s", err, want)
+				}
+			}
+			switches := func() string {
+				return n.gateway.ReadSysctl("net.ipv4.conf.kido0.forwarding") + n.gateway.ReadSysctl("net.ipv4.conf.lan.forwarding") + n.gateway.ReadSysctl("net.ipv4.conf.far.forwarding")
+			}
+			if got := switches(); got != "001" {
+				t.Fatalf("tunnel, lan and far forward: %s, want 001", got)
+			}
+			if all := elementsByNft(t, n.gateway); len(all) > 0 {
+				t.Errorf("the table that stays has %v", all)
+			}
+			capture := n.target.Capture("eth0")
+			if err := n.outsider.Send(synPacket(outsider4, 4000, target4, 22)); err != nil {
+				t.Fatal(err)
+			}
+			lab.WaitFor(t, 5*time.Second, "what comes from far is dropped", func() bool {
+				out, err := nft(t, n.gateway, "list", "counter", "inet", "kidoban", refusedForward)
+				return err == nil && !strings.Contains(out, "packets 0 ")
+			})
+			if got := capture.Packets(lab.Incoming, lab.From(outsider4)); len(got) > 0 {
+				t.Errorf("the target got:\n%s", lab.Lines(got))
+			}
+			if by == "somebody" {
+				n.gateway.Sysctl("net.ipv4.conf.far.forwarding", "0")
+				if out, err := nft(t, n.gateway, "delete", "table", "inet", "kidoban"); err != nil {
+					t.Error(err, out)
+				}
+			} else if err := newFirewall(t, n.gateway, o).Close(); err != nil {
+				t.Error(err)
+			}
+			if got := switches(); got != "000" {
+				t.Errorf("at last tunnel, lan and far forward: %s, want 000", got)
+			}
+			if out, err := nft(t, n.gateway, "list", "tables"); err != nil || out != "" {
+				t.Errorf("at last there are tables (%v):\n%s", err, out)
+			}
+		})
 	}
 }
 
