@@ -139,11 +139,13 @@ func New(o Options) (*Firewall, error) {
 		}
 		return nil, fmt.Errorf("firewall: denying everything: %w", err)
 	}
-	if f.copies, err = openCopies(o.LogGroup, f.refused, o.Logger); err != nil {
-		return nil, errors.Join(fmt.Errorf("firewall: %w", err), f.giveBack())
-	}
+	// From here on a failure takes the table away, and before that what a
+	// process before this one left forwarding behind its own.
 	if err := f.forwarding.adopt(); err != nil {
 		o.Logger.Warn("what a process before this one changed of the host's forwarding may stay changed", "err", err)
+	}
+	if f.copies, err = openCopies(o.LogGroup, f.refused, o.Logger); err != nil {
+		return nil, errors.Join(fmt.Errorf("firewall: %w", err), f.giveBack())
 	}
 	return f, nil
 }

@@ -194,6 +194,42 @@ func TestFault61WhatStaysForwardedStaysDenied(t *testing.T) {
 	}
 }
 
+// TestFault61StartThatFails: a process was killed, and left forwarding on behind
+// its table. The start of the next one fails after it has replaced the table;
+// it does not leave the host without one while it forwards.
+func TestFault61StartThatFails(t *testing.T) {
+	s := newSwitches(t)
+	o := testOptions
+	o.ForwardingFile = filepath.Join(t.TempDir(), "forwarding.json")
+	f := s.firewall(t, o)
+	s.set(t, f, false, "lan", "wan")
+	f.link.close()
+	f.copies.close()
+	f.forwarding.release()
+	var other logSocket
+	err := s.Do(func() error {
+		namespace, err := os.Open("/proc/thread-self/ns/net")
+		if err == nil {
+			defer namespace.Close()
+			other, err = openLog(defaultLogGroup, namespace)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := s.Do(func() error { _, err := New(o); return err }); err == nil || !strings.Contains(err.Error(), "another program may hold it") {
+		t.Errorf("a start without its NFLOG group: %v", err)
+	}
+	if got, want := s.on(), "lan"; got != want {
+		t.Errorf("%s forward, want %s as before both", got, want)
+	}
+	if out, err := nft(t, s.Host, "list", "tables"); err != nil || out != "" {
+		t.Errorf("there are tables (%v):\n%s", err, out)
+	}
+}
+
 // TestForwardingOutlivesAProcess: one that is killed turns nothing back, so
 // the next one does, if it is still the same that was turned.
 func TestForwardingOutlivesAProcess(t *testing.T) {
