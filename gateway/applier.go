@@ -33,7 +33,8 @@ type application struct {
 
 // applied says up to which application the ruleset now stands.
 type applied struct {
-	number  uint64 // 0: only a check
+	number  uint64       // 0: only a check
+	plan    *policy.Plan // of a number
 	err     error
 	checked bool
 	took    time.Duration     // of a number
@@ -87,7 +88,7 @@ func (a *applier) run() {
 		case next != nil:
 			began := time.Now()
 			err := a.firewall.Set(next.plan, next.live)
-			done = applied{number: next.number, err: err, took: time.Since(began)}
+			done = applied{number: next.number, plan: next.plan, err: err, took: time.Since(began)}
 			if check {
 				a.verify()
 			}
@@ -156,6 +157,7 @@ func (l *loop) stands(a applied) {
 	} else {
 		l.cfg.Metrics.reconciled(a.took)
 		l.applied = a.number
+		l.settled(a.plan.Policy)
 		if a.number == l.applications {
 			if !l.checkFailed { // else only a reading that finds it right is trusted
 				l.trust(doubtRuleset)

@@ -55,10 +55,12 @@ type loop struct {
 	replan bool
 	edge   time.Time // when it must be worked out anew at the latest; zero: never
 
-	recorded map[string]*opening  // grants whose opening is on disk, by id
-	pending  map[string]*opening  // grants whose opening is on its way there
-	openNow  map[string]*opening  // of recorded what is open now, by engineer and window; nil: not worked out yet for this plan
-	began    map[string]beginning // of grants that are or were open, by id
+	recorded  map[string]*opening       // grants whose opening is on disk, by id
+	pending   map[string]*opening       // grants whose opening is on its way there
+	tenants   map[netip.Addr]policy.Key // whose a tunnel address is or was last, as far as the ruleset has it
+	settledOn *policy.Policy            // whose engineers are all in tenants
+	openNow   map[string]*opening       // of recorded what is open now, by engineer and window; nil: not worked out yet for this plan
+	began     map[string]beginning      // of grants that are or were open, by id
 
 	sessions   map[string]*session // by engineer
 	admissions map[uint64]*admission
@@ -101,7 +103,7 @@ type loop struct {
 func (g *Gateway) Run(ctx context.Context) error {
 	l := &loop{
 		g: g, cfg: &g.cfg, state: policy.NewState(),
-		recorded: map[string]*opening{}, pending: map[string]*opening{}, began: map[string]beginning{},
+		tenants: map[netip.Addr]policy.Key{}, recorded: map[string]*opening{}, pending: map[string]*opening{}, began: map[string]beginning{},
 		sessions: map[string]*session{}, admissions: map[uint64]*admission{},
 		refusals: newRefusals(), refusalList: []RefusalSummary{},
 		totals: map[string]Traffic{}, unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1), shutCount: map[policy.Scope]int{},

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -73,9 +74,39 @@ func (o *opening) covers(g *policy.Grant) bool {
 	return o != nil && o.approvedBy == g.Window.ApprovedBy && o.ticket == g.Window.Ticket && covered(o.grant, g) == g
 }
 
+// occupied reports whether the ruleset may still have an engineer's tunnel
+// address for somebody else, whose flows the kernel has not forgotten. Until
+// it has, the gate lets nobody else use the address.
+func (l *loop) occupied(e *policy.Engineer) bool {
+	return slices.ContainsFunc(e.Addresses, func(a netip.Addr) bool {
+		key, known := l.tenants[a]
+		return known && key != e.Key
+	})
+}
+
+// settled takes note that the ruleset has a policy's engineers, and what was
+// open for those before them is not any more.
+func (l *loop) settled(p *policy.Policy) {
+	if p == nil || p == l.settledOn {
+		return
+	}
+	l.settledOn = p
+	for _, v := range p.Vendors {
+		for _, e := range v.Engineers {
+			l.replan = l.replan || l.occupied(e)
+			for _, a := range e.Addresses {
+				l.tenants[a] = e.Key
+			}
+		}
+	}
+}
+
 // openGrants sends to the journal what is to open and is not there yet.
 func (l *loop) openGrants() {
 	for _, g := range l.raw.Grants {
+		if l.occupied(g.Engineer) {
+			continue
+		}
 		if l.recorded[g.ID].covers(g) {
 			delete(l.pending, g.ID) // of a policy that is not in force any more
 			continue

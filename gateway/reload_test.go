@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -353,5 +354,51 @@ func TestOtherAddressesOfTheTunnelEndEverySession(t *testing.T) {
 		same(t, "sessions when brown is back", len(w.sessions()), 1)
 		same(t, "changes when they stay", w.reload(tunnel("10.99.0.2/24")).Changes, nil)
 		same(t, "sessions after that", len(w.sessions()), 1)
+	})
+}
+
+// Who gets another's tunnel address enters only when the ruleset has nothing
+// open for the other any more: the gate opens first, and would let the new one
+// into what the kernel still has open for the old one.
+func TestATunnelAddressChangesHandsByWayOfTheRuleset(t *testing.T) {
+	windows := []window{{name: "acme/night", from: "01:00:00", until: "03:00:00"}, {name: "medisys/night", from: "01:00:00", until: "03:00:00"}}
+	simulate(t, site(windows...), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		all := w.open()
+		next := site(windows...)
+		next.Digest = "exchanged"
+		brown, sato := next.Engineer("acme/brown"), next.Engineer("medisys/sato")
+		brown.Addresses, sato.Addresses = sato.Addresses, brown.Addresses
+		others := slices.DeleteFunc(slices.Clone(all), func(g string) bool {
+			return strings.HasPrefix(g, "acme/brown/") || strings.HasPrefix(g, "medisys/sato/")
+		})
+		if len(all) != 3 || len(others) != 1 {
+			t.Fatalf("open before: %v", all)
+		}
+		w.do(func() { w.file, w.firewall.set = next, fault{slow: time.Second} })
+		go w.gateway.Reload(t.Context(), "yamada")
+		for range 9 {
+			time.Sleep(100 * time.Millisecond)
+			w.step(0)
+			same(t, "open while the ruleset is set", w.open(), others)
+		}
+		time.Sleep(2 * time.Second)
+		w.step(0)
+		same(t, "open then", w.open(), all)
+		time.Sleep(2 * time.Second)
+		w.step(0)
+		same(t, "open in the kernel", w.kernel(), all)
+		var told []string
+		for _, e := range w.durable() {
+			if e.Kind == journal.WindowOpened || e.Kind == journal.WindowClosed {
+				told = append(told, string(e.Kind)+" "+e.Engineer)
+			}
+		}
+		slices.Sort(told)
+		same(t, "recorded", told, []string{
+			"window_closed brown", "window_closed sato",
+			"window_opened brown", "window_opened brown", "window_opened sato", "window_opened sato", "window_opened suzuki",
+		})
 	})
 }

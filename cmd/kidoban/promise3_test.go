@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -329,4 +330,70 @@ func headerChecksum(header []byte) uint16 {
 		sum = sum>>16 + sum&0xffff
 	}
 	return ^uint16(sum)
+}
+
+// TestPromise3AddressChangesHands: a flow belongs to who began it, not to who
+// has the tunnel address later.
+func TestPromise3AddressChangesHands(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(g *ground){
+		"a reload": func(g *ground) { g.must("reload") },
+		"a start": func(g *ground) {
+			g.signal(syscall.SIGTERM)
+			<-g.ended
+			g.start()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGround(t)
+			windows := []string{hour("work", "ehr")}
+			listener, err := g.hospital.Listen("tcp", netip.AddrPortFrom(ehr4, 22).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.open(windows, windows)
+			g.inside()
+			mine, err := g.medisys.Dial(g.within(eventually), "tcp", netip.AddrPortFrom(ehr4, 22).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer mine.Close()
+			server, err := listener.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer server.Close()
+			says := func(text string) func(lab.Packet) bool {
+				return func(p lab.Packet) bool { return string(p.Payload) == text }
+			}
+			arrives := func(at *lab.Capture, text string) {
+				t.Helper()
+				if _, err := server.Write([]byte(text)); err != nil {
+					t.Fatal(err)
+				}
+				lab.WaitFor(t, eventually, "it arrives: "+text, func() bool { return len(at.Packets(lab.Incoming, says(text))) > 0 })
+			}
+			arrives(g.tunnelWire(g.medisys), "for sato")
+
+			satos, tanakas := g.people[sato], g.people[tanaka]
+			satos.v4, tanakas.v4 = netip.MustParseAddr("10.99.0.9"), satos.v4
+			g.approve(windows, windows)
+			change(g)
+			client := g.client(g.scanco, tanaka, 4)
+			wire := g.tunnelWire(g.scanco)
+			g.mustEnter(client)
+			passes := func() error { _, err := g.scanco.Ping(g.within(300*time.Millisecond), ehr4); return err }
+			if err := lab.Wait(g.within(eventually), passes); err != nil {
+				t.Fatal(err)
+			}
+			arrives(g.gateway.Capture("lan0"), "still for sato")
+			if err := lab.Wait(g.within(eventually), passes); err != nil {
+				t.Fatal(err)
+			}
+			if got := wire.Packets(lab.Incoming, says("still for sato")); len(got) > 0 {
+				t.Errorf("tanaka, at sato's old address, got:\n%s", lab.Lines(got))
+			}
+		})
+	}
 }

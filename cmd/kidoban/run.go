@@ -82,7 +82,7 @@ func (runCommand) Run(p *program) error {
 	// From here on nothing passes that is not in a plan.
 	wall, err := firewall.New(firewall.Options{
 		Interface: s.Interface, ListenPort: s.ListenPort, Masquerade: s.Masquerade, ForwardOthers: s.ForwardOthers, LogGroup: logGroup,
-		ForwardingFile: filepath.Join(s.StateDir, "forwarding.json"), Logger: logger,
+		ForwardingFile: filepath.Join(s.StateDir, "forwarding.json"), TenantsFile: filepath.Join(filepath.Dir(s.AdminSocket), "tenants.json"), Logger: logger,
 	})
 	if err != nil {
 		return err

@@ -49,6 +49,7 @@ type Firewall struct {
 	sweepTook  time.Duration
 	uncertain  bool // an answer was lost: the next change begins with a full read-back
 	forwarding forwarding
+	tenants    *tenants
 	closed     bool
 }
 
@@ -121,6 +122,10 @@ func New(o Options) (*Firewall, error) {
 	}
 	f := &Firewall{options: o, link: l, reports: newReports(), flags: ownership, forwarding: forwarding{path: o.ForwardingFile, logger: o.Logger}}
 	if f.forwarding.here, err = recordHere(); err != nil {
+		l.close()
+		return nil, fmt.Errorf("firewall: %w", err)
+	}
+	if f.tenants, err = openTenants(o.TenantsFile, f.forwarding.here, o.Logger); err != nil {
 		l.close()
 		return nil, fmt.Errorf("firewall: %w", err)
 	}
@@ -253,6 +258,23 @@ func (f *Firewall) apply() error {
 	if refused != nil {
 		plan = nil
 	}
+	if plan != nil {
+		if moved := f.tenants.moved(plan.Policy); len(moved) > 0 {
+			calm := without(plan, moved)
+			err := f.hold(calm, refused)
+			if err == nil {
+				err = f.tenants.settle(moved)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return f.hold(plan, refused)
+}
+
+// hold makes the kernel hold a plan. What was refused before is told as well.
+func (f *Firewall) hold(plan *policy.Plan, refused error) error {
 	if plan != nil && plan.Policy != nil && f.options.masquerades(plan.Policy) {
 		f.options.translated = true
 	}
@@ -600,6 +622,7 @@ func (f *Firewall) giveBack() error {
 			"start the gateway again and stop it, or turn that back (sysctl -w) and then `nft delete table inet %s`", tableName, err, tableName)
 	}
 	f.forwarding.release()
+	f.tenants.kernel.Close()
 	return errors.Join(err, f.link.close())
 }
 

@@ -26,7 +26,12 @@ type Options struct {
 	// a process after this one, should this one be killed; empty: nowhere.
 	// Its folder outlives a process, but need not outlive a boot.
 	ForwardingFile string
-	Logger         *slog.Logger // nil: silent
+	// TenantsFile keeps whose each tunnel address is, for a process after this
+	// one; empty: nowhere. It is written before anything opens for a new tenant,
+	// so its folder should be one that waits for no disk. It need not outlive a
+	// boot.
+	TenantsFile string
+	Logger      *slog.Logger // nil: silent
 
 	// translated is whether flows may be open whose source was rewritten: without
 	// NAT their answers would be taken for the gateway's own, and be reset.
@@ -265,11 +270,17 @@ func (r *Rules) forward(o Options) {
 	forward.add(count(refusedForward), drop())
 
 	// Who sends is who began the flow. Of the flow's own packets conntrack
-	// knows that; an ICMP error is related to a flow whoever sends it.
+	// knows that; an ICMP error is related to a flow whoever sends it. And a
+	// connection begins with its first segment: conntrack would take any, also
+	// in the middle of one that somebody else began from this address.
 	fromTunnel, toTunnel := r.chain("from_tunnel"), r.chain("to_tunnel")
 	for _, f := range families {
-		fromTunnel.add(direction("original"), state("established,new"), flow(f, name("flows", f)), follow("to_site"))
+		fromTunnel.add(direction("original"), state("established"), flow(f, name("flows", f)), follow("to_site"))
 		toTunnel.add(direction("reply"), flow(f, name("flows", f)), follow("from_site"))
+	}
+	fromTunnel.add(state("new"), midstream(), follow("refused_to_site"))
+	for _, f := range families {
+		fromTunnel.add(direction("original"), state("new"), flow(f, name("flows", f)), follow("to_site"))
 	}
 	for _, f := range families {
 		fromTunnel.add(direction("original"), state("related"), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), follow("to_site"))

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -319,7 +320,9 @@ func TestMasquerade(t *testing.T) {
 // for something to the gateway itself, which would tell the target that the
 // flow is over.
 func TestMasqueradedFlowsOutliveClosing(t *testing.T) {
-	n := newPlace(t, testOptions)
+	o := testOptions
+	o.TenantsFile = filepath.Join(t.TempDir(), "tenants.json")
+	n := newPlace(t, o)
 	masqueraded, plain := testPolicy(), testPolicy()
 	masqueraded.Targets[0].Masquerade = true
 	open := func(p *policy.Policy) { n.set(t, openPlan(p, time.Now().Add(time.Hour))) }
@@ -340,7 +343,7 @@ func TestMasqueradedFlowsOutliveClosing(t *testing.T) {
 			t.Fatal(err)
 		}
 		n.firewall.closed = true
-		n.firewall = newFirewall(t, n.gateway, testOptions)
+		n.firewall = newFirewall(t, n.gateway, o)
 		if err := n.firewall.SetPaths(testPaths); err != nil {
 			t.Fatal(err)
 		}

@@ -381,6 +381,12 @@ func synchronizing() term {
 		transport(13, 1, register1), mask([]byte{0x06}), equal(0x02))}
 }
 
+// midstream matches the segments that are not the first of a TCP connection.
+func midstream() term {
+	return term{"tcp flags != syn / fin,syn,rst,ack", append(carries(unix.IPPROTO_TCP),
+		transport(13, 1, register1), mask([]byte{0x17}), compare(expr.CmpOpNeq, []byte{0x02}))}
+}
+
 // clamp lowers the maximum segment size to what both routes take.
 func clamp() term {
 	return term{"tcp option maxseg size set rt mtu", []expr.Any{
