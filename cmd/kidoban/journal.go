@@ -172,26 +172,29 @@ type listCommand struct {
 func (c listCommand) Run(p *program) error {
 	dir := c.dir(p)
 	zone := siteZone(dir)
-	index := int64(0)
+	listed := false
+	var lost []error // what cannot be read, said at the end
 	for line, err := range journal.List(dir, 0) {
-		if err != nil && c.Dir == "" && index == 0 {
-			return p.orNoJournal(err)
-		}
 		if err != nil {
-			return err
+			lost = append(lost, err)
+			continue
 		}
+		listed = true
 		if c.JSON {
-			fmt.Fprintf(p.out, "%s\n", line)
+			fmt.Fprintf(p.out, "%s\n", line.JSON)
 			continue
 		}
 		var e journal.Entry
-		if err := json.Unmarshal(line, &e); err != nil {
-			return fmt.Errorf("entry %d: %w", index, err)
+		if err := json.Unmarshal(line.JSON, &e); err != nil {
+			lost = append(lost, fmt.Errorf("entry %d: %w", line.Index, err))
+			continue
 		}
-		fmt.Fprintln(p.out, entryText(index, e, zone))
-		index++
+		fmt.Fprintln(p.out, entryText(line.Index, e, zone))
 	}
-	return nil
+	if !listed && c.Dir == "" && len(lost) > 0 {
+		return p.orNoJournal(lost[0])
+	}
+	return errors.Join(lost...)
 }
 
 // siteZone is the zone of the first policy that a journal has, so that its
@@ -200,8 +203,8 @@ func (c listCommand) Run(p *program) error {
 func siteZone(dir string) *time.Location {
 	for line, err := range journal.List(dir, 0) {
 		var e journal.Entry
-		if err != nil || json.Unmarshal(line, &e) != nil {
-			break
+		if err != nil || json.Unmarshal(line.JSON, &e) != nil {
+			continue
 		}
 		if e.Kind == journal.PolicyText {
 			if zone := config.ZoneOf([]byte(e.Text)); zone != nil {

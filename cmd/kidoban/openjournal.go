@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"iter"
 	"log/slog"
 	"time"
 
@@ -21,19 +19,6 @@ func openJournal(dir, keyFile string, logger *slog.Logger) (gateway.Journal, err
 			"entries", r.Adopted, "bytes_cut", r.Cut)
 	}
 	return liveJournal{j}, nil
-}
-
-// readDamaged gives what can be read of a journal that does not verify, up to
-// the first entry that cannot.
-func readDamaged(dir string) iter.Seq2[journal.Entry, error] {
-	return func(yield func(journal.Entry, error) bool) {
-		for line, err := range journal.List(dir, 0) {
-			var e journal.Entry
-			if err != nil || json.Unmarshal(line, &e) != nil || !yield(e, nil) {
-				return
-			}
-		}
-	}
 }
 
 // liveJournal is a gateway.Journal over a journal on disk.

@@ -104,7 +104,7 @@ func (runCommand) Run(p *program) error {
 	g := gateway.New(wired(gateway.Config{
 		Tunnel: gate, Firewall: kernel, Clock: clock, LoadPolicy: file.load, CheckFile: file.check,
 		OpenJournal:    func() (gateway.Journal, error) { return openJournal(dir, keyFile, logger) },
-		ReadDamaged:    func() iter.Seq2[journal.Entry, error] { return readDamaged(dir) },
+		ReadDamaged:    func() iter.Seq2[journal.Entry, error] { return journal.ReadDamaged(dir, keyFile) },
 		ArchiveJournal: func() (string, string, error) { return journal.Archive(dir, keyFile) },
 		Dropped:        kernel.dropped,
 		Hints:          kernel.hints,

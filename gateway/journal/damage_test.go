@@ -429,7 +429,7 @@ func TestToolsAgree(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := tlog.CheckRecord(proof, size, hash, index, tlog.RecordHash(line)); err != nil {
+				if err := tlog.CheckRecord(proof, size, hash, index, tlog.RecordHash(line.JSON)); err != nil {
 					t.Errorf("entry %d of %d: %v", index, size, err)
 				}
 				break
@@ -440,7 +440,7 @@ func TestToolsAgree(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := grown.add(tlog.RecordHash(line), nil); err != nil {
+			if err := grown.add(tlog.RecordHash(line.JSON), nil); err != nil {
 				t.Fatal(err)
 			}
 			if grown.size%37 != 0 && grown.size != size {
@@ -606,5 +606,82 @@ func TestArchive(t *testing.T) {
 	}
 	if j := p.open(t); j.Size() != 0 {
 		t.Errorf("%d entries in a new journal", j.Size())
+	}
+}
+
+// What can be read of a damaged journal is read, and that it is not all is
+// told: not where everything signed is there and something else is wrong.
+func TestReadDamaged(t *testing.T) {
+	p := closed(t, 600)
+	sound := files(t, p.dir)
+	const first, second, last = "tile/entries/000", "tile/entries/001", "tile/entries/002.p/88"
+	at := offsets(t, sound[first])
+	change := func(file string, f func([]byte) []byte) func(*testing.T) {
+		return func(t *testing.T) { p.write(t, file, f(bytes.Clone(sound[file]))) }
+	}
+	remove := func(name string) func(*testing.T) {
+		return func(t *testing.T) {
+			if err := os.RemoveAll(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	in := func(name string) string { return filepath.Join(p.dir, name) }
+	key, err := os.ReadFile(p.keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name  string
+		do    func(*testing.T)
+		count int
+		lost  string // empty: all was read
+	}{
+		{"nothing is wrong", func(*testing.T) {}, 600, ""},
+		{"an entry that still reads well", change(first, func(b []byte) []byte { return bytes.Replace(b, []byte(`"text":"7"`), []byte(`"text":"8"`), 1) }), 600, "its entries are not those that were signed"},
+		{"an entry that is no JSON", change(first, func(b []byte) []byte { b[at[7]+2] ^= 1; return b }), 599, "entry 7: tile/entries/000: not JSON"},
+		{"an entry's length", change(first, func(b []byte) []byte { b[at[7]] ^= 0x80; return b }), 600 - 249, "entry 7: tile/entries/000: ends inside an entry"},
+		{"a bundle that is gone", remove(in(second)), 600 - 256, "entry 256: tile/entries/001 is not there"},
+		{"the end of the last bundle", change(last, func(b []byte) []byte { return b[:len(b)-1] }), 599, "entry 599: tile/entries/002.p/88: ends inside an entry"},
+		{"a hash tile that was changed", change("tile/0/001", func(b []byte) []byte { b[0] ^= 1; return b }), 600, ""},
+		{"a hash tile that is gone", remove(in("tile/1/000.p/2")), 600, ""},
+		{"a torn tail, which is no damage", func(t *testing.T) {
+			p.write(t, "tile/entries/002.p/90", append(bytes.Clone(sound[last]), 0, 30, '{'))
+		}, 600, ""},
+		{"the checkpoint is all zeros", change("checkpoint", func(b []byte) []byte { return make([]byte, len(b)) }), 600, "checkpoint: "},
+		{"the checkpoint claims more", change("checkpoint", func(b []byte) []byte { return bytes.Replace(b, []byte("600"), []byte("9999999999"), 1) }), 600, "checkpoint: "},
+		{"the checkpoint is gone", remove(in("checkpoint")), 600, "there is no checkpoint in "},
+		{"checkpoint and last bundle are gone", func(t *testing.T) { remove(in("checkpoint"))(t); remove(in(last))(t) }, 512, "there is no checkpoint in "},
+		{"the folder is gone", remove(p.dir), 0, "there is no checkpoint in "},
+		{"the key is gone", remove(p.keyFile), 600, "no such file or directory"},
+		{"all is gone", func(t *testing.T) { remove(p.dir)(t); remove(p.keyFile)(t) }, 0, "no such file or directory"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p.restore(t, sound)
+			if err := os.WriteFile(p.keyFile, key, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			c.do(t)
+			count, lost, next := 0, "", int64(0)
+			for e, err := range ReadDamaged(p.dir, p.keyFile) {
+				if lost != "" {
+					t.Error("something follows the error")
+				}
+				if err != nil {
+					lost = err.Error()
+					continue
+				}
+				if count++; e.Index < next || e.Kind == "" {
+					t.Errorf("entry %d, where %d or a later one comes: %+v", e.Index, next, e)
+				}
+				next = e.Index + 1
+			}
+			if count != c.count || (lost == "") != (c.lost == "") || !strings.Contains(lost, c.lost) {
+				t.Errorf("%d entries and %q, want %d and %q", count, lost, c.count, c.lost)
+			}
+			for range ReadDamaged(p.dir, p.keyFile) {
+				break // must not go on
+			}
+		})
 	}
 }

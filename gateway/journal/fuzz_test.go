@@ -109,6 +109,13 @@ func FuzzFolder(f *testing.F) {
 		name := places[int(place)%len(places)]
 		d := base.clone()
 		put(t, d, name, data)
+		lost := false
+		for _, err := range readDamaged(d, memDir, memKey) {
+			lost = err != nil
+		}
+		if want := slices.Contains(signed, name) && !strings.HasPrefix(name, "tile/0/") && !bytes.Equal(data, read(base, name)); lost != want {
+			t.Errorf("%s changed: something is lost: %t, want %t", name, lost, want)
+		}
 		_, err := verifyDir(d, memDir, verifier, nil)
 		if slices.Contains(signed, name) && !bytes.Equal(data, read(base, name)) {
 			var damage *DamageError

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -267,7 +268,7 @@ func TestTimesAreInUTC(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got = append(got, string(line))
+		got = append(got, string(line.JSON))
 	}
 	const utc = `"2026-12-01T11:00:00Z"`
 	want := []string{
@@ -361,8 +362,8 @@ func TestFieldsOfNewerVersions(t *testing.T) {
 		}
 	}
 	for got, err := range List(p.dir, 0) {
-		if err != nil || !bytes.Equal(got, line) {
-			t.Errorf("listed as %s, %v", got, err)
+		if err != nil || !bytes.Equal(got.JSON, line) {
+			t.Errorf("listed as %s, %v", got.JSON, err)
 		}
 	}
 }
@@ -376,13 +377,13 @@ func TestList(t *testing.T) {
 		for line, err := range List(p.dir, from) {
 			var e Entry
 			if err == nil {
-				err = json.Unmarshal(line, &e)
+				err = json.Unmarshal(line.JSON, &e)
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			if e.Text != fmt.Sprint(next) {
-				t.Fatalf("from %d: entry %d reads %s", from, next, line)
+			if e.Text != fmt.Sprint(next) || line.Index != next {
+				t.Fatalf("from %d: entry %d reads %d, %s", from, next, line.Index, line.JSON)
 			}
 			next++
 		}
@@ -396,17 +397,73 @@ func TestList(t *testing.T) {
 	for range j.Replay() {
 		break
 	}
-	if err := os.Remove(filepath.Join(p.dir, "tile/entries/001")); err != nil {
+}
+
+// What cannot be read is named, and what is behind it is listed all the same.
+func TestListOfADamagedJournal(t *testing.T) {
+	whole := func(from, to int) (want []string) {
+		for i := from; i < to; i++ {
+			want = append(want, fmt.Sprint(i))
+		}
+		return want
+	}
+	p := newPlace(t)
+	j := p.open(t)
+	fillAtOnce(t, j, 600)
+	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	seen, last := 0, error(nil)
-	for _, err := range List(p.dir, 0) {
-		if seen, last = seen+1, err; err != nil {
-			break
-		}
+	sound := files(t, p.dir)
+	const first, middle, last = "tile/entries/000", "tile/entries/001", "tile/entries/002.p/88"
+	at := offsets(t, sound[first])
+	flipped := func(b int, bit byte) []byte {
+		data := bytes.Clone(sound[first])
+		data[b] ^= bit
+		return data
 	}
-	if seen != 257 || last == nil || last.Error() != "entry 256: tile/entries/001 is not there" {
-		t.Errorf("with a bundle missing: %d items, then %v", seen, last)
+	checkpoint := string(sound["checkpoint"])
+	for _, c := range []struct {
+		name, file string
+		data       []byte // nil: it is gone
+		want       []string
+	}{
+		{"a bundle in the middle is gone", middle, nil, slices.Concat(whole(0, 256), []string{"entry 256: tile/entries/001 is not there"}, whole(512, 600))},
+		{"the first bundle is gone", first, nil, slices.Concat([]string{"entry 0: tile/entries/000 is not there"}, whole(256, 600))},
+		{"the last bundle is gone", last, nil, append(whole(0, 512), "entry 512: tile/entries/002.p/88 is not there")},
+		{"a length is too great", first, flipped(at[7], 0x80), slices.Concat(whole(0, 7), []string{"entry 7: tile/entries/000: ends inside an entry"}, whole(256, 600))},
+		{"an entry is no JSON", first, flipped(at[7]+2, 0x01), slices.Concat(whole(0, 7), []string{"entry 7: tile/entries/000: not JSON"}, whole(8, 600))},
+		{"a bundle is all zeros", first, make([]byte, len(sound[first])), slices.Concat([]string{"entry 0: tile/entries/000: not JSON", fmt.Sprintf("entry 256: tile/entries/000: %d bytes after its last entry", len(sound[first])-2*256)}, whole(256, 600))},
+		{"the checkpoint is gone", "checkpoint", nil, append([]string{"open " + filepath.Join(p.dir, "checkpoint") + ": no such file or directory"}, whole(0, 600)...)},
+		{"the checkpoint is empty", "checkpoint", []byte{}, append([]string{filepath.Join(p.dir, "checkpoint") + ": not three lines: origin, size, root hash"}, whole(0, 600)...)},
+		{"the checkpoint claims a little more", "checkpoint", []byte(strings.Replace(checkpoint, "600", "608", 1)), slices.Concat(whole(0, 512), []string{"entry 512: tile/entries/002.p/96 is not there"}, whole(512, 600))},
+		{"the checkpoint claims more than a lifetime reads", "checkpoint", []byte(strings.Replace(checkpoint, "600", fmt.Sprint(int64(maxSize)), 1)), slices.Concat(whole(0, 512), []string{"entry 512: tile/entries/002 is not there"}, whole(512, 600))},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p.restore(t, sound)
+			if p.write(t, c.file, c.data); c.data == nil {
+				if err := os.Remove(filepath.Join(p.dir, c.file)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var got []string
+			for line, err := range List(p.dir, 0) {
+				if err != nil {
+					got = append(got, err.Error())
+					continue
+				}
+				var e Entry
+				if err := json.Unmarshal(line.JSON, &e); err != nil || e.Text != fmt.Sprint(line.Index) {
+					t.Errorf("entry %d reads %s, %v", line.Index, line.JSON, err)
+				}
+				got = append(got, e.Text)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			for range List(p.dir, 0) {
+				break // must not go on
+			}
+		})
 	}
 }
 

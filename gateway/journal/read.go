@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"path/filepath"
 	"time"
 
@@ -372,37 +371,4 @@ func verifyDir(disk storage, dir, verifierKey string, since []byte) (Report, err
 		return report, damaged(0, "another past: its first %d entries have root %s, the earlier checkpoint %s; someone rewrote it, or `kidoban recover` began it anew", earlier.N, prefix.tree().Hash, earlier.Hash)
 	}
 	return report, nil
-}
-
-// List gives the entries from an index on as they are on disk, each a JSON
-// object in one line without its end, fields of newer versions included. It
-// verifies nothing, so that a damaged journal can be read as far as it goes.
-// An error is the last it gives.
-func List(dir string, from int64) iter.Seq2[[]byte, error] {
-	return func(yield func([]byte, error) bool) {
-		r := reader{osDisk{}, dir}
-		text, err := r.disk.readFile(r.path("checkpoint"), maxCheckpoint)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		_, tree, err := parseCheckpoint(string(text))
-		if err != nil {
-			yield(nil, fmt.Errorf("%s: %w", r.path("checkpoint"), err))
-			return
-		}
-		for index := max(from, 0); index < tree.N; {
-			start := index / tileWidth * tileWidth
-			lines, err := r.entries(tlog.Tile{H: tileHeight, L: entriesLevel, N: index / tileWidth, W: int(min(tileWidth, tree.N-start))})
-			for ; index < start+int64(len(lines)); index++ {
-				if !yield(lines[index-start], nil) {
-					return
-				}
-			}
-			if err != nil {
-				yield(nil, fmt.Errorf("entry %d: %w", index, err))
-				return
-			}
-		}
-	}
 }

@@ -1,0 +1,164 @@
+package journal
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Line is an entry as it is on disk.
+type Line struct {
+	Index int64
+	JSON  []byte // one object in one line without its end, fields of newer versions included
+}
+
+// List gives the entries from an index on. It verifies nothing, so that a
+// damaged journal can be read as far as it goes: an error says what cannot be
+// read, and what can follows.
+func List(dir string, from int64) iter.Seq2[Line, error] {
+	return func(yield func(Line, error) bool) {
+		r := reader{osDisk{}, dir}
+		size := int64(-1)
+		text, err := r.disk.readFile(r.path("checkpoint"), maxCheckpoint)
+		if err == nil {
+			var tree tlog.Tree
+			if _, tree, err = parseCheckpoint(string(text)); err != nil {
+				err = fmt.Errorf("%s: %w", r.path("checkpoint"), err)
+			} else {
+				size = tree.N
+			}
+		}
+		if err != nil && !yield(Line{}, err) {
+			return
+		}
+		r.each(from, size, func(index int64, line []byte, err error) bool {
+			return yield(Line{index, line}, err)
+		})
+	}
+}
+
+// ReadDamaged gives what can be read of a journal that Open does not take, in
+// order and without what is damaged. If that is not, to the last bit, what the
+// checkpoint vouches for, an error is the last it gives: then entries may be
+// missing or changed, any of them. No error says that all is there, and that
+// something else keeps the journal from being opened.
+func ReadDamaged(dir, keyFile string) iter.Seq2[Entry, error] {
+	return readDamaged(osDisk{}, dir, keyFile)
+}
+
+func readDamaged(disk storage, dir, keyFile string) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		r := reader{disk, dir}
+		tree := tlog.Tree{N: -1}
+		key, lost := readKey(disk, keyFile)
+		if lost == nil {
+			var signed tlog.Tree
+			if _, signed, lost = r.checkpoint(key.verifier); lost == nil {
+				tree = signed
+			}
+		}
+		all, stopped := &edge{}, false
+		r.each(0, tree.N, func(index int64, line []byte, err error) bool {
+			var e Entry
+			if err == nil {
+				err = all.add(tlog.RecordHash(line), nil)
+			}
+			if err == nil {
+				e, err = decode(line)
+			}
+			if err != nil {
+				lost = cmp.Or(lost, err)
+				return true
+			}
+			e.Index = index
+			stopped = !yield(e, nil)
+			return !stopped
+		})
+		if lost == nil && all.tree() != tree {
+			lost = errors.New("its entries are not those that were signed")
+		}
+		if lost != nil && !stopped {
+			yield(Entry{}, lost)
+		}
+	}
+}
+
+// each visits the entries from an index on. Where one cannot be read it says
+// so and goes on: with the next bundle, if nothing says any more where the next
+// entry of this one begins. Size -1 stands for all that is there.
+func (r reader) each(from, size int64, visit func(index int64, line []byte, err error) bool) {
+	var there []tlog.Tile // looked for where something is missing: a living journal replaces them meanwhile
+	if size < 0 {
+		there = r.bundles()
+		size = endOf(there)
+	}
+	garbled := false
+	for index := max(from, 0); index < size; {
+		start := index / tileWidth * tileWidth
+		t := tlog.Tile{H: tileHeight, L: entriesLevel, N: index / tileWidth, W: int(min(tileWidth, size-start))}
+		lines, err := r.entries(t)
+		for ; index < start+int64(len(lines)); index++ {
+			line := lines[index-start]
+			was := garbled
+			if garbled = !json.Valid(line); !garbled {
+				if !visit(index, line, nil) {
+					return
+				}
+			} else if !was && !visit(index, nil, fmt.Errorf("entry %d: %s: not JSON", index, tilePath(t))) {
+				return
+			}
+		}
+		if err == nil {
+			continue
+		}
+		if !visit(index, nil, fmt.Errorf("entry %d: %w", index, err)) {
+			return
+		}
+		if there == nil {
+			there = r.bundles()
+		}
+		// A checkpoint that nobody verified may claim more than there is.
+		if end := endOf(there); index < end && end < start+int64(t.W) {
+			size = end
+			continue
+		}
+		index = size
+		if i := slices.IndexFunc(there, func(next tlog.Tile) bool { return next.N > t.N }); i >= 0 {
+			index = there[i].N * tileWidth
+		}
+	}
+}
+
+// bundles lists the bundles that are there, in order, of each place the widest.
+func (r reader) bundles() []tlog.Tile {
+	found := []tlog.Tile{}
+	var walk func(name string)
+	walk = func(name string) {
+		names, _ := r.disk.readDir(r.path(name))
+		for _, n := range names {
+			path := name + "/" + n.Name()
+			if n.IsDir() {
+				walk(path)
+			} else if t, err := parseTilePath(path); err == nil && t.L == entriesLevel && 0 <= t.N && t.N < maxSize/tileWidth {
+				found = append(found, t)
+			}
+		}
+	}
+	walk("tile/entries")
+	slices.SortFunc(found, func(a, b tlog.Tile) int { return cmp.Or(cmp.Compare(a.N, b.N), cmp.Compare(b.W, a.W)) })
+	return slices.CompactFunc(found, func(a, b tlog.Tile) bool { return a.N == b.N })
+}
+
+// endOf is how many entries a journal has at least whose last bundle is there.
+func endOf(bundles []tlog.Tile) int64 {
+	if len(bundles) == 0 {
+		return 0
+	}
+	last := bundles[len(bundles)-1]
+	return last.N*tileWidth + int64(last.W)
+}
