@@ -26,11 +26,11 @@ type Outcome struct {
 	UntilBoot bool     `json:"until_boot,omitempty"`
 	Sessions  int      `json:"sessions"` // how many sessions it cut
 	Problem   string   `json:"problem,omitempty"`
-	Shut      []string `json:"shut"`              // what is shut now
-	Changes   []string `json:"changes,omitempty"` // of a reload
-	Warnings  []string `json:"warnings,omitempty"`
-	Digest    string   `json:"digest,omitempty"`  // of a reload
-	Journal   string   `json:"journal,omitempty"` // of a recovery: where the broken journal is now
+	Shut      []string `json:"shut"`               // what is shut now
+	Changes   []string `json:"changes,omitempty"`  // of a reload
+	Warnings  []string `json:"warnings,omitempty"` // of a reload or a recovery
+	Digest    string   `json:"digest,omitempty"`   // of a reload
+	Journal   string   `json:"journal,omitempty"`  // of a recovery: where the broken journal is now
 }
 
 // effect collects what a command waits for. The loop fills the outcome, also

@@ -42,6 +42,8 @@ type world struct {
 
 	disk       []journal.Entry // the journal's entries that are durable
 	damage     error           // why the journal does not open
+	gone       map[int]bool    // which of its entries cannot be read then
+	lost       error           // why what can be read may not be all; nil: it is
 	archived   [][]journal.Entry
 	archiveErr error
 	append     fault
@@ -152,12 +154,17 @@ func (w *world) start() {
 		},
 		ReadDamaged: func() iter.Seq2[journal.Entry, error] {
 			return func(yield func(journal.Entry, error) bool) {
-				for _, e := range w.durable() {
-					if !yield(e, nil) {
+				var gone map[int]bool
+				var lost error
+				w.do(func() { gone, lost = w.gone, w.lost })
+				for i, e := range w.durable() {
+					if !gone[i] && !yield(e, nil) {
 						return
 					}
 				}
-				yield(journal.Entry{}, w.damage)
+				if lost != nil {
+					yield(journal.Entry{}, lost)
+				}
 			}
 		},
 		ArchiveJournal: func() (string, string, error) {
@@ -166,7 +173,8 @@ func (w *world) start() {
 			if w.archiveErr != nil {
 				return "", "", w.archiveErr
 			}
-			w.archived, w.disk, w.damage = append(w.archived, w.disk), nil, nil
+			w.archived, w.disk = append(w.archived, w.disk), nil
+			w.damage, w.gone, w.lost = nil, nil, nil
 			return "/journal.broken", "the last checkpoint", nil
 		},
 		Marker: &fakeMarker{w, process},

@@ -97,7 +97,8 @@ type Config struct {
 	// OpenJournal opens, verifies and locks the journal.
 	OpenJournal func() (Journal, error)
 	// ReadDamaged gives what can still be read of a journal that does not
-	// verify, from its beginning: what it closed stays closed.
+	// open: what it closed stays closed. An error, the last it gives, says
+	// that this is not all that was recorded.
 	ReadDamaged func() iter.Seq2[journal.Entry, error]
 	// ArchiveJournal moves a broken journal aside and gives the path it has
 	// now and its last checkpoint.

@@ -79,6 +79,7 @@ type loop struct {
 	journal   Journal
 	slow      bool                     // the doubt about the journal is that an append takes too long
 	unwritten map[string]journal.Entry // closings that did not reach the journal, by replayName
+	lost      error                    // why the journal that did not open at the start may have shut more than is known; nil: it has not
 
 	keeper    *keeper
 	marked    bool                 // the marker may say something

@@ -292,23 +292,29 @@ func (l *loop) loadMarker() {
 		return
 	}
 	l.marked = true
+	// One record: the marker goes when the journal has all that it says.
+	l.add(record{entries: shutAlso(l.state, marked), done: func(l *loop, err error) {
+		if err == nil {
+			l.unmark()
+		}
+	}})
+}
+
+// shutAlso shuts in a state that has no policy yet, and so takes any scope, what
+// is shut elsewhere, and gives the entries that say so.
+func shutAlso(state *policy.State, shut []policy.ShutRecord) []journal.Entry {
 	var entries []journal.Entry
-	for _, r := range marked {
+	for _, r := range shut {
 		event := policy.Shut{Scope: r.Scope, Reason: r.Reason, Keys: r.Keys}
-		if have, ok := l.state.Shut(r.Scope); ok {
+		if have, ok := state.Shut(r.Scope); ok {
 			event.Keys, event.Added = without(r.Keys, have.Keys), true
 			if len(event.Keys) == 0 {
 				continue
 			}
 		}
-		if err := l.state.Apply(r.At, r.Actor, event); err == nil {
+		if err := state.Apply(r.At, r.Actor, event); err == nil {
 			entries = append(entries, shutEntries(r.Actor, event)...)
 		}
 	}
-	// One record: the marker goes when the journal has all that it says.
-	l.add(record{entries: entries, done: func(l *loop, err error) {
-		if err == nil {
-			l.unmark()
-		}
-	}})
+	return entries
 }

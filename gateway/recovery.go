@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"kidoban/gateway/journal"
@@ -15,8 +16,9 @@ import (
 // Recover is the way out of doubt: it takes the clock as it is, forgets
 // handshake timestamps, moves a broken journal aside and begins a new one
 // that names the old one's last checkpoint, builds a lost tunnel anew, and
-// sets the ruleset. What is shut stays shut, and every session ends, also where
-// nothing was in doubt. One runs at a time.
+// sets the ruleset. What is shut stays shut, everything where nobody can tell
+// any more what was, and every session ends, also where nothing was in doubt.
+// One runs at a time.
 func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, error) {
 	if err := checkReason(reason); err != nil {
 		return Outcome{}, err
@@ -41,8 +43,8 @@ func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, e
 	// The disk is slow at its best here, and the loop does not wait for it.
 	var next replacement
 	if dead {
-		if err := awaitKept(kept); err != nil && !errors.Is(err, ErrUntilBoot) && shut > 0 {
-			return Outcome{}, fmt.Errorf("what is shut cannot be kept while the journal is replaced: %w", err)
+		if err := keptMeanwhile(kept); err != nil && shut > 0 {
+			return Outcome{}, err
 		}
 		if next, err = g.replaceJournal(); err != nil {
 			return Outcome{}, err
@@ -132,6 +134,39 @@ func (l *loop) detachJournal() <-chan error {
 	return kept
 }
 
+// keptMeanwhile waits until what is shut outlives a crash while no journal has it.
+func keptMeanwhile(kept <-chan error) error {
+	if err := awaitKept(kept); err != nil && !errors.Is(err, ErrUntilBoot) {
+		return fmt.Errorf("what is shut cannot be kept while the journal is replaced: %w", err)
+	}
+	return nil
+}
+
+// shutLost shuts everything if the journal that is about to be moved aside
+// may have shut what nobody can read any more.
+func (g *Gateway) shutLost() error {
+	var kept <-chan error
+	err := g.send(context.Background(), func(l *loop) {
+		if l.lost == nil {
+			return
+		}
+		reason := clip(fmt.Sprintf("the journal is damaged, and what it had shut may be forgotten: see what that was, close it again, "+
+			"then `kidoban reopen --all --reason R`; what cannot be read: %v", l.lost))
+		if have, ok := l.state.Shut(policy.All); ok && strings.Contains(have.Reason, reason) {
+			reason = have.Reason // of a recovery that failed
+		} else if ok {
+			reason = have.Reason + "; " + reason // whoever reopens that has to know
+		}
+		_ = l.state.Apply(l.now, "gateway", policy.Shut{Scope: policy.All, Reason: reason}) // it takes all
+		l.replan = true
+		kept = l.mark()
+	})
+	if err != nil || kept == nil {
+		return err
+	}
+	return keptMeanwhile(kept)
+}
+
 // replacement is a journal that takes the place of a dead one.
 type replacement struct {
 	journal Journal
@@ -159,6 +194,9 @@ func (g *Gateway) replaceJournal() (replacement, error) {
 	next, why := g.reopenJournal()
 	if why == nil {
 		return next, nil
+	}
+	if err := g.shutLost(); err != nil {
+		return replacement{}, err
 	}
 	path, last, err := g.cfg.ArchiveJournal()
 	if err != nil {
@@ -195,7 +233,21 @@ func (l *loop) takeJournal(next replacement, entry journal.Entry, e *effect) {
 	if entry.Text = clip(next.text); next.text != "" {
 		l.cfg.Metrics.journalReplaced()
 	}
-	e.note(func(out *Outcome) { out.Journal = next.aside })
+	e.note(func(out *Outcome) {
+		if out.Journal = next.aside; l.lost != nil && next.text != "" {
+			out.Warnings = append(out.Warnings, lostWarning(next.aside))
+		}
+	})
+	if l.lost != nil && next.text == "" {
+		// It could not be read before, and says now all that it had shut.
+		was := l.state
+		l.state = next.replay.state
+		shutAlso(l.state, was.Shuts())
+		if p := was.Policy(); p != nil {
+			_ = l.state.Apply(l.now, "gateway", policy.PolicyLoaded{Digest: p.Digest, Policy: p}) // it takes every policy
+		}
+	}
+	l.lost = nil
 	l.recordEvent(entry, func(err error) { e.recorded <- err })
 	if next.aside == "" {
 		l.record(next.replay.closings(l.unwritten)...)
@@ -208,6 +260,15 @@ func (l *loop) takeJournal(next replacement, entry journal.Entry, e *effect) {
 	}
 	clear(l.unwritten)
 	l.recordState()
+}
+
+// lostWarning says why everything is shut after a recovery, and what to do.
+func lostWarning(aside string) string {
+	look := ""
+	if aside != "" {
+		look = fmt.Sprintf(" (`kidoban journal list %s` shows what is left)", aside)
+	}
+	return fmt.Sprintf("EVERYTHING IS SHUT: the journal was damaged, and what it had shut may be forgotten. See what that was%s, close it again, then `kidoban reopen --all`", look)
 }
 
 // recordState tells a new journal what is shut and which policy is in force.

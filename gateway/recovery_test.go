@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -307,6 +308,157 @@ func TestAJournalThatDoesNotVerifyAtStart(t *testing.T) {
 		w.reopen("acme")
 		same(t, "open when reopened", w.open(), []string{"acme/brown/night"})
 	})
+}
+
+// What cannot be read any more may have been a shut: a recovery opens nothing
+// before an operator has looked.
+func TestRecoverFromAJournalThatCannotAllBeRead(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		gone   func(i, shut int) bool // of the entries
+		stays  bool                   // what was shut is known to be
+		intact bool                   // nothing is lost
+	}{
+		{"nothing is lost", func(i, shut int) bool { return false }, true, true},
+		{"before the shut", func(i, shut int) bool { return i == 0 }, true, false},
+		{"the shut", func(i, shut int) bool { return i == shut }, false, false},
+		{"all before it, and it", func(i, shut int) bool { return i <= shut }, false, false},
+		{"after the shut", func(i, shut int) bool { return i > shut }, true, false},
+		{"the checkpoint alone", func(i, shut int) bool { return false }, true, false},
+		{"everything", func(i, shut int) bool { return true }, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("01:30:00")
+				w.start()
+				w.shut("acme")
+				w.crash()
+				w.damage, w.gone = errors.New("it is not what was signed"), map[int]bool{}
+				shut := slices.IndexFunc(w.disk, func(e journal.Entry) bool { return e.Kind == journal.Shut })
+				for i := range w.disk {
+					w.gone[i] = c.gone(i, shut)
+				}
+				if !c.intact {
+					w.lost = errors.New("a block is bad")
+				}
+				w.start()
+				same(t, "open", w.open(), []string{})
+				same(t, "told before the recovery", strings.Contains(w.notReady(), "shuts everything"), !c.intact)
+				// No new journal before a restart honours what will be shut.
+				if !c.intact {
+					w.do(func() { w.save.err = errFault })
+					if _, err := w.gateway.Recover(t.Context(), "yamada", "r"); !errors.Is(err, errFault) {
+						t.Errorf("recover without a marker: %v", err)
+					}
+					w.do(func() { same(t, "archived", len(w.archived), 0); w.save.err = nil })
+				}
+				out := w.recover()
+				same(t, "problem", out.Problem, "")
+				same(t, "recorded", out.Recorded, true)
+				same(t, "open after the recovery", w.open(), []string{})
+				same(t, "warned", len(out.Warnings) == 1 && strings.Contains(out.Warnings[0], "kidoban journal list /journal.broken") && strings.Contains(out.Warnings[0], "kidoban reopen --all"), !c.intact)
+				same(t, "said to be shut", slices.Contains(out.Shut, "all"), !c.intact)
+				var want []string
+				const all = "shut all the journal is damaged, and what it had shut may be forgotten: see what that was, close it again, then `kidoban reopen --all --reason R`; what cannot be read: a block is bad"
+				if c.stays {
+					want = append(want, "shut acme a test")
+				}
+				if !c.intact {
+					want = append([]string{all}, want...)
+				}
+				told := w.told(journal.Shut)
+				slices.SortFunc(told, func(a, b string) int { return strings.Compare(b, a) })
+				slices.SortFunc(want, func(a, b string) int { return strings.Compare(b, a) })
+				same(t, "recorded in the new journal", told, want)
+				w.crash()
+				w.start()
+				same(t, "not ready after a restart", w.notReady(), "")
+				same(t, "everything shut after a restart", w.gateway.Snapshot().Status.Shut.All, !c.intact)
+				same(t, "open after a restart", w.open(), []string{})
+				if !c.intact {
+					w.reopen("all")
+				}
+				same(t, "open when everything is reopened", len(w.open()) == 0, c.stays)
+				if c.stays {
+					w.reopen("acme")
+				}
+				same(t, "open when all is reopened", w.open(), []string{"acme/brown/night"})
+				// Once is enough: the next recovery has nothing to do with it.
+				same(t, "warnings of another recovery", len(w.recover().Warnings), 0)
+				same(t, "open after another recovery", w.open(), []string{"acme/brown/night"})
+			})
+		})
+	}
+}
+
+// Whoever closed everything before, for another reason, is told before it is reopened.
+func TestWhatIsLostIsToldBesideAnotherReason(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.shut("all")
+		w.crash()
+		w.damage, w.lost = errFault, errors.New("a block is bad")
+		w.start()
+		w.do(func() { w.archiveErr = errFault })
+		for range 2 {
+			if _, err := w.gateway.Recover(t.Context(), "yamada", "r"); !errors.Is(err, errFault) {
+				t.Errorf("recover without a way to move it aside: %v", err)
+			}
+		}
+		w.do(func() { w.archiveErr = nil })
+		w.recover()
+		got := w.told(journal.Shut)
+		if len(got) != 1 || !strings.HasPrefix(got[0], "shut all a test; the journal is damaged") || strings.Count(got[0], "damaged") != 1 {
+			t.Errorf("recorded: %q", got)
+		}
+	})
+}
+
+// A disk that could not be read at the start, and can at the recovery, has
+// forgotten nothing.
+func TestRecoverFromAJournalThatCanBeReadAgain(t *testing.T) {
+	for _, renamed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("and the vendor has another name: %t", renamed), func(t *testing.T) {
+			simulate(t, everybody("acme", "brown"), func(t *testing.T, w *world) {
+				w.at("01:30:00")
+				w.start()
+				w.shut("acme")
+				w.crash()
+				if renamed {
+					w.file = everybody("acme2", "brown2")
+				}
+				w.damage, w.lost, w.gone = errFault, errFault, map[int]bool{}
+				for i := range w.disk {
+					w.gone[i] = true
+				}
+				w.start()
+				same(t, "told", strings.Contains(w.notReady(), "shuts everything"), true)
+				w.shut("medisys/sato")
+				w.do(func() { w.damage, w.lost, w.gone = nil, nil, nil })
+				out := w.recover()
+				same(t, "archived", len(w.archived), 0)
+				same(t, "problem", out.Problem, "")
+				same(t, "warnings", len(out.Warnings), 0)
+				same(t, "shut", out.Shut, []string{"acme", "medisys/sato"})
+				shut := func(when string) {
+					t.Helper()
+					for _, open := range w.open() {
+						if strings.HasPrefix(open, "acme") || strings.HasPrefix(open, "medisys/sato/") {
+							t.Errorf("open %s: %s", when, open)
+						}
+					}
+				}
+				shut("after the recovery")
+				w.crash()
+				w.start()
+				shut("after a restart")
+				w.reopen("acme")
+				w.reopen("medisys/sato")
+				same(t, "open when reopened", len(w.open()), len(w.file.Vendors[0].Engineers)+len(w.file.Vendors[1].Engineers))
+			})
+		})
+	}
 }
 
 // What is shut is nowhere but in the marker while the journal is replaced.

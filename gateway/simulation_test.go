@@ -58,6 +58,25 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
+// TestSimulationOfAForgetfulDisk is TestSimulation where the journal loses
+// entries at some crashes.
+func TestSimulationOfAForgetfulDisk(t *testing.T) {
+	forgot, reopened := 0, 0
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &simulation{world: newWorld(t, nil), random: rand.New(rand.NewPCG(seed, 7)), done: map[string]int{}, narrowed: map[string]int{}, forgetful: 2}
+				s.run(*simulated)
+				forgot += s.done["crash, and the disk forgets"]
+				reopened += s.done["reopened"]
+			})
+		})
+	}
+	if forgot == 0 || reopened == 0 {
+		t.Errorf("%d times the disk forgot, %d times something was reopened: the simulation shows nothing", forgot, reopened)
+	}
+}
+
 // shutting is a scope that is shut.
 type shutting struct {
 	kept bool                // over a restart
@@ -108,6 +127,8 @@ type simulation struct {
 	zeros    map[string]zero            // of each open grant
 	release  chan struct{}              // ends what hangs
 	enters   int
+
+	forgetful int // the weight of crashes at which the journal loses entries
 }
 
 func (s *simulation) run(length time.Duration) {
@@ -143,6 +164,14 @@ func (s *simulation) run(length time.Duration) {
 		}},
 		{"heal", 24, s.heal},
 		{"crash", 2, func() { s.heal(); s.unkept(); s.crash(); s.restarted(); s.start() }},
+		{"crash, and the disk forgets", s.forgetful, func() {
+			s.heal()
+			s.unkept()
+			s.crash()
+			s.forgets()
+			s.restarted()
+			s.start()
+		}},
 		{"restart", 2, func() { s.heal(); s.unkept(); _ = s.stop(); s.restarted(); s.start() }},
 	}
 	total := 0
@@ -313,6 +342,18 @@ func (s *simulation) heal() {
 		s.release = make(chan struct{})
 	})
 	synctest.Wait()
+}
+
+// forgets loses some of the journal's entries, and with them shuts that nobody
+// can know of any more: instead everything stays shut until it is reopened.
+func (s *simulation) forgets() {
+	s.do(func() {
+		s.damage, s.lost, s.gone = errFault, errFault, map[int]bool{}
+		for i := range s.disk {
+			s.gone[i] = s.random.IntN(2) == 0
+		}
+		s.shuts = map[policy.Scope]*shutting{policy.All: {kept: true, keys: map[policy.Key]bool{}}}
+	})
 }
 
 func (s *simulation) closes() {

@@ -16,11 +16,12 @@ func (l *loop) start() {
 		l.doubt(doubtClock, fmt.Sprintf("the machine has just booted and its clock is not synchronized yet; waiting until %s after boot", bootWait))
 	}
 	if err := l.openJournal(); err != nil {
-		l.doubt(doubtJournal, fmt.Sprintf("the journal does not open: %v; `kidoban recover` moves it aside and begins a new one", err))
-		if l.cfg.ReadDamaged != nil {
-			r := replay{state: l.state}
-			r.read(l.cfg.ReadDamaged())
+		l.readDamaged()
+		why := fmt.Sprintf("the journal does not open: %v; `kidoban recover` moves it aside and begins a new one", err)
+		if l.lost != nil {
+			why += ", and shuts everything: what it had shut cannot all be read"
 		}
+		l.doubt(doubtJournal, why)
 	}
 	l.loadMarker()
 	if _, err := l.load("gateway"); err != nil {
@@ -51,4 +52,21 @@ func (l *loop) openJournal() error {
 	l.record(append(r.closings(nil), journal.Entry{Kind: journal.Start, Actor: "gateway", Text: l.cfg.Version})...)
 	l.doubtClock()
 	return nil
+}
+
+// readDamaged keeps shut what a journal that does not open says is shut, and
+// notes whether it may have said more.
+func (l *loop) readDamaged() {
+	r := replay{state: l.state}
+	for e, err := range l.cfg.ReadDamaged() {
+		if err == nil {
+			err = r.apply(e)
+		}
+		if err != nil && l.lost == nil {
+			l.lost = err
+		}
+	}
+	if l.lost != nil {
+		l.cfg.Logger.Error("what the journal had shut cannot all be read", "err", l.lost)
+	}
 }

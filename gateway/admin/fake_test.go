@@ -127,6 +127,9 @@ func begin(t *testing.T, mistake error) *served {
 			j, err := journal.Open(filepath.Join(dir, "journal"), filepath.Join(dir, "journal.key"))
 			return realJournal{j}, err
 		},
+		ReadDamaged: func() iter.Seq2[journal.Entry, error] {
+			return journal.ReadDamaged(filepath.Join(dir, "journal"), filepath.Join(dir, "journal.key"))
+		},
 		ArchiveJournal: func() (string, string, error) {
 			return journal.Archive(filepath.Join(dir, "journal"), filepath.Join(dir, "journal.key"))
 		},

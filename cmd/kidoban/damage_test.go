@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/lab"
+)
+
+// TestFault48WhatWasShutStaysShut: an operator closes a vendor, and the disk damages
+// the journal while no gateway runs. What was shut does not open by a recovery:
+// it is known to be shut, or everything is, until an operator has looked.
+func TestFault48WhatWasShutStaysShut(t *testing.T) {
+	bundle := func(g *ground) string {
+		all, err := filepath.Glob(filepath.Join(g.stateDir(), "journal", "tile", "entries", "000.p", "*"))
+		if err != nil || len(all) != 1 {
+			g.t.Fatalf("bundles %q, %v", all, err)
+		}
+		return all[0]
+	}
+	change := func(g *ground, path string, f func([]byte) []byte) {
+		g.t.Helper()
+		was, err := os.ReadFile(path)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		now := f(bytes.Clone(was))
+		if bytes.Equal(was, now) {
+			g.t.Fatalf("%s was not changed", path)
+		}
+		g.write(path, string(now))
+	}
+	replace := func(old, new string) func(*ground) {
+		return func(g *ground) {
+			change(g, bundle(g), func(b []byte) []byte { return bytes.Replace(b, []byte(old), []byte(new), 1) })
+		}
+	}
+	remove := func(names ...string) func(*ground) {
+		return func(g *ground) {
+			for _, name := range names {
+				if err := os.RemoveAll(filepath.Join(g.stateDir(), name)); err != nil {
+					g.t.Fatal(err)
+				}
+			}
+		}
+	}
+	flip := func(b []byte) []byte { b[0] ^= 0x40; return b }
+	for _, c := range []struct {
+		name   string
+		damage func(*ground)
+		known  bool // that medisys is shut
+		intact bool // nothing of it is lost
+	}{
+		{"the length of the first entry", func(g *ground) { change(g, bundle(g), flip) }, false, false},
+		{"an entry before the shut", replace(`"kind":"start"`, `"kind":"stars"`), true, false},
+		{"the shut", replace(`"kind":"shut"`, `"kind":"sxut"`), false, false},
+		{"an entry after the shut", replace(`"kind":"stop"`, `"kind":"stoq"`), true, false},
+		{"the bundle", func(g *ground) { remove(strings.TrimPrefix(bundle(g), g.stateDir()))(g) }, false, false},
+		{"a checkpoint of zeros", func(g *ground) {
+			change(g, filepath.Join(g.stateDir(), "journal", "checkpoint"), func(b []byte) []byte { return make([]byte, len(b)) })
+		}, true, false},
+		{"no checkpoint", remove("journal/checkpoint"), true, false},
+		{"no folder", remove("journal"), false, false},
+		{"no key", remove("journal.key"), true, false},
+		{"a hash, which shuts nobody", func(g *ground) {
+			change(g, filepath.Join(g.stateDir(), "journal", "tile", "0", "000.p", filepath.Base(bundle(g))), flip)
+		}, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			g := newGround(t)
+			g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "ehr, ehr6")})
+			g.must("close", "medisys", "--reason", "key stolen")
+			g.signal(syscall.SIGTERM)
+			select {
+			case <-g.ended:
+			case <-time.After(eventually):
+				t.Fatal("the gateway does not stop")
+			}
+			c.damage(g)
+			g.start()
+			if err := g.shutInDoubt("journal"); err != nil {
+				t.Error(err)
+			}
+			out := g.must("recover", "--reason", "disk replaced")
+			g.ready()
+			if strings.Contains(out, "EVERYTHING IS SHUT") == c.intact || strings.Contains(out, "Shut now: all") == c.intact {
+				t.Errorf("the operator is told:\n%s", out)
+			}
+			shut := func(when string) {
+				t.Helper()
+				for range 2 {
+					if out, _, exit := g.operator("explain", sato, "--from", medisys4.String()); exit != exitNo || !strings.Contains(out, "_shut") {
+						t.Errorf("%s, sato would be told: exit %d, %s", when, exit, out)
+					}
+					g.kill()
+					g.start()
+					g.ready()
+					when += ", and after a restart"
+				}
+			}
+			shut("when recovered")
+			client := g.client(g.medisys, sato, 4)
+			if g.enter(client, 1500*time.Millisecond) == nil {
+				t.Error("sato entered when the gateway had recovered")
+			}
+			if s := g.status(); s.Shut.All == c.intact || (len(s.Shut.Vendors) == 1) != c.known {
+				t.Errorf("shut: %+v", s.Shut)
+			}
+			if !c.intact {
+				if !c.known {
+					g.must("close", "medisys", "--reason", "key stolen")
+				}
+				if shuts := g.entries(journal.Shut); !strings.Contains(shuts[0].Reason+shuts[len(shuts)-1].Reason, "kidoban reopen --all") {
+					t.Errorf("the new journal says %+v", shuts)
+				}
+				g.must("reopen", "--all", "--reason", "medisys is closed again")
+			}
+			g.mustEnter(g.client(g.scanco, tanaka, 4))
+			shut("when all but medisys is open")
+			g.must("reopen", "medisys", "--reason", "a new key")
+			lab.WaitFor(t, eventually, "sato enters", func() bool { return g.knock(client, 600*time.Millisecond) == nil })
+		})
+	}
+}
