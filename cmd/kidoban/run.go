@@ -92,9 +92,6 @@ func (runCommand) Run(p *program) error {
 	file := &policyFile{path: s.PolicyFile, key: public, tunnel: s.Interface}
 	dir, keyFile := journalPlace(s.StateDir)
 	marker := gateway.FileMarker{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: filepath.Join(filepath.Dir(s.AdminSocket), "shut.json")}
-	if err := marker.Reserve(); err != nil {
-		logger.Error("no room for what is closed while the journal is dead: it may last until the next boot only", "err", err)
-	}
 	metrics := gateway.NewMetrics(versionText())
 	metrics.LogDropped = log.Dropped
 	metrics.MostEngineers = s.MetricsEngineers
@@ -103,7 +100,7 @@ func (runCommand) Run(p *program) error {
 	}
 	g := gateway.New(wired(gateway.Config{
 		Tunnel: gate, Firewall: kernel, Clock: clock, LoadPolicy: file.load, CheckFile: file.check,
-		OpenJournal:    func() (gateway.Journal, error) { return openJournal(dir, keyFile, logger) },
+		OpenJournal:    func() (gateway.Journal, error) { return openJournal(dir, keyFile, marker, logger) },
 		ReadDamaged:    func() iter.Seq2[journal.Entry, error] { return journal.ReadDamaged(dir, keyFile) },
 		ArchiveJournal: func() (string, string, error) { return journal.Archive(dir, keyFile) },
 		Dropped:        kernel.dropped,
