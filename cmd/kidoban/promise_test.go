@@ -61,10 +61,11 @@ type ground struct {
 	privateKey lab.Key            // the gateway's
 	publicKey  lab.Key
 
-	process *lab.Cmd
-	ended   chan struct{}
-	stderr  *os.File // of the gateway; nil: its log is in the folder
-	without []string // layers that are left out
+	process  *lab.Cmd
+	ended    chan struct{}
+	stderr   *os.File // of the gateway; nil: its log is in the folder
+	settings []string // NAME=value, besides those that every ground has
+	without  []string // layers that are left out
 
 	mu    sync.Mutex
 	found []string
@@ -268,7 +269,7 @@ func (g *ground) write(path, text string) {
 // environment is the gateway's and its operators'.
 func (g *ground) environment() []string {
 	e := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KIDOBAN_") })
-	return append(e,
+	return append(append(e, g.settings...),
 		"KIDOBAN_POLICY_FILE="+g.policyFile(),
 		"KIDOBAN_STATE_DIR="+g.stateDir(),
 		"KIDOBAN_ADMIN_SOCKET="+filepath.Join(g.folder, "admin.sock"),

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -69,7 +68,7 @@ func (runCommand) Run(p *program) error {
 	}
 	// What may fail because the machine is not set up for it fails here,
 	// before anything is changed.
-	metricsListener, err := net.Listen("tcp", s.MetricsAddress)
+	metricsListener, err := listenMetrics(ctx, s.MetricsAddress)
 	if err != nil {
 		return fmt.Errorf("KIDOBAN_METRICS_ADDRESS: %w", err)
 	}

@@ -7,14 +7,34 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sys/unix"
 
 	"kidoban/gateway"
 	"kidoban/gateway/admin"
 )
+
+// listenMetrics listens also on an address that the host does not have yet:
+// the gateway starts before the network is up, so that everything is denied
+// before packets can come (ip(7), IP_FREEBIND).
+func listenMetrics(ctx context.Context, address string) (net.Listener, error) {
+	free := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) (err error) {
+		level, option := unix.IPPROTO_IP, unix.IP_FREEBIND
+		if network == "tcp6" {
+			level, option = unix.IPPROTO_IPV6, unix.IPV6_FREEBIND
+		}
+		refused := c.Control(func(fd uintptr) {
+			err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), level, option, 1))
+		})
+		return errors.Join(refused, err)
+	}}
+	return free.Listen(ctx, "tcp", address)
+}
 
 // serveMetrics serves /metrics, /livez and /readyz until the context ends.
 func serveMetrics(ctx context.Context, l net.Listener, registry *prometheus.Registry, g *gateway.Gateway, logger *slog.Logger) error {
