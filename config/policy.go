@@ -21,6 +21,9 @@ import (
 type Host struct {
 	Key       *policy.Key  // the gateway's own public key, which no engineer may have; nil: not known
 	Addresses []netip.Addr // its own, but for those of the tunnel: a target lies behind the gateway, and a policy must not open the gateway itself
+	// Opens is told of each preshared-key file before it is read, since what
+	// the policy file is worth depends on them; nil: nobody asks.
+	Opens func(path string)
 }
 
 // LoadPolicy reads, checks and resolves the policy file for a host.

@@ -207,6 +207,9 @@ func (r *reader) presharedKey(g *policy.Engineer, v value) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(r.dir, path)
 	}
+	if r.host.Opens != nil {
+		r.host.Opens(path)
+	}
 	key, err := readKeyFile(path, 0o640)
 	switch {
 	case err != nil:

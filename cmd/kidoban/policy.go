@@ -3,11 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"kidoban/config"
 	"kidoban/gateway"
@@ -36,25 +37,21 @@ func readPolicy(path string, gatewayKey *policy.Key, tunnel string) (*policy.Pol
 
 // ownAddresses lists the machine's addresses, but for those of the tunnel.
 func ownAddresses(tunnel string) ([]netip.Addr, error) {
-	interfaces, err := net.Interfaces()
+	names, err := interfaces()
 	if err != nil {
 		return nil, fmt.Errorf("list this machine's interfaces: %w", err)
 	}
+	all, err := undisturbed(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, fmt.Errorf("list this machine's addresses: %w", err)
+	}
 	var own []netip.Addr
-	for _, i := range interfaces {
-		if i.Name == tunnel {
+	for _, a := range all {
+		if a.IPNet == nil || names[a.LinkIndex] == tunnel {
 			continue
 		}
-		addresses, err := i.Addrs()
-		if err != nil {
-			continue // it went away meanwhile
-		}
-		for _, a := range addresses {
-			if n, ok := a.(*net.IPNet); ok {
-				if addr, ok := netip.AddrFromSlice(n.IP); ok {
-					own = append(own, addr.Unmap())
-				}
-			}
+		if addr, ok := netip.AddrFromSlice(a.IP); ok {
+			own = append(own, addr.Unmap())
 		}
 	}
 	return own, nil

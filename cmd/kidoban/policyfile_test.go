@@ -1,0 +1,147 @@
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"strings"
+	"testing"
+	"time"
+
+	"kidoban/gateway/lab"
+)
+
+// TestPolicyFileIsLookedAt: whatever changes of what a restart would find is
+// seen at the next look, and so is its end; else nothing is read again.
+func TestPolicyFileIsLookedAt(t *testing.T) {
+	t.Parallel()
+	host := lab.New(t).Host("gateway")
+	text, err := os.ReadFile("testdata/site.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const suzuki = "      suzuki:\n"
+	if !strings.Contains(string(text), suzuki) {
+		t.Fatalf("the policy has no %q", suzuki)
+	}
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(in(name), []byte(text), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ip := func(args ...string) {
+		t.Helper()
+		if out, err := host.Command(t.Context(), "ip", args...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %v: %v: %s", args, err, out)
+		}
+	}
+	psk := func() string {
+		key, _ := lab.NewKey()
+		return base64.StdEncoding.EncodeToString(key[:]) + "\n"
+	}
+	good, key := strings.Replace(string(text), suzuki, suzuki+"        preshared_key_file: suzuki.psk\n", 1), psk()
+	write("policy.yaml", good)
+	write("suzuki.psk", key)
+	f := &policyFile{path: in("policy.yaml"), tunnel: "kido0"}
+	look := func() (digest, complaint string) {
+		t.Helper()
+		must(host.Do(func() error {
+			var err error
+			if digest, err = f.check(); err != nil {
+				complaint = err.Error()
+			}
+			return nil
+		}))
+		return digest, complaint
+	}
+	digest, complaint := look()
+	if digest == "" || complaint != "" {
+		t.Fatalf("of a good file: digest %q, %s", digest, complaint)
+	}
+	for _, x := range []struct {
+		what      string
+		do, undo  func()
+		complaint string // empty: it is another policy
+	}{
+		{"the policy is edited", func() { write("policy.yaml", good+"# a remark\n") }, func() { write("policy.yaml", good) }, ""},
+		{"the policy goes", func() { must(os.Rename(in("policy.yaml"), in("moved"))) }, func() { must(os.Rename(in("moved"), in("policy.yaml"))) },
+			"no such file"},
+		{"everybody may write the policy", func() { must(os.Chmod(in("policy.yaml"), 0o666)) }, func() { must(os.Chmod(in("policy.yaml"), 0o640)) },
+			"has mode 0666"},
+		{"the preshared key goes", func() { must(os.Rename(in("suzuki.psk"), in("moved"))) }, func() { must(os.Rename(in("moved"), in("suzuki.psk"))) },
+			`"suzuki.psk" cannot be read: no such file`},
+		{"everybody may read the preshared key", func() { must(os.Chmod(in("suzuki.psk"), 0o644)) }, func() { must(os.Chmod(in("suzuki.psk"), 0o640)) },
+			`"suzuki.psk" has mode 0644`},
+		{"the preshared key is another, of the same age", func() {
+			old, err := os.Stat(in("suzuki.psk"))
+			must(err)
+			write("new", psk())
+			must(os.Chtimes(in("new"), time.Time{}, old.ModTime()))
+			must(os.Rename(in("new"), in("suzuki.psk")))
+		}, func() { write("new", key); must(os.Rename(in("new"), in("suzuki.psk"))) }, ""},
+		{"the host gets a target's address", func() { ip("addr", "add", "10.1.2.3/32", "dev", "lo") }, func() { ip("addr", "del", "10.1.2.3/32", "dev", "lo") },
+			"10.1.2.0/28 contains the gateway's own address 10.1.2.3"},
+	} {
+		before := &f.files[0]
+		if again, complaint := look(); again != digest || complaint != "" {
+			t.Errorf("before %s: digest %q, %s", x.what, again, complaint)
+		}
+		if &f.files[0] != before {
+			t.Errorf("before %s: the file was read again, and nothing had changed", x.what)
+		}
+		x.do()
+		other, complaint := look()
+		if x.complaint == "" && (other == digest || complaint != "") || !strings.Contains(complaint, x.complaint) {
+			t.Errorf("%s: digest %q, want another than %q, complaint %q, want %q", x.what, other, digest, complaint, x.complaint)
+		}
+		x.undo()
+		if again, complaint := look(); again != digest || complaint != "" {
+			t.Errorf("no more %s: digest %q, want %q; %s", x.what, again, digest, complaint)
+		}
+	}
+}
+
+// TestPolicyFileOfManyKeys: of more preshared-key files than are looked at each
+// time every one is looked at in the end.
+func TestPolicyFileOfManyKeys(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f := &policyFile{}
+	for i := range 1 + 2*keysALook + 1 {
+		path := filepath.Join(dir, fmt.Sprint(i))
+		if err := os.WriteFile(path, nil, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		f.files = append(f.files, dated{path, stampOf(path)})
+	}
+	const looks = 3
+	for _, i := range []int{1, 2, keysALook, keysALook + 1, 2 * keysALook, 2*keysALook + 1} {
+		for range looks {
+			if !f.unchanged() {
+				t.Fatalf("before %d goes: something changed", i)
+			}
+		}
+		if err := os.Remove(f.files[i].path); err != nil {
+			t.Fatal(err)
+		}
+		seen := false
+		for range looks {
+			seen = seen || !f.unchanged()
+		}
+		if !seen {
+			t.Errorf("key %d of %d is gone, and that was not seen in %d looks", i, len(f.files)-1, looks)
+		}
+		f.files[i].was = stampOf(f.files[i].path)
+	}
+}
