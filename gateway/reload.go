@@ -145,8 +145,12 @@ func (l *loop) checked(c fileCheck) {
 	if c.loads != l.loads {
 		return
 	}
+	before := l.fileError
 	l.fileError, l.fileChanged = "", c.err == nil && (l.state.Policy() == nil || c.digest != l.state.Digest())
 	if c.err != nil {
 		l.fileError = c.err.Error()
+	}
+	if l.fileError != "" && l.fileError != before {
+		l.cfg.Logger.Warn("the policy file on disk would not survive a restart", "err", l.fileError)
 	}
 }
