@@ -168,6 +168,34 @@ func reloadUnderSessions(g *ground) {
 	}
 }
 
+// TestReloadBySignalIsLogged: nobody hears the answer to a signal, so the log
+// has what it would say.
+func TestReloadBySignalIsLogged(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.open([]string{hour("work", "ehr")}, []string{nextYear("later", "pacs")})
+	text, err := os.ReadFile(g.policyFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.write(g.hangFile(), "") // the disk does not answer
+	g.write(g.policyFile(), strings.Replace(string(text), "tcp/104", "tcp/3389", 1))
+	g.signal(syscall.SIGHUP)
+	for begins, says := range map[string]string{`level=ERROR msg="reload on SIGHUP is not complete"`: "not recorded within 3s", `level=WARN msg="reload on SIGHUP"`: "tcp/3389"} {
+		lab.WaitFor(t, eventually, fmt.Sprintf("a line with %s and %q in the log", begins, says), func() bool {
+			for line := range strings.Lines(g.log()) {
+				if strings.Contains(line, begins) && strings.Contains(line, says) {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	if err := os.Remove(g.hangFile()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestCloseOutlivesARename: who was closed does not enter under the name that
 // a later policy gives, before and after a restart, and every command says so.
 func TestCloseOutlivesARename(t *testing.T) {

@@ -160,8 +160,16 @@ func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gat
 		case <-ctx.Done():
 			return
 		case <-hangup:
-			if _, err := g.Reload(ctx, "SIGHUP"); err != nil {
+			out, err := g.Reload(ctx, "SIGHUP")
+			if err != nil {
 				logger.Error("reload on SIGHUP failed", "err", err)
+			}
+			// Nobody waits for an answer to a signal: it is all in the log.
+			if out.Problem != "" {
+				logger.Error("reload on SIGHUP is not complete", "err", out.Problem)
+			}
+			for _, w := range out.Warnings {
+				logger.Warn("reload on SIGHUP", "warning", w)
 			}
 		}
 	}
