@@ -46,16 +46,16 @@ func printStatus(p *program, s gateway.Status) error {
 			fmt.Fprintf(p.out, "  %s\n", oneLine(strings.TrimSuffix(line, "\n")))
 		}
 	}
-	rows := [][]string{{"  now", local(s.Now)}}
+	rows := [][]string{{"  now", local(p.in(s.Now))}}
 	if s.NextChange != nil {
-		rows = append(rows, []string{"  next change", local(*s.NextChange)})
+		rows = append(rows, []string{"  next change", local(p.in(*s.NextChange))})
 	}
 	if s.Policy.LoadedAt != nil {
 		file := "the file on disk would survive a restart"
 		if !s.Policy.FileOK {
 			file = "THE FILE ON DISK WOULD NOT SURVIVE A RESTART"
 		}
-		rows = append(rows, []string{"  policy", fmt.Sprintf("%.12s of %s; %s", s.Policy.Digest, local(*s.Policy.LoadedAt), file)})
+		rows = append(rows, []string{"  policy", fmt.Sprintf("%.12s of %s; %s", s.Policy.Digest, local(p.in(*s.Policy.LoadedAt)), file)})
 	}
 	if s.Policy.Error != "" && !strings.Contains(s.NotReadyReason, s.Policy.Error) {
 		for _, line := range strings.Split(s.Policy.Error, "\n") {
@@ -63,7 +63,7 @@ func printStatus(p *program, s gateway.Status) error {
 		}
 	}
 	for _, r := range s.Shut.Records {
-		rows = append(rows, []string{"  SHUT", fmt.Sprintf("%s by %s at %s: %s", r.Scope, oneLine(r.Actor), local(r.At), oneLine(r.Reason))})
+		rows = append(rows, []string{"  SHUT", fmt.Sprintf("%s by %s at %s: %s", r.Scope, oneLine(r.Actor), local(p.in(r.At)), oneLine(r.Reason))})
 	}
 	for _, h := range s.Shut.ByKey {
 		rows = append(rows, []string{"  SHUT", fmt.Sprintf("%s by its key: it was closed as %s", h.Engineer, h.Scope)})
@@ -138,7 +138,7 @@ func printSessions(p *program, all []gateway.SessionStatus, now time.Time) error
 	}
 	var times []time.Time
 	for _, s := range all {
-		times = append(times, s.OpenedAt, s.Until)
+		times = append(times, p.in(s.OpenedAt), p.in(s.Until))
 	}
 	rows := [][]string{{"ENGINEER", "FROM", inZone("SINCE", times...), "UNTIL", "RECEIVED", "SENT", "HANDSHAKE", "SESSION"}}
 	for _, s := range all {
@@ -146,7 +146,7 @@ func printSessions(p *program, all []gateway.SessionStatus, now time.Time) error
 		if s.LastHandshake != nil {
 			handshake = now.Sub(*s.LastHandshake).Round(time.Second).String() + " ago"
 		}
-		rows = append(rows, []string{s.Vendor + "/" + s.Engineer, s.Source.String(), short(s.OpenedAt, now), short(s.Until, now),
+		rows = append(rows, []string{s.Vendor + "/" + s.Engineer, s.Source.String(), short(p.in(s.OpenedAt), now), short(p.in(s.Until), now),
 			bytesText(s.Received), bytesText(s.Transmitted), handshake, s.ID})
 	}
 	return table(p.out, rows)
@@ -172,7 +172,7 @@ func printGrants(p *program, all []gateway.GrantStatus, now time.Time) error {
 	}
 	var times []time.Time
 	for _, g := range all {
-		times = append(times, g.From, g.Until)
+		times = append(times, p.in(g.From), p.in(g.Until))
 	}
 	rows := [][]string{{"ENGINEER", "WINDOW", inZone("FROM", times...), "UNTIL", "TARGETS", "SOURCES"}}
 	for _, g := range all {
@@ -184,7 +184,7 @@ func printGrants(p *program, all []gateway.GrantStatus, now time.Time) error {
 				sources = append(sources, s.String())
 			}
 		}
-		rows = append(rows, []string{g.Vendor + "/" + g.Engineer, g.Window, short(g.From, now), short(g.Until, now),
+		rows = append(rows, []string{g.Vendor + "/" + g.Engineer, g.Window, short(p.in(g.From), now), short(p.in(g.Until), now),
 			some(g.Targets), some(sources)})
 	}
 	return table(p.out, rows)
@@ -206,7 +206,7 @@ func (c refusalsCommand) Run(p *program) error {
 	var times []time.Time
 	met := map[string]bool{}
 	for _, r := range all {
-		times = append(times, r.First, r.Last)
+		times = append(times, p.in(r.First), p.in(r.Last))
 		met[r.Reason] = true
 	}
 	rows := [][]string{{inZone("LAST", times...), "FIRST", "COUNT", "REASON", "WHO", "FROM", "TO"}}
@@ -221,7 +221,7 @@ func (c refusalsCommand) Run(p *program) error {
 		if r.Target != "" {
 			to = r.Target
 		}
-		rows = append(rows, []string{short(r.Last, now), short(r.First, now), strconv.Itoa(r.Count), r.Reason, who, source, to})
+		rows = append(rows, []string{short(p.in(r.Last), now), short(p.in(r.First), now), strconv.Itoa(r.Count), r.Reason, who, source, to})
 	}
 	if err := table(p.out, rows); err != nil {
 		return err

@@ -25,9 +25,15 @@ type answer struct {
 	body   any
 }
 
-// askedOf runs a command against a gateway that gives prepared answers, and
-// gives what it printed, its exit status, and the body that it sent.
+// askedOf runs a command against a gateway in Japan that gives prepared
+// answers, and gives what it printed, its exit status, and the body that it sent.
 func askedOf(t *testing.T, answers map[string]answer, args ...string) (out, failures string, exit int, sent string) {
+	t.Helper()
+	return askedIn(t, "Asia/Tokyo", answers, args...)
+}
+
+// askedIn is askedOf where the gateway names another time zone, or none.
+func askedIn(t *testing.T, zone string, answers map[string]answer, args ...string) (out, failures string, exit int, sent string) {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "admin.sock")
 	l, err := net.Listen("unix", socket)
@@ -44,6 +50,9 @@ func askedOf(t *testing.T, answers map[string]answer, args ...string) (out, fail
 			t.Error(err)
 		}
 		sent = body.String()
+		if zone != "" {
+			w.Header().Set("Kidoban-Timezone", zone)
+		}
 		if a.status != 0 {
 			w.WriteHeader(a.status)
 		}
@@ -93,23 +102,62 @@ func aDay() gateway.Status {
 func TestStatus(t *testing.T) {
 	out, failures, exit, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: aDay()}}, "status")
 	want := `READY  Kido Hospital
-  now          2030-12-09 10:00:00 +0900
-  next change  2030-12-09 17:30:00 +0900
-  policy       0123456789ab of 2030-12-09 08:00:00 +0900; the file on disk would survive a restart
-  SHUT         scanco by root (login tanaka) at 2030-12-09 09:15:00 +0900: phone call
+  now          2030-12-09 10:00:00 JST
+  next change  2030-12-09 17:30:00 JST
+  policy       0123456789ab of 2030-12-09 08:00:00 JST; the file on disk would survive a restart
+  SHUT         scanco by root (login tanaka) at 2030-12-09 09:15:00 JST: phone call
   SHUT         scanco-east/tanaka by its key: it was closed as scanco
   hint: a hint·[2J
 
 1 grant open
-ENGINEER      WINDOW   FROM (+0900)  UNTIL     TARGETS      SOURCES
-medisys/sato  support  09:00:00      17:30:00  ehr-db,pacs  203.0.113.10,198.51.100.0/28
+ENGINEER      WINDOW   FROM (JST)  UNTIL     TARGETS      SOURCES
+medisys/sato  support  09:00:00    17:30:00  ehr-db,pacs  203.0.113.10,198.51.100.0/28
 
 1 session inside
-ENGINEER      FROM          SINCE (+0900)  UNTIL     RECEIVED  SENT     HANDSHAKE  SESSION
-medisys/sato  203.0.113.10  09:30:00       17:30:00  1023 B    5.0 MiB  1m0s ago   SESSION1
+ENGINEER      FROM          SINCE (JST)  UNTIL     RECEIVED  SENT     HANDSHAKE  SESSION
+medisys/sato  203.0.113.10  09:30:00     17:30:00  1023 B    5.0 MiB  1m0s ago   SESSION1
 `
 	if diff := cmp.Diff(out, want); diff != "" || failures != "" || exit != exitYes {
 		t.Errorf("exit %d, stderr %q (-got +want):\n%s", exit, failures, diff)
+	}
+}
+
+// TestTimesOfTheSite: every command shows times with the name of the zone that
+// the gateway names, whatever the zone of who asks is.
+func TestTimesOfTheSite(t *testing.T) {
+	// The clocks of Berlin go forward between these.
+	before, after := time.Date(2031, 3, 29, 21, 0, 0, 0, time.UTC), time.Date(2031, 3, 30, 4, 0, 0, 0, time.UTC)
+	in := func(t time.Time, hours int) time.Time { return t.In(time.FixedZone("", hours*3600)) }
+	from, until := in(before, 1), in(after, 2)
+	s := gateway.Status{Ready: true, Now: from, NextChange: &until, Policy: gateway.PolicyStatus{LoadedAt: &from},
+		Shut:     gateway.ShutStatus{Records: []policy.ShutRecord{{Scope: "acme", At: until}}},
+		Grants:   []gateway.GrantStatus{{From: from, Until: until}},
+		Sessions: []gateway.SessionStatus{{OpenedAt: from, Until: until}}}
+	for _, test := range []struct {
+		args, path string
+		body       any
+		want       []string
+	}{
+		{"status", "/v1/status", s, []string{"now          2031-03-29 22:00:00 CET\n", "next change  2031-03-30 06:00:00 CEST\n", "of 2031-03-29 22:00:00 CET;",
+			"at 2031-03-30 06:00:00 CEST", "FROM (CET, CEST)", "SINCE (CET, CEST)"}},
+		{"sessions", "/v1/sessions", s.Sessions, []string{"SINCE (CET, CEST)", "2031-03-29 22:00", "2031-03-30 06:00"}},
+		{"grants", "/v1/grants", s.Grants, []string{"FROM (CET, CEST)", "2031-03-29 22:00", "2031-03-30 06:00"}},
+		{"refusals", "/v1/refusals", []gateway.RefusalSummary{{First: from, Last: until}}, []string{"LAST (CET, CEST)", "2031-03-30 06:00", "2031-03-29 22:00"}},
+		{"explain acme/brown", "/v1/explain", admin.Explanation{Decision: "admit", At: from, Until: &until, NextOpening: &until},
+			[]string{"at            2031-03-29 22:00:00 CET\n", "until         2031-03-30 06:00:00 CEST\n", "next opening  2031-03-30 06:00:00 CEST\n"}},
+		{"calendar", "/v1/calendar", []admin.Opening{{From: from, Until: until}}, []string{"FROM (CET, CEST)", "Sat 2031-03-29 22:00 CET", "Sun 2031-03-30 06:00 CEST"}},
+	} {
+		out, failures, _, _ := askedIn(t, "Europe/Berlin", map[string]answer{"GET " + test.path: {body: test.body}}, strings.Fields(test.args)...)
+		for _, want := range test.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s does not show %q: %s%s", test.args, want, out, failures)
+			}
+		}
+	}
+	for _, zone := range []string{"", "Europe/Nowhere"} {
+		if out, failures, exit, _ := askedIn(t, zone, map[string]answer{"GET /v1/status": {body: s}}, "status"); exit != exitYes || !strings.Contains(out, "2031-03-29 22:00:00") {
+			t.Errorf("of a gateway in %q: exit %d: %s%s", zone, exit, out, failures)
+		}
 	}
 }
 
@@ -196,7 +244,7 @@ func TestLists(t *testing.T) {
 		{First: at("06:00:00"), Last: at("06:00:00"), Count: 9, Reason: "unlisted_source"},
 	}
 	out, _, _, _ := askedOf(t, map[string]answer{"GET /v1/refusals": {body: refused}}, "refusals")
-	want := `LAST (+0900)      FIRST             COUNT  REASON           WHO           FROM          TO
+	want := `LAST (JST)        FIRST             COUNT  REASON           WHO           FROM          TO
 2030-12-09 09:00  2030-12-09 08:00  3      wrong_source     medisys/sato  192.0.2.1     -
 2030-12-09 07:00  2030-12-09 07:00  2      unlisted_target  medisys/sato  203.0.113.10  10.1.0.6:tcp/22
 2030-12-09 06:00  2030-12-09 06:00  9      unlisted_source  -             -             -

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"time"
 	_ "time/tzdata" // an appliance may have no zone files
 
 	"github.com/alecthomas/kong"
@@ -55,6 +56,7 @@ type commands struct {
 type program struct {
 	settings config.Settings
 	out, err io.Writer
+	zone     *time.Location // the site's, of the gateway that was asked; nil: not known
 }
 
 func (p *program) client() admin.Client { return admin.Client{Socket: p.settings.AdminSocket} }
@@ -91,7 +93,7 @@ func run(args, environ []string, out, failures io.Writer) int {
 		fmt.Fprintln(failures, err)
 		return exitUsage
 	}
-	return status(command.Run(&program{settings, out, failures}), failures)
+	return status(command.Run(&program{settings: settings, out: out, err: failures}), failures)
 }
 
 // status tells an error and turns it into an exit status.

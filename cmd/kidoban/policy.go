@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -206,13 +207,13 @@ func (c explainCommand) show(p *program, x admin.Explanation) error {
 	if to == "" {
 		to = "the tunnel"
 	}
-	rows := [][]string{{"  engineer", x.Engineer}, {"  from", source}, {"  to", to}, {"  at", local(x.At)}}
+	rows := [][]string{{"  engineer", x.Engineer}, {"  from", source}, {"  to", to}, {"  at", local(p.in(x.At))}}
 	if x.Until != nil {
-		rows = append(rows, []string{"  grant", x.Grant}, []string{"  until", local(*x.Until)})
+		rows = append(rows, []string{"  grant", x.Grant}, []string{"  until", local(p.in(*x.Until))})
 	}
 	switch {
 	case x.NextOpening != nil:
-		rows = append(rows, []string{"  next opening", local(*x.NextOpening)})
+		rows = append(rows, []string{"  next opening", local(p.in(*x.NextOpening))})
 	case reason == policy.OutsideWindow:
 		rows = append(rows, []string{"  next opening", "none within 400 days"})
 	}
@@ -254,7 +255,10 @@ func (c calendarCommand) Run(p *program) error {
 const calendarLines = 200
 
 func printCalendar(p *program, openings []admin.Opening) error {
-	shown := openings[:min(len(openings), calendarLines)]
+	shown := slices.Clone(openings[:min(len(openings), calendarLines)])
+	for i := range shown {
+		shown[i].From, shown[i].Until = p.in(shown[i].From), p.in(shown[i].Until)
+	}
 	zone := inZone("", times(shown)...)
 	minute, day := "15:04", "Mon 2006-01-02 "
 	if strings.Contains(zone, ",") { // over a change of the clock each time has its own

@@ -20,10 +20,11 @@ type jsonFlag struct {
 // ask gets an answer of the gateway, prints it as JSON if that is wanted, and
 // else decodes it into answer and reports that it is to be shown.
 func (j jsonFlag) ask(p *program, path string, query url.Values, answer any) (show bool, err error) {
-	text, err := p.client().Get(path, query)
+	text, zone, err := p.client().Get(path, query)
 	if err != nil {
 		return false, err
 	}
+	p.zone = zone
 	if err := json.Unmarshal(text, answer); err != nil {
 		return false, fmt.Errorf("the gateway answered what this command does not know: %w", err)
 	}
@@ -49,8 +50,16 @@ func table(out io.Writer, rows [][]string) error {
 	return w.Flush()
 }
 
-// local shows an instant as people read it. Times in answers are in the
-// site's zone already.
+// in gives an instant of an answer in the site's zone. It has the zone's
+// offset already, and no name.
+func (p *program) in(t time.Time) time.Time {
+	if p.zone == nil {
+		return t
+	}
+	return t.In(p.zone)
+}
+
+// local shows an instant as people read it.
 func local(t time.Time) string { return t.Format("2006-01-02 15:04:05 MST") }
 
 // short shows the time of day alone where the date is that of now.

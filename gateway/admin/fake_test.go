@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	_ "time/tzdata" // the client looks the zone up
 
 	"kidoban/gateway"
 	"kidoban/gateway/journal"
@@ -58,7 +59,7 @@ type served struct {
 	file error // what is wrong with the policy file; nil: nothing
 }
 
-var site = time.FixedZone("JST", 9*60*60)
+var site = time.FixedZone("Asia/Tokyo", 9*60*60)
 
 // hospital is a policy with one window that never closes, and one that opened
 // once, years ago.

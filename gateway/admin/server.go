@@ -209,6 +209,10 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
+// zoneHeader names the site's time zone beside an answer, whose times carry
+// their offset alone.
+const zoneHeader = "Kidoban-Timezone"
+
 // noPolicy answers a question about a policy where there is none. Most doubts
 // say so themselves.
 func noPolicy(snap *gateway.Snapshot) error {
@@ -224,9 +228,13 @@ func (s *Server) routes() http.Handler {
 	get := func(path string, f func(*gateway.Snapshot, url.Values) (any, error), parameters ...string) {
 		routes[path] = route{http.MethodGet, func(w http.ResponseWriter, r *http.Request) {
 			query, err := queryOf(r, parameters)
+			snap := s.Gateway.Snapshot()
+			if p := snap.Plan.Policy; p != nil {
+				w.Header().Set(zoneHeader, p.Zone.String())
+			}
 			var answer any
 			if err == nil {
-				answer, err = f(s.Gateway.Snapshot(), query)
+				answer, err = f(snap, query)
 			}
 			respond(w, answer, err)
 		}}

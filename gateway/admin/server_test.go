@@ -25,7 +25,7 @@ import (
 // that the API says no more than its types do.
 func get[T any](s *served, path string, query url.Values) T {
 	s.t.Helper()
-	text, err := s.client.Get(path, query)
+	text, _, err := s.client.Get(path, query)
 	if err != nil {
 		s.t.Fatalf("GET %s: %v", path, err)
 	}
@@ -50,6 +50,24 @@ func decode[T any](t *testing.T, text []byte) T {
 		t.Fatalf("%s: %v", text, err)
 	}
 	return v
+}
+
+// TestZoneIsNamed: beside every answer stands the site's time zone, so that
+// whoever shows its times can name it.
+func TestZoneIsNamed(t *testing.T) {
+	s := serve(t)
+	for _, path := range []string{"/v1/status", "/v1/sessions", "/v1/grants", "/v1/refusals", "/v1/explain", "/v1/calendar"} {
+		var query url.Values
+		if path == "/v1/explain" {
+			query = url.Values{"engineer": {"medisys/sato"}}
+		}
+		if _, zone, err := s.client.Get(path, query); err != nil || zone.String() != site.String() {
+			t.Errorf("GET %s: zone %v, %v, want %v", path, zone, err, site)
+		}
+	}
+	if _, zone, err := begin(t, errors.New("policy.yaml:3:1: site: is blank")).client.Get("/v1/status", nil); err != nil || zone != nil {
+		t.Errorf("without a policy: zone %v, %v, want none", zone, err)
+	}
 }
 
 func TestReading(t *testing.T) {
@@ -246,7 +264,7 @@ func TestProblems(t *testing.T) {
 		{"GET", "/v1/explain?engineer=acme/x", "", 404, `no vendor "acme": it has medisys`},
 		{"GET", "/v1/explain?engineer=medisys/sato&from=here", "", 400, "is not an address: allowed is IPv4 or IPv6"},
 		{"GET", "/v1/explain?engineer=medisys/sato&to=there", "", 400, "is not a destination: allowed is ADDR:tcp/PORT"},
-		{"GET", "/v1/explain?engineer=medisys/sato&at=then", "", 400, "is not a time: allowed is 2026-12-01T20:00 (in JST)"},
+		{"GET", "/v1/explain?engineer=medisys/sato&at=then", "", 400, "is not a time: allowed is 2026-12-01T20:00 (in Asia/Tokyo)"},
 		{"GET", "/v1/calendar?until=2000-01-01", "", 400, "is not after its beginning"},
 		{"GET", "/v1/calendar?from=2000-01-01&until=2040-01-01", "", 400, "allowed are 400"},
 		{"GET", "/v1/client-config?engineer=medisys", "", 400, "allowed is vendor/engineer"},

@@ -257,7 +257,7 @@ func TestClientWithoutGateway(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		_, err := Client{Socket: path}.Get("/v1/status", nil)
+		_, _, err := Client{Socket: path}.Get("/v1/status", nil)
 		if !errors.Is(err, ErrNoGateway) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
 		}
