@@ -319,7 +319,7 @@ func (l *loop) stop() error {
 	maps.Copy(l.recorded, l.pending) // what is on its way to the disk has to be closed there too
 	l.evaluate()
 	l.publish()
-	l.record(l.refusals.entries(l.now.Add(time.Minute))...)
+	l.record(l.refusals.entries(l.now.Add(refusedRarely))...)
 	l.record(journal.Entry{Kind: journal.Stop, Actor: "gateway"})
 	for _, w := range l.waiting {
 		w.done(errStopped)

@@ -61,7 +61,9 @@ const (
 // freshRefusal counts since the last entry about its key.
 type freshRefusal struct {
 	RefusalSummary
-	known bool // the journal had an entry about it within this minute
+	known bool      // the journal had an entry about it since it was last silent for a minute
+	told  time.Time // when the last of these was due
+	times int       // how many these are
 	// key and timestamp are kept for a replay, so that nothing of what came
 	// can be played again after a restart either; zero: nothing to keep.
 	key       policy.Key
@@ -210,9 +212,15 @@ func (r *refusals) mayRecord(key refusalKey) bool {
 	return left > 0 && (same == 0 || 2*same < left)
 }
 
+// A client that is left switched on knocks for months. After so many entries
+// about it, it has one each quarter of an hour, or the journal would consist
+// of it, and a start that reads the journal take ever longer.
+const refusedOften, refusedRarely = 10, 15 * time.Minute
+
 // entries gives what is due in the journal: a key at once when it is new, and
-// then once a minute, at most refusalsRecorded of them a minute; the rest in
-// one summed entry at the minute's end.
+// then once a minute, and more rarely if that goes on, at most
+// refusalsRecorded of them a minute; the rest in one summed entry at the
+// minute's end.
 func (r *refusals) entries(now time.Time) []journal.Entry {
 	ended := now.Sub(r.minute) >= time.Minute || now.Before(r.minute)
 	if ended {
@@ -227,12 +235,17 @@ func (r *refusals) entries(now time.Time) []journal.Entry {
 		if f.Count == 0 || f.known && !ended {
 			continue
 		}
+		if since := now.Sub(f.told); f.times >= refusedOften && since >= 0 && since < refusedRarely {
+			continue
+		}
 		e := refusedEntry(f.RefusalSummary)
 		if f.timestamp != [12]byte{} {
 			e.Key, e.Timestamp = f.key.String(), hex.EncodeToString(f.timestamp[:])
 		}
 		due = append(due, e)
 		f.known, f.Count, f.timestamp = true, 0, [12]byte{}
+		f.told = now
+		f.times++
 	}
 	if ended && r.summed.Count > 0 {
 		r.summed.Reason = "summed"

@@ -262,3 +262,45 @@ func TestTheNextEngineerFindsARoom(t *testing.T) {
 	same(t, "the oldest that is listed", list[len(list)-1].Engineer, "e10")
 	same(t, "rooms", len(r.kept), engineersKept)
 }
+
+// A client that is left switched on outside its window does not fill the
+// journal; nothing of it is uncounted, and after a pause it is news again.
+func TestWhoKnocksForDaysIsRecordedMoreRarely(t *testing.T) {
+	r := newRefusals()
+	e := &policy.Engineer{Vendor: &policy.Vendor{Name: "medisys"}, Name: "sato"}
+	at := moment("01:00:00")
+	var told, sum, total int
+	knock := func(f policy.Fact) {
+		f.Timestamp = [12]byte{byte(total >> 16), byte(total >> 8), byte(total)}
+		r.add(f)
+		total++
+	}
+	hear := func(entries []journal.Entry) (newest string) {
+		for _, e := range entries {
+			told++
+			sum += int(e.Count)
+			newest = e.Timestamp
+		}
+		return newest
+	}
+	for range 24 * 3600 / 5 {
+		at = at.Add(5 * time.Second)
+		knock(stolen(at, e, 77))
+		hear(r.entries(at))
+	}
+	if most := refusedOften + int(24*time.Hour/refusedRarely); told < most-3 || told > most {
+		t.Errorf("%d entries in a day, want about %d", told, most)
+	}
+	newest := hear(r.entries(at.Add(refusedRarely))) // as a stop does
+	same(t, "recorded", sum, total)
+	same(t, "the newest timestamp", newest, fmt.Sprintf("%06x%018x", total-1, 0))
+
+	told = 0
+	at = at.Add(time.Hour)
+	hear(r.entries(at))
+	hear(r.entries(at.Add(time.Minute)))
+	at = at.Add(2 * time.Minute)
+	knock(stolen(at, e, 77))
+	hear(r.entries(at))
+	same(t, "entries after a pause", told, 1)
+}
