@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"path"
 	"slices"
@@ -116,7 +117,7 @@ func (w *world) effect(format string, args ...any) {
 func (w *world) start() {
 	w.t.Helper()
 	w.process++
-	w.tunnel = &fakeTunnel{w: w, facts: make(chan policy.Fact, 4096), traffic: map[string]Traffic{}, due: map[uint64]time.Duration{}}
+	w.tunnel = &fakeTunnel{w: w, facts: make(chan policy.Fact, 4096), traffic: map[policy.Key]Traffic{}, due: map[uint64]time.Duration{}}
 	w.firewall = &fakeFirewall{w: w, facts: make(chan policy.Fact, 4096)}
 	w.metrics = NewMetrics("test")
 	process := w.process
@@ -363,11 +364,12 @@ func (w *world) enter(name, source string) {
 
 // hear counts bytes of an engineer.
 func (w *world) hear(name string, received, transmitted uint64) {
+	key := w.engineer(name).Key
 	w.do(func() {
-		t := w.tunnel.traffic[name]
+		t := w.tunnel.traffic[key]
 		t.Received += received
 		t.Transmitted += transmitted
-		w.tunnel.traffic[name] = t
+		w.tunnel.traffic[key] = t
 	})
 }
 
@@ -380,7 +382,7 @@ type fakeTunnel struct {
 	set        fault // hang and slow are ignored: a Set waits for nothing
 	cuts       []string
 	due        map[uint64]time.Duration // when an admission has waited too long, in boot time
-	traffic    map[string]Traffic
+	traffic    map[policy.Key]Traffic
 	timestamps map[policy.Key][12]byte
 	restarts   int
 	restartErr error
@@ -417,20 +419,11 @@ func (f *fakeTunnel) Recorded(admission uint64) bool {
 	return !ok || f.w.boot() < due
 }
 
-func (f *fakeTunnel) Traffic() iter.Seq2[*policy.Engineer, Traffic] {
-	return func(yield func(*policy.Engineer, Traffic) bool) {
+func (f *fakeTunnel) Traffic() iter.Seq2[policy.Key, Traffic] {
+	return func(yield func(policy.Key, Traffic) bool) {
 		f.w.mu.Lock()
 		defer f.w.mu.Unlock()
-		if f.plan == nil || f.plan.Policy == nil {
-			return
-		}
-		for _, v := range f.plan.Policy.Vendors {
-			for _, e := range v.Engineers {
-				if t, ok := f.traffic[e.String()]; ok && !yield(e, t) {
-					return
-				}
-			}
-		}
+		maps.All(f.traffic)(yield)
 	}
 }
 

@@ -30,9 +30,9 @@ type Tunnel interface {
 	// this is told, or a plan in doubt was set. The answer is whether it came
 	// in time. It never waits.
 	Recorded(admission uint64) bool
-	// Traffic counts each engineer's bytes since the process began; the
-	// totals outlive peers.
-	Traffic() iter.Seq2[*policy.Engineer, Traffic]
+	// Traffic counts the bytes of each key since the process began, whoever
+	// owns it by the plan in force; the totals outlive peers.
+	Traffic() iter.Seq2[policy.Key, Traffic]
 	// SetTimestamps seeds the greatest handshake timestamp seen of each key;
 	// an empty map forgets all of them.
 	SetTimestamps(map[policy.Key][12]byte)
@@ -41,10 +41,15 @@ type Tunnel interface {
 	Close() error
 }
 
-// Traffic is what WireGuard counted of one engineer.
+// Traffic is what WireGuard counted of one key.
 type Traffic struct {
 	Received, Transmitted uint64 // bytes, of authenticated packets
 	LastHandshake         time.Time
+}
+
+// since gives the bytes that came after an earlier reading.
+func (t Traffic) since(before Traffic) (received, transmitted uint64) {
+	return t.Received - min(before.Received, t.Received), t.Transmitted - min(before.Transmitted, t.Transmitted)
 }
 
 // Firewall is the kernel's half of the gate.

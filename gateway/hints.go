@@ -51,20 +51,19 @@ const (
 	unansweredFor   = 5 * time.Second
 )
 
-// carries takes note of an engineer's totals as they are now, and of what of
-// their growth is more than handshakes and keepalives. Sums say nothing: of an
-// upload little comes back, and a tunnel at rest sends more than it gets.
-func (s *session) carries(t Traffic, boot time.Duration) {
+// carries takes note of what of the bytes since the last reading is more than
+// handshakes and keepalives. Sums say nothing: of an upload little comes back,
+// and a tunnel at rest sends more than it gets.
+func (s *session) carries(received, transmitted uint64, boot time.Duration) {
 	passed := boot - s.counted
 	s.counted = boot
-	if n := payload(t.Received-min(s.last.Received, t.Received), initiationSize, passed); n > 0 {
+	if n := payload(received, initiationSize, passed); n > 0 {
 		if s.asked == 0 {
 			s.askedAt = boot
 		}
 		s.asked += n
 	}
-	s.answered += payload(t.Transmitted-min(s.last.Transmitted, t.Transmitted), responseSize, passed)
-	s.last = t
+	s.answered += payload(transmitted, responseSize, passed)
 }
 
 // payload gives the bytes that are neither handshakes of a size nor

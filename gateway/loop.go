@@ -67,9 +67,8 @@ type loop struct {
 	severed    Ended  // the tunnel is about to cut every session, for this reason; empty: it is not
 	tunnels    uint64 // how often that was so: admissions of before are over
 	refusals   *refusals
-	attempts   map[string]netip.Addr // by engineer: where the last attempt came from; replaced when it changes
-	peers      []PeerStatus
-	totals     map[string]Traffic // by engineer, as last read
+	attempts   map[string]netip.Addr  // by engineer: where the last attempt came from; replaced when it changes
+	totals     map[policy.Key]Traffic // as last read; replaced by each reading
 
 	refusalsChanged bool
 	refusalList     []RefusalSummary
@@ -107,7 +106,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		tenants: map[netip.Addr]policy.Key{}, recorded: map[string]*opening{}, pending: map[string]*opening{}, began: map[string]beginning{},
 		sessions: map[string]*session{}, admissions: map[uint64]*admission{},
 		refusals: newRefusals(), refusalList: []RefusalSummary{},
-		totals: map[string]Traffic{}, unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1), shutCount: map[policy.Scope]int{},
+		unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1), shutCount: map[policy.Scope]int{},
 		recorder: newRecorder(), applier: newApplier(g.cfg.Firewall, g.cfg.Dropped), keeper: newKeeper(g.cfg.Marker),
 	}
 	defer close(g.stopped)
@@ -260,7 +259,10 @@ func (l *loop) beat() {
 		l.setTunnel()
 	}
 	l.checkFile()
-	l.count()
+	l.readTraffic()
+	for _, s := range l.sessions {
+		l.count(s)
+	}
 	l.idle()
 	l.record(l.refusals.entries(l.now)...)
 	switch {

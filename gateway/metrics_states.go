@@ -209,18 +209,18 @@ func (c *states) engineers(s *Snapshot, ch chan<- prometheus.Metric, gauge toGau
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
-	for _, p := range s.Peers {
-		key := p.Engineer.Key.String()
-		gauge(descPeer, 1, c.device, key, p.Engineer.String())
-		counter(descPeerReceived, p.Received, key)
-		counter(descPeerSent, p.Transmitted, key)
-		gauge(descPeerHandshake, unixSeconds(p.LastHandshake), key)
-	}
 	listed, seen, barred := c.metrics.times()
 	for _, v := range s.Plan.Policy.Vendors {
 		for _, e := range v.Engineers {
 			gauge(descSeen, unixSeconds(seen[e.Key]), v.Name, e.Name)
 			gauge(descListed, unixSeconds(listed[e.Key]), v.Name, e.Name)
+			if t, ok := s.Traffic[e.Key]; ok {
+				key := e.Key.String()
+				gauge(descPeer, 1, c.device, key, e.String())
+				counter(descPeerReceived, t.Received, key)
+				counter(descPeerSent, t.Transmitted, key)
+				gauge(descPeerHandshake, unixSeconds(t.LastHandshake), key)
+			}
 		}
 	}
 	for b, at := range barred {

@@ -391,9 +391,10 @@ func BenchmarkScrape(b *testing.B) {
 		b.Fatal(err)
 	}
 	s.Status.Ready = true
+	s.Traffic = map[policy.Key]Traffic{}
 	for i, v := range p.Vendors {
 		for j, e := range v.Engineers {
-			s.Peers = append(s.Peers, PeerStatus{e, Traffic{Received: uint64(i), LastHandshake: now}})
+			s.Traffic[e.Key] = Traffic{Received: uint64(i), LastHandshake: now}
 			if j%10 == 0 {
 				s.Sessions = append(s.Sessions, SessionStatus{ID: fmt.Sprintf("%016d", i*100+j), Vendor: v.Name, Engineer: e.Name, OpenedAt: now, Until: now.Add(time.Hour)})
 			}

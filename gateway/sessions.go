@@ -4,9 +4,9 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"kidoban/gateway/journal"
@@ -56,23 +56,14 @@ type session struct {
 	openedAt time.Time
 	until    time.Time
 	grants   []string
-	first    Traffic       // what the engineer's totals were when it opened
-	last     Traffic       // what they are now
+	last     Traffic       // what was counted of the engineer's key when last read
 	heard    time.Duration // when a byte was last received, in boot time
+
+	received, transmitted uint64 // bytes, since it opened
 
 	// What went through beside handshakes and keepalives, for hints.
 	asked, answered  uint64        // bytes from and to the engineer
 	askedAt, counted time.Duration // when the first was asked, and when it was last counted, in boot time
-}
-
-// received is how many bytes came from the engineer in the session.
-func (s *session) received() uint64 {
-	return s.last.Received - min(s.first.Received, s.last.Received)
-}
-
-// transmitted is how many bytes went to the engineer in the session.
-func (s *session) transmitted() uint64 {
-	return s.last.Transmitted - min(s.first.Transmitted, s.last.Transmitted)
 }
 
 // admission is an initiation that was admitted, until its session is open and
@@ -198,8 +189,8 @@ func (l *loop) confirmed(f policy.Fact) {
 		}
 		l.end(ending{s, Superseded})
 	}
-	s := &session{id: rand.Text()[:16], engineer: f.Engineer, source: f.Source, openedAt: l.now, until: until, heard: l.boot, counted: l.boot}
-	s.first, s.last = l.totals[name], l.totals[name]
+	s := &session{id: rand.Text()[:16], engineer: f.Engineer, source: f.Source, openedAt: l.now, until: until,
+		last: l.totals[f.Engineer.Key], heard: l.boot, counted: l.boot}
 	l.sessions[name] = s
 	l.holds(s)
 	l.record(l.sessionEntry(journal.SessionOpened, s))
@@ -235,24 +226,28 @@ func (l *loop) sessionEntry(kind journal.Kind, s *session) journal.Entry {
 	return e
 }
 
-// count reads every engineer's traffic.
-func (l *loop) count() {
-	l.peers = nil
-	for e, t := range l.cfg.Tunnel.Traffic() {
-		l.peers = append(l.peers, PeerStatus{e, t})
-		l.totals[e.String()] = t
-		s := l.sessions[e.String()]
-		if s == nil {
-			continue
-		}
-		if t.Received != s.last.Received {
-			s.heard = l.boot
-			l.cfg.Metrics.heard(e.Key, l.now)
-		}
-		l.cfg.Metrics.traffic(e.Vendor.Name, t.Received-min(s.last.Received, t.Received), t.Transmitted-min(s.last.Transmitted, t.Transmitted))
-		s.carries(t, l.boot)
+// readTraffic reads what was counted of every key.
+func (l *loop) readTraffic() {
+	l.totals = maps.Collect(l.cfg.Tunnel.Traffic())
+}
+
+// count gives a session, and its vendor, what its key counted since the last
+// reading. A name is not enough: the next policy may give it another key.
+func (l *loop) count(s *session) {
+	t, ok := l.totals[s.engineer.Key]
+	if !ok {
+		return
 	}
-	slices.SortFunc(l.peers, func(a, b PeerStatus) int { return strings.Compare(a.Engineer.String(), b.Engineer.String()) })
+	received, transmitted := t.since(s.last)
+	if received > 0 {
+		s.heard = l.boot
+		l.cfg.Metrics.heard(s.engineer.Key, l.now)
+	}
+	l.cfg.Metrics.traffic(s.engineer.Vendor.Name, received, transmitted)
+	s.carries(received, transmitted, l.boot)
+	s.received += received
+	s.transmitted += transmitted
+	s.last = t
 }
 
 // ending is a session that is over, and why.
@@ -314,20 +309,16 @@ func (l *loop) end(over ...ending) {
 	if len(over) == 0 {
 		return
 	}
-	for e, t := range l.cfg.Tunnel.Traffic() {
-		l.totals[e.String()] = t
-	}
+	l.readTraffic()
 	for _, x := range over {
-		s, name, vendor := x.session, x.session.engineer.String(), x.session.engineer.Vendor.Name
-		delete(l.sessions, name)
-		t := l.totals[name]
-		l.cfg.Metrics.traffic(vendor, t.Received-min(s.last.Received, t.Received), t.Transmitted-min(s.last.Transmitted, t.Transmitted))
-		s.last = t
+		s := x.session
+		delete(l.sessions, s.engineer.String())
+		l.count(s)
 		entry := l.sessionEntry(journal.SessionClosed, s)
 		entry.Reason = string(x.why)
-		entry.ReceivedBytes, entry.TransmittedBytes = int64(s.received()), int64(s.transmitted())
+		entry.ReceivedBytes, entry.TransmittedBytes = int64(s.received), int64(s.transmitted)
 		entry.Until = time.Time{}
 		l.record(entry)
-		l.cfg.Metrics.sessionEnded(vendor, s.id, x.why, max(l.now.Sub(s.openedAt), 0))
+		l.cfg.Metrics.sessionEnded(s.engineer.Vendor.Name, s.id, x.why, max(l.now.Sub(s.openedAt), 0))
 	}
 }

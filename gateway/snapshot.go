@@ -19,19 +19,13 @@ type Snapshot struct {
 	Refusals []RefusalSummary // of engineers, then of strangers; the newest first of each
 	Status   Status           // but for what depends on the moment: see StatusAt
 	Journal  JournalStatus
-	Peers    []PeerStatus
-	At       time.Duration // boot time of the turn
+	Traffic  map[policy.Key]Traffic // since the process began; who owns a key, the plan says
+	At       time.Duration          // boot time of the turn
 
 	state    *policy.State         // only to be copied
 	attempts map[string]netip.Addr // by engineer
 	doubts   [doubts]bool          // which of them keep the gateway shut
 	hints    []string
-}
-
-// PeerStatus is an engineer's WireGuard traffic since the process began.
-type PeerStatus struct {
-	Engineer *policy.Engineer
-	Traffic
 }
 
 // JournalStatus says how much is recorded.
@@ -197,7 +191,7 @@ func (s *Snapshot) SessionSource(e *policy.Engineer) netip.Addr {
 }
 
 func (l *loop) publish() {
-	s := &Snapshot{Plan: l.plan, state: l.state.Copy(), attempts: l.attempts, Journal: l.journalStatus(), Peers: l.peers, At: l.boot}
+	s := &Snapshot{Plan: l.plan, state: l.state.Copy(), attempts: l.attempts, Journal: l.journalStatus(), Traffic: l.totals, At: l.boot}
 	for _, sess := range l.sessions {
 		s.Sessions = append(s.Sessions, s.session(sess))
 	}
@@ -242,7 +236,7 @@ func (l *loop) publish() {
 func (s *Snapshot) session(sess *session) SessionStatus {
 	st := SessionStatus{ID: sess.id, Vendor: sess.engineer.Vendor.Name, Engineer: sess.engineer.Name, Source: sess.source.Addr(),
 		OpenedAt: s.Local(sess.openedAt), Until: s.Local(sess.until), Grants: sess.grants,
-		Received: sess.received(), Transmitted: sess.transmitted()}
+		Received: sess.received, Transmitted: sess.transmitted}
 	if st.Grants == nil {
 		st.Grants = []string{}
 	}

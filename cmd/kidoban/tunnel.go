@@ -132,14 +132,14 @@ func (l *liveTunnel) Recorded(admission uint64) bool {
 }
 
 // Traffic implements gateway.Tunnel.
-func (l *liveTunnel) Traffic() iter.Seq2[*policy.Engineer, gateway.Traffic] {
-	return func(yield func(*policy.Engineer, gateway.Traffic) bool) {
+func (l *liveTunnel) Traffic() iter.Seq2[policy.Key, gateway.Traffic] {
+	return func(yield func(policy.Key, gateway.Traffic) bool) {
 		t := l.get()
 		if t == nil {
 			return
 		}
 		for _, p := range t.Peers() {
-			if !yield(p.Engineer, gateway.Traffic{Received: p.Received, Transmitted: p.Transmitted, LastHandshake: p.LastHandshake}) {
+			if !yield(p.Key, gateway.Traffic{Received: p.Received, Transmitted: p.Transmitted, LastHandshake: p.LastHandshake}) {
 				return
 			}
 		}

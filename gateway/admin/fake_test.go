@@ -27,8 +27,8 @@ func (quietTunnel) Recorded(uint64) bool                  { return true }
 func (quietTunnel) SetTimestamps(map[policy.Key][12]byte) {}
 func (quietTunnel) Restart() error                        { return nil }
 func (quietTunnel) Close() error                          { return nil }
-func (quietTunnel) Traffic() iter.Seq2[*policy.Engineer, gateway.Traffic] {
-	return func(func(*policy.Engineer, gateway.Traffic) bool) {}
+func (quietTunnel) Traffic() iter.Seq2[policy.Key, gateway.Traffic] {
+	return func(func(policy.Key, gateway.Traffic) bool) {}
 }
 
 // quietFirewall is a gateway.Firewall to which nothing happens.

@@ -217,7 +217,7 @@ func TestCutLetsANewHandshakeIn(t *testing.T) {
 
 func received(s *site) uint64 {
 	peers := s.tunnel.Peers()
-	i := slices.IndexFunc(peers, func(p Peer) bool { return p.Engineer == s.sato.Engineer })
+	i := slices.IndexFunc(peers, func(p Peer) bool { return p.Key == s.sato.Key })
 	if i < 0 {
 		return 0
 	}

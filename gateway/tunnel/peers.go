@@ -24,12 +24,13 @@ const eager = 1000
 // for all of them.
 const chunk = 64
 
-// Peer is what the device counted for one engineer, up to a second ago.
+// Peer is what the device counted for one key, up to a second ago.
 // Received and Transmitted are bytes of UDP payload, and grow for as long as
-// the process lives, whether or not the device knows the engineer now.
+// the process lives, whether or not the device knows the key now, and whoever
+// the engineer is to whom it belongs.
 type Peer struct {
-	Engineer              *policy.Engineer
-	Open                  bool           // the device knows the engineer now
+	Key                   policy.Key
+	Open                  bool           // the device knows the key now
 	Endpoint              netip.AddrPort // of the last authenticated packet; zero: none
 	LastHandshake         time.Time      // confirmed; zero: none
 	LastReceived          time.Time      // when Received last grew, to the second; zero: never
@@ -186,10 +187,10 @@ func (p *peers) add(engineers ...*policy.Engineer) error {
 		p.held[e.Key] = &held{engineer: e}
 		c := p.counts[e.Key]
 		if c == nil {
-			c = &Peer{}
+			c = &Peer{Key: e.Key}
 			p.counts[e.Key] = c
 		}
-		c.Engineer, c.Open = e, true
+		c.Open = true
 	}
 	return nil
 }

@@ -221,7 +221,7 @@ func (t *Tunnel) Inspect(payload []byte, source netip.AddrPort) {
 	}
 }
 
-// Peers lists every engineer whom the device has known since the start.
+// Peers lists every key that the device has known since the start.
 func (t *Tunnel) Peers() []Peer { return t.peers.all() }
 
 // Live lists the addresses and ports at which a session was when the device
@@ -229,7 +229,7 @@ func (t *Tunnel) Peers() []Peer { return t.peers.all() }
 func (t *Tunnel) Live() []netip.AddrPort {
 	var live []netip.AddrPort
 	for _, p := range t.peers.all() {
-		if p.Endpoint.IsValid() && t.house.liveAt(p.Engineer.Key, p.Endpoint.Addr()) {
+		if p.Endpoint.IsValid() && t.house.liveAt(p.Key, p.Endpoint.Addr()) {
 			live = append(live, p.Endpoint)
 		}
 	}

@@ -297,7 +297,7 @@ func TestFault29ReplayIsRefusedForEver(t *testing.T) {
 	replay("at once")
 	s.open(later(), s.sato)
 	lab.WaitFor(t, 5*time.Second, "the peer removed", func() bool {
-		return slices.ContainsFunc(s.tunnel.Peers(), func(p Peer) bool { return p.Engineer == s.tanaka.Engineer && !p.Open })
+		return slices.ContainsFunc(s.tunnel.Peers(), func(p Peer) bool { return p.Key == s.tanaka.Key && !p.Open })
 	})
 	s.open(later(), s.tanaka)
 	replay("after the peer was added again")
