@@ -265,12 +265,16 @@ func (g *ground) admission() {
 
 // counted reads kidoban_admissions_total.
 func (g *ground) counted(vendor string, reason policy.Reason) (float64, error) {
+	return g.metric(fmt.Sprintf("kidoban_admissions_total{reason=%q,vendor=%q}", reason.String(), vendor))
+}
+
+// metric reads a series.
+func (g *ground) metric(name string) (float64, error) {
 	_, text, err := g.get("/metrics")
 	if err != nil {
 		return 0, err
 	}
-	name := fmt.Sprintf("kidoban_admissions_total{reason=%q,vendor=%q} ", reason.String(), vendor)
-	_, rest, ok := strings.Cut(text, "\n"+name)
+	_, rest, ok := strings.Cut(text, "\n"+name+" ")
 	if !ok {
 		return 0, fmt.Errorf("the metrics have no %s", name)
 	}

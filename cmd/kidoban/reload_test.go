@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -229,6 +230,125 @@ func TestCloseOutlivesARename(t *testing.T) {
 	}
 	g.must("reopen", "medisys", "--reason", "phone call")
 	g.mustEnter(client)
+}
+
+// TestCountsAreOfTheKeyInForce: an engineer who gets another key begins to be
+// counted anew, also over a tunnel that is built anew, and metrics, sessions
+// and journal say the same.
+func TestCountsAreOfTheKeyInForce(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.serve()
+	g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
+	client := g.client(g.medisys, sato, 4)
+	g.mustEnter(client)
+	const moved = 200_000
+	if _, err := g.medisys.Exchange(g.within(eventually), "tcp", netip.AddrPortFrom(ehr4, 22).String(), strings.Repeat("x", moved)); err != nil {
+		t.Fatal(err)
+	}
+	session := func() (s gateway.SessionStatus) {
+		for _, s = range g.status().Sessions {
+			if s.Vendor+"/"+s.Engineer == sato {
+				return s
+			}
+		}
+		return gateway.SessionStatus{}
+	}
+	lab.WaitFor(t, eventually, "what sato moved is counted", func() bool { return session().Received > moved })
+	client.Close()
+
+	// The counts of what ended stay, those of what is open are at most what
+	// the client sent.
+	var ended, sum float64
+	agree := func(when string, c *lab.Client) {
+		t.Helper()
+		for range 8 {
+			pause(patience)
+			s := session()
+			all, err := g.metric(`kidoban_session_receive_bytes_total{vendor="medisys"}`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if sent := c.Status().Transmitted; s.Received > sent || all > ended+float64(sent) {
+				t.Fatalf("%s: %d bytes received in the session, %v of the vendor after %v; the client sent %d", when, s.Received, all, ended, sent)
+			}
+			if all < sum {
+				t.Fatalf("%s: %v bytes of the vendor, after %v", when, all, sum)
+			}
+			sum = all
+		}
+		if err := lab.Wait(g.within(eventually), func() error {
+			s := session()
+			if s.Received == 0 || s.LastHandshake == nil {
+				return fmt.Errorf("the session is %+v", s)
+			}
+			all, err := g.metric(`kidoban_session_receive_bytes_total{vendor="medisys"}`)
+			if err == nil && all != ended+float64(s.Received) {
+				err = fmt.Errorf("%v bytes of the vendor, %v before, %d in the session", all, ended, s.Received)
+			}
+			return err
+		}); err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+	}
+	closed := func(n int) journal.Entry {
+		t.Helper()
+		var all []journal.Entry
+		lab.WaitFor(t, eventually, fmt.Sprintf("%d sessions of sato are closed in the journal", n), func() bool {
+			all = g.entries(journal.SessionClosed)
+			return len(all) == n
+		})
+		ended += float64(all[n-1].ReceivedBytes)
+		return all[n-1]
+	}
+
+	p := g.people[sato]
+	p.private, p.public = lab.NewKey()
+	g.approve([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
+	g.must("reload")
+	if e := closed(1); e.ReceivedBytes <= moved {
+		t.Errorf("the journal has %d bytes received, sato moved %d", e.ReceivedBytes, moved)
+	}
+	client = g.client(g.medisys, sato, 4)
+	g.mustEnter(client)
+	agree("with another key", client)
+	_, text, err := g.get("/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(text, `name="medisys/sato",public_key=`); n != 1 {
+		t.Errorf("%d peers are named sato", n)
+	}
+
+	// A tunnel that is built anew goes on with what was counted.
+	series := fmt.Sprintf("wireguard_peer_receive_bytes_total{public_key=%q}", base64.StdEncoding.EncodeToString(p.public[:]))
+	g.write(g.policyFile(), strings.Replace(g.policyText([]string{hour("work", "ehr")}, []string{hour("work", "pacs")}), "10.99.0.1/24", "10.99.0.200/24", 1))
+	g.must("reload")
+	before := closed(2).ReceivedBytes
+	client.Close()
+	client = g.client(g.medisys, sato, 4)
+	g.mustEnter(client)
+	agree("in a tunnel that was built anew", client)
+	if err := lab.Wait(g.within(eventually), func() error {
+		all, err := g.metric(series)
+		if s := session(); err == nil && all != float64(before)+float64(s.Received) {
+			err = fmt.Errorf("%s is %v: %d before the tunnel was built anew, %d since", series, all, before, s.Received)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+	g.must("close", sato, "--reason", "phone call")
+	closed(3)
+	if err := lab.Wait(g.within(eventually), func() error {
+		all, err := g.metric(`kidoban_session_receive_bytes_total{vendor="medisys"}`)
+		if err == nil && all != ended {
+			err = fmt.Errorf("%v bytes of the vendor, %v in the journal", all, ended)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
 }
 
 // echoes are numbers sent to an echo server, and what came back.

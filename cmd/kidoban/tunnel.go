@@ -27,6 +27,7 @@ type liveTunnel struct {
 	quit    chan struct{}  // ends the pump of current
 	plan    *policy.Plan
 	stamps  map[policy.Key][12]byte
+	peers   []tunnel.Peer // what was counted when there was a current last
 	closed  bool
 }
 
@@ -68,6 +69,7 @@ func (l *liveTunnel) build() error {
 		return err
 	}
 	t.SetTimestamps(l.stamps)
+	t.SetPeers(l.peers)
 	l.current, l.quit = t, make(chan struct{})
 	go l.pump(t, l.quit)
 	return nil
@@ -83,6 +85,7 @@ func (l *liveTunnel) drop() {
 		l.logger.Warn("the old tunnel did not close cleanly", "err", err)
 	}
 	l.stamps = l.current.Timestamps() // only now is nothing more admitted
+	l.peers = l.current.Peers()
 	l.current = nil
 }
 
@@ -134,16 +137,22 @@ func (l *liveTunnel) Recorded(admission uint64) bool {
 // Traffic implements gateway.Tunnel.
 func (l *liveTunnel) Traffic() iter.Seq2[policy.Key, gateway.Traffic] {
 	return func(yield func(policy.Key, gateway.Traffic) bool) {
-		t := l.get()
-		if t == nil {
-			return
-		}
-		for _, p := range t.Peers() {
+		for _, p := range l.counted() {
 			if !yield(p.Key, gateway.Traffic{Received: p.Received, Transmitted: p.Transmitted, LastHandshake: p.LastHandshake}) {
 				return
 			}
 		}
 	}
+}
+
+// counted gives what every tunnel so far has counted.
+func (l *liveTunnel) counted() []tunnel.Peer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.current == nil {
+		return l.peers
+	}
+	return l.current.Peers()
 }
 
 // SetTimestamps implements gateway.Tunnel.

@@ -261,6 +261,16 @@ func (p *peers) all() []Peer {
 	return all
 }
 
+// takeOver begins with what another device counted.
+func (p *peers) takeOver(counted []Peer) {
+	p.countsMu.Lock()
+	defer p.countsMu.Unlock()
+	for _, c := range counted {
+		c.Open, c.Endpoint = false, netip.AddrPort{}
+		p.counts[c.Key] = &c
+	}
+}
+
 // toldPeer is a peer as the device tells of it.
 type toldPeer struct {
 	key                   policy.Key

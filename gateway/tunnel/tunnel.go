@@ -224,6 +224,10 @@ func (t *Tunnel) Inspect(payload []byte, source netip.AddrPort) {
 // Peers lists every key that the device has known since the start.
 func (t *Tunnel) Peers() []Peer { return t.peers.all() }
 
+// SetPeers goes on with what another tunnel counted, which is closed. It is
+// called before the first Set.
+func (t *Tunnel) SetPeers(counted []Peer) { t.peers.takeOver(counted) }
+
 // Live lists the addresses and ports at which a session was when the device
 // was last asked, at most a second ago.
 func (t *Tunnel) Live() []netip.AddrPort {
