@@ -31,7 +31,8 @@ type Tunnel interface {
 	// in time. It never waits.
 	Recorded(admission uint64) bool
 	// Traffic counts the bytes of each key since the process began, whoever
-	// owns it by the plan in force; the totals outlive peers.
+	// owns it by the plan in force; the totals outlive peers. They are kept
+	// until a second policy in a row does not list the key.
 	Traffic() iter.Seq2[policy.Key, Traffic]
 	// SetTimestamps seeds the greatest handshake timestamp seen of each key;
 	// an empty map forgets all of them.

@@ -26,7 +26,7 @@ const chunk = 64
 
 // Peer is what the device counted for one key, up to a second ago.
 // Received and Transmitted are bytes of UDP payload, and grow for as long as
-// the process lives, whether or not the device knows the key now, and whoever
+// policies list the key, whether or not the device knows it now, and whoever
 // the engineer is to whom it belongs.
 type Peer struct {
 	Key                   policy.Key
@@ -35,6 +35,8 @@ type Peer struct {
 	LastHandshake         time.Time      // confirmed; zero: none
 	LastReceived          time.Time      // when Received last grew, to the second; zero: never
 	Received, Transmitted uint64
+
+	unlisted bool // the policy in force does not list the key
 }
 
 // peers makes the device's peers match the plan, and keeps their counts.
@@ -46,6 +48,8 @@ type peers struct {
 	mu     sync.Mutex
 	device *device.Device
 	held   map[policy.Key]*held
+
+	listed *policy.Policy // whose keys were compared with the counts last; guarded by mu
 
 	countsMu sync.Mutex
 	counts   map[policy.Key]*Peer
@@ -99,6 +103,7 @@ func (p *peers) match(now time.Time) (watch []policy.Fact, err error) {
 	stale := p.house.staleKeys()
 	var surplus []policy.Key
 	p.mu.Lock()
+	p.keep(plan)
 	for key, h := range p.held {
 		if stale[key] || !policy.SamePeer(open[key], h.engineer) {
 			surplus = append(surplus, key)
@@ -208,6 +213,25 @@ func (p *peers) forget(key policy.Key) {
 	defer p.countsMu.Unlock()
 	if c := p.counts[key]; c != nil {
 		c.Open, c.Endpoint = false, netip.AddrPort{}
+	}
+}
+
+// keep drops what was counted of keys that a second policy in a row does not
+// list. With the first one sessions end, and their counts are read after it is
+// in force. mu is held.
+func (p *peers) keep(plan *policy.Plan) {
+	if plan.Policy == nil || plan.Policy == p.listed {
+		return
+	}
+	p.listed = plan.Policy
+	p.countsMu.Lock()
+	defer p.countsMu.Unlock()
+	for key, c := range p.counts {
+		unlisted := plan.ByKey(key) == nil
+		if unlisted && c.unlisted && p.held[key] == nil {
+			delete(p.counts, key)
+		}
+		c.unlisted = unlisted
 	}
 }
 

@@ -221,7 +221,8 @@ func (t *Tunnel) Inspect(payload []byte, source netip.AddrPort) {
 	}
 }
 
-// Peers lists every key that the device has known since the start.
+// Peers lists every key that the device has known since the start and that the
+// policy in force lists, or the one before it.
 func (t *Tunnel) Peers() []Peer { return t.peers.all() }
 
 // SetPeers goes on with what another tunnel counted, which is closed. It is

@@ -275,6 +275,106 @@ func withMACs(gateway lab.Key, packet []byte) []byte {
 	return packet
 }
 
+// What was counted of a key is kept while policies list it, by whatever name,
+// for one policy more, and over a tunnel that is made anew.
+func TestCountsAreKeptWhileTheKeyIsListed(t *testing.T) {
+	s := newSite(t)
+	sources := lab.Prefixes("203.0.113.0/28", "2001:db8:1::/64")
+	load := func(engineers ...*engineerAt) {
+		t.Helper()
+		vendor := testVendor("medisys", sources)
+		for _, e := range engineers {
+			e.Vendor, e.Sources = vendor, sources
+			vendor.Engineers = append(vendor.Engineers, e.Engineer)
+		}
+		vendor.Windows[0].Engineers = vendor.Engineers
+		if err := s.state.Apply(time.Now(), "test", policy.PolicyLoaded{Digest: "test", Policy: testPolicy(vendor)}); err != nil {
+			t.Fatal(err)
+		}
+		s.open(later(), engineers...)
+	}
+	renewed := func(e *engineerAt, name string, key policy.Key) *engineerAt {
+		x := *e.Engineer
+		x.Name, x.Key = name, key
+		return &engineerAt{&x, e.private}
+	}
+	counted := func(key policy.Key) uint64 {
+		for _, p := range s.tunnel.Peers() {
+			if p.Key == key {
+				return p.Received
+			}
+		}
+		return 0
+	}
+	// matched waits until the peers are those of the policy, which is when it has been
+	// compared with the counts
+	matched := func(engineers ...*engineerAt) {
+		t.Helper()
+		lab.WaitFor(t, 5*time.Second, "the peers of the policy", func() bool {
+			open := map[policy.Key]bool{}
+			for _, p := range s.tunnel.Peers() {
+				if p.Open {
+					open[p.Key] = true
+				}
+			}
+			return len(open) == len(engineers) && !slices.ContainsFunc(engineers, func(e *engineerAt) bool { return !open[e.Key] })
+		})
+	}
+	var least, most uint64 // what must be counted of sato's key, and what was sent with it
+	enter := func() {
+		t.Helper()
+		c := s.client(s.medisys, s.sato, medisysEndpoint)
+		s.enter(c)
+		lab.WaitFor(t, 5*time.Second, "what sato sent is counted", func() bool { return counted(s.sato.Key) >= least+device.MessageInitiationSize })
+		least, most = counted(s.sato.Key), most+c.Status().Transmitted
+		c.Close()
+	}
+	kept := func(when string) {
+		t.Helper()
+		if got := counted(s.sato.Key); got < least || got > most {
+			t.Errorf("%s: %d bytes of the key are counted, want %d to %d", when, got, least, most)
+		}
+	}
+
+	load(s.sato, s.suzuki)
+	enter()
+
+	saito := renewed(s.sato, "saito", s.sato.Key)
+	load(saito, s.suzuki)
+	matched(saito, s.suzuki)
+	kept("under another name")
+	load(renewed(s.sato, "sato", policy.Key{1}))
+	matched(renewed(s.sato, "sato", policy.Key{1}))
+	kept("when the engineer has another key")
+	load(s.sato)
+	matched(s.sato)
+	kept("when the key is back with the next policy")
+	before := s.tunnel
+	s.start()
+	s.tunnel.SetPeers(before.Peers())
+	kept("in another tunnel, before the first policy")
+	s.open(later(), s.sato)
+	matched(s.sato)
+	kept("in another tunnel")
+	enter()
+
+	s.open(later())
+	matched() // so that the device does not know the key any more either
+	load(s.suzuki)
+	matched(s.suzuki)
+	kept("with the first policy that does not list it")
+	s.open(later())
+	matched()
+	s.open(later(), s.suzuki)
+	matched(s.suzuki)
+	kept("with more plans of that policy")
+	load(s.tanaka)
+	matched(s.tanaka)
+	lab.WaitFor(t, 5*time.Second, "only keys of the last two policies have counts", func() bool {
+		return !slices.ContainsFunc(s.tunnel.Peers(), func(p Peer) bool { return p.Key != s.suzuki.Key && p.Key != s.tanaka.Key })
+	})
+}
+
 func TestFault29ReplayIsRefusedForEver(t *testing.T) {
 	s := newSite(t)
 	s.open(later(), s.tanaka)
