@@ -102,26 +102,38 @@ func (r *reader) warnWholeDays(v value, days *policy.Days) {
 	}
 }
 
-// warnUnreachable finds targets of a window that nobody of it can reach,
-// since no tunnel address is of the target's family.
+// warnUnreachable finds targets of a window that some of its engineers, or all
+// of them, cannot reach, since no tunnel address of theirs is of the target's
+// family.
 func (r *reader) warnUnreachable(w *policy.Window, v value) {
-	var four, six bool
-	for _, g := range w.Engineers {
-		for _, a := range g.Addresses {
-			four = four || a.Is4()
-			six = six || a.Is6()
-		}
-	}
-	if !four && !six {
-		return
-	}
-	for _, t := range w.Targets {
-		if a := t.Prefix.Addr(); a.Is4() && !four || a.Is6() && !six {
-			family := "IPv4"
-			if a.Is6() {
-				family = "IPv6"
+	for _, family := range []struct {
+		name string
+		has  func(netip.Addr) bool
+	}{{"IPv4", netip.Addr.Is4}, {"IPv6", netip.Addr.Is6}} {
+		var targets []string
+		for _, t := range w.Targets {
+			if family.has(t.Prefix.Addr()) {
+				targets = append(targets, shown(t.Name))
 			}
-			r.warnf(v, "nobody of this window has an %s address in the tunnel, so %s cannot be reached", family, shown(t.Name))
+		}
+		if len(targets) == 0 {
+			continue
+		}
+		var with, without []*policy.Engineer
+		for _, e := range w.Engineers {
+			switch {
+			case slices.ContainsFunc(e.Addresses, family.has):
+				with = append(with, e)
+			case len(e.Addresses) > 0: // without any, the mistake is told of elsewhere
+				without = append(without, e)
+			}
+		}
+		if len(with) == 0 && len(without) > 0 {
+			r.warnf(v, "nobody of this window has an %s address in the tunnel, so nobody can reach %s", family.name, oneOf(targets))
+			continue
+		}
+		for _, e := range without {
+			r.warnf(v, "%s has no %s address in the tunnel and cannot reach %s", shown(e.Name), family.name, oneOf(targets))
 		}
 	}
 }

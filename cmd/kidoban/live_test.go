@@ -250,7 +250,7 @@ func TestLists(t *testing.T) {
 2030-12-09 06:00  2030-12-09 06:00  9      unlisted_source  -             -             -
 
 wrong_source     the address is not one of the engineer's sources
-unlisted_target  no open window lists this destination
+unlisted_target  no open window lets the engineer reach this destination
 unlisted_source  no readable initiation, from an address that no open window lists
 `
 	if diff := cmp.Diff(out, want); diff != "" {

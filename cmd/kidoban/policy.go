@@ -183,7 +183,7 @@ var reasonTexts = map[policy.Reason]string{
 	policy.WrongSource:     "the address is not one of the engineer's sources",
 	policy.ContractEnded:   "the vendor's contract has ended",
 	policy.OutsideWindow:   "no approved window is open",
-	policy.UnlistedTarget:  "no open window lists this destination",
+	policy.UnlistedTarget:  "no open window lets the engineer reach this destination",
 	policy.Admitted:        "a window is open",
 	policy.UnlistedSource:  "no readable initiation, from an address that no open window lists",
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -94,7 +95,7 @@ func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error
 	}
 	d := s.Explain(query, at, now)
 	then := s.State().Plan(at) // what the policy opens then, whatever is in doubt now
-	x.Reason, x.Detail = d.Reason.String(), detail(s, then, e, d.Reason, at)
+	x.Reason, x.Detail = d.Reason.String(), detail(s, then, e, query.To.Addr(), d.Reason, at)
 	if inside := s.SessionSource(e); d.Reason == policy.WrongSource && q.From == "" && inside.IsValid() && inside != query.Source {
 		x.Detail += fmt.Sprintf("\nasked about is the address of the last attempt; the open session comes from %v", inside)
 	}
@@ -110,7 +111,7 @@ func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error
 }
 
 // detail is what is known of a refusal, beyond its reason, and what to do.
-func detail(s *gateway.Snapshot, then *policy.Plan, e *policy.Engineer, reason policy.Reason, at time.Time) string {
+func detail(s *gateway.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.Addr, reason policy.Reason, at time.Time) string {
 	switch reason {
 	case policy.NotReady:
 		return s.Plan.Doubt
@@ -128,12 +129,20 @@ func detail(s *gateway.Snapshot, then *policy.Plan, e *policy.Engineer, reason p
 		var open []string
 		for _, g := range then.Grants {
 			for _, t := range g.Window.Targets {
-				if g.Engineer == e && g.Contains(at) && !slices.Contains(open, t.Name) {
+				if g.Engineer == e && g.Contains(at) && e.Reaches(t.Prefix.Addr()) && !slices.Contains(open, t.Name) {
 					open = append(open, t.Name)
 				}
 			}
 		}
-		return "open to this engineer then: " + strings.Join(open, ", ")
+		detail := "open to this engineer then: " + cmp.Or(strings.Join(open, ", "), "nothing")
+		if !e.Reaches(to) {
+			family := "IPv4"
+			if to.Is6() {
+				family = "IPv6"
+			}
+			detail = fmt.Sprintf("the policy gives this engineer no %s address in the tunnel, so nothing of that family can be reached\n%s", family, detail)
+		}
+		return detail
 	}
 	return ""
 }
@@ -340,7 +349,7 @@ func ClientConfig(p *policy.Policy, name string, gatewayKey policy.Key, mtuText 
 				continue
 			}
 			for _, t := range w.Targets {
-				if !seen[t.Prefix] {
+				if !seen[t.Prefix] && e.Reaches(t.Prefix.Addr()) {
 					seen[t.Prefix] = true
 					allowed = append(allowed, t.Prefix.String())
 				}
@@ -348,7 +357,7 @@ func ClientConfig(p *policy.Policy, name string, gatewayKey policy.Key, mtuText 
 		}
 	}
 	if len(allowed) == 0 {
-		return "", &policy.NoMatchError{What: fmt.Sprintf("no window of the policy opens anything for %s", name)}
+		return "", &policy.NoMatchError{What: fmt.Sprintf("no window of the policy opens anything that %s can reach", name)}
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s: %s\n", p.Site, e)

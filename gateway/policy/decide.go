@@ -60,7 +60,7 @@ func (p *Plan) Decide(q Query, now time.Time) Decision {
 	}
 	// Grants are sorted by From, so one pass finds the contiguous union of
 	// those that list the destination.
-	open := false
+	open, reaches := false, !q.To.IsValid() || e.Reaches(q.To.Addr())
 	for _, g := range a.grants {
 		if g.From.After(now) && (d.Until.IsZero() || g.From.After(d.Until)) {
 			break
@@ -74,7 +74,7 @@ func (p *Plan) Decide(q Query, now time.Time) Decision {
 		if !g.From.After(now) {
 			open = true
 		}
-		if q.To.IsValid() && !g.allows(q.To, q.Proto) {
+		if !reaches || q.To.IsValid() && !g.allows(q.To, q.Proto) {
 			continue
 		}
 		if d.Grant == nil || g.Until.After(d.Grant.Until) && g.Contains(now) {

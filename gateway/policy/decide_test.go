@@ -12,11 +12,12 @@ import (
 //	medisys/sato, medisys/suzuki (who has a source of their own)
 //	  support  Mon to Fri 09:00-17:30, pacs (tcp 104, icmp), sato alone
 //	  patch    2026-12-07 (a Monday) 17:00-19:00, ehr-db (tcp 22), both
-//	  late     2026-12-07 19:00-20:00, pacs and ehr-db, both
+//	  late     2026-12-07 19:00-20:00, pacs, ehr-db and ehr-6 (tcp 22), both; suzuki has no IPv6 in the tunnel
 //	  the contract ends with 2026-12-31
 //	other/tanaka: no window
 func example(t testing.TB) (*State, *Policy) {
 	ehr := &Target{Name: "ehr-db", Prefix: netip.MustParsePrefix("10.1.0.5/32"), Services: []Service{{TCP, 22, 22}}}
+	ehr6 := &Target{Name: "ehr-6", Prefix: netip.MustParsePrefix("fd01::5/128"), Services: []Service{{TCP, 22, 22}}}
 	pacs := &Target{Name: "pacs", Prefix: netip.MustParsePrefix("10.1.2.0/28"), Services: []Service{{TCP, 104, 104}, {ICMP, 0, 0}}}
 	medisys := &Vendor{Name: "medisys", ContractUntil: mustDate("2026-12-31"), Sources: prefixes("203.0.113.10/32", "198.51.100.0/28", "2001:db8:1::/64")}
 	sato := &Engineer{Vendor: medisys, Name: "sato", Key: Key{1}, Sources: medisys.Sources, Addresses: []netip.Addr{netip.MustParseAddr("10.99.0.2"), netip.MustParseAddr("fd00:99::2")}}
@@ -26,12 +27,12 @@ func example(t testing.TB) (*State, *Policy) {
 		w.Vendor, w.Name, w.Engineers, w.Targets = medisys, name, engineers, targets
 		medisys.Windows = append(medisys.Windows, w)
 	}
-	window("late", once("2026-12-07T19:00", "2026-12-07T20:00"), medisys.Engineers, ehr, pacs)
+	window("late", once("2026-12-07T19:00", "2026-12-07T20:00"), medisys.Engineers, ehr, ehr6, pacs)
 	window("patch", once("2026-12-07T17:00", "2026-12-07T19:00"), medisys.Engineers, ehr)
 	window("support", days("mon,tue,wed,thu,fri", "09:00", "17:30"), medisys.Engineers[:1], pacs)
 	other := &Vendor{Name: "other", Sources: prefixes("192.0.2.0/24")}
 	other.Engineers = []*Engineer{{Vendor: other, Name: "tanaka", Key: Key{3}, Sources: other.Sources}}
-	p := &Policy{Zone: mustZone(t, "Asia/Tokyo"), Targets: []*Target{ehr, pacs}, Vendors: []*Vendor{medisys, other}}
+	p := &Policy{Zone: mustZone(t, "Asia/Tokyo"), Targets: []*Target{ehr, ehr6, pacs}, Vendors: []*Vendor{medisys, other}}
 	s := NewState()
 	if err := s.Apply(time.Time{}, "test", PolicyLoaded{"digest", p}); err != nil {
 		t.Fatal(err)
@@ -83,6 +84,9 @@ func TestDecide(t *testing.T) {
 		{name: "another host", who: "sato", to: "10.1.2.16:104 tcp", at: mon + "10:00", want: "unlisted_target"},
 		{name: "ping", who: "sato", to: "10.1.2.1:0 icmp", at: mon + "10:00", want: "admitted support 17:30"},
 		{name: "ping where none is listed", who: "sato", to: "10.1.0.5:0 icmp", at: mon + "17:10", want: "unlisted_target"},
+		{name: "IPv6, with a tunnel address of it", who: "sato", to: "[fd01::5]:22 tcp", at: mon + "19:30", want: "admitted late 20:00"},
+		{name: "IPv6, without one", who: "suzuki", to: "[fd01::5]:22 tcp", at: mon + "19:30", want: "unlisted_target"},
+		{name: "IPv6, without one and no window", who: "suzuki", to: "[fd01::5]:22 tcp", at: mon + "10:00", want: "outside_window"},
 
 		// Sources.
 		{name: "a prefix of the vendor", who: "sato", from: "198.51.100.15", at: mon + "10:00", want: "admitted support"},
@@ -202,9 +206,10 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 	now := time.Date(2026, 12, 7, 17, 10, 0, 0, p.Zone)
 	plan := s.Plan(now)
 	sato := Query{Key: Key{1}, Proven: true, Source: netip.MustParseAddr("203.0.113.10")}
-	target := sato
+	target, other := sato, sato
 	target.To, target.Proto = netip.MustParseAddrPort("10.1.2.1:104"), TCP
-	for name, q := range map[string]Query{"admitted": sato, "target": target, "unknown key": {Key: Key{9}}, "no key": {}, "outside window": {Key: Key{3}, Proven: true}} {
+	other.To, other.Proto = netip.MustParseAddrPort("[fd01::5]:22"), TCP
+	for name, q := range map[string]Query{"admitted": sato, "target": target, "other family": other, "unknown key": {Key: Key{9}}, "no key": {}, "outside window": {Key: Key{3}, Proven: true}} {
 		if n := testing.AllocsPerRun(100, func() { plan.Decide(q, now) }); n != 0 {
 			t.Errorf("%s: Decide allocates %v times", name, n)
 		}

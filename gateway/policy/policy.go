@@ -174,6 +174,17 @@ func (e *Engineer) MayComeFrom(source netip.Addr) bool {
 	return false
 }
 
+// Reaches reports whether the engineer has a tunnel address of the family of
+// a destination: without one no packet to it can come out of the tunnel.
+func (e *Engineer) Reaches(to netip.Addr) bool {
+	for _, a := range e.Addresses {
+		if a.Is4() == to.Is4() {
+			return true
+		}
+	}
+	return false
+}
+
 // Window is a period, recurring or once, for which access of a vendor to
 // some targets is approved.
 type Window struct {

@@ -19,7 +19,7 @@ const (
 	WrongSource                   // a proven key from an address that is not its own
 	ContractEnded                 // the vendor's contract is over
 	OutsideWindow                 // no approved window is open for this engineer
-	UnlistedTarget                // no open grant lists the destination
+	UnlistedTarget                // no open grant lists the destination, or no tunnel address of the engineer is of its family
 	Admitted
 	UnlistedSource // carries no readable initiation, from an address that no open grant lists
 

@@ -323,7 +323,8 @@ func (r *reference) decide(q Query, now time.Time) (reason Reason, engineer *Eng
 		for _, t := range w.Targets {
 			for _, s := range t.Services {
 				port := s.First <= q.To.Port() && q.To.Port() <= s.Last || s.Protocol == ICMP || s.Protocol == ICMPv6
-				lists = lists || t.Prefix.Contains(q.To.Addr()) && s.Protocol == q.Proto && port
+				inside := slices.ContainsFunc(e.Addresses, func(a netip.Addr) bool { return a.BitLen() == q.To.Addr().BitLen() })
+				lists = lists || inside && t.Prefix.Contains(q.To.Addr()) && s.Protocol == q.Proto && port
 			}
 		}
 		if lists {
@@ -421,6 +422,9 @@ func randomPolicy(pick func(int) int, zone *time.Location, around Date) (*Policy
 			e := &Engineer{
 				Vendor: v, Name: fmt.Sprintf("engineer%d", j), Sources: v.Sources,
 				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 99, byte(i), byte(j)})},
+			}
+			if j != 1 { // who has both families
+				e.Addresses = append(e.Addresses, netip.AddrFrom16([16]byte{0: 0xfd, 14: byte(i), 15: byte(j)}))
 			}
 			e.Key[0], e.Key[1] = byte(i+1), byte(j+1)
 			if pick(3) == 0 {
