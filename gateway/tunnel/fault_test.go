@@ -279,6 +279,7 @@ func TestFault38MappedAddresses(t *testing.T) {
 		t.Errorf("answers:\n%s", lab.Lines(got))
 	}
 
+	s.boot.advance(settling)
 	for address, want := range map[string]policy.Reason{
 		"[::ffff:203.0.113.10]:4000": policy.RateLimited, // listed: in the kernel only its rate can have dropped it
 		"[::ffff:192.0.2.66]:4000":   policy.WrongSource,

@@ -18,8 +18,8 @@ const (
 	inspectBurst, inspectRate   = 100, 50 // all of what the kernel dropped
 )
 
-// settling is how long after an opening a packet that the kernel dropped may
-// still have come before it.
+// settling is how long after the gate has begun to admit somebody a packet that
+// the kernel dropped may still have come before the kernel did.
 const settling = 2 * time.Second
 
 // ahead is how far in the future a timestamp may lie.
@@ -236,7 +236,7 @@ func (p *porter) inspect(d dropped) {
 		seen = stamp
 	}
 	if decision.Reason == policy.Admitted {
-		if now.wall.Sub(decision.Grant.From) < settling {
+		if !t.house.settled(q, now) {
 			return // it came a moment before the kernel let it through: no refusal to speak of
 		}
 		// Dropped all the same, so it was more than the kernel lets through.

@@ -121,6 +121,7 @@ type house struct {
 	// device call or a wait.
 	mu        sync.Mutex
 	plan      *policy.Plan // never nil
+	plans     []inForce    // those of the last moments, settling; the newest is plan
 	engineers map[policy.Key]*engineer
 	stale     map[policy.Key]bool // their keys in the device must go before the next handshake
 	due       map[uint64]due      // admissions whose record nobody has told of yet
@@ -135,9 +136,20 @@ type house struct {
 	live atomic.Pointer[map[netip.AddrPort]bool]
 }
 
+// inForce is a plan and since when it is in force.
+type inForce struct {
+	plan  *policy.Plan
+	since instant
+}
+
+// maximumPlans bounds how many plans of the last moments are kept.
+const maximumPlans = 16
+
 func newHouse() *house {
+	p := policy.NewState().Plan(time.Now())
 	return &house{
-		plan:      policy.NewState().Plan(time.Now()),
+		plan:      p,
+		plans:     []inForce{{plan: p}},
 		engineers: map[policy.Key]*engineer{},
 		stale:     map[policy.Key]bool{},
 		due:       map[uint64]due{},
@@ -159,6 +171,8 @@ func (h *house) follow(p *policy.Plan, now instant) {
 	defer h.mu.Unlock()
 	if p != nil {
 		h.plan = p
+		h.plans = append(h.plans, inForce{p, now})
+		h.forgetPlans(now.boot)
 		if p.Doubt != "" {
 			clear(h.due) // everybody goes, and nobody comes before the doubt is over
 		}
@@ -185,6 +199,33 @@ func (h *house) follow(p *policy.Plan, now instant) {
 		}
 		h.settle(e)
 	}
+}
+
+// forgetPlans drops what has not been in force for the last moments; mu is held.
+func (h *house) forgetPlans(now time.Duration) {
+	n := max(0, len(h.plans)-maximumPlans)
+	for n+1 < len(h.plans) && now-h.plans[n+1].since.boot >= settling {
+		n++
+	}
+	h.plans = slices.Delete(h.plans, 0, n)
+}
+
+// settled reports whether the gate has admitted this for longer than the last
+// moments, so that it had come to the kernel.
+func (h *house) settled(q policy.Query, now instant) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.forgetPlans(now.boot)
+	for _, p := range h.plans {
+		at := now.wall.Add(-settling)
+		if p.since.wall.After(at) {
+			at = p.since.wall
+		}
+		if p.plan.Decide(q, at).Reason != policy.Admitted {
+			return false
+		}
+	}
+	return true
 }
 
 // instant is one moment on both clocks. The boot clock is read first: what
@@ -496,6 +537,7 @@ const patience = 10 * time.Second
 func (h *house) sweep(now time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.forgetPlans(now)
 	for key, e := range h.engineers {
 		e.pending = slices.DeleteFunc(e.pending, func(a pending) bool { return now-a.since > patience })
 		h.forget(e, func(x *entry) bool { return now >= x.expires })

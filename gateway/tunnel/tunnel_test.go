@@ -473,8 +473,14 @@ func TestInspectNamesAndChangesNothing(t *testing.T) {
 	if got := s.tunnel.Timestamps(); len(got) != 0 {
 		t.Errorf("inspecting advanced timestamps: %v", got)
 	}
+	// The kernel follows the gate, so what it drops at first is no refusal.
+	s.tunnel.Inspect(initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil), netip.MustParseAddrPort("203.0.113.10:4001"))
+	lab.WaitFor(t, 5*time.Second, "the first to be looked at", func() bool { return len(s.tunnel.Timestamps()) == 1 })
+	s.boot.advance(settling)
 	s.tunnel.Inspect(initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil), netip.MustParseAddrPort("203.0.113.10:4000"))
-	s.refusal(policy.RateLimited)
+	if f := s.refusal(policy.RateLimited); f.Count != 1 || f.Source.Port() != 4000 {
+		t.Errorf("%d refusals, the first from %v, want the one from port 4000", f.Count, f.Source)
+	}
 	s.send(s.medisys, "203.0.113.10:4000", medisysEndpoint, initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil))
 	s.kind(policy.Admission)
 }
