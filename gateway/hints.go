@@ -18,6 +18,9 @@ func (l *loop) hints() []string {
 	if !l.synchronized {
 		hints = append(hints, "the kernel says that the clock is not synchronized: windows open and close by it, so let chrony or systemd-timesyncd run")
 	}
+	if hint := l.diskHint(); hint != "" {
+		hints = append(hints, hint)
+	}
 	for _, s := range l.sessions {
 		if s.unanswered(l.boot) {
 			hints = append(hints, fmt.Sprintf("%s sends (%d bytes) and nothing comes back: the target may have no route to the tunnel; give it one, or set masquerade: true on the target%s",
@@ -33,6 +36,19 @@ func (l *loop) hints() []string {
 	}
 	slices.Sort(hints)
 	return slices.Compact(hints)
+}
+
+// diskHint says that nobody new enters because the disk does not answer, as
+// long as that is no doubt yet.
+func (l *loop) diskHint() string {
+	waits := l.recorder.busy()
+	for _, at := range l.late {
+		waits = max(waits, l.boot-at)
+	}
+	if l.plan.Doubt != "" || waits < unrecordedAfter {
+		return ""
+	}
+	return fmt.Sprintf("the disk has not answered for %s: until it does nobody new enters, since no admission lasts without its record", waits.Truncate(time.Second))
 }
 
 // Sizes of WireGuard's messages in bytes, as Traffic counts them (whitepaper,

@@ -64,8 +64,9 @@ type loop struct {
 
 	sessions   map[string]*session // by engineer
 	admissions map[uint64]*admission
-	severed    Ended  // the tunnel is about to cut every session, for this reason; empty: it is not
-	tunnels    uint64 // how often that was so: admissions of before are over
+	late       map[uint64]time.Duration // admissions cut for want of a record whose record the gate still waits for: when they were, since boot
+	severed    Ended                    // the tunnel is about to cut every session, for this reason; empty: it is not
+	tunnels    uint64                   // how often that was so: admissions of before are over
 	refusals   *refusals
 	attempts   map[string]netip.Addr  // by engineer: where the last attempt came from; replaced when it changes
 	totals     map[policy.Key]Traffic // as last read; replaced by each reading
@@ -104,7 +105,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	l := &loop{
 		g: g, cfg: &g.cfg, state: policy.NewState(),
 		tenants: map[netip.Addr]policy.Key{}, recorded: map[string]*opening{}, pending: map[string]*opening{}, began: map[string]beginning{},
-		sessions: map[string]*session{}, admissions: map[uint64]*admission{},
+		sessions: map[string]*session{}, admissions: map[uint64]*admission{}, late: map[uint64]time.Duration{},
 		refusals: newRefusals(), refusalList: []RefusalSummary{},
 		unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1), shutCount: map[policy.Scope]int{},
 		recorder: newRecorder(), applier: newApplier(g.cfg.Firewall, g.cfg.Dropped), keeper: newKeeper(g.cfg.Marker),
@@ -232,6 +233,9 @@ func (l *loop) evaluate() {
 
 // setTunnel gives the plan in force to the gate.
 func (l *loop) setTunnel() {
+	if l.plan.Doubt != "" {
+		clear(l.late) // the gate forgets them with everybody
+	}
 	err := l.cfg.Tunnel.Set(l.plan)
 	l.tunnelBehind = err != nil
 	if err != nil {

@@ -2,6 +2,9 @@ package gateway
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -259,4 +262,77 @@ func (w *world) recover() Outcome {
 	}
 	synctest.Wait()
 	return out
+}
+
+// TestADiskThatDoesNotAnswerIsSaid: who is refused because an admission waits
+// for its record hears it from explain and status, before it is a doubt.
+func TestADiskThatDoesNotAnswerIsSaid(t *testing.T) {
+	simulate(t, site(window{name: "medisys/night", from: "01:00:00", until: "03:00:00"}), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.enter("medisys/sato", address)
+		w.at("01:31:00.500")
+		release := make(chan struct{})
+		w.do(func() { w.append.hang = release })
+		w.knock("medisys/suzuki", address)
+		const hint = "the disk has not answered for %s: until it does nobody new enters, since no admission lasts without its record"
+		answers := func(when string, late bool, waits string) {
+			t.Helper()
+			s, now := w.gateway.Snapshot(), w.wall()
+			want := ""
+			if waits != "" {
+				want = fmt.Sprintf(hint, waits)
+			}
+			same(t, when+": said in status", slices.Contains(s.StatusAt(now).Hints, want), waits != "")
+			for _, c := range []struct {
+				who, to string
+				at      time.Time
+				refused bool
+				hears   string
+			}{
+				{"medisys/suzuki", "", now, late, want},
+				{"medisys/suzuki", "10.1.0.5:22", now, late, want},
+				{"medisys/sato", "", now, late, want}, // the session cannot be renewed
+				{"medisys/sato", "10.1.0.5:22", now, false, ""},
+				{"medisys/suzuki", "", now.Add(time.Hour), false, ""},
+			} {
+				q := policy.Query{Key: w.engineer(c.who).Key, Proven: true, Fault: policy.Admitted, Proto: policy.TCP}
+				if c.to != "" {
+					q.To = netip.MustParseAddrPort(c.to)
+				}
+				reason := policy.Admitted
+				if c.refused {
+					reason = policy.NotReady
+				}
+				d := s.Explain(q, c.at, now)
+				what := fmt.Sprintf("%s: %s to %q at %v", when, c.who, c.to, c.at)
+				same(t, what, d.Reason, reason)
+				same(t, what+", who", d.Engineer.String(), c.who)
+				same(t, what+", obstacle", s.Obstacle(q, d, c.at, now), c.hears)
+			}
+		}
+		answers("at first", false, "")
+		w.at("01:31:02")
+		answers("after a second", true, "1s")
+		w.at("01:31:20")
+		answers("later", true, "19s")
+		w.do(func() { w.append.hang = nil; w.append.slow = 3 * time.Second })
+		close(release)
+		w.at("01:31:21")
+		answers("when the record is on disk", false, "")
+		go w.shut("acme")
+		w.at("01:31:23")
+		answers("while the next append takes its time", false, "2s")
+		w.at("01:31:30")
+		answers("when the disk is well", false, "")
+		release = make(chan struct{})
+		w.do(func() { w.append = fault{hang: release} })
+		w.knock("medisys/suzuki", address)
+		w.at("01:32:10")
+		if got := w.notReady(); !strings.Contains(got, "has not answered for 30s") {
+			t.Errorf("not ready because %q, want the disk", got)
+		}
+		same(t, "hints beside the doubt", strings.Contains(strings.Join(w.gateway.Snapshot().StatusAt(w.wall()).Hints, "\n"), "has not answered"), false)
+		close(release)
+	})
 }

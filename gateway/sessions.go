@@ -126,6 +126,7 @@ func (l *loop) admitted(f policy.Fact) {
 		}
 		inTime := l.cfg.Tunnel.Recorded(a.number)
 		a.recorded = true
+		delete(l.late, a.number)
 		if !inTime && l.admissions[a.number] == a {
 			l.cutUnrecorded(a) // the gate has cut it, a moment before the loop would have
 		}
@@ -159,6 +160,9 @@ func (l *loop) unrecorded() {
 
 func (l *loop) cutUnrecorded(a *admission) {
 	delete(l.admissions, a.number)
+	if !a.recorded {
+		l.late[a.number] = a.at
+	}
 	l.cfg.Logger.Error("cut: the admission was not on disk in time", "engineer", a.engineer.String(), "allowed", unrecordedAfter)
 	l.cfg.Tunnel.Cut(a.engineer)
 	if s := l.sessions[a.engineer.String()]; s != nil {
@@ -290,6 +294,7 @@ func (l *loop) sever(why Ended) {
 	l.severed = why
 	l.tunnels++
 	clear(l.admissions)
+	clear(l.late)
 	l.replan = true
 }
 

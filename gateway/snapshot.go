@@ -25,6 +25,8 @@ type Snapshot struct {
 	state    *policy.State         // only to be copied
 	attempts map[string]netip.Addr // by engineer
 	doubts   [doubts]bool          // which of them keep the gateway shut
+	late     bool                  // an admission waits too long for its record: the gate admits nobody new
+	disk     string                // that it does not answer, as a hint; empty: it does
 	hints    []string
 }
 
@@ -162,16 +164,46 @@ func (s *Snapshot) RefusalsLocal() []RefusalSummary {
 func (s *Snapshot) State() *policy.State { return s.state.Copy() }
 
 // Explain answers for an engineer at an instant: from the snapshot's plan
-// where that is about now, else from a plan of that instant.
+// where that is about now, else from a plan of that instant. Nobody new enters
+// now while an admission waits too long for its record, but who is inside may
+// reach what the plan opens.
 func (s *Snapshot) Explain(q policy.Query, at, now time.Time) policy.Decision {
 	p := s.Plan
-	if d := at.Sub(now); d < -time.Second || d > time.Second {
+	if !aboutNow(at, now) {
 		doubt := p.Doubt
 		if p = s.State().Plan(at); doubt != "" {
 			p = p.Doubted(doubt)
 		}
 	}
-	return p.Decide(q, at)
+	d := p.Decide(q, at)
+	if s.late && aboutNow(at, now) && s.enters(q, d) {
+		return policy.Decision{Reason: policy.NotReady, Engineer: d.Engineer}
+	}
+	return d
+}
+
+// enters reports whether an admitted query is one about a new admission: a
+// flow of a session is not.
+func (s *Snapshot) enters(q policy.Query, d policy.Decision) bool {
+	return d.Reason == policy.Admitted && !(q.To.IsValid() && s.SessionSource(d.Engineer).IsValid())
+}
+
+// aboutNow reports whether a question about an instant is one about now.
+func aboutNow(at, now time.Time) bool {
+	d := at.Sub(now)
+	return -time.Second <= d && d <= time.Second
+}
+
+// Obstacle says what else stands in the way of what the answer to a query
+// admits or, with not_ready, does not; empty: nothing that is known.
+func (s *Snapshot) Obstacle(q policy.Query, d policy.Decision, at, now time.Time) string {
+	switch {
+	case !aboutNow(at, now):
+		return ""
+	case d.Reason == policy.NotReady || s.enters(q, d):
+		return s.disk
+	}
+	return ""
 }
 
 // LastAttempt is where an engineer's last attempt to enter came from, renewals
@@ -229,6 +261,7 @@ func (l *loop) publish() {
 		}
 	}
 	s.Status = st
+	s.late, s.disk = len(l.late) > 0, l.diskHint()
 	s.hints = l.hints()
 	l.g.snapshot.Store(s)
 }

@@ -110,6 +110,9 @@ func slowDisk(g *ground) {
 	if late := g.lan.Packets(lab.Outgoing, g.ofSato, func(p lab.Packet) bool { return p.At.After(entered.Add(time.Second + patience)) }); len(late) > 0 {
 		g.breaks("unrecorded: %d packets passed more than a second after an admission that is not on disk, the last %v after", len(late), late[len(late)-1].At.Sub(entered))
 	}
+	if out, _, code := g.operator("explain", sato); len(g.without) == 0 && (code != exitNo || !strings.HasPrefix(out, "REFUSE  not_ready") || !strings.Contains(out, "the disk has not answered for ")) {
+		g.breaks("explained: explain exits with %d and says\n%s", code, out)
+	}
 	answer()
 	if err := lab.Wait(g.within(eventually), func() error {
 		closed := g.entries(journal.SessionClosed)

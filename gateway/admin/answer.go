@@ -31,7 +31,7 @@ type Explanation struct {
 	Engineer    string     `json:"engineer"`
 	Source      string     `json:"source"` // the address that was asked about; empty: none
 	At          time.Time  `json:"at"`
-	Detail      string     `json:"detail,omitempty"` // of a refusal, for people: what is known of it, and what to do
+	Detail      string     `json:"detail,omitempty"` // for people: what is known of a refusal, and what stands in the way of what is admitted
 }
 
 // InputError is a question that cannot be asked.
@@ -96,6 +96,7 @@ func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error
 	d := s.Explain(query, at, now)
 	then := s.State().Plan(at) // what the policy opens then, whatever is in doubt now
 	x.Reason, x.Detail = d.Reason.String(), detail(s, then, e, query.To.Addr(), d.Reason, at)
+	x.Detail = lines(x.Detail, s.Obstacle(query, d, at, now))
 	if inside := s.SessionSource(e); d.Reason == policy.WrongSource && q.From == "" && inside.IsValid() && inside != query.Source {
 		x.Detail += fmt.Sprintf("\nasked about is the address of the last attempt; the open session comes from %v", inside)
 	}
@@ -108,6 +109,11 @@ func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error
 		x.NextOpening = &next
 	}
 	return x, nil
+}
+
+// lines joins what is not empty.
+func lines(all ...string) string {
+	return strings.Join(slices.DeleteFunc(all, func(s string) bool { return s == "" }), "\n")
 }
 
 // detail is what is known of a refusal, beyond its reason, and what to do.
