@@ -40,6 +40,7 @@ type world struct {
 
 	file      *policy.Policy // what the policy file says
 	fileError error          // what is wrong with it
+	host      []Hint
 
 	disk       []journal.Entry // the journal's entries that are durable
 	damage     error           // why the journal does not open
@@ -145,6 +146,7 @@ func (w *world) start() {
 			}
 			return w.file.Digest, nil
 		},
+		Hints: func() []Hint { w.mu.Lock(); defer w.mu.Unlock(); return w.host },
 		OpenJournal: func() (Journal, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

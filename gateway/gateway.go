@@ -114,7 +114,7 @@ type Config struct {
 	Dropped func() (map[string]uint64, error)
 	// Hints gives what else operators should know of this host, in a person's
 	// words; it does not wait. nil: nothing.
-	Hints func() []string
+	Hints func() []Hint
 	// Marker keeps what is shut while the journal cannot.
 	Marker Marker
 	// Notify tells the service manager: "ready", "stopping", "watchdog", or a status line.
@@ -122,6 +122,12 @@ type Config struct {
 	Metrics *Metrics
 	Logger  *slog.Logger
 	Version string
+}
+
+// Hint is what operators should know of this host.
+type Hint struct {
+	Text    string
+	Targets []string // names of those that it keeps packets from, or from a part of it
 }
 
 // Marker keeps what is shut outside the journal, for the time that the

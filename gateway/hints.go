@@ -8,7 +8,8 @@ import (
 )
 
 // hints says in a person's words what the numbers point at, and what to do.
-func (l *loop) hints() []string {
+// More is what else is known of the host.
+func (l *loop) hints(more []Hint) []string {
 	var hints []string
 	if l.fileError != "" {
 		hints = append(hints, "the policy file on disk has errors and would not survive a restart: mend it, then `kidoban check` and `kidoban reload`")
@@ -31,8 +32,8 @@ func (l *loop) hints() []string {
 		hints = append(hints, hint)
 	}
 	hints = append(hints, l.warnings...)
-	if l.cfg.Hints != nil {
-		hints = append(hints, l.cfg.Hints()...)
+	for _, h := range more {
+		hints = append(hints, h.Text)
 	}
 	slices.Sort(hints)
 	return slices.Compact(hints)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -145,4 +146,33 @@ func TestHintOfANATInFront(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAWayThatIsMissingIsSaid: of a target to which the host sends nothing, an
+// answer that admits says so; of others it does not.
+func TestAWayThatIsMissingIsSaid(t *testing.T) {
+	simulate(t, site(window{name: "acme/night", from: "01:00:00", until: "02:00:00", targets: "ehr pacs"}), func(t *testing.T, w *world) {
+		w.host = []Hint{{"no route to pacs", []string{"pacs"}}, {Text: "one network card"}}
+		w.at("01:30:00")
+		w.start()
+		s, now := w.gateway.Snapshot(), w.wall()
+		same(t, "hints", s.StatusAt(now).Hints, []string{"no route to pacs", "one network card"})
+		for _, c := range []struct {
+			to   string
+			at   time.Time
+			want string
+		}{
+			{"10.1.2.5:104", now, "no route to pacs"},
+			{"10.1.2.5:104", now.Add(time.Minute), ""}, // nobody knows
+			{"10.1.2.5:105", now, ""},                  // refused
+			{"10.1.0.5:22", now, ""},
+			{"", now, ""},
+		} {
+			q := policy.Query{Key: w.engineer("acme/brown").Key, Proven: true, Fault: policy.Admitted, Proto: policy.TCP}
+			if c.to != "" {
+				q.To = netip.MustParseAddrPort(c.to)
+			}
+			same(t, "to "+c.to, s.Obstacle(q, s.Explain(q, c.at, now), c.at, now), c.want)
+		}
+	})
 }

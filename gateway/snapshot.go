@@ -27,6 +27,7 @@ type Snapshot struct {
 	doubts   [doubts]bool          // which of them keep the gateway shut
 	late     bool                  // an admission waits too long for its record: the gate admits nobody new
 	disk     string                // that it does not answer, as a hint; empty: it does
+	host     []Hint
 	hints    []string
 }
 
@@ -194,16 +195,27 @@ func aboutNow(at, now time.Time) bool {
 	return -time.Second <= d && d <= time.Second
 }
 
-// Obstacle says what else stands in the way of what the answer to a query
-// admits or, with not_ready, does not; empty: nothing that is known.
+// Obstacle says, a line each, what else stands in the way of what the answer
+// to a query admits or, with not_ready, does not: the disk, or that the host
+// has no way to the target. Empty: nothing that is known.
 func (s *Snapshot) Obstacle(q policy.Query, d policy.Decision, at, now time.Time) string {
-	switch {
-	case !aboutNow(at, now):
+	if !aboutNow(at, now) {
 		return ""
-	case d.Reason == policy.NotReady || s.enters(q, d):
-		return s.disk
 	}
-	return ""
+	var all []string
+	if s.disk != "" && (d.Reason == policy.NotReady || s.enters(q, d)) {
+		all = append(all, s.disk)
+	}
+	if d.Reason == policy.Admitted && q.To.IsValid() {
+		for _, h := range s.host {
+			if slices.ContainsFunc(d.Grant.Window.Targets, func(t *policy.Target) bool {
+				return t.Allows(q.To, q.Proto) && slices.Contains(h.Targets, t.Name)
+			}) {
+				all = append(all, h.Text)
+			}
+		}
+	}
+	return strings.Join(all, "\n")
 }
 
 // LastAttempt is where an engineer's last attempt to enter came from, renewals
@@ -262,7 +274,10 @@ func (l *loop) publish() {
 	}
 	s.Status = st
 	s.late, s.disk = len(l.late) > 0, l.diskHint()
-	s.hints = l.hints()
+	if l.cfg.Hints != nil {
+		s.host = l.cfg.Hints()
+	}
+	s.hints = l.hints(s.host)
 	l.g.snapshot.Store(s)
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"kidoban/gateway"
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/policy"
 )
@@ -22,7 +23,7 @@ type liveFirewall struct {
 	*firewall.Firewall
 	device string
 	logger *slog.Logger
-	told   atomic.Pointer[[]string] // hints about the host's routes
+	told   atomic.Pointer[[]gateway.Hint] // hints about the host's routes
 	quit   chan struct{}
 
 	// Of the caller of Set and Check, who is one.
@@ -101,7 +102,8 @@ func (l *liveFirewall) forward() error {
 	}
 	err := l.SetForwarding(l.paths.ipv4, l.paths.ipv6)
 	if errors.Is(err, firewall.ErrRouterAdvertisements) {
-		hints, err = append(hints, fmt.Sprintf("IPv6 targets cannot be reached: %v", err)), nil
+		six := targetNames(p.Policy, func(t *policy.Target) bool { return t.Prefix.Addr().Is6() })
+		hints, err = append(hints, gateway.Hint{Text: fmt.Sprintf("IPv6 targets cannot be reached: %v", err), Targets: six}), nil
 	}
 	return err
 }
@@ -113,24 +115,36 @@ func (l *liveFirewall) look(p *policy.Policy) paths {
 	l.others = max(l.others, r.others)
 	r.others = l.others
 	if err != nil {
-		return paths{policy: p, hints: []string{fmt.Sprintf("how the host reaches targets cannot be read, so none is reached: %v", err)}}
+		every := targetNames(p, func(*policy.Target) bool { return true })
+		return paths{policy: p, hints: []gateway.Hint{{Text: fmt.Sprintf("how the host reaches targets cannot be read, so none is reached: %v", err), Targets: every}}}
 	}
 	return pathsTo(p, l.device, r)
 }
 
+// targetNames gives the names of those of a policy's targets.
+func targetNames(p *policy.Policy, of func(*policy.Target) bool) []string {
+	var names []string
+	for _, t := range p.Targets {
+		if of(t) {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
 // tell keeps the hints, and logs those that are new.
-func (l *liveFirewall) tell(hints []string) {
+func (l *liveFirewall) tell(hints []gateway.Hint) {
 	old := l.hints()
 	for _, h := range hints {
-		if !slices.Contains(old, h) {
-			l.logger.Warn(h)
+		if !slices.ContainsFunc(old, func(o gateway.Hint) bool { return o.Text == h.Text }) {
+			l.logger.Warn(h.Text)
 		}
 	}
 	l.told.Store(&hints)
 }
 
 // hints gives what operators should know of the host's routes.
-func (l *liveFirewall) hints() []string {
+func (l *liveFirewall) hints() []gateway.Hint {
 	if h := l.told.Load(); h != nil {
 		return *h
 	}

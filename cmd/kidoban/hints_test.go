@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -69,4 +70,26 @@ func TestHintOfNoRoute(t *testing.T) {
 			t.Errorf("%+v: no upload", s)
 		}
 	})
+}
+
+// TestExplainSaysThatThereIsNoWay: what a window opens to a target that is
+// behind the default route alone goes nowhere, and explain says so.
+func TestExplainSaysThatThereIsNoWay(t *testing.T) {
+	g := newGround(t)
+	g.approve([]string{hour("work", "ehr, lost")}, []string{hour("work", "pacs")})
+	text, err := os.ReadFile(g.policyFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.write(g.policyFile(), strings.Replace(string(text), "targets:\n", "targets:\n  lost: {address: 10.2.0.5, ports: [tcp/22]}\n", 1))
+	g.start()
+	g.ready()
+	const hint = "the host has no route to lost but the default route"
+	lab.WaitFor(t, eventually, "explain says that there is no way", func() bool {
+		out, _, code := g.operator("explain", sato, "--to", "10.2.0.5:tcp/22")
+		return code == 0 && strings.HasPrefix(out, "ADMIT") && strings.Contains(out, hint)
+	})
+	if out := g.must("explain", sato, "--to", "10.1.0.5:tcp/22"); strings.Contains(out, hint) {
+		t.Errorf("of another target it says\n%s", out)
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"kidoban/gateway"
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/policy"
 )
@@ -24,7 +25,7 @@ type paths struct {
 	to         firewall.Paths
 	ipv4, ipv6 []string // interfaces on which packets of its flows arrive: from the tunnel, and from the targets
 	complete   bool     // each target has a route of its own
-	hints      []string
+	hints      []gateway.Hint
 }
 
 // routing is what decides by which interface the host sends a packet of the
@@ -54,6 +55,7 @@ type route struct {
 func pathsTo(p *policy.Policy, device string, r routing) paths {
 	w := paths{policy: p, to: firewall.Paths{}, complete: true}
 	astray := map[string][]string{} // hint -> the targets for which it is
+	lost := map[string]bool{}       // hints that say that nothing is sent to them
 	for _, t := range p.Targets {
 		prefix := t.Prefix.Masked()
 		reached := r.reach(prefix)
@@ -69,9 +71,11 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 		case reached.whole:
 		case where == "":
 			hint = "the host has no route to " + what + ": bring the interface up, or add a route"
+			lost[hint] = true
 		case r.others > 1:
 			hint = "the host has no route to " + what + " but " + by + ", through " + where +
 				", by which nothing is sent there: bring the right interface up, or add a route of its own"
+			lost[hint] = true
 		default:
 			hint = "the host has no route to " + what + " but " + by + ", through its only interface " + where +
 				": a host on the way to the Internet could answer in its name; a route of its own is better"
@@ -93,7 +97,11 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 	}
 	for _, hint := range slices.Sorted(maps.Keys(astray)) {
 		w.complete = false
-		w.hints = append(w.hints, strings.Replace(hint, "TARGETS", few(astray[hint]), 1))
+		h := gateway.Hint{Text: strings.Replace(hint, "TARGETS", few(astray[hint]), 1)}
+		if lost[hint] {
+			h.Targets = astray[hint]
+		}
+		w.hints = append(w.hints, h)
 	}
 	return w
 }

@@ -20,8 +20,11 @@ func wayText(w paths, prefix string) string {
 		text += " (complete, with hints)"
 	}
 	for _, h := range w.hints {
-		h, _, _ = strings.Cut(h, ":")
-		text += "; " + strings.TrimPrefix(h, "the host has no route to ")
+		what, _, _ := strings.Cut(h.Text, ":")
+		text += "; " + strings.TrimPrefix(what, "the host has no route to ")
+		if (len(h.Targets) > 0) == strings.Contains(what, "its only interface") {
+			text += fmt.Sprintf(" (keeps packets from %q)", h.Targets)
+		}
 	}
 	return strings.TrimPrefix(text, "; ")
 }
