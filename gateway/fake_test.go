@@ -146,6 +146,9 @@ func (w *world) start() {
 			}
 			return w.file.Digest, nil
 		},
+		Warn: func(p *policy.Policy, now time.Time) []string {
+			return []string{"it is " + now.In(p.Zone).Format(time.DateOnly)}
+		},
 		Hints: func() []Hint { w.mu.Lock(); defer w.mu.Unlock(); return w.host },
 		OpenJournal: func() (Journal, error) {
 			w.mu.Lock()

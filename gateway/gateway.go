@@ -88,8 +88,8 @@ type Clock struct {
 	Synchronized func() bool     // what the kernel says of its discipline (adjtimex)
 }
 
-// Config is what a Gateway is made of. Everything but Dropped, Hints, Notify and
-// Logger is required.
+// Config is what a Gateway is made of. Everything but Warn, Dropped, Hints,
+// Notify and Logger is required.
 type Config struct {
 	Tunnel   Tunnel
 	Firewall Firewall
@@ -100,6 +100,10 @@ type Config struct {
 	// restart would not take it. It is asked often and must be cheap while
 	// the file does not change.
 	CheckFile func() (digest string, err error)
+	// Warn gives what LoadPolicy would warn of at another time in a policy
+	// that it has given; asked when the site's date changes. nil: the warnings
+	// stay what they were.
+	Warn func(*policy.Policy, time.Time) []string
 	// OpenJournal opens, verifies and locks the journal.
 	OpenJournal func() (Journal, error)
 	// ReadDamaged gives what can still be read of a journal that does not

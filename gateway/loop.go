@@ -32,7 +32,8 @@ type loop struct {
 
 	state    *policy.State
 	loadedAt time.Time
-	warnings []string
+	warnings []string    // of the policy
+	warnedOn policy.Date // the site's date for which they are
 
 	fileError   string // why the file on disk would not survive a restart
 	fileChanged bool

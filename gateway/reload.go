@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
@@ -60,7 +61,8 @@ func (l *loop) load(actor string) ([]string, error) {
 
 // reading is what the policy file was found to say.
 type reading struct {
-	number   uint64 // in the order in which readings began
+	number   uint64    // in the order in which readings began
+	at       time.Time // when it began
 	policy   *policy.Policy
 	warnings []string
 	err      error
@@ -68,7 +70,7 @@ type reading struct {
 
 // read reads the policy file. It takes as long as the disk does.
 func (g *Gateway) read() reading {
-	r := reading{number: g.readings.Add(1)}
+	r := reading{number: g.readings.Add(1), at: g.cfg.Clock.Wall()}
 	r.policy, r.warnings, r.err = g.cfg.LoadPolicy()
 	return r
 }
@@ -98,7 +100,7 @@ func (l *loop) take(actor string, r reading) ([]string, error) {
 	}
 	l.fileError, l.fileChanged = "", false
 	l.loads++
-	l.loadedAt, l.warnings = l.now, warnings
+	l.loadedAt, l.warnings, l.warnedOn = l.now, warnings, policy.DateOf(r.at.In(p.Zone))
 	l.trust(doubtPolicy)
 	l.replan = true
 	l.cfg.Metrics.policy(p, l.now)
@@ -125,17 +127,32 @@ type fileCheck struct {
 	digest string
 	err    error
 	loads  int // loop.loads when it was asked
+
+	warnings []string    // of the policy in force
+	on       policy.Date // the date for which they are; zero: nobody asked for them
 }
 
-// checkFile looks at the policy file, off the loop.
+// checkFile looks at the policy file, off the loop, and on another date than
+// before at what is to be warned of in the policy in force.
 func (l *loop) checkFile() {
 	if l.checking {
 		return
 	}
 	l.checking = true
+	p, now := l.state.Policy(), l.now
+	var today policy.Date
+	if p != nil && l.cfg.Warn != nil {
+		if today = policy.DateOf(now.In(p.Zone)); today == l.warnedOn {
+			today = policy.Date{}
+		}
+	}
 	go func(loads int) {
-		digest, err := l.cfg.CheckFile()
-		l.fileChecks <- fileCheck{digest, err, loads}
+		c := fileCheck{loads: loads, on: today}
+		c.digest, c.err = l.cfg.CheckFile()
+		if !today.IsZero() {
+			c.warnings = l.cfg.Warn(p, now)
+		}
+		l.fileChecks <- c
 	}(l.loads)
 }
 
@@ -144,6 +161,9 @@ func (l *loop) checked(c fileCheck) {
 	l.checking = false
 	if c.loads != l.loads {
 		return
+	}
+	if !c.on.IsZero() {
+		l.warnings, l.warnedOn = c.warnings, c.on
 	}
 	before := l.fileError
 	l.fileError, l.fileChanged = "", c.err == nil && (l.state.Policy() == nil || c.digest != l.state.Digest())

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"kidoban/gateway/journal"
@@ -400,5 +401,31 @@ func TestATunnelAddressChangesHandsByWayOfTheRuleset(t *testing.T) {
 			"window_closed brown", "window_closed sato",
 			"window_opened brown", "window_opened brown", "window_opened sato", "window_opened sato", "window_opened suzuki",
 		})
+	})
+}
+
+// TestWarningsFollowTheDate: a gateway that is not reloaded for weeks warns of
+// what there is to warn of today, at the site, and records nothing for it.
+func TestWarningsFollowTheDate(t *testing.T) {
+	p := site()
+	p.Zone = time.FixedZone("JST", 9*60*60)
+	simulate(t, p, func(t *testing.T, w *world) {
+		hints := func() []string { return w.gateway.Snapshot().StatusAt(w.wall()).Hints }
+		w.at("14:00:00")
+		w.start()
+		w.at("14:59:59")
+		entries := len(w.durable())
+		same(t, "hints as long as the file was read today", hints(), []string{})
+		w.at("15:00:02")
+		same(t, "hints after the site's midnight", hints(), []string{"it is 2000-01-02"})
+		same(t, "entries for it", len(w.durable())-entries, 0)
+		w.reload(p)
+		same(t, "hints after a reload", hints(), []string{})
+		w.step(-time.Hour)
+		time.Sleep(2 * heartbeat)
+		synctest.Wait()
+		if got := hints(); !slices.Contains(got, "it is 2000-01-01") {
+			t.Errorf("hints after the clock was set back: %q", got)
+		}
 	})
 }

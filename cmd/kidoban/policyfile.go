@@ -2,8 +2,10 @@ package main
 
 import (
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,11 +31,22 @@ func (f *policyFile) load() (*policy.Policy, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	return loaded, f.texts(warnings), nil
+}
+
+// warn gives what there is to warn of in a policy of this file at an instant,
+// whatever the file says by now.
+func (f *policyFile) warn(p *policy.Policy, now time.Time) []string {
+	_, warnings, _ := config.ParsePolicy(f.path, []byte(p.Text), filepath.Dir(f.path), config.Host{Key: &f.key}, now)
+	return f.texts(warnings)
+}
+
+func (f *policyFile) texts(warnings []config.Warning) []string {
 	var texts []string
 	for _, w := range warnings {
 		texts = append(texts, f.path+":"+w.String())
 	}
-	return loaded, texts, nil
+	return texts
 }
 
 // check reads the file anew only if something looks changed of what a restart

@@ -98,7 +98,7 @@ func (runCommand) Run(p *program) error {
 		metrics.SyslogDropped = elsewhere.Dropped
 	}
 	g := gateway.New(wired(gateway.Config{
-		Tunnel: gate, Firewall: kernel, Clock: clock, LoadPolicy: file.load, CheckFile: file.check,
+		Tunnel: gate, Firewall: kernel, Clock: clock, LoadPolicy: file.load, CheckFile: file.check, Warn: file.warn,
 		OpenJournal:    func() (gateway.Journal, error) { return openJournal(dir, keyFile, marker, logger) },
 		ReadDamaged:    func() iter.Seq2[journal.Entry, error] { return journal.ReadDamaged(dir, keyFile) },
 		ArchiveJournal: func() (string, string, error) { return journal.Archive(dir, keyFile) },

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestWarningsOfAnotherDay: a contract comes to its end while the policy is in
+// force, and the file may have gone meanwhile.
+func TestWarningsOfAnotherDay(t *testing.T) {
+	text, err := os.ReadFile("testdata/site.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &policyFile{path: filepath.Join(t.TempDir(), "policy.yaml"), tunnel: "kido0"}
+	if err := os.WriteFile(f.path, text, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	loaded, _, err := f.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(f.path); err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[string]string{
+		"2031-02-28T23:59:59+09:00": "",
+		"2031-03-01T00:00:00+09:00": "the contract ends on 2031-03-31, in less than 31 days",
+		"2031-04-01T00:00:00+09:00": "the contract ended on 2031-03-31",
+	} {
+		now, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, warning := range f.warn(loaded, now) {
+			if strings.Contains(warning, "medisys.contract") {
+				got = append(got, warning)
+			}
+		}
+		if (want != "") != (len(got) == 1) || want != "" && (!strings.HasPrefix(got[0], f.path+":") || !strings.Contains(got[0], want)) {
+			t.Errorf("at %s: %q, want %q", at, got, want)
+		}
+	}
+}
