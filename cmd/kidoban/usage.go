@@ -33,6 +33,22 @@ func (g *given) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Validate refuses a value that is given twice, of which only the last would
+// count: most likely one of them was meant for something else.
+func (commands) Validate(k *kong.Context) error {
+	seen := map[*kong.Flag]bool{}
+	for _, p := range k.Path {
+		if p.Flag == nil || p.Flag.IsBool() || p.Flag.IsCumulative() {
+			continue
+		}
+		if seen[p.Flag] {
+			return fmt.Errorf("--%s: is given more than once: give it once", p.Flag.Name)
+		}
+		seen[p.Flag] = true
+	}
+	return nil
+}
+
 // complain tells what is wrong with a command line, and where help is; who
 // gives none at all gets the help itself.
 func complain(err error, args []string, help func(), failures io.Writer) int {
