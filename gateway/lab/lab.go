@@ -32,6 +32,10 @@ type Lab struct {
 	t      T
 	origin *os.File // the network namespace of the process, for threads to return to
 	hosts  []*Host
+
+	mu       sync.Mutex
+	ended    bool           // nobody may visit a host's namespace any more
+	visitors sync.WaitGroup // who is there; Add under mu
 }
 
 // New makes a Lab without hosts, gone when the test ends. Where hosts cannot
@@ -48,12 +52,31 @@ func New(t T) *Lab {
 	return l
 }
 
-// close undoes everything, newest first within each host.
+// close undoes everything, newest first within each host. A goroutine that a
+// test has left behind may be visiting a namespace still.
 func (l *Lab) close() {
+	for _, h := range slices.Backward(l.hosts) {
+		h.cleanUp()
+	}
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.visitors.Wait()
 	for _, h := range slices.Backward(l.hosts) {
 		h.close()
 	}
 	l.origin.Close()
+}
+
+// visit reports whether a namespace may be entered; then visitors.Done is due.
+func (l *Lab) visit() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return false
+	}
+	l.visitors.Add(1)
+	return true
 }
 
 // Host is one machine: a network namespace. Its methods may be called from
@@ -137,7 +160,7 @@ func (h *Host) open() error {
 	return nil
 }
 
-func (h *Host) close() {
+func (h *Host) cleanUp() {
 	h.mu.Lock()
 	cleanups := h.cleanups
 	h.cleanups = nil
@@ -145,6 +168,9 @@ func (h *Host) close() {
 	for _, f := range slices.Backward(cleanups) {
 		f()
 	}
+}
+
+func (h *Host) close() {
 	close(h.starts)
 	<-h.ended
 	h.netlink.Close()
@@ -171,6 +197,10 @@ func (l *Lab) unlock() {
 // makes stay there for life; goroutines that f starts do not run there. What
 // f reads under /proc/sys/net and /proc/thread-self/net is the host's.
 func (h *Host) Do(f func() error) error {
+	if !h.lab.visit() {
+		return fmt.Errorf("lab: host %s: the lab has ended", h.Name)
+	}
+	defer h.lab.visitors.Done()
 	// What stands if f leaves by runtime.Goexit, as t.Fatal does.
 	err := errors.New("lab: the function given to Do ended its goroutine; t.Fatal and its kin must be called outside")
 	done := make(chan struct{})
