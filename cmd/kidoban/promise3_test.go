@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net/netip"
 	"slices"
 	"sync"
@@ -375,6 +376,18 @@ func TestPromise3AddressChangesHands(t *testing.T) {
 				lab.WaitFor(t, eventually, "it arrives: "+text, func() bool { return len(at.Packets(lab.Incoming, says(text))) > 0 })
 			}
 			arrives(g.tunnelWire(g.medisys), "for sato")
+			// With sato's answer all is acknowledged, and nothing is sent again.
+			_ = mine.SetReadDeadline(time.Now().Add(eventually))
+			if _, err := io.ReadFull(mine, make([]byte, len("for sato"))); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := mine.Write([]byte("from sato")); err != nil {
+				t.Fatal(err)
+			}
+			_ = server.SetReadDeadline(time.Now().Add(eventually))
+			if _, err := io.ReadFull(server, make([]byte, len("from sato"))); err != nil {
+				t.Fatal(err)
+			}
 
 			satos, tanakas := g.people[sato], g.people[tanaka]
 			satos.v4, tanakas.v4 = netip.MustParseAddr("10.99.0.9"), satos.v4
