@@ -274,13 +274,10 @@ func (r *Rules) forward(o Options) {
 	// connection begins with its first segment: conntrack would take any, also
 	// in the middle of one that somebody else began from this address.
 	fromTunnel, toTunnel := r.chain("from_tunnel"), r.chain("to_tunnel")
-	for _, f := range families {
-		fromTunnel.add(direction("original"), state("established"), flow(f, name("flows", f)), follow("to_site"))
-		toTunnel.add(direction("reply"), flow(f, name("flows", f)), follow("from_site"))
-	}
 	fromTunnel.add(state("new"), midstream(), follow("refused_to_site"))
 	for _, f := range families {
-		fromTunnel.add(direction("original"), state("new"), flow(f, name("flows", f)), follow("to_site"))
+		fromTunnel.add(direction("original"), state("established,new"), flow(f, name("flows", f)), follow("to_site"))
+		toTunnel.add(direction("reply"), flow(f, name("flows", f)), follow("from_site"))
 	}
 	for _, f := range families {
 		fromTunnel.add(direction("original"), state("related"), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), follow("to_site"))
