@@ -320,7 +320,7 @@ func TestADiskThatDoesNotAnswerIsSaid(t *testing.T) {
 		close(release)
 		w.at("01:31:21")
 		answers("when the record is on disk", false, "")
-		go w.shut("acme")
+		go w.gateway.Close(t.Context(), "yamada", "acme", "a test")
 		w.at("01:31:23")
 		answers("while the next append takes its time", false, "2s")
 		w.at("01:31:30")
