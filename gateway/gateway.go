@@ -121,6 +121,10 @@ type Config struct {
 	Hints func() []Hint
 	// Marker keeps what is shut while the journal cannot.
 	Marker Marker
+	// Copy keeps what is shut beside a journal that can, should it be damaged
+	// one day: its Load fails where nothing was ever saved, and what is saved
+	// may be nothing. nil: nobody does.
+	Copy Marker
 	// Notify tells the service manager: "ready", "stopping", "watchdog", or a status line.
 	Notify  func(state string)
 	Metrics *Metrics

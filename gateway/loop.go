@@ -83,6 +83,8 @@ type loop struct {
 	lost      error                    // why the journal that did not open at the start may have shut more than is known; nil: it has not
 
 	keeper    *keeper
+	copier    *keeper              // of cfg.Copy
+	copied    []policy.ShutRecord  // what it was last given; nil: nothing
 	marked    bool                 // the marker may say something
 	shutting  int                  // shuts on their way to the disk
 	shutCount map[policy.Scope]int // how often each scope was shut by a command
@@ -109,7 +111,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		sessions: map[string]*session{}, admissions: map[uint64]*admission{}, late: map[uint64]time.Duration{},
 		refusals: newRefusals(), refusalList: []RefusalSummary{},
 		unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1), shutCount: map[policy.Scope]int{},
-		recorder: newRecorder(), applier: newApplier(g.cfg.Firewall, g.cfg.Dropped), keeper: newKeeper(g.cfg.Marker),
+		recorder: newRecorder(), applier: newApplier(g.cfg.Firewall, g.cfg.Dropped), keeper: newKeeper(g.cfg.Marker), copier: newKeeper(g.cfg.Copy),
 	}
 	defer close(g.stopped)
 	l.now, l.boot = l.readClock()
@@ -122,6 +124,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 	go l.applier.run()
 	go l.keeper.run()
+	go l.copier.run()
 	l.start()
 	l.recorder.start() // what was recorded meanwhile has waited for the journal
 	l.replan = true
@@ -192,6 +195,7 @@ func (l *loop) turn() {
 		l.replan = false
 		l.evaluate()
 	}
+	l.copyShuts()
 	l.publish()
 }
 
@@ -334,6 +338,7 @@ func (l *loop) stop() error {
 	close(l.recorder.quit)
 	close(l.applier.quit)
 	close(l.keeper.quit)
+	close(l.copier.quit)
 	var errs []error
 	end := time.Now().Add(lastWords)
 	ended := func(done <-chan struct{}, otherwise string) bool {
@@ -348,6 +353,7 @@ func (l *loop) stop() error {
 	written := ended(l.recorder.done, "the last entries had not reached the disk")
 	ended(l.applier.done, "the ruleset was still being set")
 	ended(l.keeper.done, "the marker of what is shut was still being written")
+	ended(l.copier.done, "the copy of what is shut was still being written")
 	errs = append(errs, l.cfg.Tunnel.Close(), l.cfg.Firewall.Close())
 	if l.journal != nil && written { // closing waits for the write under way
 		errs = append(errs, l.journal.Close())

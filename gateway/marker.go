@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"kidoban/gateway/journal"
@@ -101,6 +102,55 @@ func (l *loop) unmark() {
 			l.cfg.Logger.Error("the marker of what is shut cannot be removed", "err", err)
 		}
 	}})
+}
+
+// copyShuts has the copy say what is shut. Before a journal was read to its end
+// nobody knows that, and the copy may be what tells it.
+func (l *loop) copyShuts() {
+	if l.cfg.Copy == nil || l.journal == nil {
+		return
+	}
+	shut := l.state.Shuts()
+	if l.copied != nil && slices.EqualFunc(l.copied, shut, sameRecord) {
+		return
+	}
+	l.copied = append([]policy.ShutRecord{}, shut...)
+	l.copier.save(keeping{l.copied, func(err error) {
+		if err != nil {
+			l.cfg.Logger.Error("the copy of what is shut cannot be written: should the journal be damaged, `kidoban recover` shuts everything", "err", err)
+		}
+	}})
+}
+
+func sameRecord(a, b policy.ShutRecord) bool {
+	return a.Scope == b.Scope && a.Reason == b.Reason && a.Actor == b.Actor && a.At.Equal(b.At) && slices.Equal(a.Keys, b.Keys)
+}
+
+// FileCopy keeps what is shut in a file. It is a Marker for Config.Copy.
+type FileCopy struct{ Path string }
+
+// Save replaces the file, durably.
+func (c FileCopy) Save(shut []policy.ShutRecord) error {
+	text, err := json.MarshalIndent(append([]policy.ShutRecord{}, shut...), "", "  ")
+	if err != nil {
+		return err
+	}
+	return replaceDurably(c.Path, append(text, '\n'))
+}
+
+// Load fails if there is no file.
+func (c FileCopy) Load() (shut []policy.ShutRecord, err error) {
+	text, err := os.ReadFile(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, &shut); err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Path, err)
+	}
+	if shut == nil {
+		return nil, fmt.Errorf("%s does not say what is shut", c.Path)
+	}
+	return shut, nil
 }
 
 // ErrUntilBoot is what Save returns when the marker outlives the process, and

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -149,6 +150,32 @@ func TestFileMarkerOnAFullDisk(t *testing.T) {
 		}
 		if err := with.Save(nil); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// A copy that says that nothing is shut is another thing than none.
+func TestFileCopy(t *testing.T) {
+	c := FileCopy{filepath.Join(t.TempDir(), "closed.json")}
+	if _, err := c.Load(); err == nil {
+		t.Error("a copy that was never saved can be read")
+	}
+	some := []policy.ShutRecord{{Scope: "acme", At: moment("01:00:00"), Actor: "yamada", Reason: "a test", Keys: []policy.Key{{1}}}}
+	for _, want := range [][]policy.ShutRecord{nil, some, {}} {
+		if err := c.Save(want); err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.Load()
+		if err != nil || !slices.EqualFunc(got, want, sameRecord) {
+			t.Errorf("of %v the copy says %v, %v", want, got, err)
+		}
+	}
+	for _, text := range []string{"", "null", "[{", "{}"} {
+		if err := os.WriteFile(c.Path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.Load(); err == nil {
+			t.Errorf("a copy of %q says %v", text, got)
 		}
 	}
 }

@@ -66,7 +66,18 @@ func (l *loop) readDamaged() {
 			l.lost = err
 		}
 	}
-	if l.lost != nil {
-		l.cfg.Logger.Error("what the journal had shut cannot all be read", "err", l.lost)
+	if l.lost == nil {
+		return
 	}
+	if l.cfg.Copy != nil {
+		shut, err := l.cfg.Copy.Load()
+		if err == nil {
+			l.cfg.Logger.Warn("what the journal had shut cannot all be read, and is known from its copy", "err", l.lost)
+			l.lost = nil
+			shutAlso(l.state, shut)
+			return
+		}
+		l.lost = fmt.Errorf("%w; nor is there a copy of what is shut: %w", l.lost, err)
+	}
+	l.cfg.Logger.Error("what the journal had shut cannot all be read", "err", l.lost)
 }

@@ -17,7 +17,8 @@ import (
 
 // TestFault48WhatWasShutStaysShut: an operator closes a vendor, and the disk damages
 // the journal while no gateway runs. What was shut does not open by a recovery:
-// it is known to be shut, or everything is, until an operator has looked.
+// it is known to be shut, by the journal or by its copy, or everything is, until
+// an operator has looked.
 func TestFault48WhatWasShutStaysShut(t *testing.T) {
 	bundle := func(g *ground) string {
 		all, err := filepath.Glob(filepath.Join(g.stateDir(), "journal", "tile", "entries", "000.p", "*"))
@@ -58,22 +59,27 @@ func TestFault48WhatWasShutStaysShut(t *testing.T) {
 		damage func(*ground)
 		known  bool // that medisys is shut
 		intact bool // nothing of it is lost
+		copied bool // the copy is there
 	}{
-		{"the length of the first entry", func(g *ground) { change(g, bundle(g), flip) }, false, false},
-		{"an entry before the shut", replace(`"kind":"start"`, `"kind":"stars"`), true, false},
-		{"the shut", replace(`"kind":"shut"`, `"kind":"sxut"`), false, false},
-		{"an entry after the shut", replace(`"kind":"stop"`, `"kind":"stoq"`), true, false},
-		{"the bundle", func(g *ground) { remove(strings.TrimPrefix(bundle(g), g.stateDir()))(g) }, false, false},
+		{"the length of the first entry", func(g *ground) { change(g, bundle(g), flip) }, false, false, false},
+		{"an entry before the shut", replace(`"kind":"start"`, `"kind":"stars"`), true, false, false},
+		{"the shut", replace(`"kind":"shut"`, `"kind":"sxut"`), false, false, false},
+		{"an entry after the shut", replace(`"kind":"stop"`, `"kind":"stoq"`), true, false, false},
+		{"the bundle", func(g *ground) { remove(strings.TrimPrefix(bundle(g), g.stateDir()))(g) }, false, false, false},
 		{"a checkpoint of zeros", func(g *ground) {
 			change(g, filepath.Join(g.stateDir(), "journal", "checkpoint"), func(b []byte) []byte { return make([]byte, len(b)) })
-		}, true, false},
-		{"no checkpoint", remove("journal/checkpoint"), true, false},
-		{"no folder", remove("journal"), false, false},
-		{"no key", remove("journal.key"), true, false},
-		{"neither folder nor key", remove("journal", "journal.key"), false, false},
+		}, true, false, false},
+		{"no checkpoint", remove("journal/checkpoint"), true, false, false},
+		{"no folder", remove("journal"), false, false, false},
+		{"no key", remove("journal.key"), true, false, false},
+		{"neither folder nor key", remove("journal", "journal.key"), false, false, false},
+		{"the length of the first entry, with a copy", func(g *ground) { change(g, bundle(g), flip) }, true, true, true},
+		{"the shut, with a copy", replace(`"kind":"shut"`, `"kind":"sxut"`), true, true, true},
+		{"no folder, with a copy", remove("journal"), true, true, true},
+		{"neither folder nor key, with a copy", remove("journal", "journal.key"), true, true, true},
 		{"a hash, which shuts nobody", func(g *ground) {
 			change(g, filepath.Join(g.stateDir(), "journal", "tile", "0", "000.p", filepath.Base(bundle(g))), flip)
-		}, true, true},
+		}, true, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -87,6 +93,9 @@ func TestFault48WhatWasShutStaysShut(t *testing.T) {
 				t.Fatal("the gateway does not stop")
 			}
 			c.damage(g)
+			if !c.copied {
+				remove("closed.json")(g)
+			}
 			g.start()
 			if err := g.shutInDoubt("journal"); err != nil {
 				t.Error(err)

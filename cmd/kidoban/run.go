@@ -105,6 +105,7 @@ func (runCommand) Run(p *program) error {
 		Dropped:        kernel.dropped,
 		Hints:          kernel.hints,
 		Marker:         marker,
+		Copy:           gateway.FileCopy{Path: filepath.Join(s.StateDir, "closed.json")},
 		Notify:         notify(logger), Metrics: metrics, Logger: logger, Version: versionText(),
 	}))
 
