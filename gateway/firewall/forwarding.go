@@ -313,15 +313,21 @@ func (f *forwarding) keep() error {
 	for _, t := range f.turned {
 		r.Switches = append(r.Switches, recordedSwitch{t.name, t.was, t.index})
 	}
-	b, err := json.Marshal(r)
+	return replaceFile(f.path, r)
+}
+
+// replaceFile puts a value in place of what a file says, whole. It need not
+// outlive a crash of the machine, so nothing is synced.
+func replaceFile(path string, value any) error {
+	b, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	fresh := f.path + ".new"
+	fresh := path + ".new"
 	if err := os.WriteFile(fresh, append(b, '\n'), 0o600); err != nil {
 		return err
 	}
-	return os.Rename(fresh, f.path)
+	return os.Rename(fresh, path)
 }
 
 // adopt takes over what a process before us turned and did not turn back.

@@ -149,15 +149,7 @@ func (t *tenants) keep() error {
 	for a, key := range t.keys {
 		kept.Keys[a] = key.String()
 	}
-	b, err := json.Marshal(kept)
-	if err != nil {
-		return err
-	}
-	fresh := t.path + ".new"
-	if err := os.WriteFile(fresh, append(b, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(fresh, t.path)
+	return replaceFile(t.path, kept)
 }
 
 // flowsOf matches what was begun from one of the addresses.
