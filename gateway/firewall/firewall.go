@@ -138,6 +138,7 @@ func New(o Options) (*Firewall, error) {
 		err = f.replace()
 	}
 	if err != nil {
+		f.tenants.kernel.Close()
 		l.close()
 		if errors.Is(err, unix.EPERM) {
 			err = fmt.Errorf("%w: another process owns table inet %s, or CAP_NET_ADMIN is missing", err, tableName)
