@@ -92,8 +92,7 @@ func (c *Capture) open() error {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, room) // Packets notices a loss
 	}
-	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
-	if err == nil {
+	if err = awaitTimestamps(fd); err == nil {
 		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: link.Index})
 	}
 	if err != nil {
@@ -103,6 +102,42 @@ func (c *Capture) open() error {
 	c.file = os.NewFile(uintptr(fd), "capture of "+c.interfaceName)
 	c.connection, err = c.file.SyscallConn()
 	return err
+}
+
+// awaitTimestamps asks for the time at which each packet passes and returns
+// when the kernel gives it: it begins to stamp packets for the first asker of
+// a machine from a work queue, some time after it was asked. A packet that
+// passes earlier has no stamp, and SO_TIMESTAMP would tell the time of the
+// reading in its place. Frames over the loopback interface show that it has
+// begun; the socket is to be bound anew afterwards.
+func awaitTimestamps(fd int) error {
+	const wanted = unix.SOF_TIMESTAMPING_RX_SOFTWARE | unix.SOF_TIMESTAMPING_SOFTWARE
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, wanted); err != nil {
+		return err
+	}
+	loopback, err := net.InterfaceByName("lo")
+	if err != nil {
+		return err
+	}
+	const experimental = 0x88b5 // EtherType for local experiments, IEEE 802
+	to := &unix.SockaddrLinklayer{Protocol: htons(experimental), Ifindex: loopback.Index, Halen: 6}
+	if err := unix.Bind(fd, to); err != nil {
+		return err
+	}
+	var data, control [128]byte
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if err := unix.Sendto(fd, data[:60], 0, to); err != nil {
+			return err
+		}
+		_, n, _, _, err := unix.Recvmsg(fd, data[:], control[:], unix.MSG_DONTWAIT)
+		if err == nil && !timestamp(control[:n]).IsZero() {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+	return errors.New("the kernel stamps no packet with its time")
 }
 
 // drain takes in what the kernel has queued; c.mu is held.
@@ -262,14 +297,15 @@ func parsePacket(data []byte) (Packet, bool) {
 	return p, true
 }
 
-// timestamp reads the kernel's receive time (SO_TIMESTAMPNS) from ancillary data.
+// timestamp reads from ancillary data the time at which the kernel let the
+// packet pass (SO_TIMESTAMPING, by software), zero if it has none.
 func timestamp(control []byte) time.Time {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
 		return time.Time{}
 	}
 	for _, m := range messages {
-		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= int(unsafe.Sizeof(unix.Timespec{})) {
+		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPING && len(m.Data) >= int(unsafe.Sizeof(unix.Timespec{})) {
 			t := *(*unix.Timespec)(unsafe.Pointer(&m.Data[0]))
 			return time.Unix(t.Unix())
 		}
