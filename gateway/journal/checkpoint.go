@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -63,6 +64,51 @@ func openCheckpoint(text []byte, verifierKey string) (tlog.Tree, error) {
 		return tlog.Tree{}, fmt.Errorf("its origin is %q, its key's is %q", origin, verifier.Name())
 	}
 	return tree, nil
+}
+
+// signatureLength is that of an Ed25519 signature in a note, in base64: 4
+// bytes of the key's hash and 64 of the signature.
+const signatureLength = 92
+
+// findCheckpoint finds the one checkpoint in what somebody kept: a file of
+// nothing else, what `kidoban journal verify` printed, as text or JSON, or a
+// mail that has it, whose program may have changed the ends of lines, indented
+// or quoted them, and broken the long one. Nothing is verified by this.
+func findCheckpoint(kept []byte) ([]byte, error) {
+	var printed struct{ Checkpoint string }
+	if json.Unmarshal(kept, &printed) == nil {
+		kept = []byte(printed.Checkpoint)
+	}
+	var found [][]byte
+	lines := strings.Split(string(kept), "\n")
+	for i := range lines {
+		lines[i] = strings.Trim(lines[i], "> \t\r")
+	}
+	for i := 0; i+4 < len(lines); i++ {
+		text := strings.Join(lines[i:i+3], "\n") + "\n"
+		if _, _, err := parseCheckpoint(text); err != nil || lines[i+3] != "" {
+			continue
+		}
+		var signatures strings.Builder
+		words := strings.Fields(strings.Join(lines[i+4:], " "))
+		for len(words) >= 3 && words[0] == "\u2014" {
+			name, signature := words[1], words[2]
+			for words = words[3:]; len(words) > 0 && len(signature) < signatureLength; words = words[1:] {
+				signature += words[0]
+			}
+			fmt.Fprintf(&signatures, "\u2014 %s %s\n", name, signature)
+		}
+		if signatures.Len() > 0 {
+			found = append(found, []byte(text+"\n"+signatures.String()))
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return nil, errors.New("there is none: it is the five lines at the end of what `kidoban journal verify` prints, the fourth of them empty")
+	case len(found) > 1:
+		return nil, fmt.Errorf("there are %d in it: allowed is one", len(found))
+	}
+	return found[0], nil
 }
 
 var errBadVerifierKey = errors.New("not a verifier key: allowed is NAME+HASH+KEY, as `kidoban journal key` prints it")

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -683,5 +684,47 @@ func TestReadDamaged(t *testing.T) {
 				break // must not go on
 			}
 		})
+	}
+}
+
+// What was kept may be all that a command printed, or have been mailed.
+func TestFindCheckpoint(t *testing.T) {
+	p := closed(t, 300)
+	verifier := p.verifierKey(t)
+	kept := string(files(t, p.dir)["checkpoint"])
+	lines := strings.Split(strings.TrimSuffix(kept, "\n"), "\n")
+	signature := lines[4]
+	printed, err := json.Marshal(map[string]any{"ok": true, "size": 300, "checkpoint": kept})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, text := range map[string]string{
+		"as it is":             kept,
+		"no last newline":      strings.TrimSuffix(kept, "\n"),
+		"one newline more":     kept + "\n",
+		"ends of lines":        strings.ReplaceAll(kept, "\n", "\r\n"),
+		"all that is printed":  "VERIFIED  journal: 300 entries\nWith the key " + verifier + ", of journal.key.\n\n" + kept,
+		"JSON":                 string(printed),
+		"quoted in a mail":     "On Monday IT wrote:\n> " + strings.Join(lines, "\n> ") + "\n> \n> Regards\n",
+		"a line broken":        strings.Replace(kept, signature, signature[:70]+"\n"+signature[70:], 1) + "\n-- \nIT\n",
+		"broken after a name":  strings.Replace(kept, signature, strings.Replace(signature, " ", "\n", 2), 1),
+		"a witness' signature": kept + "\u2014 witness.example/w AAAAAQ" + strings.Repeat("A", 97) + "=\n",
+	} {
+		if _, err := VerifyDir(p.dir, verifier, []byte(text)); err != nil {
+			t.Errorf("%s: %v\n%s", what, err, text)
+		}
+	}
+	changed := strings.Replace(kept, "\n300\n", "\n301\n", 1)
+	for what, c := range map[string]struct{ text, want string }{
+		"empty":            {"", "the earlier checkpoint: there is none: "},
+		"the list":         {"     0  2030-12-08 13:59:50 CET  start\n", "the earlier checkpoint: there is none: "},
+		"no signature":     {strings.Join(lines[:4], "\n") + "\n", "the earlier checkpoint: there is none: "},
+		"half a signature": {kept[:len(kept)-20], "the earlier checkpoint: the signature does not verify "},
+		"two":              {kept + "\n" + kept, "the earlier checkpoint: there are 2 in it: allowed is one"},
+		"changed":          {changed, "the earlier checkpoint: the signature does not verify "},
+	} {
+		if _, err := VerifyDir(p.dir, verifier, []byte(c.text)); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s...", what, err, c.want)
+		}
 	}
 }

@@ -307,8 +307,8 @@ type Report struct {
 // It needs only the verifier key. A fault is a *DamageError that names the
 // first bad entry; other errors say why it could not be told.
 //
-// since may be an older checkpoint of this journal that was kept elsewhere:
-// then the journal must be a continuation of it. Without, an old copy of the
+// since may be a text with one older checkpoint of this journal, kept
+// elsewhere: then the journal must be a continuation of it. Without, an old copy of the
 // whole folder verifies, and so does another past that was signed with the
 // same key. It is nil otherwise.
 //
@@ -321,8 +321,11 @@ func VerifyDir(dir, verifierKey string, since []byte) (Report, error) {
 func verifyDir(disk storage, dir, verifierKey string, since []byte) (Report, error) {
 	var earlier tlog.Tree
 	if since != nil {
-		var err error
-		if earlier, err = openCheckpoint(since, verifierKey); err != nil {
+		kept, err := findCheckpoint(since)
+		if err == nil {
+			earlier, err = openCheckpoint(kept, verifierKey)
+		}
+		if err != nil {
 			return Report{}, fmt.Errorf("the earlier checkpoint: %w", err)
 		}
 	}
