@@ -72,7 +72,7 @@ type verifyAnswer struct {
 	Since      int64      `json:"since,omitempty"`
 	Checkpoint string     `json:"checkpoint"`
 	Key        string     `json:"key"`      // with which it was verified
-	KeyFrom    string     `json:"key_from"` // --key, or the file of this machine's own
+	KeyFrom    string     `json:"key_from"` // --key, or the file: the one --key names, or of this machine's own
 }
 
 func (c verifyCommand) Run(p *program) error {
@@ -139,14 +139,19 @@ func (c verifyCommand) key(p *program) (key, from string, err error) {
 		}
 		return key, from, err
 	}
+	// A key is a possible name of a file too: who hands the copy over must
+	// not be able to put a file in the place of the key that is given here.
 	key = string(c.Key)
+	if _, err := note.NewVerifier(key); err == nil {
+		return key, "--key", nil
+	}
 	if text, err := os.ReadFile(key); err == nil {
 		key = strings.TrimSpace(string(text))
 	}
 	if _, err := note.NewVerifier(key); err != nil {
 		return "", "", &admin.InputError{Text: fmt.Sprintf("--key: %.80q is neither a verifier key nor a file that holds one: allowed is NAME+HASH+KEY, as `kidoban journal key` prints it", key)}
 	}
-	return key, "--key", nil
+	return key, string(c.Key), nil
 }
 
 // ownKey gives the verifier key of this machine's journal, and its file.
@@ -191,6 +196,9 @@ func (c listCommand) Run(p *program) error {
 		}
 		fmt.Fprintln(p.out, entryText(line.Index, e, zone))
 	}
+	if c.Dir != "" {
+		fmt.Fprintln(p.err, "not verified: `kidoban journal verify` of it tells whether this is all, and as it was written")
+	}
 	if !listed && c.Dir == "" && len(lost) > 0 {
 		return p.orNoJournal(lost[0])
 	}
@@ -218,7 +226,7 @@ func siteZone(dir string) *time.Location {
 // entryText is one line a person can read, with times in a zone.
 func entryText(index int64, e journal.Entry, zone *time.Location) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%6d  %s  %-14s", index, local(e.Time.In(zone)), e.Kind)
+	fmt.Fprintf(&b, "%6d  %s  %-14s", index, local(e.Time.In(zone)), oneLine(string(e.Kind)))
 	who := e.Vendor
 	if e.Engineer != "" {
 		who += "/" + e.Engineer
@@ -237,7 +245,7 @@ func entryText(index int64, e journal.Entry, zone *time.Location) string {
 		fmt.Fprintf(&b, "  %d times", e.Count)
 	}
 	if e.Digest != "" {
-		fmt.Fprintf(&b, "  policy %.12s", e.Digest)
+		fmt.Fprintf(&b, "  policy %.12s", oneLine(e.Digest))
 	}
 	if e.Text != "" && e.Kind != journal.PolicyText {
 		text := oneLine(e.Text)
