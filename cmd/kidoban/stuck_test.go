@@ -78,6 +78,11 @@ func TestALoopThatHangs(t *testing.T) {
 		g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "pacs")})
 		inside, comes := g.client(g.medisys, sato, 4), g.client(g.scanco, tanaka, 4)
 		g.mustEnter(inside)
+		// Who is still inside a second after he came is on record.
+		until(time.Now().Add(time.Second))
+		if err := g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), eventually); err != nil {
+			g.t.Fatalf("sato, before the loop hangs: %v", err)
+		}
 		g.write(g.stuckFile(), "")
 		lab.WaitFor(g.t, eventually, "the loop hangs", func() bool { return exists(g.stuckFile() + ".held") })
 		g.mustEnter(comes)
