@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -161,7 +162,11 @@ func TestFault47KilledAtEveryStep(t *testing.T) {
 			{"when an engineer is at work", func() {
 				ready()
 				g.mustEnter(client)
-				waiting("the session is told", func() bool { return len(g.status().Sessions) == 1 })()
+				// The next start knows of it what the disk has.
+				waiting("the session is on disk", func() bool {
+					inside := g.status().Sessions
+					return len(inside) == 1 && slices.ContainsFunc(g.entries(journal.SessionOpened), func(e journal.Entry) bool { return e.Session == inside[0].ID })
+				})()
 			}, true},
 			{"when an operator closes", func() {
 				ready()
@@ -192,8 +197,15 @@ func TestFault47KilledAtEveryStep(t *testing.T) {
 			if n := len(g.status().Sessions); n > 0 {
 				g.breaks("sessions: killed %s, there are %d after the restart", step.name, n)
 			}
-			if closed := g.entries(journal.SessionClosed); step.session && (len(closed) == 0 || closed[len(closed)-1].Reason != "crashed") {
-				g.breaks("crashed: killed %s, the journal does not say that a session was cut by it: %+v", step.name, closed)
+			if step.session { // which the restart records while it opens the gate
+				if err := lab.Wait(g.within(eventually), func() error {
+					if closed := g.entries(journal.SessionClosed); len(closed) == 0 || closed[len(closed)-1].Reason != "crashed" {
+						return fmt.Errorf("%+v", closed)
+					}
+					return nil
+				}); err != nil {
+					g.breaks("crashed: killed %s, the journal does not say that a session was cut by it: %v", step.name, err)
+				}
 			}
 			g.operator("reopen", sato, "--reason", "phone call") // whether or not the close came through
 			if err := client.Up(); err != nil {
