@@ -96,7 +96,9 @@ func slowDisk(g *ground) {
 	g.must("reopen", sato, "--reason", "phone call")
 
 	// A session whose admission does not reach the disk.
-	lab.WaitFor(g.t, 5*time.Second, "sato may enter again", func() bool { return len(g.status().Grants) > 0 })
+	lab.WaitFor(g.t, eventually, "sato may enter again", func() bool {
+		return slices.ContainsFunc(g.status().Grants, func(s gateway.GrantStatus) bool { return s.Vendor+"/"+s.Engineer == sato })
+	})
 	hang()
 	stop := g.trickle() // that he begins to work takes none of his second
 	g.lan.Forget()
