@@ -41,17 +41,19 @@ func identity(g *ground) {
 
 	// answered tells whether an initiation draws a response. One that must not
 	// is tried twice, because the kernel's half may open a moment later; one
-	// that must, as often as a busy machine may need.
+	// that is to be found answered, as often as a busy machine may need. The
+	// answer to an earlier try counts as well.
 	port := uint16(41000)
 	answered := func(from netip.Addr, packet func() []byte, want bool) bool {
 		tries := 2
-		if want {
+		if want || slices.Contains(g.without, gateLayer) {
 			tries = 20
 		}
 		to := outside4
 		if from.Is6() {
 			to = outside6
 		}
+		first := port + 1
 		for range tries {
 			port++
 			p := prober{g.medisys, netip.AddrPortFrom(from, port), to}
@@ -60,7 +62,8 @@ func identity(g *ground) {
 			}
 			g.shoot(p, packet())
 			pause(patience / 2)
-			if len(g.wan.Packets(lab.Outgoing, lab.To(from), toPort(port))) > 0 {
+			ours := func(p lab.Packet) bool { return first <= p.Destination.Port() && p.Destination.Port() <= port }
+			if len(g.wan.Packets(lab.Outgoing, lab.To(from), ours)) > 0 {
 				return true
 			}
 		}
@@ -158,7 +161,11 @@ func (g *ground) sessionStays() {
 			return nil
 		}) == nil
 	}
-	if arrives(netip.AddrPortFrom(medisysB4, client.Status().ListenPort), 0, patience) {
+	within := patience
+	if slices.Contains(g.without, gateLayer) { // it is to be found that it arrives
+		within = g.eventually()
+	}
+	if arrives(netip.AddrPortFrom(medisysB4, client.Status().ListenPort), 0, within) {
 		g.breaks("address: data of sato's session is taken from %v, its handshake came from %v", medisysB4, medisys4)
 	}
 	// One whose packet was refused elsewhere can still send it itself, and
