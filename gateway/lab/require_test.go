@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -46,16 +47,23 @@ func TestWaitForSaysWhatWasExpected(t *testing.T) {
 	if r.end != "" || calls != 3 {
 		t.Errorf("%q after %d calls, want success at the third", r.end, calls)
 	}
-	calls = 0
-	WaitFor(&r, time.Millisecond, "a call after a stall", func() bool {
-		if calls++; calls == 1 {
-			time.Sleep(10 * time.Millisecond)
+}
+
+// A machine that was taken away for longer than the time.
+func TestWaitForAsksOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r recorder
+		calls := 0
+		WaitFor(&r, time.Millisecond, "a call after a stall", func() bool {
+			if calls++; calls == 1 {
+				time.Sleep(10 * time.Millisecond)
+			}
+			return calls == 2
+		})
+		if r.end != "" {
+			t.Errorf("%q, want to be asked once more when the time is over", r.end)
 		}
-		return calls == 2
 	})
-	if r.end != "" {
-		t.Errorf("%q, want to be asked once more when the time is over", r.end)
-	}
 }
 
 func TestParsePacketTakesOnlyIP(t *testing.T) {
