@@ -209,9 +209,11 @@ func (c *Client) initiate() (before time.Time, err error) {
 		_ = c.completed(ctx, c.before) // a response that does not complete it was refused
 	}
 	time.Sleep(time.Until(c.initiated.Add(apart)))
-	c.initiated, c.before = time.Now(), c.Status().LastHandshake
+	c.before = c.Status().LastHandshake
 	peer.ExpireCurrentKeypairs() // also forgets when it last initiated
-	return c.before, peer.SendHandshakeInitiation(false)
+	err = peer.SendHandshakeInitiation(false)
+	c.initiated = time.Now() // when it has left: this goroutine may have waited before
+	return c.before, err
 }
 
 // Handshake initiates and waits until the handshake is complete. It is also
