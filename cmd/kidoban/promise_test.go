@@ -67,6 +67,8 @@ type ground struct {
 	settings []string // NAME=value, besides those that every ground has
 	without  []string // layers that are left out
 
+	held atomic.Bool // flows of the test send nothing for now
+
 	mu    sync.Mutex
 	found []string
 }
