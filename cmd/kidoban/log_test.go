@@ -75,15 +75,17 @@ func TestALogThatNobodyReadsStopsNobody(t *testing.T) {
 }
 
 func TestTheLogIsWrittenBeforeTheEnd(t *testing.T) {
-	var text bytes.Buffer
-	logger, queue := newLogger(&program{err: &text})
-	for i := range 500 {
-		logger.Info("a line", "number", i)
-	}
-	queue.Close()
-	if got := strings.Count(text.String(), "\n"); got != 500 {
-		t.Errorf("%d lines written, want 500", got)
-	}
+	synctest.Test(t, func(t *testing.T) { // the end waits for 2 s at most
+		var text bytes.Buffer
+		logger, queue := newLogger(&program{err: &text})
+		for i := range 500 {
+			logger.Info("a line", "number", i)
+		}
+		queue.Close()
+		if got := strings.Count(text.String(), "\n"); got != 500 {
+			t.Errorf("%d lines written, want 500", got)
+		}
+	})
 }
 
 // journalctl -p finds a line by its level; whoever reads the log elsewhere sees
@@ -113,12 +115,14 @@ func TestTheJournalOfSystemdIsToldLevels(t *testing.T) {
 				c.stream = fmt.Sprintf("%d:%d", s.Dev, s.Ino)
 			}
 			t.Setenv("JOURNAL_STREAM", c.stream)
-			logger, queue := newLogger(&program{settings: config.Settings{LogFormat: c.format, LogLevel: slog.LevelDebug}, err: to})
-			logger.With("engineer", "m/sato").Error("broken")
-			logger.Warn("a look\n<0>") // no text makes a line of its own
-			logger.Info("news")
-			logger.Debug("always")
-			queue.Close()
+			synctest.Test(t, func(t *testing.T) { // the end waits for 2 s at most
+				logger, queue := newLogger(&program{settings: config.Settings{LogFormat: c.format, LogLevel: slog.LevelDebug}, err: to})
+				logger.With("engineer", "m/sato").Error("broken")
+				logger.Warn("a look\n<0>") // no text makes a line of its own
+				logger.Info("news")
+				logger.Debug("always")
+				queue.Close()
+			})
 			to.Close()
 			text, err := io.ReadAll(from)
 			if err != nil {
