@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/tls"
 	"encoding/pem"
@@ -9,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -31,7 +33,15 @@ func TestTheLogGoesElsewhereAsWell(t *testing.T) {
 			received <- err.Error()
 			return
 		}
-		text, _ := io.ReadAll(conn) // the sender's end
+		r := bufio.NewReader(conn)
+		length, _ := r.ReadString(' ') // RFC 5425, section 4.3
+		n, err := strconv.Atoi(strings.TrimSpace(length))
+		if err != nil {
+			received <- err.Error()
+			return
+		}
+		text := make([]byte, n)
+		_, _ = io.ReadFull(r, text) // what is missing shows
 		received <- string(text)
 	}()
 	authority := filepath.Join(t.TempDir(), "ca.pem")
@@ -45,7 +55,7 @@ func TestTheLogGoesElsewhereAsWell(t *testing.T) {
 		t.Fatal(err)
 	}
 	logger.Info("session opened", "event", "session_opened")
-	elsewhere.Close()
+	defer elsewhere.Close() // which waits for 2 s at most
 	if got := <-received; !strings.Contains(got, ` session_opened - `+"\ufeff"+`msg="session opened"`) {
 		t.Errorf("the collector got %q", got)
 	}
