@@ -109,6 +109,11 @@ func (c *Client) open() error {
 	if err := c.host.raise(c.config.Interface, c.config.Addresses); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), settle)
+	defer cancel()
+	if err := Wait(ctx, func() error { return c.host.answers(link) }); err != nil {
+		return err
+	}
 	for _, p := range c.config.AllowedIPs {
 		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(p.Masked()), Scope: netlink.SCOPE_LINK}
 		if err := c.host.netlink.RouteReplace(route); err != nil {

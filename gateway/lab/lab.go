@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -255,8 +257,8 @@ func (h *Host) Forward() {
 	h.Sysctl("net.ipv6.conf.all.forwarding", "1")
 }
 
-// Link joins two hosts by a cable: a pair of virtual Ethernet interfaces, up
-// and with addresses when Link returns. Each address brings the route to its
+// Link joins two hosts by a cable: a pair of virtual Ethernet interfaces that
+// send and answer for their addresses when Link returns. Each address brings the route to its
 // prefix.
 func (l *Lab) Link(a *Host, aInterface string, aAddresses []netip.Prefix, b *Host, bInterface string, bAddresses []netip.Prefix) {
 	l.t.Helper()
@@ -270,6 +272,12 @@ func (l *Lab) Link(a *Host, aInterface string, aAddresses []netip.Prefix, b *Hos
 	}
 	if err == nil {
 		err = b.raise(bInterface, bAddresses)
+	}
+	if err == nil {
+		err = a.carries(aInterface)
+	}
+	if err == nil {
+		err = b.carries(bInterface)
 	}
 	if err != nil {
 		l.t.Fatalf("lab: link %s of %s with %s of %s: %v", aInterface, a.Name, bInterface, b.Name, err)
@@ -289,6 +297,48 @@ func (h *Host) raise(name string, addresses []netip.Prefix) error {
 	}
 	if err := h.netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", name, err)
+	}
+	return nil
+}
+
+// settle is how long the kernel is given for what it does from work queues.
+const settle = 10 * time.Second
+
+// carries waits until an interface of a cable sends, and answers for its
+// addresses. The kernel sees to the first from a work queue, up to a second
+// after both ends are up; what is sent before that is lost.
+func (h *Host) carries(name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), settle)
+	defer cancel()
+	return Wait(ctx, func() error {
+		link, err := h.netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		if state := link.Attrs().OperState; state != netlink.OperUp {
+			return fmt.Errorf("%s is %v", name, state)
+		}
+		return h.answers(link)
+	})
+}
+
+// answers reports whether an interface that is up has all of its addresses:
+// those of IPv6 come from a work queue too.
+func (h *Host) answers(link netlink.Link) error {
+	addresses, err := h.netlink.AddrList(link, netlink.FAMILY_V6)
+	if err != nil {
+		return err
+	}
+	for _, a := range addresses {
+		if a.Flags&unix.IFA_F_TENTATIVE != 0 {
+			return fmt.Errorf("%v is tentative", a.IP)
+		}
+		if a.IP.IsLinkLocalUnicast() {
+			continue // the route to it depends on the interface
+		}
+		if routes, err := h.netlink.RouteGet(a.IP); err != nil || len(routes) != 1 || routes[0].Type != unix.RTN_LOCAL {
+			return fmt.Errorf("%v is not the host's: %v, %v", a.IP, routes, err)
+		}
 	}
 	return nil
 }
