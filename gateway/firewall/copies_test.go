@@ -24,16 +24,18 @@ import (
 func TestFault70CopiesAreReadAgain(t *testing.T) {
 	n := newPlace(t, testOptions)
 	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
+	asked := uint16(99)
 	named := func(when string) {
 		t.Helper()
+		asked++ // another port each time: what was asked before may be told late
 		lab.WaitFor(t, 10*time.Second, "an engineer who asks for what is not listed is named "+when, func() bool {
-			if err := n.engineer.Send(lab.UDPPacket(netip.AddrPortFrom(engineer4, 4000), netip.AddrPortFrom(target4, 99), []byte("hello"))); err != nil {
+			if err := n.engineer.Send(lab.UDPPacket(netip.AddrPortFrom(engineer4, 4000), netip.AddrPortFrom(target4, asked), []byte("hello"))); err != nil {
 				t.Fatal(err)
 			}
 			for {
 				select {
 				case fact := <-n.firewall.Facts():
-					if fact.Kind == policy.Refusal && fact.Engineer.Name == "sato" {
+					if fact.Kind == policy.Refusal && fact.Engineer.Name == "sato" && fact.To.Port() == asked {
 						return true
 					}
 				case <-time.After(100 * time.Millisecond):
