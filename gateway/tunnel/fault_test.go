@@ -69,6 +69,12 @@ const oneAttempt = 4500 * time.Millisecond
 // rekey has a client renew its keys once.
 func (s *site) rekey(c *lab.Client) error {
 	s.t.Helper()
+	// What was admitted before is cut if it is told to be on disk after that.
+	lab.WaitFor(s.t, 5*time.Second, "all that was admitted is told to be on disk", func() bool {
+		s.tunnel.house.mu.Lock()
+		defer s.tunnel.house.mu.Unlock()
+		return len(s.tunnel.house.due) == 0
+	})
 	s.boot.advance(time.Second) // at which one engineer's rate refills by one
 	last := c.Status().LastHandshake
 	lab.WaitFor(s.t, 5*time.Second, "40 ms later, by when WireGuard's timestamps tell", func() bool { return time.Since(last) > 40*time.Millisecond })
