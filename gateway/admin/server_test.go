@@ -220,8 +220,10 @@ func (s *served) raw(request string) (*http.Response, Problem) {
 		s.t.Fatalf("after %.60q: %v", request, err)
 	}
 	defer r.Body.Close()
+	// Where the server does not read all of a request, closing it resets the
+	// connection, half a second after the whole answer.
 	text, err := io.ReadAll(r.Body)
-	if err != nil {
+	if err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		s.t.Fatal(err)
 	}
 	var p Problem
