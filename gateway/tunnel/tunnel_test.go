@@ -326,6 +326,10 @@ func TestCountsAreKeptWhileTheKeyIsListed(t *testing.T) {
 		c := s.client(s.medisys, s.sato, medisysEndpoint)
 		s.enter(c)
 		lab.WaitFor(t, 5*time.Second, "what sato sent is counted", func() bool { return counted(s.sato.Key) >= least+device.MessageInitiationSize })
+		// A client counts what it sent after it was sent: once it is down, all of it.
+		if err := c.Down(); err != nil {
+			t.Fatal(err)
+		}
 		least, most = counted(s.sato.Key), most+c.Status().Transmitted
 		c.Close()
 	}
