@@ -218,7 +218,7 @@ func TestFault22EstablishedStreamsEnd(t *testing.T) {
 		})
 		return flow
 	})
-	end := time.Now().Add(2 * time.Second)
+	end := time.Now().Add(4 * time.Second) // of which setting the plan may take two
 	n.set(t, openPlan(testPolicy(), end))
 	before := time.Now()
 	for time.Now().Before(end.Add(time.Second)) {
