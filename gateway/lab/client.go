@@ -57,8 +57,7 @@ type Client struct {
 	device *device.Device
 
 	initiating sync.Mutex
-	initiated  time.Time // when Initiate was last called
-	before     time.Time // the last handshake before that
+	before     time.Time // the last handshake before Initiate was last called
 }
 
 // NewClient makes a client that is up, until the lab ends. It sends nothing
@@ -213,12 +212,16 @@ func (c *Client) initiate() (before time.Time, err error) {
 		defer cancel()
 		_ = c.completed(ctx, c.before) // a response that does not complete it was refused
 	}
-	time.Sleep(time.Until(c.initiated.Add(apart)))
+	// The other end counts from when it took the last one in, which may be
+	// long after that was sent, but is before it was answered.
+	last := c.bind.initiated()
+	if completed := c.Status().LastHandshake; completed.After(last) {
+		last = completed
+	}
+	time.Sleep(time.Until(last.Add(apart)))
 	c.before = c.Status().LastHandshake
 	peer.ExpireCurrentKeypairs() // also forgets when it last initiated
-	err = peer.SendHandshakeInitiation(false)
-	c.initiated = time.Now() // when it has left: this goroutine may have waited before
-	return c.before, err
+	return c.before, peer.SendHandshakeInitiation(false)
 }
 
 // Handshake initiates and waits until the handshake is complete. It is also
@@ -293,9 +296,10 @@ type hostBind struct {
 	host *Host
 
 	mu       sync.Mutex
-	withheld bool   // no response passes until the next initiation
-	asked    uint32 // the sender index of the last initiation
-	answered bool   // a response to it has passed
+	withheld bool      // no response passes until the next initiation
+	asked    uint32    // the sender index of the last initiation
+	sent     time.Time // when that was sent
+	answered bool      // a response to it has passed
 }
 
 func (b *hostBind) Open(port uint16) (receive []conn.ReceiveFunc, actual uint16, err error) {
@@ -344,6 +348,15 @@ func (b *hostBind) sends(packet []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.withheld, b.asked, b.answered = false, binary.LittleEndian.Uint32(packet[4:]), false
+	b.sent = time.Now()
+}
+
+// initiated is when the last initiation was sent, also one that WireGuard
+// sent by itself.
+func (b *hostBind) initiated() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sent
 }
 
 // withhold lets no response through until the next initiation, and reports
