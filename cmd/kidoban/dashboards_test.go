@@ -57,13 +57,14 @@ func TestDashboardsAnswer(t *testing.T) {
 	// machine's.)
 	w.waitFor(`count(kidoban:engineer_idle_seconds) unless on () ALERTS{alertname!="KidobanClockUnsynchronized"}`)
 	w.story(work, night, brief, later)
+	w.look()
 
 	for _, l := range []struct {
 		language dashboards.Language
 		folder   string
 	}{{dashboards.English, ""}, {dashboards.Japanese, "ja"}} {
 		for _, d := range dashboards.All(l.language) {
-			got, err := dashboards.Print(d, l.language, time.Now(), w.answer)
+			got, err := dashboards.Print(d, l.language, w.at, w.answer)
 			got = anyMachine(got, l.language)
 			if err != nil {
 				t.Error(err)
@@ -102,7 +103,7 @@ func TestDashboardsAnswer(t *testing.T) {
 // values for times in milliseconds.
 func (w *watch) marks(d *dashboards.Dashboard, a dashboards.Annotation) {
 	w.t.Helper()
-	found, err := w.query(w.fill(a.Target.Expr), w.began, time.Now(), time.Second)
+	found, err := w.query(w.fill(a.Target.Expr), w.began, w.at, time.Second)
 	if err != nil || len(found) == 0 || !a.UseValueForTime {
 		w.t.Errorf("%s, annotation %s: %d series, %v", d.UID, a.Name, len(found), err)
 	}
@@ -184,6 +185,7 @@ func (w *watch) durations(p *dashboards.Panel, buckets []dashboards.Series) {
 type watch struct {
 	*ground
 	began    time.Time
+	at       time.Time // the moment that is looked at
 	problems []string
 	seen     map[string]bool // panels that were told of, in another language
 }
@@ -345,6 +347,34 @@ func (w *watch) story(work, night string, brief func(time.Time) string, later st
 	w.waitFor(`increase(kidoban_admissions_total{reason="contract_ended",vendor="scanco"}[5m]) > 0`)
 }
 
+// look chooses the moment that is looked at: one, already past, at which
+// Prometheus had everything. A scrape that is late is none, and until the next
+// the gateway is absent.
+func (w *watch) look() {
+	w.t.Helper()
+	err := lab.Wait(w.within(30*time.Second), func() error {
+		at := time.Now().Add(-2 * time.Second) // what was scraped until then is there by now
+		for _, expr := range []string{
+			`kidoban_ready == 1`,
+			`kidoban_session_active{vendor="medisys"} == 1`,
+			`kidoban:engineer_idle_seconds{engineer="sato"} < 60`,
+			`kidoban:closing_late:increase5m`,
+			`ALERTS{alertname="KidobanWrongSource",alertstate="firing",vendor="medisys"}`,
+			`ALERTS{alertname="KidobanContractEnds",alertstate="firing",vendor="medisys"}`,
+			`increase(kidoban_admissions_total{reason="contract_ended",vendor="scanco"}[5m]) > 0`,
+		} {
+			if found, err := w.query(expr, time.Time{}, at, 0); err != nil || len(found) == 0 {
+				return fmt.Errorf("%s had no answer at %v: %v", expr, at, err)
+			}
+		}
+		w.at = at
+		return nil
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // counts waits until the metrics have counted a reason.
 func (w *watch) counts(r policy.Reason) {
 	w.t.Helper()
@@ -354,7 +384,7 @@ func (w *watch) counts(r policy.Reason) {
 // fill puts in what the dashboards' variables stand for, the choices being
 // all gateways, and medisys where one vendor is to be chosen.
 func (w *watch) fill(expr string) string {
-	shown := int(time.Since(w.began).Seconds()) + 2
+	shown := int(w.at.Sub(w.began).Seconds()) + 2
 	return strings.NewReplacer(
 		`vendor="$vendor"`, `vendor="medisys"`, "$vendor", ".*", "$instance", ".*",
 		// What Prometheus sees began a moment after us.
@@ -365,7 +395,7 @@ func (w *watch) fill(expr string) string {
 
 // answer runs a panel's query, and notes what is not as the panel needs it.
 func (w *watch) answer(p *dashboards.Panel, target dashboards.Target) ([]dashboards.Series, error) {
-	now := time.Now()
+	now := w.at
 	step := fine // and up to now
 	from, until := now.Add(-now.Sub(w.began).Truncate(step)), now
 	switch {
@@ -490,7 +520,7 @@ func (w *watch) rules() {
 				w.t.Errorf("rule %s looks at nothing", r.Name)
 			}
 			for _, s := range wanted {
-				if found, err := w.query(s, time.Time{}, time.Now(), 0); err != nil || len(found) == 0 {
+				if found, err := w.query(s, time.Time{}, w.at, 0); err != nil || len(found) == 0 {
 					w.t.Errorf("rule %s looks at %s, of which there is nothing: %v", r.Name, s, err)
 				}
 			}
