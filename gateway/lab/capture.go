@@ -61,7 +61,11 @@ const captureLimit = 1 << 19
 func (h *Host) Capture(interfaceName string) *Capture {
 	h.lab.t.Helper()
 	c := &Capture{host: h, interfaceName: interfaceName, buffer: make([]byte, 2048), control: make([]byte, 128)}
-	if err := h.Do(c.open); err != nil {
+	err := stampPackets()
+	if err == nil {
+		err = h.Do(c.open)
+	}
+	if err != nil {
 		h.lab.t.Fatalf("lab: host %s: capture on %s: %v", h.Name, interfaceName, err)
 	}
 	h.cleanup(func() { c.file.Close() })
@@ -92,7 +96,8 @@ func (c *Capture) open() error {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, room) // Packets notices a loss
 	}
-	if err = awaitTimestamps(fd); err == nil {
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stamping)
+	if err == nil {
 		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: link.Index})
 	}
 	if err != nil {
@@ -104,41 +109,49 @@ func (c *Capture) open() error {
 	return err
 }
 
-// awaitTimestamps asks for the time at which each packet passes and returns
-// when the kernel gives it: it begins to stamp packets for the first asker of
-// a machine from a work queue, some time after it was asked. A packet that
-// passes earlier has no stamp, and SO_TIMESTAMP would tell the time of the
-// reading in its place. Frames over the loopback interface show that it has
-// begun; the socket is to be bound anew afterwards.
-func awaitTimestamps(fd int) error {
-	const wanted = unix.SOF_TIMESTAMPING_RX_SOFTWARE | unix.SOF_TIMESTAMPING_SOFTWARE
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, wanted); err != nil {
+const stamping = unix.SOF_TIMESTAMPING_RX_SOFTWARE | unix.SOF_TIMESTAMPING_SOFTWARE
+
+// stampPackets has the kernel stamp each packet with the time at which it
+// passes, for as long as this process lives, and returns when it does. It
+// begins, for the first who asks on a machine, from a work queue, some time
+// after it was asked, and ends in the same way: what passes then has no stamp,
+// and SO_TIMESTAMP would tell the time of the reading in its place. Frames over
+// the loopback interface show that it has begun.
+var stampPackets = sync.OnceValue(func() error {
+	loopback, err := net.InterfaceByName("lo")
+	if err != nil {
 		return err
 	}
-	loopback, err := net.InterfaceByName("lo")
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	const experimental = 0x88b5 // EtherType for local experiments, IEEE 802
 	to := &unix.SockaddrLinklayer{Protocol: htons(experimental), Ifindex: loopback.Index, Halen: 6}
-	if err := unix.Bind(fd, to); err != nil {
-		return err
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stamping)
+	if err == nil {
+		err = unix.Bind(fd, to)
 	}
 	var data, control [128]byte
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if err := unix.Sendto(fd, data[:60], 0, to); err != nil {
-			return err
+	for end := time.Now().Add(settle); err == nil; time.Sleep(time.Millisecond) {
+		if err = unix.Sendto(fd, data[:60], 0, to); err != nil {
+			break
 		}
-		_, n, _, _, err := unix.Recvmsg(fd, data[:], control[:], unix.MSG_DONTWAIT)
-		if err == nil && !timestamp(control[:n]).IsZero() {
-			return nil
+		var n int
+		_, n, _, _, err = unix.Recvmsg(fd, data[:], control[:], unix.MSG_DONTWAIT)
+		switch {
+		case err == nil && !timestamp(control[:n]).IsZero():
+			return nil // the socket stays open
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+			err = nil
 		}
-		if err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
-			return err
+		if time.Now().After(end) {
+			err = errors.New("the kernel stamps no packet with its time")
 		}
 	}
-	return errors.New("the kernel stamps no packet with its time")
-}
+	unix.Close(fd)
+	return err
+})
 
 // drain takes in what the kernel has queued; c.mu is held.
 func (c *Capture) drain(fd int) {

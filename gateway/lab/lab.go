@@ -258,8 +258,8 @@ func (h *Host) Forward() {
 }
 
 // Link joins two hosts by a cable: a pair of virtual Ethernet interfaces that
-// send and answer for their addresses when Link returns. Each address brings the route to its
-// prefix.
+// send and answer for their addresses when Link returns. Each address brings
+// the route to its prefix.
 func (l *Lab) Link(a *Host, aInterface string, aAddresses []netip.Prefix, b *Host, bInterface string, bAddresses []netip.Prefix) {
 	l.t.Helper()
 	err := a.netlink.LinkAdd(&netlink.Veth{
