@@ -138,6 +138,7 @@ func (g *gate) persistent(closed <-chan struct{}, receive conn.ReceiveFunc) conn
 		}
 		select {
 		case <-closed:
+			g.unread.CompareAndSwap(told, nil) // the next sockets are others
 			return 0, net.ErrClosed
 		case <-time.After(unreadPause):
 			return 0, nil
