@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/ecdh"
+	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -24,6 +25,12 @@ import (
 
 	"kidoban/gateway/policy"
 )
+
+// exampleYAML is the policy to begin with. It has no mistakes; its dates lie
+// around the end of 2026, so that later it gives warnings.
+//
+//go:embed example.yaml
+var exampleYAML []byte
 
 // testNow is when the policies of these tests are read.
 var testNow = time.Date(2026, 11, 20, 3, 0, 0, 0, time.UTC)
@@ -274,7 +281,7 @@ func messageFormats(t *testing.T) map[string]string {
 }
 
 func TestExample(t *testing.T) {
-	p, warnings, err := ParsePolicy("example.yaml", ExampleYAML(), t.TempDir(), Host{}, testNow)
+	p, warnings, err := ParsePolicy("example.yaml", exampleYAML, t.TempDir(), Host{}, testNow)
 	if err != nil {
 		t.Fatalf("the example has mistakes:\n%v", err)
 	}
@@ -351,14 +358,14 @@ func TestExample(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("windows (-want +got):\n%s", diff)
 	}
-	if p.Text != string(ExampleYAML()) {
+	if p.Text != string(exampleYAML) {
 		t.Error("the policy does not keep its text")
 	}
 }
 
 // withPSK is the example with a preshared key for suzuki.
 func withPSK(name string) []byte {
-	return []byte(strings.Replace(string(ExampleYAML()), "# preshared_key_file: suzuki.psk", "preshared_key_file: "+name, 1))
+	return []byte(strings.Replace(string(exampleYAML), "# preshared_key_file: suzuki.psk", "preshared_key_file: "+name, 1))
 }
 
 func TestPresharedKeyCounts(t *testing.T) {
@@ -389,7 +396,7 @@ func TestPresharedKeyCounts(t *testing.T) {
 	if strings.Contains(after.Text, other) {
 		t.Error("the text contains the preshared key")
 	}
-	without, _, err := ParsePolicy("p.yaml", ExampleYAML(), dir, Host{}, testNow)
+	without, _, err := ParsePolicy("p.yaml", exampleYAML, dir, Host{}, testNow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -411,7 +418,7 @@ func TestLoadPolicy(t *testing.T) {
 	if _, _, err := LoadPolicy(dir, Host{}); err == nil || err.Error() != dir+": is not a regular file (d---------)" {
 		t.Errorf("directory: error %v", err)
 	}
-	if err := os.WriteFile(path, ExampleYAML(), 0o644); err != nil {
+	if err := os.WriteFile(path, exampleYAML, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	p, _, err := LoadPolicy(path, Host{})
@@ -537,7 +544,7 @@ func TestCanonical(t *testing.T) {
 // FuzzParsePolicy: whatever the text, there is a policy or there are errors,
 // each with a place that exists, and no message carries what does not show.
 func FuzzParsePolicy(f *testing.F) {
-	f.Add(ExampleYAML())
+	f.Add(exampleYAML)
 	for _, pattern := range []string{"testdata/bad/*.yaml", "testdata/warn/*.yaml"} {
 		paths, _ := filepath.Glob(pattern)
 		for _, path := range paths {

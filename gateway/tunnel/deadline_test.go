@@ -204,7 +204,7 @@ func TestCutLetsANewHandshakeIn(t *testing.T) {
 	before := s.tunnel.Timestamps()[s.sato.Key]
 	lab.WaitFor(t, 5*time.Second, "counts", func() bool { return received(s) > 0 })
 	s.tunnel.Cut(s.sato.Engineer)
-	if live := s.tunnel.Live(); len(live) != 0 {
+	if live := s.live(); len(live) != 0 {
 		t.Errorf("live after the cut: %v", live)
 	}
 	if inward, _ := s.silent(x, time.Now()); inward > late {

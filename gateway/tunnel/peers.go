@@ -33,7 +33,6 @@ type Peer struct {
 	Open                  bool           // the device knows the key now
 	Endpoint              netip.AddrPort // of the last authenticated packet; zero: none
 	LastHandshake         time.Time      // confirmed; zero: none
-	LastReceived          time.Time      // when Received last grew, to the second; zero: never
 	Received, Transmitted uint64
 
 	unlisted bool // the policy in force does not list the key
@@ -253,9 +252,6 @@ func (p *peers) ask(now time.Time) (confirmations []policy.Fact, err error) {
 		h, c := p.held[told.key], p.counts[told.key]
 		if h == nil || c == nil {
 			return
-		}
-		if told.received > h.received {
-			c.LastReceived = now
 		}
 		c.Received += told.received - h.received
 		c.Transmitted += told.transmitted - h.transmitted

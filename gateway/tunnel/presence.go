@@ -576,14 +576,6 @@ func (h *house) end(key policy.Key) {
 	}
 }
 
-// liveAt reports whether the key has a confirmed presence at the address.
-func (h *house) liveAt(key policy.Key, address netip.Addr) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	e := h.engineers[key]
-	return e != nil && slices.ContainsFunc(e.presences, func(p *presence) bool { return p.confirmed && p.address == address })
-}
-
 // mayPass reports whether an engineer with this tunnel address is inside now.
 func (h *house) mayPass(inner netip.Addr, now time.Duration) bool {
 	h.table.RLock()

@@ -328,3 +328,17 @@ func initiate(t testing.TB, private, gateway lab.Key, stamp [12]byte, claimed *l
 	macs.AddMacs(packet)
 	return packet
 }
+
+// live lists from where the device last heard of whom the gate lets pass.
+func (s *site) live() []netip.AddrPort {
+	var live []netip.AddrPort
+	for _, p := range s.tunnel.Peers() {
+		s.tunnel.house.mu.Lock()
+		e := s.tunnel.house.engineers[p.Key]
+		if e != nil && slices.ContainsFunc(e.presences, func(x *presence) bool { return x.confirmed && x.address == p.Endpoint.Addr() }) {
+			live = append(live, p.Endpoint)
+		}
+		s.tunnel.house.mu.Unlock()
+	}
+	return live
+}

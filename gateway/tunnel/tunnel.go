@@ -229,18 +229,6 @@ func (t *Tunnel) Peers() []Peer { return t.peers.all() }
 // called before the first Set.
 func (t *Tunnel) SetPeers(counted []Peer) { t.peers.takeOver(counted) }
 
-// Live lists the addresses and ports at which a session was when the device
-// was last asked, at most a second ago.
-func (t *Tunnel) Live() []netip.AddrPort {
-	var live []netip.AddrPort
-	for _, p := range t.peers.all() {
-		if p.Endpoint.IsValid() && t.house.liveAt(p.Key, p.Endpoint.Addr()) {
-			live = append(live, p.Endpoint)
-		}
-	}
-	return live
-}
-
 // Timestamps gives the greatest TAI64N timestamp seen of every key.
 func (t *Tunnel) Timestamps() map[policy.Key][12]byte { return t.stamps.all() }
 
