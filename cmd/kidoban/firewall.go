@@ -30,7 +30,7 @@ type liveFirewall struct {
 	plan   *policy.Plan // in force
 	paths  paths        // to the targets of its policy
 	looked time.Time    // when they were looked up
-	others int          // interfaces besides the tunnel, of which the host has had so many at once
+	others int          // the most interfaces besides the tunnel that the host has had at once
 }
 
 // How often routes are looked up anew: the gateway may be up before the

@@ -63,7 +63,7 @@ func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error
 	at := now
 	if q.At != "" {
 		var err error
-		if at, err = ParseTime(q.At, zone); err != nil {
+		if at, err = parseTime(q.At, zone); err != nil {
 			return Explanation{}, err
 		}
 	}
@@ -76,7 +76,7 @@ func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error
 	}
 	if q.To != "" {
 		var err error
-		if query.To, query.Proto, err = ParseDestination(q.To); err != nil {
+		if query.To, query.Proto, err = parseDestination(q.To); err != nil {
 			return Explanation{}, err
 		}
 		// A flow is the session's, whoever has tried the key elsewhere since.
@@ -213,9 +213,9 @@ func unknownEngineer(p *policy.Policy, name string) error {
 	return &policy.NoMatchError{What: fmt.Sprintf("the policy has no engineer %q: %s has %s", name, vendor, strings.Join(names, ", "))}
 }
 
-// ParseTime reads RFC 3339 with its offset, or a local time of the zone; both
+// parseTime reads RFC 3339 with its offset, or a local time of the zone; both
 // to the minute or second.
-func ParseTime(text string, zone *time.Location) (time.Time, error) {
+func parseTime(text string, zone *time.Location) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04Z07:00"} {
 		if t, err := time.Parse(layout, text); err == nil {
 			return t, nil
@@ -229,8 +229,8 @@ func ParseTime(text string, zone *time.Location) (time.Time, error) {
 	return time.Time{}, invalid("%q is not a time: allowed is 2026-12-01T20:00 (in %s), with seconds if you like, or with an offset as 2026-12-01T20:00:00+09:00", text, zone)
 }
 
-// ParseDestination reads ADDR:tcp/22, [ADDR]:udp/53 or ADDR:icmp.
-func ParseDestination(text string) (netip.AddrPort, uint8, error) {
+// parseDestination reads ADDR:tcp/22, [ADDR]:udp/53 or ADDR:icmp.
+func parseDestination(text string) (netip.AddrPort, uint8, error) {
 	bad := invalid("--to: %q is not a destination: allowed is ADDR:tcp/PORT, ADDR:udp/PORT or ADDR:icmp, as in 10.1.0.5:tcp/22 or [2001:db8::5]:tcp/22", text)
 	i := strings.LastIndexByte(text, ':')
 	if i < 0 {
@@ -279,13 +279,13 @@ func Calendar(p *policy.Policy, from, until string, now time.Time) ([]Opening, e
 	start := now
 	var err error
 	if from != "" {
-		if start, err = ParseTime(from, p.Zone); err != nil {
+		if start, err = parseTime(from, p.Zone); err != nil {
 			return nil, err
 		}
 	}
 	end := start.AddDate(0, 0, 30)
 	if until != "" {
-		if end, err = ParseTime(until, p.Zone); err != nil {
+		if end, err = parseTime(until, p.Zone); err != nil {
 			return nil, err
 		}
 	}

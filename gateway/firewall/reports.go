@@ -17,7 +17,7 @@ type reports struct {
 
 	mu       sync.Mutex
 	drifts   []policy.Fact              // in order; as many as Check and Set found
-	refusals map[refusalKey]policy.Fact // of each key the last, which stands for those before it; of as many engineers as policies have
+	refusals map[refusalKey]policy.Fact // the newest of each key, which counts the older ones too
 }
 
 type refusalKey struct {

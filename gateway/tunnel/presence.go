@@ -259,7 +259,7 @@ type due struct {
 }
 
 // overdue reports whether an admission has waited for its record for too long:
-// then the next one would wait as well. mu is held.
+// then the record of another would wait as well. mu is held.
 func (h *house) overdue(now time.Duration) bool {
 	for _, d := range h.due {
 		if now >= d.at {
