@@ -102,7 +102,11 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 
 	prefixes := map[netip.Prefix]time.Time{}
 	destinations, ways := map[*policy.Target][]string{}, map[*policy.Target][]string{}
-	opens := map[*policy.Engineer]int{}
+	type way struct {
+		engineer netip.Addr
+		target   *policy.Target
+	}
+	opens, fits := map[*policy.Engineer]int{}, map[way]bool{}
 	var failures []error
 	for _, g := range grants {
 		if !g.Until.After(now) {
@@ -130,10 +134,17 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 				if f != familyOf(t.Prefix.Addr()) {
 					continue
 				}
-				if opens[g.Engineer] += len(keys); opens[g.Engineer] > maxFlows {
-					if opens[g.Engineer]-len(keys) <= maxFlows {
+				// Several grants of one target open its flows once.
+				w := way{a, t}
+				if _, counted := fits[w]; !counted {
+					before := opens[g.Engineer]
+					opens[g.Engineer] += len(keys)
+					fits[w] = opens[g.Engineer] <= maxFlows
+					if !fits[w] && before <= maxFlows {
 						failures = append(failures, fmt.Errorf("%s: allowed are %d flows of one engineer; target %s and what follows stays closed", g.Engineer, maxFlows, t.Name))
 					}
+				}
+				if !fits[w] {
 					continue
 				}
 				source := string(a.AsSlice())

@@ -316,6 +316,33 @@ func TestNothingOpens(t *testing.T) {
 	}
 }
 
+// TestManyGrantsOfOneTarget: windows that overlap open its flows once, however
+// many they are.
+func TestManyGrantsOfOneTarget(t *testing.T) {
+	p := testPolicy()
+	p.Targets[0].Prefix = netip.MustParsePrefix("10.1.16.0/20")
+	p.Targets[0].Services = []policy.Service{{Protocol: policy.TCP, First: 22, Last: 22}}
+	one := p.Vendors[0].Windows[0]
+	for range 16 {
+		again := *one
+		p.Vendors[0].Windows = append(p.Vendors[0].Windows, &again)
+	}
+	for i, w := range p.Vendors[0].Windows {
+		w.Name = fmt.Sprintf("window-%d", i)
+	}
+	plan := planAt(p, goldenNow)
+	if got := len(plan.Grants); got < 17 {
+		t.Fatalf("%d grants, want 17 of one engineer at least", got)
+	}
+	rules, err := Ruleset(testOptions, plan, nil, nil, goldenNow)
+	if err != nil {
+		t.Error(err)
+	}
+	if got := len(rules.set("flows4").elements); got != 4096 {
+		t.Errorf("%d flows, want one to each of 4096 addresses", got)
+	}
+}
+
 // TestTooMuchStaysClosed: a target that would fill the kernel's memory is an
 // error, and the others open all the same.
 func TestTooMuchStaysClosed(t *testing.T) {
