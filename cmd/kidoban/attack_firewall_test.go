@@ -431,7 +431,35 @@ func TestForwardingTurnedOff(t *testing.T) {
 	if !g.status().Ready {
 		t.Error("the gateway is not ready")
 	}
-	if _, err := os.Stat(filepath.Join(g.stateDir(), "forwarding.json")); err != nil {
+	if _, err := os.Stat(filepath.Join(g.folder, "forwarding.json")); err != nil {
 		t.Errorf("the record of the switches: %v", err)
+	}
+}
+
+// TestTheKernelWaitsForNoDisk: the ruleset goes on being set while the disk of
+// the state does not answer whoever writes there, also where a target is
+// reached by another interface, whose switch is turned and goes on record.
+func TestTheKernelWaitsForNoDisk(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.serve()
+	g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
+	g.mustEnter(g.client(g.medisys, sato, 4))
+	g.satosFlow()
+	for _, name := range []string{"forwarding.json", "tenants.json"} {
+		for _, end := range []string{".new", ".tmp"} {
+			// Who opens it to write waits until somebody reads.
+			if err := syscall.Mkfifo(filepath.Join(g.stateDir(), name+end), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	g.lab.Link(g.gateway, "lan1", lab.Prefixes("10.1.9.1/24"), g.hospital, "eth1", lab.Prefixes("10.1.9.5/24"))
+	g.gateway.Route(netip.PrefixFrom(ehr4, 32), netip.MustParseAddr("10.1.9.5"))
+	lab.WaitFor(t, 2*routesAgain, "lan1 forwards", func() bool { return g.gateway.ReadSysctl("net.ipv4.conf.lan1.forwarding") == "1" })
+	g.must("close", "--all", "--reason", "phone call")
+	out, err := g.gateway.Command(g.within(5*time.Second), "nft", "list", "table", "inet", "kidoban").CombinedOutput()
+	if err != nil || strings.Contains(string(out), "expires") {
+		t.Errorf("after everything was shut: %v\n%s", err, out)
 	}
 }

@@ -78,10 +78,13 @@ func (runCommand) Run(p *program) error {
 		return fmt.Errorf("KIDOBAN_ADMIN_SOCKET: %w", err)
 	}
 	defer adminListener.Close()
+	// What the kernel's half keeps lies beside the socket, in /run: to set the
+	// ruleset waits for no disk.
+	runtimeDir := filepath.Dir(s.AdminSocket)
 	// From here on nothing passes that is not in a plan.
 	wall, err := firewall.New(firewall.Options{
 		Interface: s.Interface, ListenPort: s.ListenPort, Masquerade: s.Masquerade, ForwardOthers: s.ForwardOthers, LogGroup: logGroup,
-		ForwardingFile: filepath.Join(s.StateDir, "forwarding.json"), TenantsFile: filepath.Join(filepath.Dir(s.AdminSocket), "tenants.json"), Logger: logger,
+		ForwardingFile: filepath.Join(runtimeDir, "forwarding.json"), TenantsFile: filepath.Join(runtimeDir, "tenants.json"), Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -90,7 +93,7 @@ func (runCommand) Run(p *program) error {
 	kernel := newLiveFirewall(wall, gate, s.Interface, logger)
 	file := &policyFile{path: s.PolicyFile, key: public, tunnel: s.Interface}
 	dir, keyFile := journalPlace(s.StateDir)
-	marker := gateway.FileMarker{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: filepath.Join(filepath.Dir(s.AdminSocket), "shut.json")}
+	marker := gateway.FileMarker{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: filepath.Join(runtimeDir, "shut.json")}
 	metrics := gateway.NewMetrics(versionText())
 	metrics.LogDropped = log.Dropped
 	metrics.MostEngineers = s.MetricsEngineers

@@ -36,7 +36,7 @@ type turned struct {
 
 // record is what is kept of the switches that were turned. It counts in the
 // boot and the network namespace in which they were, so it need not outlive a
-// crash of the machine, and no disk is waited for.
+// crash of the machine.
 type record struct {
 	Boot      string           `json:"boot"`
 	Namespace uint64           `json:"namespace"`

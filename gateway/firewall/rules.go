@@ -23,8 +23,9 @@ type Options struct {
 	ForwardOthers bool   // leave packets alone that neither come from the tunnel nor go there
 	LogGroup      uint16 // the NFLOG group on which the kernel hands us copies, ours alone in this network namespace; 0: 5182
 	// ForwardingFile keeps how the host's forwarding switches were found, for
-	// a process after this one, should this one be killed; empty: nowhere.
-	// Its folder outlives a process, but need not outlive a boot.
+	// a process after this one, should this one be killed; empty: nowhere. It
+	// is written while the ruleset is set, so its folder must be one that waits
+	// for no disk. It outlives a process, but need not outlive a boot.
 	ForwardingFile string
 	// TenantsFile keeps whose each tunnel address is, for a process after this
 	// one; empty: nowhere. It is written before anything opens for a new tenant,
