@@ -140,10 +140,7 @@ func New(o Options) (*Firewall, error) {
 	if err != nil {
 		f.tenants.kernel.Close()
 		l.close()
-		if errors.Is(err, unix.EPERM) {
-			err = fmt.Errorf("%w: another process owns table inet %s, or CAP_NET_ADMIN is missing", err, tableName)
-		}
-		return nil, fmt.Errorf("firewall: denying everything: %w", err)
+		return nil, fmt.Errorf("firewall: denying everything: %w", explained(err))
 	}
 	// From here on a failure takes the table away, and before that what a
 	// process before this one left forwarding behind its own.
@@ -154,6 +151,21 @@ func New(o Options) (*Firewall, error) {
 		return nil, errors.Join(fmt.Errorf("firewall: %w", err), f.giveBack())
 	}
 	return f, nil
+}
+
+// explained says what may keep the kernel from taking the table.
+func explained(err error) error {
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: another process owns table inet %s, or CAP_NET_ADMIN is missing", err, tableName)
+	case errors.Is(err, unix.EINVAL):
+		// Of messages that it does not know, as are NFT_MSG_DESTROYTABLE and
+		// its like to older ones.
+		var u unix.Utsname
+		_ = unix.Uname(&u) // fails only if it were not told where to
+		return fmt.Errorf("%w: this is Linux %s, and nf_tables can do what is needed since 6.3", err, unix.ByteSliceToString(u.Release[:]))
+	}
+	return err
 }
 
 // Facts reports refused flows, with the reason that the plan gives, and drift.

@@ -2,12 +2,16 @@ package firewall
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
@@ -205,4 +209,21 @@ func (n *place) stream(t *testing.T) (engineer, target net.Conn) {
 	}
 	t.Cleanup(func() { target.Close() })
 	return engineer, target
+}
+
+// An administrator whose kernel is too old has to learn so from the error.
+func TestExplained(t *testing.T) {
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err, want := range map[error]string{
+		unix.EINVAL: "invalid argument: this is Linux " + strings.TrimSpace(string(release)) + ", and nf_tables can do what is needed since 6.3",
+		unix.EPERM:  "operation not permitted: another process owns table inet kidoban, or CAP_NET_ADMIN is missing",
+		unix.ENOMEM: "cannot allocate memory",
+	} {
+		if got := explained(err); got.Error() != want || !errors.Is(got, err) {
+			t.Errorf("explained(%v) = %q, want %q", err, got, want)
+		}
+	}
 }
