@@ -78,13 +78,11 @@ func (runCommand) Run(p *program) error {
 		return fmt.Errorf("KIDOBAN_ADMIN_SOCKET: %w", err)
 	}
 	defer adminListener.Close()
-	// What the kernel's half keeps lies beside the socket, in /run: to set the
-	// ruleset waits for no disk.
-	runtimeDir := filepath.Dir(s.AdminSocket)
+	passing := besideSocket(s.AdminSocket, logger)
 	// From here on nothing passes that is not in a plan.
 	wall, err := firewall.New(firewall.Options{
 		Interface: s.Interface, ListenPort: s.ListenPort, Masquerade: s.Masquerade, ForwardOthers: s.ForwardOthers, LogGroup: logGroup,
-		ForwardingFile: filepath.Join(runtimeDir, "forwarding.json"), TenantsFile: filepath.Join(runtimeDir, "tenants.json"), Logger: logger,
+		ForwardingFile: passing("forwarding.json"), TenantsFile: passing("tenants.json"), Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -93,7 +91,7 @@ func (runCommand) Run(p *program) error {
 	kernel := newLiveFirewall(wall, gate, s.Interface, logger)
 	file := &policyFile{path: s.PolicyFile, key: public, tunnel: s.Interface}
 	dir, keyFile := journalPlace(s.StateDir)
-	marker := gateway.FileMarker{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: filepath.Join(runtimeDir, "shut.json")}
+	marker := gateway.FileMarker{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: passing("shut.json")}
 	metrics := gateway.NewMetrics(versionText())
 	metrics.LogDropped = log.Dropped
 	metrics.MostEngineers = s.MetricsEngineers
@@ -177,4 +175,22 @@ func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gat
 			}
 		}
 	}
+}
+
+// besideSocket names the files of what has to outlive a process, and not a boot,
+// and must wait for no disk: they lie beside the admin socket, in /run. In a
+// folder in which anybody may write there are none, since the next process
+// would believe whatever lies there.
+func besideSocket(socket string, logger *slog.Logger) func(name string) string {
+	folder := filepath.Dir(socket)
+	info, err := os.Stat(folder)
+	if err == nil && info.Mode().Perm()&0o002 != 0 {
+		err = fmt.Errorf("its mode is %04o: allowed is one in which only its owner and group write", info.Mode().Perm())
+	}
+	if err != nil {
+		logger.Warn("nothing is kept in the folder of KIDOBAN_ADMIN_SOCKET, so a restart ends connections, and does not turn forwarding back that a killed process turned on",
+			"folder", folder, "err", err)
+		return func(string) string { return "" }
+	}
+	return func(name string) string { return filepath.Join(folder, name) }
 }
