@@ -50,8 +50,11 @@ type world struct {
 	archiveErr error
 	append     fault
 	marker     []policy.ShutRecord
-	save       fault // of the marker
-	loadErr    error // of the marker
+	save       fault               // of the marker
+	loadErr    error               // of the marker
+	copied     []policy.ShutRecord // what the copy of what is shut says; nil: there is none
+	copies     int                 // how often it was to be saved
+	copy       fault               // of the copy
 
 	gateway  *Gateway
 	logger   *slog.Logger // nil: none
@@ -184,6 +187,7 @@ func (w *world) start() {
 			return "/journal.broken", "the last checkpoint", nil
 		},
 		Marker: &fakeMarker{w, process},
+		Copy:   &fakeCopy{w, process},
 		Notify: func(s string) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -602,6 +606,39 @@ func (m *fakeMarker) Load() ([]policy.ShutRecord, error) {
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
 	return slices.Clone(m.w.marker), m.w.loadErr
+}
+
+// fakeCopy is a Config.Copy in the world. One that cannot be saved is gone.
+type fakeCopy struct {
+	w       *world
+	process int
+}
+
+func (c *fakeCopy) Save(shut []policy.ShutRecord) error {
+	c.w.mu.Lock()
+	f := c.w.copy
+	c.w.copies++
+	c.w.mu.Unlock()
+	f.wait()
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	if c.process != c.w.process {
+		return errors.New("the process was killed")
+	}
+	c.w.copied = append([]policy.ShutRecord{}, shut...)
+	if f.err != nil && !f.after {
+		c.w.copied = nil
+	}
+	return f.err
+}
+
+func (c *fakeCopy) Load() ([]policy.ShutRecord, error) {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	if c.w.copied == nil {
+		return nil, errors.New("there is no copy")
+	}
+	return slices.Clone(c.w.copied), nil
 }
 
 // window is one window of a test's policy.

@@ -123,7 +123,8 @@ type Config struct {
 	Marker Marker
 	// Copy keeps what is shut beside a journal that can, should it be damaged
 	// one day: its Load fails where nothing was ever saved, and what is saved
-	// may be nothing. nil: nobody does.
+	// may be nothing. A Save that fails leaves nothing for Load, as far as it
+	// can. nil: nobody does.
 	Copy Marker
 	// Notify tells the service manager: "ready", "stopping", "watchdog", or a status line.
 	Notify  func(state string)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"kidoban/gateway/journal"
@@ -82,12 +83,14 @@ type loop struct {
 	unwritten map[string]journal.Entry // closings that did not reach the journal, by replayName
 	lost      error                    // why the journal that did not open at the start may have shut more than is known; nil: it has not
 
-	keeper    *keeper
-	copier    *keeper              // of cfg.Copy
-	copied    []policy.ShutRecord  // what it was last given; nil: nothing
-	marked    bool                 // the marker may say something
-	shutting  int                  // shuts on their way to the disk
-	shutCount map[policy.Scope]int // how often each scope was shut by a command
+	keeper     *keeper
+	copier     *keeper              // of cfg.Copy
+	copied     []policy.ShutRecord  // what it was last given; nil: nothing, or what failed
+	copyFailed atomic.Bool          // what it was last given is not written; set by the copier
+	copyAgain  bool                 // what it is given next is given again
+	marked     bool                 // the marker may say something
+	shutting   int                  // shuts on their way to the disk
+	shutCount  map[policy.Scope]int // how often each scope was shut by a command
 
 	tunnelBehind bool // the tunnel did not take the plan in force
 	checkFailed  bool // the ruleset did not read back as set
@@ -267,6 +270,7 @@ func (l *loop) beat() {
 	if l.tunnelBehind {
 		l.setTunnel()
 	}
+	l.copyRetry()
 	l.checkFile()
 	l.readTraffic()
 	for _, s := range l.sessions {

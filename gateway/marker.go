@@ -114,12 +114,24 @@ func (l *loop) copyShuts() {
 	if l.copied != nil && slices.EqualFunc(l.copied, shut, sameRecord) {
 		return
 	}
-	l.copied = append([]policy.ShutRecord{}, shut...)
+	again := l.copyAgain
+	l.copied, l.copyAgain = append([]policy.ShutRecord{}, shut...), false
 	l.copier.save(keeping{l.copied, func(err error) {
-		if err != nil {
-			l.cfg.Logger.Error("the copy of what is shut cannot be written: should the journal be damaged, `kidoban recover` shuts everything", "err", err)
+		l.copyFailed.Store(err != nil)
+		switch {
+		case err != nil && !again:
+			l.cfg.Logger.Error("the copy of what is shut cannot be written, which is tried again: should the journal be damaged meanwhile, `kidoban recover` shuts everything", "err", err)
+		case err == nil && again:
+			l.cfg.Logger.Info("the copy of what is shut is written again")
 		}
 	}})
+}
+
+// copyRetry has a copy that could not be written be written again.
+func (l *loop) copyRetry() {
+	if l.copyFailed.Swap(false) {
+		l.copied, l.copyAgain = nil, true
+	}
 }
 
 func sameRecord(a, b policy.ShutRecord) bool {
@@ -129,13 +141,20 @@ func sameRecord(a, b policy.ShutRecord) bool {
 // FileCopy keeps what is shut in a file. It is a Marker for Config.Copy.
 type FileCopy struct{ Path string }
 
-// Save replaces the file, durably.
+// Save replaces the file, durably. One that it cannot replace it removes, which
+// takes no room: what says that less is shut is worse than nothing.
 func (c FileCopy) Save(shut []policy.ShutRecord) error {
 	text, err := json.MarshalIndent(append([]policy.ShutRecord{}, shut...), "", "  ")
 	if err != nil {
 		return err
 	}
-	return replaceDurably(c.Path, append(text, '\n'))
+	if err = replaceDurably(c.Path, append(text, '\n')); err == nil {
+		return nil
+	}
+	if gone := os.Remove(c.Path); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+		return fmt.Errorf("%w; nor can the one before be removed: %w", err, gone)
+	}
+	return errors.Join(err, syncFolder(c.Path))
 }
 
 // Load fails if there is no file.

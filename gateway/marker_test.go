@@ -179,3 +179,43 @@ func TestFileCopy(t *testing.T) {
 		}
 	}
 }
+
+// TestFileCopyOnAFullDisk: what was saved before is not true any more, and goes.
+func TestFileCopyOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skipf("a tmpfs is not permitted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	c := FileCopy{filepath.Join(dir, "closed.json")}
+	if err := c.Save(nil); err != nil {
+		t.Fatal(err)
+	}
+	fill := filepath.Join(dir, "fill")
+	if err := os.WriteFile(fill, make([]byte, 2<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	// Removing it makes some room: what is saved needs more.
+	shut := []policy.ShutRecord{{Scope: "acme", Reason: strings.Repeat("r", 64<<10)}}
+	for range 2 {
+		if err := c.Save(shut); !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("save: %v", err)
+		}
+		if got, err := c.Load(); err == nil {
+			t.Errorf("a copy that cannot be replaced says %v", got)
+		}
+	}
+	if err := os.Remove(fill); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Save(shut); err != nil {
+		t.Error(err)
+	}
+	if got, err := c.Load(); err != nil || !slices.EqualFunc(got, shut, sameRecord) {
+		t.Errorf("with room again: %v, %v", got, err)
+	}
+}

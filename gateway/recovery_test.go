@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -339,7 +341,7 @@ func TestRecoverFromAJournalThatCannotAllBeRead(t *testing.T) {
 					w.gone[i] = c.gone(i, shut)
 				}
 				if !c.intact {
-					w.lost = errors.New("a block is bad")
+					w.lost, w.copied = errors.New("a block is bad"), nil
 				}
 				w.start()
 				same(t, "open", w.open(), []string{})
@@ -359,7 +361,7 @@ func TestRecoverFromAJournalThatCannotAllBeRead(t *testing.T) {
 				same(t, "warned", len(out.Warnings) == 1 && strings.Contains(out.Warnings[0], "kidoban journal list /journal.broken") && strings.Contains(out.Warnings[0], "kidoban reopen --all"), !c.intact)
 				same(t, "said to be shut", slices.Contains(out.Shut, "all"), !c.intact)
 				var want []string
-				const all = "shut all the journal is damaged, and what it had shut may be forgotten: see what that was, close it again, then `kidoban reopen --all --reason R`; what cannot be read: a block is bad"
+				const all = "shut all the journal is damaged, and what it had shut may be forgotten: see what that was, close it again, then `kidoban reopen --all --reason R`; what cannot be read: a block is bad; nor is there a copy of what is shut: there is no copy"
 				if c.stays {
 					want = append(want, "shut acme a test")
 				}
@@ -391,6 +393,96 @@ func TestRecoverFromAJournalThatCannotAllBeRead(t *testing.T) {
 	}
 }
 
+// The copy says no less than is shut: it is written again until it does, and
+// one that cannot be says nothing. Then a recovery shuts everything.
+func TestTheCopyOfWhatIsShut(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		copy, journal fault // at the shut
+		healed        bool  // before the crash, and there is room again
+		known         bool  // what was shut
+	}{
+		{"nothing fails", fault{}, fault{}, false, true},
+		{"it cannot be written", fault{err: errFault}, fault{}, false, false},
+		{"it cannot be written for a while", fault{err: errFault}, fault{}, true, true},
+		{"it is written, and that is not known", fault{err: errFault, after: true}, fault{}, true, true},
+		{"the disk hangs for a while", fault{hang: make(chan struct{})}, fault{}, true, true},
+		{"a full disk, for a while, takes neither it nor the journal", fault{err: errFault}, fault{err: errFault}, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				if c.copy.hang != nil {
+					c.copy.hang = make(chan struct{}) // of this bubble
+				}
+				w.at("01:30:00")
+				w.start()
+				w.do(func() { w.copy, w.append = c.copy, c.journal })
+				w.shut("acme")
+				time.Sleep(10 * heartbeat)
+				synctest.Wait()
+				same(t, "open", w.open(), []string{})
+				if c.healed {
+					w.do(func() { w.copy, w.append = fault{}, fault{} })
+					if c.copy.hang != nil {
+						close(c.copy.hang)
+					}
+					if c.journal.err != nil {
+						w.recover()
+					}
+					time.Sleep(2 * heartbeat)
+					synctest.Wait()
+				}
+				w.crash()
+				w.damage, w.lost, w.gone = errFault, errFault, map[int]bool{}
+				for i := range w.disk {
+					w.gone[i] = true
+				}
+				w.copy = fault{}
+				w.start()
+				w.recover()
+				same(t, "open after the recovery", w.open(), []string{})
+				shut := w.gateway.Snapshot().Status.Shut
+				same(t, "shut after the recovery", fmt.Sprint(shut.All, shut.Vendors), map[bool]string{true: "false [acme]", false: "true []"}[c.known])
+			})
+		})
+	}
+}
+
+// A copy that cannot be written is tried again once a heartbeat, and told of
+// when it begins and when it ends. One that hangs is waited for.
+func TestTheCopyIsTriedAgain(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		var text bytes.Buffer // read when nobody writes
+		w.logger = slog.New(slog.NewTextHandler(&text, nil))
+		w.at("01:30:00")
+		w.start()
+		tried := func(d time.Duration) (n int) {
+			w.do(func() { n = w.copies })
+			time.Sleep(d)
+			synctest.Wait()
+			w.do(func() { n = w.copies - n })
+			return n
+		}
+		same(t, "saved again while nothing changes", tried(10*heartbeat), 0)
+		w.do(func() { w.copy.err = errFault })
+		w.shut("acme")
+		same(t, "tried again", tried(10*heartbeat), 10)
+		w.do(func() { w.copy.err = nil })
+		same(t, "tried until it is written", tried(10*heartbeat), 1)
+		hang := make(chan struct{})
+		w.do(func() { w.copy.hang = hang })
+		w.shut("medisys")
+		same(t, "tried again while it hangs", tried(10*heartbeat), 0)
+		same(t, "not ready while it hangs", w.notReady(), "")
+		w.do(func() { w.copy.hang = nil })
+		close(hang)
+		synctest.Wait()
+		w.do(func() { same(t, "records in the copy", len(w.copied), 2) })
+		same(t, "told that it cannot be written", strings.Count(text.String(), "the copy of what is shut cannot be written"), 1)
+		same(t, "told that it is again", strings.Count(text.String(), "the copy of what is shut is written again"), 1)
+	})
+}
+
 // Whoever closed everything before, for another reason, is told before it is reopened.
 func TestWhatIsLostIsToldBesideAnotherReason(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
@@ -398,7 +490,7 @@ func TestWhatIsLostIsToldBesideAnotherReason(t *testing.T) {
 		w.start()
 		w.shut("all")
 		w.crash()
-		w.damage, w.lost = errFault, errors.New("a block is bad")
+		w.damage, w.lost, w.copied = errFault, errors.New("a block is bad"), nil
 		w.start()
 		w.do(func() { w.archiveErr = errFault })
 		for range 2 {
@@ -428,7 +520,7 @@ func TestRecoverFromAJournalThatCanBeReadAgain(t *testing.T) {
 				if renamed {
 					w.file = everybody("acme2", "brown2")
 				}
-				w.damage, w.lost, w.gone = errFault, errFault, map[int]bool{}
+				w.damage, w.lost, w.gone, w.copied = errFault, errFault, map[int]bool{}, nil
 				for i := range w.disk {
 					w.gone[i] = true
 				}

@@ -61,19 +61,20 @@ func TestSimulation(t *testing.T) {
 // TestSimulationOfAForgetfulDisk is TestSimulation where the journal loses
 // entries at some crashes.
 func TestSimulationOfAForgetfulDisk(t *testing.T) {
-	forgot, reopened := 0, 0
+	forgot, known, reopened := 0, 0, 0
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &simulation{world: newWorld(t, nil), random: rand.New(rand.NewPCG(seed, 7)), done: map[string]int{}, narrowed: map[string]int{}, forgetful: 2}
 				s.run(*simulated)
 				forgot += s.done["crash, and the disk forgets"]
+				known += s.done["known from the copy"]
 				reopened += s.done["reopened"]
 			})
 		})
 	}
-	if forgot == 0 || reopened == 0 {
-		t.Errorf("%d times the disk forgot, %d times something was reopened: the simulation shows nothing", forgot, reopened)
+	if forgot == 0 || known == 0 || reopened == 0 {
+		t.Errorf("%d times the disk forgot, %d times what was shut was known all the same, %d times something was reopened: the simulation shows nothing", forgot, known, reopened)
 	}
 }
 
@@ -156,6 +157,7 @@ func (s *simulation) run(length time.Duration) {
 		{"journal fault", 4, func() { f := s.anyFault(); s.do(func() { s.append = f }) }},
 		{"firewall fault", 4, func() { f := s.anyFault(); s.do(func() { s.firewall.set = f }) }},
 		{"marker fault", 2, func() { f := s.anyFault(); s.do(func() { s.save = f }) }},
+		{"copy fault", s.forgetful, func() { f := s.anyFault(); s.do(func() { s.copy = f }) }},
 		{"tunnel fault", 1, func() {
 			s.tunnel.facts <- policy.Fact{Kind: policy.Failure, Err: errFault}
 		}},
@@ -166,6 +168,7 @@ func (s *simulation) run(length time.Duration) {
 		{"crash", 2, func() { s.heal(); s.unkept(); s.crash(); s.restarted(); s.start() }},
 		{"crash, and the disk forgets", s.forgetful, func() {
 			s.heal()
+			time.Sleep(2 * heartbeat) // the copy is written
 			s.unkept()
 			s.crash()
 			s.forgets()
@@ -337,22 +340,30 @@ func (s *simulation) anyFault() fault {
 
 func (s *simulation) heal() {
 	s.do(func() {
-		s.append, s.save, s.firewall.set = fault{}, fault{}, fault{}
+		s.append, s.save, s.copy, s.firewall.set = fault{}, fault{}, fault{}, fault{}
 		close(s.release)
 		s.release = make(chan struct{})
 	})
 	synctest.Wait()
 }
 
-// forgets loses some of the journal's entries, and with them shuts that nobody
-// can know of any more: instead everything stays shut until it is reopened.
+// forgets loses some of the journal's entries. Where the copy of what is shut
+// is lost as well, nobody can know of some shuts any more: instead everything
+// stays shut until it is reopened.
 func (s *simulation) forgets() {
 	s.do(func() {
 		s.damage, s.lost, s.gone = errFault, errFault, map[int]bool{}
 		for i := range s.disk {
 			s.gone[i] = s.random.IntN(2) == 0
 		}
-		s.shuts = map[policy.Scope]*shutting{policy.All: {kept: true, keys: map[policy.Key]bool{}}}
+		if s.random.IntN(2) == 0 {
+			s.copied = nil
+		}
+		if s.copied == nil {
+			s.shuts = map[policy.Scope]*shutting{policy.All: {kept: true, keys: map[policy.Key]bool{}}}
+		} else if len(s.shuts) > 0 {
+			s.done["known from the copy"]++
+		}
 	})
 }
 

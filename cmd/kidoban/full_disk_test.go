@@ -27,26 +27,14 @@ func TestCloseOutlivesABoot(t *testing.T) {
 			t.Parallel()
 			g := newGround(t)
 			g.t = t
-			if err := os.MkdirAll(g.stateDir(), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			if err := unix.Mount("tmpfs", g.stateDir(), "tmpfs", 0, "size=2m"); err != nil {
-				t.Skipf("a tmpfs is not permitted here: %v", err)
-			}
-			t.Cleanup(func() {
-				if err := unix.Unmount(g.stateDir(), unix.MNT_DETACH); err != nil {
-					t.Error(err)
-				}
-			})
+			g.smallDisk()
 			g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
 			if !c.kept {
 				if err := os.Remove(filepath.Join(g.stateDir(), "shut.json")); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := os.WriteFile(filepath.Join(g.stateDir(), "fill"), make([]byte, 4<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
-				t.Fatalf("the disk is not full: %v", err)
-			}
+			room := g.fillDisk()
 			var got gateway.Outcome
 			out, complaint, exit := g.operator("close", "--all", "--reason", "drill", "--json")
 			if err := json.Unmarshal([]byte(out), &got); err != nil {
@@ -62,9 +50,7 @@ func TestCloseOutlivesABoot(t *testing.T) {
 			if err := os.Remove(filepath.Join(g.folder, "shut.json")); err != nil {
 				t.Errorf("it is not in the place that a boot empties: %v", err)
 			}
-			if err := os.Remove(filepath.Join(g.stateDir(), "fill")); err != nil {
-				t.Fatal(err)
-			}
+			room()
 			g.start()
 			lab.WaitFor(t, eventually, "everything is shut after a boot", func() bool {
 				s := g.status()
@@ -78,5 +64,36 @@ func TestCloseOutlivesABoot(t *testing.T) {
 				t.Errorf("reopened, and shut again after a restart: %+v", s.Shut)
 			}
 		})
+	}
+}
+
+// smallDisk gives the gateway's state a disk of 2 MB.
+func (g *ground) smallDisk() {
+	g.t.Helper()
+	if err := os.MkdirAll(g.stateDir(), 0o700); err != nil {
+		g.t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", g.stateDir(), "tmpfs", 0, "size=2m"); err != nil {
+		g.t.Skipf("a tmpfs is not permitted here: %v", err)
+	}
+	g.t.Cleanup(func() {
+		if err := unix.Unmount(g.stateDir(), unix.MNT_DETACH); err != nil {
+			g.t.Error(err)
+		}
+	})
+}
+
+// fillDisk fills that disk, until room is called.
+func (g *ground) fillDisk() (room func()) {
+	g.t.Helper()
+	fill := filepath.Join(g.stateDir(), "fill")
+	if err := os.WriteFile(fill, make([]byte, 4<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		g.t.Fatalf("the disk is not full: %v", err)
+	}
+	return func() {
+		g.t.Helper()
+		if err := os.Remove(fill); err != nil {
+			g.t.Fatal(err)
+		}
 	}
 }
