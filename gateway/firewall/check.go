@@ -149,21 +149,37 @@ func (f *Firewall) learn() error {
 
 // verifyStructure compares the table, its chains, rules and sets.
 func (f *Firewall) verifyStructure(d *driftError) error {
-	rules := f.held.rules
+	there, err := f.compareTable(d)
+	if err != nil || !there {
+		return err
+	}
+	for _, compare := range []func(*driftError) error{f.compareChains, f.compareRules, f.compareSets} {
+		if err := compare(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compareTable also reports whether the table is there.
+func (f *Firewall) compareTable(d *driftError) (there bool, err error) {
 	have, err := f.link.nft.ListTableOfFamily(table.Name, table.Family)
 	if errors.Is(err, unix.ENOENT) {
 		d.add("table inet %s is gone", tableName)
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("reading the table: %w", err)
+		return false, fmt.Errorf("reading the table: %w", err)
 	}
 	if have.Flags != f.flags {
 		d.add("the table has flags %#x, not %#x", have.Flags, f.flags)
 	}
+	return true, nil
+}
 
+func (f *Firewall) compareChains(d *driftError) error {
 	var chains []*nftables.Chain
-	err = f.link.undisturbed(func() (err error) {
+	err := f.link.undisturbed(func() (err error) {
 		chains, err = f.link.nft.ListChainsOfTableFamily(table.Family)
 		return err
 	})
@@ -175,7 +191,7 @@ func (f *Firewall) verifyStructure(d *driftError) error {
 		if k.Table == nil || k.Table.Name != tableName {
 			continue
 		}
-		c := rules.find(k.Name)
+		c := f.held.rules.find(k.Name)
 		if c == nil {
 			d.add("chain %s was not written", k.Name)
 			continue
@@ -185,12 +201,15 @@ func (f *Firewall) verifyStructure(d *driftError) error {
 			d.add("chain %s is of %s, not of %s", k.Name, got, want)
 		}
 	}
-	for _, c := range rules.chains {
+	for _, c := range f.held.rules.chains {
 		if !seen[c.name] {
 			d.add("chain %s is missing", c.name)
 		}
 	}
+	return nil
+}
 
+func (f *Firewall) compareRules(d *driftError) error {
 	dumped, err := f.read(unix.NFT_MSG_GETRULE, unix.NFTA_RULE_TABLE)
 	if err != nil {
 		return fmt.Errorf("reading rules: %w", err)
@@ -198,7 +217,7 @@ func (f *Firewall) verifyStructure(d *driftError) error {
 	next := map[string]int{}
 	for _, a := range dumped {
 		name := stringOf(find(a, unix.NFTA_RULE_CHAIN))
-		c, i := rules.find(name), next[name]
+		c, i := f.held.rules.find(name), next[name]
 		next[name]++
 		if c == nil || i >= len(c.rules) {
 			d.add("chain %s: a rule %d was not written", name, i+1)
@@ -208,24 +227,28 @@ func (f *Firewall) verifyStructure(d *driftError) error {
 			d.add("chain %s: rule %d (%s): %s", name, i+1, c.rules[i], s)
 		}
 	}
-	for _, c := range rules.chains {
+	for _, c := range f.held.rules.chains {
 		if next[c.name] < len(c.rules) {
 			d.add("chain %s has %d rules, not %d", c.name, next[c.name], len(c.rules))
 		}
 	}
+	return nil
+}
 
-	sets, err := f.read(unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE)
+func (f *Firewall) compareSets(d *driftError) error {
+	dumped, err := f.read(unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE)
 	if err != nil {
 		return fmt.Errorf("reading sets: %w", err)
 	}
-	for _, a := range sets {
+	seen := map[string]bool{}
+	for _, a := range dumped {
 		name := stringOf(find(a, unix.NFTA_SET_NAME))
-		s := rules.set(name)
+		s := f.held.rules.set(name)
 		if s == nil {
 			d.add("set %s was not written", name)
 			continue
 		}
-		seen["@"+name] = true
+		seen[name] = true
 		want := s.attributes()
 		a = slices.DeleteFunc(a, func(a netlink.Attribute) bool {
 			return !slices.ContainsFunc(want, func(w netlink.Attribute) bool { return w.Type&kindMask == a.Type&kindMask })
@@ -234,8 +257,8 @@ func (f *Firewall) verifyStructure(d *driftError) error {
 			d.add("set %s: %s", name, x)
 		}
 	}
-	for _, s := range rules.sets {
-		if !seen["@"+s.name] {
+	for _, s := range f.held.rules.sets {
+		if !seen[s.name] {
 			d.add("set %s is missing", s.name)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -99,23 +100,7 @@ func (p *peers) match(now time.Time) (watch []policy.Fact, err error) {
 			open[a.Engineer.Key] = a.Engineer
 		}
 	}
-	stale := p.house.staleKeys()
-	var surplus []policy.Key
-	p.mu.Lock()
-	p.keep(plan)
-	for key, h := range p.held {
-		if stale[key] || !policy.SamePeer(open[key], h.engineer) {
-			surplus = append(surplus, key)
-		} else {
-			h.engineer = open[key]
-		}
-	}
-	for key := range stale {
-		if p.held[key] == nil {
-			p.house.takeStale(key)
-		}
-	}
-	p.mu.Unlock()
+	surplus := p.surplus(plan, open)
 	if len(surplus) > 0 {
 		// The last counts of what is about to go.
 		if watch, err = p.ask(now); err != nil {
@@ -136,25 +121,51 @@ func (p *peers) match(now time.Time) (watch []policy.Fact, err error) {
 	if len(open) > eager {
 		return watch, nil
 	}
-	var missing []*policy.Engineer
+	for missing := range slices.Chunk(p.missing(open), chunk) {
+		p.mu.Lock()
+		err = p.add(missing...)
+		p.mu.Unlock()
+		if err != nil {
+			return watch, err
+		}
+	}
+	return watch, nil
+}
+
+// surplus lists the peers that the device must not have any more, as they are
+// or at all. Of the others it notes which engineer of the plan they are.
+func (p *peers) surplus(plan *policy.Plan, open map[policy.Key]*policy.Engineer) []policy.Key {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.keep(plan)
+	stale := p.house.staleKeys()
+	var surplus []policy.Key
+	for key, h := range p.held {
+		if stale[key] || !policy.SamePeer(open[key], h.engineer) {
+			surplus = append(surplus, key)
+		} else {
+			h.engineer = open[key]
+		}
+	}
+	for key := range stale {
+		if p.held[key] == nil {
+			p.house.takeStale(key)
+		}
+	}
+	return surplus
+}
+
+// missing lists who is open and no peer of the device.
+func (p *peers) missing(open map[policy.Key]*policy.Engineer) []*policy.Engineer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var missing []*policy.Engineer
 	for key, e := range open {
 		if p.held[key] == nil {
 			missing = append(missing, e)
 		}
 	}
-	p.mu.Unlock()
-	for len(missing) > 0 {
-		n := min(chunk, len(missing))
-		p.mu.Lock()
-		err = p.add(missing[:n]...)
-		p.mu.Unlock()
-		if err != nil {
-			return watch, err
-		}
-		missing = missing[n:]
-	}
-	return watch, nil
+	return missing
 }
 
 // add makes the device know engineers that it does not know. mu is held.
