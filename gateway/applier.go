@@ -111,8 +111,12 @@ func (a *applier) run() {
 }
 
 const (
-	// setAgain is how often a ruleset that could not be set is tried again.
-	setAgain = 3 * time.Second
+	// setAgain is how often a ruleset that could not be set is set again, and
+	// for how long nothing opens after an opening that failed. That doubles up
+	// to openRarely as long as openings fail: closing may work all the while,
+	// and must not be taken for the end of it.
+	setAgain   = 3 * time.Second
+	openRarely = 5 * time.Minute
 	// renewAfter is how often elements whose end lies further ahead than the
 	// kernel is told are renewed.
 	renewAfter = time.Hour
@@ -146,21 +150,24 @@ func (l *loop) stands(a applied) {
 	if a.checked {
 		l.checkFailed = a.err != nil
 		if a.err != nil {
-			l.rulesetDoubt(a.err)
+			l.rulesetDoubt(a.err, len(l.plan.Grants) > 0)
 		} else if l.applied == l.applications {
-			l.trust(doubtRuleset)
+			if len(l.plan.Grants) > 0 {
+				l.openAfter = 0
+			}
+			l.rulesetTrust()
 		}
 		return
 	}
 	if a.err != nil {
-		l.rulesetDoubt(a.err)
+		l.rulesetDoubt(a.err, len(a.plan.Grants) > 0)
 	} else {
 		l.cfg.Metrics.reconciled(a.took)
 		l.applied = a.number
 		l.settled(a.plan.Policy)
 		if a.number == l.applications {
 			if !l.checkFailed { // else only a reading that finds it right is trusted
-				l.trust(doubtRuleset)
+				l.rulesetTrust()
 			}
 			for _, end := range l.closings {
 				l.cfg.Metrics.closed(max(l.now.Sub(end), 0))
@@ -177,8 +184,26 @@ func (l *loop) stands(a applied) {
 	})
 }
 
-func (l *loop) rulesetDoubt(err error) {
+// rulesetDoubt shuts the gateway because of a ruleset, which was to have
+// something open or not.
+func (l *loop) rulesetDoubt(err error, open bool) {
 	l.cfg.Metrics.reconcileFailed()
 	l.setAgainAt = l.boot + setAgain
-	l.doubt(doubtRuleset, fmt.Sprintf("the ruleset is not as planned: %v; it is set again every %s, and `kidoban recover` does it now", err, setAgain))
+	if open {
+		l.openAfter = min(max(2*l.openAfter, setAgain), openRarely)
+		l.openAt = l.boot + l.openAfter
+	}
+	again := fmt.Sprintf("it is set again every %s", setAgain)
+	if left := l.openAt - l.boot; left > 0 {
+		again = fmt.Sprintf("opening is tried again at %s", l.local(l.now.Add(left)))
+	}
+	l.doubt(doubtRuleset, fmt.Sprintf("the ruleset is not as planned: %v; %s, and `kidoban recover` does it now", err, again))
+}
+
+// rulesetTrust takes the doubt back once the ruleset is right, which it is
+// without anything open too: after an opening that failed it waits.
+func (l *loop) rulesetTrust() {
+	if l.boot >= l.openAt {
+		l.trust(doubtRuleset)
+	}
 }

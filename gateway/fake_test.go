@@ -76,6 +76,7 @@ type fault struct {
 	slow    time.Duration // before it does anything
 	hang    chan struct{} // it does nothing until this is closed
 	partial int           // with after: how many entries take effect; 0: all
+	opening bool          // of a firewall: only what has grants meets it
 }
 
 // wait is the time a faulty call takes. The world's lock is not held.
@@ -465,6 +466,7 @@ type fakeFirewall struct {
 	live   []netip.AddrPort
 	set    fault
 	check  error
+	opened error // what Check finds while something is open
 	closed bool
 }
 
@@ -472,6 +474,9 @@ func (f *fakeFirewall) Set(p *policy.Plan, live []netip.AddrPort) error {
 	f.w.mu.Lock()
 	set := f.set
 	f.w.mu.Unlock()
+	if set.opening && len(p.Grants) == 0 {
+		set = fault{}
+	}
 	set.wait()
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
@@ -485,6 +490,9 @@ func (f *fakeFirewall) Set(p *policy.Plan, live []netip.AddrPort) error {
 func (f *fakeFirewall) Check() error {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
+	if f.check == nil && f.plan != nil && len(f.plan.Grants) > 0 {
+		return f.opened
+	}
 	return f.check
 }
 

@@ -98,6 +98,8 @@ type loop struct {
 	applications uint64 // the number of the newest plan given to the applier
 	applied      uint64 // the number of the newest that stands
 	setAgainAt   time.Duration
+	openAt       time.Duration // nothing opens before, because opening failed
+	openAfter    time.Duration // how long that was from the last failure; 0: what was opened since has been read back
 	renewAt      time.Duration
 	closings     []time.Time // ends that gate and kernel have yet to be shown to keep
 	waiting      []waiter

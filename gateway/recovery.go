@@ -58,6 +58,7 @@ func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, e
 		l.newest = l.now
 		clear(l.began)
 		l.trust(doubtClock)
+		l.openAt = 0
 		l.cfg.Tunnel.SetTimestamps(nil)
 		l.sever(GatewayShut)
 		if l.doubts[doubtTunnel] != "" {
@@ -90,23 +91,24 @@ func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, e
 
 // stillInDoubt gives what is in doubt after a recovery. A ruleset that read
 // back wrong is trusted only when it reads back right: it is read now, and
-// waited for, bounded.
+// waited for, bounded. So is an opening, where the last one failed.
 func (g *Gateway) stillInDoubt(ctx context.Context) string {
 	timeout := time.NewTimer(effectWait)
 	defer timeout.Stop()
 	for {
 		var doubt string
-		ruleset := false
+		ruleset, opening := false, false
 		err := g.send(ctx, func(l *loop) {
 			doubt = l.plan.Doubt
 			if ruleset = l.doubts[doubtRuleset] != ""; ruleset {
 				l.applier.verify()
 			}
+			opening = l.openAfter > 0 && (len(l.pending) > 0 || l.applied < l.applications)
 		})
 		if err != nil {
 			return err.Error()
 		}
-		if !ruleset {
+		if !ruleset && !opening {
 			return doubt
 		}
 		select {

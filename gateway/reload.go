@@ -102,6 +102,7 @@ func (l *loop) take(actor string, r reading) ([]string, error) {
 	l.loads++
 	l.loadedAt, l.warnings, l.warnedOn = l.now, warnings, policy.DateOf(r.at.In(p.Zone))
 	l.trust(doubtPolicy)
+	l.openAt = 0 // another policy may open what the kernel takes
 	l.replan = true
 	l.cfg.Metrics.policy(p, l.now)
 	var entries []journal.Entry

@@ -46,6 +46,114 @@ func TestARulesetThatCannotBeSet(t *testing.T) {
 	}
 }
 
+// A kernel that takes a ruleset only as long as nothing is open in it: one
+// whose forwarding cannot be turned on. Each try takes the disk an opening, a
+// closing and a doubt, and for its moment the gateway is ready.
+func TestARulesetThatFailsWhenItOpens(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fails func(w *world, err error)
+	}{
+		{"it cannot be set", func(w *world, err error) { w.firewall.set = fault{err: err, after: true, opening: err != nil} }},
+		{"it reads back wrongly", func(w *world, err error) { w.firewall.opened = err }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, site(window{name: "acme/night", from: "01:00:00", until: "09:00:00"}), func(t *testing.T, w *world) {
+				w.at("00:59:30")
+				w.start()
+				w.do(func() { c.fails(w, errFault); w.append.slow = 5 * time.Millisecond })
+				same(t, "not ready before anything opens", w.notReady(), "")
+				w.at("00:59:51") // it opens ten seconds ahead
+				if got := w.notReady(); !strings.Contains(got, "provoked; opening is tried again at 2000-01-01 00:59:5") || !strings.Contains(got, "kidoban recover") {
+					t.Errorf("not ready because %q: want what is wrong, when it is tried again, and what leads out", got)
+				}
+				ready := 0
+				for range 30 * 60 {
+					time.Sleep(heartbeat)
+					synctest.Wait()
+					if w.notReady() == "" {
+						ready++
+					}
+				}
+				// 3 s, 6 s, 12 s and so on, then every five minutes: 13 tries.
+				if tries := len(w.told(journal.Doubt)); tries < 10 || tries > 14 || ready > tries+1 {
+					t.Errorf("%d tries and %d seconds ready in half an hour in which nothing can be opened", tries, ready)
+				}
+				if n := len(w.durable()); n > 60 {
+					t.Errorf("%d entries in half an hour in which nothing can be opened", n)
+				}
+				same(t, "open", w.open(), []string{})
+
+				w.do(func() { c.fails(w, nil) })
+				time.Sleep(openRarely + 2*heartbeat)
+				synctest.Wait()
+				same(t, "not ready once it can be opened", w.notReady(), "")
+				same(t, "open once it can be opened", w.open(), []string{"acme/brown/night"})
+				same(t, "open in the kernel", w.kernel(), []string{"acme/brown/night"})
+
+				// What worked in between is the end of it.
+				w.do(func() { c.fails(w, errFault) })
+				w.shut("medisys")
+				time.Sleep(2 * heartbeat)
+				w.do(func() { c.fails(w, nil) })
+				time.Sleep(setAgain + 2*heartbeat)
+				synctest.Wait()
+				same(t, "open 3 s after another failure", w.open(), []string{"acme/brown/night"})
+			})
+		})
+	}
+}
+
+// Whoever has mended the cause does not wait for the next try.
+func TestOpeningIsTriedAtOnce(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		does func(w *world) Outcome
+	}{
+		{"recover", func(w *world) Outcome {
+			out, err := w.gateway.Recover(w.t.Context(), "yamada", "a test")
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			return out
+		}},
+		{"reload", func(w *world) Outcome {
+			out, err := w.gateway.Reload(w.t.Context(), "yamada")
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			return out
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, site(window{name: "acme/night", from: "01:00:00", until: "09:00:00"}), func(t *testing.T, w *world) {
+				w.at("00:59:30")
+				w.start()
+				w.do(func() {
+					w.firewall.set, w.append.slow = fault{err: errFault, after: true, opening: true}, 5*time.Millisecond
+				})
+				w.at("01:30:30")
+				out := c.does(w)
+				if c.name == "recover" && !strings.Contains(out.Problem, "provoked; opening is tried again at") {
+					t.Errorf("a recovery of what is not mended says %q", out.Problem)
+				}
+				time.Sleep(100 * time.Millisecond)
+				synctest.Wait()
+				if w.notReady() == "" || len(w.open()) > 0 {
+					t.Errorf("open %q, not ready because %q, and nothing is mended", w.open(), w.notReady())
+				}
+				w.do(func() { w.firewall.set = fault{} })
+				out = c.does(w)
+				same(t, "problem", out.Problem, "")
+				time.Sleep(100 * time.Millisecond)
+				synctest.Wait()
+				same(t, "not ready once it is mended", w.notReady(), "")
+				same(t, "open once it is mended", w.open(), []string{"acme/brown/night"})
+			})
+		})
+	}
+}
+
 // An error whose words differ each time must not drive the loop.
 func TestFailuresOfManyWordsDoNotDriveTheLoop(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {

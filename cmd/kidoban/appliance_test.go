@@ -255,10 +255,29 @@ func testContainer(t *testing.T, binary string) {
 	a.await("the command that the host has to be given", func(s gateway.Status) bool {
 		return !s.Ready && strings.Contains(s.NotReadyReason, "sysctl -w net.ipv4.conf.")
 	})
+	// And it stays so: that everything could be closed is no end of it. For the
+	// moment of each try it is ready.
+	asked, ready := 0, 0
+	for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		out, _ := a.run("status", "--json")
+		var s gateway.Status
+		if err := json.Unmarshal(out, &s); err != nil {
+			t.Fatalf("status: %v\n%s", err, out)
+		}
+		if asked++; s.Ready {
+			ready++
+		}
+	}
+	if ready > asked/2 {
+		t.Errorf("ready %d of %d times, and nobody can pass", ready, asked)
+	}
 	if out, err := a.run("live"); err != nil || string(out) != "live\n" {
 		t.Errorf("the health check of a gateway in doubt: %q, %v, want live", out, err)
 	}
 	a.host.Sysctl("net.ipv4.ip_forward", "1")
+	if out, err := a.run("recover", "--reason", "the host forwards"); err != nil {
+		t.Errorf("recover: %v\n%s", err, out)
+	}
 	a.await("ready", func(s gateway.Status) bool { return s.Ready && len(s.Grants) >= accounts })
 	if err := syscall.Kill(a.pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -273,6 +292,10 @@ func testContainer(t *testing.T, binary string) {
 	}
 	if out, err := a.run("journal", "verify"); err != nil {
 		t.Errorf("journal verify: %v\n%s", err, out)
+	}
+	out, err = a.run("journal", "list", "--json")
+	if doubts := bytes.Count(out, []byte(`"kind":"doubt"`)); err != nil || doubts == 0 || doubts > 8 {
+		t.Errorf("%d doubts in the journal (%v), want one for each try, which are rare", doubts, err)
 	}
 }
 
