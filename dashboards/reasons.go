@@ -77,6 +77,7 @@ func (b builder) alerts() (words, runbooks map[string]string) {
 		"KidobanRefusalBurst":                b.say("many refusals in a short time", "短時間に多数の拒否"),
 		"KidobanWindowEndsWithSessionInside": b.say("somebody is inside and will be cut within ten minutes", "接続中の者が10分以内に切断される"),
 		"KidobanRulesetDrift":                b.say("somebody changed the kernel's rules", "カーネルの規則が変更された"),
+		"KidobanRulesetStuck":                b.say("the kernel does not take the rules", "カーネルが規則を受け付けない"),
 		"KidobanJournalStuck":                b.say("the journal does not advance", "記録が進まない"),
 		"KidobanJournalDoubtful":             b.say("the journal does not verify or cannot be written", "記録を検証または書込できない"),
 		"KidobanJournalShrank":               b.say("the journal has fewer entries than before", "記録の件数が減った"),
@@ -90,7 +91,7 @@ func (b builder) alerts() (words, runbooks map[string]string) {
 	}
 	pages := map[string]string{"KidobanAbsent": "absent", "KidobanNotReady": "not-ready", "KidobanSessionOutsideWindow": "session-outside-window",
 		"KidobanWrongSource": "wrong-source", "KidobanReplayed": "replayed", "KidobanRefusalBurst": "refusal-burst", "KidobanWindowEndsWithSessionInside": "window-ends",
-		"KidobanRulesetDrift": "ruleset-drift", "KidobanJournalStuck": "journal-stuck", "KidobanJournalDoubtful": "journal-doubtful",
+		"KidobanRulesetDrift": "ruleset-drift", "KidobanRulesetStuck": "ruleset-stuck", "KidobanJournalStuck": "journal-stuck", "KidobanJournalDoubtful": "journal-doubtful",
 		"KidobanJournalShrank": "journal-shrank", "KidobanJournalReplaced": "journal-shrank", "KidobanClockUnsynchronized": "clock", "KidobanPolicyReloadFailed": "policy-reload-failed",
 		"KidobanClosingLate": "closing-late", "KidobanContractEnds": "contract-ends", "KidobanDormantKey": "dormant-key", "KidobanKillSwitchOn": "kill-switch"}
 	runbooks = map[string]string{}

@@ -18,6 +18,7 @@ type applier struct {
 	mu       sync.Mutex
 	next     *application
 	check    bool
+	began    time.Time // of the call to the firewall under way; zero: none is
 	wake     chan struct{}
 	acks     chan applied
 	quit     chan struct{}
@@ -69,6 +70,16 @@ func (a *applier) verify() {
 	a.kick()
 }
 
+// busy is how long the call to the firewall under way has taken so far.
+func (a *applier) busy() time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.began.IsZero() {
+		return 0
+	}
+	return time.Since(a.began)
+}
+
 // run sets plans until quit is closed. It does not set what then waits: the
 // firewall's Close denies everything.
 func (a *applier) run() {
@@ -81,12 +92,12 @@ func (a *applier) run() {
 		}
 		a.mu.Lock()
 		next, check := a.next, a.check
-		a.next, a.check = nil, false
+		began := time.Now()
+		a.next, a.check, a.began = nil, false, began
 		a.mu.Unlock()
 		var done applied
 		switch {
 		case next != nil:
-			began := time.Now()
 			err := a.firewall.Set(next.plan, next.live)
 			done = applied{number: next.number, plan: next.plan, err: err, took: time.Since(began)}
 			if check {
@@ -99,7 +110,11 @@ func (a *applier) run() {
 				// kernel does not answer is what Check finds.
 				done.dropped, _ = a.dropped()
 			}
-		default:
+		}
+		a.mu.Lock()
+		a.began = time.Time{}
+		a.mu.Unlock()
+		if next == nil && !check {
 			continue
 		}
 		select {
@@ -117,6 +132,9 @@ const (
 	// and must not be taken for the end of it.
 	setAgain   = 3 * time.Second
 	openRarely = 5 * time.Minute
+	// rulesetWait is how long the kernel may take to be given a ruleset, or to
+	// give it back, before nothing more is expected of it.
+	rulesetWait = 30 * time.Second
 	// renewAfter is how often elements whose end lies further ahead than the
 	// kernel is told are renewed.
 	renewAfter = time.Hour
@@ -147,6 +165,7 @@ func (l *loop) live() []netip.AddrPort {
 // stands hears from the applier.
 func (l *loop) stands(a applied) {
 	l.cfg.Metrics.dropped(a.dropped)
+	l.hangs = false
 	if a.checked {
 		l.checkFailed = a.err != nil
 		if a.err != nil {
@@ -198,6 +217,16 @@ func (l *loop) rulesetDoubt(err error, open bool) {
 		again = fmt.Sprintf("opening is tried again at %s", l.local(l.now.Add(left)))
 	}
 	l.doubt(doubtRuleset, fmt.Sprintf("the ruleset is not as planned: %v; %s, and `kidoban recover` does it now", err, again))
+}
+
+// rulesetHangs shuts the gateway because the kernel does not answer. What then
+// waits is set when it does, and ends the doubt.
+func (l *loop) rulesetHangs() {
+	if !l.hangs {
+		l.hangs = true
+		l.cfg.Metrics.reconcileFailed()
+	}
+	l.doubt(doubtRuleset, fmt.Sprintf("the kernel has not answered for %s, and nobody knows which ruleset it has; it is set when it answers; if it does not, start the gateway anew", rulesetWait))
 }
 
 // rulesetTrust takes the doubt back once the ruleset is right, which it is

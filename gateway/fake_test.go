@@ -460,14 +460,15 @@ func (f *fakeTunnel) Close() error {
 
 // fakeFirewall keeps the newest plan.
 type fakeFirewall struct {
-	w      *world
-	facts  chan policy.Fact
-	plan   *policy.Plan
-	live   []netip.AddrPort
-	set    fault
-	check  error
-	opened error // what Check finds while something is open
-	closed bool
+	w       *world
+	facts   chan policy.Fact
+	plan    *policy.Plan
+	live    []netip.AddrPort
+	set     fault
+	check   error
+	opened  error         // what Check finds while something is open
+	reading chan struct{} // nil, or Check hangs until it is closed
+	closed  bool
 }
 
 func (f *fakeFirewall) Set(p *policy.Plan, live []netip.AddrPort) error {
@@ -488,6 +489,10 @@ func (f *fakeFirewall) Set(p *policy.Plan, live []netip.AddrPort) error {
 }
 
 func (f *fakeFirewall) Check() error {
+	f.w.mu.Lock()
+	reading := f.reading
+	f.w.mu.Unlock()
+	fault{hang: reading}.wait()
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
 	if f.check == nil && f.plan != nil && len(f.plan.Grants) > 0 {

@@ -22,6 +22,9 @@ func (l *loop) hints(more []Hint) []string {
 	if hint := l.diskHint(); hint != "" {
 		hints = append(hints, hint)
 	}
+	if waits := l.applier.busy(); l.plan.Doubt == "" && waits >= effectWait {
+		hints = append(hints, fmt.Sprintf("the kernel has not answered for %s: until it does nothing new passes its ruleset, and what closes is closed by the gate alone", waits.Truncate(time.Second)))
+	}
 	for _, s := range l.sessions {
 		if s.unanswered(l.boot) {
 			hints = append(hints, fmt.Sprintf("%s sends (%d bytes) and nothing comes back: the target may have no route to the tunnel; give it one, or set masquerade: true on the target%s",

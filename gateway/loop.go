@@ -94,6 +94,7 @@ type loop struct {
 
 	tunnelBehind bool // the tunnel did not take the plan in force
 	checkFailed  bool // the ruleset did not read back as set
+	hangs        bool // the firewall has been waited for too long, and still is
 
 	applications uint64 // the number of the newest plan given to the applier
 	applied      uint64 // the number of the newest that stands
@@ -268,6 +269,9 @@ func (l *loop) beat() {
 	if l.recorder.busy() >= journalWait && l.doubts[doubtJournal] == "" {
 		l.slow = true
 		l.journalFailed(fmt.Errorf("the disk has not answered for %s", journalWait))
+	}
+	if l.applier.busy() >= rulesetWait {
+		l.rulesetHangs()
 	}
 	if l.tunnelBehind {
 		l.setTunnel()

@@ -53,6 +53,8 @@ var (
 	descJournalTime    = desc("kidoban_journal_checkpoint_timestamp_seconds", "Unix time of the newest signed checkpoint.")
 	descJournalWaiting = desc("kidoban_journal_waiting_seconds", "How long the append under way has waited for the disk; 0: none is under way.")
 
+	descRulesetWaiting = desc("kidoban_ruleset_waiting_seconds", "How long setting the ruleset or reading it back, which is under way, has waited for the kernel; 0: neither is under way.")
+
 	descConntrack     = desc("kidoban_conntrack_entries", "Connections that the kernel tracks where the gateway runs.")
 	descConntrackMost = desc("kidoban_conntrack_limit", "How many the kernel can track; beyond it new flows fail.")
 
@@ -102,6 +104,7 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 	gauge(descJournalSize, float64(s.Journal.Size))
 	gauge(descJournalTime, unixSeconds(s.Journal.Checkpoint))
 	gauge(descJournalWaiting, s.Journal.Waiting.Seconds())
+	gauge(descRulesetWaiting, s.ruleset.Seconds())
 	gauge(descShut, number(s.Status.Shut.All), "all")
 	gauge(descShut, float64(len(s.Status.Shut.Vendors)), "vendors")
 	gauge(descShut, float64(len(s.Status.Shut.Engineers)), "engineers")

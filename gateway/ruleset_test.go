@@ -49,7 +49,7 @@ func TestARulesetThatCannotBeSet(t *testing.T) {
 // A kernel that takes a ruleset only as long as nothing is open in it: one
 // whose forwarding cannot be turned on. Each try takes the disk an opening, a
 // closing and a doubt, and for its moment the gateway is ready.
-func TestARulesetThatFailsWhenItOpens(t *testing.T) {
+func TestFault72RulesetThatFailsWhenItOpens(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		fails func(w *world, err error)
@@ -99,6 +99,64 @@ func TestARulesetThatFailsWhenItOpens(t *testing.T) {
 				time.Sleep(setAgain + 2*heartbeat)
 				synctest.Wait()
 				same(t, "open 3 s after another failure", w.open(), []string{"acme/brown/night"})
+			})
+		})
+	}
+}
+
+// A kernel that does not answer is told of as a disk that does not.
+func TestFault72RulesetThatHangs(t *testing.T) {
+	for _, reads := range []bool{false, true} {
+		t.Run(fmt.Sprintf("while it is read back: %t", reads), func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("01:30:00")
+				w.start()
+				w.enter("acme/brown", address)
+				release := make(chan struct{})
+				if reads {
+					w.do(func() { w.firewall.reading = release })
+					time.Sleep(heartbeat)
+					synctest.Wait()
+				} else {
+					w.do(func() { w.firewall.set.hang = release })
+				}
+				began := time.Now()
+				same(t, "applied", w.shut("medisys").Applied, false)
+				hint := func() string { return strings.Join(w.gateway.Snapshot().StatusAt(w.wall()).Hints, "\n") }
+				time.Sleep(2 * time.Second)
+				synctest.Wait()
+				same(t, "not ready after 5 s", w.notReady(), "")
+				if !strings.Contains(hint(), "the kernel has not answered for ") {
+					t.Errorf("hints after 5 s: %q", hint())
+				}
+				same(t, "open after 5 s", w.open(), []string{"acme/brown/night"})
+				if got := w.scrape()["kidoban_ruleset_waiting_seconds{}"]; got < 4 || got > 6 {
+					t.Errorf("the metric after 5 s: %g", got)
+				}
+				time.Sleep(rulesetWait + 2*heartbeat - time.Since(began))
+				synctest.Wait()
+				for range 10 {
+					if got := w.notReady(); !strings.Contains(got, "the kernel has not answered for 30s") {
+						t.Fatalf("not ready because %q", got)
+					}
+					time.Sleep(heartbeat)
+					synctest.Wait()
+				}
+				same(t, "open while it hangs", w.open(), []string{})
+				same(t, "recorded", w.told(journal.SessionClosed), []string{"session_closed brown gateway_shut"})
+				same(t, "doubts recorded", len(w.told(journal.Doubt)), 1)
+				same(t, "failures counted", testutil.ToFloat64(w.metrics.reconcile), 1)
+				if strings.Contains(hint(), "has not answered") {
+					t.Errorf("hinted at, and told as the doubt: %q", hint())
+				}
+
+				w.do(func() { w.firewall.set, w.firewall.reading = fault{}, nil })
+				close(release)
+				synctest.Wait()
+				same(t, "not ready when it answers", w.notReady(), "")
+				same(t, "open when it answers", w.open(), []string{"acme/brown/night"})
+				same(t, "open in the kernel", w.kernel(), []string{"acme/brown/night"})
+				same(t, "the metric when it answers", w.scrape()["kidoban_ruleset_waiting_seconds{}"], 0)
 			})
 		})
 	}

@@ -25,6 +25,7 @@ type Snapshot struct {
 	state    *policy.State         // only to be copied
 	attempts map[string]netip.Addr // by engineer
 	doubts   [doubts]bool          // which of them keep the gateway shut
+	ruleset  time.Duration         // how long setting or reading it has taken so far; 0: neither is under way
 	late     bool                  // an admission waits too long for its record: the gate admits nobody new
 	disk     string                // that it does not answer, as a hint; empty: it does
 	host     []Hint
@@ -273,6 +274,7 @@ func (l *loop) publish() {
 		}
 	}
 	s.Status = st
+	s.ruleset = l.applier.busy()
 	s.late, s.disk = len(l.late) > 0, l.diskHint()
 	if l.cfg.Hints != nil {
 		s.host = l.cfg.Hints()

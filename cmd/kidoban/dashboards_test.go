@@ -129,7 +129,7 @@ func anyMachine(text string, l dashboards.Language) string {
 		{`[0-9a-f]{64}`, "(a digest)", "（ダイジェスト）"},
 		// An answer may be on its way when its address is closed.
 		{`(?m)(^   > answer|: answer \|.*): .*`, "$1: (now and then)", "$1: （時々）"},
-		{`(under way|書込中): .*`, "$1: (now and then)", "$1: （時々）"},
+		{`(under way|書込中|設定中): .*`, "$1: (now and then)", "$1: （時々）"},
 		{`go1\.[0-9.]+[a-z0-9]*`, "(a version)", "（版）"},
 		{`\((devel|[0-9a-f]{7}[^)]*)\)`, "(a version)", "（版）"},
 		{`127\.0\.0\.1:9586`, "gateway", "gateway"},
