@@ -49,6 +49,7 @@ type world struct {
 	archived   [][]journal.Entry
 	archiveErr error
 	append     fault
+	close      fault // of the journal
 	marker     []policy.ShutRecord
 	save       fault               // of the marker
 	loadErr    error               // of the marker
@@ -123,7 +124,7 @@ func (w *world) start() {
 	w.t.Helper()
 	w.process++
 	w.tunnel = &fakeTunnel{w: w, facts: make(chan policy.Fact, 4096), traffic: map[policy.Key]Traffic{}, due: map[uint64]time.Duration{}}
-	w.firewall = &fakeFirewall{w: w, facts: make(chan policy.Fact, 4096)}
+	w.firewall = &fakeFirewall{w: w, facts: make(chan policy.Fact, 4096), busy: make(chan struct{}, 1)}
 	w.metrics = NewMetrics("test")
 	process := w.process
 	w.gateway = New(Config{
@@ -396,7 +397,8 @@ type fakeTunnel struct {
 	timestamps map[policy.Key][12]byte
 	restarts   int
 	restartErr error
-	closed     bool
+	close      fault
+	closed     time.Time // zero: not yet
 }
 
 func (f *fakeTunnel) Set(p *policy.Plan) error {
@@ -451,9 +453,10 @@ func (f *fakeTunnel) Restart() error {
 }
 
 func (f *fakeTunnel) Close() error {
+	f.close.wait()
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
-	f.closed, f.plan = true, nil
+	f.closed, f.plan = time.Now(), nil
 	f.w.effect("tunnel closed")
 	return nil
 }
@@ -468,10 +471,14 @@ type fakeFirewall struct {
 	check   error
 	opened  error         // what Check finds while something is open
 	reading chan struct{} // nil, or Check hangs until it is closed
-	closed  bool
+	busy    chan struct{} // holds one token while a call is under way: the next one waits
+	close   fault
+	closed  time.Time // zero: not yet
 }
 
 func (f *fakeFirewall) Set(p *policy.Plan, live []netip.AddrPort) error {
+	f.busy <- struct{}{}
+	defer func() { <-f.busy }()
 	f.w.mu.Lock()
 	set := f.set
 	f.w.mu.Unlock()
@@ -489,6 +496,8 @@ func (f *fakeFirewall) Set(p *policy.Plan, live []netip.AddrPort) error {
 }
 
 func (f *fakeFirewall) Check() error {
+	f.busy <- struct{}{}
+	defer func() { <-f.busy }()
 	f.w.mu.Lock()
 	reading := f.reading
 	f.w.mu.Unlock()
@@ -504,9 +513,12 @@ func (f *fakeFirewall) Check() error {
 func (f *fakeFirewall) Facts() <-chan policy.Fact { return f.facts }
 
 func (f *fakeFirewall) Close() error {
+	f.busy <- struct{}{}
+	defer func() { <-f.busy }()
+	f.close.wait()
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
-	f.closed, f.plan = true, nil
+	f.closed, f.plan = time.Now(), nil
 	f.w.effect("firewall closed")
 	return nil
 }
@@ -587,6 +599,7 @@ func (j *fakeJournal) CheckpointTime() time.Time { return time.Time{} }
 func (j *fakeJournal) Close() error {
 	j.commit <- struct{}{} // it waits for the append under way
 	defer func() { <-j.commit }()
+	j.w.close.wait()
 	j.w.mu.Lock()
 	defer j.w.mu.Unlock()
 	j.closed = true

@@ -17,11 +17,12 @@ const (
 	heartbeat = time.Second
 	// factsATurn bounds how many facts that wait are heard in one turn.
 	factsATurn = 64
-	// lastWords bounds how long a stop waits for the disk and the ruleset, all
+	// lastWords bounds how long a stop waits for the kernel and the disk, all
 	// in all.
 	lastWords = 5 * time.Second
-	// lastWord is what each of them has at least, should another take it all.
-	lastWord = 100 * time.Millisecond
+	// lastWord is what each step has at least, should another take it all. So
+	// a stop in which nothing answers takes 8 s, which service managers allow.
+	lastWord = 500 * time.Millisecond
 )
 
 var errStopped = errors.New("the gateway is stopping")
@@ -331,7 +332,8 @@ func (l *loop) fact(f policy.Fact) {
 	}
 }
 
-// stop shuts the gate, records it, and gives the host back.
+// stop shuts the gate, gives the host back, and records it meanwhile. Whatever
+// hangs is left to the end of the process: the table then stays, and denies.
 func (l *loop) stop() error {
 	l.cfg.Notify("stopping")
 	l.tick()
@@ -360,13 +362,27 @@ func (l *loop) stop() error {
 			return false
 		}
 	}
-	written := ended(l.recorder.done, "the last entries had not reached the disk")
+	closed := func(shut func() error, otherwise string) {
+		done := make(chan struct{})
+		var err error
+		go func() {
+			defer close(done)
+			err = shut()
+		}()
+		if ended(done, otherwise) {
+			errs = append(errs, err)
+		}
+	}
+	// Nothing that the host gets back waits for the disk. The firewall closes
+	// when what is being set is: it begins the wait all the same.
 	ended(l.applier.done, "the ruleset was still being set")
+	closed(l.cfg.Tunnel.Close, "the tunnel was not down")
+	closed(l.cfg.Firewall.Close, "forwarding was not as it was: the table stays and denies what the host would forward, until the next stop")
+	written := ended(l.recorder.done, "the last entries had not reached the disk")
 	ended(l.keeper.done, "the marker of what is shut was still being written")
 	ended(l.copier.done, "the copy of what is shut was still being written")
-	errs = append(errs, l.cfg.Tunnel.Close(), l.cfg.Firewall.Close())
 	if l.journal != nil && written { // closing waits for the write under way
-		errs = append(errs, l.journal.Close())
+		closed(l.journal.Close, "the journal was not closed")
 	}
 	err := errors.Join(errs...)
 	if err != nil {

@@ -686,6 +686,7 @@ func TestStopInOrder(t *testing.T) {
 		if len(did) == 0 || did[0] != "tunnel " {
 			t.Errorf("effects of a stop: %q: the gate comes first", did)
 		}
+		did = slices.DeleteFunc(did, func(e string) bool { return strings.HasPrefix(e, "journal ") }) // beside the others
 		same(t, "last effects", did[len(did)-2:], []string{"tunnel closed", "firewall closed"})
 		told := w.told(journal.SessionClosed, journal.WindowClosed, journal.Stop)
 		same(t, "recorded", told, []string{"session_closed brown gateway_stopped", "window_closed brown night gateway_stopped", "stop"})
@@ -696,23 +697,69 @@ func TestStopInOrder(t *testing.T) {
 	})
 }
 
+// TestStopIsBounded: whatever does not answer, the process ends, the gate is
+// shut, and nothing that can be given back waits for what cannot.
 func TestStopIsBounded(t *testing.T) {
-	simulate(t, oneHour(), func(t *testing.T, w *world) {
-		w.at("01:30:00")
-		w.start()
-		release := make(chan struct{})
-		defer close(release)
-		w.do(func() { w.append.hang, w.firewall.set.hang = release, release })
-		began := time.Now()
-		if err := w.stop(); err == nil {
-			t.Error("a stop that lost its last entries says that it was clean")
-		}
-		if took := time.Since(began); took > lastWords+2*lastWord {
-			t.Errorf("it took %s", took)
-		}
-		same(t, "gate closed", w.tunnel.closed, true)
-		same(t, "firewall closed", w.firewall.closed, true)
-	})
+	for _, c := range []struct {
+		name             string
+		breaks           func(w *world, release chan struct{})
+		err              string        // empty: it stops in order
+		within           time.Duration // all of it
+		tunnel, firewall time.Duration // when they are closed by; 0: they are not
+	}{
+		{"the disk hangs", func(w *world, release chan struct{}) { w.append.hang, w.save.hang = release, release },
+			"after 5s the last entries had not reached the disk", lastWords + 2*lastWord, time.Millisecond, time.Millisecond},
+		{"closing the journal hangs", func(w *world, release chan struct{}) { w.close.hang = release },
+			"after 5s the journal was not closed", lastWords, time.Millisecond, time.Millisecond},
+		{"the ruleset is being set for 3 s", func(w *world, _ chan struct{}) { w.firewall.set.slow = 3 * time.Second },
+			"", 3 * time.Second, 3 * time.Second, 3 * time.Second},
+		{"the ruleset hangs", func(w *world, release chan struct{}) { w.firewall.set.hang = release },
+			"after 5s forwarding was not as it was", lastWords + lastWord, lastWords, 0},
+		{"the ruleset hangs, and answers in the end", func(w *world, _ chan struct{}) { w.firewall.set.slow = lastWords + lastWord/2 },
+			"after 5s the ruleset was still being set", lastWords + lastWord/2, lastWords, lastWords + lastWord/2},
+		{"reading the ruleset hangs", func(w *world, release chan struct{}) { w.firewall.reading = release },
+			"after 5s forwarding was not as it was", lastWords + lastWord, lastWords, 0},
+		{"the tunnel hangs", func(w *world, release chan struct{}) { w.tunnel.close.hang = release },
+			"after 5s the tunnel was not down", lastWords, 0, lastWords},
+		{"closing the firewall hangs", func(w *world, release chan struct{}) { w.firewall.close.hang = release },
+			"after 5s forwarding was not as it was", lastWords, time.Millisecond, 0},
+		{"nothing answers", func(w *world, release chan struct{}) {
+			w.append.hang, w.save.hang, w.close.hang = release, release, release
+			w.firewall.set.hang, w.firewall.close.hang, w.tunnel.close.hang = release, release, release
+		}, "after 5s forwarding was not as it was", lastWords + 6*lastWord, 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("01:30:00")
+				w.start()
+				w.enter("acme/brown", address)
+				release := make(chan struct{})
+				defer close(release)
+				w.do(func() { c.breaks(w, release) })
+				_ = w.gateway.send(t.Context(), func(l *loop) { l.apply(); l.applier.verify() }) // a call to the firewall is under way
+				synctest.Wait()
+				began := time.Now()
+				err := w.stop()
+				if took := time.Since(began); took > c.within {
+					t.Errorf("it took %s, want %s", took, c.within)
+				}
+				if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+					t.Errorf("stopped with %v, want %q", err, c.err)
+				}
+				same(t, "open", w.open(), []string{})
+				w.do(func() {
+					for what, x := range map[string]struct {
+						closed time.Time
+						by     time.Duration
+					}{"tunnel": {w.tunnel.closed, c.tunnel}, "firewall": {w.firewall.closed, c.firewall}} {
+						if after := x.closed.Sub(began); x.closed.IsZero() != (x.by == 0) || !x.closed.IsZero() && after > x.by {
+							t.Errorf("the %s closed: %t, after %s, want after %s (0: not)", what, !x.closed.IsZero(), after, x.by)
+						}
+					}
+				})
+			})
+		})
+	}
 }
 
 func TestFault29TimestampsOutliveARestart(t *testing.T) {
