@@ -1,14 +1,18 @@
 package gateway
 
 import (
+	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
 )
 
 // Whatever a policy says, what is recorded about it fits into entries.
@@ -51,6 +55,95 @@ func TestEntriesAreBounded(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The greatest names, lists, reasons and errors, in the characters that JSON
+// makes most of, fit: a grant or an admission whose entry the journal refused
+// would wait for it for ever.
+func TestTheGreatestEntriesFit(t *testing.T) {
+	worst := func(n int) string { return strings.Repeat("\x01", n) } // six bytes each
+	long := func(i int) string { return fmt.Sprintf("%03d-%s", i, strings.Repeat("x", 59)) }
+	var windows []window
+	for i := range grantsMax + 10 {
+		windows = append(windows, window{name: "acme/" + long(i), from: "01:00:00", until: "02:00:00", engineers: "brown"})
+	}
+	p := site(windows...)
+	for i := range targetsMax + 10 {
+		p.Targets = append(p.Targets, &policy.Target{Name: long(i), Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}), 32), Services: p.Targets[0].Services})
+	}
+	acme := p.Vendors[0]
+	acme.Name = long(1)
+	brown := acme.Engineers[0]
+	brown.Name, brown.Sources = long(2), nil
+	for i := range sourcesMax + 10 {
+		brown.Sources = append(brown.Sources, netip.MustParsePrefix(fmt.Sprintf("2001:db80:ffff:ffff:ffff:ffff:ffff:f%03d/128", i)))
+	}
+	brown.Sources = append(brown.Sources, acme.Sources...)
+	acme.Windows[0].Targets = p.Targets
+	for _, w := range acme.Windows {
+		w.ApprovedBy, w.Ticket = worst(textMax), worst(textMax)
+	}
+	for i := range 2*keysMax + 10 {
+		e := &policy.Engineer{Vendor: acme, Name: fmt.Sprintf("e%04d", i), Sources: acme.Sources}
+		binary.BigEndian.PutUint16(e.Key[30:], uint16(i)+1)
+		acme.Engineers = append(acme.Engineers, e)
+	}
+	simulate(t, p, func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		same(t, "open", len(w.open()), grantsMax+10)
+		same(t, "refused", w.knock(brown.String(), "198.51.100.1:1000"), 0)
+		w.enter(brown.String(), address)
+		to := netip.MustParseAddrPort("[2001:db80:ffff:ffff:ffff:ffff:ffff:ffff]:65535")
+		w.firewall.facts <- policy.Fact{Kind: policy.Refusal, Engineer: brown, To: to, Proto: policy.UDP, Count: 1 << 30, Decision: policy.Decision{Reason: policy.UnlistedTarget, Engineer: brown}}
+		w.firewall.facts <- policy.Fact{Kind: policy.Drift, Err: errors.New(worst(2 * textMax))}
+		w.step(time.Minute)
+		time.Sleep(2 * heartbeat)
+		synctest.Wait()
+		w.tunnel.facts <- policy.Fact{Kind: policy.Failure, Err: errors.New(worst(2 * textMax))}
+		synctest.Wait()
+		reason := worst(ReasonMax)
+		for _, scope := range []policy.Scope{policy.Scope(acme.Name), policy.Scope(brown.String()), policy.All} {
+			if out, err := w.gateway.Close(t.Context(), "yamada", scope, reason); err != nil || !out.Recorded {
+				t.Errorf("close %s: %+v, %v", scope, out, err)
+			}
+		}
+		for i := range 3 { // what cannot be read is another thing each time
+			w.crash()
+			w.damage, w.lost, w.copied = errors.New(worst(2*textMax)), fmt.Errorf("%d%s", i, worst(2*textMax)), nil
+			w.start()
+			if out, err := w.gateway.Recover(t.Context(), "yamada", reason); err != nil || !out.Recorded {
+				t.Errorf("recover: %+v, %v", out, err)
+			}
+			synctest.Wait()
+			w.do(func() { same(t, "the marker when the journal has everything", len(w.marker), 0) })
+		}
+		for _, scope := range []policy.Scope{policy.All, policy.Scope(brown.String()), policy.Scope(acme.Name)} {
+			if out, err := w.gateway.Reopen(t.Context(), "yamada", scope, reason); err != nil || !out.Recorded {
+				t.Errorf("reopen %s: %+v, %v", scope, out, err)
+			}
+		}
+		synctest.Wait()
+		same(t, "open in the end", len(w.open()), grantsMax+10)
+		w.do(func() { same(t, "entries that the journal refused", w.tooLong, nil) })
+		seen := map[journal.Kind]int{}
+		for _, disk := range append(w.archived, w.disk) {
+			for _, e := range disk {
+				line, err := json.Marshal(e)
+				if err != nil {
+					t.Fatal(err)
+				}
+				seen[e.Kind] = max(seen[e.Kind], len(line))
+			}
+		}
+		t.Log("the longest of each kind:", seen)
+		for _, kind := range []journal.Kind{journal.WindowOpened, journal.WindowClosed, journal.SessionOpened, journal.SessionClosed, journal.Admission, journal.Refused,
+			journal.Shut, journal.Reopened, journal.Drift, journal.ClockStep, journal.Recovery, journal.Doubt} {
+			if seen[kind] == 0 {
+				t.Errorf("no entry of kind %s was seen", kind)
+			}
+		}
+	})
 }
 
 // An entry that the journal does not take is no dead disk: it alone is lost,

@@ -46,6 +46,7 @@ type world struct {
 	damage     error           // why the journal does not open
 	gone       map[int]bool    // which of its entries cannot be read then
 	lost       error           // why what can be read may not be all; nil: it is
+	tooLong    []journal.Kind  // entries that it refused
 	archived   [][]journal.Entry
 	archiveErr error
 	append     fault
@@ -546,6 +547,7 @@ func (j *fakeJournal) Append(entries ...journal.Entry) error {
 	}
 	for _, e := range entries {
 		if line, err := json.Marshal(e); err != nil || len(line) > journal.MaxEntry {
+			j.w.tooLong = append(j.w.tooLong, e.Kind)
 			return fmt.Errorf("an entry of %d bytes: %v", len(line), err)
 		}
 	}

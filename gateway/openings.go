@@ -124,7 +124,7 @@ func (l *loop) openGrants() {
 				return // the policy changed meanwhile, and a later entry says what opens
 			}
 			if errors.Is(err, errRefused) {
-				return // it would be refused again
+				return // it would be refused again; TestTheGreatestEntriesFit: no policy's is
 			}
 			delete(l.pending, g.ID)
 			if err == nil {

@@ -157,7 +157,7 @@ func (g *Gateway) shutLost() error {
 		if have, ok := l.state.Shut(policy.All); ok && strings.Contains(have.Reason, reason) {
 			reason = have.Reason // of a recovery that failed
 		} else if ok {
-			reason = have.Reason + "; " + reason // whoever reopens that has to know
+			reason = clip(have.Reason + "; " + reason) // whoever reopens that has to know
 		}
 		_ = l.state.Apply(l.now, "gateway", policy.Shut{Scope: policy.All, Reason: reason}) // it takes all
 		l.replan = true
