@@ -354,12 +354,45 @@ func TestFault68AbortedSocket(t *testing.T) {
 	if err := s.tunnel.Err(); err != nil {
 		t.Errorf("a socket that is read again is told as a failure: %v", err)
 	}
-	s.tunnel.gate.unread.Store(&failure{unix.ENOMEM})
-	if f := s.kind(policy.Failure); !errors.Is(f.Err, unix.ENOMEM) || !errors.Is(s.tunnel.Err(), unix.ENOMEM) {
-		t.Errorf("a socket that stays unreadable: told %v, then %v", f.Err, s.tunnel.Err())
+}
+
+// unreadableOnce is sockets of which none can be read before they are opened
+// again.
+type unreadableOnce struct {
+	conn.Bind
+	opened bool
+}
+
+func (u *unreadableOnce) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
+	receive, actual, err := u.Bind.Open(port)
+	if !u.opened {
+		u.opened = true
+		for i := range receive {
+			receive[i] = func([][]byte, []int, []conn.Endpoint) (int, error) { return 0, unix.ENOMEM }
+		}
 	}
-	s.tunnel.gate.unread.Store(nil)
+	return receive, actual, err
+}
+
+// TestFault68RestartLeadsOut: sockets that stay unreadable are told, and made
+// anew with the device, whose readers wait between two attempts when it goes.
+func TestFault68RestartLeadsOut(t *testing.T) {
+	s := newSite(t)
+	s.tunnel.machine.Load().close()
+	s.tunnel.gate.inner = &unreadableOnce{Bind: s.tunnel.gate.inner}
+	if err := s.gateway.Do(s.tunnel.build); err != nil {
+		t.Fatal(err)
+	}
+	if f := s.kind(policy.Failure); !errors.Is(f.Err, unix.ENOMEM) || !errors.Is(s.tunnel.Err(), unix.ENOMEM) {
+		t.Errorf("told %v, then %v", f.Err, s.tunnel.Err())
+	}
+	if err := s.gateway.Do(s.tunnel.Restart); err != nil {
+		t.Fatal(err)
+	}
+	s.tunnel.examine() // as the clerk does at the next beat
 	lab.WaitFor(t, 5*time.Second, "no failure any more", func() bool { return s.tunnel.Err() == nil })
+	s.open(later(), s.sato)
+	s.enter(s.client(s.medisys, s.sato, medisysEndpoint))
 }
 
 // scripted is sockets that are read as a test says.
@@ -375,7 +408,7 @@ func (s *scripted) Open(uint16) ([]conn.ReceiveFunc, uint16, error) {
 func (s *scripted) Close() error { return nil }
 
 // TestFault68UnreadableSocket: one that stays unreadable is told, until it can
-// be read again or is closed.
+// be read again or another one is opened in its place.
 func TestFault68UnreadableSocket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		result := error(unix.ENOMEM)
@@ -408,11 +441,18 @@ func TestFault68UnreadableSocket(t *testing.T) {
 			_ = read()
 		}
 		result = net.ErrClosed
-		if err := read(); !errors.Is(err, net.ErrClosed) || g.unread.Load() != nil {
-			t.Errorf("closed: %v, told: %v", err, g.unread.Load())
+		if err := read(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("closed: %v", err)
 		}
-		// A socket that fails is nearly always waited for when it is closed.
-		read, result = open(), unix.ENOMEM
+		again := func(what string) {
+			t.Helper()
+			read, result = open(), nil
+			if err := read(); err != nil || g.unread.Load() != nil {
+				t.Errorf("opened again after it was closed %s: %v, told: %v", what, err, g.unread.Load())
+			}
+		}
+		again("while it was read")
+		result = unix.ENOMEM
 		for range unreadMost {
 			_ = read()
 		}
@@ -420,8 +460,10 @@ func TestFault68UnreadableSocket(t *testing.T) {
 			synctest.Wait()
 			g.Close()
 		}()
-		if err := read(); !errors.Is(err, net.ErrClosed) || g.unread.Load() != nil {
-			t.Errorf("closed while it waits to read again: %v, told: %v", err, g.unread.Load())
+		// A socket that fails is nearly always waited for when it is closed.
+		if err := read(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("closed while it waits to read again: %v", err)
 		}
+		again("while it was waited for")
 	})
 }

@@ -90,6 +90,7 @@ func (g *gate) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	closed := make(chan struct{})
 	g.closed = closed
 	g.port.Store(uint32(actual))
+	g.unread.Store(nil) // WireGuard has waited for the readers of the sockets before
 	var all []conn.ReceiveFunc
 	for _, receive := range inner {
 		receive = g.persistent(closed, receive)
@@ -122,7 +123,7 @@ func (g *gate) persistent(closed <-chan struct{}, receive conn.ReceiveFunc) conn
 	var told *failure
 	return func(packets [][]byte, sizes []int, from []conn.Endpoint) (int, error) {
 		n, err := receive(packets, sizes, from)
-		if told != nil && (err == nil || errors.Is(err, net.ErrClosed)) {
+		if told != nil && err == nil {
 			g.unread.CompareAndSwap(told, nil)
 			told = nil
 		}
@@ -138,7 +139,6 @@ func (g *gate) persistent(closed <-chan struct{}, receive conn.ReceiveFunc) conn
 		}
 		select {
 		case <-closed:
-			g.unread.CompareAndSwap(told, nil) // the next sockets are others
 			return 0, net.ErrClosed
 		case <-time.After(unreadPause):
 			return 0, nil
