@@ -127,20 +127,26 @@ func checkReason(reason string) error {
 
 // Close shuts a scope: it cuts now, whatever the journal does, and stays shut
 // over restarts. A scope the policy does not know gives a *policy.NoMatchError.
+// A loop that hangs shuts it when it goes on, or the next process does: that is
+// an error, since it does not cut now.
 func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, reason string) (Outcome, error) {
 	if err := checkReason(reason); err != nil {
 		return Outcome{}, err
 	}
 	e := newEffect()
+	h := &held{}
 	var refused error
-	err := g.send(ctx, func(l *loop) {
+	done := g.leave(func(l *loop) {
 		event := policy.Shut{Scope: scope, Reason: reason}
 		if refused = l.state.Apply(l.now, actor, event); refused != nil {
+			l.settleHeld(h)
+			l.unmark()
 			return
 		}
 		l.shutCount[scope]++
 		// It is on its way to the disk before the closings that it causes.
 		if l.doubts[doubtJournal] != "" {
+			l.settleHeld(h)
 			e.kept = l.mark()
 			e.recorded <- errors.New(l.doubts[doubtJournal])
 		} else {
@@ -149,6 +155,7 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 			event.Keys = r.Keys
 			l.add(record{entries: shutEntries(actor, event), done: func(l *loop, err error) {
 				l.shutting--
+				l.settleHeld(h)
 				if err == nil {
 					l.unmark()
 				}
@@ -159,8 +166,11 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 		e.note(func(out *Outcome) { out.Scope = scope })
 		l.cfg.Logger.Warn("shut", eventAttr(journal.Shut), "scope", string(scope), "actor", actor, "reason", reason)
 	})
-	if err = errors.Join(err, refused); err != nil {
+	if err := g.heard(done, h, actor, scope, reason); err != nil {
 		return Outcome{}, err
+	}
+	if refused != nil {
+		return Outcome{}, refused
 	}
 	out := e.wait(ctx)
 	if !out.Recorded {
@@ -168,7 +178,9 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 		if kept == nil {
 			// The journal failed, or hangs, since: what is shut must not be
 			// forgotten at a restart.
-			_ = g.send(context.WithoutCancel(ctx), func(l *loop) { kept = l.mark() })
+			if g.send(context.WithoutCancel(ctx), func(l *loop) { kept = l.mark() }) != nil {
+				kept = g.hold(h, actor, scope, reason)
+			}
 		}
 		err := awaitKept(kept)
 		out.Kept, out.UntilBoot = err == nil, errors.Is(err, ErrUntilBoot)
@@ -177,6 +189,61 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 		}
 	}
 	return out, nil
+}
+
+// heard waits until the loop has run a close. One that it does not run soon is
+// kept where a restart finds it, and is left for the loop.
+func (g *Gateway) heard(done <-chan struct{}, h *held, actor string, scope policy.Scope, reason string) error {
+	select {
+	case <-done:
+		return nil
+	case <-g.stopped:
+		return errStopped
+	case <-time.After(effectWait):
+	}
+	kept := g.hold(h, actor, scope, reason)
+	stands, now := "the gateway hangs, and who is inside stays inside", "; `systemctl restart kidoban`, or stopping it, cuts everything within seconds"
+	select {
+	case <-done:
+		return nil
+	case <-g.stopped:
+		stands, now = errStopped.Error(), ""
+	case <-time.After(liveWithin - effectWait):
+		if g.snapshot.Load().Plan.Doubt == starting {
+			stands, now = "the gateway still starts, and nobody is inside", ""
+		}
+	}
+	var missing *policy.NoMatchError
+	switch err := awaitKept(kept); {
+	case err == nil:
+		return fmt.Errorf("%s: %q is closed as soon as it goes on or is started anew%s", stands, scope, now)
+	case errors.As(err, &missing):
+		return err
+	case errors.Is(err, ErrUntilBoot):
+		return fmt.Errorf("%s: %q is closed as soon as it goes on or is started anew, but the machine's NEXT BOOT FORGETS IT%s: %w", stands, scope, now, err)
+	default:
+		return fmt.Errorf("%s: %q is closed as soon as it goes on, but a RESTART FORGETS IT, and needs it closed again%s: it cannot be kept: %w", stands, scope, now, err)
+	}
+}
+
+// hold keeps a close that the loop has not settled where a restart finds it,
+// with the keys that the newest snapshot knows.
+func (g *Gateway) hold(h *held, actor string, scope policy.Scope, reason string) <-chan error {
+	state := g.snapshot.Load().State()
+	if err := state.Apply(g.Now(), actor, policy.Shut{Scope: scope, Reason: reason}); err != nil {
+		result := make(chan error, 1)
+		result <- err
+		return result
+	}
+	r, _ := state.Shut(scope)
+	return g.keeper.hold(h, r)
+}
+
+// settleHeld lets go of a close that was perhaps held.
+func (l *loop) settleHeld(h *held) {
+	if l.keeper.settle(h) {
+		l.marked = true
+	}
 }
 
 // awaitKept waits, bounded, for the marker.

@@ -43,6 +43,7 @@ type world struct {
 	host      []Hint
 
 	disk       []journal.Entry // the journal's entries that are durable
+	opening    fault           // of the journal; only waits
 	damage     error           // why the journal does not open
 	gone       map[int]bool    // which of its entries cannot be read then
 	lost       error           // why what can be read may not be all; nil: it is
@@ -157,6 +158,10 @@ func (w *world) start() {
 		},
 		Hints: func() []Hint { w.mu.Lock(); defer w.mu.Unlock(); return w.host },
 		OpenJournal: func() (Journal, error) {
+			w.mu.Lock()
+			opening := w.opening
+			w.mu.Unlock()
+			opening.wait()
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			if w.damage != nil {

@@ -160,7 +160,11 @@ type Gateway struct {
 	readings atomic.Uint64 // of the policy file; each has a number, given before it begins
 	recovery sync.Mutex    // held by the one recovery at a time; guards broken
 	broken   Journal       // a dead one that the loop let go of and that is not closed yet
+	keeper   *keeper       // of Config.Marker
 }
+
+// starting is the doubt of a gateway that reads its journal.
+const starting = "starting"
 
 // New prepares a gateway; Run does everything.
 func New(cfg Config) *Gateway {
@@ -170,10 +174,10 @@ func New(cfg Config) *Gateway {
 	if cfg.Notify == nil {
 		cfg.Notify = func(string) {}
 	}
-	g := &Gateway{cfg: cfg, commands: make(chan func(*loop)), stopped: make(chan struct{})}
+	g := &Gateway{cfg: cfg, commands: make(chan func(*loop)), stopped: make(chan struct{}), keeper: newKeeper(cfg.Marker)}
 	state := policy.NewState()
-	plan := state.Plan(cfg.Clock.Wall()).Doubted("starting")
-	g.snapshot.Store(&Snapshot{Plan: plan, state: state, Status: Status{NotReadyReason: "starting"}, At: cfg.Clock.Boot()})
+	plan := state.Plan(cfg.Clock.Wall()).Doubted(starting)
+	g.snapshot.Store(&Snapshot{Plan: plan, state: state, Status: Status{NotReadyReason: starting}, At: cfg.Clock.Boot()})
 	return g
 }
 
@@ -209,6 +213,19 @@ func (g *Gateway) send(ctx context.Context, f func(*loop)) error {
 	case <-g.stopped:
 		return errStopped
 	}
+}
+
+// leave leaves f for the loop, which runs it once it takes it, however late.
+// What it gives is closed when f has run.
+func (g *Gateway) leave(f func(*loop)) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		select {
+		case g.commands <- func(l *loop) { defer close(done); f(l) }:
+		case <-g.stopped:
+		}
+	}()
+	return done
 }
 
 // Now is the wall clock as the gateway reads it.

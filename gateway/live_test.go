@@ -1,11 +1,14 @@
 package gateway
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 )
 
@@ -36,10 +39,10 @@ func TestALoopThatDoesNotTurnIsNotReady(t *testing.T) {
 		same(t, "sessions that status lists", len(s.Sessions), 1)
 
 		began := time.Now()
-		if out, err := w.gateway.Close(t.Context(), "yamada", policy.All, "a test"); err == nil || !strings.Contains(err.Error(), "nothing was done") {
-			t.Errorf("close: %+v, %v", out, err)
+		if out, err := w.gateway.Reopen(t.Context(), "yamada", policy.All, "a test"); err == nil || !strings.Contains(err.Error(), "nothing was done") {
+			t.Errorf("reopen: %+v, %v", out, err)
 		}
-		same(t, "how long close waits", time.Since(began), liveWithin)
+		same(t, "how long a command waits", time.Since(began), liveWithin)
 
 		close(release)
 		if err := <-held; err != nil {
@@ -47,6 +50,206 @@ func TestALoopThatDoesNotTurnIsNotReady(t *testing.T) {
 		}
 		synctest.Wait()
 		same(t, "not ready when it turns again", w.notReady(), "")
-		same(t, "shut by the command that was given up", len(w.gateway.Snapshot().Status.Shut.Records), 0)
+	})
+}
+
+// hung runs f while the loop hangs.
+func (w *world) hung(f func()) {
+	w.t.Helper()
+	release, held := make(chan struct{}), make(chan error, 1)
+	go func() { held <- w.gateway.send(w.t.Context(), func(*loop) { <-release }) }()
+	synctest.Wait()
+	f()
+	close(release)
+	if err := <-held; err != nil && !errors.Is(err, errStopped) {
+		w.t.Error(err)
+	}
+	synctest.Wait()
+}
+
+// closeHung closes a scope of a loop that hangs, and gives what it is told.
+func (w *world) closeHung(scope policy.Scope) string {
+	w.t.Helper()
+	out, err := w.gateway.Close(w.t.Context(), "yamada", scope, "a test")
+	if err == nil {
+		w.t.Fatalf("close: %+v", out)
+	}
+	return err.Error()
+}
+
+func (w *world) marked() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	scopes := []string{}
+	for _, r := range w.marker {
+		scopes = append(scopes, string(r.Scope))
+	}
+	return scopes
+}
+
+func (w *world) shutNow() []string {
+	scopes := []string{}
+	for _, r := range w.gateway.Snapshot().Status.Shut.Records {
+		scopes = append(scopes, string(r.Scope))
+	}
+	return scopes
+}
+
+// TestACloseThatTheLoopDoesNotTake is not lost: the loop closes when it goes
+// on, and the next process if it does not.
+func TestACloseThatTheLoopDoesNotTake(t *testing.T) {
+	const restart = `is closed as soon as it goes on or is started anew; ` + "`systemctl restart kidoban`"
+	begin := func(t *testing.T, f func(w *world)) {
+		simulate(t, everybody("acme", "brown"), func(t *testing.T, w *world) {
+			w.at("01:30:00")
+			w.start()
+			f(w)
+		})
+	}
+	t.Run("and then goes on", func(t *testing.T) {
+		begin(t, func(w *world) {
+			w.hung(func() {
+				began := time.Now()
+				if said := w.closeHung("acme"); !strings.Contains(said, `"acme" `+restart) {
+					t.Errorf("close: %s", said)
+				}
+				same(t, "how long it waits", time.Since(began), liveWithin)
+				w.closeHung("medisys/sato")
+				same(t, "marked", w.marked(), []string{"acme", "medisys/sato"})
+				same(t, "open while it hangs", len(w.open()), 3)
+			})
+			same(t, "open", w.open(), []string{"medisys/suzuki/night"})
+			same(t, "shut", w.shutNow(), []string{"acme", "medisys/sato"})
+			same(t, "recorded", w.told(journal.Shut), []string{"shut acme a test", "shut medisys/sato a test"})
+			same(t, "marked when it is recorded", w.marked(), []string{})
+			w.reopen("acme")
+			w.crash()
+			w.start()
+			same(t, "shut after a reopening and a restart", w.shutNow(), []string{"medisys/sato"})
+		})
+	})
+	t.Run("and is killed", func(t *testing.T) {
+		begin(t, func(w *world) {
+			w.hung(func() {
+				w.closeHung("acme")
+				w.closeHung(policy.All)
+				w.do(func() { w.process++ })
+			})
+			w.crash()
+			w.file = everybody("acme2", "brown2")
+			w.start()
+			same(t, "open", w.open(), []string{})
+			same(t, "shut", w.shutNow(), []string{"acme", "all"})
+			same(t, "recorded", w.told(journal.Shut), []string{"shut acme a test", "shut all a test"})
+			same(t, "shut by key", w.gateway.Snapshot().Status.Shut.ByKey, []policy.Held{{Engineer: "acme2/brown2", Scope: "acme"}})
+			same(t, "marked when it is recorded", w.marked(), []string{})
+		})
+	})
+	t.Run("and is told to stop", func(t *testing.T) {
+		begin(t, func(w *world) {
+			w.hung(func() {
+				w.closeHung("acme")
+				w.cancel()
+				began := time.Now()
+				if err := <-w.ended; err == nil || !strings.Contains(err.Error(), "had not heard of the stop") {
+					t.Errorf("stop: %v", err)
+				}
+				same(t, "how long the stop takes", time.Since(began), lastWords)
+				w.do(func() { w.process++ })
+			})
+			w.start()
+			same(t, "shut", w.shutNow(), []string{"acme"})
+		})
+	})
+	t.Run("beside one that a dead journal did not take", func(t *testing.T) {
+		begin(t, func(w *world) {
+			w.do(func() { w.append.err = errFault })
+			w.shut("medisys/sato")
+			w.hung(func() {
+				w.closeHung("acme")
+				same(t, "marked", w.marked(), []string{"acme", "medisys/sato"})
+			})
+			same(t, "shut", w.shutNow(), []string{"acme", "medisys/sato"})
+			same(t, "marked when it goes on", w.marked(), []string{"acme", "medisys/sato"})
+			w.do(func() { w.append.err = nil })
+			w.recover()
+			same(t, "recorded", w.told(journal.Shut), []string{"shut acme a test", "shut medisys/sato a test"})
+			same(t, "marked when it is recorded", w.marked(), []string{})
+		})
+	})
+	t.Run("while the disk is slow", func(t *testing.T) {
+		begin(t, func(w *world) {
+			w.do(func() { w.append.slow = time.Second })
+			w.hung(func() {
+				w.closeHung("acme")
+				same(t, "marked", w.marked(), []string{"acme"})
+			})
+			same(t, "recorded", w.told(journal.Shut), []string{})
+			same(t, "marked until it is recorded", w.marked(), []string{"acme"})
+			time.Sleep(3 * time.Second)
+			same(t, "recorded", w.told(journal.Shut), []string{"shut acme a test"})
+			same(t, "marked when it is recorded", w.marked(), []string{})
+		})
+	})
+	t.Run("of nobody", func(t *testing.T) {
+		begin(t, func(w *world) {
+			w.hung(func() {
+				if said := w.closeHung("nobody"); said != `the policy has no vendor or engineer "nobody"` {
+					t.Errorf("close: %s", said)
+				}
+				same(t, "marked", w.marked(), []string{})
+			})
+			same(t, "shut", w.shutNow(), []string{})
+		})
+	})
+	t.Run("and that cannot be kept", func(t *testing.T) {
+		begin(t, func(w *world) {
+			w.do(func() { w.save.err = errFault })
+			w.hung(func() {
+				if said := w.closeHung("acme"); !strings.Contains(said, `"acme" is closed as soon as it goes on, but a RESTART FORGETS IT`) {
+					t.Errorf("close: %s", said)
+				}
+				w.do(func() { w.save.err = fmt.Errorf("%w: provoked", ErrUntilBoot) })
+				if said := w.closeHung("acme"); !strings.Contains(said, `NEXT BOOT FORGETS IT`) {
+					t.Errorf("close: %s", said)
+				}
+				w.do(func() { w.save.err = nil })
+			})
+			same(t, "shut", w.shutNow(), []string{"acme"})
+		})
+	})
+	t.Run("because it still reads its journal", func(t *testing.T) {
+		simulate(t, everybody("acme", "brown"), func(t *testing.T, w *world) {
+			w.at("01:30:00")
+			w.marker = []policy.ShutRecord{{Scope: "medisys/sato", At: w.wall(), Actor: "yamada", Reason: "a test"}}
+			reads := make(chan struct{})
+			w.do(func() { w.opening.hang = reads })
+			w.start()
+			if said := w.closeHung("acme"); !strings.Contains(said, "still starts") {
+				t.Errorf("close: %s", said)
+			}
+			same(t, "marked", w.marked(), []string{"medisys/sato"})
+			close(reads)
+			synctest.Wait()
+			same(t, "shut", w.shutNow(), []string{"acme", "medisys/sato"})
+			same(t, "marked when it is recorded", w.marked(), []string{})
+		})
+	})
+	t.Run("and the process is younger than what the marker says", func(t *testing.T) {
+		begin(t, func(w *world) {
+			w.do(func() { w.append.err = errFault })
+			w.shut("acme")
+			w.crash()
+			w.start() // the journal is dead again
+			w.hung(func() {
+				w.closeHung("medisys/sato")
+				same(t, "marked", w.marked(), []string{"medisys/sato", "acme"})
+				w.do(func() { w.process++ })
+			})
+			w.crash()
+			w.do(func() { w.append.err = nil })
+			w.start()
+			same(t, "shut", w.shutNow(), []string{"acme", "medisys/sato"})
+		})
 	})
 }

@@ -110,29 +110,53 @@ type loop struct {
 }
 
 // Run runs the gateway until the context ends, then shuts it in order. It
-// returns an error only if it could not stop cleanly.
+// returns an error only if it could not stop cleanly. A loop that hangs does
+// not hear of the end, and is not waited for: the end of the process cuts
+// everything.
 func (g *Gateway) Run(ctx context.Context) error {
+	defer close(g.stopped)
+	heard := make(chan struct{})
+	done := make(chan error, 1)
+	go func() { done <- g.run(ctx, heard) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-heard:
+		return <-done
+	case <-time.After(lastWords):
+		err := fmt.Errorf("after %s the loop had not heard of the stop", lastWords)
+		g.cfg.Logger.Error("the gateway stopped, but not in order", "err", err)
+		return err
+	}
+}
+
+// run is Run; it closes heard when it has heard of the end.
+func (g *Gateway) run(ctx context.Context, heard chan<- struct{}) error {
 	l := &loop{
 		g: g, cfg: &g.cfg, state: policy.NewState(),
 		tenants: map[netip.Addr]policy.Key{}, recorded: map[string]*opening{}, pending: map[string]*opening{}, began: map[string]beginning{},
 		sessions: map[string]*session{}, admissions: map[uint64]*admission{}, late: map[uint64]time.Duration{},
 		refusals: newRefusals(), refusalList: []RefusalSummary{},
 		unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1), shutCount: map[policy.Scope]int{},
-		recorder: newRecorder(), applier: newApplier(g.cfg.Firewall, g.cfg.Dropped), keeper: newKeeper(g.cfg.Marker), copier: newKeeper(g.cfg.Copy),
+		recorder: newRecorder(), applier: newApplier(g.cfg.Firewall, g.cfg.Dropped), keeper: g.keeper, copier: newKeeper(g.cfg.Copy),
 	}
-	defer close(g.stopped)
 	l.now, l.boot = l.readClock()
 	l.zero = l.now.Add(-l.boot)
 	l.newest = l.now
 	l.lastBeat = l.boot
 	l.synchronized = l.cfg.Clock.Synchronized()
 	l.raw = l.state.Plan(l.now)
-	l.plan = l.raw.Doubted("starting")
+	l.plan = l.raw.Doubted(starting)
 
 	go l.applier.run()
-	go l.keeper.run()
 	go l.copier.run()
 	l.start()
+	go l.keeper.run()  // not before what the marker says has been read
 	l.recorder.start() // what was recorded meanwhile has waited for the journal
 	l.replan = true
 	l.turn()
@@ -145,6 +169,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		timer.Reset(l.sleep())
 		select {
 		case <-ctx.Done():
+			close(heard)
 			return l.stop()
 		case <-timer.C:
 		case <-l.cfg.Clock.Set:

@@ -20,6 +20,8 @@ type keeper struct {
 	marker Marker
 	mu     sync.Mutex
 	queue  []keeping
+	shut   []policy.ShutRecord // what the loop last had it keep
+	held   []*held             // kept beside that
 	wake   chan struct{}
 	quit   chan struct{}
 	done   chan struct{} // closed when run has returned
@@ -31,6 +33,13 @@ type keeping struct {
 	done func(error)
 }
 
+// held is a close that a loop which hangs has not settled: neither the journal
+// nor what the loop has the marker say has it for certain.
+type held struct {
+	record  policy.ShutRecord
+	settled bool
+}
+
 func newKeeper(m Marker) *keeper {
 	return &keeper{marker: m, wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
 }
@@ -38,12 +47,71 @@ func newKeeper(m Marker) *keeper {
 // save never blocks; done is called on another goroutine and must not either.
 func (k *keeper) save(n keeping) {
 	k.mu.Lock()
+	k.shut = n.shut
 	k.queue = append(k.queue, n)
 	k.mu.Unlock()
+	k.kick()
+}
+
+// begin tells a keeper that does not run yet what the marker says.
+func (k *keeper) begin(shut []policy.ShutRecord) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.shut = shut
+}
+
+func (k *keeper) kick() {
 	select {
 	case k.wake <- struct{}{}:
 	default:
 	}
+}
+
+// hold keeps a close until the loop settles it.
+func (k *keeper) hold(h *held, r policy.ShutRecord) <-chan error {
+	result := make(chan error, 1)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if h.settled {
+		result <- nil
+		return result
+	}
+	if h.record = r; !slices.Contains(k.held, h) {
+		k.held = append(k.held, h)
+	}
+	k.queue = append(k.queue, keeping{k.shut, func(err error) { result <- err }})
+	k.kick()
+	return result
+}
+
+// settle lets go of a close that the journal has, or the loop keeps, or that
+// is refused, and reports whether the marker may say it. It does until the loop
+// has the marker say something else.
+func (k *keeper) settle(h *held) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	h.settled = true
+	i := slices.Index(k.held, h)
+	if i < 0 {
+		return false
+	}
+	k.held = slices.Delete(k.held, i, i+1)
+	k.shut = append(slices.Clone(k.shut), h.record)
+	return true
+}
+
+// says is what the marker is to say now.
+func (k *keeper) says() []policy.ShutRecord {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.held) == 0 {
+		return k.shut
+	}
+	var all []policy.ShutRecord
+	for _, h := range k.held {
+		all = append(all, h.record)
+	}
+	return append(all, k.shut...)
 }
 
 // run saves until quit is closed, and what then waits before it returns.
@@ -64,7 +132,7 @@ func (k *keeper) run() {
 				break
 			}
 			// Only the newest matters; all hear what became of it.
-			err := k.marker.Save(waiting[len(waiting)-1].shut)
+			err := k.marker.Save(k.says())
 			for _, n := range waiting {
 				n.done(err)
 			}
@@ -361,6 +429,7 @@ func (l *loop) loadMarker() {
 		return
 	}
 	l.marked = true
+	l.keeper.begin(marked)
 	// One record: the marker goes when the journal has all that it says.
 	l.add(record{entries: shutAlso(l.state, marked), done: func(l *loop, err error) {
 		if err == nil {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,6 +122,69 @@ func TestALoopThatHangs(t *testing.T) {
 		}
 		if closed := g.entries(journal.SessionClosed); slices.ContainsFunc(closed, func(e journal.Entry) bool { return e.Engineer == "sato" }) {
 			g.breaks("works: sato's session ended: %+v", closed)
+		}
+	})
+}
+
+// TestACloseWhileTheLoopHangs is not lost: a restart closes, and so does the
+// loop when it goes on. The operator is told that nothing is cut before.
+func TestACloseWhileTheLoopHangs(t *testing.T) {
+	held(t, func(g *ground) {
+		g.serve()
+		g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "pacs")})
+		inside := g.client(g.medisys, sato, 4)
+		ssh := netip.AddrPortFrom(ehr4, 22)
+		hung := func(args ...string) {
+			g.t.Helper()
+			g.mustEnter(inside)
+			if err := g.reach(g.medisys, "tcp", ssh, eventually); err != nil {
+				g.t.Fatalf("sato, before the loop hangs: %v", err)
+			}
+			_ = os.Remove(g.stuckFile() + ".held")
+			g.write(g.stuckFile(), "")
+			lab.WaitFor(g.t, eventually, "the loop hangs", func() bool { return exists(g.stuckFile() + ".held") })
+			out, complaint, exit := g.operator(append([]string{"close", "--reason", "a test"}, args...)...)
+			if exit != exitFailed || !strings.Contains(complaint, "the gateway hangs, and who is inside stays inside") ||
+				!strings.Contains(complaint, "is closed as soon as it goes on or is started anew; `systemctl restart kidoban`") {
+				g.breaks("told: close %v: exit %d: %s%s", args, exit, out, complaint)
+			}
+			if err := g.reach(g.medisys, "tcp", ssh, eventually); err != nil {
+				g.breaks("told: sato is inside: %v", err)
+			}
+		}
+
+		hung("--all")
+		g.stop()
+		if err := os.Remove(g.stuckFile()); err != nil {
+			g.t.Fatal(err)
+		}
+		g.start()
+		g.ready()
+		if !g.status().Shut.All {
+			g.breaks("restarted: shut is %+v", g.status().Shut)
+		}
+		if err := g.enter(inside, 2*time.Second); err == nil {
+			g.breaks("restarted: sato enters")
+		}
+		if shut := g.entries(journal.Shut); len(shut) != 1 || shut[0].Reason != "a test" {
+			g.breaks("recorded: %+v", shut)
+		}
+		g.must("reopen", "--all", "--reason", "a test")
+
+		hung(sato)
+		if err := os.Remove(g.stuckFile()); err != nil {
+			g.t.Fatal(err)
+		}
+		lab.WaitFor(g.t, eventually, "sato is closed when the loop goes on", func() bool { return slices.Equal(g.status().Shut.Engineers, []string{sato}) })
+		if g.reach(g.medisys, "tcp", ssh, time.Second) == nil {
+			g.breaks("going on: sato still reaches ehr")
+		}
+		g.must("reopen", sato, "--reason", "a test")
+		g.kill()
+		g.start()
+		g.ready()
+		if err := g.enter(inside, eventually); err != nil {
+			g.breaks("reopened: sato cannot enter: %v", err)
 		}
 	})
 }
