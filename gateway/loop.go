@@ -357,6 +357,14 @@ func (l *loop) fact(f policy.Fact) {
 	}
 }
 
+// unanswered tells who waits for the ruleset that nobody will hear of it.
+func (l *loop) unanswered() {
+	for _, w := range l.waiting {
+		w.done(errStopped)
+	}
+	l.waiting = nil
+}
+
 // stop shuts the gate, gives the host back, and records it meanwhile. Whatever
 // hangs is left to the end of the process: the table then stays, and denies.
 func (l *loop) stop() error {
@@ -369,13 +377,9 @@ func (l *loop) stop() error {
 	l.publish()
 	l.record(l.refusals.entries(l.now.Add(refusedRarely))...)
 	l.record(journal.Entry{Kind: journal.Stop, Actor: "gateway"})
-	for _, w := range l.waiting {
-		w.done(errStopped)
-	}
+	l.unanswered()
 	close(l.recorder.quit)
 	close(l.applier.quit)
-	close(l.keeper.quit)
-	close(l.copier.quit)
 	var errs []error
 	end := time.Now().Add(lastWords)
 	ended := func(done <-chan struct{}, otherwise string) bool {
@@ -404,6 +408,14 @@ func (l *loop) stop() error {
 	closed(l.cfg.Tunnel.Close, "the tunnel was not down")
 	closed(l.cfg.Firewall.Close, "forwarding was not as it was: the table stays and denies what the host would forward, until the next stop")
 	written := ended(l.recorder.done, "the last entries had not reached the disk")
+	if written { // whoever commanded something hears whether it is recorded
+		for _, a := range l.recorder.untold {
+			l.acknowledged(a)
+		}
+		l.unanswered()
+	}
+	close(l.keeper.quit)
+	close(l.copier.quit)
 	ended(l.keeper.done, "the marker of what is shut was still being written")
 	ended(l.copier.done, "the copy of what is shut was still being written")
 	if l.journal != nil && written { // closing waits for the write under way

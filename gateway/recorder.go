@@ -44,6 +44,7 @@ type recorder struct {
 	acks    chan ack
 	quit    chan struct{}
 	done    chan struct{} // closed when run has returned
+	untold  []ack         // what nobody heard of any more; to be read then
 }
 
 // flight is a batch that is being appended, until the loop has heard of it.
@@ -167,12 +168,16 @@ func (r *recorder) drain(report bool) {
 			r.failed = err
 		}
 		r.mu.Unlock()
+		a := ack{f, j, err, time.Since(f.began)}
 		if report {
 			select {
-			case r.acks <- ack{f, j, err, time.Since(f.began)}:
+			case r.acks <- a:
 			case <-r.quit:
 				report = false
 			}
+		}
+		if !report {
+			r.untold = append(r.untold, a)
 		}
 	}
 }

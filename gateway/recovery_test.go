@@ -697,6 +697,56 @@ func TestStopInOrder(t *testing.T) {
 	})
 }
 
+// Who commanded something hears what became of its record when the gateway
+// stops, and waits no longer than for that.
+func TestStopAnswers(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		do      func(*world) (Outcome, error)
+		journal error
+		marker  int // what the next process finds in it
+		shut    int // after a restart
+	}{
+		{"close", func(w *world) (Outcome, error) { return w.gateway.Close(w.t.Context(), "yamada", "acme", "r") }, nil, 0, 2},
+		{"close, and the journal dies", func(w *world) (Outcome, error) { return w.gateway.Close(w.t.Context(), "yamada", "acme", "r") }, errFault, 2, 2},
+		{"reopen", func(w *world) (Outcome, error) { return w.gateway.Reopen(w.t.Context(), "yamada", "medisys", "r") }, nil, 0, 0},
+		{"reopen, and the journal dies", func(w *world) (Outcome, error) { return w.gateway.Reopen(w.t.Context(), "yamada", "medisys", "r") }, errFault, 1, 1},
+		{"reload", func(w *world) (Outcome, error) { return w.gateway.Reload(w.t.Context(), "yamada") }, nil, 0, 1},
+		{"recover", func(w *world) (Outcome, error) { return w.gateway.Recover(w.t.Context(), "yamada", "r") }, nil, 0, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("01:30:00")
+				w.start()
+				w.shut("medisys")
+				w.do(func() { w.append = fault{slow: time.Second, err: c.journal} })
+				began := time.Now()
+				answered := make(chan struct{})
+				go func() {
+					defer close(answered)
+					out, err := c.do(w)
+					if err != nil {
+						t.Error(err)
+					}
+					same(t, "recorded", out.Recorded, c.journal == nil)
+					if took := time.Since(began); c.journal == nil && took >= effectWait {
+						t.Errorf("the answer took %s", took)
+					}
+				}()
+				synctest.Wait()
+				if err := w.stop(); err != nil {
+					t.Error(err)
+				}
+				<-answered
+				w.do(func() { same(t, "records in the marker", len(w.marker), c.marker) })
+				w.do(func() { w.append = fault{} })
+				w.start()
+				same(t, "shut after a restart", len(w.gateway.Snapshot().Status.Shut.Records), c.shut)
+			})
+		})
+	}
+}
+
 // TestStopIsBounded: whatever does not answer, the process ends, the gate is
 // shut, and nothing that can be given back waits for what cannot.
 func TestStopIsBounded(t *testing.T) {
