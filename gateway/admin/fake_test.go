@@ -49,14 +49,16 @@ func (j realJournal) CheckpointTime() time.Time {
 
 // served is a gateway that runs, with a server on a real socket.
 type served struct {
-	t      *testing.T
-	socket string
-	client Client
-	tunnel quietTunnel
-	policy *policy.Policy
+	t       *testing.T
+	gateway *gateway.Gateway
+	socket  string
+	client  Client
+	tunnel  quietTunnel
+	policy  *policy.Policy
 
-	mu   sync.Mutex
-	file error // what is wrong with the policy file; nil: nothing
+	mu    sync.Mutex
+	file  error  // what is wrong with the policy file; nil: nothing
+	loads func() // called once, by whoever reads the policy file next; nil: nothing
 }
 
 var site = time.FixedZone("Asia/Tokyo", 9*60*60)
@@ -116,6 +118,13 @@ func begin(t *testing.T, mistake error) *served {
 		Clock: gateway.Clock{Wall: time.Now, Boot: gateway.Boottime, Synchronized: func() bool { return true }},
 		LoadPolicy: func() (*policy.Policy, []string, error) {
 			s.mu.Lock()
+			loads := s.loads
+			s.loads = nil
+			s.mu.Unlock()
+			if loads != nil {
+				loads()
+			}
+			s.mu.Lock()
 			defer s.mu.Unlock()
 			return s.policy, nil, s.file
 		},
@@ -136,6 +145,7 @@ func begin(t *testing.T, mistake error) *served {
 		},
 		Marker: gateway.FileMarker{Lasting: filepath.Join(dir, "shut.json")}, Metrics: gateway.NewMetrics("test"), Version: "test",
 	})
+	s.gateway = g
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 2)
 	go func() { ended <- g.Run(ctx) }()
@@ -168,6 +178,13 @@ func (s *served) breakFile(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.file = err
+}
+
+// onLoad has f called by whoever reads the policy file next.
+func (s *served) onLoad(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loads = f
 }
 
 // fact sends what the tunnel saw.

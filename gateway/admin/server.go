@@ -113,7 +113,10 @@ type peer struct {
 	err  error
 }
 
-// Serve answers until the context ends.
+// lastAnswers bounds how long Serve waits for answers when the context has ended.
+const lastAnswers = 2 * time.Second
+
+// Serve answers until the context ends, and then what it was asked before.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler: s.guard(s.routes()),
@@ -131,14 +134,20 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		},
 	}
 	Bound(server)
-	defer context.AfterFunc(ctx, func() {
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	answered := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(answered)
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastAnswers)
 		defer cancel()
 		if server.Shutdown(last) != nil {
 			server.Close()
 		}
-	})()
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	})
+	err := server.Serve(l) // returns as soon as the end begins
+	if !stop() {
+		<-answered
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

@@ -2,14 +2,17 @@ package admin
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -414,4 +417,49 @@ func TestManyConnections(t *testing.T) {
 func isTimeout(err error) bool {
 	var n net.Error
 	return errors.As(err, &n) && n.Timeout()
+}
+
+// TestAnswersOutliveTheEnd: who was heard before the end is answered, though
+// not waited for for ever.
+func TestAnswersOutliveTheEnd(t *testing.T) {
+	s := serve(t)
+	for _, answers := range []bool{true, false} {
+		t.Run(fmt.Sprintf("there is an answer: %t", answers), func(t *testing.T) {
+			socket := filepath.Join(t.TempDir(), "admin.sock")
+			l, err := Listen(socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked, release := make(chan struct{}), make(chan struct{})
+			s.onLoad(func() { close(asked); <-release })
+			ctx, cancel := context.WithCancel(t.Context())
+			ended, got := make(chan error, 1), make(chan error, 1)
+			go func() {
+				ended <- (&Server{Gateway: s.gateway, Logger: slog.New(slog.DiscardHandler)}).Serve(ctx, l)
+			}()
+			go func() {
+				_, err := Client{Socket: socket}.Post("/v1/reload", nil)
+				got <- err
+			}()
+			<-asked
+			cancel()
+			if answers {
+				select {
+				case <-ended:
+					t.Fatal("the server ended before it had answered")
+				case <-time.After(200 * time.Millisecond): // one that waits passes here however long that is
+				}
+				close(release)
+			}
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if err := <-got; (err == nil) != answers {
+				t.Errorf("the client heard: %v", err)
+			}
+			if !answers {
+				close(release)
+			}
+		})
+	}
 }
