@@ -156,12 +156,18 @@ func serve(end func(), logger *slog.Logger, all map[string]func(context.Context)
 	}
 }
 
+// reloadOnHangup reloads at each signal until the context ends. A reading of the
+// policy file that its disk never answers does not hold the end up.
 func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gateway, logger *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangup:
+		}
+		reloaded := make(chan struct{})
+		go func() {
+			defer close(reloaded)
 			out, err := g.Reload(ctx, "SIGHUP")
 			if err != nil {
 				logger.Error("reload on SIGHUP failed", "err", err)
@@ -173,6 +179,11 @@ func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gat
 			for _, w := range out.Warnings {
 				logger.Warn("reload on SIGHUP", "warning", w)
 			}
+		}()
+		select {
+		case <-ctx.Done():
+			return
+		case <-reloaded:
 		}
 	}
 }
