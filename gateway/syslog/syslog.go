@@ -29,7 +29,7 @@ const (
 	queued      = 1024             // messages that wait for the collector
 	messageMost = 8192             // bytes of a message, which every collector takes (RFC 5425, section 4.3.1)
 	patience    = 10 * time.Second // for a connection, and for a message to be taken
-	againFirst  = time.Second      // between attempts to connect, doubled up to againMost
+	againFirst  = time.Second      // between attempts to connect, doubled up to againMost; a connection that breaks sooner failed as well
 	againMost   = time.Minute
 	flushMost   = 2 * time.Second // for what waits when the program ends
 )
@@ -48,8 +48,11 @@ type Config struct {
 	Level   slog.Leveler // the least that is sent; nil: info
 
 	// Failed is told when the collector is lost or cannot be reached, once
-	// until it is there again; nil: nobody is. It must not log to this handler.
+	// until it is there again, which is when a connection lasts for a second;
+	// nil: nobody is. It must not log to this handler.
 	Failed func(error)
+
+	dial func(ctx context.Context, network, address string) (net.Conn, error) // nil: by TLS
 }
 
 // Handler is a slog.Handler. A record's message and attributes become the
@@ -74,10 +77,25 @@ type queue struct {
 
 	mu     sync.Mutex // guards buffer
 	buffer bytes.Buffer
+
+	// Of run alone.
+	wait  time.Duration // before the next attempt to connect
+	told  bool          // Failed knows
+	final bool          // the attempt at the end was made
+}
+
+// connection is one to the collector.
+type connection struct {
+	net.Conn
+	since time.Time
+	over  chan time.Time // gets when it ended
 }
 
 // New begins to send. It does not wait for the collector.
 func New(c Config) *Handler {
+	if c.dial == nil {
+		c.dial = (&tls.Dialer{Config: c.TLS}).DialContext
+	}
 	q := &queue{config: c, host: name(c.Host), messages: make(chan []byte, queued), quit: make(chan struct{}), done: make(chan struct{})}
 	if c.Host == "" {
 		if host, err := os.Hostname(); err == nil {
@@ -207,7 +225,7 @@ func (h *Handler) Close() {
 // run sends until quit is closed, and then what waits, if there is a collector.
 func (q *queue) run() {
 	defer close(q.done)
-	var c net.Conn
+	var c *connection
 	var last time.Time // q.end, once the end has begun
 	defer func() {
 		if c != nil {
@@ -249,6 +267,9 @@ func (q *queue) run() {
 				break
 			}
 			_ = c.Close() // it is of no use any more
+			if over := <-c.over; over.Sub(c.since) >= againFirst {
+				q.wait, q.told = 0, false // the collector was there
+			}
 			c = nil
 			q.failed(err)
 		}
@@ -268,20 +289,31 @@ func (q *queue) drain() (n uint64) {
 }
 
 func (q *queue) failed(err error) {
-	if q.config.Failed != nil {
+	if !q.told && q.config.Failed != nil {
 		q.config.Failed(err)
 	}
+	q.told = true
 }
 
 // connect tries until the collector is there. When the program ends it tries
 // once more, no longer than last allows, and gives nil where that fails.
-func (q *queue) connect(last *time.Time) net.Conn {
-	wait := againFirst
-	for told := false; ; wait = min(2*wait, againMost) {
+func (q *queue) connect(last *time.Time) *connection {
+	for {
+		if last.IsZero() && q.wait > 0 {
+			select {
+			case <-q.quit:
+				*last = q.end
+			case <-time.After(q.wait):
+			}
+		}
 		until := time.Now().Add(patience)
 		if !last.IsZero() {
-			until = *last
+			if q.final {
+				return nil
+			}
+			q.final, until = true, *last
 		}
+		q.wait = min(max(2*q.wait, againFirst), againMost) // unless this one lasts
 		ctx, cancel := context.WithDeadline(context.Background(), until)
 		stop := make(chan struct{})
 		if last.IsZero() {
@@ -293,28 +325,19 @@ func (q *queue) connect(last *time.Time) net.Conn {
 				}
 			}()
 		}
-		c, err := (&tls.Dialer{Config: q.config.TLS}).DialContext(ctx, "tcp", q.config.Address)
+		c, err := q.config.dial(ctx, "tcp", q.config.Address)
 		close(stop)
 		cancel()
 		if err == nil {
+			made := &connection{c, time.Now(), make(chan time.Time, 1)}
 			// Nobody answers in syslog; reading tells when the other end is gone.
 			go func() {
 				_, _ = io.Copy(io.Discard, c)
+				made.over <- time.Now()
 				_ = c.Close()
 			}()
-			return c
+			return made
 		}
-		if !told {
-			q.failed(err)
-			told = true
-		}
-		if !last.IsZero() {
-			return nil
-		}
-		select {
-		case <-q.quit:
-			*last = q.end
-		case <-time.After(wait):
-		}
+		q.failed(err)
 	}
 }

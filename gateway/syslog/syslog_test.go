@@ -2,6 +2,7 @@ package syslog
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -141,6 +143,56 @@ func TestACollectorThatComesBack(t *testing.T) {
 	second := newCollector(t, address)
 	for !strings.HasSuffix(second.next(), "msg=meanwhile") {
 	}
+}
+
+// A collector that takes connections and closes them at once, as a balancer
+// does that has nobody behind it, is tried ever more rarely, and told once.
+func TestACollectorThatClosesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dials, failures atomic.Int32
+		var stays atomic.Bool
+		theirs := make(chan net.Conn, 1) // the collector's end of one that stays
+		h := New(Config{
+			Failed: func(error) { failures.Add(1) },
+			dial: func(context.Context, string, string) (net.Conn, error) {
+				dials.Add(1)
+				ours, other := net.Pipe()
+				if stays.Load() {
+					go func() { _, _ = io.Copy(io.Discard, other) }()
+					theirs <- other
+				} else {
+					other.Close()
+				}
+				return ours, nil
+			},
+		})
+		log := slog.New(h)
+		say := func(d time.Duration) {
+			for range d / (100 * time.Millisecond) {
+				log.Info("a tenth of a second")
+				time.Sleep(100 * time.Millisecond)
+			}
+			synctest.Wait()
+		}
+		expect := func(when string, wantDials, wantFailures int32) {
+			t.Helper()
+			if d, f := dials.Load(), failures.Load(); d != wantDials || f != wantFailures {
+				t.Errorf("%s: %d connections, failed %d times; want %d and %d", when, d, f, wantDials, wantFailures)
+			}
+		}
+		say(10 * time.Second) // at 0, 1, 3 and 7 s
+		expect("it closes at once", 4, 1)
+		stays.Store(true)
+		say(10 * time.Second) // at 15 s
+		expect("it stays", 5, 1)
+		stays.Store(false)
+		(<-theirs).Close()
+		say(5 * time.Second) // at 20, 21 and 23 s
+		expect("it closes at once again", 8, 2)
+		h.Close()
+		synctest.Wait()
+		expect("the end, which tries once more", 9, 2)
+	})
 }
 
 // Nobody waits for a collector that is not there; what finds no room counts.
