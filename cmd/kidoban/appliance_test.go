@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -102,6 +104,17 @@ func testService(t *testing.T, binary string) {
 	}
 	t.Cleanup(func() { _ = os.Chown("/var/run/wireguard", 0, 0) })
 	tunForEverybody(t)
+	// What a run as root left behind when it was killed.
+	left := filepath.Join("/var/run/wireguard", a.device+".sock")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: left, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	if err := os.Chown("/var/run/wireguard", 0, 0); err != nil {
+		t.Fatal(err)
+	}
 	a.host.SetLink("lan", false) // the unit starts before the network
 	ended := a.start(c)
 	a.await("ready", func(s gateway.Status) bool { return s.Ready && len(s.Grants) >= accounts })
@@ -117,6 +130,15 @@ func testService(t *testing.T, binary string) {
 			t.Errorf("net.ipv4.conf.%s.forwarding = %s, want 1", i, got)
 		}
 	}
+	a.await("a hint of wg show that names "+left, func(s gateway.Status) bool {
+		return slices.ContainsFunc(s.Hints, func(h string) bool {
+			return strings.Contains(h, "`wg show` shows nothing") && strings.Contains(h, left)
+		})
+	})
+	if err := errors.Join(os.Remove(left), os.Chown("/var/run/wireguard", uid, uid)); err != nil {
+		t.Fatal(err)
+	}
+	a.await("no hint of wg show", func(s gateway.Status) bool { return !strings.Contains(strings.Join(s.Hints, "\n"), "wg show") })
 	if out, err := a.host.Command(t.Context(), "wg", "show", a.device, "peers").Output(); err != nil || bytes.Count(out, []byte("\n")) != accounts {
 		t.Errorf("wg show: %v, %d peers, want %d", err, bytes.Count(out, []byte("\n")), accounts)
 	}
@@ -141,7 +163,7 @@ func testService(t *testing.T, binary string) {
 		t.Errorf("after the stop: %v, tables %q, want none", err, out)
 	}
 	// Nothing of the state is for others.
-	err := filepath.Walk(a.state, func(path string, info os.FileInfo, err error) error {
+	err = filepath.Walk(a.state, func(path string, info os.FileInfo, err error) error {
 		if err == nil && path != a.state && info.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s has mode %04o", path, info.Mode().Perm())
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -104,7 +105,7 @@ func (runCommand) Run(p *program) error {
 		ReadDamaged:    func() iter.Seq2[journal.Entry, error] { return journal.ReadDamaged(dir, keyFile) },
 		ArchiveJournal: func() (string, string, error) { return journal.Archive(dir, keyFile) },
 		Dropped:        kernel.dropped,
-		Hints:          kernel.hints,
+		Hints:          func() []gateway.Hint { return slices.Concat(kernel.hints(), gate.hints()) },
 		Marker:         marker,
 		Copy:           gateway.FileCopy{Path: filepath.Join(s.StateDir, "closed.json")},
 		Notify:         notify(logger), Metrics: metrics, Logger: logger, Version: versionText(),

@@ -2,9 +2,11 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 
@@ -170,6 +172,19 @@ func (l *liveTunnel) Inspect(payload []byte, source netip.AddrPort) {
 	if t := l.get(); t != nil {
 		t.Inspect(payload, source)
 	}
+}
+
+// hints gives what operators should know of the tunnel.
+func (l *liveTunnel) hints() []gateway.Hint {
+	t := l.get()
+	if t == nil {
+		return nil
+	}
+	err := t.Unshown()
+	if err == nil {
+		return nil
+	}
+	return []gateway.Hint{{Text: fmt.Sprintf("`wg show` shows nothing, and nothing else suffers from it: %v; as root remove that file, and give its folder to the gateway's user (uid %d)", err, os.Geteuid())}}
 }
 
 // Close implements gateway.Tunnel.

@@ -49,14 +49,12 @@ func (t *Tunnel) build() error {
 	if err == nil {
 		err = m.device.Up()
 	}
-	if err == nil && c.UAPI {
-		m.uapi, err = listenUAPI(c.Interface, m.device)
-	}
 	if err != nil {
 		m.close()
 		return fmt.Errorf("start WireGuard on %s, UDP port %d: %w", c.Interface, c.ListenPort, err)
 	}
-	if m.uapi != nil {
+	if c.UAPI {
+		m.uapi = newUAPI(c.Interface, m.device, t.log)
 		m.workers.Go(m.uapi.run)
 	}
 	t.peers.renew(m.device)
@@ -70,7 +68,7 @@ func (m *machine) close() {
 		return
 	}
 	if m.uapi != nil {
-		m.uapi.listener.Close()
+		close(m.uapi.quit)
 	}
 	m.device.Close()
 	m.workers.Wait()

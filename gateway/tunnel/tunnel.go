@@ -243,6 +243,17 @@ func (t *Tunnel) SetTimestamps(all map[policy.Key][12]byte) {
 	t.kick()
 }
 
+// Unshown says why `wg show` shows nothing, or is nil. Nothing else suffers
+// from that.
+func (t *Tunnel) Unshown() error {
+	if u := t.machine.Load().uapi; u != nil {
+		if err := u.problem.Load(); err != nil {
+			return *err
+		}
+	}
+	return nil
+}
+
 // Err says why the tunnel cannot hold its promises now, or is nil. While it
 // is not, nobody new is admitted.
 func (t *Tunnel) Err() error {

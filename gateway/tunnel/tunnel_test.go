@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -731,5 +732,32 @@ func TestFault41StormOfLinks(t *testing.T) {
 	}
 	if err := s.tunnel.Err(); err != nil {
 		t.Errorf("the tunnel says that it failed: %v", err)
+	}
+}
+
+// TestWithoutWgShow: what is in the way of the socket that wg(8) reads keeps
+// nobody out, is told, and is got over once it is gone.
+func TestWithoutWgShow(t *testing.T) {
+	s := newSite(t)
+	s.tunnel.Close()
+	path := filepath.Join(uapiDirectory, "kido0.sock")
+	if err := os.MkdirAll(filepath.Join(path, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(path) })
+	s.start()
+	if err := s.tunnel.Unshown(); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("told %v, want %s named", err, path)
+	}
+	s.open(later(), s.sato)
+	s.enter(s.client(s.medisys, s.sato, medisysEndpoint))
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+	lab.WaitFor(t, time.Minute, "wg show shows the tunnel", func() bool {
+		return s.gateway.Command(within(t, 5*time.Second), "wg", "show", "kido0").Run() == nil
+	})
+	if err := s.tunnel.Unshown(); err != nil {
+		t.Errorf("wg show works, and told is %v", err)
 	}
 }

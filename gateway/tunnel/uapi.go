@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,21 +23,62 @@ const uapiDirectory = "/var/run/wireguard"
 const (
 	uapiClients = 4
 	uapiTimeout = 5 * time.Second
+	uapiAgain   = 5 * time.Second // until it is tried once more to make it
 )
 
 // uapi answers wg(8) on a socket named after the interface. It only tells: a
 // "set" gets EPERM, and no secret key is told.
+//
+// The tunnel does without: what is in the way of the socket, as one that root
+// left behind, is told, and it is tried again.
 type uapi struct {
 	device   *device.Device
-	listener *net.UnixListener
+	log      *slog.Logger
+	path     string
+	listener *net.UnixListener // nil until the socket could be made
 	clients  chan struct{}
+	quit     chan struct{}
+	problem  atomic.Pointer[error] // nil: it is there
 }
 
-func listenUAPI(name string, d *device.Device) (*uapi, error) {
-	if err := os.MkdirAll(uapiDirectory, 0o755); err != nil {
+// newUAPI tries to make the socket; run goes on trying.
+func newUAPI(name string, d *device.Device, log *slog.Logger) *uapi {
+	u := &uapi{device: d, log: log, path: filepath.Join(uapiDirectory, name+".sock"), clients: make(chan struct{}, uapiClients), quit: make(chan struct{})}
+	u.listen()
+	return u
+}
+
+func (u *uapi) listen() {
+	l, err := listenUAPI(u.path)
+	if err == nil {
+		u.listener = l
+		u.problem.Store(nil)
+	} else if u.problem.Swap(&err) == nil {
+		u.log.Warn("`wg show` shows nothing", "err", err, "again_every", uapiAgain)
+	}
+}
+
+// run serves until quit is closed.
+func (u *uapi) run() {
+	for u.listener == nil {
+		select {
+		case <-u.quit:
+			return
+		case <-time.After(uapiAgain):
+			u.listen()
+		}
+	}
+	go func() {
+		<-u.quit
+		u.listener.Close()
+	}()
+	u.accept()
+}
+
+func listenUAPI(path string) (*net.UnixListener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(uapiDirectory, name+".sock")
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		c.Close()
 		return nil, fmt.Errorf("%s is in use by another process", path)
@@ -51,12 +94,11 @@ func listenUAPI(name string, d *device.Device) (*uapi, error) {
 		l.Close()
 		return nil, err
 	}
-	u := &uapi{device: d, listener: l, clients: make(chan struct{}, uapiClients)}
-	return u, nil
+	return l, nil
 }
 
-// run serves until the listener is closed.
-func (u *uapi) run() {
+// accept serves until the listener is closed.
+func (u *uapi) accept() {
 	for {
 		c, err := u.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
