@@ -433,27 +433,27 @@ func BenchmarkClose(b *testing.B) {
 	}
 }
 
-// TestSettled: what the kernel dropped is a refusal once the gate has admitted
+// TestAdmittedForLong: what the kernel dropped is a refusal once the gate has admitted
 // it for longer than a packet is on its way, whatever made it begin to.
-func TestSettled(t *testing.T) {
+func TestAdmittedForLong(t *testing.T) {
 	now := instant{Boottime(), time.Now()}
 	pass := func(d time.Duration) { now.boot, now.wall = now.boot+d, now.wall.Add(d) }
 	h, engineers, state := houseAt(t, 1, now)
 	old, added := netip.MustParseAddr("203.0.113.10"), netip.MustParseAddr("192.0.2.66")
-	settled := func(what string, source netip.Addr, want bool) {
+	expect := func(what string, source netip.Addr, want bool) {
 		t.Helper()
 		q := policy.Query{Key: engineers[0].Key, Proven: true, Fault: policy.Admitted, Source: source}
-		if got := h.settled(q, now); got != want {
-			t.Errorf("%s: from %v settled %v, want %v", what, source, got, want)
+		if got := h.admittedForLong(q, now); got != want {
+			t.Errorf("%s: from %v admitted for long %v, want %v", what, source, got, want)
 		}
 	}
-	settled("a gateway that starts inside a window", old, false)
+	expect("a gateway that starts inside a window", old, false)
 	pass(settling - 1)
-	settled("a moment before the time is over", old, false)
+	expect("a moment before the time is over", old, false)
 	pass(1)
-	settled("after it", old, true)
+	expect("after it", old, true)
 	h.follow(state.Plan(now.wall), now)
-	settled("another plan that opens the same", old, true)
+	expect("another plan that opens the same", old, true)
 
 	e := *engineers[0]
 	p := testPolicy(testVendor("medisys", lab.Prefixes("203.0.113.0/28", "192.0.2.66/32"), &e))
@@ -461,17 +461,17 @@ func TestSettled(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.follow(state.Plan(now.wall), now)
-	settled("a source of before", old, true)
-	settled("a source that was added", added, false)
+	expect("a source of before", old, true)
+	expect("a source that was added", added, false)
 	pass(settling)
-	settled("a source that was added a while ago", added, true)
+	expect("a source that was added a while ago", added, true)
 
 	open := state.Plan(now.wall)
 	h.follow(open.Doubted("closed"), now)
 	h.follow(open, now)
-	settled("closed and opened again at once", old, false)
+	expect("closed and opened again at once", old, false)
 	pass(settling)
-	settled("a while later", old, true)
+	expect("a while later", old, true)
 
 	opens := now.wall.Add(policy.Lead / 2)
 	later := open.Restrict(func(g *policy.Grant) *policy.Grant {
@@ -481,9 +481,9 @@ func TestSettled(t *testing.T) {
 	})
 	h.follow(later, now)
 	pass(opens.Sub(now.wall))
-	settled("a window that opens by the clock", old, false)
+	expect("a window that opens by the clock", old, false)
 	pass(settling)
-	settled("a while after it opened", old, true)
+	expect("a while after it opened", old, true)
 
 	for range 10 * maximumPlans {
 		h.follow(later, now)

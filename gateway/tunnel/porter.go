@@ -236,7 +236,7 @@ func (p *porter) inspect(d dropped) {
 		seen = stamp
 	}
 	if decision.Reason == policy.Admitted {
-		if !t.house.settled(q, now) {
+		if !t.house.admittedForLong(q, now) {
 			return // it came a moment before the kernel let it through: no refusal to speak of
 		}
 		// Dropped all the same, so it was more than the kernel lets through.

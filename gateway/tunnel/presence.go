@@ -41,9 +41,9 @@ type presence struct {
 
 func (p *presence) open(now time.Duration) bool { return int64(now) < p.deadline.Load() }
 
-// settle works out the deadline: the plan's, or that of the first admission
-// that is not on disk. It must not be called for what is over.
-func (p *presence) settle() {
+// setDeadline works the deadline out: the plan's, or that of the first
+// admission that is not on disk. It must not be called for what is over.
+func (p *presence) setDeadline() {
 	deadline := p.planned
 	for _, due := range p.unrecorded {
 		deadline = min(deadline, int64(due))
@@ -60,6 +60,16 @@ type engineer struct {
 	presences []*presence
 	pending   []pending
 	entries   []*entry // oldest first
+}
+
+// setDeadline works out until when anything of the engineer's may pass;
+// house.mu is held.
+func (e *engineer) setDeadline() {
+	var latest int64
+	for _, p := range e.presences {
+		latest = max(latest, p.deadline.Load())
+	}
+	e.deadline.Store(latest)
 }
 
 // pending is an admitted initiation that WireGuard has not answered yet.
@@ -197,7 +207,7 @@ func (h *house) follow(p *policy.Plan, now instant) {
 			}
 			pr.extend(d.Until, now)
 		}
-		h.settle(e)
+		e.setDeadline()
 	}
 }
 
@@ -210,9 +220,9 @@ func (h *house) forgetPlans(now time.Duration) {
 	h.plans = slices.Delete(h.plans, 0, n)
 }
 
-// settled reports whether the gate has admitted this for longer than the last
-// moments, so that it had come to the kernel.
-func (h *house) settled(q policy.Query, now instant) bool {
+// admittedForLong reports whether the gate has admitted this for longer than
+// the last moments, so that it had come to the kernel.
+func (h *house) admittedForLong(q policy.Query, now instant) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.forgetPlans(now.boot)
@@ -244,7 +254,7 @@ func (p *presence) extend(until time.Time, now instant) {
 		deadline = min(deadline, p.planned+int64(until.Sub(p.until)))
 	}
 	p.until, p.planned = until, deadline
-	p.settle()
+	p.setDeadline()
 }
 
 // recordWithin is how long an admission lasts that is not known to be on
@@ -284,8 +294,8 @@ func (h *house) recorded(admission uint64, now time.Duration) bool {
 	}
 	delete(d.presence.unrecorded, admission)
 	if d.presence.open(now) {
-		d.presence.settle()
-		h.settle(d.engineer)
+		d.presence.setDeadline()
+		d.engineer.setDeadline()
 	}
 	return true
 }
@@ -302,7 +312,7 @@ func (h *house) cut(e *engineer, one *presence) {
 	e.presences = slices.DeleteFunc(e.presences, func(p *presence) bool { return p.deadline.Load() == 0 })
 	e.pending = slices.DeleteFunc(e.pending, func(a pending) bool { return a.endpoint.presence.deadline.Load() == 0 })
 	h.forget(e, func(x *entry) bool { return x.presence.deadline.Load() == 0 })
-	h.settle(e)
+	e.setDeadline()
 	if len(e.presences) == 0 {
 		h.stale[e.policy.Key] = true
 	}
@@ -332,15 +342,6 @@ func (h *house) forget(e *engineer, drop func(*entry) bool) {
 		h.table.Unlock()
 		return true
 	})
-}
-
-// settle works out the engineer's own deadline.
-func (h *house) settle(e *engineer) {
-	var latest int64
-	for _, p := range e.presences {
-		latest = max(latest, p.deadline.Load())
-	}
-	e.deadline.Store(latest)
 }
 
 // admit makes a presence out of an initiation if the plan in force still
@@ -383,7 +384,7 @@ func (h *house) admit(q policy.Query, inner *conn.StdNetEndpoint, source netip.A
 	p.unrecorded[number] = now.boot + recordWithin
 	h.due[number] = due{p, e, now.boot + recordWithin}
 	p.extend(d.Until, now)
-	h.settle(e)
+	e.setDeadline()
 	to := &endpoint{inner, source, p}
 	if len(e.pending) >= maximumPending {
 		e.pending = slices.Delete(e.pending, 0, 1)
