@@ -188,3 +188,20 @@ func TestACloseWhileTheLoopHangs(t *testing.T) {
 		}
 	})
 }
+
+// TestCommandsToAStoppedGateway say within what an operator waits that it does
+// not answer; and a close takes effect when it goes on.
+func TestCommandsToAStoppedGateway(t *testing.T) {
+	held(t, func(g *ground) {
+		g.open([]string{hour("work", "ehr, ehr6")}, []string{nextYear("later", "pacs")})
+		g.signal(unix.SIGSTOP)
+		for command, within := range map[string]string{"status": "15s", "close --all --reason test": "20s"} {
+			out, complaint, exit := g.operator(strings.Fields(command)...)
+			if exit != exitFailed || out != "" || !strings.HasPrefix(complaint, "kidoban: the gateway does not answer within "+within) {
+				g.breaks("told: %s: exit %d: %s%s", command, exit, out, complaint)
+			}
+		}
+		g.signal(unix.SIGCONT)
+		lab.WaitFor(g.t, eventually, "the close takes effect when the gateway goes on", func() bool { return g.status().Shut.All })
+	})
+}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -261,5 +262,33 @@ func TestClientWithoutGateway(t *testing.T) {
 		if !errors.Is(err, ErrNoGateway) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestClientWithoutAnswer: a gateway that is stopped takes nobody from its
+// queue, or its queue is full.
+func TestClientWithoutAnswer(t *testing.T) {
+	const again = "what was asked for may still take effect when it goes on"
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	}
+	if err == nil {
+		err = unix.Listen(fd, 1) // two wait
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	c := Client{Socket: path, wait: 50 * time.Millisecond}
+	for _, queue := range []string{"is not full", "is not full", "is full"} {
+		_, _, err := c.Get("/v1/status", nil)
+		if !errors.Is(err, ErrNoAnswer) || !strings.Contains(err.Error(), "`systemctl restart kidoban`") || strings.Contains(err.Error(), again) {
+			t.Errorf("the queue %s: status: %v", queue, err)
+		}
+	}
+	if _, err := c.Post("/v1/close", order{Scope: "medisys", Reason: "test"}); !errors.Is(err, ErrNoAnswer) || !strings.HasSuffix(err.Error(), again) {
+		t.Errorf("close: %v", err)
 	}
 }
