@@ -140,6 +140,21 @@ const (
 	renewAfter = time.Hour
 )
 
+// ruleset is what the loop knows of the kernel's, and when it acts on it, by
+// the boot clock.
+type ruleset struct {
+	applications uint64 // the number of the newest plan given to the applier
+	applied      uint64 // the number of the newest that stands
+	checkFailed  bool   // it did not read back as set
+	hangs        bool   // the firewall has been waited for too long, and still is
+	setAgainAt   time.Duration
+	openAt       time.Duration // nothing opens before, because opening failed
+	openAfter    time.Duration // how long that was from the last failure; 0: what was opened since has been read back
+	renewAt      time.Duration
+	closings     []time.Time // ends that gate and kernel have yet to be shown to keep
+	waiting      []waiter
+}
+
 // waiter is told when the ruleset has reached an application.
 type waiter struct {
 	number uint64

@@ -94,17 +94,7 @@ type loop struct {
 	shutCount  map[policy.Scope]int // how often each scope was shut by a command
 
 	tunnelBehind bool // the tunnel did not take the plan in force
-	checkFailed  bool // the ruleset did not read back as set
-	hangs        bool // the firewall has been waited for too long, and still is
-
-	applications uint64 // the number of the newest plan given to the applier
-	applied      uint64 // the number of the newest that stands
-	setAgainAt   time.Duration
-	openAt       time.Duration // nothing opens before, because opening failed
-	openAfter    time.Duration // how long that was from the last failure; 0: what was opened since has been read back
-	renewAt      time.Duration
-	closings     []time.Time // ends that gate and kernel have yet to be shown to keep
-	waiting      []waiter
+	ruleset
 
 	lastBeat time.Duration
 }
