@@ -155,7 +155,11 @@ func (s *simulation) run(length time.Duration) {
 		{"small step", 4, func() { s.steps(time.Duration(s.random.IntN(8000)-4000) * time.Millisecond) }},
 		{"large step", 1, func() { s.steps(time.Duration(s.random.IntN(1200)-600) * time.Second) }},
 		{"journal fault", 4, func() { f := s.anyFault(); s.do(func() { s.append = f }) }},
-		{"firewall fault", 4, func() { f := s.anyFault(); s.do(func() { s.firewall.set = f }) }},
+		{"firewall fault", 4, func() {
+			f := s.anyFault()
+			f.opening = s.random.IntN(2) == 0
+			s.do(func() { s.firewall.set = f })
+		}},
 		{"marker fault", 2, func() { f := s.anyFault(); s.do(func() { s.save = f }) }},
 		{"copy fault", s.forgetful, func() { f := s.anyFault(); s.do(func() { s.copy = f }) }},
 		{"tunnel fault", 1, func() {
