@@ -37,8 +37,8 @@ type Outcome struct {
 // after the command has stopped waiting.
 type effect struct {
 	applied, recorded chan error
-	kept              <-chan error // nil: not asked
 	mu                sync.Mutex
+	kept              <-chan error // nil: not asked
 	out               Outcome
 }
 
@@ -51,6 +51,17 @@ func (e *effect) note(f func(*Outcome)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	f(&e.out)
+}
+
+// keep notes who tells whether it is kept outside the journal; nil changes
+// nothing. It gives what is noted.
+func (e *effect) keep(kept <-chan error) <-chan error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if kept != nil {
+		e.kept = kept
+	}
+	return e.kept
 }
 
 // wait gives what became of it.
@@ -147,7 +158,7 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 		// It is on its way to the disk before the closings that it causes.
 		if l.doubts[doubtJournal] != "" {
 			l.settleHeld(h)
-			e.kept = l.mark()
+			e.keep(l.mark())
 			e.recorded <- errors.New(l.doubts[doubtJournal])
 		} else {
 			l.shutting++
@@ -158,6 +169,8 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 				l.settleHeld(h)
 				if err == nil {
 					l.unmark()
+				} else {
+					e.keep(l.mark())
 				}
 				e.recorded <- err
 			}})
@@ -174,10 +187,10 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 	}
 	out := e.wait(ctx)
 	if !out.Recorded {
-		kept := e.kept
+		kept := e.keep(nil)
 		if kept == nil {
-			// The journal failed, or hangs, since: what is shut must not be
-			// forgotten at a restart.
+			// The journal hangs: what is shut must not be forgotten at a
+			// restart.
 			if g.send(context.WithoutCancel(ctx), func(l *loop) { kept = l.mark() }) != nil {
 				kept = g.hold(h, actor, scope, reason)
 			}

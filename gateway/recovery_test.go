@@ -704,22 +704,24 @@ func TestStopAnswers(t *testing.T) {
 		name    string
 		do      func(*world) (Outcome, error)
 		journal error
-		marker  int // what the next process finds in it
-		shut    int // after a restart
+		save    error // of the marker
+		marker  int   // what the next process finds in it
+		shut    int   // after a restart
 	}{
-		{"close", func(w *world) (Outcome, error) { return w.gateway.Close(w.t.Context(), "yamada", "acme", "r") }, nil, 0, 2},
-		{"close, and the journal dies", func(w *world) (Outcome, error) { return w.gateway.Close(w.t.Context(), "yamada", "acme", "r") }, errFault, 2, 2},
-		{"reopen", func(w *world) (Outcome, error) { return w.gateway.Reopen(w.t.Context(), "yamada", "medisys", "r") }, nil, 0, 0},
-		{"reopen, and the journal dies", func(w *world) (Outcome, error) { return w.gateway.Reopen(w.t.Context(), "yamada", "medisys", "r") }, errFault, 1, 1},
-		{"reload", func(w *world) (Outcome, error) { return w.gateway.Reload(w.t.Context(), "yamada") }, nil, 0, 1},
-		{"recover", func(w *world) (Outcome, error) { return w.gateway.Recover(w.t.Context(), "yamada", "r") }, nil, 0, 1},
+		{"close", func(w *world) (Outcome, error) { return w.gateway.Close(w.t.Context(), "yamada", "acme", "r") }, nil, nil, 0, 2},
+		{"close, and the journal dies", func(w *world) (Outcome, error) { return w.gateway.Close(w.t.Context(), "yamada", "acme", "r") }, errFault, nil, 2, 2},
+		{"close, and neither the journal nor the marker takes it", func(w *world) (Outcome, error) { return w.gateway.Close(w.t.Context(), "yamada", "acme", "r") }, errFault, errFault, 0, 1},
+		{"reopen", func(w *world) (Outcome, error) { return w.gateway.Reopen(w.t.Context(), "yamada", "medisys", "r") }, nil, nil, 0, 0},
+		{"reopen, and the journal dies", func(w *world) (Outcome, error) { return w.gateway.Reopen(w.t.Context(), "yamada", "medisys", "r") }, errFault, nil, 1, 1},
+		{"reload", func(w *world) (Outcome, error) { return w.gateway.Reload(w.t.Context(), "yamada") }, nil, nil, 0, 1},
+		{"recover", func(w *world) (Outcome, error) { return w.gateway.Recover(w.t.Context(), "yamada", "r") }, nil, nil, 0, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			simulate(t, oneHour(), func(t *testing.T, w *world) {
 				w.at("01:30:00")
 				w.start()
 				w.shut("medisys")
-				w.do(func() { w.append = fault{slow: time.Second, err: c.journal} })
+				w.do(func() { w.append, w.save = fault{slow: time.Second, err: c.journal}, fault{err: c.save} })
 				began := time.Now()
 				answered := make(chan struct{})
 				go func() {
@@ -729,6 +731,7 @@ func TestStopAnswers(t *testing.T) {
 						t.Error(err)
 					}
 					same(t, "recorded", out.Recorded, c.journal == nil)
+					same(t, "kept", out.Kept, c.journal != nil && c.save == nil && strings.HasPrefix(c.name, "close"))
 					if took := time.Since(began); c.journal == nil && took >= effectWait {
 						t.Errorf("the answer took %s", took)
 					}
@@ -739,7 +742,7 @@ func TestStopAnswers(t *testing.T) {
 				}
 				<-answered
 				w.do(func() { same(t, "records in the marker", len(w.marker), c.marker) })
-				w.do(func() { w.append = fault{} })
+				w.do(func() { w.append, w.save = fault{}, fault{} })
 				w.start()
 				same(t, "shut after a restart", len(w.gateway.Snapshot().Status.Shut.Records), c.shut)
 			})
