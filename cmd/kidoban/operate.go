@@ -28,6 +28,9 @@ func (w who) scope() (policy.Scope, error) {
 		return "", &admin.InputError{Text: "either WHO or --all, not both"}
 	case w.All:
 		return policy.All, nil
+	case policy.Scope(w.Who) == policy.All:
+		// Nobody is called so, and it is a word that is easily typed.
+		return "", &admin.InputError{Text: "everything is --all: allowed is vendor/engineer, vendor, or --all"}
 	case w.Who == "":
 		return "", &admin.InputError{Text: "who? allowed is vendor/engineer, vendor, or --all"}
 	}
