@@ -122,7 +122,7 @@ func status(err error, out io.Writer) int {
 		switch problem.Status {
 		case 404:
 			return exitNo
-		case 400:
+		case 400, 413:
 			return exitUsage
 		}
 		return exitFailed

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"kidoban/gateway/admin"
 	"kidoban/gateway/lab"
 )
 
@@ -45,6 +46,16 @@ func TestNothingLiesInAFolderOfEverybody(t *testing.T) {
 		}
 		if told := strings.Contains(log.String(), "nothing is kept"); told == c.kept {
 			t.Errorf("mode %v: the log says %q", c.mode, &log)
+		}
+	}
+}
+
+// TestStatusOfProblems: what the gateway takes for wrong input is wrong usage.
+func TestStatusOfProblems(t *testing.T) {
+	for code, want := range map[int]int{400: exitUsage, 403: exitFailed, 404: exitNo, 409: exitFailed, 413: exitUsage} {
+		var said bytes.Buffer
+		if got := status(&admin.Problem{Status: code, Detail: "why"}, &said); got != want || said.String() != "kidoban: why\n" {
+			t.Errorf("%d: exit %d with %q, want %d", code, got, said.String(), want)
 		}
 	}
 }
