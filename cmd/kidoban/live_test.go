@@ -347,3 +347,11 @@ func TestWords(t *testing.T) {
 		}
 	}
 }
+
+// TestExplainOfNobody is no answer of a gateway, and so no "no".
+func TestExplainOfNobody(t *testing.T) {
+	out, failures, exit, _ := askedOf(t, map[string]answer{"GET /v1/explain": {404, admin.Problem{Status: 404, Detail: `the policy has no vendor "nobody"`}}}, "explain", "nobody/x", "--json")
+	if exit != exitUsage || out != "" || failures != "kidoban: the policy has no vendor \"nobody\"\n" {
+		t.Errorf("exit %d: %q, %q", exit, out, failures)
+	}
+}

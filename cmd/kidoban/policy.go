@@ -142,6 +142,12 @@ func (c explainCommand) Run(p *program) error {
 			err = printJSON(p.out, x)
 		}
 	}
+	// 3 is an answer, whose JSON can be read. This is a question about nobody.
+	var missing *policy.NoMatchError
+	var problem *admin.Problem
+	if errors.As(err, &missing) || errors.As(err, &problem) && problem.Status == 404 {
+		return &admin.InputError{Text: err.Error()}
+	}
 	if err != nil {
 		return err
 	}
