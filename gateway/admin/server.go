@@ -383,7 +383,31 @@ func readOrder(body io.Reader) (order, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return o, invalid("the body has more than one value")
 	}
-	return o, nil
+	return o, twice(text)
+}
+
+// twice refuses an order with a key that is there twice, whatever its case, of
+// which only the last would count. Its values are no objects.
+func twice(text []byte) error {
+	var seen []string
+	d := json.NewDecoder(bytes.NewReader(text))
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return nil // its end: it has been read once
+		}
+		key, ok := token.(string)
+		if !ok {
+			continue
+		}
+		if slices.ContainsFunc(seen, func(s string) bool { return strings.EqualFold(s, key) }) {
+			return invalid("%q is there twice: allowed is once", key)
+		}
+		seen = append(seen, key)
+		if _, err := d.Token(); err != nil {
+			return nil
+		}
+	}
 }
 
 func (o order) complete(scope bool) error {
