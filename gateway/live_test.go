@@ -31,7 +31,8 @@ func TestALoopThatDoesNotTurnIsNotReady(t *testing.T) {
 		metrics := w.scrape()
 		same(t, "metric of readiness", metrics["kidoban_ready{}"], 0)
 		same(t, "metric of the loop", metrics["kidoban_doubt{about=loop}"], 1)
-		if why := s.Status.NotReadyReason; !strings.HasPrefix(why, "the loop does not turn: nothing has been heard of it for 1") {
+		if why := s.Status.NotReadyReason; !strings.HasPrefix(why, "the loop does not turn: nothing has been heard of it for 1") ||
+			!strings.HasSuffix(why, "; who is inside stays inside until then") {
 			t.Errorf("not ready because %q", why)
 		}
 		brown := policy.Query{Key: w.engineer("acme/brown").Key, Proven: true}

@@ -103,6 +103,9 @@ type SessionStatus struct {
 // stuck is the snapshot of a loop that has not turned for too long.
 func (s *Snapshot) stuck(age time.Duration) *Snapshot {
 	why := fmt.Sprintf("the loop does not turn: nothing has been heard of it for %s; start the gateway anew, unless the service manager does so", age.Truncate(time.Second))
+	if len(s.Sessions) > 0 {
+		why += "; who is inside stays inside until then"
+	}
 	if s.Plan.Doubt != "" {
 		why += "; before that: " + s.Plan.Doubt
 	}
