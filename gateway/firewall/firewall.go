@@ -140,12 +140,16 @@ func New(o Options) (*Firewall, error) {
 	if err != nil {
 		f.tenants.kernel.Close()
 		l.close()
-		return nil, fmt.Errorf("firewall: denying everything: %w", explained(err))
+		return nil, fmt.Errorf("firewall: denying everything: %w", explained(err, release()))
 	}
 	// From here on a failure takes the table away, and before that what a
 	// process before this one left forwarding behind its own.
 	if err := f.forwarding.adopt(); err != nil {
 		o.Logger.Warn("what a process before this one changed of the host's forwarding may stay changed", "err", err)
+	}
+	// Else every opening would fail.
+	if err := f.destroyMissing(); err != nil {
+		return nil, errors.Join(fmt.Errorf("firewall: destroying what is not there: %w", explained(err, release())), f.giveBack())
 	}
 	if f.copies, err = openCopies(o.LogGroup, f.refused, o.Logger); err != nil {
 		return nil, errors.Join(fmt.Errorf("firewall: %w", err), f.giveBack())
@@ -153,17 +157,37 @@ func New(o Options) (*Firewall, error) {
 	return f, nil
 }
 
-// explained says what may keep the kernel from taking the table.
-func explained(err error) error {
+// destroyMissing destroys an element that is not there, as every change of
+// elements does.
+func (f *Firewall) destroyMissing() error {
+	missing := nftables.SetElement{Key: make([]byte, 8)} // 0.0.0.0:0
+	if err := f.link.nft.SetDestroyElements(f.held.rules.set(name("live", 4)).kernel(), []nftables.SetElement{missing}); err != nil {
+		return err
+	}
+	return f.link.flush()
+}
+
+// release is that of the kernel.
+func release() string {
+	var u unix.Utsname
+	_ = unix.Uname(&u) // fails only if it were not told where to
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+// oldest is the first kernel that has what is needed. Before 6.3 destroy
+// commands are messages that it does not know (EINVAL), and up to 6.6.2 one for
+// an element that is not there failed (ENOENT; mended by a7d5a955bfa8 of 6.7).
+var oldest = []int{6, 6, 3}
+
+// explained says what may keep a kernel of this release from taking the table.
+func explained(err error, release string) error {
+	is := make([]int, len(oldest))
+	_, _ = fmt.Sscanf(release, "%d.%d.%d", &is[0], &is[1], &is[2]) // of 6.12-rc1 what there is
 	switch {
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w: another process owns table inet %s, or CAP_NET_ADMIN is missing", err, tableName)
-	case errors.Is(err, unix.EINVAL):
-		// Of messages that it does not know, as are NFT_MSG_DESTROYTABLE and
-		// its like to older ones.
-		var u unix.Utsname
-		_ = unix.Uname(&u) // fails only if it were not told where to
-		return fmt.Errorf("%w: this is Linux %s, and nf_tables can do what is needed since 6.3", err, unix.ByteSliceToString(u.Release[:]))
+	case (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT)) && slices.Compare(is, oldest) < 0:
+		return fmt.Errorf("%w: this kernel is %s; Kidoban needs Linux 6.6.3 or later (destroy commands of nf_tables)", err, release)
 	}
 	return err
 }

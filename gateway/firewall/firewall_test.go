@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -211,19 +210,35 @@ func (n *place) stream(t *testing.T) (engineer, target net.Conn) {
 	return engineer, target
 }
 
-// An administrator whose kernel is too old has to learn so from the error.
+// An administrator whose kernel is too old has to learn so from the error, and
+// nobody else.
 func TestExplained(t *testing.T) {
-	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for err, want := range map[error]string{
-		unix.EINVAL: "invalid argument: this is Linux " + strings.TrimSpace(string(release)) + ", and nf_tables can do what is needed since 6.3",
-		unix.EPERM:  "operation not permitted: another process owns table inet kidoban, or CAP_NET_ADMIN is missing",
-		unix.ENOMEM: "cannot allocate memory",
+	for _, c := range []struct {
+		err     error
+		release string
+		want    string // what is said beside the error
+	}{
+		{unix.EINVAL, "5.15.0-91-generic", ": this kernel is 5.15.0-91-generic; Kidoban needs Linux 6.6.3 or later (destroy commands of nf_tables)"},
+		{unix.EINVAL, "6.1.0-13-amd64", ": this kernel is 6.1.0-13-amd64; Kidoban needs Linux 6.6.3 or later (destroy commands of nf_tables)"},
+		{unix.ENOENT, "6.6.2", ": this kernel is 6.6.2; Kidoban needs Linux 6.6.3 or later (destroy commands of nf_tables)"},
+		{unix.ENOMEM, "6.1.0-13-amd64", ""},
+		{unix.ENOENT, "6.6.3", ""},
+		{unix.EINVAL, "6.12-rc1", ""},
+		{unix.EINVAL, "10.0.1", ""},
+		{unix.EPERM, "6.12.5", ": another process owns table inet kidoban, or CAP_NET_ADMIN is missing"},
 	} {
-		if got := explained(err); got.Error() != want || !errors.Is(got, err) {
-			t.Errorf("explained(%v) = %q, want %q", err, got, want)
+		if got := explained(c.err, c.release); got.Error() != c.err.Error()+c.want || !errors.Is(got, c.err) {
+			t.Errorf("explained(%v, %s) = %q, want %q", c.err, c.release, got, c.err.Error()+c.want)
 		}
+	}
+}
+
+// A kernel answers a message that it does not know, as destroy commands are to
+// old ones, with the error that is explained.
+func TestUnknownMessage(t *testing.T) {
+	n := newPlace(t, testOptions)
+	const unknown = 0xff
+	if err := n.firewall.link.commit(message(unknown, 0)); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("a message of an unknown kind: %v, want %v", err, unix.EINVAL)
 	}
 }
