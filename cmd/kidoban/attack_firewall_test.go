@@ -438,7 +438,8 @@ func TestForwardingTurnedOff(t *testing.T) {
 
 // TestTheKernelWaitsForNoDisk: the ruleset goes on being set while the disk of
 // the state does not answer whoever writes there, also where a target is
-// reached by another interface, whose switch is turned and goes on record.
+// reached by another interface, whose switch is turned and goes on record. And
+// the gateway ends, and turns the switches back.
 func TestTheKernelWaitsForNoDisk(t *testing.T) {
 	t.Parallel()
 	g := newGround(t)
@@ -454,12 +455,26 @@ func TestTheKernelWaitsForNoDisk(t *testing.T) {
 			}
 		}
 	}
+	g.write(g.hangFile(), "") // nor does whoever writes the journal
 	g.lab.Link(g.gateway, "lan1", lab.Prefixes("10.1.9.1/24"), g.hospital, "eth1", lab.Prefixes("10.1.9.5/24"))
 	g.gateway.Route(netip.PrefixFrom(ehr4, 32), netip.MustParseAddr("10.1.9.5"))
 	lab.WaitFor(t, 2*routesAgain, "lan1 forwards", func() bool { return g.gateway.ReadSysctl("net.ipv4.conf.lan1.forwarding") == "1" })
-	g.must("close", "--all", "--reason", "phone call")
+	if outcome := g.closing("--all"); outcome.Recorded {
+		t.Error("close --all: recorded, on a disk that does not answer")
+	}
 	out, err := g.gateway.Command(g.within(5*time.Second), "nft", "list", "table", "inet", "kidoban").CombinedOutput()
 	if err != nil || strings.Contains(string(out), "expires") {
 		t.Errorf("after everything was shut: %v\n%s", err, out)
+	}
+	g.signal(syscall.SIGTERM)
+	select {
+	case <-g.ended:
+	case <-time.After(eventually):
+		t.Error("the gateway does not end while the disk does not answer")
+	}
+	for _, name := range []string{"lan0", "lan1"} {
+		if is := g.gateway.ReadSysctl("net.ipv4.conf." + name + ".forwarding"); is != "0" {
+			t.Errorf("after the end %s forwards: %s", name, is)
+		}
 	}
 }
