@@ -50,6 +50,17 @@ func TestNothingLiesInAFolderOfEverybody(t *testing.T) {
 	}
 }
 
+// Nor what lies in somebody's folder.
+func TestNothingLiesInAFolderOfSomebodyElse(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.Chown(folder, 65533, -1); err != nil {
+		t.Skipf("only root gives a folder away: %v", err)
+	}
+	if got := besideSocket(filepath.Join(folder, "admin.sock"), slog.New(slog.DiscardHandler))("shut.json"); got != "" {
+		t.Errorf("%q is kept in it", got)
+	}
+}
+
 // TestStatusOfProblems: what the gateway takes for wrong input is wrong usage.
 func TestStatusOfProblems(t *testing.T) {
 	for code, want := range map[int]int{400: exitUsage, 403: exitFailed, 404: exitNo, 409: exitFailed, 413: exitUsage} {

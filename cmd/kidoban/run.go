@@ -191,13 +191,18 @@ func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gat
 
 // besideSocket names the files of what has to outlive a process, and not a boot,
 // and must wait for no disk: they lie beside the admin socket, in /run. In a
-// folder in which anybody may write there are none, since the next process
-// would believe whatever lies there.
+// folder of somebody else, or in which anybody may write, there are none, since
+// the next process would believe whatever lies there.
 func besideSocket(socket string, logger *slog.Logger) func(name string) string {
 	folder := filepath.Dir(socket)
 	info, err := os.Stat(folder)
 	if err == nil && info.Mode().Perm()&0o002 != 0 {
 		err = fmt.Errorf("its mode is %04o: allowed is one in which only its owner and group write", info.Mode().Perm())
+	}
+	if err == nil {
+		if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != os.Geteuid() {
+			err = fmt.Errorf("it belongs to user %d: allowed is root or whom the gateway runs as", s.Uid)
+		}
 	}
 	if err != nil {
 		logger.Warn("nothing is kept in the folder of KIDOBAN_ADMIN_SOCKET, so a restart ends connections, and does not turn forwarding back that a killed process turned on",

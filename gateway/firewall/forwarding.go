@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -330,6 +331,9 @@ func replaceFile(path string, value any) error {
 	return os.Rename(fresh, path)
 }
 
+// isSwitch is the name of a switch of those that are turned.
+var isSwitch = regexp.MustCompile(`^(ipv4/conf/[^/]+/forwarding|ipv6/conf/[^/]+/(force_)?forwarding)$`)
+
 // adopt takes over what a process before us turned and did not turn back.
 // What is on record of another boot, of another network namespace, or of an
 // interface that is gone does not count.
@@ -353,8 +357,8 @@ func (f *forwarding) adopt() error {
 	}
 	var failures []error
 	for _, s := range r.Switches {
-		if strings.Count(s.Name, "/") != 3 {
-			continue
+		if !isSwitch.MatchString(s.Name) {
+			continue // we wrote no such thing, and are about to write there
 		}
 		t := turned{name: s.Name, was: s.Was, index: s.Interface}
 		if name := t.renamed(); name != "" {

@@ -428,3 +428,21 @@ func readOnly(h *lab.Host, f func() error) error {
 	}()
 	return <-done
 }
+
+// A record that somebody else wrote must not have anything else written.
+func TestIsSwitch(t *testing.T) {
+	for name, want := range map[string]bool{
+		"ipv4/conf/lan/forwarding":         true,
+		"ipv6/conf/all/forwarding":         true,
+		"ipv6/conf/lan.7/force_forwarding": true,
+		"../kernel/./core_pattern":         false,
+		"ipv4/conf/lan/../forwarding":      false,
+		"ipv4/conf/lan/rp_filter":          false,
+		"ipv4/conf//forwarding":            false,
+		"x/ipv4/conf/lan/forwarding":       false,
+	} {
+		if got := isSwitch.MatchString(name); got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
