@@ -83,7 +83,7 @@ func (runCommand) Run(p *program) error {
 	// From here on nothing passes that is not in a plan.
 	wall, err := firewall.New(firewall.Options{
 		Interface: s.Interface, ListenPort: s.ListenPort, Masquerade: s.Masquerade, ForwardOthers: s.ForwardOthers, LogGroup: logGroup,
-		ForwardingFile: passing("forwarding.json"), TenantsFile: passing("tenants.json"), Logger: logger,
+		ForwardingFile: passing("forwarding.json"), Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -205,7 +205,7 @@ func besideSocket(socket string, logger *slog.Logger) func(name string) string {
 		}
 	}
 	if err != nil {
-		logger.Warn("nothing is kept in the folder of KIDOBAN_ADMIN_SOCKET, so a restart ends connections, and does not turn forwarding back that a killed process turned on",
+		logger.Warn("nothing is kept in the folder of KIDOBAN_ADMIN_SOCKET, so a start does not turn forwarding back that a killed process turned on",
 			"folder", folder, "err", err)
 		return func(string) string { return "" }
 	}

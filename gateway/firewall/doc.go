@@ -21,10 +21,12 @@
 // them: they are related, and out of the tunnel only those of the engineer who
 // began the flow pass.
 //
-// Conntrack knows a flow by addresses alone. So before anything opens for an
-// engineer who has a tunnel address that somebody else had, its flows are
-// forgotten; and since conntrack would take up a connection in the middle, one
-// that is new to it has to begin with its first segment.
+// Conntrack keeps a flow by its addresses, for days, whether or not it may pass.
+// So whenever a flow is no longer open, whenever a tunnel address gets another
+// engineer, and at the start, the kernel forgets what is not open, before
+// anything else opens: a connection that was cut does not go on under a later
+// grant. And since conntrack would take up a connection in the middle, one that
+// is new to it has to begin with its first segment.
 //
 // Where a packet goes is the host's routing, which no plan knows: where the
 // site's network is down, the way to a target is the default route, to the
@@ -43,7 +45,7 @@
 //
 //	rules.go       options and plan -> chains, rules, sets
 //	flows.go       plan -> elements of the sets and their ends
-//	tenants.go     whose each tunnel address was, and what the kernel has to forget
+//	conntrack.go   the flows that the kernel has to forget
 //	term.go        the words rules are made of: text and bytecode side by side
 //	text.go        the golden text
 //	kernel.go      sets, chains and rules as google/nftables takes them

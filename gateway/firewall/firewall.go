@@ -49,7 +49,7 @@ type Firewall struct {
 	sweepTook  time.Duration
 	uncertain  bool // an answer was lost: the next change begins with a full read-back
 	forwarding forwarding
-	tenants    *tenants
+	flows      *connections
 	closed     bool
 }
 
@@ -125,7 +125,7 @@ func New(o Options) (*Firewall, error) {
 		l.close()
 		return nil, fmt.Errorf("firewall: %w", err)
 	}
-	if f.tenants, err = openTenants(o.TenantsFile, f.forwarding.here, o.Logger); err != nil {
+	if f.flows, err = openConnections(); err != nil {
 		l.close()
 		return nil, fmt.Errorf("firewall: %w", err)
 	}
@@ -138,7 +138,7 @@ func New(o Options) (*Firewall, error) {
 		err = f.replace()
 	}
 	if err != nil {
-		f.tenants.kernel.Close()
+		f.flows.close()
 		l.close()
 		return nil, fmt.Errorf("firewall: denying everything: %w", explained(err, release()))
 	}
@@ -207,6 +207,7 @@ func (f *Firewall) Initiations() <-chan Initiation { return f.copies.initiations
 // rules, which open nothing.
 func (f *Firewall) replace() error {
 	f.held = nil
+	f.flows.stale = true // nobody knows what passed meanwhile, or what was open before
 	rules, _ := Ruleset(f.options, nil, nil, nil, time.Time{})
 	foundation := rules.foundation()
 	nft := f.link.nft
@@ -296,30 +297,31 @@ func (f *Firewall) apply() error {
 		plan = nil
 	}
 	if plan != nil {
-		if moved := f.tenants.moved(plan.Policy); len(moved) > 0 {
-			calm := without(plan, moved)
-			err := f.hold(calm, refused)
-			if err == nil {
-				err = f.tenants.settle(moved)
-			}
-			if err != nil {
+		// Nothing opens for who has a tunnel address now before the kernel has
+		// forgotten the flows of who had it before.
+		if moved := f.flows.moved(plan.Policy); len(moved) > 0 {
+			if err := f.hold(without(plan, moved), refused, moved); err != nil {
 				return err
 			}
+			f.flows.took(moved)
 		}
 	}
-	return f.hold(plan, refused)
+	return f.hold(plan, refused, nil)
 }
 
-// hold makes the kernel hold a plan. What was refused before is told as well.
-func (f *Firewall) hold(plan *policy.Plan, refused error) error {
+// hold makes the kernel hold a plan, and forget the flows that it closes, and
+// those of the tunnel addresses that are coming to others. What was refused
+// before is told as well.
+func (f *Firewall) hold(plan *policy.Plan, refused error, coming map[netip.Addr]policy.Key) error {
 	if plan != nil && plan.Policy != nil && f.options.masquerades(plan.Policy) {
 		f.options.translated = true
 	}
 	rules, left := Ruleset(f.options, plan, f.live, f.paths, time.Now())
 	refused = errors.Join(refused, left)
 	changes := f.held.changes(rules, read())
+	f.flows.stale = f.flows.stale || changes.ended || len(coming) > 0
 	commits := f.link.commits
-	if err := f.carryOut(rules, changes); err != nil {
+	if err := f.carryOut(rules, changes, coming); err != nil {
 		// Nobody knows which chunk took effect.
 		f.uncertain = true
 		return fmt.Errorf("firewall: %w", errors.Join(err, refused))
@@ -345,6 +347,7 @@ type change struct {
 type changes struct {
 	shut, moved, opened []change
 	structure           bool
+	ended               bool // a flow is open no longer, or has been closed meanwhile
 }
 
 // changes finds what must be done to hold rules.
@@ -352,10 +355,12 @@ func (h *held) changes(rules *Rules, now instant) *changes {
 	c := &changes{structure: h.structureDiffers(rules)}
 	for _, s := range h.rules.sets {
 		next := rules.set(s.name)
+		flows := s.name == name("flows", 4) || s.name == name("flows", 6)
 		for key, old := range h.ends[s.name] {
 			if old.boot <= now.boot {
 				// The kernel let it go by itself.
 				delete(h.ends[s.name], key)
+				c.ended = c.ended || flows
 				continue
 			}
 			if next == nil {
@@ -366,6 +371,7 @@ func (h *held) changes(rules *Rules, now instant) *changes {
 			switch {
 			case !ok || left < shortest:
 				c.shut = append(c.shut, change{set: s.name, key: key})
+				c.ended = c.ended || flows
 			case old.renewed(wall, left, now):
 				c.moved = append(c.moved, change{s.name, key, ending(wall, left, now)})
 			}
@@ -433,9 +439,14 @@ func (r *Rules) find(chainName string) *chain {
 }
 
 // carryOut tells the kernel, in chunks that fit.
-func (f *Firewall) carryOut(rules *Rules, c *changes) error {
+func (f *Firewall) carryOut(rules *Rules, c *changes, coming map[netip.Addr]policy.Key) error {
 	if err := f.write(c.shut); err != nil {
 		return fmt.Errorf("closing: %w", err)
+	}
+	if f.flows.stale {
+		if err := f.flows.forget(coming, f.held.ends); err != nil {
+			return err
+		}
 	}
 	if c.structure {
 		if err := f.restructure(rules); err != nil {
@@ -616,6 +627,7 @@ func (f *Firewall) CloseAll() error {
 }
 
 func (f *Firewall) closeAll() error {
+	f.flows.stale = true
 	if f.held != nil {
 		for _, s := range f.held.rules.sets {
 			f.link.nft.FlushSet(s.kernel())
@@ -659,8 +671,7 @@ func (f *Firewall) giveBack() error {
 			"start the gateway again and stop it, or turn that back (sysctl -w) and then `nft delete table inet %s`", tableName, err, tableName)
 	}
 	f.forwarding.release()
-	f.tenants.kernel.Close()
-	return errors.Join(err, f.link.close())
+	return errors.Join(err, f.flows.close(), f.link.close())
 }
 
 // Counter is what a rule counted since the table was made.

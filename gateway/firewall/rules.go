@@ -27,12 +27,7 @@ type Options struct {
 	// is written while the ruleset is set, so its folder must be one that waits
 	// for no disk. It outlives a process, but need not outlive a boot.
 	ForwardingFile string
-	// TenantsFile keeps whose each tunnel address is, for a process after this
-	// one; empty: nowhere. It is written before anything opens for a new tenant,
-	// so its folder should be one that waits for no disk. It need not outlive a
-	// boot.
-	TenantsFile string
-	Logger      *slog.Logger // nil: silent
+	Logger         *slog.Logger // nil: silent
 
 	// translated is whether flows may be open whose source was rewritten: without
 	// NAT their answers would be taken for the gateway's own, and be reset.

@@ -2,11 +2,9 @@ package firewall
 
 import (
 	"encoding/binary"
-	"errors"
 	"io"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -314,15 +312,10 @@ func TestMasquerade(t *testing.T) {
 	}
 }
 
-// TestMasqueradedFlowsOutliveClosing: a held flow that is masqueraded goes on
-// where the same target is opened again, as any other does. What the target
-// says in between is refused as what goes into the tunnel, and is not taken
-// for something to the gateway itself, which would tell the target that the
-// flow is over.
-func TestMasqueradedFlowsOutliveClosing(t *testing.T) {
-	o := testOptions
-	o.TenantsFile = filepath.Join(t.TempDir(), "tenants.json")
-	n := newPlace(t, o)
+// TestMasqueradingStaysForHeldFlows: a policy that no longer wants a target's
+// flows masqueraded is for the flows that begin then.
+func TestMasqueradingStaysForHeldFlows(t *testing.T) {
+	n := newPlace(t, testOptions)
 	masqueraded, plain := testPolicy(), testPolicy()
 	masqueraded.Targets[0].Masquerade = true
 	open := func(p *policy.Policy) { n.set(t, openPlan(p, time.Now().Add(time.Hour))) }
@@ -331,48 +324,7 @@ func TestMasqueradedFlowsOutliveClosing(t *testing.T) {
 	if from := held.RemoteAddr().(*net.TCPAddr).AddrPort().Addr(); from != inside4 {
 		t.Fatalf("the flow comes from %v, so it is not masqueraded", from)
 	}
-	deny := func() {
-		n.firewall.mu.Lock()
-		defer n.firewall.mu.Unlock()
-		if err := n.firewall.replace(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	restart := func() {
-		if err := errors.Join(n.firewall.copies.close(), n.firewall.link.close()); err != nil {
-			t.Fatal(err)
-		}
-		n.firewall.closed = true
-		n.firewall = newFirewall(t, n.gateway, o)
-		if err := n.firewall.SetPaths(testPaths); err != nil {
-			t.Fatal(err)
-		}
-	}
-	arriving, capture := n.gateway.Capture("lan"), n.target.Capture("eth0")
-	for _, step := range []struct {
-		name  string
-		close func()
-	}{
-		{"no plan", func() { n.set(t, nil) }},
-		{"the rules were changed, and are written anew", deny},
-		{"another process takes over", restart},
-		{"and another one, before there was a plan", func() { restart(); restart() }},
-	} {
-		step.close()
-		if _, err := held.Write([]byte(step.name)); err != nil {
-			t.Fatalf("%s: %v", step.name, err)
-		}
-		lab.WaitFor(t, 5*time.Second, step.name+": the gateway hears the target", func() bool {
-			return len(arriving.Packets(lab.Incoming, saying(step.name))) > 0
-		})
-		open(masqueraded)
-		said := make([]byte, len(step.name))
-		_ = stream.SetReadDeadline(time.Now().Add(10 * time.Second))
-		if _, err := io.ReadFull(stream, said); err != nil || string(said) != step.name {
-			t.Fatalf("%s: open again, the engineer gets %q: %v", step.name, said, err)
-		}
-	}
-	// A policy that no longer wants it is for the flows that begin then.
+	capture := n.target.Capture("eth0")
 	open(plain)
 	if _, err := stream.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
