@@ -92,7 +92,7 @@ func (l *liveFirewall) forward() error {
 	}
 	hints := slices.Clone(l.paths.hints)
 	defer func() { l.tell(hints) }()
-	if err := l.SetPaths(l.paths.to); err != nil {
+	if err := l.SetPaths(l.paths.to, nil); err != nil {
 		return err
 	}
 	// A plan without grants needs no forwarding yet; its interface may not be

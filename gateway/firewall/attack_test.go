@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
 )
@@ -34,6 +36,168 @@ func sends(t *testing.T, h *lab.Host, packets ...[]byte) {
 func arrives(t *testing.T, capture *lab.Capture, text string) {
 	t.Helper()
 	lab.WaitFor(t, 5*time.Second, "it arrives: "+text, func() bool { return len(capture.Packets(lab.Incoming, saying(text))) > 0 })
+}
+
+// dnatTo has another program send the engineer's packets for a target's port
+// to another address and port.
+func dnatTo(t *testing.T, h *lab.Host, rule string) {
+	t.Helper()
+	for _, command := range []string{"add table inet other", "add chain inet other pre { type nat hook prerouting priority dstnat; }", "add rule inet other pre " + rule} {
+		if out, err := nft(t, h, strings.Fields(command)...); err != nil {
+			t.Fatal(err, out)
+		}
+	}
+}
+
+// TestFault80RewrittenDestination: another program gives an engineer's listed
+// flow a destination that is not listed. conntrack goes on telling the one
+// that the engineer wrote.
+func TestFault80RewrittenDestination(t *testing.T) {
+	for _, c := range []struct{ name, rule string }{
+		{"another host", "ip daddr 10.1.0.5 tcp dport 22 dnat ip to 10.1.0.6:8081"},
+		{"another port of the target", "ip daddr 10.1.0.5 tcp dport 22 dnat ip to 10.1.0.5:8081"},
+		{"a listed port of the target", "ip daddr 10.1.0.5 tcp dport 22 dnat ip to 10.1.0.5:5900"},
+		{"IPv6", "ip6 daddr fd00:1::5 tcp dport 22 dnat ip6 to [fd00:1::6]:8081"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newPlace(t, testOptions)
+			if out, err := n.target.Command(t.Context(), "sh", "-c", "ip addr add 10.1.0.6/24 dev eth0 && ip addr add fd00:1::6/64 dev eth0 nodad").CombinedOutput(); err != nil {
+				t.Fatal(err, string(out))
+			}
+			for _, at := range []string{"10.1.0.6:8081", "10.1.0.5:8081", "10.1.0.5:5900", "10.1.0.5:5901", "[fd00:1::6]:8081"} {
+				n.target.Echo("tcp", at)
+			}
+			n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
+			passes(t, "before", n.engineer, "tcp", "10.1.0.5:5901")
+			dnatTo(t, n.gateway, c.rule)
+			to := "10.1.0.5:22"
+			if c.name == "IPv6" {
+				to = "[fd00:1::5]:22"
+			}
+			stays(t, "rewritten", n.engineer, "tcp", to)
+			n.waitCounter(t, refusedDNAT, 1)
+			passes(t, "what is not rewritten", n.engineer, "tcp", "10.1.0.5:5901")
+		})
+	}
+	t.Run("without NAT", func(t *testing.T) {
+		n := newPlace(t, testOptions)
+		n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
+		for _, command := range []string{"add table inet other", "add chain inet other pre { type filter hook prerouting priority -100; }",
+			"add rule inet other pre ip daddr 10.1.0.5 udp dport 53 ip daddr set 10.1.0.6"} {
+			if out, err := nft(t, n.gateway, strings.Fields(command)...); err != nil {
+				t.Fatal(err, out)
+			}
+		}
+		before := n.counter(t, refusedPath)
+		sends(t, n.engineer, lab.UDPPacket(netip.AddrPortFrom(engineer4, 4000), netip.AddrPortFrom(target4, 53), []byte("rewritten")))
+		n.waitCounter(t, refusedPath, before+1)
+	})
+}
+
+// TestFault81ALoudEngineerHidesNobody: one engineer is refused thousands of
+// packets a second, and each of another's few attempts is told.
+func TestFault81ALoudEngineerHidesNobody(t *testing.T) {
+	n := newPlace(t, testOptions)
+	n.set(t, openPlan(bothEngineers(), time.Now().Add(time.Hour)))
+	stop, stopped := make(chan struct{}), make(chan error, 1)
+	go func() { // 4,000 a second, as long as it takes
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				stopped <- nil
+				return
+			case <-tick.C:
+				for range 20 {
+					if err := n.engineer.Send(lab.UDPPacket(netip.AddrPortFrom(engineer4, 4000), netip.AddrPortFrom(target4, 99), []byte("loud"))); err != nil {
+						stopped <- err
+						return
+					}
+				}
+			}
+		}
+	}()
+	before := n.counter(t, refusedFlow)
+	n.waitCounter(t, refusedFlow, before+1000)
+	const attempts = 12
+	for i := range attempts {
+		sends(t, n.engineer, lab.UDPPacket(netip.AddrPortFrom(colleague4, 4000), netip.AddrPortFrom(target4, uint16(100+i)), []byte("quiet")))
+	}
+	told := map[uint16]bool{}
+	lab.WaitFor(t, 10*time.Second, fmt.Sprintf("each of suzuki's %d attempts is told", attempts), func() bool {
+		for {
+			select {
+			case f := <-n.firewall.Facts():
+				if f.Engineer != nil && f.Engineer.Name == "suzuki" {
+					told[f.To.Port()] = true
+				}
+			default:
+				return len(told) == attempts
+			}
+		}
+	})
+	close(stop)
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFault83OptionsAndExtensionHeaders: what stands between the IP header and
+// the protocol is for routers, and no engineer's or target's business.
+func TestFault83OptionsAndExtensionHeaders(t *testing.T) {
+	n := newPlace(t, testOptions)
+	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
+	target := n.target.Capture("eth0")
+	plain := synPacket(engineer6, 4000, target6, 22)
+	with := func(packet []byte, header byte, next byte) []byte {
+		p := append([]byte{}, packet...)
+		p[6] = header
+		p[5] += 8
+		extension := []byte{next, 0, 1, 4, 0, 0, 0, 0} // a PadN option; of a routing header: type 1
+		if header == unix.IPPROTO_ROUTING {
+			extension = []byte{next, 0, 4, 0, 0, 0, 0, 0}
+		}
+		return append(p[:40:40], append(extension, p[40:]...)...)
+	}
+	refused := n.counter(t, refusedFlow)
+	var odd [][]byte
+	for _, header := range []byte{unix.IPPROTO_HOPOPTS, unix.IPPROTO_DSTOPTS, unix.IPPROTO_ROUTING, unix.IPPROTO_AH} {
+		odd = append(odd, with(plain, header, unix.IPPROTO_TCP))
+	}
+	four := synPacket(engineer4, 4000, target4, 22)
+	four[0] = 0x46 // with four bytes of no operation
+	four[3] += 4
+	four = append(four[:20:20], append([]byte{1, 1, 1, 1}, four[20:]...)...)
+	odd = append(odd, checksummed(four))
+	sends(t, n.engineer, odd...)
+	n.waitCounter(t, refusedFlow, refused+uint64(len(odd)))
+	sends(t, n.engineer, plain, synPacket(engineer4, 4000, target4, 22))
+	lab.WaitFor(t, 5*time.Second, "the plain ones arrive", func() bool {
+		return len(target.Packets(lab.Incoming, lab.To(target6), lab.Protocol(policy.TCP))) > 0 && len(target.Packets(lab.Incoming, lab.To(target4))) > 0
+	})
+	if got := len(target.Packets(lab.Incoming, lab.From(engineer6))) + len(target.Packets(lab.Incoming, lab.From(engineer4))); got != 2 {
+		t.Errorf("%d packets of the engineer arrived, want the 2 plain ones", got)
+	}
+	// Nor in what the target says of a flow that is open.
+	inward := n.counter(t, refusedInward)
+	answer := synPacket(target6, 22, engineer6, 4000)
+	sends(t, n.target, with(answer, unix.IPPROTO_DSTOPTS, unix.IPPROTO_TCP))
+	n.waitCounter(t, refusedInward, inward+1)
+}
+
+// checksummed is an IPv4 packet with the right checksum of its header.
+func checksummed(p []byte) []byte {
+	p[10], p[11] = 0, 0
+	var sum uint32
+	for i := 0; i < int(p[0]&15)*4; i += 2 {
+		sum += uint32(p[i])<<8 | uint32(p[i+1])
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	p[10], p[11] = byte(^sum>>8), byte(^sum)
+	return p
 }
 
 // TestFault77ClosedFlowsAreForgotten: what was cut when everything closed does
@@ -162,5 +326,100 @@ func TestFault77ClosedFlowsAreForgotten(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestFault76OneEngineersShare: an engineer who begins flows as fast as the line
+// carries takes neither the kernel's table of connections nor the ports of a
+// masqueraded target from another, is named, and leaves nothing behind.
+func TestFault76OneEngineersShare(t *testing.T) {
+	n := newPlace(t, testOptions)
+	p := bothEngineers()
+	p.Targets[0].Masquerade = true
+	n.set(t, openPlan(p, time.Now().Add(time.Hour)))
+	if out, err := nft(t, n.target, "add table inet deaf; add chain inet deaf in { type filter hook input priority 0; }; add rule inet deaf in tcp dport 22 drop"); err != nil {
+		t.Fatal(out, err)
+	}
+	began := time.Now()
+	for port := range 1 << 16 {
+		sends(t, n.engineer, synPacket(engineer4, uint16(port), target4, 22))
+	}
+	named := false
+	lab.WaitFor(t, 10*time.Second, "the engineer is named", func() bool {
+		for {
+			select {
+			case f := <-n.firewall.Facts():
+				named = named || f.Decision.Reason == policy.RateLimited && f.Engineer.Name == "sato" && f.To == netip.AddrPortFrom(target4, 22)
+			default:
+				return named
+			}
+		}
+	})
+	if got := n.counter(t, refusedExcess); got == 0 {
+		t.Errorf("the counter %s is 0", refusedExcess)
+	}
+	tracked := func() (count int) {
+		if _, err := fmt.Sscan(n.gateway.ReadSysctl("net.netfilter.nf_conntrack_count"), &count); err != nil {
+			t.Fatal(err)
+		}
+		return count
+	}
+	most := int(beginRate.burst) + int(time.Since(began)/time.Second+1)*int(beginRate.packets)
+	if got := tracked(); got > most || got == 0 {
+		t.Errorf("conntrack knows %d connections, want some, and at most %d", got, most)
+	}
+	if out, err := nft(t, n.target, "flush ruleset"); err != nil {
+		t.Fatal(out, err)
+	}
+	n.target.Echo("tcp", "10.1.0.5:22")
+	if out, err := n.engineer.Command(t.Context(), "ip", "addr", "add", colleague4.String()+"/24", "dev", "eth0").CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+	for range 3 {
+		c, err := n.engineer.DialFrom(limited(t, 10*time.Second), "tcp", netip.AddrPortFrom(colleague4, 0), "10.1.0.5:22")
+		if err != nil {
+			t.Fatalf("the other engineer: %v", err)
+		}
+		c.Close()
+	}
+	n.set(t, nil)
+	if got := tracked(); got != 0 {
+		t.Errorf("closed: conntrack knows %d connections, want none", got)
+	}
+}
+
+// TestFault76FlowsAtOnce: a tunnel address has so many flows at once and no
+// more, however slowly it begins them; and a flow that nobody answers is one
+// flow, however many packets it has.
+func TestFault76FlowsAtOnce(t *testing.T) {
+	usual := beginRate
+	beginRate = rate{1 << 20, 1 << 20}
+	t.Cleanup(func() { beginRate = usual })
+	n := newPlace(t, testOptions)
+	n.gateway.Sysctl("net.netfilter.nf_conntrack_udp_timeout", "600")
+	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
+	sink, err := n.target.ListenPacket("udp", "10.1.0.5:53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	const more = 200
+	send := func(port int) {
+		sends(t, n.engineer, lab.UDPPacket(netip.AddrPortFrom(engineer4, uint16(port)), netip.AddrPortFrom(target4, 53), []byte("hello")))
+	}
+	for i := range flowsAtOnce + more {
+		send(10_000 + i)
+	}
+	n.waitCounter(t, refusedExcess, more)
+	for range 2 * flowsAtOnce {
+		send(10_000)
+	}
+	send(10_000 + flowsAtOnce + more) // after all of these, on the same cable
+	n.waitCounter(t, refusedExcess, more+1)
+	if got, want := n.gateway.ReadSysctl("net.netfilter.nf_conntrack_count"), fmt.Sprint(flowsAtOnce); got != want {
+		t.Errorf("conntrack knows %s flows, want %s", got, want)
+	}
+	if got := n.counter(t, refusedExcess); got != more+1 {
+		t.Errorf("%d packets were refused, want %d: the rest is of flows that are open", got, more+1)
 	}
 }

@@ -74,7 +74,7 @@ func TestFault71AddressChangesHands(t *testing.T) {
 				n.firewall.closed = true
 				n.firewall.flows.close()
 				n.firewall = newFirewall(t, n.gateway, o)
-				if err := n.firewall.SetPaths(testPaths); err != nil {
+				if err := n.firewall.SetPaths(testPaths, nil); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -61,10 +61,14 @@ const (
 	logPrefix  = 10 // NFULA_PREFIX
 )
 
+// flowReport takes a copy of a refused flow. fault is why, if it is not for
+// what the plan says: else it is Admitted.
+type flowReport func(source netip.Addr, to netip.AddrPort, protocol uint8, fault policy.Reason)
+
 // openCopies binds the group. flow is called for each copy of a refused
 // flow, on a goroutine of its own. It belongs to the network namespace of the
 // calling thread.
-func openCopies(group uint16, flow func(source netip.Addr, to netip.AddrPort, protocol uint8), logger *slog.Logger) (*copies, error) {
+func openCopies(group uint16, flow flowReport, logger *slog.Logger) (*copies, error) {
 	namespace, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		return nil, fmt.Errorf("NFLOG: %w", err)
@@ -154,7 +158,7 @@ const (
 
 // run reads until closed. Whatever happens to the socket, it does not end
 // otherwise: nobody would be named any more, and everything would look well.
-func (c *copies) run(flow func(netip.Addr, netip.AddrPort, uint8)) {
+func (c *copies) run(flow flowReport) {
 	defer close(c.done)
 	for failed := 0; ; {
 		socket, err := c.opened()
@@ -190,7 +194,9 @@ func (c *copies) run(flow func(netip.Addr, netip.AddrPort, uint8)) {
 			case copiedInitiation:
 				c.initiation(p)
 			case copiedFlow:
-				flow(p.source.Addr(), p.to, p.protocol)
+				flow(p.source.Addr(), p.to, p.protocol, policy.Admitted)
+			case copiedExcess:
+				flow(p.source.Addr(), p.to, p.protocol, policy.RateLimited)
 			}
 		}
 	}
@@ -321,15 +327,15 @@ func extension(protocol uint8) bool {
 }
 
 // refused reports a flow that the kernel refused to an engineer. The reason
-// is the plan's. What the plan admits is no refusal: it was on its way while
-// the plan changed.
-func (f *Firewall) refused(source netip.Addr, to netip.AddrPort, protocol uint8) {
+// is the plan's, unless the kernel had one that no plan knows (fault). What
+// the plan admits is no refusal: it was on its way while the plan changed.
+func (f *Firewall) refused(source netip.Addr, to netip.AddrPort, protocol uint8, fault policy.Reason) {
 	p := f.plan.Load()
 	if p == nil || p.Policy == nil {
 		return
 	}
 	fact := policy.Fact{Kind: policy.Refusal, At: time.Now(), To: to, Proto: protocol, Count: 1}
-	q := policy.Query{To: to, Proto: protocol}
+	q := policy.Query{To: to, Proto: protocol, Fault: fault}
 	if e := p.ByAddress(source); e != nil {
 		q.Key, q.Proven = e.Key, true
 	}

@@ -109,7 +109,7 @@ func TestFault03SetWithoutTimeouts(t *testing.T) {
 	if err := f.Set(plan, nil); err != nil {
 		t.Fatal(err)
 	}
-	rules, err := Ruleset(f.options, plan, nil, nil, time.Now())
+	rules, err := Ruleset(f.options, plan, nil, nil, nil, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,6 +43,7 @@ type Firewall struct {
 	current    *policy.Plan
 	live       []netip.AddrPort
 	paths      Paths
+	deaf       []string
 	generation uint32        // of the ruleset when we last knew all of it
 	verified   time.Duration // boot time of the last full read-back
 	suspended  time.Duration // how long the machine had slept by then
@@ -208,7 +209,7 @@ func (f *Firewall) Initiations() <-chan Initiation { return f.copies.initiations
 func (f *Firewall) replace() error {
 	f.held = nil
 	f.flows.stale = true // nobody knows what passed meanwhile, or what was open before
-	rules, _ := Ruleset(f.options, nil, nil, nil, time.Time{})
+	rules, _ := Ruleset(f.options, nil, nil, nil, f.deaf, time.Time{})
 	foundation := rules.foundation()
 	nft := f.link.nft
 	nft.DestroyTable(table)
@@ -260,20 +261,21 @@ func (f *Firewall) Set(p *policy.Plan, live []netip.AddrPort) error {
 // SetPaths tells by which interfaces targets are reached now: what is sent
 // from the tunnel to a target leaves by no other, and what comes of its flows
 // is taken from no other. Until the first call nothing passes. What is no path
-// any more closes first, and is read back as with Set. The caller leaves the
-// paths as they are from then on.
+// any more closes first, and is read back as with Set. By the interfaces in
+// deaf the host hears no router advertisements. The caller leaves both as they
+// are from then on.
 //
 // After an error Set or Check, which do it again, may help.
-func (f *Firewall) SetPaths(paths Paths) error {
+func (f *Firewall) SetPaths(paths Paths, deaf []string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case f.closed:
 		return errClosed
-	case maps.EqualFunc(f.paths, paths, slices.Equal):
+	case maps.EqualFunc(f.paths, paths, slices.Equal) && slices.Equal(f.deaf, deaf):
 		return nil
 	}
-	f.paths = paths
+	f.paths, f.deaf = paths, deaf
 	return f.apply()
 }
 
@@ -316,7 +318,7 @@ func (f *Firewall) hold(plan *policy.Plan, refused error, coming map[netip.Addr]
 	if plan != nil && plan.Policy != nil && f.options.masquerades(plan.Policy) {
 		f.options.translated = true
 	}
-	rules, left := Ruleset(f.options, plan, f.live, f.paths, time.Now())
+	rules, left := Ruleset(f.options, plan, f.live, f.paths, f.deaf, time.Now())
 	refused = errors.Join(refused, left)
 	changes := f.held.changes(rules, read())
 	f.flows.stale = f.flows.stale || changes.ended || len(coming) > 0

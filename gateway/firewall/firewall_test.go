@@ -135,7 +135,7 @@ func newPlace(t *testing.T, o Options) *place {
 	neighbour(n.engineer, "eth0", "fd00:99::1", n.gateway, "kido0")
 	neighbour(n.gateway, "kido0", "fd00:99::2", n.engineer, "eth0")
 	n.firewall = newFirewall(t, n.gateway, o)
-	if err := n.firewall.SetPaths(testPaths); err != nil {
+	if err := n.firewall.SetPaths(testPaths, nil); err != nil {
 		t.Fatal(err)
 	}
 	n.gateway.Forward()

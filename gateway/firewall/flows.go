@@ -57,6 +57,9 @@ type sourceSet struct {
 type openings struct {
 	live        map[int]*set
 	engineers   map[int]*set // each address twice: rules cannot compare two fields of a packet, but can look both up as one key
+	begins      map[int]*set // tunnel addresses, each with the rate at which it may begin flows
+	counts      map[int]*set // counting: the flows of each tunnel address
+	copies      map[int]*set // tunnel addresses, each with the rate at which its refusals are copied
 	sources     []sourceSet  // sorted: IPv4 first, longer prefixes first
 	paths       map[int]*set // addresses of targets, each with the interfaces by which it is reached
 	flows       map[int]*set
@@ -66,9 +69,13 @@ type openings struct {
 // sets lists them in the order in which they are made: those that come and go
 // with the plan last.
 func (o *openings) sets() []*set {
-	list := []*set{o.live[4], o.live[6], o.engineers[4], o.engineers[6], o.paths[4], o.paths[6], o.flows[4], o.flows[6]}
-	if o.masquerades != nil {
-		list = append(list, o.masquerades[4], o.masquerades[6])
+	var list []*set
+	for _, of := range []map[int]*set{o.live, o.begins, o.counts, o.copies, o.engineers, o.paths, o.flows, o.masquerades} {
+		for _, f := range families {
+			if of != nil {
+				list = append(list, of[f])
+			}
+		}
 	}
 	for _, s := range o.sources {
 		list = append(list, s.set)
@@ -76,10 +83,10 @@ func (o *openings) sets() []*set {
 	return list
 }
 
-func newSets(what string, kind map[int]setKind, r rate) map[int]*set {
+func newSets(what string, kind map[int]setKind, each term) map[int]*set {
 	sets := map[int]*set{}
 	for _, f := range families {
-		sets[f] = &set{name: name(what, f), kind: kind[f], rate: r, elements: map[string]time.Time{}}
+		sets[f] = &set{name: name(what, f), kind: kind[f], each: each, elements: map[string]time.Time{}}
 	}
 	return sets
 }
@@ -87,10 +94,14 @@ func newSets(what string, kind map[int]setKind, r rate) map[int]*set {
 // opened works out every element that is open at an instant, and its end: the
 // end of the contiguous union of the grants that produce it.
 func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now time.Time) (*openings, error) {
-	open := &openings{live: newSets("live", endpointKind, liveRate), engineers: newSets("engineers", pairKind, rate{}),
-		paths: newSets("paths", pathKind, rate{}), flows: newSets("flows", flowKind, rate{})}
+	open := &openings{live: newSets("live", endpointKind, liveRate.term()), engineers: newSets("engineers", pairKind, term{}),
+		begins: newSets("begins", addressKind, beginRate.term()), counts: newSets("counts", addressKind, atOnce(flowsAtOnce)),
+		copies: newSets("copies", addressKind, refusalRate.term()), paths: newSets("paths", pathKind, term{}), flows: newSets("flows", flowKind, term{})}
+	for _, s := range open.counts {
+		s.counting = true
+	}
 	if !o.Masquerade {
-		open.masquerades = newSets("masquerade", flowKind, rate{})
+		open.masquerades = newSets("masquerade", flowKind, term{})
 	}
 	if p == nil || p.Policy == nil || p.Doubt != "" {
 		return open, nil
@@ -149,6 +160,7 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 				}
 				source := string(a.AsSlice())
 				prolong(open.engineers[f].elements, source+source, g, now)
+				prolong(open.begins[f].elements, source, g, now)
 				for _, key := range keys {
 					key = source + key
 					prolong(open.flows[f].elements, key, g, now)
@@ -161,6 +173,7 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 	}
 	open.fillSources(prefixes)
 	open.fillLive(live)
+	open.fillCopies(p.Policy)
 	return open, errors.Join(failures...)
 }
 
@@ -181,7 +194,7 @@ func (o *openings) fillSources(prefixes map[netip.Prefix]time.Time) {
 	for p, end := range prefixes {
 		l := length{familyOf(p.Addr()), p.Bits()}
 		if sets[l] == nil {
-			sets[l] = &set{name: fmt.Sprintf("sources%d_%d", l.family, l.bits), kind: addressKind[l.family], rate: sourceRate, elements: map[string]time.Time{}}
+			sets[l] = &set{name: fmt.Sprintf("sources%d_%d", l.family, l.bits), kind: addressKind[l.family], each: sourceRate.term(), elements: map[string]time.Time{}}
 		}
 		sets[l].elements[string(p.Addr().AsSlice())] = end
 	}
@@ -189,6 +202,21 @@ func (o *openings) fillSources(prefixes map[netip.Prefix]time.Time) {
 		return cmp.Or(cmp.Compare(a.family, b.family), cmp.Compare(b.bits, a.bits))
 	}) {
 		o.sources = append(o.sources, sourceSet{l.family, l.bits, sets[l]})
+	}
+}
+
+// never is the end of what depends on no grant.
+var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// fillCopies gives every engineer's tunnel addresses a share of what people
+// see of refused flows, also those of whom nothing is open.
+func (o *openings) fillCopies(p *policy.Policy) {
+	for _, v := range p.Vendors {
+		for _, e := range v.Engineers {
+			for _, a := range e.Addresses {
+				o.copies[familyOf(a)].elements[string(a.AsSlice())] = never
+			}
+		}
 	}
 }
 

@@ -105,7 +105,7 @@ func TestFault20StrangersTableIsReplaced(t *testing.T) {
 	}
 	newFirewall(t, h, testOptions)
 	list, _ := nft(t, h, "list", "ruleset")
-	rules, _ := Ruleset(Options{Interface: "kido0", ListenPort: 51820, LogGroup: defaultLogGroup}, nil, nil, nil, time.Time{})
+	rules, _ := Ruleset(Options{Interface: "kido0", ListenPort: 51820, LogGroup: defaultLogGroup}, nil, nil, nil, nil, time.Time{})
 	if got, want := strings.Join(withoutTime(list), "\n"), rules.String(); got != want {
 		t.Errorf("ruleset:\n%s\nwant:\n%s", got, want)
 	}
@@ -142,10 +142,10 @@ func TestDrift(t *testing.T) {
 		}, "set flows4: 10.99.0.2 . 10.1.0.5 . tcp . 22 is missing"},
 		{"a rule that nobody wrote", func(c *nftables.Conn) {
 			c.AddRule(rule{accept()}.kernel(&chain{name: "forward"}))
-		}, "chain forward: a rule 5 was not written"},
+		}, "chain forward: a rule 6 was not written"},
 		{"a rule that differs in what the library does not read", func(c *nftables.Conn) {
 			c.FlushChain(&nftables.Chain{Table: table, Name: "forward"})
-			rules, _ := Ruleset(testOptions, nil, nil, nil, time.Time{})
+			rules, _ := Ruleset(testOptions, nil, nil, nil, nil, time.Time{})
 			forward := rules.find("forward")
 			for _, r := range forward.rules {
 				k := r.kernel(forward)
@@ -175,7 +175,7 @@ func TestDrift(t *testing.T) {
 		{"a set without its limit", func(c *nftables.Conn) {
 			o := testOptions
 			o.LogGroup = defaultLogGroup
-			rules, _ := Ruleset(o, openPlan(testPolicy(), time.Now().Add(time.Hour)), nil, nil, time.Now())
+			rules, _ := Ruleset(o, openPlan(testPolicy(), time.Now().Add(time.Hour)), nil, nil, nil, time.Now())
 			for _, name := range []string{"tunnel", "answers"} {
 				c.FlushChain(&nftables.Chain{Table: table, Name: name})
 			}

@@ -18,8 +18,8 @@ var table = &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 // death of its owner and the next one.
 const ownership = nftables.TableFlagOwner | nftables.TableFlagPersist
 
-// kernel is the set as nft takes it. Without HasTimeout nft would leave out
-// the timeouts of elements, which makes them permanent.
+// kernel is the set as nft takes it, for its elements. Without HasTimeout nft
+// would leave out the timeouts of elements, which makes them permanent.
 func (s *set) kernel() *nftables.Set {
 	return &nftables.Set{Table: table, Name: s.name, KeyType: s.kind.datatype(), HasTimeout: true}
 }
@@ -58,6 +58,11 @@ func (r *Rules) foundation() *Rules {
 }
 
 func (r rule) looksUp() bool {
-	isLookup := func(e expr.Any) bool { _, ok := e.(*expr.Lookup); return ok }
-	return slices.ContainsFunc(r.expressions(), isLookup)
+	return slices.ContainsFunc(r.expressions(), func(e expr.Any) bool {
+		switch e.(type) {
+		case *expr.Lookup, *expr.Dynset:
+			return true
+		}
+		return false
+	})
 }

@@ -90,10 +90,17 @@ func express(e expr.Any) []byte {
 
 func (s *set) attributes() []netlink.Attribute {
 	key := s.kind.datatype()
-	list := []netlink.Attribute{be32(unix.NFTA_SET_FLAGS, unix.NFT_SET_TIMEOUT), be32(unix.NFTA_SET_KEY_TYPE, key.GetNFTMagic()),
+	flags := uint32(unix.NFT_SET_TIMEOUT)
+	if s.counting {
+		flags = unix.NFT_SET_EVAL
+	}
+	list := []netlink.Attribute{be32(unix.NFTA_SET_FLAGS, flags), be32(unix.NFTA_SET_KEY_TYPE, key.GetNFTMagic()),
 		be32(unix.NFTA_SET_KEY_LEN, key.Bytes)}
+	if s.counting {
+		list = append(list, nest(unix.NFTA_SET_DESC, marshal(be32(unix.NFTA_SET_DESC_SIZE, countingSize))))
+	}
 	if s.limited() {
-		list = append(list, nest(setExpression, express(s.rate.expression())))
+		list = append(list, nest(setExpression, express(s.each.expressions[0])))
 	}
 	return list
 }

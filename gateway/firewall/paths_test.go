@@ -13,7 +13,7 @@ import (
 // setPaths tells the firewall by which interfaces the two targets are reached.
 func (n *place) setPaths(t *testing.T, p Paths) {
 	t.Helper()
-	if err := n.firewall.SetPaths(p); err != nil {
+	if err := n.firewall.SetPaths(p, nil); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -48,18 +48,29 @@ func (o Options) check() error {
 
 // Rates. A source may send what starts and renews sessions, and the data of
 // a session that is too young to be known as live; a live endpoint as much as
-// one tunnel carries. Copies are for people to read.
+// one tunnel carries. A tunnel address may begin flows. Copies are for people
+// to read: of what strangers send, and of what each tunnel address is refused.
 var (
-	sourceRate = rate{2_000, 4_000}
-	liveRate   = rate{250_000, 50_000}
-	copyRate   = rate{50, 50}
+	sourceRate   = rate{2_000, 4_000}
+	liveRate     = rate{250_000, 50_000}
+	beginRate    = rate{50, 500}
+	strangerRate = rate{50, 50}
+	refusalRate  = rate{5, 20}
 )
+
+// flowsAtOnce is how many flows one tunnel address may have at once. The
+// kernel's tables of connections and of ports for masquerading are shared by
+// all engineers, and this is one engineer's share. It does not count TCP
+// connections that are over, which the kernel remembers for up to two minutes:
+// these are bounded by beginRate.
+const flowsAtOnce = 1_000
 
 // Prefixes of NFLOG copies say which rule made them, and how much of the
 // packet is copied.
 const (
 	copiedInitiation = "initiation"
 	copiedFlow       = "flow"
+	copiedExcess     = "excess"
 	copyLength       = 512
 )
 
@@ -76,16 +87,18 @@ const (
 	refusedFragment = "refused_fragment" // fragments for the WireGuard port
 	refusedSpoofed  = "refused_spoofed"  // with a source inside the tunnel, but not from there
 	refusedAnswer   = "refused_answer"   // from the WireGuard port, to an address that is not listed
-	refusedICMP     = "refused_icmp"     // ICMP errors of the gateway that are not about a listed flow; to it, that say that a session's packets are too big
+	refusedICMP     = "refused_icmp"     // ICMP: errors of the gateway that are not about a listed flow; what would change the host's routes, or those of a flow's ends
 	refusedGateway  = "refused_gateway"  // from the tunnel to the gateway
 	refusedFlow     = "refused_flow"     // from the tunnel, not of a listed flow
+	refusedExcess   = "refused_excess"   // new flows of a tunnel address that has as many as it may, or begins them too fast
+	refusedDNAT     = "refused_dnat"     // new flows to which another program has given another destination
 	refusedPath     = "refused_path"     // of a listed flow, by an interface that is no path to its target
 	refusedInward   = "refused_inward"   // into the tunnel, not of a listed flow
 	refusedForward  = "refused_forward"  // between other interfaces
 )
 
 var counterNames = []string{refusedSource, refusedTCP, refusedFragment, refusedSpoofed, refusedAnswer,
-	refusedICMP, refusedGateway, refusedFlow, refusedPath, refusedInward, refusedForward}
+	refusedICMP, refusedGateway, refusedFlow, refusedExcess, refusedDNAT, refusedPath, refusedInward, refusedForward}
 
 // Rules is everything that the table holds at an instant.
 type Rules struct {
@@ -93,13 +106,19 @@ type Rules struct {
 	chains []*chain
 }
 
-// set holds elements until their ends.
+// set holds elements until their ends. A counting set is filled by a rule, and
+// emptied by the kernel when nothing is left to be counted.
 type set struct {
 	name     string
 	kind     setKind
-	rate     rate                 // of each element; zero: none
+	each     term // the limit of each element by itself; without expressions: none
+	counting bool
 	elements map[string]time.Time // key as the kernel has it -> end
 }
+
+// countingSize is how many elements a counting set has room for: more than
+// there are tunnel addresses with something open.
+const countingSize = 1 << 16
 
 // chain is a base chain if kind is set.
 type chain struct {
@@ -118,7 +137,7 @@ func (c *chain) policy() nftables.ChainPolicy {
 	return nftables.ChainPolicyAccept
 }
 
-func (s *set) limited() bool { return s.rate != rate{} }
+func (s *set) limited() bool { return len(s.each.expressions) > 0 }
 
 func (c *chain) add(terms ...term) { c.rules = append(c.rules, terms) }
 
@@ -140,11 +159,12 @@ type Paths map[netip.Prefix][]string
 // Ruleset is pure: what the table must hold at an instant. Live are the outer
 // endpoints of sessions; those at addresses that no open grant lists do not
 // count. A plan that is nil or in doubt, or has no policy, opens nothing, nor
-// does one whose targets have no paths.
+// does one whose targets have no paths. Interfaces in deaf take no router
+// advertisements.
 //
 // What cannot be opened stays closed and is told by the error; the rules are
 // good all the same.
-func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now time.Time) (*Rules, error) {
+func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, deaf []string, now time.Time) (*Rules, error) {
 	open, err := opened(o, p, live, paths, now)
 	r := &Rules{sets: open.sets()}
 	var decided *policy.Policy
@@ -153,7 +173,7 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now 
 	}
 	r.arrive(o, decided, open)
 	r.answer(o, open)
-	r.host(o)
+	r.host(o, deaf)
 	r.forward(o)
 	// The kernel's NAT looks at every packet, so it is not there for a policy
 	// that has no use for it.
@@ -201,7 +221,7 @@ func (r *Rules) arrive(o Options, p *policy.Policy, open *openings) {
 	for _, s := range open.sources {
 		tunnel.add(listed("saddr", s.family, s.bits, s.set.name), notrack(), accept())
 	}
-	tunnel.add(initiation(), copyRate.term(), copyTo(o.LogGroup, copiedInitiation, copyLength))
+	tunnel.add(initiation(), strangerRate.term(), copyTo(o.LogGroup, copiedInitiation, copyLength))
 	tunnel.add(count(refusedSource), drop())
 }
 
@@ -221,8 +241,9 @@ func (r *Rules) answer(o Options, open *openings) {
 	answers.add(count(refusedAnswer), drop())
 }
 
-// host judges what is for the gateway itself, and what is from it.
-func (r *Rules) host(o Options) {
+// host judges what is for the gateway itself, and what is from it. Router
+// advertisements are not taken by the interfaces in deaf.
+func (r *Rules) host(o Options, deaf []string) {
 	port := o.ListenPort
 	input := r.base("input", "filter", unix.NF_INET_LOCAL_IN, 0)
 	// Before what is untracked: prerouting leaves the tunnel's packets tracked,
@@ -233,13 +254,20 @@ func (r *Rules) host(o Options) {
 	input.add(portTerm(unix.IPPROTO_UDP, "dport", port), state("untracked"), accept())
 	input.add(portTerm(unix.IPPROTO_UDP, "dport", port), count(refusedFragment), drop())
 
-	// Anybody can say so, from any address, of any vendor. Once the kernel
-	// believes it, the session's full packets are not sent for ten minutes.
-	for _, t := range tooBig(port) {
+	// Anybody can send these, from any address. The kernel would believe for ten
+	// minutes that the way to a vendor or a target is narrow, or leads by
+	// another router; of TCP only who sees the connection can say so.
+	for _, t := range tooBig() {
 		input.add(t, count(refusedICMP), drop())
 	}
+	for _, t := range redirects() {
+		input.add(t, count(refusedICMP), drop())
+	}
+	for _, i := range deaf {
+		input.add(from(i), icmp(6, 134, "nd-router-advert", -1, ""), count(refusedICMP), drop())
+	}
 
-	r.chain("refused_to_gateway").refuse(o, refusedGateway)
+	r.chain("refused_to_gateway").refuse(o, refusedGateway, copiedFlow)
 
 	output := r.base("output", "filter", unix.NF_INET_LOCAL_OUT, 0)
 	output.add(portTerm(unix.IPPROTO_UDP, "sport", port), notTo(o.Interface), accept()) // judged by output_raw
@@ -261,38 +289,63 @@ func (r *Rules) forward(o Options) {
 		forward.add(notFrom(o.Interface), notTo(o.Interface), accept())
 	}
 	forward.add(synchronizing(), clamp())
+	// These errors would be of a listed flow. An engineer or a target that
+	// believes them sends what follows elsewhere, or slower.
+	forward.add(quenchOrRedirect(), count(refusedICMP), drop())
 	forward.add(from(o.Interface), follow("from_tunnel"))
 	forward.add(to(o.Interface), follow("to_tunnel"))
 	forward.add(count(refusedForward), drop())
 
 	// Who sends is who began the flow. Of the flow's own packets conntrack
-	// knows that; an ICMP error is related to a flow whoever sends it. And a
-	// connection begins with its first segment: conntrack would take any, also
-	// in the middle of one that somebody else began from this address.
+	// knows that; an ICMP error is related to a flow whoever sends it.
 	fromTunnel, toTunnel := r.chain("from_tunnel"), r.chain("to_tunnel")
-	fromTunnel.add(state("new"), midstream(), follow("refused_to_site"))
 	for _, f := range families {
-		fromTunnel.add(direction("original"), state("established,new"), flow(f, name("flows", f)), follow("to_site"))
-		toTunnel.add(direction("reply"), flow(f, name("flows", f)), follow("from_site"))
+		fromTunnel.add(direction("original"), state("established"), plainFlow(f, name("flows", f)), follow("to_site"))
 	}
+	fromTunnel.add(state("new"), follow("new_flow"))
 	for _, f := range families {
-		fromTunnel.add(direction("original"), state("related"), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), follow("to_site"))
+		fromTunnel.add(direction("original"), state("related"), plainError(f), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), follow("to_site"))
 	}
 	fromTunnel.add(follow("refused_to_site"))
+	for _, f := range families {
+		toTunnel.add(direction("reply"), plainFlow(f, name("flows", f)), follow("from_site"))
+	}
+	toTunnel.add(direction("reply"), state("related"), plainError(6), flow(6, name("flows", 6)), follow("from_site"))
 	toTunnel.add(count(refusedInward), drop())
+
+	// A connection begins with its first segment: conntrack would take any, also
+	// in the middle of one that somebody else began from this address. And its
+	// destination is the one that is listed: conntrack keeps the one that the
+	// engineer wrote, wherever another program sends it.
+	newFlow := r.chain("new_flow")
+	newFlow.add(midstream(), follow("refused_to_site"))
+	newFlow.add(destinationRewritten(), follow("refused_rewritten"))
+	for _, f := range families {
+		newFlow.add(plainFlow(f, name("flows", f)), follow("admitted_flow"))
+	}
+	newFlow.add(follow("refused_to_site"))
+	// A flow that nobody answers stays new. Only its first packet counts.
+	admitted := r.chain("admitted_flow")
+	admitted.add(confirmed(), follow("to_site"))
+	for _, f := range families {
+		admitted.add(listed("saddr", f, addressBits(f), name("begins", f)), counted(f, name("counts", f)), follow("to_site"))
+	}
+	admitted.add(follow("refused_in_excess"))
 
 	// The kernel routes a packet before the forward chain sees it; where the
 	// way to the target is down, by the default route, to the Internet. And
 	// nobody answers in a target's name, or tells of its flows, from there.
 	toSite, fromSite := r.chain("to_site"), r.chain("from_site")
 	for _, f := range families {
-		toSite.add(path("oifname", f, name("paths", f)), accept())
-		fromSite.add(path("iifname", f, name("paths", f)), accept())
+		toSite.add(way(f, name("paths", f)), accept())
+		fromSite.add(path(f, name("paths", f)), accept())
 	}
 	toSite.add(count(refusedPath), drop())
 	fromSite.add(count(refusedPath), drop())
 
-	r.chain("refused_to_site").refuse(o, refusedFlow)
+	r.chain("refused_to_site").refuse(o, refusedFlow, copiedFlow)
+	r.chain("refused_in_excess").refuse(o, refusedExcess, copiedExcess)
+	r.chain("refused_rewritten").refuse(o, refusedDNAT, copiedFlow)
 }
 
 // translate rewrites the sources of flows whose targets want it, to ports
@@ -324,9 +377,12 @@ var families = [...]int{4, 6}
 // name is the name of the set of a family.
 func name(what string, family int) string { return fmt.Sprint(what, family) }
 
-// refuse counts and drops, and copies some for people to read.
-func (c *chain) refuse(o Options, counter string) {
-	c.add(copyRate.term(), copyTo(o.LogGroup, copiedFlow, copyLength))
+// refuse counts and drops, and copies some for people to read: of each tunnel
+// address so many, or the scan of one engineer would hide another's attempt.
+func (c *chain) refuse(o Options, counter, prefix string) {
+	for _, f := range families {
+		c.add(listed("saddr", f, addressBits(f), name("copies", f)), copyTo(o.LogGroup, prefix, copyLength))
+	}
 	c.add(count(counter), drop())
 }
 

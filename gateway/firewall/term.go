@@ -3,7 +3,6 @@ package firewall
 import (
 	"encoding/binary"
 	"fmt"
-	"math/big"
 	"net/netip"
 	"slices"
 	"strings"
@@ -215,11 +214,15 @@ func familyWord(f int) string {
 	return "ip"
 }
 
-func prefixMask(f, bits int) []byte {
-	all := make([]byte, 4)
+func addressBits(f int) int {
 	if f == 6 {
-		all = make([]byte, 16)
+		return 128
 	}
+	return 32
+}
+
+func prefixMask(f, bits int) []byte {
+	all := make([]byte, addressBits(f)/8)
 	for i := range bits {
 		all[i/8] |= 0x80 >> (i % 8)
 	}
@@ -280,6 +283,55 @@ func flow(f int, set string) term {
 	return t
 }
 
+// plainFlow is flow for packets without options (IPv4) and extension headers
+// (IPv6): what follows the IP header is the flow's own protocol. So it does
+// not match ICMP errors of IPv6 about other protocols.
+func plainFlow(f int, set string) term {
+	t := flow(f, set)
+	if f == 4 {
+		return plain4().and(t)
+	}
+	t.text = strings.Replace(t.text, "ct protocol", "ip6 nexthdr", 1)
+	t.expressions[2] = network(6, 1, register3)
+	return term{t.text, append(family(6), t.expressions...)}
+}
+
+// plain4 matches IPv4 packets without options.
+func plain4() term {
+	return term{"ip hdrlength 5", append(family(4), network(0, 1, register1), mask([]byte{0x0f}), equal(5))}
+}
+
+// plainError matches packets without options or extension headers, in IPv6 of
+// ICMP.
+func plainError(f int) term {
+	if f == 4 {
+		return plain4()
+	}
+	return term{"ip6 nexthdr ipv6-icmp", append(family(6), network(6, 1, register1), equal(unix.IPPROTO_ICMPV6))}
+}
+
+// destinationRewritten matches flows whose destination was changed by NAT.
+func destinationRewritten() term { return status("dnat") }
+
+// confirmed matches flows of which a packet has left already.
+func confirmed() term { return status("confirmed") }
+
+// status matches what conntrack has noted of a flow, in nft's words
+// (nf_conntrack_common.h, ip_conntrack_status).
+func status(word string) term {
+	bit := map[string]uint32{"confirmed": 1 << 3, "dnat": 1 << 5}[word]
+	return term{"ct status " + word, []expr.Any{conntrack(expr.CtKeySTATUS, register1), mask(native32(bit)), compare(expr.CmpOpNeq, native32(0))}}
+}
+
+// counted adds the packet's source to a counting set. It matches as long as
+// the source has up to as many flows as the set allows, this one included; a
+// source for which the set has no room does not match.
+func counted(f int, set string) term {
+	offset, length := addressOffset(f, "saddr")
+	return term{fmt.Sprintf("add @%s { %s saddr }", set, familyWord(f)), append(family(f), network(offset, length, register1),
+		&expr.Dynset{SrcRegKey: register1, SetName: set, Operation: unix.NFT_DYNSET_OP_ADD})}
+}
+
 // sentByOrigin looks up the packet's source and that of the flow that it
 // belongs to, in a set of pairs of an address and itself.
 func sentByOrigin(f int, set string) term {
@@ -293,17 +345,26 @@ func sentByOrigin(f int, set string) term {
 }
 
 // path looks up the target that the flow was begun to, and the interface by
-// which the packet came (iifname) or will leave (oifname).
-func path(word string, f int, set string) term {
-	by, key, register := expr.MetaKeyIIFNAME, expr.CtKeyDSTIP, uint32(quarter1)
-	if word == "oifname" {
-		by = expr.MetaKeyOIFNAME
-	}
+// which the packet came.
+func path(f int, set string) term {
+	key, register := expr.CtKeyDSTIP, uint32(quarter1)
 	if f == 6 {
 		key, register = expr.CtKeyDSTIP6, register2
 	}
-	return term{fmt.Sprintf("ct original %s daddr . %s @%s", familyWord(f), word, set),
-		[]expr.Any{conntrack(key, register1), &expr.Meta{Key: by, Register: register}, lookup(set)}}
+	return term{fmt.Sprintf("ct original %s daddr . iifname @%s", familyWord(f), set),
+		[]expr.Any{conntrack(key, register1), &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register}, lookup(set)}}
+}
+
+// way looks up where the packet goes, whatever its flow was begun to, and the
+// interface by which it will leave.
+func way(f int, set string) term {
+	offset, length := addressOffset(f, "daddr")
+	register := uint32(quarter1)
+	if f == 6 {
+		register = register2
+	}
+	return term{fmt.Sprintf("%s daddr . oifname @%s", familyWord(f), set), append(family(f),
+		network(offset, length, register1), &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: register}, lookup(set))}
 }
 
 func direction(word string) term {
@@ -339,28 +400,36 @@ func icmp(f int, kind byte, kindWord string, code int, codeWord string) term {
 	return t
 }
 
-// tooBig matches the ICMP errors that say that a packet from a UDP port was
-// too big, by the packet that they quote after their own 8 bytes. The kernel
-// finds the port behind whatever header the quoted packet has, and WireGuard's
-// have none but the shortest.
-func tooBig(port uint16) []term {
-	four := icmp(4, 3, "destination-unreachable", 4, "frag-needed").and(quoted(9, unix.IPPROTO_UDP))
-	six := icmp(6, 2, "packet-too-big", -1, "")
-	list := []term{
-		four.and(term{"@th,64,8 != 0x45", []expr.Any{transport(8, 1, register1), compare(expr.CmpOpNeq, []byte{0x45})}}),
-		four.and(quoted(20, big16(port)...)),
-		six.and(quoted(6, unix.IPPROTO_UDP)).and(quoted(40, big16(port)...)),
+// tooBig matches the ICMP errors that say that a packet was too big, unless
+// what they quote after their own 8 bytes is TCP. Of TCP the kernel wants to
+// see a sequence number that is under way. Of anything else it believes what
+// anybody made up: an answer to a ping needs no socket, and the one of a UDP
+// port need not be guessed.
+func tooBig() []term {
+	return []term{
+		icmp(4, 3, "destination-unreachable", 4, "frag-needed").and(quotesNot(9, unix.IPPROTO_TCP)),
+		icmp(6, 2, "packet-too-big", -1, "").and(quotesNot(6, unix.IPPROTO_TCP)),
 	}
-	for _, header := range []byte{unix.IPPROTO_HOPOPTS, unix.IPPROTO_ROUTING, unix.IPPROTO_FRAGMENT, unix.IPPROTO_AH, unix.IPPROTO_DSTOPTS} {
-		list = append(list, six.and(quoted(6, header)))
-	}
-	return list
 }
 
-// quoted matches bytes of the packet that an ICMP error quotes.
-func quoted(offset uint32, data ...byte) term {
-	return term{fmt.Sprintf("@th,%d,%d 0x%x", (8+offset)*8, len(data)*8, new(big.Int).SetBytes(data)),
-		[]expr.Any{transport(8+offset, uint32(len(data)), register1), equal(data...)}}
+// quotesNot matches unless a byte of the packet that an ICMP error quotes is
+// as given.
+func quotesNot(offset uint32, b byte) term {
+	return term{fmt.Sprintf("@th,%d,8 != 0x%x", (8+offset)*8, b),
+		[]expr.Any{transport(8+offset, 1, register1), compare(expr.CmpOpNeq, []byte{b})}}
+}
+
+// redirects matches what says that another router is the better way.
+func redirects() []term {
+	return []term{icmp(4, 5, "redirect", -1, ""), icmp(6, 137, "nd-redirect", -1, "")}
+}
+
+// quenchOrRedirect matches the ICMP errors of IPv4 that change how or where a
+// flow is sent: source quench (deprecated by RFC 6633) and redirects. Those of
+// IPv6 belong to no flow.
+func quenchOrRedirect() term {
+	return term{"icmp type 4-5", append(append(family(4), carries(unix.IPPROTO_ICMP)...), transport(0, 1, register1),
+		compare(expr.CmpOpGte, []byte{4}), compare(expr.CmpOpLte, []byte{5}))}
 }
 
 // and is both terms.
@@ -399,15 +468,15 @@ func clamp() term {
 // rate is packets a second, and how many may come at once.
 type rate struct{ packets, burst uint32 }
 
-func (r rate) String() string {
-	return fmt.Sprintf("limit rate %d/second burst %d packets", r.packets, r.burst)
+func (r rate) term() term {
+	return term{fmt.Sprintf("limit rate %d/second burst %d packets", r.packets, r.burst),
+		[]expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(r.packets), Unit: expr.LimitTimeSecond, Burst: r.burst}}}
 }
 
-func (r rate) expression() *expr.Limit {
-	return &expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(r.packets), Unit: expr.LimitTimeSecond, Burst: r.burst}
+// atOnce matches as long as there are up to so many flows at once.
+func atOnce(most uint32) term {
+	return term{fmt.Sprintf("ct count %d", most), []expr.Any{&expr.Connlimit{Count: most}}}
 }
-
-func (r rate) term() term { return term{r.String(), []expr.Any{r.expression()}} }
 
 // copyTo hands the beginning of the packet to NFLOG.
 func copyTo(group uint16, prefix string, length uint32) term {

@@ -22,9 +22,14 @@ func (r *Rules) String() string {
 		fmt.Fprintf(&b, "\tcounter %s {\n\t}\n\n", c)
 	}
 	for _, s := range r.sets {
-		fmt.Fprintf(&b, "\tset %s {\n\t\ttype %s\n\t\tflags timeout\n", s.name, s.kind)
+		fmt.Fprintf(&b, "\tset %s {\n\t\ttype %s\n", s.name, s.kind)
+		if s.counting {
+			fmt.Fprintf(&b, "\t\tsize %d\n\t\tflags dynamic\n", countingSize)
+		} else {
+			b.WriteString("\t\tflags timeout\n")
+		}
 		if s.limited() {
-			fmt.Fprintf(&b, "\t\t%s\n", s.rate)
+			fmt.Fprintf(&b, "\t\t%s\n", s.each.text)
 		}
 		if len(s.elements) > 0 {
 			b.WriteString("\t\telements = {\n")
