@@ -82,10 +82,10 @@ func echoed(g *ground, size int64, wait time.Duration) error {
 	return nil
 }
 
-// TestForgedPathMTU: somebody, from an address of their own, tells the gateway
-// that the way to an engineer is narrow. It does not believe that, however the
-// packet looks that is quoted, since full packets would not be sent any more.
-func TestForgedPathMTU(t *testing.T) {
+// TestFault73ForgedPathMTU: somebody, from an address of their own, tells the
+// gateway that the way to an engineer is narrow. It does not believe that,
+// whatever packet is quoted, since full packets would not be sent any more.
+func TestFault73ForgedPathMTU(t *testing.T) {
 	for _, family := range []int{4, 6} {
 		t.Run(fmt.Sprintf("over IPv%d", family), func(t *testing.T) {
 			t.Parallel()
@@ -95,47 +95,82 @@ func TestForgedPathMTU(t *testing.T) {
 			g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
 			g.mustEnter(g.client(g.medisys, sato, family))
 			g.satosFlow().Close()
-			forged := forgedTooBig(t)
+			to, forged := medisys4, forgedTooBig(t)
 			if family == 6 {
-				forged = forgedTooBig6(t)
+				to, forged = medisys6, forgedTooBig6(t)
 			}
 			for _, p := range forged {
 				if err := g.outsider.Send(p); err != nil {
 					t.Fatal(err)
 				}
 			}
-			// One about the gateway's own other traffic is believed, and came last.
-			to, other := medisys4, outside4
-			if family == 6 {
-				to, other = medisys6, outside6
-			}
-			believed := func(a netip.Addr) bool {
-				out, err := g.gateway.Command(t.Context(), "ip", "route", "get", a.String()).CombinedOutput()
-				if err != nil {
-					t.Fatal(err, string(out))
-				}
-				return strings.Contains(string(out), " mtu ")
-			}
-			own, err := g.gateway.ListenPacket("udp", netip.AddrPortFrom(other.Addr(), 4444).String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer own.Close()
-			stranger := scanco4
-			if family == 6 {
-				stranger = scanco6
-			}
-			if err := g.outsider.Send(tooBigFor(t, family, netip.AddrPortFrom(other.Addr(), 4444), stranger, nil)); err != nil {
-				t.Fatal(err)
-			}
-			lab.WaitFor(t, eventually, "what is not about the tunnel is believed", func() bool { return believed(stranger) })
-			if believed(to) {
-				t.Error("the gateway believes that the way to the engineer is narrow")
+			g.dropped("icmp", len(forged))
+			if route := g.routeOf(to); strings.Contains(route, " mtu ") {
+				t.Errorf("the gateway believes that the way to the engineer is narrow: %s", route)
 			}
 			if err := echoed(g, 1<<20, time.Minute); err != nil {
 				t.Errorf("a mebibyte there and back: %v", err)
 			}
 		})
+	}
+}
+
+// dropped waits until the ruleset has dropped so many packets for a cause.
+func (g *ground) dropped(cause string, n int) {
+	g.t.Helper()
+	lab.WaitFor(g.t, eventually, fmt.Sprintf("%d packets are refused for the cause %s", n, cause), func() bool {
+		got, err := g.metric(fmt.Sprintf("kidoban_refused_packets_total{cause=%q}", cause))
+		return err == nil && got >= float64(n)
+	})
+}
+
+// routeOf is how the gateway's host reaches an address, in the words of ip(8).
+func (g *ground) routeOf(a netip.Addr, more ...string) string {
+	g.t.Helper()
+	out, err := g.gateway.Command(g.t.Context(), "ip", append([]string{"route", "get", a.String()}, more...)...).CombinedOutput()
+	if err != nil {
+		g.t.Fatal(err, string(out))
+	}
+	return string(out)
+}
+
+// TestFault73OwnPathMTU: a connection of the host itself still learns how
+// narrow its way is.
+func TestFault73OwnPathMTU(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.start()
+	g.mustRun(g.internet, "ip", "link", "set", "eth2", "mtu", "1300")
+	for _, to := range []netip.Addr{outsider4, outsider6} {
+		l, err := g.outsider.Listen("tcp", netip.AddrPortFrom(to, 8443).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		const size = 1 << 18
+		came := make(chan error, 1)
+		go func() {
+			c, err := l.Accept()
+			if err == nil {
+				_ = c.SetDeadline(time.Now().Add(time.Minute))
+				_, err = io.CopyN(io.Discard, c, size)
+				c.Close()
+			}
+			came <- err
+		}()
+		c, err := g.gateway.Dial(g.within(eventually), "tcp", netip.AddrPortFrom(to, 8443).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write(make([]byte, size)); err != nil {
+			t.Errorf("to %v: %v", to, err)
+		}
+		if err := <-came; err != nil {
+			t.Errorf("to %v: %v", to, err)
+		}
+		if route := g.routeOf(to); !strings.Contains(route, " mtu 1300") {
+			t.Errorf("the host has not learned how narrow the way to %v is: %s", to, route)
+		}
 	}
 }
 
@@ -164,7 +199,7 @@ func tooBigFor(t *testing.T, family int, from netip.AddrPort, to netip.Addr, cha
 
 func forgedTooBig(t *testing.T) [][]byte {
 	t.Helper()
-	return [][]byte{
+	list := [][]byte{
 		tooBigFor(t, 4, outside4, medisys4, nil),
 		tooBigFor(t, 4, outside4, medisys4, func(q []byte) []byte { // with an option
 			q[0] = 0x46
@@ -174,8 +209,20 @@ func forgedTooBig(t *testing.T) [][]byte {
 			q[0] = 0x4f
 			return slices.Insert(q, 20, make([]byte, 40)...)
 		}),
+		tooBigFor(t, 4, netip.AddrPortFrom(outside4.Addr(), 500), medisys4, nil),
 	}
+	for _, protocol := range quotable {
+		list = append(list, tooBigFor(t, 4, outside4, medisys4, func(q []byte) []byte {
+			q[9] = protocol
+			return append(q[:20], make([]byte, 32)...) // for ICMP an answer to a ping
+		}))
+	}
+	return list
 }
+
+// quotable are protocols of which a packet may be quoted beside UDP and TCP:
+// ICMP, IP in IP, GRE, ESP, AH, SCTP, UDP-Lite, and one that nobody has.
+var quotable = []byte{unix.IPPROTO_ICMP, unix.IPPROTO_IPIP, unix.IPPROTO_GRE, unix.IPPROTO_ESP, unix.IPPROTO_AH, unix.IPPROTO_SCTP, unix.IPPROTO_UDPLITE, 253}
 
 func forgedTooBig6(t *testing.T) [][]byte {
 	t.Helper()
@@ -185,6 +232,12 @@ func forgedTooBig6(t *testing.T) [][]byte {
 			q[6] = header
 			binary.BigEndian.PutUint16(q[4:], uint16(len(q)-40+8))
 			return slices.Insert(q, 40, unix.IPPROTO_UDP, 0, 0, 0, 0, 0, 0, 0)
+		}))
+	}
+	for _, protocol := range append([]byte{unix.IPPROTO_ICMPV6, unix.IPPROTO_IPV6}, quotable[2:]...) {
+		list = append(list, tooBigFor(t, 6, outside6, medisys6, func(q []byte) []byte {
+			q[6] = protocol
+			return append(q[:40], 129, 0, 0, 0, 0, 0, 0, 0) // for ICMPv6 an answer to a ping
 		}))
 	}
 	return list

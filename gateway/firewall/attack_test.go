@@ -1,13 +1,18 @@
 package firewall
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	messages "golang.org/x/net/icmp"
+	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 
 	"kidoban/gateway/lab"
@@ -422,4 +427,109 @@ func TestFault76FlowsAtOnce(t *testing.T) {
 	if got := n.counter(t, refusedExcess); got != more+1 {
 		t.Errorf("%d packets were refused, want %d: the rest is of flows that are open", got, more+1)
 	}
+}
+
+// TestFault74RedirectsAreOff: as long as anything is forwarded, no interface of
+// the host takes redirects; whoever turns that on again is told of; and at the
+// stop all is as it was found, also after a process that was killed.
+func TestFault74RedirectsAreOff(t *testing.T) {
+	s := newSwitches(t)
+	var log bytes.Buffer
+	o := testOptions
+	o.ForwardingFile = filepath.Join(t.TempDir(), "forwarding.json")
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	names := []string{"net.ipv4.conf.all", "net.ipv4.conf.lan", "net.ipv4.conf.wan", "net.ipv4.conf.kido0", "net.ipv6.conf.lan", "net.ipv6.conf.wan", "net.ipv6.conf.kido0"}
+	check := func(when, want string) {
+		t.Helper()
+		for _, name := range names {
+			if got := s.ReadSysctl(name + ".accept_redirects"); got != want {
+				t.Errorf("%s: %s.accept_redirects is %s, want %s", when, name, got, want)
+			}
+		}
+	}
+	for _, name := range names {
+		s.Sysctl(name+".accept_redirects", "1")
+	}
+	f := s.firewall(t, o)
+	check("before anything is forwarded", "1")
+	s.set(t, f, true, "kido0", "lan")
+	check("while it forwards", "0")
+	s.Sysctl("net.ipv4.conf.wan.accept_redirects", "1")
+	s.set(t, f, true, "kido0", "lan")
+	check("somebody turned one on", "0")
+	if want := "somebody let this host believe ICMP redirects; that is turned off again\" switch=net.ipv4.conf.wan.accept_redirects"; !strings.Contains(log.String(), want) {
+		t.Errorf("the log lacks %s:\n%s", want, log.String())
+	}
+	f.link.close() // as the kernel leaves it when the process is killed
+	f.copies.close()
+	f.forwarding.release()
+	f = s.firewall(t, o)
+	s.set(t, f, true, "kido0", "lan")
+	if err := s.Do(f.Close); err != nil {
+		t.Error(err)
+	}
+	check("after the stop", "1")
+}
+
+// TestFault74RouterAdvertisements: by an interface that leads to targets, and
+// that the host does not need for its own default route, nobody tells the host
+// new routes.
+func TestFault74RouterAdvertisements(t *testing.T) {
+	n := newPlace(t, testOptions)
+	if err := n.firewall.SetPaths(testPaths, []string{"lan"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"lan", "far"} {
+		n.gateway.Sysctl("net.ipv6.conf."+name+".accept_ra", "2") // also where it forwards
+	}
+	advertise := func(h *lab.Host, to netip.Addr, prefix string) {
+		t.Helper()
+		from := linkLocal(t, h)
+		// On the link for ever (RFC 4861, section 4.6.2).
+		body := append(append(make([]byte, 12), 3, 4, 64, 0x80, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0), netip.MustParseAddr(prefix).AsSlice()...)
+		m, err := (&messages.Message{Type: ipv6.ICMPTypeRouterAdvertisement, Body: &messages.RawBody{Data: body}}).Marshal(messages.IPv6PseudoHeader(from.AsSlice(), to.AsSlice()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		packet := lab.IPPacket(from, to, policy.ICMPv6, m)
+		packet[7] = 255
+		sends(t, h, packet)
+	}
+	routes := func() string {
+		out, err := n.gateway.Command(t.Context(), "ip", "-6", "route").CombinedOutput()
+		if err != nil {
+			t.Fatal(err, string(out))
+		}
+		return string(out)
+	}
+	before := n.counter(t, refusedICMP)
+	advertise(n.target, netip.MustParseAddr("fd00:1::1"), "fd00:77::")
+	n.waitCounter(t, refusedICMP, before+1)
+	advertise(n.outsider, faraway6, "fd00:78::")
+	lab.WaitFor(t, 5*time.Second, "another interface takes advertisements", func() bool { return strings.Contains(routes(), "fd00:78::/64") })
+	if got := routes(); strings.Contains(got, "fd00:77::") {
+		t.Errorf("the target's network told the host a route:\n%s", got)
+	}
+}
+
+// linkLocal is the address of eth0 that is good on its link alone.
+func linkLocal(t *testing.T, h *lab.Host) (found netip.Addr) {
+	t.Helper()
+	err := h.Do(func() error {
+		link, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		addresses, err := link.Addrs()
+		for _, a := range addresses {
+			if p := netip.MustParsePrefix(a.String()); p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
+				found = p.Addr()
+			}
+		}
+		return err
+	})
+	if err != nil || !found.IsValid() {
+		t.Fatalf("no link-local address: %v", err)
+	}
+	return found
 }

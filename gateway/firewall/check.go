@@ -121,8 +121,8 @@ func (f *Firewall) verify() error {
 		return d
 	}
 	for _, s := range f.held.rules.sets {
-		if s.counting {
-			continue // the kernel writes its elements
+		if s.dynamic {
+			continue // rules write its elements
 		}
 		if err := f.verifyElements(s, d); err != nil {
 			return err

@@ -55,15 +55,15 @@ type sourceSet struct {
 
 // openings are the elements of all sets.
 type openings struct {
-	live        map[int]*set
-	engineers   map[int]*set // each address twice: rules cannot compare two fields of a packet, but can look both up as one key
-	begins      map[int]*set // tunnel addresses, each with the rate at which it may begin flows
-	counts      map[int]*set // counting: the flows of each tunnel address
-	copies      map[int]*set // tunnel addresses, each with the rate at which its refusals are copied
-	sources     []sourceSet  // sorted: IPv4 first, longer prefixes first
-	paths       map[int]*set // addresses of targets, each with the interfaces by which it is reached
-	flows       map[int]*set
-	masquerades map[int]*set // nil where flows serve for it
+	live      map[int]*set
+	engineers map[int]*set // each address twice: rules cannot compare two fields of a packet, but can look both up as one key
+	// Dynamic, with limits for each tunnel address: of the rate at which it
+	// begins flows, of how many it has, of the copies of what it is refused.
+	begins, counts, copies map[int]*set
+	sources                []sourceSet  // sorted: IPv4 first, longer prefixes first
+	paths                  map[int]*set // addresses of targets, each with the interfaces by which it is reached
+	flows                  map[int]*set
+	masquerades            map[int]*set // nil where flows serve for it
 }
 
 // sets lists them in the order in which they are made: those that come and go
@@ -97,8 +97,8 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 	open := &openings{live: newSets("live", endpointKind, liveRate.term()), engineers: newSets("engineers", pairKind, term{}),
 		begins: newSets("begins", addressKind, beginRate.term()), counts: newSets("counts", addressKind, atOnce(flowsAtOnce)),
 		copies: newSets("copies", addressKind, refusalRate.term()), paths: newSets("paths", pathKind, term{}), flows: newSets("flows", flowKind, term{})}
-	for _, s := range open.counts {
-		s.counting = true
+	for _, f := range families {
+		open.begins[f].dynamic, open.counts[f].dynamic, open.copies[f].dynamic = true, true, true
 	}
 	if !o.Masquerade {
 		open.masquerades = newSets("masquerade", flowKind, term{})
@@ -160,7 +160,6 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 				}
 				source := string(a.AsSlice())
 				prolong(open.engineers[f].elements, source+source, g, now)
-				prolong(open.begins[f].elements, source, g, now)
 				for _, key := range keys {
 					key = source + key
 					prolong(open.flows[f].elements, key, g, now)
@@ -173,7 +172,6 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 	}
 	open.fillSources(prefixes)
 	open.fillLive(live)
-	open.fillCopies(p.Policy)
 	return open, errors.Join(failures...)
 }
 
@@ -202,21 +200,6 @@ func (o *openings) fillSources(prefixes map[netip.Prefix]time.Time) {
 		return cmp.Or(cmp.Compare(a.family, b.family), cmp.Compare(b.bits, a.bits))
 	}) {
 		o.sources = append(o.sources, sourceSet{l.family, l.bits, sets[l]})
-	}
-}
-
-// never is the end of what depends on no grant.
-var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
-
-// fillCopies gives every engineer's tunnel addresses a share of what people
-// see of refused flows, also those of whom nothing is open.
-func (o *openings) fillCopies(p *policy.Policy) {
-	for _, v := range p.Vendors {
-		for _, e := range v.Engineers {
-			for _, a := range e.Addresses {
-				o.copies[familyOf(a)].elements[string(a.AsSlice())] = never
-			}
-		}
 	}
 }
 

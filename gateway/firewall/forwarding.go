@@ -64,6 +64,9 @@ var ErrRouterAdvertisements = errors.New("the host takes IPv6 router advertiseme
 // nothing and is passed over. A switch that somebody else has turned back is
 // turned on again: so call it often.
 //
+// As long as anything is forwarded, no interface of the host takes ICMP
+// redirects, where this process may turn that off.
+//
 // Close restores what was found. The switches are those of the network
 // namespace of the calling thread.
 //
@@ -88,15 +91,48 @@ func (f *Firewall) SetForwarding(ipv4, ipv6 []string) error {
 	case setting(allIPv6) == "1": // no interface has a say (ip6_forward)
 		wanted6 = slices.DeleteFunc(wanted6, func(name string) bool { return f.forwarding.find(name) < 0 })
 	}
-	if err := f.forwarding.restore(func(name string) bool { return slices.Contains(wanted4, name) || slices.Contains(wanted6, name) }); err != nil {
+	var redirects []string
+	if len(wanted4)+len(wanted6) > 0 {
+		redirects = redirectSwitches()
+	}
+	wanted := slices.Concat(redirects, wanted4, wanted6)
+	if err := f.forwarding.restore(func(name string) bool { return slices.Contains(wanted, name) }); err != nil {
 		return fmt.Errorf("firewall: %w", err)
 	}
-	for _, name := range append(wanted4, wanted6...) {
-		if err := f.forwarding.on(name); err != nil {
-			return fmt.Errorf("firewall: turning on %s: %w", sysctl(name), err)
+	for _, name := range wanted {
+		if err := f.forwarding.turn(name); err != nil {
+			return fmt.Errorf("firewall: turning %s to %s: %w", sysctl(name), meant(name), err)
 		}
 	}
 	return nil
+}
+
+// acceptRedirects is the end of the names of the switches that let the host
+// believe ICMP redirects.
+const acceptRedirects = "/accept_redirects"
+
+// redirectSwitches are those of every interface; of IPv4 that of all at once
+// counts as well (IN_DEV_RX_REDIRECTS).
+func redirectSwitches() []string {
+	var names []string
+	for _, family := range []string{"ipv4", "ipv6"} {
+		// Where the kernel has no IPv6 there is no such folder.
+		interfaces, _ := os.ReadDir(sysctls + family + "/conf")
+		for _, i := range interfaces {
+			if i.Name() != "default" && i.Name() != "lo" && (family == "ipv4" || i.Name() != "all") {
+				names = append(names, family+"/conf/"+i.Name()+acceptRedirects)
+			}
+		}
+	}
+	return names
+}
+
+// meant is what a switch is turned to.
+func meant(name string) string {
+	if strings.HasSuffix(name, acceptRedirects) {
+		return "0"
+	}
+	return "1"
 }
 
 // allIPv6 is the switch of all interfaces at once.
@@ -189,19 +225,24 @@ func (f *forwarding) find(name string) int {
 	return slices.IndexFunc(f.turned, func(t turned) bool { return t.name == name })
 }
 
-// on turns a switch on and remembers how it was found. One that is on already
-// is only read: in a container /proc/sys cannot be written, and the host's
+// turn turns a switch and remembers how it was found. One that is as it should
+// be is only read: in a container /proc/sys cannot be written, and the host's
 // administrator has turned it.
-func (f *forwarding) on(name string) error {
+func (f *forwarding) turn(name string) error {
+	want := meant(name)
 	if i := f.find(name); i >= 0 {
 		t := &f.turned[i]
 		is, err := t.read()
 		switch {
-		case err == nil && is == "1":
+		case err == nil && is == want:
 			return nil
 		case err == nil:
-			f.logger.Warn("somebody turned off forwarding that targets need; it is turned on again", "switch", sysctl(name))
-			return t.write("1")
+			what := "somebody turned off forwarding that targets need; it is turned on again"
+			if want == "0" {
+				what = "somebody let this host believe ICMP redirects; that is turned off again"
+			}
+			f.logger.Warn(what, "switch", sysctl(name))
+			return t.write(want)
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
@@ -213,7 +254,7 @@ func (f *forwarding) on(name string) error {
 		t.file.Close()
 		f.turned = slices.Delete(f.turned, i, i+1)
 	}
-	if setting(name) == "1" {
+	if setting(name) == want {
 		return nil
 	}
 	if name == allIPv6 {
@@ -222,13 +263,15 @@ func (f *forwarding) on(name string) error {
 		}
 	}
 	file, err := os.OpenFile(sysctls+name, os.O_RDWR, 0)
-	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w; where this process may not turn it, as in a container, the host has to: sysctl -w %s=1", err, sysctl(name))
-	}
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil // nor is the interface there
-	}
-	if err != nil {
+	case errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission):
+		if want == "0" {
+			return nil // the ruleset drops redirects
+		}
+		return fmt.Errorf("%w; where this process may not turn it, as in a container, the host has to: sysctl -w %s=%s", err, sysctl(name), want)
+	case err != nil:
 		return err
 	}
 	t := turned{name: name, file: file, index: indexOf(name)}
@@ -243,10 +286,12 @@ func (f *forwarding) on(name string) error {
 	if err := f.keep(); err != nil {
 		file.Close()
 		f.turned = f.turned[:len(f.turned)-1]
-		return fmt.Errorf("it stays off: how it was found cannot be kept: %w", err)
+		return fmt.Errorf("it stays as it is: how it was found cannot be kept: %w", err)
 	}
-	f.logger.Info("forwarding is turned on", "switch", sysctl(name), "was", t.was)
-	return t.write("1")
+	if want == "1" {
+		f.logger.Info("forwarding is turned on", "switch", sysctl(name), "was", t.was)
+	}
+	return t.write(want)
 }
 
 // restore turns back what was turned and is not wanted, the last first. What
@@ -263,7 +308,9 @@ func (f *forwarding) restore(wanted func(name string) bool) error {
 			failures = append(failures, fmt.Errorf("restoring %s to %s: %w", sysctl(t.name), t.was, err))
 			continue
 		}
-		f.logger.Info("forwarding is as it was found", "switch", sysctl(t.name), "value", t.was)
+		if meant(t.name) == "1" {
+			f.logger.Info("forwarding is as it was found", "switch", sysctl(t.name), "value", t.was)
+		}
 		t.file.Close()
 		f.turned = slices.Delete(f.turned, i, i+1)
 		changed = true
@@ -332,7 +379,7 @@ func replaceFile(path string, value any) error {
 }
 
 // isSwitch is the name of a switch of those that are turned.
-var isSwitch = regexp.MustCompile(`^(ipv4/conf/[^/]+/forwarding|ipv6/conf/[^/]+/(force_)?forwarding)$`)
+var isSwitch = regexp.MustCompile(`^(ipv[46]/conf/[^/]+/(forwarding|accept_redirects)|ipv6/conf/[^/]+/force_forwarding)$`)
 
 // adopt takes over what a process before us turned and did not turn back.
 // What is on record of another boot, of another network namespace, or of an

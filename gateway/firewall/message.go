@@ -91,13 +91,13 @@ func express(e expr.Any) []byte {
 func (s *set) attributes() []netlink.Attribute {
 	key := s.kind.datatype()
 	flags := uint32(unix.NFT_SET_TIMEOUT)
-	if s.counting {
+	if s.dynamic {
 		flags = unix.NFT_SET_EVAL
 	}
 	list := []netlink.Attribute{be32(unix.NFTA_SET_FLAGS, flags), be32(unix.NFTA_SET_KEY_TYPE, key.GetNFTMagic()),
 		be32(unix.NFTA_SET_KEY_LEN, key.Bytes)}
-	if s.counting {
-		list = append(list, nest(unix.NFTA_SET_DESC, marshal(be32(unix.NFTA_SET_DESC_SIZE, countingSize))))
+	if s.dynamic {
+		list = append(list, nest(unix.NFTA_SET_DESC, marshal(be32(unix.NFTA_SET_DESC_SIZE, dynamicSize))))
 	}
 	if s.limited() {
 		list = append(list, nest(setExpression, express(s.each.expressions[0])))

@@ -106,19 +106,19 @@ type Rules struct {
 	chains []*chain
 }
 
-// set holds elements until their ends. A counting set is filled by a rule, and
-// emptied by the kernel when nothing is left to be counted.
+// set holds elements until their ends. A dynamic set is filled by a rule, and
+// its elements open nothing.
 type set struct {
 	name     string
 	kind     setKind
 	each     term // the limit of each element by itself; without expressions: none
-	counting bool
+	dynamic  bool
 	elements map[string]time.Time // key as the kernel has it -> end
 }
 
-// countingSize is how many elements a counting set has room for: more than
-// there are tunnel addresses with something open.
-const countingSize = 1 << 16
+// dynamicSize is how many elements a dynamic set has room for: more than there
+// are tunnel addresses.
+const dynamicSize = 1 << 16
 
 // chain is a base chain if kind is set.
 type chain struct {
@@ -328,7 +328,7 @@ func (r *Rules) forward(o Options) {
 	admitted := r.chain("admitted_flow")
 	admitted.add(confirmed(), follow("to_site"))
 	for _, f := range families {
-		admitted.add(listed("saddr", f, addressBits(f), name("begins", f)), counted(f, name("counts", f)), follow("to_site"))
+		admitted.add(limitedBy(f, name("begins", f)), limitedBy(f, name("counts", f)), follow("to_site"))
 	}
 	admitted.add(follow("refused_in_excess"))
 
@@ -381,7 +381,7 @@ func name(what string, family int) string { return fmt.Sprint(what, family) }
 // address so many, or the scan of one engineer would hide another's attempt.
 func (c *chain) refuse(o Options, counter, prefix string) {
 	for _, f := range families {
-		c.add(listed("saddr", f, addressBits(f), name("copies", f)), copyTo(o.LogGroup, prefix, copyLength))
+		c.add(limitedBy(f, name("copies", f)), copyTo(o.LogGroup, prefix, copyLength))
 	}
 	c.add(count(counter), drop())
 }

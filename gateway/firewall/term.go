@@ -323,10 +323,10 @@ func status(word string) term {
 	return term{"ct status " + word, []expr.Any{conntrack(expr.CtKeySTATUS, register1), mask(native32(bit)), compare(expr.CmpOpNeq, native32(0))}}
 }
 
-// counted adds the packet's source to a counting set. It matches as long as
-// the source has up to as many flows as the set allows, this one included; a
-// source for which the set has no room does not match.
-func counted(f int, set string) term {
+// limitedBy adds the packet's source to a dynamic set. It matches within the
+// limit that the set has for each source by itself; a source for which there
+// is no room does not match.
+func limitedBy(f int, set string) term {
 	offset, length := addressOffset(f, "saddr")
 	return term{fmt.Sprintf("add @%s { %s saddr }", set, familyWord(f)), append(family(f), network(offset, length, register1),
 		&expr.Dynset{SrcRegKey: register1, SetName: set, Operation: unix.NFT_DYNSET_OP_ADD})}

@@ -23,8 +23,8 @@ func (r *Rules) String() string {
 	}
 	for _, s := range r.sets {
 		fmt.Fprintf(&b, "\tset %s {\n\t\ttype %s\n", s.name, s.kind)
-		if s.counting {
-			fmt.Fprintf(&b, "\t\tsize %d\n\t\tflags dynamic\n", countingSize)
+		if s.dynamic {
+			fmt.Fprintf(&b, "\t\tsize %d\n\t\tflags dynamic\n", dynamicSize)
 		} else {
 			b.WriteString("\t\tflags timeout\n")
 		}
