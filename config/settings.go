@@ -21,6 +21,7 @@ type Settings struct {
 	PolicyFile       string     `env:"KIDOBAN_POLICY_FILE" envDefault:"/etc/kidoban/policy.yaml" meaning:"the policy: who may enter when, to what"`
 	StateDir         string     `env:"KIDOBAN_STATE_DIR" envDefault:"/var/lib/kidoban" meaning:"where the journal and the private key are kept"`
 	Interface        string     `env:"KIDOBAN_INTERFACE" envDefault:"kido0" meaning:"name of the tunnel's network interface, 1 to 15 characters"`
+	InsideInterfaces []string   `env:"KIDOBAN_INSIDE_INTERFACES" shown:"found by the host's routes" meaning:"names of the interfaces that lead to targets, with commas between them, as in eth1,eth2. Then every route through these counts, the default route too, and none through others"`
 	ListenPort       uint16     `env:"KIDOBAN_LISTEN_PORT" envDefault:"51820" meaning:"UDP port of WireGuard, 1 to 65535"`
 	PrivateKeyFile   string     `env:"KIDOBAN_PRIVATE_KEY_FILE" shown:"private.key in the state directory" meaning:"the gateway's private key, base64 as wg genkey writes it; made at first start with mode 0600; a looser mode is refused"`
 	MetricsAddress   string     `env:"KIDOBAN_METRICS_ADDRESS" envDefault:"127.0.0.1:9586" meaning:"host:port on which Prometheus finds the metrics"`
@@ -38,11 +39,13 @@ type Settings struct {
 // is not a setting is a typing error.
 const settingsPrefix = "KIDOBAN_"
 
-// settingChecks say what is wrong with a value and what is allowed.
+// settingChecks say what is wrong with a value and what is allowed, one mistake
+// a line.
 var settingChecks = map[string]func(string) error{
 	"KIDOBAN_POLICY_FILE":       checkPath,
 	"KIDOBAN_STATE_DIR":         checkPath,
 	"KIDOBAN_INTERFACE":         checkInterface,
+	"KIDOBAN_INSIDE_INTERFACES": checkInterfaces,
 	"KIDOBAN_LISTEN_PORT":       checkPort,
 	"KIDOBAN_PRIVATE_KEY_FILE":  checkPath,
 	"KIDOBAN_METRICS_ADDRESS":   checkHostPort,
@@ -76,7 +79,9 @@ func FromEnvironment(environ []string) (Settings, error) {
 			errs = append(errs, fmt.Errorf("%s: is empty: give a value or unset it", name))
 		default:
 			if err := check(text); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+				for line := range strings.Lines(err.Error()) {
+					errs = append(errs, fmt.Errorf("%s: %s", name, strings.TrimSuffix(line, "\n")))
+				}
 				continue
 			}
 			given[name] = text
@@ -85,6 +90,9 @@ func FromEnvironment(environ []string) (Settings, error) {
 	var s Settings
 	if err := env.ParseWithOptions(&s, env.Options{Environment: given}); err != nil {
 		errs = append(errs, err)
+	}
+	if slices.Contains(s.InsideInterfaces, s.Interface) {
+		errs = append(errs, fmt.Errorf("KIDOBAN_INSIDE_INTERFACES: %s is the tunnel's own interface (KIDOBAN_INTERFACE): allowed are others, which lead to targets", quote(s.Interface)))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return Settings{}, err
@@ -150,11 +158,26 @@ func checkSocket(text string) error {
 // /proc/sys/net.
 func checkInterface(text string) error {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	if len(text) > 15 || strings.Trim(text, letters+"0123456789_.-") != "" || !strings.Contains(letters, text[:1]) ||
+	if text == "" || len(text) > 15 || strings.Trim(text, letters+"0123456789_.-") != "" || !strings.Contains(letters, text[:1]) ||
 		text == "all" || text == "default" || text == "lo" {
 		return fmt.Errorf("%s is no name for an interface: allowed are 1 to 15 letters, digits, '_', '.' and '-', beginning with a letter, and not all, default or lo", quote(text))
 	}
 	return nil
+}
+
+// checkInterfaces allows names with commas between them, each once.
+func checkInterfaces(text string) error {
+	var errs []error
+	seen := map[string]bool{}
+	for name := range strings.SplitSeq(text, ",") {
+		if err := checkInterface(name); err != nil {
+			errs = append(errs, err)
+		} else if seen[name] {
+			errs = append(errs, fmt.Errorf("%s is named more than once: allowed is once", quote(name)))
+		}
+		seen[name] = true
+	}
+	return errors.Join(errs...)
 }
 
 func checkPort(text string) error {

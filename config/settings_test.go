@@ -42,11 +42,13 @@ func TestEverySettingIsRead(t *testing.T) {
 		"KIDOBAN_METRICS_ADDRESS=[::1]:9", "KIDOBAN_ADMIN_SOCKET=/a", "KIDOBAN_MASQUERADE=true", "KIDOBAN_FORWARD_OTHERS=true",
 		"KIDOBAN_LOG_LEVEL=debug", "KIDOBAN_LOG_FORMAT=json", "KIDOBAN_METRICS_ENGINEERS=7",
 		"KIDOBAN_SYSLOG_ADDRESS=logs.example.jp:6514", "KIDOBAN_SYSLOG_CA_FILE=/ca",
+		"KIDOBAN_INSIDE_INTERFACES=eth1,br-lan.7",
 	}
 	want := Settings{
 		PolicyFile: "/p", StateDir: "/s", Interface: "wg-maint.0", ListenPort: 1, PrivateKeyFile: "/s/private.key",
 		MetricsAddress: "[::1]:9", AdminSocket: "/a", Masquerade: true, ForwardOthers: true, LogLevel: slog.LevelDebug, LogFormat: "json",
 		MetricsEngineers: 7, SyslogAddress: "logs.example.jp:6514", SyslogCAFile: "/ca",
+		InsideInterfaces: []string{"eth1", "br-lan.7"},
 	}
 	got, err := FromEnvironment(environ)
 	if err != nil {
@@ -68,8 +70,8 @@ func TestWrongSettings(t *testing.T) {
 		host  = ` is not host:port: allowed is a DNS name or an address, IPv6 in brackets, and a port from 1 to 65535, as in gate.example.jp:51820 or [2001:db8::1]:51820`
 	)
 	for _, test := range []struct{ pair, want string }{
-		{"KIDOBAN_POLICY=/p", "KIDOBAN_POLICY: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_METRICS_ENGINEERS, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_STATE_DIR, KIDOBAN_SYSLOG_ADDRESS, KIDOBAN_SYSLOG_CA_FILE"},
-		{"KIDOBAN_LISTENPORT=1", "KIDOBAN_LISTENPORT: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_METRICS_ENGINEERS, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_STATE_DIR, KIDOBAN_SYSLOG_ADDRESS, KIDOBAN_SYSLOG_CA_FILE; did you mean KIDOBAN_LISTEN_PORT?"},
+		{"KIDOBAN_POLICY=/p", "KIDOBAN_POLICY: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INSIDE_INTERFACES, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_METRICS_ENGINEERS, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_STATE_DIR, KIDOBAN_SYSLOG_ADDRESS, KIDOBAN_SYSLOG_CA_FILE"},
+		{"KIDOBAN_LISTENPORT=1", "KIDOBAN_LISTENPORT: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INSIDE_INTERFACES, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_METRICS_ENGINEERS, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_STATE_DIR, KIDOBAN_SYSLOG_ADDRESS, KIDOBAN_SYSLOG_CA_FILE; did you mean KIDOBAN_LISTEN_PORT?"},
 		{"KIDOBAN_STATE_DIR=", "KIDOBAN_STATE_DIR: is empty: give a value or unset it"},
 		{"KIDOBAN_STATE_DIR=a\x1b[2J", `KIDOBAN_STATE_DIR: "a\x1b[2J" has characters that do not show: allowed is a path without them`},
 		{"KIDOBAN_ADMIN_SOCKET=/" + strings.Repeat("a", 107), `KIDOBAN_ADMIN_SOCKET: "/` + strings.Repeat("a", 79) + `"... has 108 bytes: allowed for a socket are 107`},
@@ -77,6 +79,11 @@ func TestWrongSettings(t *testing.T) {
 		{"KIDOBAN_INTERFACE=a/b", `KIDOBAN_INTERFACE: "a/b"` + iface},
 		{"KIDOBAN_INTERFACE=..", `KIDOBAN_INTERFACE: ".."` + iface},
 		{"KIDOBAN_INTERFACE=all", `KIDOBAN_INTERFACE: "all"` + iface},
+		{"KIDOBAN_INSIDE_INTERFACES=eth1,,lo,eth1, eth2,eth1", strings.Join([]string{
+			`KIDOBAN_INSIDE_INTERFACES: ""` + iface, `KIDOBAN_INSIDE_INTERFACES: "lo"` + iface,
+			`KIDOBAN_INSIDE_INTERFACES: "eth1" is named more than once: allowed is once`, `KIDOBAN_INSIDE_INTERFACES: " eth2"` + iface,
+			`KIDOBAN_INSIDE_INTERFACES: "eth1" is named more than once: allowed is once`}, "\n")},
+		{"KIDOBAN_INSIDE_INTERFACES=eth1,kido0", `KIDOBAN_INSIDE_INTERFACES: "kido0" is the tunnel's own interface (KIDOBAN_INTERFACE): allowed are others, which lead to targets`},
 		{"KIDOBAN_LISTEN_PORT=0", `KIDOBAN_LISTEN_PORT: "0"` + port},
 		{"KIDOBAN_LISTEN_PORT=65536", `KIDOBAN_LISTEN_PORT: "65536"` + port},
 		{"KIDOBAN_LISTEN_PORT=-1", `KIDOBAN_LISTEN_PORT: "-1"` + port},
@@ -111,7 +118,7 @@ func TestAllWrongSettingsAtOnce(t *testing.T) {
 	if strings.Contains(err.Error(), "\x1b") {
 		t.Errorf("an escape sequence passes through: %q", err)
 	}
-	if s != (Settings{}) {
+	if diff := cmp.Diff(Settings{}, s); diff != "" {
 		t.Errorf("settings %+v with an error", s)
 	}
 }

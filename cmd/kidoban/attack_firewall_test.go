@@ -23,7 +23,7 @@ import (
 // forwards lists which interfaces of the gateway forward, but for its tunnel.
 func (g *ground) forwards() string {
 	var on []string
-	for _, i := range []string{"lan0", "wan0"} {
+	for _, i := range []string{"lan0", "wan0", "dmz0"} {
 		for _, name := range []string{"ipv4/conf/" + i + "/forwarding", "ipv6/conf/" + i + "/force_forwarding"} {
 			var value []byte
 			// Kernels before 6.17 have no such switch for IPv6.
@@ -124,8 +124,8 @@ func TestForwardingAfterCrash(t *testing.T) {
 }
 
 // TestSingleArm: the targets lie behind the interface to the Internet, by a
-// route of their own. That works, and ends with the gateway, also when one
-// was killed in between.
+// route of their own. Status says what to set, and with that it works, and ends
+// with the gateway, also when one was killed in between.
 func TestSingleArm(t *testing.T) {
 	t.Parallel()
 	g := newGround(t)
@@ -135,6 +135,14 @@ func TestSingleArm(t *testing.T) {
 	g.mustRun(g.internet, "ip", "route", "add", "10.99.0.0/24", "via", "192.0.2.2")
 	g.internet.Echo("udp", "10.1.0.5:53")
 	g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
+	const set = "KIDOBAN_INSIDE_INTERFACES=lan0,wan0" // lan0 still leads to ehr6
+	g.hinted("the host has no route to ehr, pacs but one where the default route is or was, through wan0, by which nothing is sent there: "+
+		"bring the right interface up, or add a route of its own through an interface with a permanent address and without the default route; "+
+		"if the way inside is wan0, set "+set, true)
+	g.stop()
+	g.settings = []string{set}
+	g.start()
+	g.ready()
 	g.mustEnter(g.client(g.medisys, sato, 4))
 	g.satosFlow()
 	g.hinted("no route to", false)
@@ -191,9 +199,16 @@ func TestLateSite(t *testing.T) {
 // straysNot has sato send to ehr, and wants nothing of it to leave by wan0.
 func (g *ground) straysNot(when string) {
 	g.t.Helper()
+	g.straysNotBy(g.wan, when)
+}
+
+// straysNotBy has sato send to ehr, and wants nothing of it to leave by an
+// interface.
+func (g *ground) straysNotBy(wire *lab.Capture, when string) {
+	g.t.Helper()
 	tunnel := g.gateway.Capture(g.device)
 	defer tunnel.Stop()
-	g.wan.Forget()
+	wire.Forget()
 	toTarget := func(p lab.Packet) bool {
 		return p.Destination.Addr() == ehr4 || p.Destination.Addr() == ehr6
 	}
@@ -212,8 +227,8 @@ func (g *ground) straysNot(when string) {
 		return len(tunnel.Packets(lab.Incoming, toTarget)) >= len(packets)
 	})
 	pause(patience)
-	if got := g.wan.Packets(lab.Outgoing, toTarget); len(got) > 0 {
-		g.t.Errorf("%s: what sato sends to the site goes to the Internet:\n%s", when, lab.Lines(got))
+	if got := wire.Packets(lab.Outgoing, toTarget); len(got) > 0 {
+		g.t.Errorf("%s: what sato sends to the site goes elsewhere:\n%s", when, lab.Lines(got))
 	}
 }
 
@@ -260,12 +275,28 @@ func TestFault67Advertised(t *testing.T) {
 	g.mustEnter(g.client(g.medisys, sato, 4))
 	g.satosFlow().Close()
 	g.mustRun(g.internet, "ip", "-6", "addr", "add", ehr6.String()+"/128", "dev", "eth3", "nodad")
-	// A prefix information option (RFC 4861, section 4.6.2): on the link, for
-	// ten minutes.
-	option := append([]byte{3, 4, 128, 0x80, 0, 0, 2, 88, 0, 0, 2, 88, 0, 0, 0, 0}, ehr6.AsSlice()...)
+	g.advertise(g.internet, "eth3", outside6.Addr(), netip.PrefixFrom(ehr6, 128), 600)
+	g.believes(ehr6, "wan0")
+	g.straysNot("advertised just now")
+	lab.WaitFor(t, routesAgain+eventually, "a hint", func() bool {
+		return strings.Contains(strings.Join(g.status().Hints, "\n"), "the host has no route to ehr6 but what DHCP or a router may have advertised, through wan0")
+	})
+	g.straysNot("advertised a while ago")
+	g.satosFlow().Close()
+}
+
+// advertise has a host say, as a router, on the wire of one of its interfaces
+// that a prefix is on this link, for some seconds; to is an address of the
+// gateway's there.
+func (g *ground) advertise(router *lab.Host, name string, to netip.Addr, prefix netip.Prefix, seconds uint32) {
+	g.t.Helper()
+	// A prefix information option (RFC 4861, section 4.6.2).
+	option := []byte{3, 4, byte(prefix.Bits()), 0x80}
+	option = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(option, seconds), seconds)
+	option = slices.Concat(option, make([]byte, 4), prefix.Addr().AsSlice())
 	var from netip.Addr
-	err := g.internet.Do(func() error {
-		link, err := net.InterfaceByName("eth3")
+	err := router.Do(func() error {
+		link, err := net.InterfaceByName(name)
 		if err != nil {
 			return err
 		}
@@ -278,30 +309,28 @@ func TestFault67Advertised(t *testing.T) {
 		return err
 	})
 	if err != nil || !from.IsValid() {
-		t.Fatalf("no link-local address (%v)", err)
+		g.t.Fatalf("no link-local address (%v)", err)
 	}
-	to := outside6.Addr() // kernels take it by unicast as well
 	message, err := (&icmp.Message{Type: ipv6.ICMPTypeRouterAdvertisement, Body: &icmp.RawBody{Data: append(make([]byte, 12), option...)}}).
 		Marshal(icmp.IPv6PseudoHeader(from.AsSlice(), to.AsSlice()))
 	if err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
-	packet := lab.IPPacket(from, to, policy.ICMPv6, message)
-	packet[7] = 255 // no router forwards it
-	if err := g.internet.Send(packet); err != nil {
-		t.Fatal(err)
+	packet := lab.IPPacket(from, to, policy.ICMPv6, message) // kernels take it by unicast as well
+	packet[7] = 255                                          // no router forwards it
+	if err := router.Send(packet); err != nil {
+		g.t.Fatal(err)
 	}
-	lab.WaitFor(t, eventually, "the kernel believes it", func() bool {
-		var name string
-		_ = g.gateway.Do(func() (err error) { name, err = routeTo(ehr6); return err })
-		return name == "wan0"
+}
+
+// believes waits until the gateway's kernel sends to an address by an interface.
+func (g *ground) believes(to netip.Addr, name string) {
+	g.t.Helper()
+	lab.WaitFor(g.t, eventually, fmt.Sprintf("the kernel sends to %v by %s", to, name), func() bool {
+		var by string
+		_ = g.gateway.Do(func() (err error) { by, err = routeTo(to); return err })
+		return by == name
 	})
-	g.straysNot("advertised just now")
-	lab.WaitFor(t, routesAgain+eventually, "a hint", func() bool {
-		return strings.Contains(strings.Join(g.status().Hints, "\n"), "the host has no route to ehr6 but what DHCP or a router advertised, through wan0")
-	})
-	g.straysNot("advertised a while ago")
-	g.satosFlow().Close()
 }
 
 // joinHospital gives the hospital a cable to the gateway.

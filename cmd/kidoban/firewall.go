@@ -22,6 +22,7 @@ import (
 type liveFirewall struct {
 	*firewall.Firewall
 	device string
+	inside []string // KIDOBAN_INSIDE_INTERFACES
 	logger *slog.Logger
 	told   atomic.Pointer[[]gateway.Hint] // hints about the host's routes
 	quit   chan struct{}
@@ -30,7 +31,7 @@ type liveFirewall struct {
 	plan   *policy.Plan // in force
 	paths  paths        // to the targets of its policy
 	looked time.Time    // when they were looked up
-	others int          // the most interfaces besides the tunnel that the host has had at once
+	sights sights       // the most that the host has had of them at once, or ever
 }
 
 // How often routes are looked up anew: the gateway may be up before the
@@ -40,8 +41,8 @@ const (
 	incompleteAgain = 2 * time.Second
 )
 
-func newLiveFirewall(f *firewall.Firewall, t *liveTunnel, device string, logger *slog.Logger) *liveFirewall {
-	l := &liveFirewall{Firewall: f, device: device, logger: logger, quit: make(chan struct{})}
+func newLiveFirewall(f *firewall.Firewall, t *liveTunnel, device string, inside []string, logger *slog.Logger) *liveFirewall {
+	l := &liveFirewall{Firewall: f, device: device, inside: inside, logger: logger, quit: make(chan struct{})}
 	go func() {
 		for {
 			select {
@@ -92,7 +93,7 @@ func (l *liveFirewall) forward() error {
 	}
 	hints := slices.Clone(l.paths.hints)
 	defer func() { l.tell(hints) }()
-	if err := l.SetPaths(l.paths.to, nil); err != nil {
+	if err := l.SetPaths(l.paths.to, l.paths.deaf); err != nil {
 		return err
 	}
 	// A plan without grants needs no forwarding yet; its interface may not be
@@ -110,10 +111,11 @@ func (l *liveFirewall) forward() error {
 
 // look looks the paths to a policy's targets up. What cannot be read has none.
 func (l *liveFirewall) look(p *policy.Policy) paths {
-	r, err := readRouting(p, l.device)
-	// An interface that goes leaves the default route behind, and is missed.
-	l.others = max(l.others, r.others)
-	r.others = l.others
+	r, err := readRouting(p, l.device, l.inside)
+	// An interface that goes leaves the default route behind, and is missed. And
+	// a default route may go because somebody on the wire takes it back.
+	l.sights = l.sights.and(r.sights)
+	r.sights = l.sights
 	if err != nil {
 		every := targetNames(p, func(*policy.Target) bool { return true })
 		return paths{policy: p, hints: []gateway.Hint{{Text: fmt.Sprintf("how the host reaches targets cannot be read, so none is reached: %v", err), Targets: every}}}

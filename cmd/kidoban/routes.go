@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -24,66 +25,156 @@ type paths struct {
 	policy     *policy.Policy
 	to         firewall.Paths
 	ipv4, ipv6 []string // interfaces on which packets of its flows arrive: from the tunnel, and from the targets
-	complete   bool     // each target has a route of its own
+	complete   bool     // each target has a route that counts
 	hints      []gateway.Hint
+
+	// deaf are the interfaces, sorted, that are a path to some target and have not
+	// had a default route: the host loses nothing when it takes no router
+	// advertisement there. There are none before the host has a default route by
+	// another interface: the network may not be up yet.
+	deaf []string
 }
 
 // routing is what decides by which interface the host sends a packet of the
 // tunnel.
 type routing struct {
-	tables map[int][]route // those that a rule names
-	others int             // interfaces besides the tunnel and lo, or as many as the host ever had
+	sights
+	inside    []string                  // KIDOBAN_INSIDE_INTERFACES
+	missing   []string                  // those of inside that the host does not have
+	tables    map[int][]route           // those that a rule names
+	permanent map[string][]netip.Prefix // by interface, the networks of addresses that nobody on the wire gave it
+}
+
+// sights are what may not be forgotten: whoever is on the wire could take back
+// what the host knew an interface by.
+type sights struct {
+	others  int      // interfaces besides the tunnel and lo
+	outside []string // interfaces of a default route
+}
+
+// and is the most of both.
+func (s sights) and(other sights) sights {
+	return sights{max(s.others, other.others), union(s.outside, other.outside)}
 }
 
 // route is one of a table.
 type route struct {
-	to        netip.Prefix
-	through   []string // names of interfaces; none: the kernel refuses
-	byDefault bool     // it leads to whatever nobody knows better
-	told      bool     // somebody on the wire said so: DHCP, a router's advertisement or redirect
+	to       netip.Prefix
+	hops     []hop // none: the kernel refuses
+	protocol uint8 // who wrote it, RTPROT_
+	expires  bool
+	written  bool // for the tunnel: nothing else is sent to its table
 }
 
-// pathsTo says by which interfaces a policy's targets are reached.
-//
-// Every table counts that a rule names, so that whatever rules look at, be it
-// marks or ports, what they choose is a path. The default route is none: where
-// a network of the site is not up yet, it leads to the Internet, where what
-// the engineer says would go in the clear, and whose hosts must not answer in
-// the target's name. Nor is a route that somebody on the wire told the host,
-// who could tell it the longest one to a target. Where there is one network
-// card and nothing else both are all there is.
+// hop is where a route leads.
+type hop struct {
+	through   string // name of an interface
+	linkLocal bool   // its gateway has a link-local address
+}
+
+// anywhere reports whether a route is the default route: what leads to whatever
+// nobody knows better, and was not written for the tunnel.
+func (r route) anywhere() bool { return leadsAnywhere(r.to) && !r.written }
+
+// through names the interfaces of a route.
+func (r route) through() []string {
+	var names []string
+	for _, h := range r.hops {
+		names = append(names, h.through)
+	}
+	return union(names, nil)
+}
+
+// standing is what a route through an interface is for a target.
+type standing int
+
+const (
+	counts    standing = iota
+	unnamed            // KIDOBAN_INSIDE_INTERFACES does not name the interface
+	told               // it may come from somebody on the wire
+	beside             // the interface has, or had, the default route
+	byDefault          // it is the default route
+	standings          // how many there are
+)
+
+// whyNot names a route that does not count.
+var whyNot = [standings]string{
+	unnamed:   "one that KIDOBAN_INSIDE_INTERFACES does not allow",
+	told:      "what DHCP or a router may have advertised",
+	beside:    "one where the default route is or was",
+	byDefault: "the default route",
+}
+
+// standing judges a route through one of its interfaces. Where operators have
+// said which interfaces lead inside, that is all. Otherwise the interface of
+// the default route leads to the Internet, where what an engineer says would go
+// in the clear, and whose hosts must not answer in a target's name. Whoever is
+// on the wire of another can have the host make routes as well, the longest to
+// a target among them; none of these counts.
+func (r routing) standing(to route, by hop) standing {
+	switch {
+	case len(r.inside) > 0 && slices.Contains(r.inside, by.through):
+		return counts
+	case len(r.inside) > 0:
+		return unnamed
+	case to.anywhere():
+		return byDefault
+	case !r.own(to, by):
+		return told
+	case r.others > 1 && slices.Contains(r.outside, by.through):
+		return beside
+	}
+	return counts
+}
+
+// own reports whether a route is the host's own, as far as that shows. What DHCP
+// or a router told may leave routes that look as if the kernel or an
+// administrator had made them: without an end, of protocol kernel or boot. The
+// addresses that come with them do not look so, as a rule. So the route of an
+// attached network needs a permanent address with its prefix, and any other
+// route needs one of its family on its interface. A link-local one is enough
+// for a gateway that has a link-local address itself.
+func (r routing) own(to route, by hop) bool {
+	switch to.protocol {
+	case unix.RTPROT_DHCP, unix.RTPROT_RA, unix.RTPROT_REDIRECT:
+		return false
+	}
+	return !to.expires && slices.ContainsFunc(r.permanent[by.through], func(network netip.Prefix) bool {
+		if to.protocol == unix.RTPROT_KERNEL {
+			return network == to.to
+		}
+		return network.Addr().Is6() == to.to.Addr().Is6() && (by.linkLocal || !network.Addr().IsLinkLocalUnicast())
+	})
+}
+
+// astray is why a target, or a part of it, is not reached as it should be.
+type astray struct {
+	why     standing // counts: there is no route at all
+	through string   // names of interfaces, with commas between them
+	part    bool
+}
+
+// pathsTo says by which interfaces a policy's targets are reached: those of
+// routes that count. Every table is looked at that a rule names, so that
+// whatever rules look at, be it marks or ports, what they choose is a path.
+// Where there is one network card and nothing else every route through it
+// counts, since it is the only way there is.
 func pathsTo(p *policy.Policy, device string, r routing) paths {
 	w := paths{policy: p, to: firewall.Paths{}, complete: true}
-	astray := map[string][]string{} // hint -> the targets for which it is
-	lost := map[string]bool{}       // hints that say that nothing is sent to them
+	strict := r.others > 1 || len(r.inside) > 0
+	lost, used := map[astray][]string{}, []string(nil)
 	for _, t := range p.Targets {
 		prefix := t.Prefix.Masked()
 		reached := r.reach(prefix)
-		through, hint, what := reached.own, "", "TARGETS"
-		if len(reached.own) > 0 {
-			what = "a part of TARGETS"
+		through := reached.by[counts]
+		if !reached.whole {
+			a := reached.astray()
+			lost[a] = append(lost[a], t.Name)
+			if !strict {
+				through = reached.any()
+			}
 		}
-		by, names := "the default route", reached.byDefault
-		if len(reached.told) > 0 {
-			by, names = "what DHCP or a router advertised", reached.told
-		}
-		switch where := strings.Join(names, " and "); {
-		case reached.whole:
-		case where == "":
-			hint = "the host has no route to " + what + ": bring the interface up, or add a route"
-			lost[hint] = true
-		case r.others > 1:
-			hint = "the host has no route to " + what + " but " + by + ", through " + where +
-				", by which nothing is sent there: bring the right interface up, or add a route of its own"
-			lost[hint] = true
-		default:
-			hint = "the host has no route to " + what + " but " + by + ", through its only interface " + where +
-				": a host on the way to the Internet could answer in its name; a route of its own is better"
-			through = union(through, union(reached.byDefault, reached.told))
-		}
-		if hint != "" {
-			astray[hint] = append(astray[hint], t.Name)
-		}
+		used = union(used, through)
 		w.to[prefix] = through // also none: then it is not reached as a wider target is
 		list := &w.ipv4
 		if prefix.Addr().Is6() {
@@ -95,15 +186,48 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 			}
 		}
 	}
-	for _, hint := range slices.Sorted(maps.Keys(astray)) {
-		w.complete = false
-		h := gateway.Hint{Text: strings.Replace(hint, "TARGETS", few(astray[hint]), 1)}
-		if lost[hint] {
-			h.Targets = astray[hint]
+	w.complete = len(lost) == 0
+	for a, targets := range lost {
+		named := union(union(r.inside, used), strings.Split(a.through, ","))
+		h := gateway.Hint{Text: a.hint(few(targets), strict, strings.Join(named, ","))}
+		if strict || a.why == counts {
+			h.Targets = targets // nothing is sent there
 		}
 		w.hints = append(w.hints, h)
 	}
+	if len(r.missing) > 0 {
+		w.hints = append(w.hints, gateway.Hint{Text: "KIDOBAN_INSIDE_INTERFACES names " + strings.Join(r.missing, ", ") +
+			", which the host does not have: correct the setting, or bring the interface up"})
+	}
+	slices.SortFunc(w.hints, func(a, b gateway.Hint) int { return strings.Compare(a.Text, b.Text) })
+	if slices.ContainsFunc(r.outside, func(name string) bool { return !slices.Contains(used, name) }) {
+		w.deaf = slices.DeleteFunc(used, func(name string) bool { return slices.Contains(r.outside, name) })
+	}
 	return w
+}
+
+// hint tells operators of targets, and what to do. Named are the interfaces
+// that would lead inside if the one that does not count does.
+func (a astray) hint(targets string, strict bool, named string) string {
+	if a.part {
+		targets = "a part of " + targets
+	}
+	text := "the host has no route to " + targets
+	if a.why == counts {
+		return text + ": bring the interface up, or add a route"
+	}
+	text += " but " + whyNot[a.why] + ", through "
+	where := strings.ReplaceAll(a.through, ",", " and ")
+	if !strict {
+		return text + "its only interface " + where + ": a host on the way to the Internet could answer in its name; " +
+			"a route of its own is better; if the way inside is " + where + ", set KIDOBAN_INSIDE_INTERFACES=" + named
+	}
+	better := "an interface with a permanent address and without the default route"
+	if a.why == unnamed {
+		better = "an interface that is named there"
+	}
+	return text + where + ", by which nothing is sent there: bring the right interface up, or add a route of its own through " + better +
+		"; if the way inside is " + where + ", set KIDOBAN_INSIDE_INTERFACES=" + named
 }
 
 // few names targets, but not all of many.
@@ -117,18 +241,39 @@ func few(targets []string) string {
 
 // reached is how a prefix is.
 type reached struct {
-	own, byDefault, told []string // interfaces, sorted
-	whole                bool     // a table has routes of its own to each address
+	by    [standings][]string // interfaces, sorted
+	whole bool                // a table has routes that count to each address
 }
 
 func (r reached) and(other reached, whole bool) reached {
-	return reached{union(r.own, other.own), union(r.byDefault, other.byDefault), union(r.told, other.told), whole}
+	for s := range r.by {
+		r.by[s] = union(r.by[s], other.by[s])
+	}
+	r.whole = whole
+	return r
+}
+
+// any gives the interfaces of all routes.
+func (r reached) any() []string {
+	return union(slices.Concat(r.by[:]...), nil)
+}
+
+// astray says why the prefix is not reached as a whole.
+func (r reached) astray() astray {
+	a := astray{part: len(r.by[counts]) > 0}
+	for s, names := range r.by[counts+1:] {
+		if len(names) > 0 {
+			a.why, a.through = counts+1+standing(s), strings.Join(names, ",")
+			break
+		}
+	}
+	return a
 }
 
 func (r routing) reach(p netip.Prefix) reached {
 	var all reached
 	for _, table := range r.tables {
-		w := reachBy(table, p)
+		w := r.reachBy(table, p)
 		all = all.and(w, all.whole || w.whole)
 	}
 	return all
@@ -137,37 +282,33 @@ func (r routing) reach(p netip.Prefix) reached {
 // reachBy is how a table reaches a prefix. The longest route to an address
 // counts; of those that are as long all do, since the kernel turns to another
 // as soon as one goes.
-func reachBy(table []route, p netip.Prefix) reached {
+func (r routing) reachBy(table []route, p netip.Prefix) reached {
 	longest, splits := -1, false
-	for _, r := range table {
+	for _, t := range table {
 		switch {
-		case !r.to.Overlaps(p):
-		case r.to.Bits() > p.Bits():
+		case !t.to.Overlaps(p):
+		case t.to.Bits() > p.Bits():
 			splits = true
 		default:
-			longest = max(longest, r.to.Bits())
+			longest = max(longest, t.to.Bits())
 		}
 	}
 	if splits {
 		low, high := halves(p)
-		a, b := reachBy(table, low), reachBy(table, high)
+		a, b := r.reachBy(table, low), r.reachBy(table, high)
 		return a.and(b, a.whole && b.whole)
 	}
 	var w reached
-	for _, r := range table {
-		if r.to.Bits() != longest || !r.to.Overlaps(p) {
+	for _, t := range table {
+		if t.to.Bits() != longest || !t.to.Overlaps(p) {
 			continue
 		}
-		switch {
-		case r.byDefault:
-			w.byDefault = union(w.byDefault, r.through)
-		case r.told:
-			w.told = union(w.told, r.through)
-		default:
-			w.own = union(w.own, r.through)
+		for _, h := range t.hops {
+			s := r.standing(t, h)
+			w.by[s] = union(w.by[s], []string{h.through})
 		}
 	}
-	w.whole = len(w.own) > 0
+	w.whole = len(w.by[counts]) > 0
 	return w
 }
 
@@ -193,13 +334,20 @@ func leadsAnywhere(to netip.Prefix) bool {
 	return to.Bits() <= 1 || to.Addr().Is6() && to.Bits() <= 3
 }
 
-// readRouting reads the host's interfaces, rules and routes, of the families
-// of a policy's targets.
-func readRouting(p *policy.Policy, device string) (routing, error) {
-	r := routing{tables: map[int][]route{}}
+// readRouting reads the host's interfaces, addresses, rules and routes. Of both
+// families, whatever the targets are: the default route of either tells which
+// way the Internet is.
+func readRouting(p *policy.Policy, device string, inside []string) (routing, error) {
+	r := routing{inside: inside, tables: map[int][]route{}}
 	names, err := interfaces()
 	if err != nil {
 		return r, fmt.Errorf("interfaces: %w", err)
+	}
+	all := slices.Collect(maps.Values(names))
+	for _, name := range inside {
+		if !slices.Contains(all, name) {
+			r.missing = append(r.missing, name)
+		}
 	}
 	for index, name := range names {
 		if name == "lo" || name == device {
@@ -207,10 +355,12 @@ func readRouting(p *policy.Policy, device string) (routing, error) {
 		}
 	}
 	r.others = len(names)
-	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		if !slices.ContainsFunc(p.Targets, func(t *policy.Target) bool { return t.Prefix.Addr().Is6() == (family == unix.AF_INET6) }) {
-			continue
+	if len(inside) == 0 {
+		if err := r.readAddresses(names); err != nil {
+			return r, fmt.Errorf("addresses: %w", err)
 		}
+	}
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		if err := r.read(family, p.Tunnel.Addresses, device, names); err != nil {
 			return r, err
 		}
@@ -231,14 +381,41 @@ func interfaces() (map[int]string, error) {
 	return names, nil
 }
 
-// read adds the tables of a family.
-func (r routing) read(family int, tunnel []netip.Prefix, device string, names map[int]string) error {
-	rules, err := undisturbed(func() ([]netlink.Rule, error) { return netlink.RuleList(family) })
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		// The kernel has no rules (CONFIG_IP_MULTIPLE_TABLES).
-		rules, err = []netlink.Rule{{Table: unix.RT_TABLE_MAIN}}, nil
-	}
+// dump asks rtnetlink for all that it has of a kind.
+func dump(kind, answer int, header nl.NetlinkRequestData) ([][]byte, error) {
+	return undisturbed(func() ([][]byte, error) {
+		request := nl.NewNetlinkRequest(kind, unix.NLM_F_DUMP)
+		request.AddData(header)
+		return request.Execute(unix.NETLINK_ROUTE, uint16(answer))
+	})
+}
+
+// readAddresses reads which networks the permanent addresses of interfaces are
+// of.
+func (r *routing) readAddresses(names map[int]string) error {
+	dumped, err := dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, nl.NewIfAddrmsg(unix.AF_UNSPEC))
 	if err != nil {
+		return err
+	}
+	r.permanent = map[string][]netip.Prefix{}
+	for _, m := range dumped {
+		if index, network, ok := parseAddress(m); ok {
+			r.permanent[names[index]] = append(r.permanent[names[index]], network)
+		}
+	}
+	return nil
+}
+
+// read adds the tables of a family.
+func (r *routing) read(family int, tunnel []netip.Prefix, device string, names map[int]string) error {
+	rules, err := undisturbed(func() ([]netlink.Rule, error) { return netlink.RuleList(family) })
+	switch {
+	case errors.Is(err, unix.EAFNOSUPPORT):
+		return nil // the kernel has no such family, and so no routes
+	case errors.Is(err, unix.EOPNOTSUPP):
+		// The kernel has no rules (CONFIG_IP_MULTIPLE_TABLES).
+		rules = []netlink.Rule{{Table: unix.RT_TABLE_MAIN}}
+	case err != nil:
 		return fmt.Errorf("rules: %w", err)
 	}
 	// A table to which only the tunnel's packets are sent has been written for
@@ -253,69 +430,161 @@ func (r routing) read(family int, tunnel []netip.Prefix, device string, names ma
 			ours[rule.Table] = !others
 		}
 	}
-	dumped, err := undisturbed(func() ([][]byte, error) {
-		request := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
-		request.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family)}})
-		return request.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
-	})
+	dumped, err := dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, &nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family)}})
 	if err != nil {
 		return fmt.Errorf("routes: %w", err)
 	}
 	for _, m := range dumped {
 		one, table, ok := parseRoute(m, family, names)
-		if written, named := ours[table]; ok && named {
-			one.byDefault = leadsAnywhere(one.to) && !written
-			r.tables[table] = append(r.tables[table], one)
+		if !ok {
+			continue
 		}
+		written, named := ours[table]
+		if !named {
+			continue
+		}
+		one.written = written
+		if one.anywhere() {
+			r.outside = union(r.outside, one.through())
+		}
+		r.tables[table] = append(r.tables[table], one)
 	}
 	return nil
 }
 
 // parseRoute reads a route as the kernel writes it (rtnetlink(7)), and the
-// table it is in. The library's routes do not tell whether they expire.
+// table it is in. The library's routes do not tell whether they expire, and
+// what is cut short it does not survive.
 func parseRoute(m []byte, family int, names map[int]string) (r route, table int, ok bool) {
 	if len(m) < unix.SizeofRtMsg {
 		return r, 0, false
 	}
 	header := nl.DeserializeRtMsg(m)
-	attributes, err := nl.ParseRouteAttr(m[unix.SizeofRtMsg:])
-	if err != nil || int(header.Family) != family || header.Flags&unix.RTM_F_CLONED != 0 {
-		return r, 0, false
-	}
-	table = int(header.Table)
-	address, hops := netip.IPv4Unspecified(), []int(nil)
+	address := netip.IPv4Unspecified()
 	if family == unix.AF_INET6 {
 		address = netip.IPv6Unspecified()
 	}
-	// From whom they are; the kernel gives those of advertisements that an
-	// address is made of as its own, but they expire.
-	r.told = slices.Contains([]uint8{unix.RTPROT_DHCP, unix.RTPROT_RA, unix.RTPROT_REDIRECT}, header.Protocol)
-	for _, a := range attributes {
-		value := a.Value
-		switch {
-		case a.Attr.Type == unix.RTA_DST:
-			address, _ = netip.AddrFromSlice(value)
-		case a.Attr.Type == unix.RTA_TABLE && len(value) >= 4:
-			table = int(binary.NativeEndian.Uint32(value))
-		case a.Attr.Type == unix.RTA_OIF && len(value) >= 4:
-			hops = append(hops, int(binary.NativeEndian.Uint32(value)))
-		case a.Attr.Type == unix.RTA_CACHEINFO && len(value) >= 12: // struct rta_cacheinfo
-			r.told = r.told || binary.NativeEndian.Uint32(value[8:]) != 0
-		case a.Attr.Type == unix.RTA_MULTIPATH:
-			for len(value) >= unix.SizeofRtNexthop { // struct rtnexthop
-				hops = append(hops, int(binary.NativeEndian.Uint32(value[4:])))
-				length := int(binary.NativeEndian.Uint16(value)+3) &^ 3
-				value = value[min(max(length, unix.SizeofRtNexthop), len(value)):]
+	if int(header.Family) != family || int(header.Dst_len) > address.BitLen() || header.Flags&unix.RTM_F_CLONED != 0 {
+		return r, 0, false
+	}
+	attributes, err := mdnetlink.NewAttributeDecoder(m[unix.SizeofRtMsg:])
+	if err != nil {
+		return r, 0, false
+	}
+	table, r.protocol = int(header.Table), header.Protocol
+	add := func(index uint32, gateway netip.Addr) {
+		if name := names[int(index)]; name != "" && header.Type == unix.RTN_UNICAST {
+			r.hops = append(r.hops, hop{name, gateway.IsLinkLocalUnicast()})
+		}
+	}
+	var out uint32
+	var gateway netip.Addr
+	for attributes.Next() {
+		switch attributes.Type() {
+		case unix.RTA_DST:
+			address = addressIn(attributes, family)
+		case unix.RTA_TABLE:
+			table = int(attributes.Uint32())
+		case unix.RTA_OIF:
+			out = attributes.Uint32()
+		case unix.RTA_GATEWAY:
+			gateway = addressIn(attributes, family)
+		case unix.RTA_CACHEINFO: // struct rta_cacheinfo
+			attributes.Do(func(b []byte) error {
+				if len(b) < 12 {
+					return errLength
+				}
+				r.expires = binary.NativeEndian.Uint32(b[8:]) != 0
+				return nil
+			})
+		case unix.RTA_MULTIPATH:
+			attributes.Do(func(b []byte) error { return parseHops(b, family, add) })
+		}
+	}
+	if attributes.Err() != nil {
+		return route{}, 0, false
+	}
+	add(out, gateway)
+	r.to = netip.PrefixFrom(address, int(header.Dst_len)).Masked()
+	return r, table, true
+}
+
+// parseHops reads the next hops of a route that has several (struct rtnexthop,
+// each with attributes of its own).
+func parseHops(b []byte, family int, add func(index uint32, gateway netip.Addr)) error {
+	for len(b) > 0 {
+		if len(b) < unix.SizeofRtNexthop {
+			return errLength
+		}
+		length := int(binary.NativeEndian.Uint16(b))
+		if length < unix.SizeofRtNexthop || length > len(b) {
+			return errLength
+		}
+		attributes, err := mdnetlink.NewAttributeDecoder(b[unix.SizeofRtNexthop:length])
+		if err != nil {
+			return err
+		}
+		var gateway netip.Addr
+		for attributes.Next() {
+			if attributes.Type() == unix.RTA_GATEWAY {
+				gateway = addressIn(attributes, family)
 			}
 		}
+		if attributes.Err() != nil {
+			return attributes.Err()
+		}
+		add(binary.NativeEndian.Uint32(b[4:]), gateway)
+		b = b[min((length+3)&^3, len(b)):]
 	}
-	r.to = netip.PrefixFrom(address, int(header.Dst_len)).Masked()
-	for _, i := range hops {
-		if name := names[i]; name != "" && header.Type == unix.RTN_UNICAST {
-			r.through = union(r.through, []string{name})
+	return nil
+}
+
+// parseAddress reads an address of an interface (rtnetlink(7)), and of which
+// network it is. One that has an end is not taken, nor is one that was made of a
+// router's advertisement, which some programs give no end.
+func parseAddress(m []byte) (index int, network netip.Prefix, ok bool) {
+	// Of if_addr.h, which golang.org/x/sys/unix does not have.
+	const protocolAttribute, madeOfAdvertisement = 11, 2
+	if len(m) < unix.SizeofIfAddrmsg {
+		return 0, network, false
+	}
+	header := nl.DeserializeIfAddrmsg(m)
+	attributes, err := mdnetlink.NewAttributeDecoder(m[unix.SizeofIfAddrmsg:])
+	if err != nil {
+		return 0, network, false
+	}
+	var address netip.Addr
+	var flags uint32
+	var protocol uint8
+	for attributes.Next() {
+		switch attributes.Type() {
+		case unix.IFA_ADDRESS: // of the other end, where there are just two: its network counts
+			address = addressIn(attributes, int(header.Family))
+		case unix.IFA_FLAGS:
+			flags = attributes.Uint32()
+		case protocolAttribute:
+			protocol = attributes.Uint8()
 		}
 	}
-	return r, table, r.to.IsValid()
+	if attributes.Err() != nil || flags&unix.IFA_F_PERMANENT == 0 || flags&unix.IFA_F_MANAGETEMPADDR != 0 || protocol == madeOfAdvertisement {
+		return 0, network, false
+	}
+	network = netip.PrefixFrom(address, int(header.Prefixlen)).Masked()
+	return int(header.Index), network, network.IsValid()
+}
+
+var errLength = errors.New("it has another length")
+
+// addressIn reads an attribute that is an address of a family.
+func addressIn(attributes *mdnetlink.AttributeDecoder, family int) (a netip.Addr) {
+	attributes.Do(func(b []byte) error {
+		if want := map[int]int{unix.AF_INET: 4, unix.AF_INET6: 16}[family]; len(b) != want {
+			return errLength
+		}
+		a, _ = netip.AddrFromSlice(b)
+		return nil
+	})
+	return a
 }
 
 // fromTunnel reports whether a rule is about nothing but what the tunnel sends.

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"kidoban/gateway"
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
 )
@@ -16,13 +19,16 @@ import (
 // wayText is how one target is reached: interfaces, and the hint if there is one.
 func wayText(w paths, prefix string) string {
 	text := strings.Join(w.to[netip.MustParsePrefix(prefix)], " ")
-	if w.complete != (len(w.hints) == 0) {
-		text += " (complete, with hints)"
+	if w.complete != !slices.ContainsFunc(w.hints, func(h gateway.Hint) bool { return strings.Contains(h.Text, "no route to") }) {
+		text += fmt.Sprintf(" (complete: %t)", w.complete)
 	}
 	for _, h := range w.hints {
+		if strings.Contains(h.Text, " but ") && !strings.Contains(h.Text, "set KIDOBAN_INSIDE_INTERFACES=") {
+			text += " (the hint does not say what to set)"
+		}
 		what, _, _ := strings.Cut(h.Text, ":")
 		text += "; " + strings.TrimPrefix(what, "the host has no route to ")
-		if (len(h.Targets) > 0) == strings.Contains(what, "its only interface") {
+		if (len(h.Targets) > 0) != (strings.Contains(what, "no route to") && !strings.Contains(what, "its only interface")) {
 			text += fmt.Sprintf(" (keeps packets from %q)", h.Targets)
 		}
 	}
@@ -32,14 +38,27 @@ func wayText(w paths, prefix string) string {
 // TestPathsTo says by which interfaces a target is reached, given the tables.
 func TestPathsTo(t *testing.T) {
 	const none, wan = "ehr", "ehr but the default route, through wan, by which nothing is sent there"
-	by := func(to string, through ...string) route {
-		p := netip.MustParsePrefix(to)
-		return route{to: p, through: through, byDefault: leadsAnywhere(p)}
-	}
-	told := func(to string, through ...string) route {
-		r := by(to, through...)
-		r.told = true
+	const advertised = "ehr but what DHCP or a router may have advertised, through wan, by which nothing is sent there"
+	const beside = "ehr but one where the default route is or was, through wan, by which nothing is sent there"
+	written := func(protocol uint8, to string, through ...string) route {
+		r := route{to: netip.MustParsePrefix(to), protocol: protocol}
+		for _, name := range through {
+			name, gateway, _ := strings.Cut(name, " via ")
+			r.hops = append(r.hops, hop{name, gateway != "" && netip.MustParseAddr(gateway).IsLinkLocalUnicast()})
+		}
 		return r
+	}
+	by := func(to string, through ...string) route { return written(unix.RTPROT_BOOT, to, through...) }
+	attached := func(to string, through ...string) route { return written(unix.RTPROT_KERNEL, to, through...) }
+	told := func(to string, through ...string) route { return written(unix.RTPROT_DHCP, to, through...) }
+	expiring := func(r route) route { r.expires = true; return r }
+	own := func(r route) route { r.written = true; return r }
+	// Networks of permanent addresses. On lease and bare there are none but
+	// those that every interface has.
+	permanent := map[string][]netip.Prefix{
+		"wan": lab.Prefixes("192.0.2.0/24", "2001:db8:f::/64", "fe80::/64"), "wan2": lab.Prefixes("198.51.100.0/24", "fe80::/64"),
+		"lan": lab.Prefixes("10.1.0.0/24", "fd01::/64", "fe80::/64"), "lan2": lab.Prefixes("10.3.0.0/24", "fd03::/64", "fe80::/64"),
+		"lease": lab.Prefixes("fe80::/64"), "bare": nil,
 	}
 	for _, tt := range []struct {
 		name   string
@@ -47,42 +66,90 @@ func TestPathsTo(t *testing.T) {
 		others int
 		tables [][]route
 		want   string
+		inside string // KIDOBAN_INSIDE_INTERFACES
+		once   string // interfaces that had the default route
 	}{
-		{"a network of the host", "10.1.0.5/32", 2, [][]route{{by("0.0.0.0/0", "wan"), by("10.1.0.0/24", "lan")}}, "lan"},
-		{"a route of its own", "10.1.0.5/32", 2, [][]route{{by("0.0.0.0/0", "wan"), by("10.1.0.5/32", "lan")}}, "lan"},
-		{"a wide one", "10.1.0.5/32", 2, [][]route{{by("0.0.0.0/0", "wan"), by("10.0.0.0/8", "lan")}}, "lan"},
-		{"one through the card to the Internet", "10.1.0.5/32", 2, [][]route{{by("0.0.0.0/0", "wan"), by("10.0.0.0/8", "wan")}}, "wan"},
-		{"nothing", "10.1.0.5/32", 2, nil, none},
-		{"routes to others", "10.1.0.5/32", 2, [][]route{{by("10.2.0.0/16", "lan"), by("10.1.0.6/32", "lan"), by("fd01::/64", "lan")}}, none},
-		{"the default route", "10.1.0.5/32", 2, [][]route{{by("0.0.0.0/0", "wan"), by("10.2.0.0/16", "lan")}}, wan},
-		{"halves of it, as VPN clients write them", "10.1.0.5/32", 2, [][]route{{by("0.0.0.0/1", "wan"), by("128.0.0.0/1", "wan")}}, wan},
-		{"of a host with one card", "10.1.0.5/32", 1, [][]route{{by("0.0.0.0/0", "wan")}}, "wan; ehr but the default route, through its only interface wan"},
-		{"of a host with none any more", "10.1.0.5/32", 1, [][]route{{}}, none},
-		{"two next hops", "10.1.0.5/32", 3, [][]route{{by("10.1.0.0/24", "lan", "lan2")}}, "lan lan2"},
-		{"two routes of which one is in reserve", "10.1.0.5/32", 3, [][]route{{by("10.1.0.0/24", "lan2"), by("10.1.0.0/24", "lan")}}, "lan lan2"},
-		{"a longer one", "10.1.0.5/32", 3, [][]route{{by("10.0.0.0/8", "wan"), by("10.1.0.0/24", "lan"), by("10.1.0.0/16", "lan2")}}, "lan"},
-		{"one that refuses", "10.1.0.5/32", 2, [][]route{{by("0.0.0.0/0", "wan"), by("10.0.0.0/8")}}, none},
-		{"one below one that refuses", "10.1.0.5/32", 2, [][]route{{by("10.0.0.0/8"), by("10.1.0.0/24", "lan")}}, "lan"},
-		{"several tables", "10.1.0.5/32", 3, [][]route{{by("0.0.0.0/0", "wan"), by("10.1.0.0/24", "lan")}, {by("10.0.0.0/8", "lan2")}, {by("0.0.0.0/0", "wan2")}}, "lan lan2"},
-		{"a table with the default route alone, and one that knows better", "10.1.0.5/32", 2, [][]route{{by("0.0.0.0/0", "wan")}, {by("10.0.0.0/8", "lan")}}, "lan"},
-		{"a prefix over two networks", "10.1.2.0/28", 3, [][]route{{by("0.0.0.0/0", "wan"), by("10.1.2.0/29", "lan"), by("10.1.2.8/29", "lan2")}}, "lan lan2"},
-		{"a prefix of which one address goes elsewhere", "10.1.2.0/28", 3, [][]route{{by("10.1.2.0/24", "lan"), by("10.1.2.15/32", "lan2")}}, "lan lan2"},
-		{"a prefix of which a part is not there", "10.1.2.0/28", 2, [][]route{{by("0.0.0.0/0", "wan"), by("10.1.2.0/29", "lan")}},
-			"lan; a part of ehr but the default route, through wan, by which nothing is sent there"},
-		{"a prefix of which one address is nowhere", "10.1.2.0/28", 2, [][]route{{by("10.1.2.0/24", "lan"), by("10.1.2.15/32")}}, "lan; a part of ehr"},
-		{"a route that DHCP told", "10.1.0.5/32", 2, [][]route{{told("10.1.0.0/24", "wan")}}, "ehr but what DHCP or a router advertised, through wan, by which nothing is sent there"},
-		{"beside one of the host's own", "10.1.0.5/32", 2, [][]route{{told("10.1.0.0/24", "wan"), by("10.1.0.0/24", "lan")}}, "lan"},
-		{"a longer one that DHCP told", "10.1.0.5/32", 2, [][]route{{told("10.1.0.5/32", "wan"), by("10.1.0.0/24", "lan")}}, "ehr but what DHCP or a router advertised, through wan, by which nothing is sent there"},
-		{"a route that DHCP told a host with one card", "10.1.0.5/32", 1, [][]route{{told("10.1.0.0/24", "wan")}}, "wan; ehr but what DHCP or a router advertised, through its only interface wan"},
-		{"IPv6", "fd01::5/128", 2, [][]route{{by("::/0", "wan"), by("fd01::/64", "lan"), by("0.0.0.0/0", "wan2")}}, "lan"},
-		{"IPv6, by the default route", "2001:db8::5/128", 2, [][]route{{by("::/0", "wan")}}, wan},
-		{"IPv6, by all that is not reserved", "2001:db8::5/128", 2, [][]route{{by("2000::/3", "wan")}}, wan},
-		{"IPv6, a prefix over two networks", "fd01::/112", 3, [][]route{{by("fd01::/113", "lan"), by("fd01::8000/113", "lan2")}}, "lan lan2"},
+		{name: "a network of the host", target: "10.1.0.5/32", others: 2, tables: [][]route{{by("0.0.0.0/0", "wan"), by("10.1.0.0/24", "lan")}}, want: "lan"},
+		{name: "a route of its own", target: "10.1.0.5/32", others: 2, tables: [][]route{{by("0.0.0.0/0", "wan"), by("10.1.0.5/32", "lan")}}, want: "lan"},
+		{name: "a wide one", target: "10.1.0.5/32", others: 2, tables: [][]route{{by("0.0.0.0/0", "wan"), by("10.0.0.0/8", "lan")}}, want: "lan"},
+		{name: "one through the card to the Internet", target: "10.1.0.5/32", others: 2, tables: [][]route{{by("0.0.0.0/0", "wan"), by("10.0.0.0/8", "wan")}}, want: beside},
+		{name: "nothing", target: "10.1.0.5/32", others: 2, tables: nil, want: none},
+		{name: "routes to others", target: "10.1.0.5/32", others: 2, tables: [][]route{{by("10.2.0.0/16", "lan"), by("10.1.0.6/32", "lan"), by("fd01::/64", "lan")}}, want: none},
+		{name: "the default route", target: "10.1.0.5/32", others: 2, tables: [][]route{{by("0.0.0.0/0", "wan"), by("10.2.0.0/16", "lan")}}, want: wan},
+		{name: "halves of it, as VPN clients write them", target: "10.1.0.5/32", others: 2, tables: [][]route{{by("0.0.0.0/1", "wan"), by("128.0.0.0/1", "wan")}}, want: wan},
+		{name: "of a host with one card", target: "10.1.0.5/32", others: 1, tables: [][]route{{by("0.0.0.0/0", "wan")}}, want: "wan; ehr but the default route, through its only interface wan"},
+		{name: "of a host with none any more", target: "10.1.0.5/32", others: 1, tables: [][]route{{}}, want: none},
+		{name: "two next hops", target: "10.1.0.5/32", others: 3, tables: [][]route{{by("10.1.0.0/24", "lan", "lan2")}}, want: "lan lan2"},
+		{name: "two routes of which one is in reserve", target: "10.1.0.5/32", others: 3, tables: [][]route{{by("10.1.0.0/24", "lan2"), by("10.1.0.0/24", "lan")}}, want: "lan lan2"},
+		{name: "a longer one", target: "10.1.0.5/32", others: 3, tables: [][]route{{by("10.0.0.0/8", "wan"), by("10.1.0.0/24", "lan"), by("10.1.0.0/16", "lan2")}}, want: "lan"},
+		{name: "one that refuses", target: "10.1.0.5/32", others: 2, tables: [][]route{{by("0.0.0.0/0", "wan"), by("10.0.0.0/8")}}, want: none},
+		{name: "one below one that refuses", target: "10.1.0.5/32", others: 2, tables: [][]route{{by("10.0.0.0/8"), by("10.1.0.0/24", "lan")}}, want: "lan"},
+		{name: "several tables", target: "10.1.0.5/32", others: 3, tables: [][]route{{by("0.0.0.0/0", "wan"), by("10.1.0.0/24", "lan")}, {by("10.0.0.0/8", "lan2")}, {by("0.0.0.0/0", "wan2")}}, want: "lan lan2"},
+		{name: "a table with the default route alone, and one that knows better", target: "10.1.0.5/32", others: 2, tables: [][]route{{by("0.0.0.0/0", "wan")}, {by("10.0.0.0/8", "lan")}}, want: "lan"},
+		{name: "a prefix over two networks", target: "10.1.2.0/28", others: 3, tables: [][]route{{by("0.0.0.0/0", "wan"), by("10.1.2.0/29", "lan"), by("10.1.2.8/29", "lan2")}}, want: "lan lan2"},
+		{name: "a prefix of which one address goes elsewhere", target: "10.1.2.0/28", others: 3, tables: [][]route{{by("10.1.2.0/24", "lan"), by("10.1.2.15/32", "lan2")}}, want: "lan lan2"},
+		{name: "a prefix of which a part is not there", target: "10.1.2.0/28", others: 2, tables: [][]route{{by("0.0.0.0/0", "wan"), by("10.1.2.0/29", "lan")}}, want: "lan; a part of ehr but the default route, through wan, by which nothing is sent there"},
+		{name: "a prefix of which one address is nowhere", target: "10.1.2.0/28", others: 2, tables: [][]route{{by("10.1.2.0/24", "lan"), by("10.1.2.15/32")}}, want: "lan; a part of ehr"},
+		{name: "a route that DHCP told", target: "10.1.0.5/32", others: 2, tables: [][]route{{told("10.1.0.0/24", "wan")}}, want: advertised},
+		{name: "beside one of the host's own", target: "10.1.0.5/32", others: 2, tables: [][]route{{told("10.1.0.0/24", "wan"), by("10.1.0.0/24", "lan")}}, want: "lan"},
+		{name: "a longer one that DHCP told", target: "10.1.0.5/32", others: 2, tables: [][]route{{told("10.1.0.5/32", "wan"), by("10.1.0.0/24", "lan")}}, want: advertised},
+		{name: "a route that DHCP told a host with one card", target: "10.1.0.5/32", others: 1, tables: [][]route{{told("10.1.0.0/24", "wan")}}, want: "wan; ehr but what DHCP or a router may have advertised, through its only interface wan"},
+		{name: "IPv6", target: "fd01::5/128", others: 2, tables: [][]route{{by("::/0", "wan"), by("fd01::/64", "lan"), by("0.0.0.0/0", "wan2")}}, want: "lan"},
+		{name: "IPv6, by the default route", target: "2001:db8::5/128", others: 2, tables: [][]route{{by("::/0", "wan")}}, want: wan},
+		{name: "IPv6, by all that is not reserved", target: "2001:db8::5/128", others: 2, tables: [][]route{{by("2000::/3", "wan")}}, want: wan},
+		{name: "IPv6, a prefix over two networks", target: "fd01::/112", others: 3, tables: [][]route{{by("fd01::/113", "lan"), by("fd01::8000/113", "lan2")}}, want: "lan lan2"},
+		{name: "IPv6, whoever the other family is sent to", target: "fd01::5/128", others: 2, tables: [][]route{{by("0.0.0.0/0", "lan"), by("fd01::/64", "lan")}},
+			want: "ehr but one where the default route is or was, through lan, by which nothing is sent there"},
+		{name: "where the default route was once", target: "10.1.0.5/32", others: 2, tables: [][]route{{by("10.1.0.5/32", "wan"), by("10.1.0.0/24", "lan")}}, once: "wan", want: beside},
+		{name: "several default routes, two of them with a network of the site's", target: "10.1.0.5/32", others: 2,
+			tables: [][]route{{by("0.0.0.0/0", "wan"), by("0.0.0.0/0", "lan"), attached("10.1.0.0/24", "lan")}},
+			want:   "ehr but one where the default route is or was, through lan, by which nothing is sent there"},
+		{name: "a table for the tunnel alone", target: "10.1.0.5/32", others: 3, tables: [][]route{{by("0.0.0.0/0", "wan"), by("10.1.0.0/24", "lan")}, {own(by("0.0.0.0/0", "lan2"))}}, want: "lan lan2"},
+		{name: "an attached network", target: "10.1.0.5/32", others: 2, tables: [][]route{{by("0.0.0.0/0", "wan"), attached("10.1.0.0/24", "lan")}}, want: "lan"},
+		{name: "an attached network without such an address", target: "10.1.0.5/32", others: 2, tables: [][]route{{attached("10.1.0.0/29", "wan2"), attached("10.1.0.0/24", "lan")}},
+			want: "ehr but what DHCP or a router may have advertised, through wan2, by which nothing is sent there"},
+		{name: "an attached network with an end", target: "fd01::5/128", others: 2, tables: [][]route{{expiring(attached("fd01::/64", "lan"))}},
+			want: "ehr but what DHCP or a router may have advertised, through lan, by which nothing is sent there"},
+		{name: "an attached network of a host with one card", target: "10.1.0.5/32", others: 1, tables: [][]route{{attached("10.1.0.0/24", "lease"), by("0.0.0.0/0", "lease")}},
+			want: "lease; ehr but what DHCP or a router may have advertised, through its only interface lease"},
+		{name: "a route of its own of a host with one card", target: "10.1.0.5/32", others: 1, tables: [][]route{{by("10.1.0.0/16", "wan"), by("0.0.0.0/0", "wan")}}, want: "wan"},
+		{name: "an advertised prefix without an end", target: "fd01::5/128", others: 2, tables: [][]route{{attached("fd01::5/128", "wan"), attached("fd01::/64", "lan"), by("::/0", "wan")}}, want: advertised},
+		{name: "a route where no address is permanent", target: "10.1.0.5/32", others: 2, tables: [][]route{{by("10.1.0.0/16", "lease")}},
+			want: "ehr but what DHCP or a router may have advertised, through lease, by which nothing is sent there"},
+		{name: "a route where there is no address", target: "10.1.0.5/32", others: 2, tables: [][]route{{by("10.1.0.0/16", "bare")}},
+			want: "ehr but what DHCP or a router may have advertised, through bare, by which nothing is sent there"},
+		{name: "IPv6, an address of the other family alone is permanent", target: "fd01::5/128", others: 2, tables: [][]route{{by("fd01::/48", "wan2 via fd09::1")}},
+			want: "ehr but what DHCP or a router may have advertised, through wan2, by which nothing is sent there"},
+		{name: "IPv6, a link-local gateway", target: "fd01::5/128", others: 2, tables: [][]route{{by("fd01::/48", "lan via fe80::1")}}, want: "lan"},
+		{name: "IPv6, a link-local gateway where nothing else is permanent", target: "fd01::5/128", others: 2, tables: [][]route{{by("fd01::/48", "lease via fe80::1")}}, want: "lease"},
+		{name: "two next hops of which one does not count", target: "10.1.0.5/32", others: 3, tables: [][]route{{by("10.1.0.0/16", "lan", "lease")}}, want: "lan"},
+
+		{name: "named, the default route", target: "10.1.0.5/32", others: 2, inside: "wan", tables: [][]route{{by("0.0.0.0/0", "wan"), by("10.2.0.0/16", "lan")}}, want: "wan"},
+		{name: "named, beside the default route", target: "10.1.0.5/32", others: 2, inside: "lan,wan", tables: [][]route{{by("0.0.0.0/0", "wan"), by("10.0.0.0/8", "wan")}}, want: "wan"},
+		{name: "named, what DHCP told", target: "10.1.0.5/32", others: 2, inside: "lease", tables: [][]route{{by("0.0.0.0/0", "wan"), told("10.1.0.0/24", "lease")}}, want: "lease"},
+		{name: "named, an attached network with an end", target: "fd01::5/128", others: 2, inside: "lease", tables: [][]route{{expiring(attached("fd01::/64", "lease"))}}, want: "lease"},
+		{name: "not named", target: "10.1.0.5/32", others: 2, inside: "lan2", tables: [][]route{{by("0.0.0.0/0", "wan"), by("10.1.0.0/24", "lan")}},
+			want: "ehr but one that KIDOBAN_INSIDE_INTERFACES does not allow, through lan, by which nothing is sent there"},
+		{name: "not named, the only interface", target: "10.1.0.5/32", others: 1, inside: "lan", tables: [][]route{{by("0.0.0.0/0", "wan")}},
+			want: "ehr but one that KIDOBAN_INSIDE_INTERFACES does not allow, through wan, by which nothing is sent there"},
+		{name: "not named, in the tunnel's own table", target: "10.1.0.5/32", others: 3, inside: "lan", tables: [][]route{{by("10.1.0.0/24", "lan")}, {own(by("0.0.0.0/0", "lan2"))}}, want: "lan"},
+		{name: "named, and no route", target: "10.1.0.5/32", others: 2, inside: "lan", tables: nil, want: none},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := routing{tables: map[int][]route{}, others: tt.others}
+			r := routing{sights: sights{others: tt.others}, tables: map[int][]route{}, permanent: permanent}
+			if tt.inside != "" {
+				r.inside = strings.Split(tt.inside, ",")
+			}
+			if tt.once != "" {
+				r.outside = strings.Split(tt.once, ",")
+			}
 			for i, table := range tt.tables {
 				r.tables[i+1] = table
+				for _, one := range table {
+					if one.anywhere() {
+						r.outside = union(r.outside, one.through())
+					}
+				}
 			}
 			p := &policy.Policy{Targets: []*policy.Target{{Name: "ehr", Prefix: netip.MustParsePrefix(tt.target)}}}
 			w := pathsTo(p, "kido0", r)
@@ -106,13 +173,15 @@ func TestPathsTo(t *testing.T) {
 // TestReadRouting: what the kernel says of rules and routes, which `ip` wrote.
 func TestReadRouting(t *testing.T) {
 	const wan = "but the default route, through wan, by which nothing is sent there"
-	const advertised = "but what DHCP or a router advertised, through wan, by which nothing is sent there"
+	const advertised = "but what DHCP or a router may have advertised, through wan, by which nothing is sent there"
+	const beside = "but one where the default route is or was, through wan, by which nothing is sent there"
 	for _, tt := range []struct {
 		name   string
 		set    string // by sh
 		want4  string // how 10.1.0.5 is reached
 		want6  string // how fd01::5 is
 		others int    // 0: 3
+		inside string // KIDOBAN_INSIDE_INTERFACES
 	}{
 		{name: "as it is", want4: "lan", want6: "lan"},
 		{name: "the site's interface is down", set: "ip link set lan down", want4: wan, want6: wan},
@@ -130,7 +199,21 @@ func TestReadRouting(t *testing.T) {
 		{name: "into the tunnel", set: "ip route add 10.1.0.5/32 via 10.99.0.9; ip -6 route add fd01::5/128 via fd00:99::9", want4: "", want6: ""},
 		{name: "what DHCP tells, what a router advertises", set: "ip route add 10.1.0.5/32 via 192.0.2.1 proto dhcp; ip -6 route add fd01::5/128 via 2001:db8:f::1 expires 500", want4: advertised, want6: advertised},
 		{name: "that, but not longer than the host's own", set: "ip route add 10.1.0.0/16 via 192.0.2.1 proto dhcp; ip -6 route add fd01::/64 dev wan expires 500; ip -6 route add fd01::/60 via 2001:db8:f::1 proto ra", want4: "lan", want6: "lan"},
-		{name: "an address that expires", set: "ip -6 addr change fd01::1/64 dev lan valid_lft 500 preferred_lft 400", want4: "lan", want6: "but what DHCP or a router advertised, through lan, by which nothing is sent there"},
+		{name: "an address that expires", set: "ip -6 addr change fd01::1/64 dev lan valid_lft 500 preferred_lft 400", want4: "lan", want6: "but what DHCP or a router may have advertised, through lan, by which nothing is sent there"},
+		{name: "an address with an end", set: "ip addr add 10.1.0.6/30 dev lan2 valid_lft 500 preferred_lft 400",
+			want4: "but what DHCP or a router may have advertised, through lan2, by which nothing is sent there", want6: "lan"},
+		{name: "the address of another end", set: "ip addr add 10.1.0.1 peer 10.1.0.5/32 dev lan2; ip -6 addr add fd03::2 peer fd01::5/128 dev lan2", want4: "lan2", want6: "lan2"},
+		{name: "an address of which temporary ones are made", set: "ip -6 addr add fd01::2/64 dev lan2 mngtmpaddr", want4: "lan", want6: "lan"},
+		{name: "an address without its route, which somebody else writes", set: "ip -6 addr add fd01::2/120 dev lan2 noprefixroute; ip -6 route add fd01::/120 dev lan2 proto kernel metric 100;" +
+			" ip addr add 10.1.0.4/29 dev lan2 noprefixroute; ip route add 10.1.0.0/29 dev lan2 proto kernel scope link metric 100", want4: "lan2", want6: "lan2"},
+		{name: "a route beside the default route", set: "ip route add 10.1.0.5/32 via 192.0.2.9; ip -6 route add fd01::5/128 via 2001:db8:f::9", want4: beside, want6: beside},
+		{name: "a default route of the other family", set: "ip -6 route del default; ip -6 route add fd01::5/128 via 2001:db8:f::9", want4: "lan", want6: beside},
+		{name: "a route by a link-local gateway", set: "ip -6 addr flush dev lan2 scope global; ip -6 route add fd01::5/128 via fe80::9 dev lan2", want4: "lan", want6: "lan2"},
+		{name: "several by link-local gateways", set: "ip -6 addr flush dev lan2 scope global; ip -6 route add fd01::5/128 nexthop via fe80::9 dev lan2 nexthop via fe80::9 dev lan", want4: "lan", want6: "lan lan2"},
+		{name: "a route where nothing is permanent", set: "ip -6 addr flush dev lan2 scope global; ip -6 route add fd01::5/128 dev lan2; ip -4 addr flush dev lan2; ip route add 10.1.0.5/32 dev lan2",
+			want4: "but what DHCP or a router may have advertised, through lan2, by which nothing is sent there", want6: "but what DHCP or a router may have advertised, through lan2, by which nothing is sent there"},
+		{name: "named, but not there", inside: "lan,lan9", want4: "lan; KIDOBAN_INSIDE_INTERFACES names lan9, which the host does not have", want6: "lan; KIDOBAN_INSIDE_INTERFACES names lan9, which the host does not have"},
+		{name: "named", inside: "wan", set: "ip route add 10.1.0.5/32 via 192.0.2.9; ip -6 route del fd01::/64 dev lan", want4: "wan", want6: "wan"},
 		{name: "a table that no rule names", set: "ip route add 10.1.0.0/24 dev lan2 table 100; ip -6 route add fd01::/64 dev lan2 table 100", want4: "lan", want6: "lan"},
 		{name: "a table for marks", set: "ip rule add fwmark 7 lookup 100; ip route add 10.0.0.0/8 via 10.3.0.9 table 100; ip -6 rule add fwmark 7 lookup 100; ip -6 route add fd01::/64 via fd03::9 table 100",
 			want4: "lan lan2", want6: "lan lan2"},
@@ -161,7 +244,11 @@ func TestReadRouting(t *testing.T) {
 				p := &policy.Policy{Tunnel: policy.Tunnel{Addresses: lab.Prefixes("10.99.0.1/24", "fd00:99::1/64")},
 					Targets: []*policy.Target{{Name: "ehr", Prefix: netip.MustParsePrefix(target)}}}
 				var r routing
-				if err := h.Do(func() (err error) { r, err = readRouting(p, "kido0"); return err }); err != nil {
+				var inside []string
+				if tt.inside != "" {
+					inside = strings.Split(tt.inside, ",")
+				}
+				if err := h.Do(func() (err error) { r, err = readRouting(p, "kido0", inside); return err }); err != nil {
 					t.Fatal(err)
 				}
 				w := pathsTo(p, "kido0", r)
@@ -229,5 +316,47 @@ func TestSeveralPaths(t *testing.T) {
 			}
 			g.hinted("no route to", false)
 		})
+	}
+}
+
+// TestDeaf: by which interfaces the host needs no router's advertisement: those
+// that lead inside and have not had a default route, once it has one elsewhere.
+func TestDeaf(t *testing.T) {
+	l := lab.New(t)
+	h, peer := l.Host("gateway"), l.Host("peer")
+	for i, name := range []string{"lan", "lan2", "other"} {
+		l.Link(h, name, lab.Prefixes([]string{"10.1.0.1/24", "10.3.0.1/24", "10.4.0.1/24"}[i]), peer, fmt.Sprintf("eth%d", i), nil)
+	}
+	p := &policy.Policy{Targets: []*policy.Target{{Name: "ehr", Prefix: netip.MustParsePrefix("10.1.0.5/32")}, {Name: "pacs", Prefix: netip.MustParsePrefix("10.3.0.5/32")}}}
+	f := &liveFirewall{device: "kido0", inside: []string{"lan", "lan2", "other"}}
+	for _, step := range []struct {
+		args string
+		want []string
+	}{
+		{"-6 route add fd07::/64 via fe80::9 dev lan", nil}, // the network may not be up yet
+		{"-6 route add default via fe80::9 dev other proto ra", []string{"lan", "lan2"}},
+		{"-6 route add default via fe80::9 dev lan2 metric 10 expires 500", []string{"lan"}},
+		{"-6 route flush default", []string{"lan"}}, // the router may come back
+		{"route add default via 10.1.0.9", nil},
+	} {
+		if out, err := h.Command(t.Context(), "ip", strings.Fields(step.args)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v: %s", step.args, err, out)
+		}
+		var w paths
+		_ = h.Do(func() error { w = f.look(p); return nil })
+		if !slices.Equal(w.deaf, step.want) {
+			t.Errorf("after ip %s: %q, want %q", step.args, w.deaf, step.want)
+		}
+	}
+	f = &liveFirewall{device: "kido0"}
+	for _, name := range []string{"lan2", "other"} {
+		if out, err := h.Command(t.Context(), "ip", "link", "del", name).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	var w paths
+	_ = h.Do(func() error { w = f.look(p); return nil })
+	if len(w.deaf) > 0 || !slices.Equal(w.to[p.Targets[0].Prefix], []string{"lan"}) {
+		t.Errorf("with one card alone: %q deaf, ehr by %q; want none, and lan", w.deaf, w.to[p.Targets[0].Prefix])
 	}
 }

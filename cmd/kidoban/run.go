@@ -89,7 +89,7 @@ func (runCommand) Run(p *program) error {
 		return err
 	}
 	gate := newLiveTunnel(tunnel.Config{Interface: s.Interface, ListenPort: s.ListenPort, MTU: admin.MTU, PrivateKey: private, Logger: logger, UAPI: true})
-	kernel := newLiveFirewall(wall, gate, s.Interface, logger)
+	kernel := newLiveFirewall(wall, gate, s.Interface, s.InsideInterfaces, logger)
 	file := &policyFile{path: s.PolicyFile, key: public, tunnel: s.Interface}
 	dir, keyFile := journalPlace(s.StateDir)
 	marker := gateway.FileMarker{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: passing("shut.json")}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"kidoban/gateway/lab"
+)
+
+// forever is the lifetime of what a router advertises without an end (RFC
+// 4861, section 4.6.2).
+const forever = 0xffffffff
+
+// TestFault75WhoeverIsOnTheWire: somebody on the wire of one of the gateway's
+// interfaces, the one to the Internet or another that does not lead to the
+// site, has the kernel send there what is for a target, by a route that looks
+// like one of the host's own. Nothing of the flow goes there, status names the
+// interface, and when the route has gone what is listed works again.
+func TestFault75WhoeverIsOnTheWire(t *testing.T) {
+	told := func(name string) string {
+		return "but what DHCP or a router may have advertised, through " + name + ","
+	}
+	for _, tt := range []struct {
+		name   string
+		device string // on whose wire somebody is
+		before string // set on the gateway before it starts, by sh
+		tell   func(g *ground, somebody *lab.Host, by string)
+		set    string // what a DHCP client's script then does, by sh
+		target netip.Addr
+		hint   string
+		undo   string
+	}{
+		{name: "a prefix without an end is advertised on the way to the Internet", device: "wan0", tell: advertiseEHR,
+			target: ehr6, hint: told("wan0"), undo: "ip -6 route del fd01::5/128 dev wan0"},
+		{name: "a prefix without an end is advertised elsewhere", device: "dmz0", tell: advertiseEHR,
+			target: ehr6, hint: told("dmz0"), undo: "ip -6 route del fd01::5/128 dev dmz0"},
+		{name: "DHCP gives a route beside the default route", device: "wan0", set: "ip route add 10.1.0.5/32 via 192.0.2.1 dev wan0",
+			target: ehr4, hint: "but one where the default route is or was, through wan0,", undo: "ip route del 10.1.0.5/32 dev wan0"},
+		{name: "DHCP takes the default route back and gives another", device: "wan0",
+			before: "ip route add 203.0.113.0/24 via 192.0.2.1", set: "ip route del default; ip route add 10.1.0.5/32 via 192.0.2.1 dev wan0",
+			target: ehr4, hint: "but one where the default route is or was, through wan0,", undo: "ip route del 10.1.0.5/32 dev wan0"},
+		{name: "DHCP gives an address and a route elsewhere", device: "dmz0",
+			set:    "ip addr add 172.20.0.2/24 dev dmz0 valid_lft 600 preferred_lft 600; ip route add 10.1.0.5/32 via 172.20.0.1 dev dmz0",
+			target: ehr4, hint: told("dmz0"), undo: "ip route del 10.1.0.5/32 dev dmz0"},
+		{name: "DHCP gives an address among the site's, on the way to the Internet", device: "wan0",
+			set:    "ip addr add 10.1.0.2/29 dev wan0 valid_lft 600 preferred_lft 600",
+			target: ehr4, hint: told("wan0"), undo: "ip addr del 10.1.0.2/29 dev wan0"},
+		{name: "DHCP gives an address among the site's, elsewhere", device: "dmz0",
+			set:    "ip addr add 10.1.0.2/29 dev dmz0 valid_lft 600 preferred_lft 600",
+			target: ehr4, hint: told("dmz0"), undo: "ip addr del 10.1.0.2/29 dev dmz0"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			g := newGround(t)
+			g.t = t
+			wire, somebody, by := g.wan, g.internet, "eth3"
+			if tt.device == "dmz0" {
+				somebody, by = g.lab.Host("somebody"), "eth0"
+				g.lab.Link(g.gateway, "dmz0", lab.Prefixes("2001:db8:d::2/64"), somebody, by, lab.Prefixes("172.20.0.1/24", "2001:db8:d::1/64"))
+				wire = g.gateway.Capture("dmz0")
+			}
+			// Somebody answers in the target's name.
+			g.mustRun(somebody, "ip", "addr", "add", "10.1.0.5/32", "dev", by)
+			g.mustRun(somebody, "ip", "-6", "addr", "add", "fd01::5/128", "dev", by, "nodad")
+			g.mustRun(g.gateway, "sh", "-ec", tt.before)
+			g.serve()
+			g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "pacs")})
+			g.mustEnter(g.client(g.medisys, sato, 4))
+			g.satosFlow().Close()
+			hinted := func() bool { return strings.Contains(strings.Join(g.status().Hints, "\n"), tt.hint) }
+			if hinted() {
+				t.Fatalf("status has a hint %q before anybody does anything", tt.hint)
+			}
+
+			if tt.tell != nil {
+				tt.tell(g, somebody, by)
+			}
+			g.mustRun(g.gateway, "sh", "-ec", tt.set)
+			g.believes(tt.target, tt.device)
+			g.straysNotBy(wire, "told just now")
+			lab.WaitFor(t, routesAgain+eventually, "the routes are looked up", func() bool { return hinted() || strings.Contains(g.forwards(), tt.device) })
+			g.straysNotBy(wire, "told a while ago")
+			if !hinted() {
+				t.Errorf("hints %q, want one that says %q", g.status().Hints, tt.hint)
+			}
+
+			g.mustRun(g.gateway, "sh", "-ec", tt.undo)
+			g.believes(tt.target, "lan0")
+			g.satosFlow().Close()
+			lab.WaitFor(t, routesAgain+eventually, "the hint goes", func() bool { return !hinted() })
+		})
+	}
+}
+
+// advertiseEHR has somebody advertise that ehr's IPv6 address is on the wire.
+func advertiseEHR(g *ground, somebody *lab.Host, by string) {
+	to := outside6.Addr()
+	if by == "eth0" {
+		to = netip.MustParseAddr("2001:db8:d::2")
+	}
+	g.advertise(somebody, by, to, netip.PrefixFrom(ehr6, 128), forever)
+}
