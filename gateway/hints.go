@@ -2,14 +2,17 @@ package gateway
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
+
+	"kidoban/gateway/policy"
 )
 
 // hints says in a person's words what the numbers point at, and what to do.
-// More is what else is known of the host.
-func (l *loop) hints(more []Hint) []string {
+// Excess is of engineers, more what else is known of the host.
+func (l *loop) hints(excess map[string]string, more []Hint) []string {
 	var hints []string
 	if l.fileError != "" {
 		hints = append(hints, "the policy file on disk has errors and would not survive a restart: mend it, then `kidoban check` and `kidoban reload`")
@@ -34,6 +37,7 @@ func (l *loop) hints(more []Hint) []string {
 	if hint := l.natHint(); hint != "" {
 		hints = append(hints, hint)
 	}
+	hints = append(hints, excessHints(excess)...)
 	hints = append(hints, l.warnings...)
 	for _, h := range more {
 		hints = append(hints, h.Text)
@@ -121,6 +125,42 @@ func (l *loop) refusedFlows(s *session) string {
 		}
 	}
 	return ""
+}
+
+// excessRecent is for how long operators hear of flows that were refused because
+// an engineer has a share, and excessHinted of how many engineers by name.
+const (
+	excessRecent = 10 * time.Minute
+	excessHinted = 5
+)
+
+// excess says of each engineer who is inside, and was lately refused flows
+// because of the share, so. A handshake that came too fast has no target, and
+// is another matter.
+func (l *loop) excess() map[string]string {
+	all := map[string]string{}
+	for _, r := range l.refusalList { // the newest first
+		if r.Reason != policy.RateLimited.String() || r.Engineer == "" || r.Target == "" || l.now.Sub(r.Last) >= excessRecent {
+			continue
+		}
+		who := r.Vendor + "/" + r.Engineer
+		if s := l.sessions[who]; s != nil && all[who] == "" && !r.Last.Before(s.openedAt) {
+			all[who] = fmt.Sprintf("%s has as many connections open as one engineer may have, or begins them too fast, and more are refused (last: to %s): ask what runs there; `kidoban close %s` cuts all of them",
+				who, r.Target, who)
+		}
+	}
+	return all
+}
+
+// excessHints gives what excess found, but not all of much.
+func excessHints(all map[string]string) (hints []string) {
+	for _, who := range slices.Sorted(maps.Keys(all)) {
+		if len(hints) == excessHinted {
+			return append(hints, fmt.Sprintf("%d other engineers are refused connections as well, as `kidoban refusals` shows: rate_limited", len(all)-excessHinted))
+		}
+		hints = append(hints, all[who])
+	}
+	return hints
 }
 
 // What natHint looks at, and when it is sure: attempts that prove a key, within

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -145,6 +146,102 @@ func TestHintOfANATInFront(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestFault76ExcessIsHinted: of an engineer who is inside and was lately refused
+// connections because of the share, status and explain tell; of nobody else.
+func TestFault76ExcessIsHinted(t *testing.T) {
+	const hint = "medisys/sato has as many connections open as one engineer may have, or begins them too fast, and more are refused (last: to 10.1.0.5:tcp/22)"
+	excess := func(at time.Time, e *policy.Engineer) policy.Fact {
+		f := scan(at, e, 21)
+		f.Kind, f.Decision.Reason = policy.Refusal, policy.RateLimited
+		return f
+	}
+	for _, c := range []struct {
+		name    string
+		happens func(w *world)
+		hint    bool
+	}{
+		{"excess", func(w *world) { w.tunnel.facts <- excess(w.wall(), w.engineer("medisys/sato")) }, true},
+		{"it goes on elsewhere", func(w *world) {
+			f := excess(w.wall(), w.engineer("medisys/sato"))
+			f.To = netip.MustParseAddrPort("10.1.0.5:23")
+			w.tunnel.facts <- f
+			time.Sleep(time.Second)
+			w.tunnel.facts <- excess(w.wall(), w.engineer("medisys/sato"))
+		}, true},
+		{"it ended nine minutes ago", func(w *world) {
+			w.tunnel.facts <- excess(w.wall(), w.engineer("medisys/sato"))
+			for range 9 { // so that the session lasts
+				w.hear("medisys/sato", 96, 96)
+				time.Sleep(time.Minute)
+			}
+		}, true},
+		{"it ended ten minutes ago", func(w *world) {
+			w.tunnel.facts <- excess(w.wall(), w.engineer("medisys/sato"))
+			for range 10 {
+				w.hear("medisys/sato", 96, 96)
+				time.Sleep(time.Minute)
+			}
+		}, false},
+		{"handshakes in excess", func(w *world) {
+			f := excess(w.wall(), w.engineer("medisys/sato"))
+			f.To = netip.AddrPort{}
+			w.tunnel.facts <- f
+		}, false},
+		{"a target that is not listed", func(w *world) { w.tunnel.facts <- scan(w.wall(), w.engineer("medisys/sato"), 21) }, false},
+		{"who is closed", func(w *world) {
+			w.tunnel.facts <- excess(w.wall(), w.engineer("medisys/sato"))
+			synctest.Wait()
+			w.shut("medisys/sato")
+		}, false},
+		{"another engineer, who is not inside", func(w *world) { w.tunnel.facts <- excess(w.wall(), w.engineer("acme/brown")) }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, site(window{name: "acme/night", from: "01:00:00", until: "02:00:00"}, window{name: "medisys/night", from: "01:00:00", until: "02:00:00"}), func(t *testing.T, w *world) {
+				w.at("01:10:00")
+				w.start()
+				w.enter("medisys/sato", address)
+				c.happens(w)
+				synctest.Wait()
+				s, now := w.gateway.Snapshot(), w.wall()
+				hints := strings.Join(s.StatusAt(now).Hints, "\n")
+				if got := strings.Contains(hints, hint); got != c.hint || strings.Count(hints, "as many connections") > 1 || !c.hint && strings.Contains(hints, "as many connections") {
+					t.Errorf("hints %q, want %q in them: %v", hints, hint, c.hint)
+				}
+				explained := func(name string, to netip.AddrPort) string {
+					q := policy.Query{Key: w.engineer(name).Key, Proven: true, Fault: policy.Admitted, Proto: policy.TCP, To: to}
+					return s.Obstacle(q, s.Explain(q, now, now), now, now)
+				}
+				listed := netip.MustParseAddrPort("10.1.0.5:22")
+				same(t, "explain says it", strings.Contains(explained("medisys/sato", listed), hint), c.hint)
+				same(t, "explain without a target", explained("medisys/sato", netip.AddrPort{}), "")
+				same(t, "explain another", explained("acme/brown", listed), "")
+			})
+		})
+	}
+}
+
+// TestFault76HintsOfExcessAreFew: many loud engineers leave room in status.
+func TestFault76HintsOfExcessAreFew(t *testing.T) {
+	now := moment("01:00:00")
+	vendor := &policy.Vendor{Name: "acme"}
+	l := &loop{now: now, sessions: map[string]*session{}, refusals: newRefusals()}
+	for i := range 100 {
+		e := &policy.Engineer{Vendor: vendor, Name: fmt.Sprintf("e%02d", i)}
+		l.sessions[e.String()] = &session{engineer: e}
+		f := scan(now, e, 21)
+		f.Decision.Reason = policy.RateLimited
+		l.refusals.add(f)
+	}
+	l.refusalList = l.refusals.list()
+	hints := excessHints(l.excess())
+	if len(hints) != excessHinted+1 {
+		t.Fatalf("%d hints, want %d: %q", len(hints), excessHinted+1, hints)
+	}
+	if last := hints[excessHinted]; !strings.HasPrefix(last, "95 other engineers") {
+		t.Errorf("the last hint is %q, want it to count the others", last)
 	}
 }
 

@@ -28,6 +28,7 @@ type Snapshot struct {
 	ruleset  time.Duration         // how long setting or reading it has taken so far; 0: neither is under way
 	late     bool                  // an admission waits too long for its record: the gate admits nobody new
 	disk     string                // that it does not answer, as a hint; empty: it does
+	excess   map[string]string     // by engineer: that flows are refused because of the share, as a hint
 	host     []Hint
 	hints    []string
 }
@@ -200,8 +201,9 @@ func aboutNow(at, now time.Time) bool {
 }
 
 // Obstacle says, a line each, what else stands in the way of what the answer
-// to a query admits or, with not_ready, does not: the disk, or that the host
-// has no way to the target. Empty: nothing that is known.
+// to a query admits or, with not_ready, does not: the disk, the engineer's share
+// of connections, or that the host has no way to the target. Empty: nothing that
+// is known.
 func (s *Snapshot) Obstacle(q policy.Query, d policy.Decision, at, now time.Time) string {
 	if !aboutNow(at, now) {
 		return ""
@@ -211,6 +213,9 @@ func (s *Snapshot) Obstacle(q policy.Query, d policy.Decision, at, now time.Time
 		all = append(all, s.disk)
 	}
 	if d.Reason == policy.Admitted && q.To.IsValid() {
+		if hint := s.excess[d.Engineer.String()]; hint != "" {
+			all = append(all, hint)
+		}
 		for _, h := range s.host {
 			if slices.ContainsFunc(d.Grant.Window.Targets, func(t *policy.Target) bool {
 				return t.Allows(q.To, q.Proto) && slices.Contains(h.Targets, t.Name)
@@ -282,7 +287,8 @@ func (l *loop) publish() {
 	if l.cfg.Hints != nil {
 		s.host = l.cfg.Hints()
 	}
-	s.hints = l.hints(s.host)
+	s.excess = l.excess()
+	s.hints = l.hints(s.excess, s.host)
 	l.g.snapshot.Store(s)
 }
 
