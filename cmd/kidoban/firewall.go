@@ -29,6 +29,7 @@ type liveFirewall struct {
 
 	// Of the caller of Set and Check, who is one.
 	plan   *policy.Plan // in force
+	dnat   rewriting    // of destinations, by another program
 	paths  paths        // to the targets of its policy
 	looked time.Time    // when they were looked up
 	sights sights       // the most that the host has had of them at once, or ever
@@ -91,7 +92,7 @@ func (l *liveFirewall) forward() error {
 		l.looked = time.Now()
 		l.paths = l.look(p.Policy)
 	}
-	hints := slices.Clone(l.paths.hints)
+	hints := append(slices.Clone(l.paths.hints), l.dnat.hints()...)
 	defer func() { l.tell(hints) }()
 	if err := l.SetPaths(l.paths.to, l.paths.deaf); err != nil {
 		return err
@@ -169,5 +170,6 @@ func (l *liveFirewall) dropped() (map[string]uint64, error) {
 	for cause, c := range counters {
 		packets[strings.TrimPrefix(cause, "refused_")] = c.Packets
 	}
+	l.dnat.counted(packets["dnat"], l.Rewriters)
 	return packets, nil
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +82,9 @@ func TestFault80RewrittenDestination(t *testing.T) {
 			}
 			stays(t, "rewritten", n.engineer, "tcp", to)
 			n.waitCounter(t, refusedDNAT, 1)
+			if got, err := n.firewall.Rewriters(); err != nil || !slices.Equal(got, []string{"chain pre of table inet other"}) {
+				t.Errorf("who rewrites: %q, %v", got, err)
+			}
 			passes(t, "what is not rewritten", n.engineer, "tcp", "10.1.0.5:5901")
 		})
 	}

@@ -541,3 +541,31 @@ func obstacle(flowtables []*nftables.Flowtable) error {
 	return fmt.Errorf("flowtable %s of table %s moves packets past all forward rules; allowed are none in this network namespace",
 		flowtables[0].Name, flowtables[0].Table.Name)
 }
+
+// Rewriters lists the chains of other programs in which a packet may be given
+// another destination before it is routed, as "chain pre of table ip other".
+func (f *Firewall) Rewriters() ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, errClosed
+	}
+	var names []string
+	err := f.link.undisturbed(func() error {
+		names = nil
+		chains, err := f.link.nft.ListChains()
+		for _, c := range chains {
+			if c.Type == nftables.ChainTypeNAT && c.Table != nil && c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookPrerouting {
+				names = append(names, fmt.Sprintf("chain %s of table %s %s", c.Name, familyNames[c.Table.Family], c.Table.Name))
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("firewall: reading chains: %w", err)
+	}
+	return names, nil
+}
+
+// familyNames are those of the families that have NAT, as nft writes them.
+var familyNames = map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet"}
