@@ -246,7 +246,8 @@ func TestLanguagesDifferInWordsOnly(t *testing.T) {
 	}
 }
 
-// Every word of the gateway for a reason is explained, and every alert.
+// Every word of the gateway for a reason is explained, every cause for which the
+// kernel drops a packet, and every alert.
 func TestReasonsAreExplained(t *testing.T) {
 	b := builder{English}
 	for _, r := range policy.Reasons() {
@@ -258,6 +259,20 @@ func TestReasonsAreExplained(t *testing.T) {
 		if b.endings()[string(e)] == "" {
 			t.Errorf("the ending %v is not explained", e)
 		}
+	}
+	rules, err := os.ReadFile("../gateway/firewall/testdata/deny-all.nft")
+	if err != nil {
+		t.Fatal(err)
+	}
+	causes := map[string]bool{}
+	for _, found := range regexp.MustCompile(`counter refused_(\w+)`).FindAllStringSubmatch(string(rules), -1) {
+		causes[found[1]] = true
+		if b.causes()[found[1]] == "" {
+			t.Errorf("what the kernel drops as %s is not explained", found[1])
+		}
+	}
+	if len(b.causes()) != len(causes) {
+		t.Errorf("%d causes are explained, of %d that the ruleset has", len(b.causes()), len(causes))
 	}
 	for _, l := range []Language{English, Japanese} {
 		b := builder{l}

@@ -5,7 +5,7 @@ func (b builder) reasons() map[string]string {
 	return map[string]string{
 		"not_ready":        b.say("the gateway was shut in doubt", "ゲートウェイが安全側に停止中"),
 		"malformed":        b.say("not a packet for this gateway", "このゲートウェイ宛ての形式ではない"),
-		"rate_limited":     b.say("too many attempts at once", "試行が多すぎる"),
+		"rate_limited":     b.say("too many attempts or connections at once", "接続要求または通信が多すぎる"),
 		"unknown_key":      b.say("a key that nobody here has", "登録のない鍵"),
 		"replayed":         b.say("A RECORDED ATTEMPT, OR TWO MACHINES WITH THE SAME KEY", "記録された接続要求の再送、または同じ鍵の端末が二台（要確認）"),
 		"future_timestamp": b.say("the engineer's clock is more than a day ahead", "作業者の時計が1日以上進んでいる"),
@@ -47,6 +47,8 @@ func (b builder) causes() map[string]string {
 		"answer":   b.say("answers to an unlisted address", "登録外アドレスへの応答"),
 		"icmp":     b.say("ICMP errors that no listed flow is about", "許可通信に属さないICMPエラー"),
 		"gateway":  b.say("from the tunnel to the gateway itself", "トンネルからゲートウェイ自身へ"),
+		"excess":   b.say("new connections of an engineer who has as many as one may, or begins them too fast", "一人の上限を超えた新しい通信"),
+		"dnat":     b.say("new connections whose destination another program rewrote", "他のプログラムが宛先を書き換えた新しい通信"),
 		"flow":     b.say("from the tunnel to what is not listed", "トンネルから許可外の宛先へ"),
 		"path":     b.say("of a listed flow, but not by the way to its target", "許可通信だが対象への経路でないインターフェース"),
 		"inward":   b.say("from the site into the tunnel", "施設内からトンネルへ"),
@@ -75,6 +77,8 @@ func (b builder) alerts() (words, runbooks map[string]string) {
 		"KidobanWrongSource":                 b.say("a vendor's key was used from an address that is not its own", "業者の鍵が登録外アドレスから使われた"),
 		"KidobanReplayed":                    b.say("a vendor's key was used again and again with an old time: recorded, or two machines", "業者の鍵による古い接続要求の繰り返し（再送、または端末が二台）"),
 		"KidobanRefusalBurst":                b.say("many refusals in a short time", "短時間に多数の拒否"),
+		"KidobanFlowsInExcess":               b.say("an engineer has more connections than one may", "上限を超えた通信を大量に拒否"),
+		"KidobanDestinationRewritten":        b.say("another program rewrites where engineers' connections go", "他のプログラムが通信の宛先を書き換えている"),
 		"KidobanWindowEndsWithSessionInside": b.say("somebody is inside and will be cut within ten minutes", "接続中の者が10分以内に切断される"),
 		"KidobanRulesetDrift":                b.say("somebody changed the kernel's rules", "カーネルの規則が変更された"),
 		"KidobanRulesetStuck":                b.say("the kernel does not take the rules", "カーネルが規則を受け付けない"),
@@ -90,7 +94,8 @@ func (b builder) alerts() (words, runbooks map[string]string) {
 		"KidobanKillSwitchOn":                b.say("everything has been closed for four hours", "全面遮断が4時間続いている"),
 	}
 	pages := map[string]string{"KidobanAbsent": "absent", "KidobanNotReady": "not-ready", "KidobanSessionOutsideWindow": "session-outside-window",
-		"KidobanWrongSource": "wrong-source", "KidobanReplayed": "replayed", "KidobanRefusalBurst": "refusal-burst", "KidobanWindowEndsWithSessionInside": "window-ends",
+		"KidobanWrongSource": "wrong-source", "KidobanReplayed": "replayed", "KidobanRefusalBurst": "refusal-burst", "KidobanFlowsInExcess": "flows-in-excess", "KidobanDestinationRewritten": "destination-rewritten",
+		"KidobanWindowEndsWithSessionInside": "window-ends",
 		"KidobanRulesetDrift": "ruleset-drift", "KidobanRulesetStuck": "ruleset-stuck", "KidobanJournalStuck": "journal-stuck", "KidobanJournalDoubtful": "journal-doubtful",
 		"KidobanJournalShrank": "journal-shrank", "KidobanJournalReplaced": "journal-shrank", "KidobanClockUnsynchronized": "clock", "KidobanPolicyReloadFailed": "policy-reload-failed",
 		"KidobanClosingLate": "closing-late", "KidobanContractEnds": "contract-ends", "KidobanDormantKey": "dormant-key", "KidobanKillSwitchOn": "kill-switch"}

@@ -179,7 +179,7 @@ func (c explainCommand) offline(p *program) (admin.Explanation, error) {
 var reasonTexts = map[policy.Reason]string{
 	policy.NotReady:        "the gateway is in doubt and admits nobody",
 	policy.Malformed:       "not a well-formed WireGuard packet for this gateway",
-	policy.RateLimited:     "more initiations than this source or engineer is allowed",
+	policy.RateLimited:     "more initiations or connections than this source or engineer is allowed",
 	policy.UnknownKey:      "the initiation proves no engineer's key",
 	policy.Replayed:        "its timestamp is not newer than the newest seen of this key",
 	policy.FutureTimestamp: "its timestamp is more than 24 h ahead: the engineer's clock is wrong",

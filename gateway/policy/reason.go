@@ -9,7 +9,7 @@ type Reason uint8
 const (
 	NotReady        Reason = iota // the gateway is in doubt and admits nobody
 	Malformed                     // not a well-formed WireGuard packet for this gateway
-	RateLimited                   // more initiations than this source or engineer is allowed
+	RateLimited                   // more initiations or connections than this source or engineer is allowed
 	UnknownKey                    // the initiation proves no engineer's key
 	Replayed                      // its timestamp is not newer than the newest seen of this key
 	FutureTimestamp               // its timestamp is more than 24 h ahead
