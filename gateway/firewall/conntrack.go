@@ -185,12 +185,15 @@ func (c *connections) ask(request []byte, each func(message []byte)) error {
 	deadline := time.Now().Add(2 * answerTimeout)
 	buffer := make([]byte, 64<<10)
 	for time.Now().Before(deadline) {
-		n, _, err := unix.Recvfrom(c.socket, buffer, unix.MSG_TRUNC)
+		n, from, err := unix.Recvfrom(c.socket, buffer, unix.MSG_TRUNC)
+		sender, ok := from.(*unix.SockaddrNetlink)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
 			return err
+		case !ok || sender.Pid != 0: // not of the kernel
+			continue
 		case n > len(buffer):
 			return errTorn
 		}

@@ -182,15 +182,11 @@ func (c *copies) run(flow flowReport) {
 			_ = socket.SetReadDeadline(time.Time{}) // an error shows when it is read
 		}
 		for _, m := range messages {
-			if m.Header.Type != unix.NFNL_SUBSYS_ULOG<<8|logPacket || len(m.Data) < 4 {
-				continue
-			}
-			a := unmarshal(m.Data[4:])
-			p, ok := parsePacket(find(a, logPayload))
+			prefix, p, ok := parseCopy(m)
 			if !ok {
 				continue
 			}
-			switch stringOf(find(a, logPrefix)) {
+			switch prefix {
 			case copiedInitiation:
 				c.initiation(p)
 			case copiedFlow:
@@ -268,6 +264,16 @@ func (c *copies) initiation(p packet) {
 	case c.initiations <- i:
 	default: // who reads is behind; this is for people, and bounded
 	}
+}
+
+// parseCopy reads the prefix of the rule that made a copy, and the packet.
+func parseCopy(m netlink.Message) (prefix string, p packet, ok bool) {
+	if m.Header.Type != unix.NFNL_SUBSYS_ULOG<<8|logPacket || len(m.Data) < 4 {
+		return "", packet{}, false
+	}
+	a := unmarshal(m.Data[4:])
+	p, ok = parsePacket(find(a, logPayload))
+	return stringOf(find(a, logPrefix)), p, ok
 }
 
 // packet is what a refusal says about a packet.
