@@ -199,6 +199,7 @@ func (l *loop) stands(a applied) {
 		l.cfg.Metrics.reconciled(a.took)
 		l.applied = a.number
 		l.settled(a.plan.Policy)
+		l.replan = l.narrowing.stands(a.number) || l.replan
 		if a.number == l.applications {
 			if !l.checkFailed { // else only a reading that finds it right is trusted
 				l.rulesetTrust()

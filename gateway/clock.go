@@ -60,6 +60,7 @@ func (l *loop) stepped(step time.Duration) {
 	l.cfg.Metrics.clockStepped()
 	if step > 0 {
 		l.setForward = l.now
+		l.narrowing.timed = l.applications + 1
 	}
 	l.replan = true
 	l.record(journal.Entry{Kind: journal.ClockStep, Actor: "gateway", Text: fmt.Sprintf("by %s to %s", step.Round(time.Millisecond), l.now.UTC().Format(time.RFC3339Nano))})

@@ -25,8 +25,12 @@ func (l *loop) hints(excess map[string]string, more []Hint) []string {
 	if hint := l.diskHint(); hint != "" {
 		hints = append(hints, hint)
 	}
-	if waits := l.applier.busy(); l.plan.Doubt == "" && waits >= effectWait {
-		hints = append(hints, fmt.Sprintf("the kernel has not answered for %s: until it does nothing new passes its ruleset, and what closes is closed by the gate alone", waits.Truncate(time.Second)))
+	if waits, out := l.applier.busy(), l.narrowing.out(); l.plan.Doubt == "" && (waits >= effectWait || out > 0) {
+		hint := fmt.Sprintf("the kernel has not answered for %s: until it does nothing new passes its ruleset, and what closes is closed by the gate alone", waits.Truncate(100*time.Millisecond))
+		if out > 0 {
+			hint += fmt.Sprintf("; engineers kept out until then, because a change took something from them: %d", out)
+		}
+		hints = append(hints, hint)
 	}
 	for _, s := range l.sessions {
 		if s.unanswered(l.boot) {

@@ -95,6 +95,7 @@ type loop struct {
 
 	tunnelBehind bool // the tunnel did not take the plan in force
 	ruleset
+	narrowing narrowing
 
 	lastBeat time.Duration
 }
@@ -133,7 +134,8 @@ func (g *Gateway) run(ctx context.Context, heard chan<- struct{}) error {
 		sessions: map[string]*session{}, admissions: map[uint64]*admission{}, late: map[uint64]time.Duration{},
 		refusals: newRefusals(), refusalList: []RefusalSummary{},
 		unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1), shutCount: map[policy.Scope]int{},
-		recorder: newRecorder(), applier: newApplier(g.cfg.Firewall, g.cfg.Dropped), keeper: g.keeper, copier: newKeeper(g.cfg.Copy),
+		narrowing: narrowing{losses: map[policy.Key]*loss{}},
+		recorder:  newRecorder(), applier: newApplier(g.cfg.Firewall, g.cfg.Dropped), keeper: g.keeper, copier: newKeeper(g.cfg.Copy),
 	}
 	l.now, l.boot = l.readClock()
 	l.zero = l.now.Add(-l.boot)
@@ -197,7 +199,7 @@ func (l *loop) sleep() time.Duration {
 			d = min(d, a.at+unrecordedAfter-l.boot)
 		}
 	}
-	return max(d, 0)
+	return max(l.narrowing.next(d, l.boot), 0)
 }
 
 // turn makes the world match the state.
@@ -210,6 +212,7 @@ func (l *loop) turn() {
 		l.beat()
 	}
 	l.unrecorded()
+	l.narrowed()
 	for range doubts { // an effect that fails may raise a doubt, which is one more plan
 		if !l.replan {
 			break
@@ -240,6 +243,7 @@ func (l *loop) evaluate() {
 	l.setTunnel()
 	ended := l.endSessions()
 	l.apply()
+	l.narrowing.take(lost(before, next, l.now, l.applied >= l.narrowing.timed), l.applications, l.now, l.boot)
 	l.end(ended...)
 	l.closeGrants()
 	if l.inDoubt() == "" && doubt == "" {

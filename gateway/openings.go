@@ -19,8 +19,12 @@ type opening struct {
 
 // narrow leaves of a grant what its entry on disk covers. Of the entry it
 // forgets what the policy no longer opens: should a later policy open it
-// again, that is a new opening and recorded anew.
+// again, that is a new opening and recorded anew. So is what opens again for who
+// was out.
 func (l *loop) narrow(g *policy.Grant) *policy.Grant {
+	if l.narrowing.keepsOut(g.Engineer.Key) {
+		return nil
+	}
 	o := l.recorded[g.ID]
 	if o == nil {
 		o = l.instead(g)
@@ -104,7 +108,7 @@ func (l *loop) settled(p *policy.Policy) {
 // openGrants sends to the journal what is to open and is not there yet.
 func (l *loop) openGrants() {
 	for _, g := range l.raw.Grants {
-		if l.occupied(g.Engineer) {
+		if l.occupied(g.Engineer) || l.narrowing.keepsOut(g.Engineer.Key) {
 			continue
 		}
 		if l.recorded[g.ID].covers(g) {
