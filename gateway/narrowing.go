@@ -144,7 +144,7 @@ func (l *loop) narrowed() {
 		return
 	}
 	l.replan = true
-	if l.plan.Doubt == "" { // else everybody is out, and somebody was told why
+	if l.plan.Doubt == "" { // in doubt everybody is out, and the log has the doubt
 		l.cfg.Logger.Warn("the kernel does not take a ruleset that takes something away: whom it concerns is out until it does", "engineers", l.narrowing.out(), "waited", narrowedWithin)
 	}
 }

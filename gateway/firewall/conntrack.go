@@ -13,19 +13,19 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// connections is what this package knows, and does, about conntrack's flows.
+// connections makes conntrack forget flows.
 //
-// The kernel keeps a flow by addresses and ports, for days. A stream that was
-// cut would go on as soon as the same flow is listed again, under another
-// approval; a target would still reach the engineer in it; and whoever gets a
-// tunnel address after somebody else would go on with that one's connections.
-// So the kernel has to forget the flows that are no longer open, and nothing
-// opens before it has.
+// Conntrack keeps a flow by its addresses and ports, for days. Without this, a
+// stream that was cut would go on as soon as a later grant lists the same flow;
+// a target could still send to the engineer in it; and an engineer who gets
+// another one's tunnel address would go on with the other one's connections.
+// So conntrack forgets every flow that is not open any more, and nothing opens
+// before it has.
 type connections struct {
 	socket int // netlink's, to nfnetlink
 
 	sequence uint32
-	owners   map[netip.Addr]policy.Key // who has, or had last, each tunnel address
+	owners   map[netip.Addr]policy.Key // the key of the engineer who has, or had last, each tunnel address
 	of       *policy.Policy            // the last one whose engineers are all in owners
 	stale    bool                      // conntrack may know flows of these addresses that are not open
 }
@@ -84,9 +84,10 @@ func without(p *policy.Plan, moved map[netip.Addr]policy.Key) *policy.Plan {
 // it was being walked.
 const forgettings = 8
 
-// forget has the kernel forget every flow that began from a tunnel address, of
-// those known or now coming, and is not open; of which the ruleset must let
-// none pass any more. open are the ends of the sets of flows.
+// forget deletes every flow that began from a tunnel address and is not open.
+// The addresses are those in owners and in coming, which get other owners now.
+// open has the elements of the sets of flows; the ruleset must not let any
+// other flow pass.
 func (c *connections) forget(coming map[netip.Addr]policy.Key, open map[string]map[string]end) error {
 	for _, family := range families {
 		if len(c.owners)+len(coming) == 0 {

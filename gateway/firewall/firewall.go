@@ -208,7 +208,7 @@ func (f *Firewall) Initiations() <-chan Initiation { return f.copies.initiations
 // rules, which open nothing.
 func (f *Firewall) replace() error {
 	f.held = nil
-	f.flows.stale = true // nobody knows what passed meanwhile, or what was open before
+	f.flows.stale = true // flows may have begun while these rules did not stand
 	rules, _ := Ruleset(f.options, nil, nil, nil, f.deaf, time.Time{})
 	foundation := rules.foundation()
 	nft := f.link.nft

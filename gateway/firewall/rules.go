@@ -46,16 +46,13 @@ func (o Options) check() error {
 	return nil
 }
 
-// Rates. A source may send what starts and renews sessions, and the data of
-// a session that is too young to be known as live; a live endpoint as much as
-// one tunnel carries. A tunnel address may begin flows. Copies are for people
-// to read: of what strangers send, and of what each tunnel address is refused.
+// Rates, a second and in a burst.
 var (
-	sourceRate   = rate{2_000, 4_000}
-	liveRate     = rate{250_000, 50_000}
-	beginRate    = rate{50, 500}
-	strangerRate = rate{50, 50}
-	refusalRate  = rate{5, 20}
+	sourceRate   = rate{2_000, 4_000}    // packets of a listed prefix that are of no live session: handshakes, and data of a session that is seconds old
+	liveRate     = rate{250_000, 50_000} // packets of a live session's address and port: as many as one tunnel carries
+	beginRate    = rate{50, 500}         // new flows of one tunnel address
+	strangerRate = rate{50, 50}          // copies of refused initiations
+	refusalRate  = rate{5, 20}           // copies of the refused packets of one tunnel address
 )
 
 // flowsAtOnce is how many flows one tunnel address may have at once. The
