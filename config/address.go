@@ -101,11 +101,23 @@ func (d *decoder) address(v value) (netip.Addr, bool) {
 	return a, d.unicast(v, text, netip.PrefixFrom(a, a.BitLen()))
 }
 
+// maxSources bounds a list of sources, of which each is held against each other.
+const maxSources = 1000
+
+// upTo gives the first items of a list of which each is held against each other.
+func (d *decoder) upTo(most int, items []value) []value {
+	if len(items) <= most {
+		return items
+	}
+	d.errorf(items[most], "is one more than %d items: allowed are %d", most, most)
+	return items[:most]
+}
+
 // sources reads a list of addresses and prefixes from which a vendor or an
 // engineer may come.
 func (d *decoder) sources(v value) []source {
 	var all []source
-	for _, item := range d.list(v) {
+	for _, item := range d.upTo(maxSources, d.list(v)) {
 		p, ok := d.addressOrPrefix(item)
 		if !ok {
 			continue
@@ -214,7 +226,7 @@ func isEdge(p netip.Prefix, a netip.Addr) bool {
 // services reads a target's ports.
 func (d *decoder) services(v value, family netip.Addr) []policy.Service {
 	var all []policy.Service
-	for _, item := range d.list(v) {
+	for _, item := range d.upTo(maxElements, d.list(v)) { // each is one element at least
 		text, ok := d.text(item)
 		if !ok {
 			continue

@@ -48,20 +48,52 @@ type entry struct {
 
 // decoder gathers what is wrong and what is worth a look.
 type decoder struct {
-	file     string
-	errors   Errors
-	warnings []Warning
-	gaps     bool // a mapping could not be read, or not all of it
+	file         string
+	errors       Errors
+	warnings     []Warning
+	more         int // errors beyond maxErrors
+	moreWarnings int
+	gaps         bool // a mapping could not be read, or not all of it
 
 	tunnelGaps bool // an address of the tunnel could not be read
 }
 
-func (d *decoder) errorf(v value, format string, args ...any) {
-	d.errors = append(d.errors, &Error{File: d.file, Line: v.at.line, Column: v.at.column, Where: v.where, What: fmt.Sprintf(format, args...)})
+// maxErrors bounds how many mistakes are told, and how many warnings: a file can
+// make one for every few bytes, and whoever mends it needs no more at once.
+const maxErrors = 100
+
+// errorf reports a mistake, and gives it to who has more to say of it; nil: there
+// are enough.
+func (d *decoder) errorf(v value, format string, args ...any) *Error {
+	if d.full() {
+		d.more++
+		return nil
+	}
+	e := &Error{File: d.file, Line: v.at.line, Column: v.at.column, Where: v.where, What: fmt.Sprintf(format, args...)}
+	d.errors = append(d.errors, e)
+	return e
 }
 
+// full reports whether no more mistakes are told, only counted.
+func (d *decoder) full() bool { return len(d.errors) >= maxErrors }
+
 func (d *decoder) warnf(v value, format string, args ...any) {
+	if len(d.warnings) >= maxErrors {
+		d.moreWarnings++
+		return
+	}
 	d.warnings = append(d.warnings, Warning{Line: v.at.line, Column: v.at.column, Where: v.where, What: fmt.Sprintf(format, args...)})
+}
+
+// unknown reports a name of nothing that is known. What is known is worked out
+// only to be told: of many things that takes a while.
+func (d *decoder) unknown(v value, name, what string, known func() []string) {
+	if d.full() {
+		d.more++
+		return
+	}
+	all := known()
+	d.errorf(v, "%s: known is %s%s", what, oneOf(all), didYouMean(name, all))
 }
 
 // quote shows a text from the file: on one line, escaped, cut if long.
@@ -319,8 +351,7 @@ func references[T any](d *decoder, v value, kind string, known map[string]T) []T
 		case !ok && d.gaps && len(known) == 0:
 			// What it names may be in what could not be read.
 		case !ok:
-			known := namesOf(known)
-			d.errorf(item, "there is no %s %s: known is %s%s", kind, quote(name), oneOf(known), didYouMean(name, known))
+			d.unknown(item, name, fmt.Sprintf("there is no %s %s", kind, quote(name)), func() []string { return namesOf(known) })
 		case seen[name]:
 			d.errorf(item, "%s is there twice", quote(name))
 		default:

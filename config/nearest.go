@@ -3,8 +3,9 @@ package config
 import "strings"
 
 // didYouMean is `; did you mean "x"?` with the candidate that is few typing
-// errors away from a word, or nothing.
+// errors away from a word, or nothing. Of very many only the first are looked at.
 func didYouMean(word string, candidates []string) string {
+	candidates = candidates[:min(len(candidates), 1000)]
 	best, bestDistance := "", 1+min(3, (len(word)+1)/3)
 	if len(word) > 64 {
 		return ""

@@ -78,6 +78,12 @@ func ParsePolicy(name string, text []byte, dir string, host Host, now time.Time)
 		r.root(value{node: root, at: place{1, 1}, key: place{1, 1}})
 	}
 	sortByPlace(r.errors, r.warnings)
+	if r.more > 0 {
+		r.errors = append(r.errors, &Error{File: name, What: fmt.Sprintf("%d more mistakes are not listed: mend these first", r.more)})
+	}
+	if r.moreWarnings > 0 {
+		r.warnings = append(r.warnings, Warning{Line: 1, Column: 1, Where: "the file", What: fmt.Sprintf("%d more warnings are not listed", r.moreWarnings)})
+	}
 	if len(r.errors) > 0 {
 		return nil, r.warnings, r.errors
 	}
@@ -101,6 +107,9 @@ type reader struct {
 	keys      map[policy.Key]*policy.Engineer
 	addresses map[netip.Addr]*policy.Engineer
 	listed    []vendorSource
+
+	reach int // see maxReach
+	ahead int // see maxAhead
 }
 
 // digestPart adds a part to the digest, its length first, so that parts

@@ -14,13 +14,21 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Bounds that a policy of 10,000 engineers keeps within. The parser recurses
-// for every key of a block mapping and takes time quadratic in their number
-// (1.2 s for 20,000 keys, 6 s for 50,000), so it must not be given just anything.
+// Bounds that a policy of 10,000 engineers keeps within. Lexer and parser are
+// not ours: they take several hundred bytes for each token, and for some texts
+// time and memory quadratic in their length, so they must not be given just
+// anything. checkShape holds what the lexer is given, checkTokens the parser.
 const (
 	maxBytes   = 4 << 20
 	maxLines   = 60_000
 	maxNesting = 32
+	maxMarks   = 300_000  // each makes up to two tokens
+	maxTabs    = 100      // of a line: within quotes the lexer reads on to its end for each
+	maxAngles  = 100      // in a row: the lexer counts them anew for each
+	maxBlank   = 100      // lines in a row: behind a block text the lexer copies the text for each
+	maxKeys    = 12_000   // of one block mapping: the parser recurses and copies for each
+	maxEmpty   = 1000     // keys without a value: the parser moves all that follows for each
+	maxPaths   = 50 << 20 // bytes of all keys that lead to each token: the parser keeps them
 )
 
 // parse gives the one document of the file, or reports why there is none.
@@ -28,7 +36,7 @@ const (
 // same, so that every mistake is told at once.
 func (d *decoder) parse(text []byte) ast.Node {
 	text, ok := d.checkText(text)
-	if !ok {
+	if !ok || !d.checkShape(text) {
 		return nil
 	}
 	// The parser is not ours and reads what people wrote: if it panics, the
@@ -66,9 +74,11 @@ func (d *decoder) syntaxError(err error, text string) {
 		GetMessage() string
 		GetToken() *token.Token
 	}
-	at, message := place{1, 1}, err.Error()
+	at, message := place{1, 1}, ""
 	if errors.As(err, &located) {
 		at, message = placeOf(located.GetToken()), located.GetMessage()
+	} else {
+		message = err.Error() // of a located one it is a drawing of the file, which takes quadratic time
 	}
 	if message == "non-map value is specified" { // goccy's words
 		message = "here is no \"key: value\", with a space behind the colon"
@@ -144,25 +154,181 @@ func hidden(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
-// checkTokens refuses the parts of YAML that a policy does not use, and bounds
-// nesting before a recursive parser sees it. It is false where the rest is no
-// use to read: what plain and unread know can be passed over.
-func (d *decoder) checkTokens(tokens token.Tokens) (ok bool) {
+// checkShape bounds what the lexer makes of a text, before it sees it. It counts
+// what may begin or end a token, also within quotes and comments, where it does
+// not: the bounds leave room for that.
+func (d *decoder) checkShape(text []byte) bool {
+	marks, quotes, blank, number := 0, 0, 0, 0
+	for line := range bytes.SplitSeq(text, []byte("\n")) {
+		number++
+		marks++
+		at := value{at: place{number, 1}}
+		if blank++; len(bytes.TrimSpace(line)) > 0 {
+			blank = 0
+		}
+		tabs, angles := 0, 0
+		directive := false
+		for i, c := range line {
+			if c != '<' {
+				angles = 0
+			}
+			switch c {
+			case '[', ']', '{', '}', ',', '&', '*', '!', '@', '`':
+				marks++
+			case '%': // of a directive each word is a token
+				marks++
+				directive = true
+			case ':', '-', '?': // a mark only before a space; in a flow, marks of other kinds stand around it
+				if i+1 == len(line) || line[i+1] == ' ' || line[i+1] == '\t' || line[i+1] == '\r' {
+					marks++
+				}
+			case '"', '\'': // two of them make one text
+				quotes++
+			case '\t':
+				tabs++
+				marks++
+			case ' ':
+				if directive {
+					marks++
+				}
+			case '<':
+				angles++
+			}
+			switch {
+			case tabs > maxTabs:
+				d.errorf(at, "a line has more than %d tabs: allowed are %d; write spaces", maxTabs, maxTabs)
+				return false
+			case angles > maxAngles:
+				d.errorf(at, "has more than %d %q in a row: allowed are %d", maxAngles, '<', maxAngles)
+				return false
+			}
+		}
+		switch {
+		case blank > maxBlank:
+			d.errorf(at, "has more than %d blank lines in a row: allowed are %d", maxBlank, maxBlank)
+			return false
+		case marks+quotes/2 > maxMarks:
+			d.errorf(at, "has more than %d lines, values and signs of YAML up to here: allowed are %d, which is enough for 10,000 engineers", maxMarks, maxMarks)
+			return false
+		}
+	}
+	return true
+}
+
+// shape is what the parser would make of tokens.
+type shape struct {
+	block  []level // mappings with one key a line, each further to the right than the one before
+	flow   []level // what [ and { have opened
+	dashes int     // "- - -"
+	empty  int     // keys and entries without a value
+	paths  int     // bytes of the keys that lead to each token
+}
+
+type level struct {
+	column  int
+	key     int  // the length of its newest key
+	keys    int  // in a flow: since the last comma
+	mapping bool // opened by {
+}
+
+// add counts one token, with the tokens before and behind it.
+func (s *shape) add(before, tk, next *token.Token) {
+	if tk.Type != token.SequenceEntryType {
+		s.dashes = 0
+	}
+	inner := (*level)(nil)
+	if len(s.flow) > 0 {
+		inner = &s.flow[len(s.flow)-1]
+	}
+	switch tk.Type {
+	case token.MappingStartType, token.SequenceStartType:
+		s.flow = append(s.flow, level{mapping: tk.Type == token.MappingStartType})
+	case token.MappingEndType, token.SequenceEndType, token.CollectEntryType:
+		if inner == nil {
+			break
+		}
+		nothing := before.Type == token.MappingStartType || before.Type == token.CollectEntryType // as in {} and {a: 1,}
+		if inner.mapping && !nothing && (inner.keys == 0 || before.Type == token.MappingValueType) {
+			s.empty++
+		}
+		if inner.keys = 0; tk.Type != token.CollectEntryType {
+			s.flow = s.flow[:len(s.flow)-1]
+		}
+	case token.SequenceEntryType:
+		s.dashes++
+		s.leave(tk.Position.Column + 1)
+		if next == nil || next.Position.Column <= tk.Position.Column {
+			s.empty++
+		}
+	case token.MappingValueType:
+		if before == nil {
+			break
+		}
+		column := before.Position.Column
+		if next == nil || next.Position.Column <= column {
+			s.empty++
+		}
+		if inner == nil {
+			s.leave(column + 1)
+			if n := len(s.block); n == 0 || s.block[n-1].column < column {
+				s.block = append(s.block, level{column: column})
+			}
+			inner = &s.block[len(s.block)-1]
+		}
+		inner.keys++
+		inner.key = len(before.Value)
+	}
+	for _, levels := range [][]level{s.block, s.flow} {
+		for _, l := range levels {
+			s.paths += l.key
+		}
+	}
+}
+
+// leave ends the block mappings from a column on.
+func (s *shape) leave(column int) {
+	for n := len(s.block); n > 0 && s.block[n-1].column >= column; n-- {
+		s.block = s.block[:n-1]
+	}
+}
+
+// tooMuch says why the parser must not be given the tokens so far.
+func (s *shape) tooMuch() string {
+	keys := 0
+	for _, levels := range [][]level{s.block, s.flow} {
+		if n := len(levels); n > 0 {
+			keys = max(keys, levels[n-1].keys)
+		}
+	}
+	switch {
+	case len(s.block)+len(s.flow) > maxNesting, s.dashes > maxNesting:
+		return fmt.Sprintf("nested deeper than %d", maxNesting)
+	case keys > maxKeys:
+		return fmt.Sprintf("is one more than %d keys of one mapping: allowed are %d", maxKeys, maxKeys)
+	case s.empty > maxEmpty:
+		return fmt.Sprintf("more than %d keys have no value up to here: each needs one", maxEmpty)
+	case s.paths > maxPaths:
+		return "the keys that lead here are too long, for all that they lead to: a name has up to 63 characters"
+	}
+	return ""
+}
+
+// checkTokens refuses the parts of YAML that a policy does not use, and what
+// costs a recursive parser too much, before it sees it. It is false where the
+// rest is no use to read: what plain and unread know can be passed over.
+func (d *decoder) checkTokens(all token.Tokens) (ok bool) {
 	ok = true
-	flow, entries := 0, 0
+	tokens := make(token.Tokens, 0, len(all))
+	for _, tk := range all {
+		if tk.Type != token.CommentType {
+			tokens = append(tokens, tk)
+		}
+	}
+	var s shape
 	directive := false
 	for i, tk := range tokens {
 		at := value{at: placeOf(tk)}
-		if tk.Type != token.SequenceEntryType {
-			entries = 0
-		}
 		switch tk.Type {
-		case token.MappingStartType, token.SequenceStartType:
-			flow++
-		case token.MappingEndType, token.SequenceEndType:
-			flow--
-		case token.SequenceEntryType:
-			entries++
 		case token.AnchorType:
 			d.errorf(at, "an anchor (&) is not allowed: write the value out; text that begins with & needs quotes")
 		case token.AliasType:
@@ -181,7 +347,7 @@ func (d *decoder) checkTokens(tokens token.Tokens) (ok bool) {
 		case token.LiteralType, token.FoldedType:
 			d.errorf(at, "a block text (| or >) is not allowed: write it on one line")
 		case token.DocumentHeaderType:
-			if firstContent(tokens) != i && !directive {
+			if i > 0 && !directive {
 				d.errorf(at, "a second document (---) is not allowed: a policy is one document")
 				ok = false
 			}
@@ -189,8 +355,16 @@ func (d *decoder) checkTokens(tokens token.Tokens) (ok bool) {
 			d.errorf(at, "an end of document (...) is not allowed: a policy is one document")
 			ok = false
 		}
-		if flow > maxNesting || entries > maxNesting {
-			d.errorf(at, "nested deeper than %d", maxNesting)
+		var before, next *token.Token
+		if i > 0 {
+			before = tokens[i-1]
+		}
+		if i+1 < len(tokens) {
+			next = tokens[i+1]
+		}
+		s.add(before, tk, next)
+		if why := s.tooMuch(); why != "" {
+			d.errorf(at, "%s", why)
 			return false
 		}
 	}
@@ -221,14 +395,4 @@ func unread(n ast.Node) bool {
 		return true
 	}
 	return false
-}
-
-// firstContent is the index of the first token that is no comment.
-func firstContent(tokens token.Tokens) int {
-	for i, tk := range tokens {
-		if tk.Type != token.CommentType {
-			return i
-		}
-	}
-	return -1
 }

@@ -39,8 +39,18 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 		v.Windows = append(v.Windows, r.window(v, engineers, e))
 	}
 	slices.SortFunc(v.Windows, func(a, b *policy.Window) int { return strings.Compare(a.Name, b.Name) })
+	if r.reach > maxReach {
+		return v // it has been reported
+	}
+	windows := map[*policy.Engineer][]*policy.Window{}
+	for _, w := range v.Windows {
+		for _, g := range w.Engineers {
+			windows[g] = append(windows[g], w)
+		}
+	}
 	for _, e := range entries {
-		r.checkElements(e, engineers[e.name])
+		g := engineers[e.name]
+		r.checkElements(e, g, windows[g])
 	}
 	return v
 }
@@ -213,8 +223,9 @@ func (r *reader) presharedKey(g *policy.Engineer, v value) {
 	key, err := readKeyFile(path, 0o640)
 	switch {
 	case err != nil:
-		r.errorf(v, "%s %v", quote(text), err)
-		r.errors[len(r.errors)-1].cause = err
+		if e := r.errorf(v, "%s %v", quote(text), err); e != nil {
+			e.cause = err
+		}
 	case key == [32]byte{}:
 		r.errorf(v, "%s is all zeros, which means no key: allowed is what `wg genpsk` writes", quote(text))
 	default:
@@ -226,13 +237,10 @@ func (r *reader) presharedKey(g *policy.Engineer, v value) {
 
 // checkElements bounds what the windows of an engineer open, together.
 // Targets that are too large alone have been reported.
-func (r *reader) checkElements(e entry, g *policy.Engineer) {
+func (r *reader) checkElements(e entry, g *policy.Engineer, windows []*policy.Window) {
 	seen := map[*policy.Target]bool{}
 	total := 0
-	for _, w := range g.Vendor.Windows {
-		if !slices.Contains(w.Engineers, g) {
-			continue
-		}
+	for _, w := range windows {
 		for _, t := range w.Targets {
 			n := elements(t)
 			if seen[t] || n > maxElements {

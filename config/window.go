@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,18 @@ import (
 const (
 	maxDuration = 7 * 24 * time.Hour // of a rule
 	maxOnceDays = 31                 // of a window that opens once
+)
+
+// Bounds of all windows of a policy.
+const (
+	// maxReach is of engineers times targets, summed up over the windows: how much
+	// there is to work out whenever something opens.
+	maxReach = 2_000_000
+	// maxAhead is of the days from where a rule counts to its first date, summed
+	// up over the rules: to find it takes some 10 us a day.
+	maxAhead = 1_000_000
+	// neverAhead are the days that are searched for a rule that matches none.
+	neverAhead = 100 * 366
 )
 
 func (r *reader) window(v *policy.Vendor, engineers map[string]*policy.Engineer, e entry) *policy.Window {
@@ -27,13 +40,18 @@ func (r *reader) window(v *policy.Vendor, engineers map[string]*policy.Engineer,
 	w.Targets = references(&r.decoder, f["targets"], "target", r.targets)
 	if f["engineers"].present() {
 		w.Engineers = references(&r.decoder, f["engineers"], "engineer of this vendor", engineers)
+		slices.SortFunc(w.Engineers, func(a, b *policy.Engineer) int { return strings.Compare(a.Name, b.Name) })
 	} else {
-		w.Engineers = slices.Clone(v.Engineers)
+		w.Engineers = v.Engineers
 	}
-	slices.SortFunc(w.Engineers, func(a, b *policy.Engineer) int { return strings.Compare(a.Name, b.Name) })
 	w.ApprovedBy = r.display(f["approved_by"])
 	w.Ticket = r.display(f["ticket"])
-	r.warnUnreachable(w, f["targets"])
+	before := r.reach
+	if r.reach += len(w.Engineers) * max(len(w.Targets), 1); r.reach <= maxReach {
+		r.warnUnreachable(w, f["targets"])
+	} else if before <= maxReach {
+		r.errorf(e.named(), "up to here the windows open more than %d times a target for an engineer: allowed are %d; list fewer", maxReach, maxReach)
+	}
 	return w
 }
 
@@ -133,7 +151,16 @@ func (r *reader) rule(w *policy.Window, f map[string]value, anchor policy.Date) 
 	if !ok {
 		return
 	}
+	if r.ahead > maxAhead {
+		r.errorf(f["rrule"], "is not looked at: the rules up to here have their first dates more than %d days ahead in sum, or match no date; allowed are %d", maxAhead, maxAhead)
+		return
+	}
 	rule, err := policy.NewRule(text, at, duration, anchor)
+	if errors.Is(err, policy.ErrNever) {
+		r.ahead += neverAhead
+	} else if err == nil {
+		r.ahead += rule.Ahead
+	}
 	if err != nil {
 		r.errorf(f["rrule"], "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
 		return
@@ -210,8 +237,9 @@ func (r *reader) days(w *policy.Window, f map[string]value) {
 		case isCalendar:
 			days.Calendars = append(days.Calendars, calendar)
 		default:
-			known := append([]string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}, namesOf(r.calendars)...)
-			r.errorf(item, "%s is neither a weekday nor a calendar: known is %s%s", quote(name), oneOf(known), didYouMean(name, known))
+			r.unknown(item, name, quote(name)+" is neither a weekday nor a calendar", func() []string {
+				return append([]string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}, namesOf(r.calendars)...)
+			})
 		}
 		seen[name] = true
 	}

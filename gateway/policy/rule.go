@@ -26,6 +26,10 @@ type Rule struct {
 	At       TimeOfDay
 	Duration time.Duration
 
+	// Ahead is the number of days from the anchor, or from 2000-01-01 if there is
+	// none, to the first date: about as long as it took to find it.
+	Ahead int
+
 	option rrule.ROption // without Dtstart and Until; names its days itself
 	anchor Date
 }
@@ -59,6 +63,9 @@ var ruleWeekdays = map[string]rrule.Weekday{
 	"MO": rrule.MO, "TU": rrule.TU, "WE": rrule.WE, "TH": rrule.TH, "FR": rrule.FR, "SA": rrule.SA, "SU": rrule.SU,
 }
 
+// ErrNever is the cause of the error about a rule that matches no date.
+var ErrNever = errors.New("it matches no date")
+
 // NewRule compiles a rule: FREQ DAILY, WEEKLY, MONTHLY or YEARLY, with
 // INTERVAL, WKST and the BY parts that RFC 5545 allows with it; COUNT, UNTIL,
 // BYWEEKNO and times of day are errors, and so is a rule that matches no date. at is 0
@@ -85,9 +92,11 @@ func NewRule(text string, at TimeOfDay, duration time.Duration, anchor Date) (*R
 	if first.IsZero() {
 		first = Date{2000, time.January, 1}
 	}
-	if next, ok := r.iterate(first)(); !ok || next.Year() > first.Year+100 {
-		return nil, fmt.Errorf("rule %q: it matches no date: allowed is what occurs at least once in 100 years", text)
+	next, ok := r.iterate(first)()
+	if !ok || next.Year() > first.Year+100 {
+		return nil, fmt.Errorf("rule %q: %w: allowed is what occurs at least once in 100 years", text, ErrNever)
 	}
+	r.Ahead = DateOf(next).days() - first.days()
 	return r, nil
 }
 
