@@ -40,6 +40,7 @@ type world struct {
 
 	file      *policy.Policy // what the policy file says
 	fileError error          // what is wrong with it
+	fileDisk  func()         // nil: what holds the disk of the policy file up
 	host      []Hint
 
 	disk       []journal.Entry // the journal's entries that are durable
@@ -121,6 +122,16 @@ func (w *world) effect(format string, args ...any) {
 	w.effects = append(w.effects, fmt.Sprintf(format, args...))
 }
 
+// reads waits for the disk of the policy file.
+func (w *world) reads() {
+	w.mu.Lock()
+	disk := w.fileDisk
+	w.mu.Unlock()
+	if disk != nil {
+		disk()
+	}
+}
+
 // start starts a gateway and waits until it has nothing to do.
 func (w *world) start() {
 	w.t.Helper()
@@ -138,6 +149,7 @@ func (w *world) start() {
 			Synchronized: func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.synchronized },
 		},
 		LoadPolicy: func() (*policy.Policy, []string, error) {
+			w.reads()
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			if w.fileError != nil {
@@ -146,6 +158,7 @@ func (w *world) start() {
 			return w.file, nil, nil
 		},
 		CheckFile: func() (string, error) {
+			w.reads()
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			if w.fileError != nil {

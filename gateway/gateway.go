@@ -157,7 +157,7 @@ type Gateway struct {
 	snapshot atomic.Pointer[Snapshot]
 	commands chan func(*loop)
 	stopped  chan struct{}
-	readings atomic.Uint64 // of the policy file; each has a number, given before it begins
+	reading  chan struct{} // full while somebody reads the policy file
 	recovery sync.Mutex    // held by the one recovery at a time; guards broken
 	broken   Journal       // a dead one that the loop let go of and that is not closed yet
 	keeper   *keeper       // of Config.Marker
@@ -174,7 +174,7 @@ func New(cfg Config) *Gateway {
 	if cfg.Notify == nil {
 		cfg.Notify = func(string) {}
 	}
-	g := &Gateway{cfg: cfg, commands: make(chan func(*loop)), stopped: make(chan struct{}), keeper: newKeeper(cfg.Marker)}
+	g := &Gateway{cfg: cfg, commands: make(chan func(*loop)), stopped: make(chan struct{}), reading: make(chan struct{}, 1), keeper: newKeeper(cfg.Marker)}
 	state := policy.NewState()
 	plan := state.Plan(cfg.Clock.Wall()).Doubted(starting)
 	g.snapshot.Store(&Snapshot{Plan: plan, state: state, Status: Status{NotReadyReason: starting}, At: cfg.Clock.Boot()})

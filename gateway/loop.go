@@ -40,9 +40,8 @@ type loop struct {
 	fileError   string // why the file on disk would not survive a restart
 	fileChanged bool
 	fileChecks  chan fileCheck
-	checking    bool   // one is under way
-	taken       uint64 // the number of the newest reading of the file that was decided on
-	loads       int    // policies loaded, so that a check of the file knows whether it is stale
+	checking    bool // one is under way
+	loads       int  // policies loaded, so that a check of the file knows whether it is stale
 
 	// The clock as this turn reads it.
 	now          time.Time

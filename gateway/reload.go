@@ -11,23 +11,30 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// errOvertaken is what a reload hears whose reading of the file is older than
-// what has been decided since.
-var errOvertaken = errors.New("a newer reload has overtaken this one, and its result stands: `kidoban status` shows it")
+// readWithin is how long a reload waits for a reading of the policy file that is
+// under way already.
+const readWithin = 5 * time.Second
 
 // Reload reads the policy file again. One with errors leaves the policy in
-// force as it is and gives the errors. Of several at once the one counts that
-// began to read last.
+// force as it is and gives the errors. There is one reading of the file at a
+// time: of several reloads each waits for the one before it.
 func (g *Gateway) Reload(ctx context.Context, actor string) (Outcome, error) {
+	timeout := time.NewTimer(readWithin)
+	defer timeout.Stop()
+	select {
+	case g.reading <- struct{}{}:
+	case <-ctx.Done():
+		return Outcome{}, ctx.Err()
+	case <-timeout.C:
+		return Outcome{}, fmt.Errorf("nothing was done: the policy file is being read already, for more than %s, and there is one reading at a time; its disk may not answer", readWithin)
+	}
 	r := g.read()
 	p, warnings := r.policy, r.warnings
 	e := newEffect()
 	var refused error
 	err := g.send(ctx, func(l *loop) {
 		var lines []string
-		if lines, refused = l.take(actor, r); refused == errOvertaken {
-			return
-		} else if refused != nil {
+		if lines, refused = l.take(actor, r); refused != nil {
 			if l.state.Policy() == nil {
 				l.doubt(doubtPolicy, policyDoubt(refused))
 			}
@@ -38,11 +45,10 @@ func (g *Gateway) Reload(ctx context.Context, actor string) (Outcome, error) {
 		e.note(func(out *Outcome) { out.Changes, out.Warnings, out.Digest = lines, warnings, p.Digest })
 		l.add(record{done: func(_ *loop, err error) { e.recorded <- err }})
 	})
+	<-g.reading // only now: what is read later is taken later
 	switch {
 	case err != nil:
 		return Outcome{}, err
-	case refused == errOvertaken:
-		return Outcome{}, refused
 	case refused != nil:
 		return Outcome{}, errors.Join(refused) // errors of the file, as admin tells them apart
 	}
@@ -56,30 +62,28 @@ func policyDoubt(err error) string {
 // load reads the policy file and puts it in force: what it closes closes in
 // this turn, what it opens waits for the disk as every opening does.
 func (l *loop) load(actor string) ([]string, error) {
+	l.g.reading <- struct{}{}
+	defer func() { <-l.g.reading }()
 	return l.take(actor, l.g.read())
 }
 
 // reading is what the policy file was found to say.
 type reading struct {
-	number   uint64    // in the order in which readings began
 	at       time.Time // when it began
 	policy   *policy.Policy
 	warnings []string
 	err      error
 }
 
-// read reads the policy file. It takes as long as the disk does.
+// read reads the policy file, for who holds g.reading. It takes as long as the
+// disk does.
 func (g *Gateway) read() reading {
-	r := reading{number: g.readings.Add(1), at: g.cfg.Clock.Wall()}
+	r := reading{at: g.cfg.Clock.Wall()}
 	r.policy, r.warnings, r.err = g.cfg.LoadPolicy()
 	return r
 }
 
 func (l *loop) take(actor string, r reading) ([]string, error) {
-	if r.number < l.taken {
-		return nil, errOvertaken
-	}
-	l.taken = r.number
 	p, warnings, err := r.policy, r.warnings, r.err
 	l.cfg.Metrics.reloaded(err == nil)
 	if err != nil {
@@ -139,6 +143,11 @@ func (l *loop) checkFile() {
 	if l.checking {
 		return
 	}
+	select {
+	case l.g.reading <- struct{}{}:
+	default:
+		return // somebody reads it
+	}
 	l.checking = true
 	p, now := l.state.Policy(), l.now
 	var today policy.Date
@@ -153,6 +162,7 @@ func (l *loop) checkFile() {
 		if !today.IsZero() {
 			c.warnings = l.cfg.Warn(p, now)
 		}
+		<-l.g.reading
 		l.fileChecks <- c
 	}(l.loads)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -250,13 +251,12 @@ func TestABadPolicyAtStart(t *testing.T) {
 func TestASlowReloadDoesNotOvertakeANewerOne(t *testing.T) {
 	bad := errors.New("policy.yaml:3:1: site: what a pity")
 	for _, c := range []struct {
-		name  string
-		older error // what the slow reading finds; nil: the policy with the window
-		newer error // what the fast one finds; nil: no window
-		open  []string
+		name         string
+		older, newer error // what the slow reading finds, and the fast one; nil: the policy with the window, and one without
+		open         []string
 	}{
 		{"the newer takes a window away", nil, nil, []string{}},
-		{"the newer finds errors, so that the policy in force stays", nil, bad, []string{}},
+		{"the newer finds errors, so that the policy in force stays", nil, bad, []string{"acme/brown/night"}},
 		{"the older finds errors", bad, nil, []string{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -271,20 +271,87 @@ func TestASlowReloadDoesNotOvertakeANewerOne(t *testing.T) {
 					}
 					return site(), nil, c.newer
 				}
-				overtaken := make(chan error, 1)
+				first := make(chan error, 1)
 				go func() {
 					_, err := w.gateway.Reload(t.Context(), "SIGHUP")
-					overtaken <- err
+					first <- err
 				}()
 				time.Sleep(100 * time.Millisecond)
 				_, err := w.gateway.Reload(t.Context(), "yamada")
 				if !errors.Is(err, c.newer) {
 					t.Errorf("the newer reload: %v, want %v", err, c.newer)
 				}
-				if err := <-overtaken; !errors.Is(err, errOvertaken) {
-					t.Errorf("the older reload: %v, want that it was overtaken", err)
+				if err := <-first; !errors.Is(err, c.older) {
+					t.Errorf("the older reload: %v, want %v", err, c.older)
 				}
+				time.Sleep(heartbeat) // what opens is on disk
+				w.step(0)
 				same(t, "open", w.open(), c.open)
+			})
+		})
+	}
+}
+
+// TestFault78OneReadingAtATime: while the disk of the policy file does not
+// answer, one reading hangs and no more, whoever asks; who asks for another is
+// told; and when the disk answers everything goes on.
+func TestFault78OneReadingAtATime(t *testing.T) {
+	for _, first := range []string{"a reload", "the check once a second"} {
+		t.Run(first+" hangs", func(t *testing.T) {
+			simulate(t, site(), func(t *testing.T, w *world) {
+				w.at("01:30:00")
+				w.start()
+				var mu sync.Mutex
+				under, most := 0, 0 // readings under way
+				disk := make(chan struct{})
+				hang := func() {
+					mu.Lock()
+					under++
+					most = max(most, under)
+					mu.Unlock()
+					<-disk
+					mu.Lock()
+					under--
+					mu.Unlock()
+				}
+				w.do(func() { w.fileDisk, w.file = hang, oneHour() })
+				reloads := make(chan error, 100)
+				reload := func() { _, err := w.gateway.Reload(t.Context(), "yamada"); reloads <- err }
+				hung := 0
+				if first == "a reload" {
+					go reload()
+					hung++
+				} else {
+					time.Sleep(2 * heartbeat)
+				}
+				synctest.Wait()
+				same(t, "readings that hang", under, 1)
+				for range 20 {
+					go reload()
+				}
+				time.Sleep(readWithin + heartbeat)
+				for range 20 {
+					select {
+					case err := <-reloads:
+						if err == nil || !strings.Contains(err.Error(), "nothing was done: the policy file is being read already") {
+							t.Errorf("a reload beside it: %v", err)
+						}
+					default:
+						t.Fatalf("a reload beside it has no answer after %v", readWithin+heartbeat)
+					}
+				}
+				time.Sleep(10 * heartbeat)
+				same(t, "most readings at once", most, 1)
+				same(t, "ready", w.notReady(), "")
+				close(disk)
+				synctest.Wait()
+				for range hung {
+					if err := <-reloads; err != nil {
+						t.Errorf("the reload that hung: %v", err)
+					}
+				}
+				w.reload(oneHour())
+				same(t, "open", w.open(), []string{"acme/brown/night"})
 			})
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -181,6 +182,15 @@ func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gat
 				logger.Warn("reload on SIGHUP", "warning", w)
 			}
 		}()
+		waits := time.NewTimer(hangupPatience)
+		select {
+		case <-ctx.Done():
+			return
+		case <-reloaded:
+			continue
+		case <-waits.C:
+			logger.Error("reload on SIGHUP still reads the policy file, whose disk may not answer; further signals wait for it", "for", hangupPatience)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -188,6 +198,10 @@ func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gat
 		}
 	}
 }
+
+// hangupPatience is after how long a reload on SIGHUP is said to hang. One that
+// waits for a reading that hangs says so itself, and sooner.
+const hangupPatience = 15 * time.Second
 
 // besideSocket names the files of what has to outlive a process, and not a boot,
 // and must wait for no disk: they lie beside the admin socket, in /run. In a
