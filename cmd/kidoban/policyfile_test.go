@@ -105,6 +105,10 @@ func TestPolicyFileIsLookedAt(t *testing.T) {
 		if x.complaint == "" && (other == digest || complaint != "") || !strings.Contains(complaint, x.complaint) {
 			t.Errorf("%s: digest %q, want another than %q, complaint %q, want %q", x.what, other, digest, complaint, x.complaint)
 		}
+		changed := &f.files[0]
+		if look(); &f.files[0] != changed {
+			t.Errorf("%s: the file was read again, and nothing had changed since", x.what)
+		}
 		x.undo()
 		if again, complaint := look(); again != digest || complaint != "" {
 			t.Errorf("no more %s: digest %q, want %q; %s", x.what, again, digest, complaint)
