@@ -37,12 +37,13 @@ func (w who) scope() (policy.Scope, error) {
 	return policy.Scope(w.Who), nil
 }
 
-// because refuses a reason that says nothing, also where no gateway runs.
+// because refuses a reason that says nothing, or not what was typed, also where
+// no gateway runs.
 func because(reason string) error {
 	if strings.TrimSpace(reason) == "" {
 		return &admin.InputError{Text: "--reason: is empty: say why, it is kept in the journal"}
 	}
-	return nil
+	return admin.Shows("--reason:", reason)
 }
 
 // order gives a command to the gateway.

@@ -186,11 +186,16 @@ func listed(prefixes []netip.Prefix) string {
 	return strings.Join(all, ", ")
 }
 
+// nameMost is how long vendor/engineer may be: two names of up to 63 characters.
+const nameMost = 63 + 1 + 63
+
+// engineerForm refuses what cannot be an engineer of any policy.
 func engineerForm(name string) error {
-	if vendor, engineer, ok := strings.Cut(name, "/"); !ok || vendor == "" || engineer == "" {
-		return invalid("%q is not an engineer: allowed is vendor/engineer", name)
+	vendor, engineer, ok := strings.Cut(name, "/")
+	if !ok || vendor == "" || engineer == "" || len(name) > nameMost {
+		return invalid("%.200q is not an engineer: allowed is vendor/engineer", name)
 	}
-	return nil
+	return Shows("the engineer", name)
 }
 
 func unknownEngineer(p *policy.Policy, name string) error {
@@ -213,9 +218,22 @@ func unknownEngineer(p *policy.Policy, name string) error {
 	return &policy.NoMatchError{What: fmt.Sprintf("the policy has no engineer %q: %s has %s", name, vendor, strings.Join(names, ", "))}
 }
 
+// Years about which questions are answered: those of which a policy may name
+// dates. Times of other years have no place in JSON, or overflow.
+const firstYear, lastYear = 2000, 2199
+
 // parseTime reads RFC 3339 with its offset, or a local time of the zone; both
 // to the minute or second.
 func parseTime(text string, zone *time.Location) (time.Time, error) {
+	t, err := parseAnyTime(text, zone)
+	t = t.In(zone) // an offset may be none that JSON takes
+	if err == nil && (t.Year() < firstYear || t.Year() > lastYear) {
+		return t, invalid("%q is in the year %d in %s: allowed is %d to %d", text, t.Year(), zone, firstYear, lastYear)
+	}
+	return t, err
+}
+
+func parseAnyTime(text string, zone *time.Location) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04Z07:00"} {
 		if t, err := time.Parse(layout, text); err == nil {
 			return t, nil
@@ -226,7 +244,7 @@ func parseTime(text string, zone *time.Location) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, invalid("%q is not a time: allowed is 2026-12-01T20:00 (in %s), with seconds if you like, or with an offset as 2026-12-01T20:00:00+09:00", text, zone)
+	return time.Time{}, invalid("%.200q is not a time: allowed is 2026-12-01T20:00 (in %s), with seconds if you like, or with an offset as 2026-12-01T20:00:00+09:00", text, zone)
 }
 
 // parseDestination reads ADDR:tcp/22, [ADDR]:udp/53 or ADDR:icmp.

@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -353,6 +354,9 @@ func queryOf(r *http.Request, known []string) (url.Values, error) {
 		case len(query[name]) > 1:
 			return nil, invalid("the parameter %q is there %d times: allowed is once", name, len(query[name]))
 		}
+		if err := Shows(fmt.Sprintf("the parameter %q", name), query.Get(name)); err != nil {
+			return nil, err
+		}
 	}
 	return query, nil
 }
@@ -374,6 +378,8 @@ func readOrder(body io.Reader) (order, error) {
 		return o, invalid("the body cannot be read: %v", err)
 	case len(text) == 0:
 		return o, nil
+	case !utf8.Valid(text):
+		return o, invalid("the body is not UTF-8")
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
@@ -417,16 +423,32 @@ func (o order) complete(scope bool) error {
 	case !scope && o.Scope != "":
 		return invalid("the scope %q: a recovery has none, it is about the whole gateway", o.Scope)
 	}
+	if len(o.Scope) > nameMost {
+		return invalid("the scope has %d bytes: allowed are %d", len(o.Scope), nameMost)
+	}
+	if err := Shows("the scope", string(o.Scope)); err != nil {
+		return err
+	}
 	if strings.TrimSpace(o.Reason) == "" {
 		return invalid("no reason: say why, it is kept in the journal")
 	}
 	if len(o.Reason) > gateway.ReasonMax {
 		return invalid("the reason has %d bytes: allowed are %d", len(o.Reason), gateway.ReasonMax)
 	}
-	for _, r := range o.Reason {
+	return Shows("the reason", o.Reason)
+}
+
+// Shows refuses a text that is not UTF-8 or has characters that do not show, and
+// says whose it is. Where JSON had something else than UTF-8, half of a surrogate
+// pair for one, U+FFFD stands in its place: that is not what was meant either.
+func Shows(whose, text string) error {
+	for _, r := range text {
+		if r == utf8.RuneError {
+			return invalid("%s has a part that is not UTF-8, or was not: allowed is printable text", whose)
+		}
 		// The full-width space of Japanese text shows, in its way.
 		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
-			return invalid("the reason has the character %q, which does not show: allowed is printable text", r)
+			return invalid("%s has the character %q, which does not show: allowed is printable text", whose, r)
 		}
 	}
 	return nil
@@ -437,8 +459,13 @@ func respond(w http.ResponseWriter, answer any, err error) {
 		write(w, problemOf(err))
 		return
 	}
+	text, err := encoded(answer)
+	if err != nil { // before the status is sent, which says that all is well
+		write(w, problem(http.StatusInternalServerError, fmt.Sprintf("the answer cannot be written as JSON: %v", err)))
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	encode(w, answer)
+	_, _ = w.Write(text) // an error means that the client went away
 }
 
 // problemOf finds the status that tells a client what to do about an error.
@@ -469,13 +496,19 @@ func problem(status int, detail string) *Problem {
 }
 
 func write(w http.ResponseWriter, p *Problem) {
+	text, err := encoded(p)
+	if err != nil {
+		panic(err) // texts and a number are always JSON
+	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.Status)
-	encode(w, p)
+	_, _ = w.Write(text) // an error means that the client went away
 }
 
-func encode(w io.Writer, v any) {
-	e := json.NewEncoder(w)
+func encoded(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(v) // the client went away
+	err := e.Encode(v)
+	return b.Bytes(), err
 }
