@@ -24,7 +24,7 @@ type Settings struct {
 	InsideInterfaces []string   `env:"KIDOBAN_INSIDE_INTERFACES" shown:"found by the host's routes" meaning:"names of the interfaces that lead to targets, with commas between them, as in eth1,eth2. Then every route through these counts, the default route too, and none through others"`
 	ListenPort       uint16     `env:"KIDOBAN_LISTEN_PORT" envDefault:"51820" meaning:"UDP port of WireGuard, 1 to 65535"`
 	PrivateKeyFile   string     `env:"KIDOBAN_PRIVATE_KEY_FILE" shown:"private.key in the state directory" meaning:"the gateway's private key, base64 as wg genkey writes it; made at first start with mode 0600; a looser mode is refused"`
-	MetricsAddress   string     `env:"KIDOBAN_METRICS_ADDRESS" envDefault:"127.0.0.1:9586" meaning:"host:port on which Prometheus finds the metrics"`
+	MetricsAddress   string     `env:"KIDOBAN_METRICS_ADDRESS" envDefault:"127.0.0.1:9586" meaning:"host:port on which Prometheus finds the metrics. Prometheus must name an IP address, localhost or the name given here; other names are refused, since a browser can be made to believe in them"`
 	MetricsEngineers int        `env:"KIDOBAN_METRICS_ENGINEERS" envDefault:"1000" meaning:"up to this many engineers have series of their own, 0 to 100000. If the policy lists more, only those who are inside do, and none if more than this are inside; 0: none ever"`
 	AdminSocket      string     `env:"KIDOBAN_ADMIN_SOCKET" envDefault:"/run/kidoban/admin.sock" meaning:"the socket through which operators' commands reach the gateway, up to 107 bytes"`
 	Masquerade       bool       `env:"KIDOBAN_MASQUERADE" envDefault:"false" meaning:"true: to every target the gateway's own address is shown, so that no target needs a route to the tunnel"`

@@ -34,7 +34,7 @@ func (w who) scope() (policy.Scope, error) {
 	case w.Who == "":
 		return "", &admin.InputError{Text: "who? allowed is vendor/engineer, vendor, or --all"}
 	}
-	return policy.Scope(w.Who), nil
+	return policy.Scope(w.Who), admin.Shows("WHO", string(w.Who))
 }
 
 // because refuses a reason that says nothing, or not what was typed, also where

@@ -121,7 +121,9 @@ func (runCommand) Run(p *program) error {
 	running, end := context.WithCancel(ctx)
 	defer end()
 	stopServing := serve(end, logger, map[string]func(context.Context) error{
-		"metrics": func(ctx context.Context) error { return serveMetrics(ctx, metricsListener, registry, g, logger) },
+		"metrics": func(ctx context.Context) error {
+			return serveMetrics(ctx, metricsListener, s.MetricsAddress, registry, g, logger)
+		},
 		"the admin socket": func(ctx context.Context) error {
 			return (&admin.Server{Gateway: g, Key: public, Logger: logger}).Serve(ctx, adminListener)
 		},

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -36,8 +38,42 @@ func listenMetrics(ctx context.Context, address string) (net.Listener, error) {
 	return free.Listen(ctx, "tcp", address)
 }
 
+// noStrangers refuses pages of other sites that a browser on this network was
+// led to: those that ask from another origin, and those whose name, which only
+// the browser believes in, was made to stand for this address (DNS rebinding).
+// No name but localhost and the one of KIDOBAN_METRICS_ADDRESS is taken, and any
+// address, for which nobody can answer in place of another.
+func noStrangers(address string, next http.Handler) http.Handler {
+	own, _, _ := net.SplitHostPort(address)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		refuse := func(format string, a ...any) { http.Error(w, fmt.Sprintf(format, a...), http.StatusForbidden) }
+		if len(r.Header.Values("Origin")) > 0 {
+			refuse("a page of a browser asks (Origin), which nobody needs here")
+			return
+		}
+		for _, from := range r.Header.Values("Sec-Fetch-Site") {
+			if from != "none" && from != "same-origin" {
+				refuse("a page of another site asks (Sec-Fetch-Site), which nobody needs here")
+				return
+			}
+		}
+		name := r.Host
+		if host, _, err := net.SplitHostPort(name); err == nil {
+			name = host
+		}
+		name = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSuffix(name, "."), "["), "]")
+		_, err := netip.ParseAddr(name)
+		// HTTP/1.0 may name none; browsers always do.
+		if err != nil && name != "" && !strings.EqualFold(name, "localhost") && !strings.EqualFold(name, own) {
+			refuse("the Host is %q: allowed is an IP address, localhost, or the name in KIDOBAN_METRICS_ADDRESS, which is %q", r.Host, address)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // serveMetrics serves /metrics, /livez and /readyz until the context ends.
-func serveMetrics(ctx context.Context, l net.Listener, registry *prometheus.Registry, g *gateway.Gateway, logger *slog.Logger) error {
+func serveMetrics(ctx context.Context, l net.Listener, address string, registry *prometheus.Registry, g *gateway.Gateway, logger *slog.Logger) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError), EnableOpenMetrics: true, MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
@@ -58,7 +94,7 @@ func serveMetrics(ctx context.Context, l net.Listener, registry *prometheus.Regi
 			fmt.Fprintln(w, "ready")
 		}
 	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+	server := &http.Server{Handler: noStrangers(address, mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug)}
 	admin.Bound(server)
 	stop := context.AfterFunc(ctx, func() { server.Close() })
