@@ -467,3 +467,55 @@ func TestFault68UnreadableSocket(t *testing.T) {
 		again("while it was waited for")
 	})
 }
+
+// TestFault82AdmissionsOfOneEngineer: an engineer's client, or who has the key and
+// is where the engineer is, initiates again and again. Each admission is an entry
+// of the journal, so that there are few; a client that does what WireGuard does is
+// never refused for it, not even beside a rekey that nobody hears.
+func TestFault82AdmissionsOfOneEngineer(t *testing.T) {
+	s := newSite(t)
+	s.open(later(), s.sato, s.suzuki)
+	stamp := time.Now()
+	try := func(who *engineerAt, source string) (admitted bool) {
+		t.Helper()
+		stamp = stamp.Add(time.Second)
+		s.send(s.medisys, source, medisysEndpoint, initiate(t, who.private, s.public, stampAt(stamp), nil))
+		f := s.fact("of "+who.Name, func(f policy.Fact) bool {
+			return f.Engineer == who.Engineer && (f.Kind == policy.Admission || f.Kind == policy.Refusal)
+		})
+		if f.Kind == policy.Refusal && f.Decision.Reason != policy.RateLimited {
+			t.Fatalf("refused because of %v", f.Decision.Reason)
+		}
+		return f.Kind == policy.Admission
+	}
+	honest := func(when string, n int, every time.Duration) {
+		t.Helper()
+		for i := range n {
+			s.boot.advance(every)
+			if !try(s.suzuki, "203.0.113.11:4000") {
+				t.Errorf("%s: initiation %d of %d, one every %v, is refused", when, i+1, n, every)
+			}
+		}
+	}
+	honest("rekeys", 10, 120*time.Second)
+	const n, every = 400, 5 * time.Second
+	admitted := 0
+	for range n {
+		s.boot.advance(every)
+		if try(s.sato, "203.0.113.10:4000") {
+			admitted++
+		}
+	}
+	// 60 at once and 2 a minute: some 3,000 a day.
+	const most = 60 + 2*int(n*every/time.Minute) + 2
+	if admitted > most || admitted < 60 {
+		t.Errorf("%d of %d initiations in %v were admitted, want 60 to %d", admitted, n, n*every, most)
+	}
+	honest("beside it, a client that hears nothing", 18, 5*time.Second)
+	honest("and once more after a while", 18, 5*time.Second)
+	honest("then rekeys again", 10, 120*time.Second)
+	s.boot.advance(30 * time.Second)
+	if !try(s.sato, "203.0.113.10:4000") {
+		t.Error("who went beyond it is still refused 30 s later")
+	}
+}

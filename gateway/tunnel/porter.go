@@ -15,7 +15,12 @@ import (
 // 5 s at most.
 const (
 	engineerBurst, engineerRate = 10, 1
-	inspectBurst, inspectRate   = 100, 50 // all of what the kernel dropped
+	// Of these, those that are admitted, each of which the journal keeps. In a
+	// session WireGuard sends one every 120 s, and a client that hears no answer
+	// 18 in 90 s. Attempts that are refused take nothing of this, so that whoever
+	// tries until a window opens enters when it does.
+	admissionBurst, admissionRate = 60, 1. / 30
+	inspectBurst, inspectRate     = 100, 50 // all of what the kernel dropped
 )
 
 // settling is how long after the gate has begun to admit somebody a packet that
@@ -74,6 +79,7 @@ type porter struct {
 	secrets   map[policy.Key][32]byte // static-static, of the policy's keys
 	of        *policy.Policy          // whose keys secrets belong to
 	engineers *limiter[policy.Key]
+	admitted  *limiter[policy.Key]
 	inspected *limiter[struct{}]
 }
 
@@ -188,6 +194,10 @@ func (p *porter) initiation(i initiation) {
 		seen = stamp
 	}
 	d := plan.Decide(q, now.wall)
+	if d.Reason == policy.Admitted && !p.admitted.allow(q.Key, now.boot) {
+		q.Fault = policy.RateLimited
+		d = plan.Decide(q, now.wall)
+	}
 	if d.Reason != policy.Admitted {
 		refuse(d)
 		return

@@ -124,6 +124,7 @@ func New(c Config) (*Tunnel, error) {
 	p := &porter{
 		t: t, opener: o, secrets: map[policy.Key][32]byte{},
 		engineers: newLimiter[policy.Key](engineerBurst, engineerRate, 1<<16),
+		admitted:  newLimiter[policy.Key](admissionBurst, admissionRate, 1<<16),
 		inspected: newLimiter[struct{}](inspectBurst, inspectRate, 1),
 	}
 	t.workers.Go(p.run)
