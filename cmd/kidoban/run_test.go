@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -30,7 +32,8 @@ func TestAReloadThatHangsDoesNotHoldTheEndUp(t *testing.T) {
 			},
 		})
 		hangup := make(chan os.Signal, 1)
-		logger := slog.New(slog.DiscardHandler)
+		var said bytes.Buffer
+		logger := slog.New(slog.NewTextHandler(&said, nil))
 		stop := serve(func() {}, logger, map[string]func(context.Context) error{
 			"SIGHUP": func(ctx context.Context) error { reloadOnHangup(ctx, hangup, g, logger); return nil },
 		})
@@ -40,6 +43,10 @@ func TestAReloadThatHangsDoesNotHoldTheEndUp(t *testing.T) {
 		synctest.Wait()
 		if asked != 1 {
 			t.Errorf("the policy file is read %d times at once", asked)
+		}
+		time.Sleep(hangupPatience + time.Second)
+		if !strings.Contains(said.String(), "still reads the policy file") {
+			t.Errorf("nobody is told that it hangs: %s", &said)
 		}
 		ended := make(chan error, 1)
 		go func() { ended <- stop() }()
