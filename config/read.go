@@ -23,9 +23,9 @@ const (
 	maxLines   = 60_000
 	maxNesting = 32
 	maxMarks   = 300_000  // each makes up to two tokens
-	maxTabs    = 100      // of a line: within quotes the lexer reads on to its end for each
-	maxAngles  = 100      // in a row: the lexer counts them anew for each
-	maxBlank   = 100      // lines in a row: behind a block text the lexer copies the text for each
+	maxTabs    = 30       // of a line: within quotes the lexer reads on to its end for each
+	maxAngles  = 20       // in a row: the lexer counts them anew for each
+	maxBlank   = 30       // lines in a row: behind a block text the lexer copies the text for each
 	maxKeys    = 12_000   // of one block mapping: the parser recurses and copies for each
 	maxEmpty   = 1000     // keys without a value: the parser moves all that follows for each
 	maxPaths   = 50 << 20 // bytes of all keys that lead to each token: the parser keeps them

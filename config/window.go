@@ -22,7 +22,7 @@ const (
 	maxReach = 2_000_000
 	// maxAhead is of the days from where a rule counts to its first date, summed
 	// up over the rules: to find it takes some 10 us a day.
-	maxAhead = 1_000_000
+	maxAhead = 400_000
 	// neverAhead are the days that are searched for a rule that matches none.
 	neverAhead = 100 * 366
 )
