@@ -96,7 +96,7 @@ func (b builder) alerts() (words, runbooks map[string]string) {
 	pages := map[string]string{"KidobanAbsent": "absent", "KidobanNotReady": "not-ready", "KidobanSessionOutsideWindow": "session-outside-window",
 		"KidobanWrongSource": "wrong-source", "KidobanReplayed": "replayed", "KidobanRefusalBurst": "refusal-burst", "KidobanFlowsInExcess": "flows-in-excess", "KidobanDestinationRewritten": "destination-rewritten",
 		"KidobanWindowEndsWithSessionInside": "window-ends",
-		"KidobanRulesetDrift": "ruleset-drift", "KidobanRulesetStuck": "ruleset-stuck", "KidobanJournalStuck": "journal-stuck", "KidobanJournalDoubtful": "journal-doubtful",
+		"KidobanRulesetDrift":                "ruleset-drift", "KidobanRulesetStuck": "ruleset-stuck", "KidobanJournalStuck": "journal-stuck", "KidobanJournalDoubtful": "journal-doubtful",
 		"KidobanJournalShrank": "journal-shrank", "KidobanJournalReplaced": "journal-shrank", "KidobanClockUnsynchronized": "clock", "KidobanPolicyReloadFailed": "policy-reload-failed",
 		"KidobanClosingLate": "closing-late", "KidobanContractEnds": "contract-ends", "KidobanDormantKey": "dormant-key", "KidobanKillSwitchOn": "kill-switch"}
 	runbooks = map[string]string{}
