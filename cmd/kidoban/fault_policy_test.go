@@ -30,6 +30,9 @@ func memoryPeak(t *testing.T, pid int) int {
 	return 0
 }
 
+// hostileValues is nearly as many values as a policy file may have.
+var hostileValues = 299_000
+
 // TestFault78HostilePolicy: the policy file of a gateway at work is replaced by
 // one that is made to cost. The session goes on, the file is refused in words,
 // and memory stays far below the 1 GB of the unit; and a start with such a file
@@ -43,8 +46,8 @@ func TestFault78HostilePolicy(t *testing.T) {
 		good := g.policyText([]string{hour("work", "ehr, ehr6")}, []string{nextYear("later", "pacs")})
 		hostile := []struct{ what, text, complaint string }{
 			{"2 MB of commas", "a: [" + strings.Repeat(",", 2<<20), "lines, values and signs of YAML up to here: allowed are 300000"},
-			{"values, as many as allowed", "a: [" + strings.Repeat("1,", 299_000) + "1]\n", "a: unknown field"},
-			{"tokens, and then a mistake", "a: [" + strings.Repeat("1,", 299_000) + ",", "is not YAML"},
+			{"values, as many as allowed", "a: [" + strings.Repeat("1,", hostileValues) + "1]\n", "a: unknown field"},
+			{"tokens, and then a mistake", "a: [" + strings.Repeat("1,", hostileValues) + ",", "is not YAML"},
 		}
 		complains := func(complaint string) bool {
 			s := g.status()
