@@ -1,3 +1,5 @@
+//go:build !race
+
 package config
 
 import (
@@ -19,9 +21,6 @@ const (
 	mostAllocatedKeys = 3 << 30
 )
 
-// fraction of what is allowed is what fill gives.
-var fraction = 1
-
 // fill repeats a part between two others as often as the bounds of a text allow.
 func fill(head, part, tail string) string {
 	most := (maxBytes - len(head) - len(tail)) / len(part)
@@ -33,7 +32,7 @@ func fill(head, part, tail string) string {
 		var d decoder
 		return !d.checkShape([]byte(text(n + 1)))
 	})
-	return text(max(refused/fraction, 1))
+	return text(refused)
 }
 
 // numbered joins n parts, each with its number in place of every #.
