@@ -338,6 +338,47 @@ func TestFault77ClosedFlowsAreForgotten(t *testing.T) {
 	}
 }
 
+// TestFault77ThousandAtOnce: a thousand engineers' windows end at once, and one
+// more's does not. Of all flows that one's alone is remembered.
+func TestFault77ThousandAtOnce(t *testing.T) {
+	n := newPlace(t, testOptions)
+	p := testPolicy()
+	p.Targets[1].Services = append(p.Targets[1].Services, policy.Service{Protocol: policy.UDP, First: 53, Last: 53})
+	v := p.Vendors[0]
+	for i := range 1000 {
+		e := &policy.Engineer{Vendor: v, Name: fmt.Sprint("engineer-", i), Key: policy.Key{9, byte(i >> 8), byte(i)}, Sources: v.Sources,
+			Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 99, byte(4 + i>>8), byte(i)}), netip.AddrFrom16([16]byte{0xfd, 0, 0, 0x99, 13: 1, 14: byte(i >> 8), 15: byte(i)})}}
+		v.Engineers = append(v.Engineers, e)
+		v.Windows[0].Engineers = append(v.Windows[0].Engineers, e)
+	}
+	plan := openPlan(p, time.Now().Add(time.Hour))
+	n.set(t, plan)
+	sink, err := n.target.ListenPacket("udp", "[::]:53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	n.gateway.Sysctl("net.netfilter.nf_conntrack_udp_timeout", "600") // however slow the machine is
+	remembered := func() string { return n.gateway.ReadSysctl("net.netfilter.nf_conntrack_count") }
+	flows := 0
+	for _, e := range v.Windows[0].Engineers {
+		for i, to := range []netip.Addr{target4, target6} {
+			sends(t, n.engineer, lab.UDPPacket(netip.AddrPortFrom(e.Addresses[i], 4000), netip.AddrPortFrom(to, 53), []byte("hello")))
+			flows++
+		}
+	}
+	lab.WaitFor(t, 10*time.Second, "all flows are known", func() bool { return remembered() == fmt.Sprint(flows) })
+	n.set(t, plan.Restrict(func(g *policy.Grant) *policy.Grant {
+		if g.Engineer.Name != "sato" {
+			return nil
+		}
+		return g
+	}))
+	if got, want := remembered(), "2"; got != want {
+		t.Errorf("conntrack knows %s flows of %d, want the %s that are open", got, flows, want)
+	}
+}
+
 // TestFault76OneEngineersShare: an engineer who begins flows as fast as the line
 // carries takes neither the kernel's table of connections nor the ports of a
 // masqueraded target from another, is named, and leaves nothing behind.
