@@ -80,8 +80,8 @@ func TestFault74Redirects(t *testing.T) {
 }
 
 // TestFault74ErrorsThatSteer: neither a target's nor an engineer's redirect or
-// source quench about a listed flow passes the tunnel, and an error that says
-// why nobody answers does.
+// source quench about a listed flow passes the tunnel, nor an engineer's word
+// that a packet was too big; and an error that says why nobody answers does.
 func TestFault74ErrorsThatSteer(t *testing.T) {
 	t.Parallel()
 	g := newGround(t)
@@ -97,11 +97,14 @@ func TestFault74ErrorsThatSteer(t *testing.T) {
 		quench[20], quench[21] = byte(ipv4.ICMPTypeRedirect)-1, 0
 		return [][]byte{redirect4(t, from, to, pacs4, about), checkICMP(quench)}
 	}
+	narrow := portUnreachable(p.v4, ehr4, g.forgedAnswer()) // of an engineer alone: a router of the site may say so
+	narrow[21] = 4
+	narrow = checkICMP(narrow)
 	sent := 0
 	for _, x := range []struct {
 		from    *lab.Host
 		packets [][]byte
-	}{{g.hospital, steering(ehr4, p.v4, question)}, {g.medisys, steering(p.v4, ehr4, g.forgedAnswer())}} {
+	}{{g.hospital, steering(ehr4, p.v4, question)}, {g.medisys, append(steering(p.v4, ehr4, g.forgedAnswer()), narrow)}} {
 		for _, packet := range x.packets {
 			if err := x.from.Send(packet); err != nil {
 				t.Fatal(err)
@@ -121,8 +124,8 @@ func TestFault74ErrorsThatSteer(t *testing.T) {
 	})
 	for _, all := range [][]lab.Packet{wire.Packets(lab.Outgoing, lab.Protocol(policy.ICMP)), g.lan.Packets(lab.Outgoing, lab.Protocol(policy.ICMP))} {
 		for _, packet := range all {
-			if packet.Payload[0] != byte(ipv4.ICMPTypeDestinationUnreachable) {
-				t.Errorf("it passes: ICMP type %d: %v", packet.Payload[0], packet)
+			if packet.Payload[0] != byte(ipv4.ICMPTypeDestinationUnreachable) || packet.Payload[1] != 3 {
+				t.Errorf("it passes: ICMP type %d, code %d: %v", packet.Payload[0], packet.Payload[1], packet)
 			}
 		}
 	}

@@ -3,9 +3,11 @@ package firewall
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -143,6 +145,10 @@ func New(o Options) (*Firewall, error) {
 		l.close()
 		return nil, fmt.Errorf("firewall: denying everything: %w", explained(err, release()))
 	}
+	// What the host was told before is not refused any more.
+	if err := forgetPaths(); err != nil {
+		o.Logger.Warn("what somebody may have told the host of narrow or better paths counts for up to ten minutes", "err", err)
+	}
 	// From here on a failure takes the table away, and before that what a
 	// process before this one left forwarding behind its own.
 	if err := f.forwarding.adopt(); err != nil {
@@ -156,6 +162,19 @@ func New(o Options) (*Firewall, error) {
 		return nil, errors.Join(fmt.Errorf("firewall: %w", err), f.giveBack())
 	}
 	return f, nil
+}
+
+// forgetPaths has the kernel forget what ICMP errors and redirects told it of
+// the way to single addresses.
+func forgetPaths() error {
+	var failures []error
+	for _, family := range []string{"ipv4", "ipv6"} {
+		// In a user namespace there is no such file, and without IPv6 no such folder.
+		if err := os.WriteFile(sysctls+family+"/route/flush", []byte("1"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failures = append(failures, err)
+		}
+	}
+	return errors.Join(failures...)
 }
 
 // destroyMissing destroys an element that is not there, as every change of

@@ -254,7 +254,7 @@ func (r *Rules) host(o Options, deaf []string) {
 	// Anybody can send these, from any address. The kernel would believe for ten
 	// minutes that the way to a vendor or a target is narrow, or leads by
 	// another router; of TCP only who sees the connection can say so.
-	for _, t := range tooBig() {
+	for _, t := range tooBigButTCP() {
 		input.add(t, count(refusedICMP), drop())
 	}
 	for _, t := range redirects() {
@@ -300,6 +300,11 @@ func (r *Rules) forward(o Options) {
 		fromTunnel.add(direction("original"), state("established"), plainFlow(f, name("flows", f)), follow("to_site"))
 	}
 	fromTunnel.add(state("new"), follow("new_flow"))
+	// No engineer's machine is on the way of what a target sends to others. A
+	// target that is masqueraded would believe it of all of them.
+	for _, t := range tooBig() {
+		fromTunnel.add(t, count(refusedICMP), drop())
+	}
 	for _, f := range families {
 		fromTunnel.add(direction("original"), state("related"), plainError(f), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), follow("to_site"))
 	}

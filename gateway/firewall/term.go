@@ -400,16 +400,18 @@ func icmp(f int, kind byte, kindWord string, code int, codeWord string) term {
 	return t
 }
 
-// tooBig matches the ICMP errors that say that a packet was too big, unless
-// what they quote after their own 8 bytes is TCP. Of TCP the kernel wants to
-// see a sequence number that is under way. Of anything else it believes what
-// anybody made up: an answer to a ping needs no socket, and the one of a UDP
-// port need not be guessed.
+// tooBig matches the ICMP errors that say that a packet was too big.
 func tooBig() []term {
-	return []term{
-		icmp(4, 3, "destination-unreachable", 4, "frag-needed").and(quotesNot(9, unix.IPPROTO_TCP)),
-		icmp(6, 2, "packet-too-big", -1, "").and(quotesNot(6, unix.IPPROTO_TCP)),
-	}
+	return []term{icmp(4, 3, "destination-unreachable", 4, "frag-needed"), icmp(6, 2, "packet-too-big", -1, "")}
+}
+
+// tooBigButTCP matches those of them that quote, after their own 8 bytes, no
+// TCP. Of TCP the kernel wants to see a sequence number that is under way. Of
+// anything else it believes what anybody made up: an answer to a ping needs no
+// socket, and the one of a UDP port need not be guessed.
+func tooBigButTCP() []term {
+	list := tooBig()
+	return []term{list[0].and(quotesNot(9, unix.IPPROTO_TCP)), list[1].and(quotesNot(6, unix.IPPROTO_TCP))}
 }
 
 // quotesNot matches unless a byte of the packet that an ICMP error quotes is

@@ -1,11 +1,15 @@
 package tunnel
 
 import (
+	"errors"
 	"fmt"
+	"net"
+	"os"
 	"reflect"
 	"sync/atomic"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
 )
 
@@ -34,6 +38,10 @@ func (s *sockets) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	if err := s.ignorePaths(); err != nil {
+		s.StdNetBind.Close()
+		return nil, 0, err
+	}
 	six := conn.NewStdNetBind().(*conn.StdNetBind)
 	for _, name := range []string{"ipv6", "ipv6PC", "ipv6TxOffload"} {
 		if err := share(six, s.StdNetBind, name); err != nil {
@@ -45,11 +53,51 @@ func (s *sockets) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	return receive, actual, nil
 }
 
+// ignorePaths has the sockets send by their interface's own MTU and by a hop
+// limit of their own. What the host has learned of a path, or of an interface,
+// anybody may have told it, also before the ruleset stood: that a path is narrow
+// (ip(7), IP_MTU_DISCOVER), or, by a router advertisement, that the hop limit is 1.
+func (s *sockets) ignorePaths() error {
+	for _, f := range []struct {
+		name    string
+		options [][3]int // level, option, value
+	}{
+		{"ipv4", [][3]int{{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_INTERFACE}}},
+		{"ipv6", [][3]int{{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_INTERFACE}, {unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 64}}},
+	} {
+		field := reflect.ValueOf(s.StdNetBind).Elem().FieldByName(f.name)
+		if !field.IsValid() {
+			return unknownField(f.name)
+		}
+		socket := *(**net.UDPConn)(unsafe.Pointer(field.UnsafeAddr()))
+		if socket == nil {
+			continue // the host has no such family
+		}
+		raw, err := socket.SyscallConn()
+		if err != nil {
+			return err
+		}
+		for _, o := range f.options {
+			refused := raw.Control(func(fd uintptr) {
+				err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), o[0], o[1], o[2]))
+			})
+			if err := errors.Join(refused, err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func unknownField(name string) error {
+	return fmt.Errorf("this version of wireguard-go has no conn.StdNetBind.%s: the sockets must be looked at anew", name)
+}
+
 // share copies a private field.
 func share(to, from *conn.StdNetBind, name string) error {
 	a, b := reflect.ValueOf(to).Elem().FieldByName(name), reflect.ValueOf(from).Elem().FieldByName(name)
 	if !a.IsValid() {
-		return fmt.Errorf("this version of wireguard-go has no conn.StdNetBind.%s: sending to IPv6 must be looked at anew", name)
+		return unknownField(name)
 	}
 	reflect.NewAt(a.Type(), unsafe.Pointer(a.UnsafeAddr())).Elem().
 		Set(reflect.NewAt(b.Type(), unsafe.Pointer(b.UnsafeAddr())).Elem())
