@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -334,7 +335,10 @@ func TestCountsAreOfTheKeyInForce(t *testing.T) {
 	agree("in a tunnel that was built anew", client)
 	if err := lab.Wait(g.within(eventually), func() error {
 		all, err := g.metric(series)
-		if s := session(); err == nil && all != float64(before)+float64(s.Received) {
+		// On a busy machine sato may have knocked more than once: an initiation that
+		// became no session is the peer's, and not the session's.
+		const initiation = 148
+		if s := session(); err == nil && (all < float64(before)+float64(s.Received) || math.Mod(all-float64(before)-float64(s.Received), initiation) != 0) {
 			err = fmt.Errorf("%s is %v: %d before the tunnel was built anew, %d since", series, all, before, s.Received)
 		}
 		return err

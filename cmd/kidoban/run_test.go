@@ -45,6 +45,7 @@ func TestAReloadThatHangsDoesNotHoldTheEndUp(t *testing.T) {
 			t.Errorf("the policy file is read %d times at once", asked)
 		}
 		time.Sleep(hangupPatience + time.Second)
+		synctest.Wait()
 		if !strings.Contains(said.String(), "still reads the policy file") {
 			t.Errorf("nobody is told that it hangs: %s", &said)
 		}
