@@ -2,10 +2,13 @@ package firewall
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -338,6 +341,67 @@ func TestFault77ClosedFlowsAreForgotten(t *testing.T) {
 	}
 }
 
+// TestFault77ReadBackBeforeTheNextPlan: elements end by the kernel's timer, and
+// the ruleset is read back before the plan comes that knows of it. The flows are
+// forgotten all the same.
+func TestFault77ReadBackBeforeTheNextPlan(t *testing.T) {
+	n := newPlace(t, testOptions)
+	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
+	n.stream(t)
+	n.set(t, openPlan(testPolicy(), time.Now().Add(300*time.Millisecond)))
+	lab.WaitFor(t, 5*time.Second, "the kernel's timer", func() bool {
+		out, err := nft(t, n.gateway, "list", "set", "inet", "kidoban", "flows4")
+		return err == nil && !strings.Contains(out, "expires")
+	})
+	if out, err := nft(t, n.gateway, "add table ip other"); err != nil { // so that everything is read back
+		t.Fatal(out, err)
+	}
+	before := n.firewall.verified
+	if err := n.firewall.Check(); err != nil {
+		t.Fatal(err)
+	}
+	if n.firewall.verified == before {
+		t.Fatal("nothing was read back")
+	}
+	n.set(t, nil)
+	if got := n.gateway.ReadSysctl("net.netfilter.nf_conntrack_count"); got != "0" {
+		t.Errorf("conntrack knows %s flows of a window that is over", got)
+	}
+}
+
+// TestFault77TheOldHalfOfAConnection: the target still holds a connection that
+// was cut, and goes on sending in it. An engineer who begins a new one from the
+// same port hears nothing of the old one.
+func TestFault77TheOldHalfOfAConnection(t *testing.T) {
+	n := newPlace(t, testOptions)
+	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
+	stream, held := n.stream(t)
+	from := stream.LocalAddr().(*net.TCPAddr).AddrPort()
+	n.set(t, nil)
+	if _, err := held.Write([]byte("said after the close")); err != nil {
+		t.Fatal(err)
+	}
+	n.set(t, openPlan(testPolicy(), time.Now().Add(time.Hour)))
+	// The engineer's own kernel would tell the target that it knows nothing of this.
+	if out, err := nft(t, n.engineer, "add table inet deaf; add chain inet deaf in { type filter hook input priority 0; }; add rule inet deaf in tcp sport 22 drop"); err != nil {
+		t.Fatal(out, err)
+	}
+	engineer := n.engineer.Capture("eth0")
+	inward := n.counter(t, refusedInward)
+	lab.WaitFor(t, 20*time.Second, "the target says it again, and more", func() bool {
+		sends(t, n.engineer, synPacket(from.Addr(), from.Port(), target4, 22))
+		return n.counter(t, refusedInward) >= inward+3
+	})
+	if got := engineer.Packets(lab.Incoming, lab.From(target4)); len(got) > 0 {
+		t.Errorf("the engineer got of a connection that was cut:\n%s", lab.Lines(got))
+	}
+	n.target.Echo("tcp", "10.1.0.5:5900")
+	if out, err := nft(t, n.engineer, "flush ruleset"); err != nil {
+		t.Fatal(out, err)
+	}
+	passes(t, "a new connection", n.engineer, "tcp", "10.1.0.5:5900")
+}
+
 // TestFault77ThousandAtOnce: a thousand engineers' windows end at once, and one
 // more's does not. Of all flows that one's alone is remembered.
 func TestFault77ThousandAtOnce(t *testing.T) {
@@ -472,6 +536,126 @@ func TestFault76FlowsAtOnce(t *testing.T) {
 	if got := n.counter(t, refusedExcess); got != more+1 {
 		t.Errorf("%d packets were refused, want %d: the rest is of flows that are open", got, more+1)
 	}
+}
+
+// TestFault76Fragments: whoever sends beginnings and ends of datagrams that are
+// never whole does not keep another engineer's from being put together.
+func TestFault76Fragments(t *testing.T) {
+	piece := func(from, to netip.Addr, id int, offset uint16) []byte {
+		var p []byte
+		if from.Is4() {
+			p = lab.IPPacket(from, to, policy.UDP, make([]byte, 40))
+			p[4], p[5], p[6], p[7] = byte(id>>8), byte(id), 0x20|byte(offset>>8), byte(offset)
+			return checksummed(p)
+		}
+		p = lab.IPPacket(from, to, unix.IPPROTO_FRAGMENT, make([]byte, 48))
+		p[40], p[42], p[43], p[46], p[47] = policy.UDP, byte(offset>>5), byte(offset<<3)|1, byte(id>>8), byte(id)
+		return p
+	}
+	for _, c := range []struct {
+		name string
+		send func(t *testing.T, n *place, id int)
+	}{
+		{"an engineer", func(t *testing.T, n *place, id int) { sends(t, n.engineer, piece(engineer4, target4, id, 0)) }},
+		{"an engineer, IPv6", func(t *testing.T, n *place, id int) { sends(t, n.engineer, piece(engineer6, target6, id, 0)) }},
+		{"an engineer to what is not listed", func(t *testing.T, n *place, id int) {
+			sends(t, n.engineer, piece(engineer4, netip.MustParseAddr("10.1.0.77"), id, 0))
+		}},
+		{"an outsider", func(t *testing.T, n *place, id int) {
+			sends(t, n.outsider, piece(netip.AddrFrom4([4]byte{192, 0, 2, byte(70 + id%100)}), faraway4, id, 100))
+		}},
+		{"a target", func(t *testing.T, n *place, id int) { sends(t, n.target, piece(target4, inside4, id, 100)) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newPlace(t, testOptions)
+			if out, err := n.engineer.Command(t.Context(), "ip", "addr", "add", colleague4.String()+"/24", "dev", "eth0").CombinedOutput(); err != nil {
+				t.Fatal(err, string(out))
+			}
+			p := bothEngineers()
+			other := &policy.Target{Name: "other", Prefix: netip.MustParsePrefix("10.1.0.6/32"), Services: p.Targets[0].Services}
+			p.Targets = append(p.Targets, other)
+			p.Vendors[0].Windows[0].Targets = append(p.Vendors[0].Windows[0].Targets, other)
+			n.set(t, openPlan(p, time.Now().Add(time.Hour)))
+			paths := maps.Clone(testPaths)
+			paths[other.Prefix] = []string{"lan"}
+			if err := n.firewall.SetPaths(paths, nil); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := n.target.Command(t.Context(), "ip", "addr", "add", "10.1.0.6/24", "dev", "eth0").CombinedOutput(); err != nil {
+				t.Fatal(err, string(out))
+			}
+			n.target.Echo("udp", "10.1.0.6:53")
+			before := n.counter(t, refusedFragment)
+			for id := range 8000 {
+				c.send(t, n, id)
+			}
+			n.waitCounter(t, refusedFragment, before+1)
+			large, err := n.engineer.DialFrom(limited(t, 5*time.Second), "udp", netip.AddrPortFrom(colleague4, 4000), "10.1.0.6:53")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer large.Close()
+			lab.WaitFor(t, 5*time.Second, "a large datagram of the other engineer's, there and back", func() bool {
+				if _, err := large.Write(make([]byte, 3000)); err != nil {
+					t.Fatal(err)
+				}
+				_ = large.SetReadDeadline(time.Now().Add(time.Second))
+				got, err := large.Read(make([]byte, 4000))
+				return err == nil && got == 3000
+			})
+		})
+	}
+}
+
+// TestFault80RelatedIsNoError: another program has a helper of conntrack expect
+// a flow. What a helper calls related is judged as every new flow is.
+func TestFault80RelatedIsNoError(t *testing.T) {
+	n := newPlace(t, testOptions)
+	p := testPolicy()
+	p.Targets[0].Services = append(p.Targets[0].Services, policy.Service{Protocol: policy.TCP, First: 21, Last: 21})
+	n.set(t, openPlan(p, time.Now().Add(time.Hour)))
+	for _, command := range []string{"add table inet other", `add ct helper inet other f { type "ftp" protocol tcp; }`,
+		"add chain inet other pre { type filter hook prerouting priority -100; }", `add rule inet other pre tcp dport 21 ct helper set "f"`} {
+		if out, err := nft(t, n.gateway, command); err != nil {
+			t.Skipf("this kernel has no helper for FTP (CONFIG_NF_CONNTRACK_FTP): %s", out)
+		}
+	}
+	l, err := n.target.Listen("tcp", "10.1.0.5:21")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := n.engineer.Dial(limited(t, 5*time.Second), "tcp", "10.1.0.5:21")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	held, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	heard := n.engineer.Capture("eth0")
+	for _, line := range []string{"220 good evening\r\n", "227 Entering Passive Mode (10,1,0,5,0,22)\r\n"} {
+		if _, err := held.Write([]byte(line)); err != nil {
+			t.Fatal(err)
+		}
+		arrives(t, heard, line)
+	}
+	var expected []byte
+	_ = n.gateway.Do(func() (err error) {
+		expected, err = os.ReadFile("/proc/thread-self/net/nf_conntrack_expect")
+		return err
+	})
+	if !strings.Contains(string(expected), "dst=10.1.0.5") {
+		t.Fatalf("the helper expects nothing: %q", expected)
+	}
+	refused := n.counter(t, refusedFlow)
+	middle := synPacket(engineer4, 7777, target4, 22)
+	middle[33] = 0x10 // ACK in place of SYN: the middle of a connection
+	sum := uint32(^binary.BigEndian.Uint16(middle[36:])) + 0x10 - 0x02
+	binary.BigEndian.PutUint16(middle[36:], ^uint16(sum+sum>>16))
+	sends(t, n.engineer, middle)
+	n.waitCounter(t, refusedFlow, refused+1)
 }
 
 // TestFault74RedirectsAreOff: as long as anything is forwarded, no interface of

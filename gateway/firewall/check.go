@@ -327,10 +327,14 @@ func (f *Firewall) verifyElements(s *set, d *driftError) error {
 	}
 	now := clock(unix.CLOCK_BOOTTIME)
 	for key, written := range old {
+		if _, ok := ends[key]; ok {
+			continue
+		}
 		// What just ended, or is about to, may be there or not.
-		if _, ok := ends[key]; !ok && written.boot > now+time.Second {
+		if written.boot > now+time.Second {
 			d.add("set %s: %s is missing", s.name, s.kind.text(key))
 		}
+		f.flows.stale = f.flows.stale || s.holdsFlows()
 	}
 	f.held.ends[s.name] = ends
 	return nil

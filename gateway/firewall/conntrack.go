@@ -22,12 +22,13 @@ import (
 // So conntrack forgets every flow that is not open any more, and nothing opens
 // before it has.
 type connections struct {
-	socket int // netlink's, to nfnetlink
-
+	socket   int // netlink's, to nfnetlink
+	buffer   []byte
 	sequence uint32
-	owners   map[netip.Addr]policy.Key // the key of the engineer who has, or had last, each tunnel address
-	of       *policy.Policy            // the last one whose engineers are all in owners
-	stale    bool                      // conntrack may know flows of these addresses that are not open
+
+	owners map[netip.Addr]policy.Key // the key of the engineer who has, or had last, each tunnel address
+	of     *policy.Policy            // the last one whose engineers are all in owners
+	stale  bool                      // conntrack may know flows of these addresses that are not open
 }
 
 func openConnections() (*connections, error) {
@@ -40,7 +41,7 @@ func openConnections() (*connections, error) {
 		unix.Close(socket)
 		return nil, fmt.Errorf("conntrack's netlink socket: %w", err)
 	}
-	return &connections{socket: socket, owners: map[netip.Addr]policy.Key{}}, nil
+	return &connections{socket: socket, buffer: make([]byte, 64<<10), owners: map[netip.Addr]policy.Key{}}, nil
 }
 
 func (c *connections) close() error { return unix.Close(c.socket) }
@@ -184,9 +185,8 @@ func (c *connections) ask(request []byte, each func(message []byte)) error {
 		return err
 	}
 	deadline := time.Now().Add(2 * answerTimeout)
-	buffer := make([]byte, 64<<10)
 	for time.Now().Before(deadline) {
-		n, from, err := unix.Recvfrom(c.socket, buffer, unix.MSG_TRUNC)
+		n, from, err := unix.Recvfrom(c.socket, c.buffer, unix.MSG_TRUNC)
 		sender, ok := from.(*unix.SockaddrNetlink)
 		switch {
 		case errors.Is(err, unix.EINTR):
@@ -195,10 +195,10 @@ func (c *connections) ask(request []byte, each func(message []byte)) error {
 			return err
 		case !ok || sender.Pid != 0: // not of the kernel
 			continue
-		case n > len(buffer):
+		case n > len(c.buffer):
 			return errTorn
 		}
-		for rest := buffer[:n]; len(rest) >= unix.SizeofNlMsghdr; {
+		for rest := c.buffer[:n]; len(rest) >= unix.SizeofNlMsghdr; {
 			length := int(binary.NativeEndian.Uint32(rest))
 			if length < unix.SizeofNlMsghdr || length > len(rest) {
 				return errTorn

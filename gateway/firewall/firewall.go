@@ -376,12 +376,11 @@ func (h *held) changes(rules *Rules, now instant) *changes {
 	c := &changes{structure: h.structureDiffers(rules)}
 	for _, s := range h.rules.sets {
 		next := rules.set(s.name)
-		flows := s.name == name("flows", 4) || s.name == name("flows", 6)
 		for key, old := range h.ends[s.name] {
 			if old.boot <= now.boot {
 				// The kernel let it go by itself.
 				delete(h.ends[s.name], key)
-				c.ended = c.ended || flows
+				c.ended = c.ended || s.holdsFlows()
 				continue
 			}
 			if next == nil {
@@ -392,7 +391,7 @@ func (h *held) changes(rules *Rules, now instant) *changes {
 			switch {
 			case !ok || left < shortest:
 				c.shut = append(c.shut, change{set: s.name, key: key})
-				c.ended = c.ended || flows
+				c.ended = c.ended || s.holdsFlows()
 			case old.renewed(wall, left, now):
 				c.moved = append(c.moved, change{s.name, key, ending(wall, left, now)})
 			}

@@ -53,6 +53,10 @@ var (
 	beginRate    = rate{50, 500}         // new flows of one tunnel address
 	strangerRate = rate{50, 50}          // copies of refused initiations
 	refusalRate  = rate{5, 20}           // copies of the refused packets of one tunnel address
+	// fragmentRate is of the fragments of one tunnel address, of one target, and of
+	// all others. The kernel keeps some 4,000 datagrams that lack a part for 30 s,
+	// of everybody together, so that one sender can have a sixth of these.
+	fragmentRate = rate{20, 100}
 )
 
 // flowsAtOnce is how many flows one tunnel address may have at once. The
@@ -187,7 +191,7 @@ func (r *Rules) arrive(o Options, p *policy.Policy, open *openings) {
 	// What comes out of the tunnel is judged where it goes on, by input or
 	// forward. Every packet passes here, so what most of them are comes first,
 	// and the route is looked up only where nothing cheaper decides.
-	prerouting.add(from(o.Interface), accept())
+	prerouting.add(from(o.Interface), follow("out_of_tunnel"))
 	if o.ForwardOthers {
 		prerouting.add(portTerm(unix.IPPROTO_UDP, "dport", port), notToOthers(), follow("tunnel"))
 	} else {
@@ -198,6 +202,31 @@ func (r *Rules) arrive(o Options, p *policy.Policy, open *openings) {
 		for _, a := range p.Tunnel.Addresses {
 			prerouting.add(notFrom("lo"), within("saddr", a), count(refusedSpoofed), drop())
 		}
+	}
+	if !o.ForwardOthers {
+		for _, f := range families {
+			prerouting.add(fragment(f), follow("fragments"))
+		}
+	}
+
+	// What wants to be put together waits in a memory that all share.
+	outOfTunnel := r.chain("out_of_tunnel")
+	for _, f := range families {
+		outOfTunnel.add(fragment(f), follow("fragments_of_one"))
+	}
+	outOfTunnel.add(accept())
+	ofOne := r.chain("fragments_of_one")
+	for _, f := range families {
+		ofOne.add(limitedBy(f, name("fragments", f)), accept())
+	}
+	ofOne.add(count(refusedFragment), drop())
+	if !o.ForwardOthers {
+		fragments := r.chain("fragments")
+		for _, f := range families {
+			fragments.add(comesBy(f, name("paths", f)), follow("fragments_of_one"))
+		}
+		fragments.add(fragmentRate.term(), accept())
+		fragments.add(count(refusedFragment), drop())
 	}
 
 	// The port can be read, so of fragments only the first ones come here.
@@ -309,6 +338,9 @@ func (r *Rules) forward(o Options) {
 		fromTunnel.add(direction("original"), state("related"), plainError(f), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), follow("to_site"))
 	}
 	fromTunnel.add(follow("refused_to_site"))
+	// A target that still holds a connection that was cut answers the first segment
+	// of a new one with what it has of the old one. conntrack lets that pass.
+	toTunnel.add(unansweredTCP(), count(refusedInward), drop())
 	for _, f := range families {
 		toTunnel.add(direction("reply"), plainFlow(f, name("flows", f)), follow("from_site"))
 	}

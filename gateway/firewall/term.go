@@ -301,11 +301,11 @@ func plain4() term {
 	return term{"ip hdrlength 5", append(family(4), network(0, 1, register1), mask([]byte{0x0f}), equal(5))}
 }
 
-// plainError matches packets without options or extension headers, in IPv6 of
-// ICMP.
+// plainError matches packets of ICMP without options or extension headers. What
+// a helper of conntrack calls related is none.
 func plainError(f int) term {
 	if f == 4 {
-		return plain4()
+		return plain4().and(term{"ip protocol icmp", []expr.Any{network(9, 1, register1), equal(unix.IPPROTO_ICMP)}})
 	}
 	return term{"ip6 nexthdr ipv6-icmp", append(family(6), network(6, 1, register1), equal(unix.IPPROTO_ICMPV6))}
 }
@@ -365,6 +365,25 @@ func way(f int, set string) term {
 	}
 	return term{fmt.Sprintf("%s daddr . oifname @%s", familyWord(f), set), append(family(f),
 		network(offset, length, register1), &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: register}, lookup(set))}
+}
+
+// comesBy looks up a packet's source, a target, and the interface by which it came.
+func comesBy(f int, set string) term {
+	offset, length := addressOffset(f, "saddr")
+	register := uint32(quarter1)
+	if f == 6 {
+		register = register2
+	}
+	return term{fmt.Sprintf("%s saddr . iifname @%s", familyWord(f), set), append(family(f),
+		network(offset, length, register1), &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register}, lookup(set))}
+}
+
+// unansweredTCP matches segments that are neither a connection's first answer
+// nor its reset, as long as it is not established (IPS_ASSURED, 1 << 2).
+func unansweredTCP() term {
+	return term{"tcp flags ! syn,rst ct status ! assured", append(carries(unix.IPPROTO_TCP),
+		transport(13, 1, register1), mask([]byte{0x06}), equal(0),
+		conntrack(expr.CtKeySTATUS, register1), mask(native32(1<<2)), compare(expr.CmpOpEq, native32(0)))}
 }
 
 func direction(word string) term {
