@@ -132,8 +132,9 @@ func (r routing) standing(to route, by hop) standing {
 // administrator had made them: without an end, of protocol kernel or boot. The
 // addresses that come with them do not look so, as a rule. So the route of an
 // attached network needs a permanent address with its prefix, and any other
-// route needs one of its family on its interface. A link-local one is enough
-// for a gateway that has a link-local address itself.
+// route needs one of its family on its interface. Of IPv6 a
+// link-local one is enough for a gateway that has a link-local address itself. Of
+// IPv4 (169.254/16) it is not: programs give it where nobody gave another.
 func (r routing) own(to route, by hop) bool {
 	switch to.protocol {
 	case unix.RTPROT_DHCP, unix.RTPROT_RA, unix.RTPROT_REDIRECT:
@@ -143,7 +144,8 @@ func (r routing) own(to route, by hop) bool {
 		if to.protocol == unix.RTPROT_KERNEL {
 			return network == to.to
 		}
-		return network.Addr().Is6() == to.to.Addr().Is6() && (by.linkLocal || !network.Addr().IsLinkLocalUnicast())
+		six := to.to.Addr().Is6()
+		return network.Addr().Is6() == six && (six && by.linkLocal || !network.Addr().IsLinkLocalUnicast())
 	})
 }
 
@@ -284,23 +286,26 @@ func (r routing) reach(p netip.Prefix) reached {
 // as soon as one goes.
 func (r routing) reachBy(table []route, p netip.Prefix) reached {
 	longest, splits := -1, false
+	var here []route // a half of a prefix has no others: somebody may advertise a hundred thousand
 	for _, t := range table {
-		switch {
-		case !t.to.Overlaps(p):
-		case t.to.Bits() > p.Bits():
+		if !t.to.Overlaps(p) {
+			continue
+		}
+		here = append(here, t)
+		if t.to.Bits() > p.Bits() {
 			splits = true
-		default:
+		} else {
 			longest = max(longest, t.to.Bits())
 		}
 	}
 	if splits {
 		low, high := halves(p)
-		a, b := r.reachBy(table, low), r.reachBy(table, high)
+		a, b := r.reachBy(here, low), r.reachBy(here, high)
 		return a.and(b, a.whole && b.whole)
 	}
 	var w reached
-	for _, t := range table {
-		if t.to.Bits() != longest || !t.to.Overlaps(p) {
+	for _, t := range here {
+		if t.to.Bits() != longest {
 			continue
 		}
 		for _, h := range t.hops {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -44,7 +45,7 @@ func TestPathsTo(t *testing.T) {
 		r := route{to: netip.MustParsePrefix(to), protocol: protocol}
 		for _, name := range through {
 			name, gateway, _ := strings.Cut(name, " via ")
-			r.hops = append(r.hops, hop{name, gateway != "" && netip.MustParseAddr(gateway).IsLinkLocalUnicast()})
+			r.hops = append(r.hops, hop{through: name, linkLocal: gateway != "" && netip.MustParseAddr(gateway).IsLinkLocalUnicast()})
 		}
 		return r
 	}
@@ -58,7 +59,7 @@ func TestPathsTo(t *testing.T) {
 	permanent := map[string][]netip.Prefix{
 		"wan": lab.Prefixes("192.0.2.0/24", "2001:db8:f::/64", "fe80::/64"), "wan2": lab.Prefixes("198.51.100.0/24", "fe80::/64"),
 		"lan": lab.Prefixes("10.1.0.0/24", "fd01::/64", "fe80::/64"), "lan2": lab.Prefixes("10.3.0.0/24", "fd03::/64", "fe80::/64"),
-		"lease": lab.Prefixes("fe80::/64"), "bare": nil,
+		"lease": lab.Prefixes("fe80::/64"), "auto": lab.Prefixes("169.254.0.0/16", "fe80::/64"), "bare": nil,
 	}
 	for _, tt := range []struct {
 		name   string
@@ -122,6 +123,8 @@ func TestPathsTo(t *testing.T) {
 			want: "ehr but what DHCP or a router may have advertised, through wan2, by which nothing is sent there"},
 		{name: "IPv6, a link-local gateway", target: "fd01::5/128", others: 2, tables: [][]route{{by("fd01::/48", "lan via fe80::1")}}, want: "lan"},
 		{name: "IPv6, a link-local gateway where nothing else is permanent", target: "fd01::5/128", others: 2, tables: [][]route{{by("fd01::/48", "lease via fe80::1")}}, want: "lease"},
+		{name: "IPv4, a link-local gateway", target: "10.1.0.5/32", others: 2, tables: [][]route{{by("10.1.0.0/16", "auto via 169.254.9.9")}},
+			want: "ehr but what DHCP or a router may have advertised, through auto, by which nothing is sent there"},
 		{name: "two next hops of which one does not count", target: "10.1.0.5/32", others: 3, tables: [][]route{{by("10.1.0.0/16", "lan", "lease")}}, want: "lan"},
 
 		{name: "named, the default route", target: "10.1.0.5/32", others: 2, inside: "wan", tables: [][]route{{by("0.0.0.0/0", "wan"), by("10.2.0.0/16", "lan")}}, want: "wan"},
@@ -167,6 +170,27 @@ func TestPathsTo(t *testing.T) {
 				t.Errorf("%v forward, and of the other family %v; want %v and none", list, other, want)
 			}
 		})
+	}
+}
+
+// TestFault75FloodOfRoutes: routes to a hundred thousand parts of a target are
+// looked through in a moment, though each splits it. If each part looked at all
+// of them, this would take longer than tests may.
+func TestFault75FloodOfRoutes(t *testing.T) {
+	target := netip.MustParsePrefix("fd01::8:0/112")
+	own := route{to: netip.MustParsePrefix("fd01::/64"), hops: []hop{{through: "lan"}}, protocol: unix.RTPROT_KERNEL}
+	table := []route{own}
+	for bits := 128; bits > 112 && len(table) < 100_000; bits-- {
+		for part := range 1 << (bits - 112) {
+			a := target.Addr().As16()
+			binary.BigEndian.PutUint16(a[14:], uint16(part<<(128-bits)))
+			table = append(table, route{to: netip.PrefixFrom(netip.AddrFrom16(a), bits), hops: []hop{{through: "wan"}}, protocol: unix.RTPROT_KERNEL})
+		}
+	}
+	r := routing{sights: sights{others: 2}, tables: map[int][]route{unix.RT_TABLE_MAIN: table}, permanent: map[string][]netip.Prefix{"lan": {own.to}}}
+	w := pathsTo(&policy.Policy{Targets: []*policy.Target{{Name: "ehr", Prefix: target}}}, "kido0", r)
+	if got, want := wayText(w, target.String()), "ehr but what DHCP or a router may have advertised, through wan, by which nothing is sent there"; got != want {
+		t.Errorf("with %d routes it is reached by %q, want %q", len(table), got, want)
 	}
 }
 
