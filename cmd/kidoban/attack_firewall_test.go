@@ -294,24 +294,16 @@ func (g *ground) advertise(router *lab.Host, name string, to netip.Addr, prefix 
 	option := []byte{3, 4, byte(prefix.Bits()), 0x80}
 	option = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(option, seconds), seconds)
 	option = slices.Concat(option, make([]byte, 4), prefix.Addr().AsSlice())
-	var from netip.Addr
-	err := router.Do(func() error {
-		link, err := net.InterfaceByName(name)
-		if err != nil {
-			return err
-		}
-		addresses, err := link.Addrs()
-		for _, a := range addresses {
-			if p := netip.MustParsePrefix(a.String()); p.Addr().IsLinkLocalUnicast() {
-				from = p.Addr()
-			}
-		}
-		return err
-	})
-	if err != nil || !from.IsValid() {
-		g.t.Fatalf("no link-local address (%v)", err)
-	}
-	message, err := (&icmp.Message{Type: ipv6.ICMPTypeRouterAdvertisement, Body: &icmp.RawBody{Data: append(make([]byte, 12), option...)}}).
+	g.advertiseRouter(router, name, to, 0, option...)
+}
+
+// advertiseRouter has a host say that it is the default router for some seconds,
+// the one to prefer (RFC 4191), and what is in options.
+func (g *ground) advertiseRouter(router *lab.Host, name string, to netip.Addr, seconds uint16, options ...byte) {
+	g.t.Helper()
+	body := append(binary.BigEndian.AppendUint16([]byte{0, 1 << 3}, seconds), make([]byte, 8)...)
+	from := linkLocal(g.t, router, name)
+	message, err := (&icmp.Message{Type: ipv6.ICMPTypeRouterAdvertisement, Body: &icmp.RawBody{Data: append(body, options...)}}).
 		Marshal(icmp.IPv6PseudoHeader(from.AsSlice(), to.AsSlice()))
 	if err != nil {
 		g.t.Fatal(err)

@@ -101,3 +101,63 @@ func advertiseEHR(g *ground, somebody *lab.Host, by string) {
 	}
 	g.advertise(somebody, by, to, netip.PrefixFrom(ehr6, 128), forever)
 }
+
+// TestFault75AdvertisedDefaultRoute: while nobody forbids it, somebody at the
+// site advertises a default route. It does not make the site's interface the way
+// to the Internet, by which no target would be reached any more.
+func TestFault75AdvertisedDefaultRoute(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.serve()
+	g.advertiseRouter(g.hospital, "eth0", lan6, 9000)
+	lab.WaitFor(t, eventually, "the host takes the default route", func() bool { return g.defaultBy("lan0") })
+	g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "pacs")})
+	g.mustEnter(g.client(g.medisys, sato, 4))
+	g.satosFlow()
+	g.hinted("no route to", false)
+}
+
+// TestFault74AdvertisedInside: operators have said which interface leads inside,
+// and that has the default route. Whoever is there does not become the way to
+// whatever is beyond by saying that he is a better router.
+func TestFault74AdvertisedInside(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.settings = []string{"KIDOBAN_INSIDE_INTERFACES=lan0"}
+	g.mustRun(g.gateway, "sh", "-ec", "ip -6 route del default; ip -6 route add default via fd01::6 dev lan0 metric 4096")
+	g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "pacs")})
+	lab.WaitFor(t, eventually, "the ruleset knows the paths", func() bool { return strings.Contains(g.forwards(), "lan0") })
+	g.advertiseRouter(g.hospital, "eth0", lan6, 9000)
+	lab.WaitFor(t, eventually, "it is refused, and counted", func() bool {
+		if out, err := g.gateway.Command(t.Context(), "ip", "-6", "route", "show", "default", "proto", "ra").Output(); err != nil || len(out) > 0 {
+			t.Fatalf("the host took it (%v): %s", err, out)
+		}
+		return g.refusedPackets("icmp")
+	})
+}
+
+// defaultBy tells whether the gateway has a default route of IPv6 by an interface.
+func (g *ground) defaultBy(name string) bool {
+	out, err := g.gateway.Command(g.within(eventually), "ip", "-6", "route", "show", "default", "dev", name).Output()
+	return err == nil && len(out) > 0
+}
+
+// TestFault67PulledCable: the site's cable is pulled. The interface stays up, and
+// its routes stay, but nothing is sent by them.
+func TestFault67PulledCable(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.serve()
+	g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "pacs")})
+	g.mustEnter(g.client(g.medisys, sato, 4))
+	g.satosFlow().Close()
+	const hint = "the host has no route to ehr, ehr6, pacs but the default route, through wan0"
+	g.hinted(hint, false)
+	g.hospital.SetLink("eth0", false)
+	lab.WaitFor(t, routesAgain+eventually, "operators hear of it", func() bool { return strings.Contains(strings.Join(g.status().Hints, "\n"), hint) })
+	g.straysNot("the cable is pulled")
+	g.hospital.SetLink("eth0", true)
+	g.mustRun(g.hospital, "sh", "-ec", "ip -6 addr replace fd01::5/64 dev eth0; ip route replace default via 10.1.0.1")
+	g.satosFlow()
+	g.hinted(hint, false)
+}

@@ -28,10 +28,11 @@ type paths struct {
 	complete   bool     // each target has a route that counts
 	hints      []gateway.Hint
 
-	// deaf are the interfaces, sorted, that are a path to some target and have not
-	// had a default route: the host loses nothing when it takes no router
-	// advertisement there. There are none before the host has a default route by
-	// another interface: the network may not be up yet.
+	// deaf are the interfaces, sorted, that are a path to some target and take no
+	// router advertisement, or whoever is there could become the way to all of
+	// IPv6. No router may have advertised a default route there, or the host would
+	// lose it. And it has to have an address there that nobody advertised, or a
+	// default route elsewhere: the network may not be up yet.
 	deaf []string
 }
 
@@ -49,12 +50,16 @@ type routing struct {
 // what the host knew an interface by.
 type sights struct {
 	others  int      // interfaces besides the tunnel and lo
-	outside []string // interfaces of a default route
+	outside []string // interfaces of a default route, but not of one that is advertised beside an address of the host's own
+
+	// Interfaces of an IPv6 default route, and those where a router advertised it.
+	default6, advertised []string
 }
 
 // and is the most of both.
 func (s sights) and(other sights) sights {
-	return sights{max(s.others, other.others), union(s.outside, other.outside)}
+	return sights{max(s.others, other.others), union(s.outside, other.outside),
+		union(s.default6, other.default6), union(s.advertised, other.advertised)}
 }
 
 // route is one of a table.
@@ -70,11 +75,15 @@ type route struct {
 type hop struct {
 	through   string // name of an interface
 	linkLocal bool   // its gateway has a link-local address
+	down      bool   // its link is dead, or has no carrier: nothing goes there
 }
 
 // anywhere reports whether a route is the default route: what leads to whatever
 // nobody knows better, and was not written for the tunnel.
 func (r route) anywhere() bool { return leadsAnywhere(r.to) && !r.written }
+
+// heard reports whether a router advertised a route, as far as that shows.
+func (r route) heard() bool { return r.expires || r.protocol == unix.RTPROT_RA }
 
 // through names the interfaces of a route.
 func (r route) through() []string {
@@ -83,6 +92,32 @@ func (r route) through() []string {
 		names = append(names, h.through)
 	}
 	return union(names, nil)
+}
+
+// fixed reports whether an interface has a permanent address of a family, other
+// than a link-local one.
+func (r routing) fixed(name string, six bool) bool {
+	return slices.ContainsFunc(r.permanent[name], func(network netip.Prefix) bool {
+		return network.Addr().Is6() == six && !network.Addr().IsLinkLocalUnicast()
+	})
+}
+
+// see notes by which interfaces the default route leads. Somebody at the site
+// may advertise one, so that does not make an interface with an address of its
+// own the way to the Internet.
+func (r *routing) see(to route) {
+	six := to.to.Addr().Is6()
+	for _, name := range to.through() {
+		if !to.heard() || !r.fixed(name, six) {
+			r.outside = union(r.outside, []string{name})
+		}
+		if six {
+			r.default6 = union(r.default6, []string{name})
+		}
+		if six && to.heard() {
+			r.advertised = union(r.advertised, []string{name})
+		}
+	}
 }
 
 // standing is what a route through an interface is for a target.
@@ -202,9 +237,10 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 			", which the host does not have: correct the setting, or bring the interface up"})
 	}
 	slices.SortFunc(w.hints, func(a, b gateway.Hint) int { return strings.Compare(a.Text, b.Text) })
-	if slices.ContainsFunc(r.outside, func(name string) bool { return !slices.Contains(used, name) }) {
-		w.deaf = slices.DeleteFunc(used, func(name string) bool { return slices.Contains(r.outside, name) })
-	}
+	w.deaf = slices.DeleteFunc(used, func(name string) bool {
+		elsewhere := slices.ContainsFunc(r.default6, func(other string) bool { return other != name })
+		return slices.Contains(r.advertised, name) || !r.fixed(name, true) && !elsewhere
+	})
 	return w
 }
 
@@ -360,10 +396,8 @@ func readRouting(p *policy.Policy, device string, inside []string) (routing, err
 		}
 	}
 	r.others = len(names)
-	if len(inside) == 0 {
-		if err := r.readAddresses(names); err != nil {
-			return r, fmt.Errorf("addresses: %w", err)
-		}
+	if err := r.readAddresses(names); err != nil {
+		return r, fmt.Errorf("addresses: %w", err)
 	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		if err := r.read(family, p.Tunnel.Addresses, device, names); err != nil {
@@ -450,8 +484,13 @@ func (r *routing) read(family int, tunnel []netip.Prefix, device string, names m
 		}
 		one.written = written
 		if one.anywhere() {
-			r.outside = union(r.outside, one.through())
+			r.see(one)
 		}
+		up := slices.DeleteFunc(slices.Clone(one.hops), func(h hop) bool { return h.down })
+		if len(up) == 0 && len(one.hops) > 0 {
+			continue // without hops it would refuse
+		}
+		one.hops = up
 		r.tables[table] = append(r.tables[table], one)
 	}
 	return nil
@@ -477,9 +516,9 @@ func parseRoute(m []byte, family int, names map[int]string) (r route, table int,
 		return r, 0, false
 	}
 	table, r.protocol = int(header.Table), header.Protocol
-	add := func(index uint32, gateway netip.Addr) {
+	add := func(index uint32, gateway netip.Addr, flags uint32) {
 		if name := names[int(index)]; name != "" && header.Type == unix.RTN_UNICAST {
-			r.hops = append(r.hops, hop{name, gateway.IsLinkLocalUnicast()})
+			r.hops = append(r.hops, hop{name, gateway.IsLinkLocalUnicast(), flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) != 0})
 		}
 	}
 	var out uint32
@@ -509,14 +548,14 @@ func parseRoute(m []byte, family int, names map[int]string) (r route, table int,
 	if attributes.Err() != nil {
 		return route{}, 0, false
 	}
-	add(out, gateway)
+	add(out, gateway, header.Flags)
 	r.to = netip.PrefixFrom(address, int(header.Dst_len)).Masked()
 	return r, table, true
 }
 
 // parseHops reads the next hops of a route that has several (struct rtnexthop,
 // each with attributes of its own).
-func parseHops(b []byte, family int, add func(index uint32, gateway netip.Addr)) error {
+func parseHops(b []byte, family int, add func(index uint32, gateway netip.Addr, flags uint32)) error {
 	for len(b) > 0 {
 		if len(b) < unix.SizeofRtNexthop {
 			return errLength
@@ -538,7 +577,7 @@ func parseHops(b []byte, family int, add func(index uint32, gateway netip.Addr))
 		if attributes.Err() != nil {
 			return attributes.Err()
 		}
-		add(binary.NativeEndian.Uint32(b[4:]), gateway)
+		add(binary.NativeEndian.Uint32(b[4:]), gateway, uint32(b[2]))
 		b = b[min((length+3)&^3, len(b)):]
 	}
 	return nil

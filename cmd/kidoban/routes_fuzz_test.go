@@ -111,3 +111,24 @@ func TestParseAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestParseRouteDown: by which hops of a route nothing goes, since their link is
+// dead or has no carrier.
+func TestParseRouteDown(t *testing.T) {
+	for _, tt := range []struct{ name, message, want string }{
+		{"one hop", dumpedRoutes[0], "lan"},
+		{"one hop without carrier", strings.Replace(dumpedRoutes[0], "fd0100000000", "fd0110000000", 1), "lan down"},
+		{"one dead hop", strings.Replace(dumpedRoutes[0], "fd0100000000", "fd0101000000", 1), "lan down"},
+		{"one of two without carrier", strings.Replace(dumpedRoutes[1], "1000000002", "1000100002", 1), "lan down, lan2"},
+		{"the other is dead", strings.Replace(dumpedRoutes[1], "1000000003", "1000110003", 1), "lan, lan2 down"},
+	} {
+		r, _, ok := parseRoute(unhex(t, tt.message), unix.AF_INET, map[int]string{2: "lan", 3: "lan2"})
+		var got []string
+		for _, h := range r.hops {
+			got = append(got, h.through+map[bool]string{true: " down"}[h.down])
+		}
+		if !ok || strings.Join(got, ", ") != tt.want {
+			t.Errorf("%s: %q (%t), want %q", tt.name, got, ok, tt.want)
+		}
+	}
+}
