@@ -94,13 +94,15 @@ func TestFault80RewriterIsNamed(t *testing.T) {
 // was refused, and not all the time; operators hear of it for ten minutes.
 func TestFault80RewritingIsNewsForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var r rewriting
+		var r refusing
 		var chains []string
 		var failure error
 		looked := 0
 		step := func(what string, packets uint64, wantLooked int, want string) {
 			t.Helper()
-			r.counted(packets, func() ([]string, error) { looked++; return chains, failure })
+			r.counted(packets, func() string {
+				return rewritten(func() ([]string, error) { looked++; return chains, failure })
+			})
 			got := ""
 			for _, h := range r.hints() {
 				got += h.Text
@@ -115,16 +117,16 @@ func TestFault80RewritingIsNewsForAWhile(t *testing.T) {
 		time.Sleep(time.Second)
 		chains = append(chains, "chain b of table ip b")
 		step("more, a second later", 5, 1, "may be in chain pre of table ip nat")
-		time.Sleep(rewritingAgain)
+		time.Sleep(refusingAgain)
 		step("what came meanwhile", 5, 2, "one of: chain pre of table ip nat, chain b of table ip b")
-		time.Sleep(rewritingRecent - time.Second)
+		time.Sleep(refusingRecent - time.Second)
 		step("no more for nearly ten minutes", 5, 2, "chain b of table ip b")
 		time.Sleep(time.Second)
 		step("no more for ten minutes", 5, 2, "")
 		step("the table was made anew", 0, 2, "")
 		chains = []string{"a", "b", "c", "d", "e"}
 		step("the first in it", 1, 3, "one of: a, b, c, d, ...")
-		time.Sleep(rewritingAgain)
+		time.Sleep(refusingAgain)
 		failure = errors.New("busy")
 		step("the chains cannot be read", 2, 4, "`iptables-save -t nat`")
 	})

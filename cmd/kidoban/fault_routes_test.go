@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"kidoban/gateway/lab"
 )
@@ -160,4 +162,69 @@ func TestFault67PulledCable(t *testing.T) {
 	g.mustRun(g.hospital, "sh", "-ec", "ip -6 addr replace fd01::5/64 dev eth0; ip route replace default via 10.1.0.1")
 	g.satosFlow()
 	g.hinted(hint, false)
+}
+
+// TestFault75GoingAstrayIsNewsWhenItLasts: a few packets by a wrong interface are
+// no news, nor are those before new routes are looked up; more, in the same minute, are.
+func TestFault75GoingAstrayIsNewsWhenItLasts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := refusing{lasting: true}
+		step := func(what string, packets uint64, want bool) {
+			t.Helper()
+			r.counted(packets, sidetracked)
+			if got := len(r.hints()) > 0; got != want {
+				t.Errorf("%s: a hint: %t, want %t", what, got, want)
+			}
+		}
+		step("the first", 3, false)
+		time.Sleep(refusingAgain / 2)
+		step("more, at once", 9, false)
+		time.Sleep(refusingAgain)
+		step("what came then, and is old", 9, false)
+		time.Sleep(refusingLasts)
+		step("more, long after", 10, false)
+		r.forget()
+		time.Sleep(refusingAgain)
+		step("the first by other routes", 11, false)
+		time.Sleep(refusingAgain)
+		step("more, soon after", 14, true)
+		r.forget()
+		step("other routes", 14, false)
+		time.Sleep(refusingAgain)
+		step("the first by these", 15, false)
+		time.Sleep(refusingAgain)
+		step("more, soon after", 16, true)
+		time.Sleep(refusingRecent - time.Second)
+		step("no more for nearly ten minutes", 16, true)
+		time.Sleep(time.Second)
+		step("no more for ten minutes", 16, false)
+	})
+}
+
+// TestFault75SamePrefix: somebody on the way to the Internet has the host make a
+// route to a target that is as long as its own and comes first. The kernel sends
+// there, nothing leaves, and operators hear why nothing arrives, until it has
+// gone.
+func TestFault75SamePrefix(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.serve()
+	g.mustRun(g.gateway, "sh", "-ec", "ip -6 route del fd01::/64 dev lan0; ip -6 route add fd01::/64 dev lan0 proto kernel metric 1000")
+	g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "pacs")})
+	g.mustEnter(g.client(g.medisys, sato, 4))
+	g.satosFlow().Close()
+	const hint = "by an interface that does not count as a way to the target"
+	g.hinted(hint, false)
+
+	g.advertise(g.internet, "eth3", outside6.Addr(), netip.PrefixFrom(netip.MustParseAddr("fd01::"), 64), forever)
+	g.believes(ehr6, "wan0")
+	lab.WaitFor(t, refusingLasts+eventually, "operators hear of it", func() bool {
+		g.straysNotBy(g.wan, "advertised")
+		return strings.Contains(strings.Join(g.status().Hints, "\n"), hint)
+	})
+	g.mustRun(g.gateway, "ip", "-6", "route", "del", "fd01::/64", "dev", "wan0")
+	g.believes(ehr6, "lan0")
+	lab.WaitFor(t, eventually, "ehr6 answers again", func() bool {
+		return g.reach(g.medisys, "udp", netip.AddrPortFrom(ehr6, 53), time.Second) == nil
+	})
 }

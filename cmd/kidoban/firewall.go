@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -29,7 +30,8 @@ type liveFirewall struct {
 
 	// Of the caller of Set and Check, who is one.
 	plan   *policy.Plan // in force
-	dnat   rewriting    // of destinations, by another program
+	dnat   refusing     // since another program rewrites destinations
+	astray refusing     // since the host's routes lead elsewhere
 	paths  paths        // to the targets of its policy
 	looked time.Time    // when they were looked up
 	sights sights       // the most that the host has had of them at once, or ever
@@ -43,7 +45,7 @@ const (
 )
 
 func newLiveFirewall(f *firewall.Firewall, t *liveTunnel, device string, inside []string, logger *slog.Logger) *liveFirewall {
-	l := &liveFirewall{Firewall: f, device: device, inside: inside, logger: logger, quit: make(chan struct{})}
+	l := &liveFirewall{Firewall: f, device: device, inside: inside, logger: logger, quit: make(chan struct{}), astray: refusing{lasting: true}}
 	go func() {
 		for {
 			select {
@@ -90,9 +92,13 @@ func (l *liveFirewall) forward() error {
 	}
 	if l.paths.policy != p.Policy || time.Since(l.looked) >= again {
 		l.looked = time.Now()
+		before := l.paths.to
 		l.paths = l.look(p.Policy)
+		if !maps.EqualFunc(before, l.paths.to, slices.Equal) {
+			l.astray.forget() // a few packets go astray until new routes are looked up
+		}
 	}
-	hints := append(slices.Clone(l.paths.hints), l.dnat.hints()...)
+	hints := slices.Concat(l.paths.hints, l.dnat.hints(), l.astray.hints())
 	defer func() { l.tell(hints) }()
 	if err := l.SetPaths(l.paths.to, l.paths.deaf); err != nil {
 		return err
@@ -170,6 +176,7 @@ func (l *liveFirewall) dropped() (map[string]uint64, error) {
 	for cause, c := range counters {
 		packets[strings.TrimPrefix(cause, "refused_")] = c.Packets
 	}
-	l.dnat.counted(packets["dnat"], l.Rewriters)
+	l.dnat.counted(packets["dnat"], func() string { return rewritten(l.Rewriters) })
+	l.astray.counted(packets["path"], sidetracked)
 	return packets, nil
 }
