@@ -50,10 +50,10 @@ type routing struct {
 // what the host knew an interface by.
 type sights struct {
 	others  int      // interfaces besides the tunnel and lo
-	outside []string // interfaces of a default route, but not of one that is advertised beside an address of the host's own
+	outside []string // interfaces of a default route that makes them the way to the Internet
 
-	// Interfaces of an IPv6 default route, and those where a router advertised it.
-	default6, advertised []string
+	default6   []string // interfaces of an IPv6 default route
+	advertised []string // those of one that a router advertised
 }
 
 // and is the most of both.
