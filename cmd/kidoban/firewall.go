@@ -125,9 +125,11 @@ func (l *liveFirewall) look(p *policy.Policy) paths {
 	r.sights = l.sights
 	if err != nil {
 		every := targetNames(p, func(*policy.Target) bool { return true })
-		return paths{policy: p, hints: []gateway.Hint{{Text: fmt.Sprintf("how the host reaches targets cannot be read, so none is reached: %v", err), Targets: every}}}
+		return paths{policy: p, hints: []gateway.Hint{{Text: fmt.Sprintf("how the host reaches targets cannot be read, so none is reached: %v", err), Targets: every}}, deaf: l.sights.deaf}
 	}
-	return pathsTo(p, l.device, r)
+	w := pathsTo(p, l.device, r)
+	l.sights.deaf = w.deaf
+	return w
 }
 
 // targetNames gives the names of those of a policy's targets.

@@ -32,7 +32,8 @@ type paths struct {
 	// router advertisement, or whoever is there could become the way to all of
 	// IPv6. No router may have advertised a default route there, or the host would
 	// lose it. And it has to have an address there that nobody advertised, or a
-	// default route elsewhere: the network may not be up yet.
+	// default route elsewhere: the network may not be up yet. One that was deaf
+	// stays so, or it would listen for a while whenever its link comes back.
 	deaf []string
 }
 
@@ -54,12 +55,13 @@ type sights struct {
 
 	default6   []string // interfaces of an IPv6 default route
 	advertised []string // those of one that a router advertised
+	deaf       []string // as in paths
 }
 
 // and is the most of both.
 func (s sights) and(other sights) sights {
 	return sights{max(s.others, other.others), union(s.outside, other.outside),
-		union(s.default6, other.default6), union(s.advertised, other.advertised)}
+		union(s.default6, other.default6), union(s.advertised, other.advertised), union(s.deaf, other.deaf)}
 }
 
 // route is one of a table.
@@ -237,9 +239,9 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 			", which the host does not have: correct the setting, or bring the interface up"})
 	}
 	slices.SortFunc(w.hints, func(a, b gateway.Hint) int { return strings.Compare(a.Text, b.Text) })
-	w.deaf = slices.DeleteFunc(used, func(name string) bool {
+	w.deaf = slices.DeleteFunc(union(used, r.deaf), func(name string) bool {
 		elsewhere := slices.ContainsFunc(r.default6, func(other string) bool { return other != name })
-		return slices.Contains(r.advertised, name) || !r.fixed(name, true) && !elsewhere
+		return slices.Contains(r.advertised, name) || !slices.Contains(r.deaf, name) && !r.fixed(name, true) && !elsewhere
 	})
 	return w
 }

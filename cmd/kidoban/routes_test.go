@@ -369,6 +369,8 @@ func TestDeaf(t *testing.T) {
 		{"-6 route add default via fe80::9 dev lan2 metric 10 expires 500", []string{"lan"}},
 		{"-6 route flush default", []string{"lan"}}, // the router may come back
 		{"route add default via 10.1.0.9", []string{"lan"}},
+		{"link set lan down", []string{"lan"}}, // or it would listen when it comes back
+		{"link set lan up", []string{"lan"}},
 	} {
 		if out, err := h.Command(t.Context(), "ip", strings.Fields(step.args)...).CombinedOutput(); err != nil {
 			t.Fatalf("ip %s: %v: %s", step.args, err, out)
