@@ -26,7 +26,7 @@ func (g *Gateway) Reload(ctx context.Context, actor string) (Outcome, error) {
 	case <-ctx.Done():
 		return Outcome{}, ctx.Err()
 	case <-timeout.C:
-		return Outcome{}, fmt.Errorf("nothing was done: the policy file is being read already, for more than %s, and there is one reading at a time; its disk may not answer", readWithin)
+		return Outcome{}, fmt.Errorf("nothing was done: the policy file is being read already, for more than %s, and there is one reading at a time; try again, and if that does not help its disk does not answer", readWithin)
 	}
 	r := g.read()
 	p, warnings := r.policy, r.warnings

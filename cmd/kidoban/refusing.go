@@ -40,8 +40,11 @@ func (r *refusing) counted(packets uint64, hint func() string) {
 	}
 	before := r.at
 	r.at = time.Now()
-	if !r.lasting || r.at.Sub(before) < refusingLasts {
+	switch {
+	case !r.lasting || r.at.Sub(before) < refusingLasts:
 		r.hint = hint()
+	case r.at.Sub(before) >= refusingRecent:
+		r.hint = "" // of long ago
 	}
 }
 

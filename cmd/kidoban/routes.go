@@ -28,12 +28,13 @@ type paths struct {
 	complete   bool     // each target has a route that counts
 	hints      []gateway.Hint
 
-	// deaf are the interfaces, sorted, that are a path to some target and take no
-	// router advertisement, or whoever is there could become the way to all of
-	// IPv6. No router may have advertised a default route there, or the host would
-	// lose it. And it has to have an address there that nobody advertised, or a
-	// default route elsewhere: the network may not be up yet. One that was deaf
-	// stays so, or it would listen for a while whenever its link comes back.
+	// deaf are the interfaces, sorted, on which the ruleset drops router
+	// advertisements: a host there could make itself the way to all of IPv6. They
+	// are a path to some target and have a permanent IPv6 address, so they need no
+	// advertisement for one. The host has had an IPv6 default route, and no router
+	// has advertised one there: before that the host may still wait for it, since
+	// the gateway starts before the network. An interface that was deaf once stays
+	// so until the process ends, also while its link is down.
 	deaf []string
 }
 
@@ -50,18 +51,17 @@ type routing struct {
 // sights are what may not be forgotten: whoever is on the wire could take back
 // what the host knew an interface by.
 type sights struct {
-	others  int      // interfaces besides the tunnel and lo
-	outside []string // interfaces of a default route that makes them the way to the Internet
-
+	others     int      // network cards
+	outside    []string // interfaces of a default route that no router advertised
+	advertised []string // interfaces of one that a router advertised
 	default6   []string // interfaces of an IPv6 default route
-	advertised []string // those of one that a router advertised
 	deaf       []string // as in paths
 }
 
 // and is the most of both.
 func (s sights) and(other sights) sights {
 	return sights{max(s.others, other.others), union(s.outside, other.outside),
-		union(s.default6, other.default6), union(s.advertised, other.advertised), union(s.deaf, other.deaf)}
+		union(s.advertised, other.advertised), union(s.default6, other.default6), union(s.deaf, other.deaf)}
 }
 
 // route is one of a table.
@@ -96,6 +96,13 @@ func (r route) through() []string {
 	return union(names, nil)
 }
 
+// leadsOut reports whether an interface is the way to the Internet. Somebody at
+// the site may advertise a default route over IPv6, so that alone does not make
+// an interface with a permanent address such a way.
+func (r routing) leadsOut(name string) bool {
+	return slices.Contains(r.outside, name) || slices.Contains(r.advertised, name) && !r.fixed(name, true) && !r.fixed(name, false)
+}
+
 // fixed reports whether an interface has a permanent address of a family, other
 // than a link-local one.
 func (r routing) fixed(name string, six bool) bool {
@@ -104,21 +111,15 @@ func (r routing) fixed(name string, six bool) bool {
 	})
 }
 
-// see notes by which interfaces the default route leads. Somebody at the site
-// may advertise one, so that does not make an interface with an address of its
-// own the way to the Internet.
+// see notes by which interfaces the default route leads.
 func (r *routing) see(to route) {
-	six := to.to.Addr().Is6()
-	for _, name := range to.through() {
-		if !to.heard() || !r.fixed(name, six) {
-			r.outside = union(r.outside, []string{name})
-		}
-		if six {
-			r.default6 = union(r.default6, []string{name})
-		}
-		if six && to.heard() {
-			r.advertised = union(r.advertised, []string{name})
-		}
+	if to.heard() {
+		r.advertised = union(r.advertised, to.through())
+	} else {
+		r.outside = union(r.outside, to.through())
+	}
+	if to.to.Addr().Is6() {
+		r.default6 = union(r.default6, to.through())
 	}
 }
 
@@ -158,7 +159,7 @@ func (r routing) standing(to route, by hop) standing {
 		return byDefault
 	case !r.own(to, by):
 		return told
-	case r.others > 1 && slices.Contains(r.outside, by.through):
+	case r.others > 1 && r.leadsOut(by.through):
 		return beside
 	}
 	return counts
@@ -240,8 +241,8 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 	}
 	slices.SortFunc(w.hints, func(a, b gateway.Hint) int { return strings.Compare(a.Text, b.Text) })
 	w.deaf = slices.DeleteFunc(union(used, r.deaf), func(name string) bool {
-		elsewhere := slices.ContainsFunc(r.default6, func(other string) bool { return other != name })
-		return slices.Contains(r.advertised, name) || !slices.Contains(r.deaf, name) && !r.fixed(name, true) && !elsewhere
+		settled := len(r.default6) > 0 && r.fixed(name, true) || slices.Contains(r.deaf, name)
+		return !settled || slices.Contains(r.advertised, name)
 	})
 	return w
 }
@@ -383,6 +384,9 @@ func leadsAnywhere(to netip.Prefix) bool {
 func readRouting(p *policy.Policy, device string, inside []string) (routing, error) {
 	r := routing{inside: inside, tables: map[int][]route{}}
 	names, err := interfaces()
+	if err == nil {
+		r.others, err = cards(device)
+	}
 	if err != nil {
 		return r, fmt.Errorf("interfaces: %w", err)
 	}
@@ -397,7 +401,6 @@ func readRouting(p *policy.Policy, device string, inside []string) (routing, err
 			delete(names, index) // these lead to no target
 		}
 	}
-	r.others = len(names)
 	if err := r.readAddresses(names); err != nil {
 		return r, fmt.Errorf("addresses: %w", err)
 	}
@@ -420,6 +423,26 @@ func interfaces() (map[int]string, error) {
 		names[i.Index] = i.Name
 	}
 	return names, nil
+}
+
+// cards counts the network cards: what is neither lo nor the tunnel, nor a part
+// of another interface (of a bond or a bridge), nor one of the tunnels that the
+// kernel makes by itself.
+func cards(device string) (int, error) {
+	links, err := netlink.LinkList()
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return 0, err
+	}
+	count := 0
+	for _, l := range links {
+		switch a := l.Attrs(); {
+		case a.Name == "lo" || a.Name == device || a.MasterIndex != 0:
+		case slices.Contains([]string{"sit0", "tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "ip6tnl0", "ip6gre0"}, a.Name):
+		default:
+			count++
+		}
+	}
+	return count, nil
 }
 
 // dump asks rtnetlink for all that it has of a kind.

@@ -237,8 +237,9 @@ func TestReadRouting(t *testing.T) {
 		{name: "a route where nothing is permanent", set: "ip -6 addr flush dev lan2 scope global; ip -6 route add fd01::5/128 dev lan2; ip -4 addr flush dev lan2; ip route add 10.1.0.5/32 dev lan2",
 			want4: "but what DHCP or a router may have advertised, through lan2, by which nothing is sent there", want6: "but what DHCP or a router may have advertised, through lan2, by which nothing is sent there"},
 		{name: "a default route that a router advertises at the site", set: "ip -6 route add default via fe80::9 dev lan proto ra metric 4096; ip -6 route add default via fe80::9 dev lan metric 4097 expires 500", want4: "lan", want6: "lan"},
-		{name: "one where nothing of its family is permanent", set: "ip -6 addr flush dev lan2 scope global; ip -6 route add default via fe80::9 dev lan2 proto ra metric 4096; ip route add 10.1.0.5/32 via 10.3.0.9",
-			want4: "but one where the default route is or was, through lan2, by which nothing is sent there", want6: "lan"},
+		{name: "one where nothing of its family is permanent", set: "ip -6 addr flush dev lan2 scope global; ip -6 route add default via fe80::9 dev lan2 proto ra metric 4096; ip route add 10.1.0.5/32 via 10.3.0.9", want4: "lan2", want6: "lan"},
+		{name: "one where nothing is permanent", set: "ip -6 addr flush dev lan2 scope global; ip -4 addr flush dev lan2; ip -6 route add default via fe80::9 dev lan2 proto ra metric 4096; ip -6 route add fd01::5/128 via fe80::9 dev lan2", want4: "lan",
+			want6: "but one where the default route is or was, through lan2, by which nothing is sent there"},
 		{name: "named, but not there", inside: "lan,lan9", want4: "lan; KIDOBAN_INSIDE_INTERFACES names lan9, which the host does not have", want6: "lan; KIDOBAN_INSIDE_INTERFACES names lan9, which the host does not have"},
 		{name: "named", inside: "wan", set: "ip route add 10.1.0.5/32 via 192.0.2.9; ip -6 route del fd01::/64 dev lan", want4: "wan", want6: "wan"},
 		{name: "a table that no rule names", set: "ip route add 10.1.0.0/24 dev lan2 table 100; ip -6 route add fd01::/64 dev lan2 table 100", want4: "lan", want6: "lan"},
@@ -363,10 +364,11 @@ func TestDeaf(t *testing.T) {
 	}{
 		{"-6 route add fd07::/64 via fe80::9 dev lan", nil}, // the network may not be up yet
 		{"-6 addr add fd01::1/64 dev lan valid_lft 500 preferred_lft 400", nil},
-		{"-6 addr add fd03::1/64 dev lan2", []string{"lan2"}},
-		{"-6 route add default via fe80::9 dev lan2 metric 20", []string{"lan", "lan2"}},
-		{"-6 route add default via fe80::9 dev other proto ra", []string{"lan", "lan2"}},
-		{"-6 route add default via fe80::9 dev lan2 metric 10 expires 500", []string{"lan"}},
+		{"-6 addr add fd03::1/64 dev lan2", nil}, // its router may not have been heard yet
+		{"-6 route add default via fe80::9 dev lan2 metric 20", []string{"lan2"}},
+		{"-6 route add default via fe80::9 dev other proto ra", []string{"lan2"}},
+		{"-6 route add default via fe80::9 dev lan2 metric 10 expires 500", nil},
+		{"-6 addr change fd01::1/64 dev lan valid_lft forever preferred_lft forever", []string{"lan"}},
 		{"-6 route flush default", []string{"lan"}}, // the router may come back
 		{"route add default via 10.1.0.9", []string{"lan"}},
 		{"link set lan down", []string{"lan"}}, // or it would listen when it comes back

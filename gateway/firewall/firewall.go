@@ -165,7 +165,7 @@ func New(o Options) (*Firewall, error) {
 }
 
 // forgetPaths has the kernel forget what ICMP errors and redirects told it of
-// the way to single addresses.
+// the way to single addresses. Of IPv6 it keeps narrow ways.
 func forgetPaths() error {
 	var failures []error
 	for _, family := range []string{"ipv4", "ipv6"} {

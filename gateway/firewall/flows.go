@@ -58,20 +58,20 @@ type openings struct {
 	live      map[int]*set
 	engineers map[int]*set // each address twice: rules cannot compare two fields of a packet, but can look both up as one key
 	// Dynamic, with limits for each tunnel address: of the rate at which it
-	// begins flows, of how many it has, of the copies of what it is refused; and
-	// for each tunnel address and target of the rate of its fragments.
-	begins, counts, copies, fragments map[int]*set
-	sources                           []sourceSet  // sorted: IPv4 first, longer prefixes first
-	paths                             map[int]*set // addresses of targets, each with the interfaces by which it is reached
-	flows                             map[int]*set
-	masquerades                       map[int]*set // nil where flows serve for it
+	// begins flows, of how many it has, of the copies of what it is refused, of its
+	// fragments; and for each target of its fragments.
+	begins, counts, copies, fragments, targetFragments map[int]*set
+	sources                                            []sourceSet  // sorted: IPv4 first, longer prefixes first
+	paths                                              map[int]*set // addresses of targets, each with the interfaces by which it is reached
+	flows                                              map[int]*set
+	masquerades                                        map[int]*set // nil where flows serve for it
 }
 
 // sets lists them in the order in which they are made: those that come and go
 // with the plan last.
 func (o *openings) sets() []*set {
 	var list []*set
-	for _, of := range []map[int]*set{o.live, o.begins, o.counts, o.copies, o.fragments, o.engineers, o.paths, o.flows, o.masquerades} {
+	for _, of := range []map[int]*set{o.live, o.begins, o.counts, o.copies, o.fragments, o.targetFragments, o.engineers, o.paths, o.flows, o.masquerades} {
 		for _, f := range families {
 			if of != nil {
 				list = append(list, of[f])
@@ -100,9 +100,10 @@ func newSets(what string, kind map[int]setKind, each term) map[int]*set {
 func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now time.Time) (*openings, error) {
 	open := &openings{live: newSets("live", endpointKind, liveRate.term()), engineers: newSets("engineers", pairKind, term{}),
 		begins: newSets("begins", addressKind, beginRate.term()), counts: newSets("counts", addressKind, atOnce(flowsAtOnce)),
-		copies: newSets("copies", addressKind, refusalRate.term()), fragments: newSets("fragments", addressKind, fragmentRate.term()), paths: newSets("paths", pathKind, term{}), flows: newSets("flows", flowKind, term{})}
+		copies: newSets("copies", addressKind, refusalRate.term()), fragments: newSets("fragments", addressKind, fragmentRate.term()),
+		targetFragments: newSets("target_fragments", addressKind, fragmentRate.term()), paths: newSets("paths", pathKind, term{}), flows: newSets("flows", flowKind, term{})}
 	for _, f := range families {
-		for _, of := range []map[int]*set{open.begins, open.counts, open.copies, open.fragments} {
+		for _, of := range []map[int]*set{open.begins, open.counts, open.copies, open.fragments, open.targetFragments} {
 			of[f].dynamic = true
 		}
 	}

@@ -95,12 +95,13 @@ func (f *Firewall) SetForwarding(ipv4, ipv6 []string) error {
 	if len(wanted4)+len(wanted6) > 0 {
 		redirects = redirectSwitches()
 	}
-	wanted := slices.Concat(redirects, wanted4, wanted6)
+	wanted := slices.Concat(wanted4, wanted6, redirects)
 	if err := f.forwarding.restore(func(name string) bool { return slices.Contains(wanted, name) }); err != nil {
 		return fmt.Errorf("firewall: %w", err)
 	}
 	for _, name := range wanted {
-		if err := f.forwarding.turn(name); err != nil {
+		// The ruleset drops redirects by itself.
+		if err := f.forwarding.turn(name); err != nil && meant(name) == "1" {
 			return fmt.Errorf("firewall: turning %s to %s: %w", sysctl(name), meant(name), err)
 		}
 	}
@@ -267,9 +268,6 @@ func (f *forwarding) turn(name string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil // nor is the interface there
 	case errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission):
-		if want == "0" {
-			return nil // the ruleset drops redirects
-		}
 		return fmt.Errorf("%w; where this process may not turn it, as in a container, the host has to: sysctl -w %s=%s", err, sysctl(name), want)
 	case err != nil:
 		return err

@@ -215,18 +215,15 @@ func (r *Rules) arrive(o Options, p *policy.Policy, open *openings) {
 		outOfTunnel.add(fragment(f), follow("fragments_of_one"))
 	}
 	outOfTunnel.add(accept())
-	ofOne := r.chain("fragments_of_one")
-	for _, f := range families {
-		ofOne.add(limitedBy(f, name("fragments", f)), accept())
-	}
-	ofOne.add(count(refusedFragment), drop())
+	r.chain("fragments_of_one").limit("fragments")
 	if !o.ForwardOthers {
 		fragments := r.chain("fragments")
 		for _, f := range families {
-			fragments.add(comesBy(f, name("paths", f)), follow("fragments_of_one"))
+			fragments.add(comesBy(f, name("paths", f)), follow("fragments_of_target"))
 		}
 		fragments.add(fragmentRate.term(), accept())
 		fragments.add(count(refusedFragment), drop())
+		r.chain("fragments_of_target").limit("target_fragments")
 	}
 
 	// The port can be read, so of fragments only the first ones come here.
@@ -339,8 +336,9 @@ func (r *Rules) forward(o Options) {
 	}
 	fromTunnel.add(follow("refused_to_site"))
 	// A target that still holds a connection that was cut answers the first segment
-	// of a new one with what it has of the old one. conntrack lets that pass.
-	toTunnel.add(unansweredTCP(), count(refusedInward), drop())
+	// of a new one with what it has of the old one. conntrack lets that pass. A reset tells the target
+	// that the old one is over, so that the new one comes about.
+	toTunnel.add(unansweredTCP(), count(refusedInward), reset())
 	for _, f := range families {
 		toTunnel.add(direction("reply"), plainFlow(f, name("flows", f)), follow("from_site"))
 	}
@@ -410,6 +408,15 @@ var families = [...]int{4, 6}
 
 // name is the name of the set of a family.
 func name(what string, family int) string { return fmt.Sprint(what, family) }
+
+// limit accepts fragments within the limit that a dynamic set has for each
+// source by itself.
+func (c *chain) limit(set string) {
+	for _, f := range families {
+		c.add(limitedBy(f, name(set, f)), accept())
+	}
+	c.add(count(refusedFragment), drop())
+}
 
 // refuse counts and drops, and copies some for people to read: of each tunnel
 // address so many, or the scan of one engineer would hide another's attempt.

@@ -514,6 +514,11 @@ func notrack() term { return term{"notrack", []expr.Any{&expr.Notrack{}}} }
 func accept() term { return term{"accept", []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}} }
 func drop() term   { return term{"drop", []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}} }
 
+// reset drops a TCP segment and answers it with a reset.
+func reset() term {
+	return term{"reject with tcp reset", []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}}
+}
+
 // follow goes to another chain and does not come back.
 func follow(chain string) term {
 	return term{"goto " + chain, []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}}
