@@ -338,7 +338,7 @@ func (r *Rules) forward(o Options) {
 	// A target that still holds a connection that was cut answers the first segment
 	// of a new one with what it has of the old one. conntrack lets that pass. A reset tells the target
 	// that the old one is over, so that the new one comes about.
-	toTunnel.add(unansweredTCP(), count(refusedInward), reset())
+	toTunnel.add(direction("reply"), unansweredTCP(), count(refusedInward), reset())
 	for _, f := range families {
 		toTunnel.add(direction("reply"), plainFlow(f, name("flows", f)), follow("from_site"))
 	}
