@@ -302,7 +302,7 @@ func (g *ground) advertise(router *lab.Host, name string, to netip.Addr, prefix 
 func (g *ground) advertiseRouter(router *lab.Host, name string, to netip.Addr, seconds uint16, options ...byte) {
 	g.t.Helper()
 	body := append(binary.BigEndian.AppendUint16([]byte{0, 1 << 3}, seconds), make([]byte, 8)...)
-	from := linkLocal(g.t, router, name)
+	from := router.LinkLocal(name)
 	message, err := (&icmp.Message{Type: ipv6.ICMPTypeRouterAdvertisement, Body: &icmp.RawBody{Data: append(body, options...)}}).
 		Marshal(icmp.IPv6PseudoHeader(from.AsSlice(), to.AsSlice()))
 	if err != nil {

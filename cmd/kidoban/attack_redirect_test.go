@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -24,7 +23,7 @@ func TestFault74Redirects(t *testing.T) {
 	g.serve()
 	far4, far6 := netip.MustParseAddr("10.1.7.5"), netip.MustParseAddr("fd01:7::5")
 	stranger4, stranger6 := netip.MustParseAddr("10.1.0.66"), netip.MustParseAddr("fe80::66")
-	router4, router6 := ehr4, linkLocal(t, g.hospital, "eth0")
+	router4, router6 := ehr4, g.hospital.LinkLocal("eth0")
 	for _, args := range [][]string{
 		{"addr", "add", far4.String() + "/32", "dev", "lo"}, {"addr", "add", far6.String() + "/128", "dev", "lo"},
 		{"addr", "add", stranger4.String() + "/24", "dev", "eth0"}, {"addr", "add", stranger6.String() + "/64", "dev", "eth0", "nodad"},
@@ -44,7 +43,7 @@ func TestFault74Redirects(t *testing.T) {
 	}
 	g.mustRun(g.gateway, "ping", "-c", "1", "-W", "5", stranger6.String()+"%lan0")
 
-	inside := linkLocal(t, g.gateway, "lan0")
+	inside := g.gateway.LinkLocal("lan0")
 	sent := 0
 	send := func(h *lab.Host, packet []byte) {
 		t.Helper()
@@ -140,29 +139,6 @@ func TestFault74ErrorsThatSteer(t *testing.T) {
 			}
 		}
 	}
-}
-
-// linkLocal is the address of an interface that is good on its link alone.
-func linkLocal(t *testing.T, h *lab.Host, name string) netip.Addr {
-	t.Helper()
-	var found netip.Addr
-	err := h.Do(func() error {
-		link, err := net.InterfaceByName(name)
-		if err != nil {
-			return err
-		}
-		addresses, err := link.Addrs()
-		for _, a := range addresses {
-			if p := netip.MustParsePrefix(a.String()); p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
-				found = p.Addr()
-			}
-		}
-		return err
-	})
-	if err != nil || !found.IsValid() {
-		t.Fatalf("no link-local address of %s: %v", name, err)
-	}
-	return found
 }
 
 // answerToPing is an ICMP echo reply, for which the kernel needs no socket.

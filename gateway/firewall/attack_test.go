@@ -719,7 +719,7 @@ func TestFault74RouterAdvertisements(t *testing.T) {
 	}
 	advertise := func(h *lab.Host, to netip.Addr, prefix string) {
 		t.Helper()
-		from := linkLocal(t, h)
+		from := h.LinkLocal("eth0")
 		// On the link for ever (RFC 4861, section 4.6.2).
 		body := append(append(make([]byte, 12), 3, 4, 64, 0x80, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0), netip.MustParseAddr(prefix).AsSlice()...)
 		m, err := (&messages.Message{Type: ipv6.ICMPTypeRouterAdvertisement, Body: &messages.RawBody{Data: body}}).Marshal(messages.IPv6PseudoHeader(from.AsSlice(), to.AsSlice()))
@@ -745,26 +745,4 @@ func TestFault74RouterAdvertisements(t *testing.T) {
 	if got := routes(); strings.Contains(got, "fd00:77::") {
 		t.Errorf("the target's network told the host a route:\n%s", got)
 	}
-}
-
-// linkLocal is the address of eth0 that is good on its link alone.
-func linkLocal(t *testing.T, h *lab.Host) (found netip.Addr) {
-	t.Helper()
-	err := h.Do(func() error {
-		link, err := net.InterfaceByName("eth0")
-		if err != nil {
-			return err
-		}
-		addresses, err := link.Addrs()
-		for _, a := range addresses {
-			if p := netip.MustParsePrefix(a.String()); p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
-				found = p.Addr()
-			}
-		}
-		return err
-	})
-	if err != nil || !found.IsValid() {
-		t.Fatalf("no link-local address: %v", err)
-	}
-	return found
 }

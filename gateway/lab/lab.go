@@ -369,6 +369,30 @@ func (h *Host) Route(to netip.Prefix, via netip.Addr) {
 	}
 }
 
+// LinkLocal is the IPv6 address of an interface of the host that is good on its
+// link alone (RFC 4291, section 2.5.6).
+func (h *Host) LinkLocal(name string) netip.Addr {
+	h.lab.t.Helper()
+	var found netip.Addr
+	err := h.Do(func() error {
+		link, err := net.InterfaceByName(name)
+		if err != nil {
+			return err
+		}
+		addresses, err := link.Addrs()
+		for _, a := range addresses {
+			if p := netip.MustParsePrefix(a.String()); p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
+				found = p.Addr()
+			}
+		}
+		return err
+	})
+	if err != nil || !found.IsValid() {
+		h.lab.t.Fatalf("lab: host %s: no link-local address of %s: %v", h.Name, name, err)
+	}
+	return found
+}
+
 // Prefixes reads addresses with their prefix lengths, "10.1.0.5/24". It
 // panics if one is not valid: they are constants of the caller.
 func Prefixes(texts ...string) []netip.Prefix {
