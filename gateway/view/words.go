@@ -1,0 +1,4 @@
+package view
+
+// table has the text of every message in every language.
+var table = map[Code]map[Language]string{}
