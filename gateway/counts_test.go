@@ -10,6 +10,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // Sessions, vendors' counters, series of peers and the journal say the same
@@ -63,7 +64,7 @@ func TestCountsAreOfTheKey(t *testing.T) {
 				agree := func(at string, received, transmitted uint64) {
 					t.Helper()
 					w.at(at)
-					i := slices.IndexFunc(w.gateway.Snapshot().Sessions, func(s SessionStatus) bool { return s.Vendor+"/"+s.Engineer == c.who })
+					i := slices.IndexFunc(w.gateway.Snapshot().Sessions, func(s view.SessionStatus) bool { return s.Vendor+"/"+s.Engineer == c.who })
 					if i < 0 {
 						t.Fatalf("%s: %s has no session", at, c.who)
 					}

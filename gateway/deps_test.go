@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"gateway/durable":  {},
 	"gateway/view":     {"gateway/policy"},
 	"dashboards":       {},
-	"gateway/admin":    {"gateway", "gateway/policy"},
+	"gateway/admin":    {"gateway", "gateway/policy", "gateway/view"},
 }
 
 const module = "kidoban/"

@@ -5,6 +5,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // doubt names what keeps the gateway shut. Their order is that in which they are told.
@@ -20,8 +21,9 @@ const (
 	doubts
 )
 
-// doubtNames are the doubts that an operator can do something about.
-var doubtNames = [doubts]string{doubtJournal: "journal", doubtClock: "clock", doubtPolicy: "policy", doubtTunnel: "tunnel", doubtRuleset: "ruleset"}
+// subjects are the doubts as the view names them.
+var subjects = [doubts]string{doubtStopping: view.Stopping, doubtJournal: view.Journal, doubtClock: view.Clock, doubtPolicy: view.Policy,
+	doubtTunnel: view.Tunnel, doubtRuleset: view.Ruleset}
 
 // doubt shuts the gateway for a reason, until trust takes it back. Another
 // reason for the same doubt is shown from the next plan on and changes nothing
@@ -58,3 +60,19 @@ func (l *loop) inDoubt() string {
 	}
 	return strings.Join(all, "; ")
 }
+
+// toldDoubts gives the doubts for the snapshot. A plan may be in doubt by itself: it
+// has no policy.
+func (l *loop) toldDoubts() (all []view.Doubt) {
+	for d, why := range l.doubts {
+		if why != "" {
+			all = append(all, view.Doubt{About: subjects[d], Message: plain(why)})
+		}
+	}
+	if len(all) == 0 && l.plan.Doubt != "" {
+		all = append(all, view.Doubt{About: view.Policy, Message: plain(l.plan.Doubt)})
+	}
+	return all
+}
+
+func plain(text string) view.Message { return view.Say(view.Plain, view.Args{"text": text}) }

@@ -19,6 +19,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // world is everything around a gateway, faked: what survives a process (disk,
@@ -41,7 +42,7 @@ type world struct {
 	file      *policy.Policy // what the policy file says
 	fileError error          // what is wrong with it
 	fileDisk  func()         // nil: what holds the disk of the policy file up
-	host      []Hint
+	host      []view.Hint
 
 	disk       []journal.Entry // the journal's entries that are durable
 	opening    fault           // of the journal; only waits
@@ -136,7 +137,7 @@ func (w *world) reads() {
 func (w *world) start() {
 	w.t.Helper()
 	w.process++
-	w.tunnel = &fakeTunnel{w: w, facts: make(chan policy.Fact, 4096), traffic: map[policy.Key]Traffic{}, due: map[uint64]time.Duration{}}
+	w.tunnel = &fakeTunnel{w: w, facts: make(chan policy.Fact, 4096), traffic: map[policy.Key]view.Traffic{}, due: map[uint64]time.Duration{}}
 	w.firewall = &fakeFirewall{w: w, facts: make(chan policy.Fact, 4096), busy: make(chan struct{}, 1)}
 	w.metrics = NewMetrics("test")
 	process := w.process
@@ -169,7 +170,7 @@ func (w *world) start() {
 		Warn: func(p *policy.Policy, now time.Time) []string {
 			return []string{"it is " + now.In(p.Zone).Format(time.DateOnly)}
 		},
-		Hints: func() []Hint { w.mu.Lock(); defer w.mu.Unlock(); return w.host },
+		Hints: func() []view.Hint { w.mu.Lock(); defer w.mu.Unlock(); return w.host },
 		OpenJournal: func() (Journal, error) {
 			w.mu.Lock()
 			opening := w.opening
@@ -342,7 +343,7 @@ func (w *world) sessions() []string {
 	return names
 }
 
-func (w *world) notReady() string { return w.gateway.Snapshot().Status.NotReadyReason }
+func (w *world) notReady() string { return w.gateway.Snapshot().Plan.Doubt }
 
 // engineer finds one in the policy file.
 func (w *world) engineer(name string) *policy.Engineer {
@@ -412,7 +413,7 @@ type fakeTunnel struct {
 	set        fault // hang and slow are ignored: a Set waits for nothing
 	cuts       []string
 	due        map[uint64]time.Duration // when an admission has waited too long, in boot time
-	traffic    map[policy.Key]Traffic
+	traffic    map[policy.Key]view.Traffic
 	timestamps map[policy.Key][12]byte
 	restarts   int
 	restartErr error
@@ -450,8 +451,8 @@ func (f *fakeTunnel) Recorded(admission uint64) bool {
 	return !ok || f.w.boot() < due
 }
 
-func (f *fakeTunnel) Traffic() iter.Seq2[policy.Key, Traffic] {
-	return func(yield func(policy.Key, Traffic) bool) {
+func (f *fakeTunnel) Traffic() iter.Seq2[policy.Key, view.Traffic] {
+	return func(yield func(policy.Key, view.Traffic) bool) {
 		f.w.mu.Lock()
 		defer f.w.mu.Unlock()
 		maps.All(f.traffic)(yield)

@@ -12,6 +12,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // Tunnel is the WireGuard device and the gate in front of it.
@@ -33,24 +34,13 @@ type Tunnel interface {
 	// Traffic counts the bytes of each key since the process began, whoever
 	// owns it by the plan in force; the totals outlive peers. They are kept
 	// until a second policy in a row does not list the key.
-	Traffic() iter.Seq2[policy.Key, Traffic]
+	Traffic() iter.Seq2[policy.Key, view.Traffic]
 	// SetTimestamps seeds the greatest handshake timestamp seen of each key;
 	// an empty map forgets all of them.
 	SetTimestamps(map[policy.Key][12]byte)
 	// Restart builds the device anew after a Failure, which may take a second.
 	Restart() error
 	Close() error
-}
-
-// Traffic is what WireGuard counted of one key.
-type Traffic struct {
-	Received, Transmitted uint64 // bytes, of authenticated packets
-	LastHandshake         time.Time
-}
-
-// since gives the bytes that came after an earlier reading.
-func (t Traffic) since(before Traffic) (received, transmitted uint64) {
-	return t.Received - min(before.Received, t.Received), t.Transmitted - min(before.Transmitted, t.Transmitted)
 }
 
 // Firewall is the kernel's half of the gate.
@@ -118,7 +108,7 @@ type Config struct {
 	Dropped func() (map[string]uint64, error)
 	// Hints gives what else operators should know of this host, in a person's
 	// words; it does not wait. nil: nothing.
-	Hints func() []Hint
+	Hints func() []view.Hint
 	// Marker keeps what is shut while the journal cannot.
 	Marker Marker
 	// Copy keeps what is shut beside a journal that can, should it be damaged
@@ -131,12 +121,6 @@ type Config struct {
 	Metrics *Metrics
 	Logger  *slog.Logger
 	Version string
-}
-
-// Hint is what operators should know of this host.
-type Hint struct {
-	Text    string
-	Targets []string // names of those that it keeps packets from, or from a part of it
 }
 
 // Marker keeps what is shut outside the journal, for the time that the
@@ -154,7 +138,7 @@ type Marker interface {
 // Snapshots or sends it commands.
 type Gateway struct {
 	cfg      Config
-	snapshot atomic.Pointer[Snapshot]
+	snapshot atomic.Pointer[view.Snapshot]
 	commands chan func(*loop)
 	stopped  chan struct{}
 	reading  chan struct{} // full while somebody reads the policy file
@@ -177,17 +161,17 @@ func New(cfg Config) *Gateway {
 	g := &Gateway{cfg: cfg, commands: make(chan func(*loop)), stopped: make(chan struct{}), reading: make(chan struct{}, 1), keeper: newKeeper(cfg.Marker)}
 	state := policy.NewState()
 	plan := state.Plan(cfg.Clock.Wall()).Doubted(starting)
-	g.snapshot.Store(&Snapshot{Plan: plan, state: state, Status: Status{NotReadyReason: starting}, At: cfg.Clock.Boot()})
+	g.snapshot.Store(&view.Snapshot{Plan: plan, Base: state, Doubts: []view.Doubt{{About: view.Starting, Message: plain(starting)}}, Version: cfg.Version, At: cfg.Clock.Boot()})
 	return g
 }
 
 // Snapshot is how things stood at the loop's last turn. It is immutable. Of a
 // loop that does not turn it says that nobody is admitted, since the tunnel
 // cuts whom nobody records.
-func (g *Gateway) Snapshot() *Snapshot {
+func (g *Gateway) Snapshot() *view.Snapshot {
 	s := g.snapshot.Load()
 	if age := g.age(s); age >= liveWithin {
-		return s.stuck(age)
+		return s.Stuck(age)
 	}
 	return s
 }
@@ -238,14 +222,4 @@ const liveWithin = 10 * time.Second
 // Live reports whether the loop still turns.
 func (g *Gateway) Live() bool { return g.age(g.snapshot.Load()) < liveWithin }
 
-func (g *Gateway) age(s *Snapshot) time.Duration { return g.cfg.Clock.Boot() - s.At }
-
-// OfflineSnapshot is how things would stand with a policy and nothing shut,
-// for questions where no gateway runs.
-func OfflineSnapshot(p *policy.Policy, now time.Time) (*Snapshot, error) {
-	s := policy.NewState()
-	if err := s.Apply(now, "", policy.PolicyLoaded{Digest: p.Digest, Policy: p}); err != nil {
-		return nil, err
-	}
-	return &Snapshot{Plan: s.Plan(now), state: s}, nil
-}
+func (g *Gateway) age(s *view.Snapshot) time.Duration { return g.cfg.Clock.Boot() - s.At }

@@ -5,24 +5,26 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // hints says in a person's words what the numbers point at, and what to do.
 // Excess is of engineers, more what else is known of the host.
-func (l *loop) hints(excess map[string]string, more []Hint) []string {
-	var hints []string
+func (l *loop) hints(excess map[string]view.Message, more []view.Hint) []view.Message {
+	var hints []view.Message
 	if l.fileError != "" {
-		hints = append(hints, "the policy file on disk has errors and would not survive a restart: mend it, then `kidoban check` and `kidoban reload`")
+		hints = append(hints, plain("the policy file on disk has errors and would not survive a restart: mend it, then `kidoban check` and `kidoban reload`"))
 	} else if l.fileChanged {
-		hints = append(hints, "the policy file on disk is not the policy in force: `kidoban reload` takes it")
+		hints = append(hints, plain("the policy file on disk is not the policy in force: `kidoban reload` takes it"))
 	}
 	if !l.synchronized {
-		hints = append(hints, "the kernel says that the clock is not synchronized: windows open and close by it, so let chrony or systemd-timesyncd run")
+		hints = append(hints, plain("the kernel says that the clock is not synchronized: windows open and close by it, so let chrony or systemd-timesyncd run"))
 	}
-	if hint := l.diskHint(); hint != "" {
+	if hint := l.diskHint(); !hint.Empty() {
 		hints = append(hints, hint)
 	}
 	if waits, out := l.applier.busy(), l.narrowing.out(); l.plan.Doubt == "" && (waits >= effectWait || out > 0) {
@@ -30,37 +32,39 @@ func (l *loop) hints(excess map[string]string, more []Hint) []string {
 		if out > 0 {
 			hint += fmt.Sprintf("; engineers kept out until then, because a change took something from them: %d", out)
 		}
-		hints = append(hints, hint)
+		hints = append(hints, plain(hint))
 	}
 	for _, s := range l.sessions {
 		if s.unanswered(l.boot) {
-			hints = append(hints, fmt.Sprintf("%s sends (%d bytes) and nothing comes back: the target may have no route to the tunnel; give it one, or set masquerade: true on the target%s",
-				s.engineer, s.asked, l.refusedFlows(s)))
+			hints = append(hints, plain(fmt.Sprintf("%s sends (%d bytes) and nothing comes back: the target may have no route to the tunnel; give it one, or set masquerade: true on the target%s",
+				s.engineer, s.asked, l.refusedFlows(s))))
 		}
 	}
-	if hint := l.natHint(); hint != "" {
+	if hint := l.natHint(); !hint.Empty() {
 		hints = append(hints, hint)
 	}
 	hints = append(hints, excessHints(excess)...)
-	hints = append(hints, l.warnings...)
-	for _, h := range more {
-		hints = append(hints, h.Text)
+	for _, w := range l.warnings {
+		hints = append(hints, plain(w))
 	}
-	slices.Sort(hints)
-	return slices.Compact(hints)
+	for _, h := range more {
+		hints = append(hints, h.Message)
+	}
+	slices.SortFunc(hints, func(a, b view.Message) int { return strings.Compare(a.String(), b.String()) })
+	return slices.CompactFunc(hints, func(a, b view.Message) bool { return a.String() == b.String() })
 }
 
 // diskHint says that nobody new enters because the disk does not answer, as
 // long as that is no doubt yet.
-func (l *loop) diskHint() string {
+func (l *loop) diskHint() view.Message {
 	waits := l.recorder.busy()
 	for _, at := range l.late {
 		waits = max(waits, l.boot-at)
 	}
 	if l.plan.Doubt != "" || waits < unrecordedAfter {
-		return ""
+		return view.Message{}
 	}
-	return fmt.Sprintf("the disk has not answered for %s: until it does nobody new enters, since no admission lasts without its record", waits.Truncate(time.Second))
+	return plain(fmt.Sprintf("the disk has not answered for %s: until it does nobody new enters, since no admission lasts without its record", waits.Truncate(time.Second)))
 }
 
 // Sizes of WireGuard's messages in bytes, as Traffic counts them (whitepaper,
@@ -141,26 +145,26 @@ const (
 // excess says of each engineer who is inside, and was lately refused flows
 // because of the share, so. A handshake that came too fast has no target, and
 // is another matter.
-func (l *loop) excess() map[string]string {
-	all := map[string]string{}
+func (l *loop) excess() map[string]view.Message {
+	all := map[string]view.Message{}
 	for _, r := range l.refusalList { // the newest first
 		if r.Reason != policy.RateLimited.String() || r.Engineer == "" || r.Target == "" || l.now.Sub(r.Last) >= excessRecent {
 			continue
 		}
 		who := r.Vendor + "/" + r.Engineer
-		if s := l.sessions[who]; s != nil && all[who] == "" && !r.Last.Before(s.openedAt) {
-			all[who] = fmt.Sprintf("%s has as many connections open as one engineer may have, or begins them too fast, and more are refused (last: to %s): ask what runs there; `kidoban close %s` cuts all of them",
-				who, r.Target, who)
+		if s := l.sessions[who]; s != nil && all[who].Empty() && !r.Last.Before(s.openedAt) {
+			all[who] = plain(fmt.Sprintf("%s has as many connections open as one engineer may have, or begins them too fast, and more are refused (last: to %s): ask what runs there; `kidoban close %s` cuts all of them",
+				who, r.Target, who))
 		}
 	}
 	return all
 }
 
 // excessHints gives what excess found, but not all of much.
-func excessHints(all map[string]string) (hints []string) {
+func excessHints(all map[string]view.Message) (hints []view.Message) {
 	for _, who := range slices.Sorted(maps.Keys(all)) {
 		if len(hints) == excessHinted {
-			return append(hints, fmt.Sprintf("%d other engineers are refused connections as well, as `kidoban refusals` shows: rate_limited", len(all)-excessHinted))
+			return append(hints, plain(fmt.Sprintf("%d other engineers are refused connections as well, as `kidoban refusals` shows: rate_limited", len(all)-excessHinted)))
 		}
 		hints = append(hints, all[who])
 	}
@@ -180,7 +184,7 @@ var sharedAddresses = netip.MustParsePrefix("100.64.0.0/10")
 // natHint sees most attempts come from one private address: a router in front
 // that rewrites sources, so that no vendor can be told from another. Only what
 // proves a key counts: anybody can send junk from anywhere.
-func (l *loop) natHint() string {
+func (l *loop) natHint() view.Message {
 	private := func(a netip.Addr) bool { return a.IsPrivate() || sharedAddresses.Contains(a) }
 	attempts := map[netip.Addr]int{}
 	all := 0
@@ -192,13 +196,13 @@ func (l *loop) natHint() string {
 	}
 	for _, s := range l.sessions {
 		if !private(s.source.Addr()) {
-			return "" // this source was not rewritten
+			return view.Message{} // this source was not rewritten
 		}
 	}
 	for a, n := range attempts {
 		if private(a) && n >= natLeast && 4*n >= 3*all {
-			return fmt.Sprintf("%d of %d attempts of engineers come from %s, a private address: a NAT in front hides the vendors' addresses; let the router forward UDP without rewriting sources (no source NAT on the port forward)", n, all, a)
+			return plain(fmt.Sprintf("%d of %d attempts of engineers come from %s, a private address: a NAT in front hides the vendors' addresses; let the router forward UDP without rewriting sources (no source NAT on the port forward)", n, all, a))
 		}
 	}
-	return ""
+	return view.Message{}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 func TestPayload(t *testing.T) {
@@ -240,7 +241,7 @@ func TestFault76HintsOfExcessAreFew(t *testing.T) {
 	if len(hints) != excessHinted+1 {
 		t.Fatalf("%d hints, want %d: %q", len(hints), excessHinted+1, hints)
 	}
-	if last := hints[excessHinted]; !strings.HasPrefix(last, "95 other engineers") {
+	if last := hints[excessHinted]; !strings.HasPrefix(last.String(), "95 other engineers") {
 		t.Errorf("the last hint is %q, want it to count the others", last)
 	}
 }
@@ -249,7 +250,7 @@ func TestFault76HintsOfExcessAreFew(t *testing.T) {
 // answer that admits says so; of others it does not.
 func TestAWayThatIsMissingIsSaid(t *testing.T) {
 	simulate(t, site(window{name: "acme/night", from: "01:00:00", until: "02:00:00", targets: "ehr pacs"}), func(t *testing.T, w *world) {
-		w.host = []Hint{{"no route to pacs", []string{"pacs"}}, {Text: "one network card"}}
+		w.host = []view.Hint{{Message: plain("no route to pacs"), Targets: []string{"pacs"}}, {Message: plain("one network card")}}
 		w.at("01:30:00")
 		w.start()
 		s, now := w.gateway.Snapshot(), w.wall()

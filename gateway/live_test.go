@@ -27,11 +27,11 @@ func TestALoopThatDoesNotTurnIsNotReady(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		same(t, "live", w.gateway.Live(), false)
 		s := w.gateway.Snapshot()
-		same(t, "ready", s.Status.Ready, false)
+		same(t, "ready", s.Ready(), false)
 		metrics := w.scrape()
 		same(t, "metric of readiness", metrics["kidoban_ready{}"], 0)
 		same(t, "metric of the loop", metrics["kidoban_doubt{about=loop}"], 1)
-		if why := s.Status.NotReadyReason; !strings.HasPrefix(why, "the loop does not turn: nothing has been heard of it for 1") ||
+		if why := s.Plan.Doubt; !strings.HasPrefix(why, "the loop does not turn: nothing has been heard of it for 1") ||
 			!strings.HasSuffix(why, "; who is inside stays inside until then") {
 			t.Errorf("not ready because %q", why)
 		}
@@ -90,7 +90,7 @@ func (w *world) marked() []string {
 
 func (w *world) shutNow() []string {
 	scopes := []string{}
-	for _, r := range w.gateway.Snapshot().Status.Shut.Records {
+	for _, r := range w.gateway.Snapshot().Shut().Records {
 		scopes = append(scopes, string(r.Scope))
 	}
 	return scopes
@@ -142,7 +142,7 @@ func TestACloseThatTheLoopDoesNotTake(t *testing.T) {
 			same(t, "open", w.open(), []string{})
 			same(t, "shut", w.shutNow(), []string{"acme", "all"})
 			same(t, "recorded", w.told(journal.Shut), []string{"shut acme a test", "shut all a test"})
-			same(t, "shut by key", w.gateway.Snapshot().Status.Shut.ByKey, []policy.Held{{Engineer: "acme2/brown2", Scope: "acme"}})
+			same(t, "shut by key", w.gateway.Snapshot().Shut().ByKey, []policy.Held{{Engineer: "acme2/brown2", Scope: "acme"}})
 			same(t, "marked when it is recorded", w.marked(), []string{})
 		})
 	})

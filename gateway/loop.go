@@ -11,6 +11,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 const (
@@ -70,11 +71,11 @@ type loop struct {
 	severed    Ended                    // the tunnel is about to cut every session, for this reason; empty: it is not
 	tunnels    uint64                   // how often that was so: admissions of before are over
 	refusals   *refusals
-	attempts   map[string]netip.Addr  // by engineer: where the last attempt came from; replaced when it changes
-	totals     map[policy.Key]Traffic // as last read; replaced by each reading
+	attempts   map[string]netip.Addr       // by engineer: where the last attempt came from; replaced when it changes
+	totals     map[policy.Key]view.Traffic // as last read; replaced by each reading
 
 	refusalsChanged bool
-	refusalList     []RefusalSummary
+	refusalList     []view.Refusal
 
 	recorder  *recorder
 	applier   *applier
@@ -131,7 +132,7 @@ func (g *Gateway) run(ctx context.Context, heard chan<- struct{}) error {
 		g: g, cfg: &g.cfg, state: policy.NewState(),
 		tenants: map[netip.Addr]policy.Key{}, recorded: map[string]*opening{}, pending: map[string]*opening{}, began: map[string]beginning{},
 		sessions: map[string]*session{}, admissions: map[uint64]*admission{}, late: map[uint64]time.Duration{},
-		refusals: newRefusals(), refusalList: []RefusalSummary{},
+		refusals: newRefusals(), refusalList: []view.Refusal{},
 		unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1), shutCount: map[policy.Scope]int{},
 		narrowing: narrowing{losses: map[policy.Key]*loss{}},
 		recorder:  newRecorder(), applier: newApplier(g.cfg.Firewall, g.cfg.Dropped), keeper: g.keeper, copier: newKeeper(g.cfg.Copy),

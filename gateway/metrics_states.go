@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // Collectors gives everything to register: the loop's counters and what is
@@ -92,28 +93,22 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	gauge(descDevice, 1, c.device, c.key)
-	gauge(descReady, number(s.Status.Ready))
-	for d, name := range doubtNames {
-		if name != "" {
-			gauge(descDoubt, number(s.doubts[d]), name)
-		}
+	gauge(descReady, number(s.Ready()))
+	for _, about := range []string{view.Journal, view.Clock, view.Policy, view.Tunnel, view.Ruleset} {
+		gauge(descDoubt, number(s.InDoubt(about)), about)
 	}
-	// A loop that does not turn, or has not turned yet, has no doubt of its own.
-	gauge(descDoubt, number(!c.gateway.Live() || !s.Status.Ready && s.doubts == [doubts]bool{}), "loop")
-	gauge(descClock, number(s.Status.ClockOK))
+	gauge(descDoubt, number(s.InDoubt(view.Loop) || s.InDoubt(view.Starting)), view.Loop)
+	gauge(descClock, number(s.Synchronized))
 	gauge(descJournalSize, float64(s.Journal.Size))
 	gauge(descJournalTime, unixSeconds(s.Journal.Checkpoint))
 	gauge(descJournalWaiting, s.Journal.Waiting.Seconds())
-	gauge(descRulesetWaiting, s.ruleset.Seconds())
-	gauge(descShut, number(s.Status.Shut.All), "all")
-	gauge(descShut, float64(len(s.Status.Shut.Vendors)), "vendors")
-	gauge(descShut, float64(len(s.Status.Shut.Engineers)), "engineers")
-	gauge(descPolicyFile, number(s.Status.Policy.FileOK))
-	var loaded time.Time
-	if at := s.Status.Policy.LoadedAt; at != nil {
-		loaded = *at
-	}
-	gauge(descPolicyLoaded, unixSeconds(loaded))
+	gauge(descRulesetWaiting, s.Ruleset.Seconds())
+	shut := s.Shut()
+	gauge(descShut, number(shut.All), "all")
+	gauge(descShut, float64(len(shut.Vendors)), "vendors")
+	gauge(descShut, float64(len(shut.Engineers)), "engineers")
+	gauge(descPolicyFile, number(s.FileError == ""))
+	gauge(descPolicyLoaded, unixSeconds(s.LoadedAt))
 	if n, ok := conntrack("count"); ok {
 		gauge(descConntrack, n)
 	}
@@ -145,7 +140,7 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 
 type toGauge func(d *prometheus.Desc, v float64, labels ...string)
 
-func (c *states) vendors(s *Snapshot, now time.Time, gauge toGauge) {
+func (c *states) vendors(s *view.Snapshot, now time.Time, gauge toGauge) {
 	active, grants, ends := map[string]int{}, map[string]int{}, map[string]time.Time{}
 	for _, sess := range s.Sessions {
 		active[sess.Vendor]++
@@ -185,7 +180,7 @@ func vendorShut(p *policy.Plan, v *policy.Vendor) bool {
 	})
 }
 
-func (c *states) windows(s *Snapshot, now time.Time, gauge toGauge) {
+func (c *states) windows(s *view.Snapshot, now time.Time, gauge toGauge) {
 	open := map[string]bool{}
 	for _, g := range s.Plan.Grants {
 		if g.Contains(now) {
@@ -208,7 +203,7 @@ func (c *states) windows(s *Snapshot, now time.Time, gauge toGauge) {
 	}
 }
 
-func (c *states) engineers(s *Snapshot, ch chan<- prometheus.Metric, gauge toGauge) {
+func (c *states) engineers(s *view.Snapshot, ch chan<- prometheus.Metric, gauge toGauge) {
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}

@@ -18,6 +18,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // scrape gives every series, through a registry that checks each.
@@ -388,17 +389,16 @@ func BenchmarkScrape(b *testing.B) {
 		p.Vendors = append(p.Vendors, v)
 	}
 	now := time.Date(2026, 12, 1, 0, 30, 0, 0, time.UTC)
-	s, err := OfflineSnapshot(p, now)
+	s, err := view.Offline(p, now)
 	if err != nil {
 		b.Fatal(err)
 	}
-	s.Status.Ready = true
-	s.Traffic = map[policy.Key]Traffic{}
+	s.Traffic = map[policy.Key]view.Traffic{}
 	for i, v := range p.Vendors {
 		for j, e := range v.Engineers {
-			s.Traffic[e.Key] = Traffic{Received: uint64(i), LastHandshake: now}
+			s.Traffic[e.Key] = view.Traffic{Received: uint64(i), LastHandshake: now}
 			if j%10 == 0 {
-				s.Sessions = append(s.Sessions, SessionStatus{ID: fmt.Sprintf("%016d", i*100+j), Vendor: v.Name, Engineer: e.Name, OpenedAt: now, Until: now.Add(time.Hour)})
+				s.Sessions = append(s.Sessions, view.SessionStatus{ID: fmt.Sprintf("%016d", i*100+j), Vendor: v.Name, Engineer: e.Name, OpenedAt: now, Until: now.Add(time.Hour)})
 			}
 		}
 	}

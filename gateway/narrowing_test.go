@@ -13,6 +13,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // The kernel alone closes a target to who may stay inside. As long as it does
@@ -293,7 +294,7 @@ func TestLost(t *testing.T) {
 				at = "01:30:00"
 			}
 			plan := func(p *policy.Policy, clock string) *policy.Plan {
-				s, err := OfflineSnapshot(p, moment(clock))
+				s, err := view.Offline(p, moment(clock))
 				if err != nil {
 					t.Fatal(err)
 				}

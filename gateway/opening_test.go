@@ -87,7 +87,7 @@ func TestNothingOpensWithoutARecord(t *testing.T) {
 				if got := w.notReady(); !strings.Contains(got, "the journal cannot be written: ") || !strings.Contains(got, "provoked") || !strings.Contains(got, "kidoban recover") {
 					t.Errorf("not ready because %q: want what is wrong and what leads out", got)
 				}
-				if w.gateway.Snapshot().Status.Ready {
+				if w.gateway.Snapshot().Ready() {
 					t.Error("ready without a journal")
 				}
 			})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kidoban/gateway/journal"
+	"kidoban/gateway/view"
 )
 
 // record is a batch for the journal and what to do on the loop once it is
@@ -291,11 +292,11 @@ func (l *loop) journalFailed(err error) {
 }
 
 // journalStatus reads what the journal says of itself.
-func (l *loop) journalStatus() JournalStatus {
+func (l *loop) journalStatus() view.JournalStatus {
 	if l.journal == nil {
-		return JournalStatus{}
+		return view.JournalStatus{}
 	}
-	return JournalStatus{Size: l.journal.Size(), Checkpoint: l.journal.CheckpointTime(), Waiting: l.recorder.busy()}
+	return view.JournalStatus{Size: l.journal.Size(), Checkpoint: l.journal.CheckpointTime(), Waiting: l.recorder.busy()}
 }
 
 // clip shortens a text to what an entry takes beside everything else.

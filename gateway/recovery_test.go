@@ -74,7 +74,7 @@ func TestFault65CloseStaysOverARestart(t *testing.T) {
 				w.crash()
 				w.do(func() { w.append, w.save = fault{}, fault{} })
 				w.start()
-				same(t, "shut after a restart", w.gateway.Snapshot().Status.Shut.Vendors, map[bool][]string{true: {"acme"}, false: {}}[c.shut])
+				same(t, "shut after a restart", w.gateway.Snapshot().Shut().Vendors, map[bool][]string{true: {"acme"}, false: {}}[c.shut])
 				same(t, "open after a restart", len(w.open()) == 0, c.shut)
 				w.do(func() { same(t, "marker when the journal has it", len(w.marker), 0) })
 				if !c.shut {
@@ -250,7 +250,7 @@ func TestRecoverFromADeadJournal(t *testing.T) {
 					same(t, "timestamps", len(w.tunnel.timestamps), 0)
 					same(t, "marker when the journal has it", len(w.marker), 0)
 				})
-				same(t, "shut", fmt.Sprint(w.gateway.Snapshot().Status.Shut.Vendors, w.gateway.Snapshot().Status.Shut.Engineers), "[medisys] [medisys/sato]")
+				same(t, "shut", fmt.Sprint(w.gateway.Snapshot().Shut().Vendors, w.gateway.Snapshot().Shut().Engineers), "[medisys] [medisys/sato]")
 				same(t, "open", w.open(), []string{"acme/brown/night"})
 				disk := w.durable()
 				if c.archived {
@@ -275,7 +275,7 @@ func TestRecoverFromADeadJournal(t *testing.T) {
 				same(t, "openings without a closing", opened-closed, 1)
 				w.crash()
 				w.start()
-				same(t, "shut after a restart", fmt.Sprint(w.gateway.Snapshot().Status.Shut.Vendors, w.gateway.Snapshot().Status.Shut.Engineers), "[medisys] [medisys/sato]")
+				same(t, "shut after a restart", fmt.Sprint(w.gateway.Snapshot().Shut().Vendors, w.gateway.Snapshot().Shut().Engineers), "[medisys] [medisys/sato]")
 				same(t, "not ready after a restart", w.notReady(), "")
 			})
 		})
@@ -294,7 +294,7 @@ func TestAJournalThatDoesNotVerifyAtStart(t *testing.T) {
 		if got := w.notReady(); !strings.Contains(got, "entry 3 is not what was signed") || !strings.Contains(got, "kidoban recover") {
 			t.Errorf("not ready because %q: want what is wrong and what leads out", got)
 		}
-		same(t, "shut, as far as it can be read", w.gateway.Snapshot().Status.Shut.Vendors, []string{"acme"})
+		same(t, "shut, as far as it can be read", w.gateway.Snapshot().Shut().Vendors, []string{"acme"})
 		w.do(func() { w.archiveErr = errFault })
 		if _, err := w.gateway.Recover(t.Context(), "yamada", "r"); !errors.Is(err, errFault) {
 			t.Errorf("recover without a way to move it aside: %v", err)
@@ -375,7 +375,7 @@ func TestRecoverFromAJournalThatCannotAllBeRead(t *testing.T) {
 				w.crash()
 				w.start()
 				same(t, "not ready after a restart", w.notReady(), "")
-				same(t, "everything shut after a restart", w.gateway.Snapshot().Status.Shut.All, !c.intact)
+				same(t, "everything shut after a restart", w.gateway.Snapshot().Shut().All, !c.intact)
 				same(t, "open after a restart", w.open(), []string{})
 				if !c.intact {
 					w.reopen("all")
@@ -441,7 +441,7 @@ func TestTheCopyOfWhatIsShut(t *testing.T) {
 				w.start()
 				w.recover()
 				same(t, "open after the recovery", w.open(), []string{})
-				shut := w.gateway.Snapshot().Status.Shut
+				shut := w.gateway.Snapshot().Shut()
 				same(t, "shut after the recovery", fmt.Sprint(shut.All, shut.Vendors), map[bool]string{true: "false [acme]", false: "true []"}[c.known])
 			})
 		})
@@ -567,7 +567,7 @@ func TestRecoverDoesNotBeginANewJournalBeforeTheMarkerIsKept(t *testing.T) {
 		w.do(func() { same(t, "archived", len(w.archived), 0); w.append.err, w.save.err = nil, nil })
 		w.recover()
 		same(t, "not ready", w.notReady(), "")
-		same(t, "shut", w.gateway.Snapshot().Status.Shut.Vendors, []string{"acme", "medisys"})
+		same(t, "shut", w.gateway.Snapshot().Shut().Vendors, []string{"acme", "medisys"})
 	})
 }
 
@@ -591,7 +591,7 @@ func TestRecoverFromAJournalThatNeverAnswers(t *testing.T) {
 		out := w.recover()
 		same(t, "recorded", out.Recorded, true)
 		same(t, "not ready", w.notReady(), "")
-		same(t, "shut", w.gateway.Snapshot().Status.Shut.Vendors, []string{"acme"})
+		same(t, "shut", w.gateway.Snapshot().Shut().Vendors, []string{"acme"})
 		w.reopen("acme")
 		same(t, "open when reopened", w.open(), []string{"acme/brown/night"})
 	})
@@ -744,7 +744,7 @@ func TestStopAnswers(t *testing.T) {
 				w.do(func() { same(t, "records in the marker", len(w.marker), c.marker) })
 				w.do(func() { w.append, w.save = fault{}, fault{} })
 				w.start()
-				same(t, "shut after a restart", len(w.gateway.Snapshot().Status.Shut.Records), c.shut)
+				same(t, "shut after a restart", len(w.gateway.Snapshot().Shut().Records), c.shut)
 			})
 		})
 	}

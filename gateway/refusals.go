@@ -10,20 +10,8 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
-
-// RefusalSummary is what was refused for one reason, of one engineer, from
-// one address.
-type RefusalSummary struct {
-	First    time.Time  `json:"first"`
-	Last     time.Time  `json:"last"`
-	Count    int        `json:"count"`
-	Reason   string     `json:"reason"`
-	Vendor   string     `json:"vendor"`
-	Engineer string     `json:"engineer"`
-	Source   netip.Addr `json:"source"`
-	Target   string     `json:"target,omitempty"` // of a refused flow: where it wanted to go
-}
 
 type refusalKey struct {
 	reason   policy.Reason
@@ -60,7 +48,7 @@ const (
 
 // freshRefusal counts since the last entry about its key.
 type freshRefusal struct {
-	RefusalSummary
+	view.Refusal
 	known bool      // the journal had an entry about it since it was last silent for a minute
 	told  time.Time // when the last of these was due
 	times int       // how many these are
@@ -72,22 +60,22 @@ type freshRefusal struct {
 
 // refusals sums refused packets up, for people and for the journal.
 type refusals struct {
-	kept      map[room]map[refusalKey]*RefusalSummary
+	kept      map[room]map[refusalKey]*view.Refusal
 	engineers int                          // summaries in engineers' rooms
 	fresh     map[refusalKey]*freshRefusal // what the journal does not have yet
-	summed    RefusalSummary               // what found no place in fresh
+	summed    view.Refusal                 // what found no place in fresh
 	minute    time.Time
 }
 
 func newRefusals() *refusals {
-	return &refusals{kept: map[room]map[refusalKey]*RefusalSummary{}, fresh: map[refusalKey]*freshRefusal{}}
+	return &refusals{kept: map[room]map[refusalKey]*view.Refusal{}, fresh: map[refusalKey]*freshRefusal{}}
 }
 
 // add counts a refusal. Addresses and targets are kept only up to the bounds;
 // the sum is always right.
 func (r *refusals) add(f policy.Fact) {
 	key := refusalKey{reason: f.Decision.Reason, source: f.Source.Addr()}
-	s := RefusalSummary{First: f.At, Last: f.At, Count: max(f.Count, 1), Reason: f.Decision.Reason.String(), Source: f.Source.Addr()}
+	s := view.Refusal{First: f.At, Last: f.At, Count: max(f.Count, 1), Reason: f.Decision.Reason.String(), Source: f.Source.Addr()}
 	if e := f.Engineer; e != nil {
 		key.engineer, s.Vendor, s.Engineer = e.String(), e.Vendor.Name, e.Name
 	}
@@ -104,7 +92,7 @@ func (r *refusals) add(f policy.Fact) {
 		have.Count += s.Count
 		have.Last = s.Last
 	case r.mayRecord(key):
-		r.fresh[key] = &freshRefusal{RefusalSummary: s}
+		r.fresh[key] = &freshRefusal{Refusal: s}
 	default:
 		if r.summed.Count == 0 {
 			r.summed.First = s.First
@@ -118,7 +106,7 @@ func (r *refusals) add(f policy.Fact) {
 }
 
 // keep adds to what `refusals` lists.
-func (r *refusals) keep(key refusalKey, s RefusalSummary) {
+func (r *refusals) keep(key refusalKey, s view.Refusal) {
 	in := key.room()
 	if have, ok := r.kept[in][key]; ok {
 		have.Count += s.Count
@@ -126,7 +114,7 @@ func (r *refusals) keep(key refusalKey, s RefusalSummary) {
 		return
 	}
 	if r.kept[in] == nil {
-		r.kept[in] = map[refusalKey]*RefusalSummary{}
+		r.kept[in] = map[refusalKey]*view.Refusal{}
 	}
 	r.kept[in][key] = &s
 	if in == (room{}) {
@@ -167,12 +155,12 @@ func (r *refusals) fullest() room {
 	return in
 }
 
-func forgetOldest(all map[refusalKey]*RefusalSummary) {
+func forgetOldest(all map[refusalKey]*view.Refusal) {
 	key, _ := oldest(all)
 	delete(all, key)
 }
 
-func oldest(all map[refusalKey]*RefusalSummary) (key refusalKey, last time.Time) {
+func oldest(all map[refusalKey]*view.Refusal) (key refusalKey, last time.Time) {
 	for k, s := range all {
 		if last.IsZero() || s.Last.Before(last) {
 			key, last = k, s.Last
@@ -238,7 +226,7 @@ func (r *refusals) entries(now time.Time) []journal.Entry {
 		if since := now.Sub(f.told); f.times >= refusedOften && since >= 0 && since < refusedRarely {
 			continue
 		}
-		e := refusedEntry(f.RefusalSummary)
+		e := refusedEntry(f.Refusal)
 		if f.timestamp != [12]byte{} {
 			e.Key, e.Timestamp = f.key.String(), hex.EncodeToString(f.timestamp[:])
 		}
@@ -250,7 +238,7 @@ func (r *refusals) entries(now time.Time) []journal.Entry {
 	if ended && r.summed.Count > 0 {
 		r.summed.Reason = "summed"
 		due = append(due, refusedEntry(r.summed))
-		r.summed = RefusalSummary{}
+		r.summed = view.Refusal{}
 	}
 	slices.SortFunc(due, func(a, b journal.Entry) int { return a.First.Compare(b.First) })
 	return due
@@ -258,14 +246,14 @@ func (r *refusals) entries(now time.Time) []journal.Entry {
 
 // list gives the summaries: first those of engineers, then those of strangers,
 // the newest first of each.
-func (r *refusals) list() []RefusalSummary {
-	all := make([]RefusalSummary, 0, r.engineers+len(r.kept[room{}]))
+func (r *refusals) list() []view.Refusal {
+	all := make([]view.Refusal, 0, r.engineers+len(r.kept[room{}]))
 	for _, in := range r.kept {
 		for _, s := range in {
 			all = append(all, *s)
 		}
 	}
-	slices.SortFunc(all, func(a, b RefusalSummary) int {
+	slices.SortFunc(all, func(a, b view.Refusal) int {
 		if (a.Engineer == "") != (b.Engineer == "") {
 			return cmp.Compare(b.Engineer, a.Engineer) // strangers have none
 		}
@@ -274,7 +262,7 @@ func (r *refusals) list() []RefusalSummary {
 	return all
 }
 
-func refusedEntry(s RefusalSummary) journal.Entry {
+func refusedEntry(s view.Refusal) journal.Entry {
 	e := journal.Entry{Kind: journal.Refused, Actor: "gateway", Vendor: s.Vendor, Engineer: s.Engineer, Reason: s.Reason,
 		Target: s.Target, Count: int64(s.Count), First: s.First, Last: s.Last}
 	if s.Source.IsValid() {

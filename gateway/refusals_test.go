@@ -11,6 +11,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 func (w *world) refused() []journal.Entry {
@@ -227,7 +228,7 @@ func TestNoFloodHidesAnother(t *testing.T) {
 				}
 			}
 			list := r.list()
-			listed := slices.ContainsFunc(list, func(s RefusalSummary) bool {
+			listed := slices.ContainsFunc(list, func(s view.Refusal) bool {
 				return s.Engineer == victim.Name && s.Reason == "wrong_source" && s.Source == netip.MustParseAddr("10.0.0.77")
 			})
 			if !listed || len(list) > strangersKept+engineersKept {

@@ -178,18 +178,18 @@ func TestFault51ABadReloadLeavesThePolicyInForce(t *testing.T) {
 		w.at("01:30:00")
 		w.start()
 		w.enter("acme/brown", address)
-		same(t, "file_ok before", w.gateway.Snapshot().Status.Policy.FileOK, true)
+		same(t, "file_ok before", w.gateway.Snapshot().StatusAt(w.wall()).Policy.FileOK, true)
 		w.do(func() { w.fileError = errors.New("policy.yaml:3:1: site: what a pity") })
 		time.Sleep(2 * heartbeat)
 		w.step(0)
-		same(t, "file_ok before anyone reloads it", w.gateway.Snapshot().Status.Policy.FileOK, false)
+		same(t, "file_ok before anyone reloads it", w.gateway.Snapshot().StatusAt(w.wall()).Policy.FileOK, false)
 		_, err := w.gateway.Reload(t.Context(), "yamada")
 		if err == nil || err.Error() != "policy.yaml:3:1: site: what a pity" {
 			t.Errorf("reload: %v, want the file's error", err)
 		}
 		time.Sleep(2 * heartbeat)
 		w.step(0)
-		st := w.gateway.Snapshot().Status
+		st := w.gateway.Snapshot().StatusAt(w.wall())
 		same(t, "ready", st.Ready, true)
 		same(t, "file_ok", st.Policy.FileOK, false)
 		same(t, "file_error", st.Policy.Error, "policy.yaml:3:1: site: what a pity")
@@ -197,7 +197,7 @@ func TestFault51ABadReloadLeavesThePolicyInForce(t *testing.T) {
 		same(t, "sessions", len(w.sessions()), 1)
 		w.do(func() { w.fileError = nil })
 		w.reload(oneHour())
-		same(t, "file_ok after a good one", w.gateway.Snapshot().Status.Policy.FileOK, true)
+		same(t, "file_ok after a good one", w.gateway.Snapshot().StatusAt(w.wall()).Policy.FileOK, true)
 		same(t, "sessions after a good one", len(w.sessions()), 1)
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // Ended is why a session ended.
@@ -56,7 +57,7 @@ type session struct {
 	openedAt time.Time
 	until    time.Time
 	grants   []string
-	last     Traffic       // what was counted of the engineer's key when last read
+	last     view.Traffic  // what was counted of the engineer's key when last read
 	heard    time.Duration // when a byte was last received, in boot time
 
 	received, transmitted uint64 // bytes, since it opened
@@ -242,7 +243,7 @@ func (l *loop) count(s *session) {
 	if !ok {
 		return
 	}
-	received, transmitted := t.since(s.last)
+	received, transmitted := t.Since(s.last)
 	if received > 0 {
 		s.heard = l.boot
 		l.cfg.Metrics.heard(s.engineer.Key, l.now)

@@ -74,7 +74,7 @@ func TestRenamingDoesNotReopen(t *testing.T) {
 					brown := policy.Query{Key: renamed.Engineer("acme2/brown2").Key, Proven: true, Fault: policy.Admitted}
 					same(t, "brown2 is refused for", w.plan().Decide(brown, w.wall()).Reason, reason)
 					same(t, "open", w.open(), []string{"medisys/sato/night", "medisys/suzuki/night"})
-					st := w.gateway.Snapshot().Status.Shut
+					st := w.gateway.Snapshot().Shut()
 					same(t, "shut", append(st.Vendors, st.Engineers...), []string{string(scope)})
 					same(t, "shut by key", st.ByKey, []policy.Held{{Engineer: "acme2/brown2", Scope: scope}})
 					if scope == "acme" {
@@ -128,7 +128,7 @@ func TestAKeyThatComesToAShutVendorIsShutWithIt(t *testing.T) {
 		w.start()
 		q := policy.Query{Key: policy.Key{77}, Proven: true, Fault: policy.Admitted}
 		same(t, "the new key under the new name", w.plan().Decide(q, w.wall()).Reason, policy.VendorShut)
-		r := w.gateway.Snapshot().Status.Shut.Records[0]
+		r := w.gateway.Snapshot().Shut().Records[0]
 		same(t, "shut by, and since", fmt.Sprint(r.Actor, r.At.Format(" 15:04"), r.Keys), "yamada 01:30[]")
 		var events []string
 		for _, e := range w.durable() {
@@ -204,6 +204,6 @@ func TestManyKeysAreShut(t *testing.T) {
 		w.file = crowd("acme2")
 		w.start()
 		same(t, "open under another name", w.open(), []string{"medisys/sato/night", "medisys/suzuki/night"})
-		same(t, "held by key", len(w.gateway.Snapshot().Status.Shut.ByKey), 1701)
+		same(t, "held by key", len(w.gateway.Snapshot().Shut().ByKey), 1701)
 	})
 }

@@ -409,7 +409,7 @@ func (s *simulation) unkept() {
 
 func (s *simulation) reopens() {
 	scope := s.anyScope()
-	if shut := s.gateway.Snapshot().state.Shuts(); len(shut) > 0 && s.random.IntN(4) > 0 {
+	if shut := s.gateway.Snapshot().Base.Shuts(); len(shut) > 0 && s.random.IntN(4) > 0 {
 		scope = shut[s.random.IntN(len(shut))].Scope
 	}
 	s.do(func() { delete(s.shuts, scope) }) // it may take effect from here on
@@ -447,7 +447,7 @@ func (s *simulation) reloads() {
 			x.comes(scope, next, out.Recorded)
 		}
 	})
-	s.done["held by key"] += len(s.gateway.Snapshot().Status.Shut.ByKey)
+	s.done["held by key"] += len(s.gateway.Snapshot().Shut().ByKey)
 }
 
 func (s *simulation) recovers() {
@@ -654,8 +654,8 @@ func (s *simulation) remembers() {
 		return names
 	}
 	snapshot := s.gateway.Snapshot()
-	same(s.t, "shut, by the journal", scopes(r.state.Shuts()), scopes(snapshot.state.Shuts()))
-	same(s.t, "policy, by the journal", r.state.Digest(), snapshot.Status.Policy.Digest)
+	same(s.t, "shut, by the journal", scopes(r.state.Shuts()), scopes(snapshot.Base.Shuts()))
+	same(s.t, "policy, by the journal", r.state.Digest(), snapshot.Base.Digest())
 	s.do(func() {
 		for scope := range s.shuts {
 			if _, ok := snapshot.Plan.Shut(scope); !ok {

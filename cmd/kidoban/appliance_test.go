@@ -25,8 +25,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kidoban/config"
-	"kidoban/gateway"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/view"
 )
 
 const (
@@ -70,7 +70,7 @@ func dockerfileBuild(t *testing.T, out string) string {
 func testMemory(t *testing.T, binary string) {
 	a := newAppliance(t, binary)
 	a.start(confinement{})
-	a.await("ready", func(s gateway.Status) bool { return s.Ready && len(s.Grants) >= accounts })
+	a.await("ready", func(s view.Status) bool { return s.Ready && len(s.Grants) >= accounts })
 	// It settles at the next look at who is inside, and may not grow again.
 	lab.WaitFor(t, 20*time.Second, fmt.Sprintf("less than %d kB resident", most), func() bool { return a.resident() < most })
 	settled, highest := a.resident(), 0
@@ -117,7 +117,7 @@ func testService(t *testing.T, binary string) {
 	}
 	a.host.SetLink("lan", false) // the unit starts before the network
 	ended := a.start(c)
-	a.await("ready", func(s gateway.Status) bool { return s.Ready && len(s.Grants) >= accounts })
+	a.await("ready", func(s view.Status) bool { return s.Ready && len(s.Grants) >= accounts })
 	if got := a.host.ReadSysctl("net.ipv4.conf.lan.forwarding"); got != "0" {
 		t.Errorf("no route leads to lan, and net.ipv4.conf.lan.forwarding = %s, want 0", got)
 	}
@@ -130,7 +130,7 @@ func testService(t *testing.T, binary string) {
 			t.Errorf("net.ipv4.conf.%s.forwarding = %s, want 1", i, got)
 		}
 	}
-	a.await("a hint of wg show that names "+left, func(s gateway.Status) bool {
+	a.await("a hint of wg show that names "+left, func(s view.Status) bool {
 		return slices.ContainsFunc(s.Hints, func(h string) bool {
 			return strings.Contains(h, "`wg show` shows nothing") && strings.Contains(h, left)
 		})
@@ -138,7 +138,7 @@ func testService(t *testing.T, binary string) {
 	if err := errors.Join(os.Remove(left), os.Chown("/var/run/wireguard", uid, uid)); err != nil {
 		t.Fatal(err)
 	}
-	a.await("no hint of wg show", func(s gateway.Status) bool { return !strings.Contains(strings.Join(s.Hints, "\n"), "wg show") })
+	a.await("no hint of wg show", func(s view.Status) bool { return !strings.Contains(strings.Join(s.Hints, "\n"), "wg show") })
 	if out, err := a.host.Command(t.Context(), "wg", "show", a.device, "peers").Output(); err != nil || bytes.Count(out, []byte("\n")) != accounts {
 		t.Errorf("wg show: %v, %d peers, want %d", err, bytes.Count(out, []byte("\n")), accounts)
 	}
@@ -274,7 +274,7 @@ func testContainer(t *testing.T, binary string) {
 	}
 	ended := a.start(c)
 	// /proc/sys cannot be written, and the host does not forward yet.
-	a.await("the command that the host has to be given", func(s gateway.Status) bool {
+	a.await("the command that the host has to be given", func(s view.Status) bool {
 		return !s.Ready && strings.Contains(s.NotReadyReason, "sysctl -w net.ipv4.conf.")
 	})
 	// And it stays so: that everything could be closed is no end of it. For the
@@ -282,7 +282,7 @@ func testContainer(t *testing.T, binary string) {
 	asked, ready := 0, 0
 	for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		out, _ := a.run("status", "--json")
-		var s gateway.Status
+		var s view.Status
 		if err := json.Unmarshal(out, &s); err != nil {
 			t.Fatalf("status: %v\n%s", err, out)
 		}
@@ -300,7 +300,7 @@ func testContainer(t *testing.T, binary string) {
 	if out, err := a.run("recover", "--reason", "the host forwards"); err != nil {
 		t.Errorf("recover: %v\n%s", err, out)
 	}
-	a.await("ready", func(s gateway.Status) bool { return s.Ready && len(s.Grants) >= accounts })
+	a.await("ready", func(s view.Status) bool { return s.Ready && len(s.Grants) >= accounts })
 	if err := syscall.Kill(a.pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -553,12 +553,12 @@ func confine(h *lab.Host, root string) error {
 }
 
 // await waits until `kidoban status` tells something.
-func (a *appliance) await(what string, told func(gateway.Status) bool) {
+func (a *appliance) await(what string, told func(view.Status) bool) {
 	a.t.Helper()
 	var last []byte
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		out, _ := a.run("status", "--json") // 3 if it is not ready
-		var s gateway.Status
+		var s view.Status
 		if json.Unmarshal(out, &s) == nil && told(s) {
 			return
 		}

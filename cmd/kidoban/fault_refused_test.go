@@ -105,7 +105,7 @@ func TestFault80RewritingIsNewsForAWhile(t *testing.T) {
 			})
 			got := ""
 			for _, h := range r.hints() {
-				got += h.Text
+				got += h.Message.String()
 			}
 			if looked != wantLooked || (got == "") != (want == "") || !strings.HasSuffix(got, want) {
 				t.Errorf("%s: looked %d times, want %d; hint %q, want one that ends with %q", what, looked, wantLooked, got, want)

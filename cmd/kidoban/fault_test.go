@@ -16,9 +16,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"kidoban/gateway"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/view"
 )
 
 // Tests of this package whose names begin with TestFault and a number provoke
@@ -139,8 +139,8 @@ func TestFault47KilledAtEveryStep(t *testing.T) {
 				}
 			}
 		}
-		answers := func() bool { var s gateway.Status; return g.ask(&s, "status") == nil }
-		ready := waiting("ready", func() bool { var s gateway.Status; return g.ask(&s, "status") == nil && s.Ready })
+		answers := func() bool { var s view.Status; return g.ask(&s, "status") == nil }
+		ready := waiting("ready", func() bool { var s view.Status; return g.ask(&s, "status") == nil && s.Ready })
 		for _, step := range []struct {
 			name    string
 			until   func()
@@ -258,7 +258,7 @@ func TestFault50NoDescriptors(t *testing.T) {
 		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &before, nil); err != nil {
 			g.t.Fatal(err)
 		}
-		lab.WaitFor(g.t, eventually, "it answers again", func() bool { var s gateway.Status; return g.ask(&s, "status") == nil })
+		lab.WaitFor(g.t, eventually, "it answers again", func() bool { var s view.Status; return g.ask(&s, "status") == nil })
 		if s := g.status(); !s.Ready {
 			g.t.Logf("not ready because %s", s.NotReadyReason)
 			g.leadsOut(client, "recover", "--reason", "there were no files")

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"kidoban/gateway"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/view"
 )
 
 // TestFloodHidesNoTheft: a stolen key is used in the midst of a flood that
@@ -58,7 +58,7 @@ func TestFloodHidesNoTheft(t *testing.T) {
 	thief := g.client(g.outsider, sato, 4)
 	lab.WaitFor(t, 20*time.Second, "the stolen key is listed by name", func() bool {
 		_ = thief.Initiate() // of the copies that the kernel makes one may be lost
-		return slices.ContainsFunc(g.refusals(), func(r gateway.RefusalSummary) bool {
+		return slices.ContainsFunc(g.refusals(), func(r view.Refusal) bool {
 			return r.Reason == "wrong_source" && r.Vendor+"/"+r.Engineer == sato && r.Source == outsider4
 		})
 	})

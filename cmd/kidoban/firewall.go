@@ -11,9 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"kidoban/gateway"
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // liveFirewall is a gateway.Firewall. Initiations that the kernel refused are
@@ -25,7 +25,7 @@ type liveFirewall struct {
 	device string
 	inside []string // KIDOBAN_INSIDE_INTERFACES
 	logger *slog.Logger
-	told   atomic.Pointer[[]gateway.Hint] // hints about the host's routes
+	told   atomic.Pointer[[]view.Hint] // hints about the host's routes
 	quit   chan struct{}
 
 	// Of the caller of Set and Check, who is one.
@@ -111,7 +111,7 @@ func (l *liveFirewall) forward() error {
 	err := l.SetForwarding(l.paths.ipv4, l.paths.ipv6)
 	if errors.Is(err, firewall.ErrRouterAdvertisements) {
 		six := targetNames(p.Policy, func(t *policy.Target) bool { return t.Prefix.Addr().Is6() })
-		hints, err = append(hints, gateway.Hint{Text: fmt.Sprintf("IPv6 targets cannot be reached: %v", err), Targets: six}), nil
+		hints, err = append(hints, view.Hint{Message: plain(fmt.Sprintf("IPv6 targets cannot be reached: %v", err)), Targets: six}), nil
 	}
 	return err
 }
@@ -125,7 +125,7 @@ func (l *liveFirewall) look(p *policy.Policy) paths {
 	r.sights = l.sights
 	if err != nil {
 		every := targetNames(p, func(*policy.Target) bool { return true })
-		return paths{policy: p, hints: []gateway.Hint{{Text: fmt.Sprintf("how the host reaches targets cannot be read, so none is reached: %v", err), Targets: every}}, deaf: l.sights.deaf}
+		return paths{policy: p, hints: []view.Hint{{Message: plain(fmt.Sprintf("how the host reaches targets cannot be read, so none is reached: %v", err)), Targets: every}}, deaf: l.sights.deaf}
 	}
 	w := pathsTo(p, l.device, r)
 	l.sights.deaf = w.deaf
@@ -144,18 +144,18 @@ func targetNames(p *policy.Policy, of func(*policy.Target) bool) []string {
 }
 
 // tell keeps the hints, and logs those that are new.
-func (l *liveFirewall) tell(hints []gateway.Hint) {
+func (l *liveFirewall) tell(hints []view.Hint) {
 	old := l.hints()
 	for _, h := range hints {
-		if !slices.ContainsFunc(old, func(o gateway.Hint) bool { return o.Text == h.Text }) {
-			l.logger.Warn(h.Text)
+		if !slices.ContainsFunc(old, func(o view.Hint) bool { return o.Message.String() == h.Message.String() }) {
+			l.logger.Warn(h.Message.String())
 		}
 	}
 	l.told.Store(&hints)
 }
 
 // hints gives what operators should know of the host's routes.
-func (l *liveFirewall) hints() []gateway.Hint {
+func (l *liveFirewall) hints() []view.Hint {
 	if h := l.told.Load(); h != nil {
 		return *h
 	}

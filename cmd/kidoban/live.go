@@ -9,14 +9,14 @@ import (
 	"strings"
 	"time"
 
-	"kidoban/gateway"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 type statusCommand struct{ jsonFlag }
 
 func (c statusCommand) Run(p *program) error {
-	var s gateway.Status
+	var s view.Status
 	show, err := c.ask(p, "/v1/status", nil, &s)
 	if err != nil {
 		return err
@@ -32,7 +32,7 @@ func (c statusCommand) Run(p *program) error {
 	return nil
 }
 
-func printStatus(p *program, s gateway.Status) error {
+func printStatus(p *program, s view.Status) error {
 	head := "READY"
 	switch {
 	case !s.Ready:
@@ -121,7 +121,7 @@ func printHints(p *program, hints []string) {
 type sessionsCommand struct{ jsonFlag }
 
 func (c sessionsCommand) Run(p *program) error {
-	var all []gateway.SessionStatus
+	var all []view.SessionStatus
 	show, err := c.ask(p, "/v1/sessions", nil, &all)
 	if err != nil || !show {
 		return err
@@ -132,7 +132,7 @@ func (c sessionsCommand) Run(p *program) error {
 	return printSessions(p, all, time.Now())
 }
 
-func printSessions(p *program, all []gateway.SessionStatus, now time.Time) error {
+func printSessions(p *program, all []view.SessionStatus, now time.Time) error {
 	if len(all) == 0 {
 		return nil
 	}
@@ -155,7 +155,7 @@ func printSessions(p *program, all []gateway.SessionStatus, now time.Time) error
 type grantsCommand struct{ jsonFlag }
 
 func (c grantsCommand) Run(p *program) error {
-	var all []gateway.GrantStatus
+	var all []view.GrantStatus
 	show, err := c.ask(p, "/v1/grants", nil, &all)
 	if err != nil || !show {
 		return err
@@ -166,7 +166,7 @@ func (c grantsCommand) Run(p *program) error {
 	return printGrants(p, all, time.Now())
 }
 
-func printGrants(p *program, all []gateway.GrantStatus, now time.Time) error {
+func printGrants(p *program, all []view.GrantStatus, now time.Time) error {
 	if len(all) == 0 {
 		return nil
 	}
@@ -193,7 +193,7 @@ func printGrants(p *program, all []gateway.GrantStatus, now time.Time) error {
 type refusalsCommand struct{ jsonFlag }
 
 func (c refusalsCommand) Run(p *program) error {
-	var all []gateway.RefusalSummary
+	var all []view.Refusal
 	show, err := c.ask(p, "/v1/refusals", nil, &all)
 	if err != nil || !show {
 		return err

@@ -17,6 +17,7 @@ import (
 	"kidoban/gateway"
 	"kidoban/gateway/admin"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // answer is what a gateway says to one request.
@@ -82,18 +83,18 @@ func at(clock string) time.Time {
 func pointer[T any](v T) *T { return &v }
 
 // aDay is a gateway at ten in the morning, with everything there is to show.
-func aDay() gateway.Status {
-	return gateway.Status{
+func aDay() view.Status {
+	return view.Status{
 		Ready: true, Site: "Kido Hospital", Now: at("10:00:00"), NextChange: pointer(at("17:30:00")),
-		Policy: gateway.PolicyStatus{Digest: "0123456789abcdef", LoadedAt: pointer(at("08:00:00")), FileOK: true},
-		Shut: gateway.ShutStatus{Vendors: []string{"scanco"}, Engineers: []string{}, Records: []policy.ShutRecord{
+		Policy: view.PolicyStatus{Digest: "0123456789abcdef", LoadedAt: pointer(at("08:00:00")), FileOK: true},
+		Shut: view.ShutStatus{Vendors: []string{"scanco"}, Engineers: []string{}, Records: []policy.ShutRecord{
 			{Scope: "scanco", At: at("09:15:00"), Actor: "root (login tanaka)", Reason: "phone call"}},
 			ByKey: []policy.Held{{Engineer: "scanco-east/tanaka", Scope: "scanco"}}},
 		Hints: []string{"a hint\x1b[2J"},
-		Grants: []gateway.GrantStatus{{ID: "medisys/sato/support@20301209T000000Z", Vendor: "medisys", Engineer: "sato", Window: "support",
+		Grants: []view.GrantStatus{{ID: "medisys/sato/support@20301209T000000Z", Vendor: "medisys", Engineer: "sato", Window: "support",
 			From: at("09:00:00"), Until: at("17:30:00"), Targets: []string{"ehr-db", "pacs"},
 			Sources: []netip.Prefix{netip.MustParsePrefix("203.0.113.10/32"), netip.MustParsePrefix("198.51.100.0/28")}}},
-		Sessions: []gateway.SessionStatus{{ID: "SESSION1", Vendor: "medisys", Engineer: "sato", Source: netip.MustParseAddr("203.0.113.10"),
+		Sessions: []view.SessionStatus{{ID: "SESSION1", Vendor: "medisys", Engineer: "sato", Source: netip.MustParseAddr("203.0.113.10"),
 			OpenedAt: at("09:30:00"), Until: at("17:30:00"), Grants: []string{}, Received: 1023, Transmitted: 5 << 20, LastHandshake: pointer(at("09:59:00"))}},
 		ClockOK: true,
 	}
@@ -129,10 +130,10 @@ func TestTimesOfTheSite(t *testing.T) {
 	before, after := time.Date(2031, 3, 29, 21, 0, 0, 0, time.UTC), time.Date(2031, 3, 30, 4, 0, 0, 0, time.UTC)
 	in := func(t time.Time, hours int) time.Time { return t.In(time.FixedZone("", hours*3600)) }
 	from, until := in(before, 1), in(after, 2)
-	s := gateway.Status{Ready: true, Now: from, NextChange: &until, Policy: gateway.PolicyStatus{LoadedAt: &from},
-		Shut:     gateway.ShutStatus{Records: []policy.ShutRecord{{Scope: "acme", At: until}}},
-		Grants:   []gateway.GrantStatus{{From: from, Until: until}},
-		Sessions: []gateway.SessionStatus{{OpenedAt: from, Until: until}}}
+	s := view.Status{Ready: true, Now: from, NextChange: &until, Policy: view.PolicyStatus{LoadedAt: &from},
+		Shut:     view.ShutStatus{Records: []policy.ShutRecord{{Scope: "acme", At: until}}},
+		Grants:   []view.GrantStatus{{From: from, Until: until}},
+		Sessions: []view.SessionStatus{{OpenedAt: from, Until: until}}}
 	for _, test := range []struct {
 		args, path string
 		body       any
@@ -142,7 +143,7 @@ func TestTimesOfTheSite(t *testing.T) {
 			"at 2031-03-30 06:00:00 CEST", "FROM (CET, CEST)", "SINCE (CET, CEST)"}},
 		{"sessions", "/v1/sessions", s.Sessions, []string{"SINCE (CET, CEST)", "2031-03-29 22:00", "2031-03-30 06:00"}},
 		{"grants", "/v1/grants", s.Grants, []string{"FROM (CET, CEST)", "2031-03-29 22:00", "2031-03-30 06:00"}},
-		{"refusals", "/v1/refusals", []gateway.RefusalSummary{{First: from, Last: until}}, []string{"LAST (CET, CEST)", "2031-03-30 06:00", "2031-03-29 22:00"}},
+		{"refusals", "/v1/refusals", []view.Refusal{{First: from, Last: until}}, []string{"LAST (CET, CEST)", "2031-03-30 06:00", "2031-03-29 22:00"}},
 		{"explain acme/brown", "/v1/explain", admin.Explanation{Decision: "admit", At: from, Until: &until, NextOpening: &until},
 			[]string{"at            2031-03-29 22:00:00 CET\n", "until         2031-03-30 06:00:00 CEST\n", "next opening  2031-03-30 06:00:00 CEST\n"}},
 		{"calendar", "/v1/calendar", []admin.Opening{{From: from, Until: until}}, []string{"FROM (CET, CEST)", "Sat 2031-03-29 22:00 CET", "Sun 2031-03-30 06:00 CEST"}},
@@ -182,9 +183,9 @@ func TestHintsBeforeWarnings(t *testing.T) {
 }
 
 func TestStatusInDoubt(t *testing.T) {
-	s := gateway.Status{NotReadyReason: "there is no policy in force: policy.yaml:3:1: site: is blank\nand more; mend it, then `kidoban reload`", Now: at("10:00:00"),
-		Policy: gateway.PolicyStatus{Error: "policy.yaml:3:1: site: is blank\npolicy.yaml:9:1: targets: is empty"},
-		Grants: []gateway.GrantStatus{}, Sessions: []gateway.SessionStatus{}}
+	s := view.Status{NotReadyReason: "there is no policy in force: policy.yaml:3:1: site: is blank\nand more; mend it, then `kidoban reload`", Now: at("10:00:00"),
+		Policy: view.PolicyStatus{Error: "policy.yaml:3:1: site: is blank\npolicy.yaml:9:1: targets: is empty"},
+		Grants: []view.GrantStatus{}, Sessions: []view.SessionStatus{}}
 	out, failures, exit, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status")
 	if exit != exitNo || failures != "" {
 		t.Errorf("exit %d, stderr %q", exit, failures)
@@ -238,7 +239,7 @@ func TestLists(t *testing.T) {
 			t.Errorf("%s --json: exit %d, %q", command, exit, out)
 		}
 	}
-	refused := []gateway.RefusalSummary{
+	refused := []view.Refusal{
 		{First: at("08:00:00"), Last: at("09:00:00"), Count: 3, Reason: "wrong_source", Vendor: "medisys", Engineer: "sato", Source: netip.MustParseAddr("192.0.2.1")},
 		{First: at("07:00:00"), Last: at("07:00:01"), Count: 2, Reason: "unlisted_target", Vendor: "medisys", Engineer: "sato", Source: netip.MustParseAddr("203.0.113.10"), Target: "10.1.0.6:tcp/22"},
 		{First: at("06:00:00"), Last: at("06:00:00"), Count: 9, Reason: "unlisted_source"},

@@ -49,7 +49,7 @@ func keepSmall(ctx context.Context, g *gateway.Gateway) {
 		case <-tick.C:
 		}
 		metrics.Read(live)
-		want := collection(len(g.Snapshot().Status.Sessions), live[0].Value.Uint64())
+		want := collection(len(g.Snapshot().Sessions), live[0].Value.Uint64())
 		if want == percent {
 			continue
 		}

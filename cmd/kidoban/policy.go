@@ -12,9 +12,9 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"kidoban/config"
-	"kidoban/gateway"
 	"kidoban/gateway/admin"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // loadPolicy reads a policy file as the gateway on this machine would.
@@ -168,7 +168,7 @@ func (c explainCommand) offline(p *program) (admin.Explanation, error) {
 		return admin.Explanation{}, err
 	}
 	now := time.Now()
-	s, err := gateway.OfflineSnapshot(loaded, now)
+	s, err := view.Offline(loaded, now)
 	if err != nil {
 		return admin.Explanation{}, err
 	}

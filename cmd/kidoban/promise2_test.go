@@ -14,6 +14,7 @@ import (
 	"kidoban/gateway"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/view"
 )
 
 // TestPromise2Identity: an initiation is answered only if it proves to be of
@@ -231,9 +232,9 @@ func (g *ground) mustRun(h *lab.Host, name string, args ...string) {
 	}
 }
 
-func (g *ground) refusals() []gateway.RefusalSummary {
+func (g *ground) refusals() []view.Refusal {
 	g.t.Helper()
-	var all []gateway.RefusalSummary
+	var all []view.Refusal
 	if err := g.ask(&all, "refusals"); err != nil {
 		g.t.Fatal(err)
 	}

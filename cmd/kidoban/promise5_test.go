@@ -19,6 +19,7 @@ import (
 	"kidoban/gateway"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/view"
 )
 
 // TestPromise5NoRecordNoEntry: a grant opens only after its journal entry is
@@ -101,7 +102,7 @@ func slowDisk(g *ground) {
 
 	// A session whose admission does not reach the disk.
 	lab.WaitFor(g.t, eventually, "sato may enter again", func() bool {
-		return slices.ContainsFunc(g.status().Grants, func(s gateway.GrantStatus) bool { return s.Vendor+"/"+s.Engineer == sato })
+		return slices.ContainsFunc(g.status().Grants, func(s view.GrantStatus) bool { return s.Vendor+"/"+s.Engineer == sato })
 	})
 	hang()
 	stop := g.trickle() // that he begins to work takes none of his second
@@ -236,7 +237,7 @@ func (g *ground) fill(name string) {
 func (g *ground) shutInDoubt(why string) error {
 	return lab.Wait(g.within(g.eventually()), func() error {
 		out, _, exit := g.operator("status", "--json")
-		var s gateway.Status
+		var s view.Status
 		if err := json.Unmarshal([]byte(out), &s); err != nil {
 			return fmt.Errorf("kidoban status: %w", err)
 		}

@@ -20,6 +20,7 @@ import (
 	"kidoban/gateway"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // Layers that a gateway under test can be without:
@@ -105,7 +106,7 @@ type stuckTunnel struct {
 	file string
 }
 
-func (s stuckTunnel) Traffic() iter.Seq2[policy.Key, gateway.Traffic] {
+func (s stuckTunnel) Traffic() iter.Seq2[policy.Key, view.Traffic] {
 	for exists(s.file) {
 		_ = os.WriteFile(s.file+".held", nil, 0o600) // for the test to see
 		time.Sleep(time.Millisecond)
@@ -175,8 +176,8 @@ func (p *plainTunnel) Recorded(uint64) bool                  { return true }
 func (p *plainTunnel) SetTimestamps(map[policy.Key][12]byte) {}
 func (p *plainTunnel) Restart() error                        { return nil }
 func (p *plainTunnel) Close() error                          { return nil }
-func (p *plainTunnel) Traffic() iter.Seq2[policy.Key, gateway.Traffic] {
-	return func(func(policy.Key, gateway.Traffic) bool) {}
+func (p *plainTunnel) Traffic() iter.Seq2[policy.Key, view.Traffic] {
+	return func(func(policy.Key, view.Traffic) bool) {}
 }
 
 // noFirewall lets everything pass.

@@ -25,9 +25,9 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"kidoban/gateway"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/view"
 )
 
 // The promises of the README are held here, each by a test of its name, on a
@@ -331,7 +331,7 @@ func (g *ground) start() {
 			g.t.Fatalf("the gateway ended at once:\n%s", g.log())
 		default:
 		}
-		var s gateway.Status
+		var s view.Status
 		return g.ask(&s, "status") == nil && s.NotReadyReason != "starting"
 	})
 }
@@ -392,9 +392,9 @@ func (g *ground) ask(answer any, args ...string) error {
 	return json.Unmarshal([]byte(out), answer)
 }
 
-func (g *ground) status() gateway.Status {
+func (g *ground) status() view.Status {
 	g.t.Helper()
-	var s gateway.Status
+	var s view.Status
 	if err := g.ask(&s, "status"); err != nil {
 		g.t.Fatal(err)
 	}

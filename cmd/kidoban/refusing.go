@@ -4,7 +4,7 @@ import (
 	"strings"
 	"time"
 
-	"kidoban/gateway"
+	"kidoban/gateway/view"
 )
 
 // refusing is what is known of engineers' flows that the ruleset refuses, and
@@ -52,11 +52,11 @@ func (r *refusing) counted(packets uint64, hint func() string) {
 func (r *refusing) forget() { r.at, r.hint = time.Time{}, "" }
 
 // hints gives the hint as long as it is news.
-func (r *refusing) hints() []gateway.Hint {
+func (r *refusing) hints() []view.Hint {
 	if r.hint == "" || time.Since(r.at) >= refusingRecent {
 		return nil
 	}
-	return []gateway.Hint{{Text: r.hint}}
+	return []view.Hint{{Message: plain(r.hint)}}
 }
 
 // rewritten tells of another program that gives engineers' flows another
@@ -85,3 +85,5 @@ func sidetracked() string {
 		"so they are refused: `ip route get TARGET` and `ip route show` say by which it sends; somebody on a wire may have advertised such a route: " +
 		"delete it, or, if that interface leads inside as well, name all that do in KIDOBAN_INSIDE_INTERFACES"
 }
+
+func plain(text string) view.Message { return view.Say(view.Plain, view.Args{"text": text}) }

@@ -20,6 +20,7 @@ import (
 	"kidoban/gateway"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/view"
 )
 
 // TestPromise5ReloadCutsNobody: what a new policy adds to what somebody uses
@@ -250,13 +251,13 @@ func TestCountsAreOfTheKeyInForce(t *testing.T) {
 	if _, err := g.medisys.Exchange(g.within(eventually), "tcp", netip.AddrPortFrom(ehr4, 22).String(), strings.Repeat("x", moved)); err != nil {
 		t.Fatal(err)
 	}
-	session := func() (s gateway.SessionStatus) {
+	session := func() (s view.SessionStatus) {
 		for _, s = range g.status().Sessions {
 			if s.Vendor+"/"+s.Engineer == sato {
 				return s
 			}
 		}
-		return gateway.SessionStatus{}
+		return view.SessionStatus{}
 	}
 	lab.WaitFor(t, eventually, "what sato moved is counted", func() bool { return session().Received > moved })
 	client.Close()

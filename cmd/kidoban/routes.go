@@ -15,9 +15,9 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"kidoban/gateway"
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // paths is how the host reaches the targets of a policy.
@@ -26,7 +26,7 @@ type paths struct {
 	to         firewall.Paths
 	ipv4, ipv6 []string // interfaces on which packets of its flows arrive: from the tunnel, and from the targets
 	complete   bool     // each target has a route that counts
-	hints      []gateway.Hint
+	hints      []view.Hint
 
 	// deaf are the interfaces, sorted, on which the ruleset drops router
 	// advertisements: a host there could make itself the way to all of IPv6. They
@@ -229,17 +229,17 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 	w.complete = len(lost) == 0
 	for a, targets := range lost {
 		named := union(union(r.inside, used), strings.Split(a.through, ","))
-		h := gateway.Hint{Text: a.hint(few(targets), strict, strings.Join(named, ","))}
+		h := view.Hint{Message: plain(a.hint(few(targets), strict, strings.Join(named, ",")))}
 		if strict || a.why == counts {
 			h.Targets = targets // nothing is sent there
 		}
 		w.hints = append(w.hints, h)
 	}
 	if len(r.missing) > 0 {
-		w.hints = append(w.hints, gateway.Hint{Text: "KIDOBAN_INSIDE_INTERFACES names " + strings.Join(r.missing, ", ") +
-			", which the host does not have: correct the setting, or bring the interface up"})
+		w.hints = append(w.hints, view.Hint{Message: plain("KIDOBAN_INSIDE_INTERFACES names " + strings.Join(r.missing, ", ") +
+			", which the host does not have: correct the setting, or bring the interface up")})
 	}
-	slices.SortFunc(w.hints, func(a, b gateway.Hint) int { return strings.Compare(a.Text, b.Text) })
+	slices.SortFunc(w.hints, func(a, b view.Hint) int { return strings.Compare(a.Message.String(), b.Message.String()) })
 	w.deaf = slices.DeleteFunc(union(used, r.deaf), func(name string) bool {
 		settled := len(r.default6) > 0 && r.fixed(name, true) || slices.Contains(r.deaf, name)
 		return !settled || slices.Contains(r.advertised, name)

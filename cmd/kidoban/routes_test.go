@@ -12,22 +12,22 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"kidoban/gateway"
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // wayText is how one target is reached: interfaces, and the hint if there is one.
 func wayText(w paths, prefix string) string {
 	text := strings.Join(w.to[netip.MustParsePrefix(prefix)], " ")
-	if w.complete != !slices.ContainsFunc(w.hints, func(h gateway.Hint) bool { return strings.Contains(h.Text, "no route to") }) {
+	if w.complete != !slices.ContainsFunc(w.hints, func(h view.Hint) bool { return strings.Contains(h.Message.String(), "no route to") }) {
 		text += fmt.Sprintf(" (complete: %t)", w.complete)
 	}
 	for _, h := range w.hints {
-		if strings.Contains(h.Text, " but ") && !strings.Contains(h.Text, "set KIDOBAN_INSIDE_INTERFACES=") {
+		if strings.Contains(h.Message.String(), " but ") && !strings.Contains(h.Message.String(), "set KIDOBAN_INSIDE_INTERFACES=") {
 			text += " (the hint does not say what to set)"
 		}
-		what, _, _ := strings.Cut(h.Text, ":")
+		what, _, _ := strings.Cut(h.Message.String(), ":")
 		text += "; " + strings.TrimPrefix(what, "the host has no route to ")
 		if (len(h.Targets) > 0) != (strings.Contains(what, "no route to") && !strings.Contains(what, "its only interface")) {
 			text += fmt.Sprintf(" (keeps packets from %q)", h.Targets)

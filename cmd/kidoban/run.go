@@ -23,6 +23,7 @@ import (
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/tunnel"
+	"kidoban/gateway/view"
 )
 
 // logGroup is the NFLOG group on which the kernel copies what it refused.
@@ -106,7 +107,7 @@ func (runCommand) Run(p *program) error {
 		ReadDamaged:    func() iter.Seq2[journal.Entry, error] { return journal.ReadDamaged(dir, keyFile) },
 		ArchiveJournal: func() (string, string, error) { return journal.Archive(dir, keyFile) },
 		Dropped:        kernel.dropped,
-		Hints:          func() []gateway.Hint { return slices.Concat(kernel.hints(), gate.hints()) },
+		Hints:          func() []view.Hint { return slices.Concat(kernel.hints(), gate.hints()) },
 		Marker:         marker,
 		Copy:           gateway.FileCopy{Path: filepath.Join(s.StateDir, "closed.json")},
 		Notify:         notify(logger), Metrics: metrics, Logger: logger, Version: versionText(),

@@ -88,8 +88,8 @@ func serveMetrics(ctx context.Context, l net.Listener, address string, registry 
 		switch s := g.Snapshot(); {
 		case !g.Live():
 			http.Error(w, "the loop does not turn", http.StatusServiceUnavailable)
-		case !s.Status.Ready:
-			http.Error(w, s.Status.NotReadyReason, http.StatusServiceUnavailable)
+		case !s.Ready():
+			http.Error(w, s.Plan.Doubt, http.StatusServiceUnavailable)
 		default:
 			fmt.Fprintln(w, "ready")
 		}

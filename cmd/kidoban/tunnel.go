@@ -10,9 +10,9 @@ import (
 	"slices"
 	"sync"
 
-	"kidoban/gateway"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/tunnel"
+	"kidoban/gateway/view"
 )
 
 // liveTunnel is a gateway.Tunnel over a tunnel that comes with the first
@@ -137,10 +137,10 @@ func (l *liveTunnel) Recorded(admission uint64) bool {
 }
 
 // Traffic implements gateway.Tunnel.
-func (l *liveTunnel) Traffic() iter.Seq2[policy.Key, gateway.Traffic] {
-	return func(yield func(policy.Key, gateway.Traffic) bool) {
+func (l *liveTunnel) Traffic() iter.Seq2[policy.Key, view.Traffic] {
+	return func(yield func(policy.Key, view.Traffic) bool) {
 		for _, p := range l.counted() {
-			if !yield(p.Key, gateway.Traffic{Received: p.Received, Transmitted: p.Transmitted, LastHandshake: p.LastHandshake}) {
+			if !yield(p.Key, view.Traffic{Received: p.Received, Transmitted: p.Transmitted, LastHandshake: p.LastHandshake}) {
 				return
 			}
 		}
@@ -175,7 +175,7 @@ func (l *liveTunnel) Inspect(payload []byte, source netip.AddrPort) {
 }
 
 // hints gives what operators should know of the tunnel.
-func (l *liveTunnel) hints() []gateway.Hint {
+func (l *liveTunnel) hints() []view.Hint {
 	t := l.get()
 	if t == nil {
 		return nil
@@ -184,7 +184,7 @@ func (l *liveTunnel) hints() []gateway.Hint {
 	if err == nil {
 		return nil
 	}
-	return []gateway.Hint{{Text: fmt.Sprintf("`wg show` shows nothing, and nothing else suffers from it: %v; as root remove that file, and give its folder to the gateway's user (uid %d)", err, os.Geteuid())}}
+	return []view.Hint{{Message: plain(fmt.Sprintf("`wg show` shows nothing, and nothing else suffers from it: %v; as root remove that file, and give its folder to the gateway's user (uid %d)", err, os.Geteuid()))}}
 }
 
 // Close implements gateway.Tunnel.

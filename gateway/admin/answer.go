@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"kidoban/gateway"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // Question is what `kidoban explain` asks, as it was typed.
@@ -44,7 +44,7 @@ func invalid(format string, a ...any) error { return &InputError{fmt.Sprintf(for
 // Explain answers a question from a snapshot, living or made from a policy
 // file alone. Where no policy is in force nobody enters, so that is the answer
 // about every engineer.
-func Explain(s *gateway.Snapshot, q Question, now time.Time) (Explanation, error) {
+func Explain(s *view.Snapshot, q Question, now time.Time) (Explanation, error) {
 	p := s.Plan.Policy
 	zone := time.Local // of the machine, where no policy names the site's
 	query := policy.Query{Proven: true, Fault: policy.Admitted}
@@ -117,7 +117,7 @@ func lines(all ...string) string {
 }
 
 // detail is what is known of a refusal, beyond its reason, and what to do.
-func detail(s *gateway.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.Addr, reason policy.Reason, at time.Time) string {
+func detail(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.Addr, reason policy.Reason, at time.Time) string {
 	switch reason {
 	case policy.NotReady:
 		return s.Plan.Doubt
@@ -155,7 +155,7 @@ func detail(s *gateway.Snapshot, then *policy.Plan, e *policy.Engineer, to netip
 
 // whoShut says who closed an engineer, when and why, and what takes it back;
 // and under which name, where the key has another one now.
-func whoShut(s *gateway.Snapshot, e *policy.Engineer) string {
+func whoShut(s *view.Snapshot, e *policy.Engineer) string {
 	r, _ := s.Plan.ShutBy(e)
 	who, as := string(r.Scope), ""
 	switch r.Scope {

@@ -15,6 +15,7 @@ import (
 	"kidoban/gateway"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // quietTunnel is a gateway.Tunnel that reports what a test sends.
@@ -27,8 +28,8 @@ func (quietTunnel) Recorded(uint64) bool                  { return true }
 func (quietTunnel) SetTimestamps(map[policy.Key][12]byte) {}
 func (quietTunnel) Restart() error                        { return nil }
 func (quietTunnel) Close() error                          { return nil }
-func (quietTunnel) Traffic() iter.Seq2[policy.Key, gateway.Traffic] {
-	return func(func(policy.Key, gateway.Traffic) bool) {}
+func (quietTunnel) Traffic() iter.Seq2[policy.Key, view.Traffic] {
+	return func(func(policy.Key, view.Traffic) bool) {}
 }
 
 // quietFirewall is a gateway.Firewall to which nothing happens.
@@ -97,7 +98,7 @@ func serve(t *testing.T) *served {
 	t.Helper()
 	s := begin(t, nil)
 	s.eventually("the gateway is ready, with its one grant open", func() bool {
-		status := get[gateway.Status](s, "/v1/status", nil)
+		status := get[view.Status](s, "/v1/status", nil)
 		return status.Ready && len(status.Grants) == 1
 	})
 	return s

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"kidoban/gateway"
+	"kidoban/gateway/view"
 )
 
 // Tests of this package whose names begin with TestFault and a number provoke
@@ -22,7 +22,7 @@ import (
 func TestFault82TimesWithoutEnd(t *testing.T) {
 	s := serve(t)
 	now := time.Now()
-	snap, err := gateway.OfflineSnapshot(s.policy, now)
+	snap, err := view.Offline(s.policy, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestFault82WhatIsNotUTF8(t *testing.T) {
 			t.Errorf("GET %s: %s, want 400", query, got)
 		}
 	}
-	if shut := get[gateway.Status](s, "/v1/status", nil).Shut.Records; len(shut) != 0 {
+	if shut := get[view.Status](s, "/v1/status", nil).Shut.Records; len(shut) != 0 {
 		t.Errorf("something was closed: %+v", shut)
 	}
 	if out := post(s, "/v1/close", order{Scope: "medisys", Reason: "whole pairs are text: 😀"}); !out.Applied {

@@ -12,6 +12,7 @@ import (
 
 	"kidoban/gateway"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // shows reports whether a text is UTF-8 of which every character shows.
@@ -108,13 +109,13 @@ func FuzzQuestion(f *testing.F) {
 	}
 	now := time.Date(2026, 12, 1, 3, 0, 0, 0, time.UTC)
 	p := hospital()
-	with, err := gateway.OfflineSnapshot(p, now)
+	with, err := view.Offline(p, now)
 	if err != nil {
 		f.Fatal(err)
 	}
-	without := &gateway.Snapshot{Plan: policy.NewState().Plan(now).Doubted("there is no policy in force")}
+	without := &view.Snapshot{Plan: policy.NewState().Plan(now).Doubted("there is no policy in force")}
 	f.Fuzz(func(t *testing.T, engineer, from, to, at, until, mtu string) {
-		for _, s := range []*gateway.Snapshot{with, without} {
+		for _, s := range []*view.Snapshot{with, without} {
 			x, err := Explain(s, Question{engineer, from, to, at}, now)
 			if err != nil {
 				isRefusal(t, err)

@@ -27,6 +27,7 @@ import (
 
 	"kidoban/gateway"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 const (
@@ -225,7 +226,7 @@ const zoneHeader = "Kidoban-Timezone"
 
 // noPolicy answers a question about a policy where there is none. Most doubts
 // say so themselves.
-func noPolicy(snap *gateway.Snapshot) error {
+func noPolicy(snap *view.Snapshot) error {
 	const said = "there is no policy in force"
 	if strings.HasPrefix(snap.Plan.Doubt, said) {
 		return errors.New(snap.Plan.Doubt)
@@ -235,7 +236,7 @@ func noPolicy(snap *gateway.Snapshot) error {
 
 func (s *Server) routes() http.Handler {
 	routes := table{}
-	get := func(path string, f func(*gateway.Snapshot, url.Values) (any, error), parameters ...string) {
+	get := func(path string, f func(*view.Snapshot, url.Values) (any, error), parameters ...string) {
 		routes[path] = route{http.MethodGet, func(w http.ResponseWriter, r *http.Request) {
 			query, err := queryOf(r, parameters)
 			snap := s.Gateway.Snapshot()
@@ -249,22 +250,22 @@ func (s *Server) routes() http.Handler {
 			respond(w, answer, err)
 		}}
 	}
-	get("/v1/status", func(snap *gateway.Snapshot, _ url.Values) (any, error) { return snap.StatusAt(s.Gateway.Now()), nil })
-	get("/v1/sessions", func(snap *gateway.Snapshot, _ url.Values) (any, error) {
+	get("/v1/status", func(snap *view.Snapshot, _ url.Values) (any, error) { return snap.StatusAt(s.Gateway.Now()), nil })
+	get("/v1/sessions", func(snap *view.Snapshot, _ url.Values) (any, error) {
 		return snap.StatusAt(s.Gateway.Now()).Sessions, nil
 	})
-	get("/v1/grants", func(snap *gateway.Snapshot, _ url.Values) (any, error) { return snap.GrantsAt(s.Gateway.Now()), nil })
-	get("/v1/refusals", func(snap *gateway.Snapshot, _ url.Values) (any, error) { return snap.RefusalsLocal(), nil })
-	get("/v1/explain", func(snap *gateway.Snapshot, q url.Values) (any, error) {
+	get("/v1/grants", func(snap *view.Snapshot, _ url.Values) (any, error) { return snap.GrantsAt(s.Gateway.Now()), nil })
+	get("/v1/refusals", func(snap *view.Snapshot, _ url.Values) (any, error) { return snap.RefusalsLocal(), nil })
+	get("/v1/explain", func(snap *view.Snapshot, q url.Values) (any, error) {
 		return Explain(snap, Question{q.Get("engineer"), q.Get("from"), q.Get("to"), q.Get("at")}, s.Gateway.Now())
 	}, "engineer", "from", "to", "at")
-	get("/v1/calendar", func(snap *gateway.Snapshot, q url.Values) (any, error) {
+	get("/v1/calendar", func(snap *view.Snapshot, q url.Values) (any, error) {
 		if snap.Plan.Policy == nil {
 			return nil, noPolicy(snap)
 		}
 		return Calendar(snap.Plan.Policy, q.Get("from"), q.Get("until"), s.Gateway.Now())
 	}, "from", "until")
-	get("/v1/client-config", func(snap *gateway.Snapshot, q url.Values) (any, error) {
+	get("/v1/client-config", func(snap *view.Snapshot, q url.Values) (any, error) {
 		if snap.Plan.Policy == nil {
 			return nil, noPolicy(snap)
 		}

@@ -22,6 +22,7 @@ import (
 	"kidoban/gateway"
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // get asks and decodes; fields that the type does not know are an error, so
@@ -81,9 +82,9 @@ func TestReading(t *testing.T) {
 		Decision: policy.Decision{Reason: policy.WrongSource, Engineer: sato}})
 	s.fact(policy.Fact{Kind: policy.Admission, At: time.Now(), Engineer: sato, Source: home, Admission: 1, Decision: policy.Decision{Reason: policy.Admitted, Engineer: sato}})
 	s.fact(policy.Fact{Kind: policy.Confirmation, At: time.Now(), Engineer: sato, Source: home, Admission: 1})
-	s.eventually("the session is there", func() bool { return len(get[[]gateway.SessionStatus](s, "/v1/sessions", nil)) == 1 })
+	s.eventually("the session is there", func() bool { return len(get[[]view.SessionStatus](s, "/v1/sessions", nil)) == 1 })
 
-	status := get[gateway.Status](s, "/v1/status", nil)
+	status := get[view.Status](s, "/v1/status", nil)
 	if !status.Ready || status.Site != "Kido Hospital" || status.Policy.Digest != "d1" || !status.Policy.FileOK ||
 		len(status.Grants) != 1 || len(status.Sessions) != 1 || status.Version != "test" {
 		t.Errorf("status: %+v", status)
@@ -91,13 +92,13 @@ func TestReading(t *testing.T) {
 	if _, offset := status.Now.Zone(); offset != 9*60*60 {
 		t.Errorf("status: now is %v, not in the site's zone", status.Now)
 	}
-	if x := get[[]gateway.SessionStatus](s, "/v1/sessions", nil)[0]; x.Vendor != "medisys" || x.Engineer != "sato" || x.Source != home.Addr() {
+	if x := get[[]view.SessionStatus](s, "/v1/sessions", nil)[0]; x.Vendor != "medisys" || x.Engineer != "sato" || x.Source != home.Addr() {
 		t.Errorf("session: %+v", x)
 	}
-	if x := get[[]gateway.GrantStatus](s, "/v1/grants", nil); len(x) != 1 || x[0].Window != "always" || x[0].Targets[0] != "ehr-db" {
+	if x := get[[]view.GrantStatus](s, "/v1/grants", nil); len(x) != 1 || x[0].Window != "always" || x[0].Targets[0] != "ehr-db" {
 		t.Errorf("grants: %+v", x)
 	}
-	if x := get[[]gateway.RefusalSummary](s, "/v1/refusals", nil); len(x) != 1 || x[0].Reason != "wrong_source" || x[0].Count != 3 || x[0].Engineer != "sato" || x[0].Source != elsewhere.Addr() {
+	if x := get[[]view.Refusal](s, "/v1/refusals", nil); len(x) != 1 || x[0].Reason != "wrong_source" || x[0].Count != 3 || x[0].Engineer != "sato" || x[0].Source != elsewhere.Addr() {
 		t.Errorf("refusals: %+v", x)
 	}
 	// Nobody said from where: the session's address counts.
@@ -128,7 +129,7 @@ func TestCommands(t *testing.T) {
 	if !out.Applied || !out.Recorded || out.Scope != "medisys/sato" || len(out.Shut) != 1 {
 		t.Errorf("close: %+v", out)
 	}
-	status := get[gateway.Status](s, "/v1/status", nil)
+	status := get[view.Status](s, "/v1/status", nil)
 	if r := status.Shut.Records; len(r) != 1 || r[0].Scope != "medisys/sato" || r[0].Actor == "" || !strings.HasPrefix(r[0].Reason, "phone call") {
 		t.Errorf("status after close: %+v", status.Shut)
 	}
@@ -162,13 +163,13 @@ func TestBadReload(t *testing.T) {
 	if !errors.As(err, &p) || p.Status != http.StatusConflict || len(p.Errors) != 2 || p.Errors[1] != "policy.yaml:9:4: targets: is missing" {
 		t.Fatalf("reload of a bad file: %v, %+v", err, p)
 	}
-	status := get[gateway.Status](s, "/v1/status", nil)
+	status := get[view.Status](s, "/v1/status", nil)
 	if !status.Ready || status.Policy.FileOK || !strings.Contains(status.Policy.Error, "targets: is missing") || len(status.Grants) != 1 {
 		t.Errorf("status after a bad reload: %+v", status)
 	}
 	s.breakFile(nil)
 	post(s, "/v1/reload", nil)
-	if status := get[gateway.Status](s, "/v1/status", nil); !status.Policy.FileOK {
+	if status := get[view.Status](s, "/v1/status", nil); !status.Policy.FileOK {
 		t.Errorf("status after a good reload: %+v", status.Policy)
 	}
 }
@@ -178,7 +179,7 @@ func TestBadReload(t *testing.T) {
 func TestNoPolicy(t *testing.T) {
 	s := begin(t, fileErrors{errors.New("policy.yaml:3:1: site: is empty")})
 	s.eventually("it says what keeps it shut", func() bool {
-		return strings.Contains(get[gateway.Status](s, "/v1/status", nil).NotReadyReason, "site: is empty; mend it, then `kidoban reload`")
+		return strings.Contains(get[view.Status](s, "/v1/status", nil).NotReadyReason, "site: is empty; mend it, then `kidoban reload`")
 	})
 	for _, path := range []string{"/v1/calendar", "/v1/client-config?engineer=medisys/sato"} {
 		if r, p := s.raw(request("GET", path, "")); r.StatusCode != http.StatusConflict || !strings.HasPrefix(p.Detail, "there is no policy in force: policy.yaml:3:1: ") {
@@ -202,7 +203,7 @@ func TestNoPolicy(t *testing.T) {
 	s.breakFile(nil)
 	post(s, "/v1/reload", nil)
 	post(s, "/v1/reopen", order{Scope: policy.All, Reason: "mended"})
-	s.eventually("it is ready", func() bool { return get[gateway.Status](s, "/v1/status", nil).Ready })
+	s.eventually("it is ready", func() bool { return get[view.Status](s, "/v1/status", nil).Ready })
 }
 
 // raw sends bytes as they are and gives the answer.
@@ -312,7 +313,7 @@ func TestProblems(t *testing.T) {
 			t.Errorf("%s %s: Allow is %q", test.method, test.path, allow)
 		}
 	}
-	if shut := get[gateway.Status](s, "/v1/status", nil).Shut; len(shut.Records) != 0 {
+	if shut := get[view.Status](s, "/v1/status", nil).Shut; len(shut.Records) != 0 {
 		t.Errorf("shut after all that: %+v", shut)
 	}
 }
@@ -379,7 +380,7 @@ func TestSlowAndLarge(t *testing.T) {
 	if r, _ := s.raw(request("GET", "/v1/status", "", "X-Long: "+strings.Repeat("x", 64<<10))); r.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("64 KiB of headers: got %d, want 431", r.StatusCode)
 	}
-	if status := get[gateway.Status](s, "/v1/status", nil); !status.Ready {
+	if status := get[view.Status](s, "/v1/status", nil); !status.Ready {
 		t.Errorf("afterwards: %+v", status)
 	}
 }
@@ -410,7 +411,7 @@ func TestManyConnections(t *testing.T) {
 		lab.WaitFor(t, 4500*time.Millisecond, fmt.Sprintf("at most %d of %d connections that said %q", connectionsMost, many, first),
 			func() bool { return open.Load() <= connectionsMost })
 		for range 2 * connectionsMost {
-			if !get[gateway.Status](s, "/v1/status", nil).Ready {
+			if !get[view.Status](s, "/v1/status", nil).Ready {
 				t.Fatal("it does not answer")
 			}
 		}

@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"kidoban/gateway"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/view"
 )
 
 // clientVariable names the socket that the test binary, started anew as
@@ -216,7 +216,7 @@ func TestWhoAsks(t *testing.T) {
 	if got := s.as(12345); !strings.Contains(got, `"applied":true`) {
 		t.Errorf("an operator: %s", got)
 	}
-	if r := get[gateway.Status](s, "/v1/status", nil).Shut.Records; len(r) != 1 || r[0].Actor != "uid 12345" {
+	if r := get[view.Status](s, "/v1/status", nil).Shut.Records; len(r) != 1 || r[0].Actor != "uid 12345" {
 		t.Errorf("shut by: %+v", r)
 	}
 	if got := s.as(nobody); !strings.Contains(got, "uid 65534 is not mapped into the gateway's user namespace: it could be anybody") {

@@ -1,0 +1,153 @@
+package view
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	"kidoban/gateway/policy"
+)
+
+// JournalStatus says how much is recorded.
+type JournalStatus struct {
+	Size       int64 // entries
+	Checkpoint time.Time
+	Waiting    time.Duration // age of the append under way; 0: none is
+}
+
+// Traffic is what WireGuard counted of one key.
+type Traffic struct {
+	Received, Transmitted uint64 // bytes, of authenticated packets
+	LastHandshake         time.Time
+}
+
+// Since gives the bytes that came after an earlier reading.
+func (t Traffic) Since(before Traffic) (received, transmitted uint64) {
+	return t.Received - min(before.Received, t.Received), t.Transmitted - min(before.Transmitted, t.Transmitted)
+}
+
+// Status is the answer of `kidoban status --json`.
+type Status struct {
+	Ready          bool            `json:"ready"`
+	NotReadyReason string          `json:"not_ready_reason"`
+	Site           string          `json:"site"`
+	Policy         PolicyStatus    `json:"policy"`
+	Now            time.Time       `json:"now"`
+	NextChange     *time.Time      `json:"next_change"` // null: nothing opens or closes within 400 days
+	Shut           ShutStatus      `json:"shut"`
+	Hints          []string        `json:"hints"`
+	Grants         []GrantStatus   `json:"grants"`
+	Sessions       []SessionStatus `json:"sessions"`
+	ClockOK        bool            `json:"clock_synchronized"`
+	Version        string          `json:"version"`
+}
+
+// PolicyStatus says which policy is in force.
+type PolicyStatus struct {
+	Digest   string     `json:"digest"`
+	LoadedAt *time.Time `json:"loaded_at"`
+	FileOK   bool       `json:"file_ok"`              // the file on disk would survive a restart
+	Error    string     `json:"file_error,omitempty"` // why it would not
+}
+
+// ShutStatus says what operators closed.
+type ShutStatus struct {
+	All       bool                `json:"all"`
+	Vendors   []string            `json:"vendors"`
+	Engineers []string            `json:"engineers"` // vendor/engineer
+	Records   []policy.ShutRecord `json:"records"`   // without their keys
+	// ByKey are engineers who are shut under a name that is not theirs now: only
+	// the scope by which their keys were closed can be reopened.
+	ByKey []policy.Held `json:"by_key,omitempty"`
+}
+
+// GrantStatus is an open grant.
+type GrantStatus struct {
+	ID       string         `json:"id"`
+	Vendor   string         `json:"vendor"`
+	Engineer string         `json:"engineer"`
+	Window   string         `json:"window"`
+	From     time.Time      `json:"from"`
+	Until    time.Time      `json:"until"`
+	Targets  []string       `json:"targets"`
+	Sources  []netip.Prefix `json:"sources"`
+}
+
+// SessionStatus is an open session.
+type SessionStatus struct {
+	ID            string     `json:"id"`
+	Vendor        string     `json:"vendor"`
+	Engineer      string     `json:"engineer"`
+	Source        netip.Addr `json:"source"`
+	OpenedAt      time.Time  `json:"opened_at"`
+	Until         time.Time  `json:"until"`
+	Grants        []string   `json:"grants"`
+	Received      uint64     `json:"received_bytes"`
+	Transmitted   uint64     `json:"transmitted_bytes"`
+	LastHandshake *time.Time `json:"last_handshake"`
+}
+
+// StatusAt is the status at an instant.
+func (s *Snapshot) StatusAt(now time.Time) Status {
+	st := Status{
+		Ready: s.Ready(), NotReadyReason: s.Plan.Doubt, Now: s.Local(now), Shut: s.Shut(), Grants: s.GrantsAt(now), Sessions: s.Sessions,
+		Policy: PolicyStatus{FileOK: s.FileError == "", Error: s.FileError}, ClockOK: s.Synchronized, Version: s.Version, Hints: []string{},
+	}
+	if p := s.Plan.Policy; p != nil {
+		at := s.Local(s.LoadedAt)
+		st.Site, st.Policy.Digest, st.Policy.LoadedAt = p.Site, p.Digest, &at
+	}
+	if !s.Plan.NextChange.IsZero() {
+		next := s.Local(s.Plan.NextChange)
+		st.NextChange = &next
+	}
+	for _, h := range s.Hints {
+		st.Hints = append(st.Hints, h.String())
+	}
+	return st
+}
+
+// Shut says what operators closed.
+func (s *Snapshot) Shut() ShutStatus {
+	st := ShutStatus{Vendors: []string{}, Engineers: []string{}, Records: []policy.ShutRecord{}, ByKey: s.Base.Held()}
+	for _, r := range s.Base.Shuts() {
+		r.At, r.Keys = s.Local(r.At), nil
+		st.Records = append(st.Records, r)
+		switch scope := string(r.Scope); {
+		case r.Scope == policy.All:
+			st.All = true
+		case strings.Contains(scope, "/"):
+			st.Engineers = append(st.Engineers, scope)
+		default:
+			st.Vendors = append(st.Vendors, scope)
+		}
+	}
+	return st
+}
+
+// GrantsAt lists the grants that are open at an instant.
+func (s *Snapshot) GrantsAt(now time.Time) []GrantStatus {
+	open := []GrantStatus{}
+	for _, g := range s.Plan.Grants {
+		if !g.Contains(now) {
+			continue
+		}
+		o := GrantStatus{ID: g.ID, Vendor: g.Engineer.Vendor.Name, Engineer: g.Engineer.Name, Window: g.Window.Name,
+			From: s.Local(g.From), Until: s.Local(g.Until), Targets: []string{}, Sources: g.Engineer.Sources}
+		for _, t := range g.Window.Targets {
+			o.Targets = append(o.Targets, t.Name)
+		}
+		open = append(open, o)
+	}
+	return open
+}
+
+// RefusalsLocal lists the refusals with times as operators read them.
+func (s *Snapshot) RefusalsLocal() []Refusal {
+	all := make([]Refusal, len(s.Refusals))
+	for i, r := range s.Refusals {
+		r.First, r.Last = s.Local(r.First), s.Local(r.Last)
+		all[i] = r
+	}
+	return all
+}
