@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"gateway/clock":    {},
 	"gateway/durable":  {},
 	"gateway/view":     {"gateway/policy"},
+	"gateway/tally":    {"gateway/policy", "gateway/view"},
 	"dashboards":       {},
 	"gateway/admin":    {"gateway", "gateway/policy", "gateway/view"},
 }

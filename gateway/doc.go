@@ -24,7 +24,7 @@
 //	openings.go   what opens once it is on disk, and what closes
 //	cover.go      how much of a grant the entry of an earlier one covers
 //	sessions.go   admissions become sessions; sessions end for one reason
-//	refusals.go   what was refused, summed up, and how much of it is recorded
+//	refusals.go   refusals on their way to tally, and from there to the journal
 //	doubts.go     what keeps everybody out
 //	recorder.go   the journal, off the loop
 //	applier.go    the firewall, off the loop

@@ -127,7 +127,7 @@ func (s *session) unanswered(boot time.Duration) bool {
 
 // refusedFlows says where else to look: what is refused is not answered either.
 func (l *loop) refusedFlows(s *session) string {
-	for _, r := range l.refusalList {
+	for _, r := range l.refusals.List() {
 		if r.Vendor == s.engineer.Vendor.Name && r.Engineer == s.engineer.Name && r.Target != "" && r.Last.After(s.openedAt) {
 			return fmt.Sprintf("; or it is what `kidoban refusals` shows: %s to %s", r.Reason, r.Target)
 		}
@@ -147,7 +147,7 @@ const (
 // is another matter.
 func (l *loop) excess() map[string]view.Message {
 	all := map[string]view.Message{}
-	for _, r := range l.refusalList { // the newest first
+	for _, r := range l.refusals.List() { // the newest first
 		if r.Reason != policy.RateLimited.String() || r.Engineer == "" || r.Target == "" || l.now.Sub(r.Last) >= excessRecent {
 			continue
 		}
@@ -188,7 +188,7 @@ func (l *loop) natHint() view.Message {
 	private := func(a netip.Addr) bool { return a.IsPrivate() || sharedAddresses.Contains(a) }
 	attempts := map[netip.Addr]int{}
 	all := 0
-	for _, r := range l.refusalList {
+	for _, r := range l.refusals.List() {
 		if r.Engineer != "" && r.Target == "" && r.Source.IsValid() && l.now.Sub(r.Last) < natRecent {
 			attempts[r.Source] += r.Count
 			all += r.Count

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/tally"
 	"kidoban/gateway/view"
 )
 
@@ -228,15 +229,14 @@ func TestFault76ExcessIsHinted(t *testing.T) {
 func TestFault76HintsOfExcessAreFew(t *testing.T) {
 	now := moment("01:00:00")
 	vendor := &policy.Vendor{Name: "acme"}
-	l := &loop{now: now, sessions: map[string]*session{}, refusals: newRefusals()}
+	l := &loop{now: now, sessions: map[string]*session{}, refusals: tally.New()}
 	for i := range 100 {
 		e := &policy.Engineer{Vendor: vendor, Name: fmt.Sprintf("e%02d", i)}
 		l.sessions[e.String()] = &session{engineer: e}
 		f := scan(now, e, 21)
 		f.Decision.Reason = policy.RateLimited
-		l.refusals.add(f)
+		l.refusals.Add(f)
 	}
-	l.refusalList = l.refusals.list()
 	hints := excessHints(l.excess())
 	if len(hints) != excessHinted+1 {
 		t.Fatalf("%d hints, want %d: %q", len(hints), excessHinted+1, hints)

@@ -11,6 +11,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/tally"
 	"kidoban/gateway/view"
 )
 
@@ -70,12 +71,8 @@ type loop struct {
 	late       map[uint64]time.Duration // admissions cut for want of a record whose record the gate still waits for: when they were, since boot
 	severed    Ended                    // the tunnel is about to cut every session, for this reason; empty: it is not
 	tunnels    uint64                   // how often that was so: admissions of before are over
-	refusals   *refusals
-	attempts   map[string]netip.Addr       // by engineer: where the last attempt came from; replaced when it changes
+	refusals   *tally.Refusals
 	totals     map[policy.Key]view.Traffic // as last read; replaced by each reading
-
-	refusalsChanged bool
-	refusalList     []view.Refusal
 
 	recorder  *recorder
 	applier   *applier
@@ -132,7 +129,7 @@ func (g *Gateway) run(ctx context.Context, heard chan<- struct{}) error {
 		g: g, cfg: &g.cfg, state: policy.NewState(),
 		tenants: map[netip.Addr]policy.Key{}, recorded: map[string]*opening{}, pending: map[string]*opening{}, began: map[string]beginning{},
 		sessions: map[string]*session{}, admissions: map[uint64]*admission{}, late: map[uint64]time.Duration{},
-		refusals: newRefusals(), refusalList: []view.Refusal{},
+		refusals:  tally.New(),
 		unwritten: map[string]journal.Entry{}, fileChecks: make(chan fileCheck, 1), shutCount: map[policy.Scope]int{},
 		narrowing: narrowing{losses: map[policy.Key]*loss{}},
 		recorder:  newRecorder(), applier: newApplier(g.cfg.Firewall, g.cfg.Dropped), keeper: g.keeper, copier: newKeeper(g.cfg.Copy),
@@ -303,7 +300,7 @@ func (l *loop) beat() {
 		l.count(s)
 	}
 	l.idle()
-	l.record(l.refusals.entries(l.now)...)
+	l.record(refusedEntries(l.refusals.Due(l.now))...)
 	switch {
 	case l.doubts[doubtRuleset] != "" && l.boot >= l.setAgainAt:
 		l.setAgainAt = l.boot + setAgain
@@ -369,7 +366,7 @@ func (l *loop) stop() error {
 	maps.Copy(l.recorded, l.pending) // what is on its way to the disk has to be closed there too
 	l.evaluate()
 	l.publish()
-	l.record(l.refusals.entries(l.now.Add(refusedRarely))...)
+	l.record(refusedEntries(l.refusals.Rest(l.now))...)
 	l.record(journal.Entry{Kind: journal.Stop, Actor: "gateway"})
 	l.unanswered()
 	close(l.recorder.quit)

@@ -4,14 +4,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
-	"kidoban/gateway/view"
+	"kidoban/gateway/tally"
 )
 
 func (w *world) refused() []journal.Entry {
@@ -107,7 +106,7 @@ func TestAFloodFillsNoDisk(t *testing.T) {
 				}
 				synctest.Wait()
 				// Of strangers, of brown's handshakes, of sato's flows.
-				if kept, want := len(w.gateway.Snapshot().Refusals), strangersKept+2*roomKept; kept != want {
+				if kept, want := len(w.gateway.Snapshot().Refusals), tally.StrangersKept+2*tally.RoomKept; kept != want {
 					t.Errorf("%d summaries kept, want %d", kept, want)
 				}
 				// In any minute: those of one period, or of the ends of two.
@@ -116,12 +115,12 @@ func TestAFloodFillsNoDisk(t *testing.T) {
 					perMinute[e.Time.Truncate(time.Minute)]++
 				}
 				for minute, n := range perMinute {
-					if n > 2*(refusalsRecorded+1) {
+					if n > 2*(tally.Recorded+1) {
 						t.Errorf("%d entries in the minute of %s", n, minute)
 					}
 				}
-				if all := len(w.refused()); all > 6*(refusalsRecorded+1) {
-					t.Errorf("%d entries in 5 minutes, want at most %d a minute", all, refusalsRecorded+1)
+				if all := len(w.refused()); all > 6*(tally.Recorded+1) {
+					t.Errorf("%d entries in 5 minutes, want at most %d a minute", all, tally.Recorded+1)
 				}
 				if err := w.stop(); err != nil {
 					t.Error(err)
@@ -134,18 +133,6 @@ func TestAFloodFillsNoDisk(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestRefusalsForgetTheOldest(t *testing.T) {
-	r := newRefusals()
-	at := moment("01:00:00")
-	for i := range strangersKept + 10 {
-		r.add(stranger(at.Add(time.Duration(i)*time.Second), i))
-	}
-	list := r.list()
-	same(t, "kept", len(list), strangersKept)
-	same(t, "the newest comes first", list[0].Source.String(), "10.0.2.9")
-	same(t, "the oldest that is kept", list[len(list)-1].Source.String(), "10.0.0.10")
 }
 
 // stranger is a refusal of nobody who could be named, from the i-th address.
@@ -166,142 +153,4 @@ func scan(at time.Time, e *policy.Engineer, i int) policy.Fact {
 	f := stolen(at, e, 1)
 	f.Decision.Reason, f.To, f.Proto = policy.UnlistedTarget, netip.AddrPortFrom(netip.MustParseAddr("10.1.0.5"), uint16(1+i)), policy.TCP
 	return f
-}
-
-// TestNoFloodHidesAnother: whatever strangers and other engineers do, and the
-// same engineer inside the tunnel, a key that is used from a wrong address is
-// listed and recorded by name.
-func TestNoFloodHidesAnother(t *testing.T) {
-	vendor := &policy.Vendor{Name: "acme"}
-	var people []*policy.Engineer
-	for i := range 1000 {
-		people = append(people, &policy.Engineer{Vendor: vendor, Name: fmt.Sprintf("e%d", i)})
-	}
-	victim := people[0]
-	for _, c := range []struct {
-		name    string
-		another func(at time.Time, i int) policy.Fact
-	}{
-		{"strangers", stranger},
-		{"one engineer's scan", func(at time.Time, i int) policy.Fact { return scan(at, people[1], i) }},
-		{"the victim's own scan", func(at time.Time, i int) policy.Fact { return scan(at, victim, i) }},
-		{"one key from many addresses", func(at time.Time, i int) policy.Fact { return stolen(at, people[1], i) }},
-		{"scans of many engineers", func(at time.Time, i int) policy.Fact { return scan(at, people[1+i%(len(people)-1)], i) }},
-		{"strangers and scans of many engineers", func(at time.Time, i int) policy.Fact {
-			if i%2 == 0 {
-				return stranger(at, i)
-			}
-			return scan(at, people[1+i%(len(people)-1)], i)
-		}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			r := newRefusals()
-			at := moment("01:00:00")
-			perMinute := map[int]int{}
-			recorded, total, sum := 0, 0, 0
-			for second := range 150 {
-				if second == 70 { // in the midst of a minute whose places are long taken
-					r.add(stolen(at, victim, 77))
-					total++
-				}
-				for i := range 100 {
-					r.add(c.another(at, 100*second+i))
-					total++
-				}
-				for _, e := range r.entries(at) {
-					perMinute[second/60]++
-					sum += int(e.Count)
-					if e.Engineer == victim.Name && e.Reason == "wrong_source" {
-						recorded++
-					}
-				}
-				at = at.Add(time.Second)
-			}
-			for _, e := range r.entries(at.Add(time.Minute)) {
-				sum += int(e.Count)
-			}
-			same(t, "refusals recorded in all", sum, total)
-			same(t, "entries about the stolen key", recorded, 1)
-			for minute, n := range perMinute {
-				if n > refusalsRecorded+1 {
-					t.Errorf("%d entries in minute %d", n, minute)
-				}
-			}
-			list := r.list()
-			listed := slices.ContainsFunc(list, func(s view.Refusal) bool {
-				return s.Engineer == victim.Name && s.Reason == "wrong_source" && s.Source == netip.MustParseAddr("10.0.0.77")
-			})
-			if !listed || len(list) > strangersKept+engineersKept {
-				t.Errorf("%d are listed, the stolen key among them: %t", len(list), listed)
-			}
-			for i, s := range list[1:] {
-				if s.Engineer != "" && list[i].Engineer == "" {
-					t.Fatal("strangers are listed before engineers")
-				}
-			}
-		})
-	}
-}
-
-// Where every engineer has one, the one that is oldest makes room.
-func TestTheNextEngineerFindsARoom(t *testing.T) {
-	r := newRefusals()
-	vendor := &policy.Vendor{Name: "medisys"}
-	at := moment("01:00:00")
-	for i := range engineersKept + 10 {
-		at = at.Add(time.Second)
-		r.add(stolen(at, &policy.Engineer{Vendor: vendor, Name: fmt.Sprint("e", i)}, 77))
-		if i < engineersKept {
-			continue
-		}
-		if newest := r.list()[0]; newest.Engineer != fmt.Sprint("e", i) {
-			t.Fatalf("the newest that is listed after %d engineers is of %s", i+1, newest.Engineer)
-		}
-	}
-	list := r.list()
-	same(t, "listed", len(list), engineersKept)
-	same(t, "the oldest that is listed", list[len(list)-1].Engineer, "e10")
-	same(t, "rooms", len(r.kept), engineersKept)
-}
-
-// A client that is left switched on outside its window does not fill the
-// journal; nothing of it is uncounted, and after a pause it is news again.
-func TestWhoKnocksForDaysIsRecordedMoreRarely(t *testing.T) {
-	r := newRefusals()
-	e := &policy.Engineer{Vendor: &policy.Vendor{Name: "medisys"}, Name: "sato"}
-	at := moment("01:00:00")
-	var told, sum, total int
-	knock := func(f policy.Fact) {
-		f.Timestamp = [12]byte{byte(total >> 16), byte(total >> 8), byte(total)}
-		r.add(f)
-		total++
-	}
-	hear := func(entries []journal.Entry) (newest string) {
-		for _, e := range entries {
-			told++
-			sum += int(e.Count)
-			newest = e.Timestamp
-		}
-		return newest
-	}
-	for range 24 * 3600 / 5 {
-		at = at.Add(5 * time.Second)
-		knock(stolen(at, e, 77))
-		hear(r.entries(at))
-	}
-	if most := refusedOften + int(24*time.Hour/refusedRarely); told < most-3 || told > most {
-		t.Errorf("%d entries in a day, want about %d", told, most)
-	}
-	newest := hear(r.entries(at.Add(refusedRarely))) // as a stop does
-	same(t, "recorded", sum, total)
-	same(t, "the newest timestamp", newest, fmt.Sprintf("%06x%018x", total-1, 0))
-
-	told = 0
-	at = at.Add(time.Hour)
-	hear(r.entries(at))
-	hear(r.entries(at.Add(time.Minute)))
-	at = at.Add(2 * time.Minute)
-	knock(stolen(at, e, 77))
-	hear(r.entries(at))
-	same(t, "entries after a pause", told, 1)
 }

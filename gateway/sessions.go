@@ -115,7 +115,7 @@ func (l *loop) admitted(f policy.Fact) {
 	l.cfg.Metrics.admitted(f.Engineer.Vendor.Name)
 	l.cfg.Metrics.heard(f.Engineer.Key, l.now)
 	e := f.Engineer
-	l.attempted(e, f.Source.Addr())
+	l.refusals.Attempted(e, f.Source.Addr())
 	entry := journal.Entry{Kind: journal.Admission, Actor: "gateway", Vendor: e.Vendor.Name, Engineer: e.Name,
 		Source: f.Source.Addr().String(), Reason: policy.Admitted.String(), Key: e.Key.String(), Timestamp: hex.EncodeToString(f.Timestamp[:])}
 	if g := f.Decision.Grant; g != nil {

@@ -10,7 +10,7 @@ import (
 // publish stores the snapshot of this turn.
 func (l *loop) publish() {
 	s := &view.Snapshot{
-		At: l.boot, Plan: l.plan, Base: l.state.Copy(), Doubts: l.toldDoubts(), Sessions: []view.SessionStatus{}, Attempts: l.attempts,
+		At: l.boot, Plan: l.plan, Base: l.state.Copy(), Doubts: l.toldDoubts(), Sessions: []view.SessionStatus{}, Attempts: l.refusals.Attempts(),
 		Traffic: l.totals, Journal: l.journalStatus(), Version: l.cfg.Version, LoadedAt: l.loadedAt, FileError: l.fileError,
 		Synchronized: l.synchronized, Ruleset: l.applier.busy(), Late: len(l.late) > 0, Disk: l.diskHint(),
 	}
@@ -20,11 +20,7 @@ func (l *loop) publish() {
 	slices.SortFunc(s.Sessions, func(a, b view.SessionStatus) int {
 		return cmp.Or(a.OpenedAt.Compare(b.OpenedAt), cmp.Compare(a.ID, b.ID))
 	})
-	if l.refusalsChanged {
-		l.refusalsChanged = false
-		l.refusalList = l.refusals.list()
-	}
-	s.Refusals = l.refusalList
+	s.Refusals = l.refusals.List()
 	if l.cfg.Hints != nil {
 		s.Host = l.cfg.Hints()
 	}

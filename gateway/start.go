@@ -48,7 +48,7 @@ func (l *loop) openJournal() error {
 	}
 	l.cfg.Tunnel.SetTimestamps(r.timestamps)
 	l.cfg.Metrics.remember(r.listed, r.seen)
-	l.attempts = r.attempts
+	l.refusals.SetAttempts(r.attempts)
 	l.record(append(r.closings(nil), journal.Entry{Kind: journal.Start, Actor: "gateway", Text: l.cfg.Version})...)
 	l.doubtClock()
 	return nil

@@ -4,32 +4,24 @@ import (
 	"sync"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/tally"
 )
 
-// factsWaiting is how many facts may wait to be read. Refusals take at most
-// half of that, so that drift finds room while an engineer scans the site.
+// factsWaiting is the number of facts that may wait for the loop. Refusals take
+// at most half of the places, so that a scan does not keep drift from the loop.
 const factsWaiting = 256
 
-// reports keeps what there is to tell until it finds room. Nothing waits for
-// who reads.
+// reports keeps facts until the channel has a place. No caller waits.
 type reports struct {
 	facts chan policy.Fact
 
 	mu       sync.Mutex
-	drifts   []policy.Fact              // in order; as many as Check and Set found
-	refusals map[refusalKey]policy.Fact // the newest of each key, which counts the older ones too
+	drifts   []policy.Fact // in order
+	refusals tally.Sum
 }
 
-type refusalKey struct {
-	engineer string // empty: nobody's address
-	reason   policy.Reason
-}
+func newReports() *reports { return &reports{facts: make(chan policy.Fact, factsWaiting)} }
 
-func newReports() *reports {
-	return &reports{facts: make(chan policy.Fact, factsWaiting), refusals: map[refusalKey]policy.Fact{}}
-}
-
-// drift tells of a drift, at the latest when it is asked again.
 func (r *reports) drift(f policy.Fact) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -37,21 +29,12 @@ func (r *reports) drift(f policy.Fact) {
 	r.tell()
 }
 
-// refusal tells of a refusal, or counts it in the next of the same engineer
-// for the same reason.
 func (r *reports) refusal(f policy.Fact) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	key := refusalKey{reason: f.Decision.Reason}
-	if f.Engineer != nil {
-		key.engineer = f.Engineer.String()
-	}
-	f.Count += r.refusals[key].Count
-	r.refusals[key] = f
-	r.tell()
+	r.refusals.Add(f)
+	r.again()
 }
 
-// again tells what found no room.
+// again sends the facts that found no place so far.
 func (r *reports) again() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -62,12 +45,7 @@ func (r *reports) tell() {
 	for len(r.drifts) > 0 && r.send(r.drifts[0]) {
 		r.drifts = r.drifts[1:]
 	}
-	for key, f := range r.refusals {
-		if len(r.facts) >= factsWaiting/2 || !r.send(f) {
-			return
-		}
-		delete(r.refusals, key)
-	}
+	r.refusals.Drain(func(f policy.Fact) bool { return len(r.facts) < factsWaiting/2 && r.send(f) })
 }
 
 func (r *reports) send(f policy.Fact) bool {

@@ -6,24 +6,24 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// The clerk looks after things every second, and at once when woken. While an
-// admission waits for its confirmation it asks the device, at first after
-// soonest and then less and less often; asking costs 2 ms at 1,000 peers, so
-// it takes at most a twentieth of the clerk's time.
+// The clerk works every second, and at once when woken. While an admission
+// waits for its confirmation, it asks the device: after soonest, then at
+// doubling intervals. Asking costs 2 ms at 1,000 peers, so it takes at most a
+// twentieth of the clerk's time.
 const (
 	beat    = time.Second
 	soonest = 5 * time.Millisecond
 )
 
-// clerk makes the peers match the plan and reports what became of things.
+// clerk makes the peers match the plan, and sends facts.
 func (t *Tunnel) clerk() {
 	var (
-		outbox    []policy.Fact // confirmations and failures, which must not get lost
-		failed    error         // the failure that was reported last
+		outbox    []policy.Fact // confirmations and failures; none may be lost
+		failed    *failure      // the last in outbox; nil: it is over
 		nextBeat  = t.boot()
 		nextAsk   time.Duration
 		nextMatch time.Duration
-		matched   *policy.Plan // what the peers were last matched with
+		matched   *policy.Plan // the peers match it
 		pause     = soonest
 		refusedAt time.Duration
 	)
@@ -45,12 +45,11 @@ func (t *Tunnel) clerk() {
 			t.examine()
 			nextAsk = min(nextAsk, now.boot)
 		}
-		if err := t.Err(); err != nil && (failed == nil || err.Error() != failed.Error()) {
-			t.log.Error("the tunnel failed", "err", err)
-			outbox = append(outbox, policy.Fact{Kind: policy.Failure, At: now.wall, Err: err, Count: 1})
-			failed = err
-		} else if err == nil {
-			failed = nil
+		if f := t.failure.Load(); f != failed {
+			if failed = f; f != nil {
+				t.log.Error("the tunnel failed", "err", f.err)
+				outbox = append(outbox, policy.Fact{Kind: policy.Failure, At: now.wall, Err: f.err, Count: 1})
+			}
 		}
 
 		if plan := t.house.current(); plan != matched || len(t.house.staleKeys()) > 0 || now.boot >= nextMatch {
@@ -85,10 +84,10 @@ func (t *Tunnel) clerk() {
 		}
 		if now.boot >= refusedAt {
 			refusedAt = now.boot + beat/10
-			t.refusals.report(t.send)
+			t.refusals.Drain(t.send)
 		}
 		next := min(nextBeat, nextAsk)
-		if t.refusals.waiting() {
+		if t.refusals.Waiting() {
 			next = min(next, refusedAt)
 		}
 		if len(outbox) > 0 {
@@ -98,8 +97,7 @@ func (t *Tunnel) clerk() {
 	}
 }
 
-// examine finds out whether the machine still works. Its failure is over when
-// it does again.
+// examine checks the machine, and ends its failure when it works again.
 func (t *Tunnel) examine() {
 	m := t.machine.Load()
 	if m.closed.Load() {

@@ -14,6 +14,7 @@ import (
 	"golang.zx2c4.com/wireguard/device"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/tally"
 )
 
 // Per source: initiations at once and per second. The first pair is for
@@ -47,7 +48,7 @@ type gate struct {
 	proven   *limiter[netip.Addr]
 	replies  *limiter[struct{}]
 	live     *limiter[netip.AddrPort]
-	refusals *refusals
+	refusals *tally.Sum
 
 	initiations chan initiation              // to the porter
 	renewals    chan initiation              // to the porter, before the others
@@ -229,7 +230,7 @@ func (g *gate) handshake(packet []byte, inner *conn.StdNetEndpoint, plan *policy
 	source := inner.AddrPort
 	refuse := func(fault policy.Reason) {
 		d := plan.Decide(policy.Query{Fault: fault, Source: source.Addr()}, now.wall)
-		g.refusals.add(policy.Fact{At: now.wall, Source: source, Decision: d})
+		g.refusals.Add(policy.Fact{At: now.wall, Source: source, Decision: d})
 	}
 	if source.Addr().Is4In6() {
 		// The sockets give IPv4 as IPv4. This came as IPv6, from someone who

@@ -12,6 +12,7 @@ import (
 
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/tally"
 )
 
 func stdEndpoint(a netip.AddrPort) *conn.StdNetEndpoint { return &conn.StdNetEndpoint{AddrPort: a} }
@@ -41,7 +42,7 @@ func testGate(t testing.TB, sessions int) (*gate, *outbox) {
 		proven:      newLimiter[netip.Addr](cookieBurst, cookieRate, maximumSources),
 		replies:     newLimiter[struct{}](replyBurst, replyRate, 1),
 		live:        newLimiter[netip.AddrPort](liveBurst, liveRate, maximumSources),
-		refusals:    &refusals{wake: func() {}},
+		refusals:    &tally.Sum{},
 		initiations: make(chan initiation, waiting),
 		renewals:    make(chan initiation, renewing),
 		inspect:     func([]byte, netip.AddrPort) {},
@@ -280,74 +281,6 @@ func TestNoRoomForFactsNobodyEnters(t *testing.T) {
 	for i := range factsWaiting/2 + 1 {
 		if got, want := x.send(policy.Fact{Kind: policy.Admission}), i < factsWaiting/2; got != want {
 			t.Fatalf("admission %d was sent %v, want %v", i, got, want)
-		}
-	}
-}
-
-func TestRefusalsAreSummedAndBounded(t *testing.T) {
-	r := &refusals{wake: func() {}}
-	for i := range 3 * maximumStrangers {
-		a := netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)})
-		for range 2 {
-			r.add(policy.Fact{Source: netip.AddrPortFrom(a, uint16(i)), Decision: policy.Decision{Reason: policy.Malformed}})
-		}
-	}
-	total, distinct := 0, 0
-	full := false
-	send := func(f policy.Fact) bool {
-		if full {
-			return false
-		}
-		total += f.Count
-		distinct++
-		full = distinct == 10
-		return true
-	}
-	r.report(send)
-	if distinct != 10 {
-		t.Errorf("reported %d into room for 10", distinct)
-	}
-	r.report(func(f policy.Fact) bool { total += f.Count; distinct++; return true })
-	if total != 6*maximumStrangers || distinct > maximumStrangers+1 {
-		t.Errorf("reported %d packets as %d refusals, want %d as at most %d", total, distinct, 6*maximumStrangers, maximumStrangers+1)
-	}
-}
-
-// TestRefusalsOfAKeyFindRoom: a key's refusals keep its name however many
-// strangers came first, and however many addresses another key is used from.
-func TestRefusalsOfAKeyFindRoom(t *testing.T) {
-	r := &refusals{wake: func() {}}
-	busy, quiet := newEngineer("busy", 2).Engineer, newEngineer("quiet", 3).Engineer
-	from := func(i int) netip.AddrPort {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}), 1)
-	}
-	for i := range 3 * maximumStrangers {
-		r.add(policy.Fact{Source: from(i), Decision: policy.Decision{Reason: policy.UnknownKey}})
-		r.add(policy.Fact{Source: from(i), Engineer: busy, Decision: policy.Decision{Reason: policy.WrongSource, Engineer: busy}})
-	}
-	r.add(policy.Fact{Source: from(1), Engineer: quiet, Decision: policy.Decision{Reason: policy.WrongSource, Engineer: quiet}})
-	packets, sources := map[*policy.Engineer]int{}, map[*policy.Engineer]int{}
-	strangers := false
-	r.report(func(f policy.Fact) bool {
-		packets[f.Engineer] += f.Count
-		if f.Source.IsValid() {
-			sources[f.Engineer]++
-		}
-		if f.Engineer != f.Decision.Engineer {
-			t.Errorf("the fact names %v, its decision %v", f.Engineer, f.Decision.Engineer)
-		}
-		if strangers && f.Engineer != nil {
-			t.Error("a stranger was reported before an engineer")
-		}
-		strangers = f.Engineer == nil
-		return true
-	})
-	for _, c := range []struct {
-		engineer         *policy.Engineer
-		packets, sources int
-	}{{nil, 3 * maximumStrangers, maximumStrangers}, {busy, 3 * maximumStrangers, maximumEngineers}, {quiet, 1, 1}} {
-		if packets[c.engineer] != c.packets || sources[c.engineer] != c.sources {
-			t.Errorf("%v: %d packets from %d sources, want %d from %d", c.engineer, packets[c.engineer], sources[c.engineer], c.packets, c.sources)
 		}
 	}
 }

@@ -183,7 +183,7 @@ func (p *porter) initiation(i initiation) {
 	plan, now := t.house.current(), t.now()
 	var seen [12]byte
 	refuse := func(d policy.Decision) {
-		t.refusals.add(policy.Fact{At: now.wall, Source: i.source, Engineer: d.Engineer, Decision: d, Timestamp: seen})
+		t.refusals.Add(policy.Fact{At: now.wall, Source: i.source, Engineer: d.Engineer, Decision: d, Timestamp: seen})
 	}
 	q, stamp := p.question(&i.packet, i.source.Addr(), plan, now, false)
 	if q.Key == (policy.Key{}) {
@@ -253,5 +253,5 @@ func (p *porter) inspect(d dropped) {
 		q.Fault = policy.RateLimited
 		decision = plan.Decide(q, now.wall)
 	}
-	t.refusals.add(policy.Fact{At: now.wall, Source: d.source, Engineer: decision.Engineer, Decision: decision, Timestamp: seen})
+	t.refusals.Add(policy.Fact{At: now.wall, Source: d.source, Engineer: decision.Engineer, Decision: decision, Timestamp: seen})
 }

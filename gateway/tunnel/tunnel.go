@@ -13,6 +13,7 @@ import (
 	"golang.zx2c4.com/wireguard/device"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/tally"
 )
 
 // Config says what a tunnel is made of.
@@ -46,7 +47,7 @@ type Tunnel struct {
 	machine  atomic.Pointer[machine]
 
 	facts    chan policy.Fact
-	refusals *refusals
+	refusals *tally.Sum
 	dropped  chan dropped  // to the porter
 	wake     chan struct{} // wakes the clerk
 	closing  chan struct{}
@@ -99,7 +100,7 @@ func New(c Config) (*Tunnel, error) {
 	if t.boot == nil {
 		t.boot, t.exact = newClock(Boottime).now, Boottime
 	}
-	t.refusals = &refusals{wake: t.kick}
+	t.refusals = &tally.Sum{Wake: t.kick}
 	t.gate = &gate{
 		house: t.house, now: t.now, boot: t.boot,
 		checker:     &device.CookieChecker{},
@@ -218,7 +219,7 @@ func (t *Tunnel) Inspect(payload []byte, source netip.AddrPort) {
 	default:
 		now := t.now()
 		decision := t.house.current().Decide(policy.Query{Fault: policy.RateLimited, Source: d.source.Addr()}, now.wall)
-		t.refusals.add(policy.Fact{At: now.wall, Source: d.source, Decision: decision})
+		t.refusals.Add(policy.Fact{At: now.wall, Source: d.source, Decision: decision})
 	}
 }
 

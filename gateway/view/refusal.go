@@ -5,7 +5,9 @@ import (
 	"time"
 )
 
-// Refusal is what was refused for one reason, of one engineer, from one address.
+// Refusal sums the packets that were refused for one reason, of one engineer,
+// from one address, to one target. It is an element of the answer of
+// `kidoban refusals --json`.
 type Refusal struct {
 	First    time.Time  `json:"first"`
 	Last     time.Time  `json:"last"`
@@ -14,5 +16,5 @@ type Refusal struct {
 	Vendor   string     `json:"vendor"`
 	Engineer string     `json:"engineer"`
 	Source   netip.Addr `json:"source"`
-	Target   string     `json:"target,omitempty"` // of a refused flow: its destination
+	Target   string     `json:"target,omitempty"` // the destination of a refused flow
 }
