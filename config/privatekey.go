@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"kidoban/gateway/durable"
 	"kidoban/gateway/policy"
 )
 
@@ -61,39 +62,15 @@ func clamp(key *[32]byte) {
 	key[31] = key[31]&127 | 64
 }
 
-// makePrivateKey writes a new key: temporary file, fsync, link (which never
-// replaces a key that somebody else made meanwhile), fsync of the directory.
-func makePrivateKey(path string) (err error) {
+// makePrivateKey writes a new key, unless somebody else made one meanwhile.
+func makePrivateKey(path string) error {
 	var key [32]byte
 	rand.Read(key[:]) // never fails
 	clamp(&key)
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".private.key-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		f.Close()
-		err = errors.Join(err, os.Remove(f.Name()))
-	}()
-	if _, err := f.WriteString(base64.StdEncoding.EncodeToString(key[:]) + "\n"); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return durable.Create(path, []byte(base64.StdEncoding.EncodeToString(key[:])+"\n"))
 }
 
 // readKeyFile reads the base64 of 32 bytes, perhaps with a newline behind it,

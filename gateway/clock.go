@@ -23,20 +23,10 @@ const (
 // moment of boot, and the latest end it has had.
 type beginning struct{ zero, until time.Time }
 
-// readClock reads both clocks as of one moment: a process that was stopped
-// between the two readings reads them again.
+// readClock reads both clocks as of one moment.
 func (l *loop) readClock() (time.Time, time.Duration) {
-	var wall time.Time
-	var boot time.Duration
-	for range 100 {
-		before := l.cfg.Clock.Boot()
-		wall = l.cfg.Clock.Wall().Round(0)
-		boot = l.cfg.Clock.Boot()
-		if boot-before < time.Millisecond {
-			break
-		}
-	}
-	return wall, boot
+	wall, boot := l.cfg.Clock.Read()
+	return wall.Round(0), boot
 }
 
 // tick reads the clock and finds out whether it was set.

@@ -20,10 +20,10 @@ import (
 // import, by their paths below the module. cmd wires all and is not listed.
 var mayImport = map[string][]string{
 	"gateway/policy":   {},
-	"gateway/journal":  {},
+	"gateway/journal":  {"gateway/durable"},
 	"gateway/lab":      {},
 	"gateway/syslog":   {},
-	"config":           {"gateway/policy", "gateway/view"},
+	"config":           {"gateway/durable", "gateway/policy", "gateway/view"},
 	"gateway/tunnel":   {"gateway/clock", "gateway/policy", "gateway/tally"},
 	"gateway/firewall": {"gateway/clock", "gateway/durable", "gateway/policy", "gateway/tally", "gateway/view"},
 	"gateway":          {"gateway/clock", "gateway/journal", "gateway/opening", "gateway/policy", "gateway/session", "gateway/store", "gateway/tally", "gateway/view"},

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kidoban/gateway/clock"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
@@ -143,7 +144,7 @@ func (w *world) start() {
 	process := w.process
 	w.gateway = New(Config{
 		Tunnel: w.tunnel, Firewall: w.firewall, Metrics: w.metrics, Version: "test", Logger: w.logger,
-		Clock: Clock{
+		Clock: clock.Source{
 			Wall:         func() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.wall() },
 			Boot:         w.boot,
 			Set:          w.stepped,

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"kidoban/gateway/clock"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
@@ -69,21 +70,12 @@ type Journal interface {
 	Close() error
 }
 
-// Clock is the site's time. Wall may be set by anyone at any moment; Boot
-// counts from boot, through suspension, and is never set (CLOCK_BOOTTIME).
-type Clock struct {
-	Wall         func() time.Time
-	Boot         func() time.Duration
-	Set          <-chan struct{} // receives when the wall clock was set; may be nil
-	Synchronized func() bool     // what the kernel says of its discipline (adjtimex)
-}
-
 // Config is what a Gateway is made of. Everything but Warn, Dropped, Hints,
 // Notify and Logger is required.
 type Config struct {
 	Tunnel   Tunnel
 	Firewall Firewall
-	Clock    Clock
+	Clock    clock.Source
 	// LoadPolicy reads the policy file. Its error text is shown to operators.
 	LoadPolicy func() (*policy.Policy, []string, error)
 	// CheckFile looks at the policy file on disk: its digest, or why a

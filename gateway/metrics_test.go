@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 
+	"kidoban/gateway/clock"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
@@ -407,7 +408,7 @@ func BenchmarkScrape(b *testing.B) {
 			m := NewMetrics("test")
 			m.MostEngineers = most
 			m.policy(p, now)
-			g := New(Config{Metrics: m, Clock: Clock{Wall: func() time.Time { return now }, Boot: func() time.Duration { return 0 }}})
+			g := New(Config{Metrics: m, Clock: clock.Source{Wall: func() time.Time { return now }, Boot: func() time.Duration { return 0 }}})
 			g.snapshot.Store(s)
 			registry := prometheus.NewPedanticRegistry()
 			registry.MustRegister(m.Collectors(g, "kido0", policy.Key{1})...)

@@ -18,6 +18,7 @@ import (
 
 	"kidoban/config"
 	"kidoban/gateway"
+	"kidoban/gateway/clock"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
@@ -225,7 +226,7 @@ func (n noCopies) Close() error                                    { return n.li
 
 // offsetClock is off by what a file says, and tells when that changes, as the
 // kernel tells when its clock is set.
-func offsetClock(c gateway.Clock, file string) gateway.Clock {
+func offsetClock(c clock.Source, file string) clock.Source {
 	var mu sync.Mutex
 	var offset time.Duration
 	set := make(chan struct{}, 1)

@@ -20,6 +20,7 @@ import (
 	"kidoban/config"
 	"kidoban/gateway"
 	"kidoban/gateway/admin"
+	"kidoban/gateway/clock"
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/tunnel"
@@ -65,7 +66,7 @@ func (runCommand) Run(p *program) error {
 		return err
 	}
 	public := config.PublicKey(private)
-	clock, err := gateway.SystemClock(ctx)
+	source, err := clock.System(ctx)
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func (runCommand) Run(p *program) error {
 		metrics.SyslogDropped = elsewhere.Dropped
 	}
 	g := gateway.New(wired(gateway.Config{
-		Tunnel: gate, Firewall: kernel, Clock: clock, LoadPolicy: file.load, CheckFile: file.check, Warn: file.warn,
+		Tunnel: gate, Firewall: kernel, Clock: source, LoadPolicy: file.load, CheckFile: file.check, Warn: file.warn,
 		OpenJournal:    func() (gateway.Journal, error) { return openJournal(dir, keyFile, marker, logger) },
 		ReadDamaged:    func() iter.Seq2[journal.Entry, error] { return journal.ReadDamaged(dir, keyFile) },
 		ArchiveJournal: func() (string, string, error) { return journal.Archive(dir, keyFile) },

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"kidoban/gateway"
+	"kidoban/gateway/clock"
 	"kidoban/gateway/policy"
 )
 
@@ -24,7 +25,7 @@ func TestAReloadThatHangsDoesNotHoldTheEndUp(t *testing.T) {
 		asked := 0
 		began := time.Now()
 		g := gateway.New(gateway.Config{
-			Clock: gateway.Clock{Wall: time.Now, Boot: func() time.Duration { return time.Since(began) }},
+			Clock: clock.Source{Wall: time.Now, Boot: func() time.Duration { return time.Since(began) }},
 			LoadPolicy: func() (*policy.Policy, []string, error) {
 				asked++
 				<-answer

@@ -13,6 +13,7 @@ import (
 	_ "time/tzdata" // the client looks the zone up
 
 	"kidoban/gateway"
+	"kidoban/gateway/clock"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
@@ -116,7 +117,7 @@ func begin(t *testing.T, mistake error) *served {
 	}
 	g := gateway.New(gateway.Config{
 		Tunnel: s.tunnel, Firewall: quietFirewall{},
-		Clock: gateway.Clock{Wall: time.Now, Boot: gateway.Boottime, Synchronized: func() bool { return true }},
+		Clock: clock.Source{Wall: time.Now, Boot: clock.Boot, Synchronized: func() bool { return true }},
 		LoadPolicy: func() (*policy.Policy, []string, error) {
 			s.mu.Lock()
 			loads := s.loads

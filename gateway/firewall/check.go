@@ -12,6 +12,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"kidoban/gateway/clock"
 	"kidoban/gateway/policy"
 )
 
@@ -40,8 +41,8 @@ func (f *Firewall) Check() error {
 		return errClosed
 	}
 	f.reports.again()
-	boot := clock(unix.CLOCK_BOOTTIME)
-	slept := boot - clock(unix.CLOCK_MONOTONIC) - f.suspended
+	boot := clock.Boot()
+	slept := clock.Suspended() - f.suspended
 	g, err := f.link.generation()
 	if err != nil {
 		return fmt.Errorf("firewall: %w", err)
@@ -63,8 +64,8 @@ func (f *Firewall) Check() error {
 
 // sweep reads everything back and mends it.
 func (f *Firewall) sweep() error {
-	begin := clock(unix.CLOCK_BOOTTIME)
-	defer func() { f.sweepTook = clock(unix.CLOCK_BOOTTIME) - begin }()
+	begin := clock.Boot()
+	defer func() { f.sweepTook = clock.Boot() - begin }()
 	if f.held == nil {
 		return f.replace()
 	}
@@ -129,8 +130,8 @@ func (f *Firewall) verify() error {
 		}
 	}
 	f.generation = g
-	f.verified = clock(unix.CLOCK_BOOTTIME)
-	f.suspended = f.verified - clock(unix.CLOCK_MONOTONIC)
+	f.verified = clock.Boot()
+	f.suspended = clock.Suspended()
 	if len(d.what) > 0 {
 		return d
 	}
@@ -325,7 +326,7 @@ func (f *Firewall) verifyElements(s *set, d *driftError) error {
 		}
 		ends[key] = learned
 	}
-	now := clock(unix.CLOCK_BOOTTIME)
+	now := clock.Boot()
 	for key, written := range old {
 		if _, ok := ends[key]; ok {
 			continue
@@ -351,9 +352,9 @@ func (f *Firewall) readElements(s *set) (map[string]found, error) {
 		var elements []nftables.SetElement
 		var before, after time.Duration
 		err := f.link.undisturbed(func() (err error) {
-			before = clock(unix.CLOCK_BOOTTIME)
+			before = clock.Boot()
 			elements, err = f.link.nft.GetSetElements(s.kernel())
-			after = clock(unix.CLOCK_BOOTTIME)
+			after = clock.Boot()
 			return err
 		})
 		if err != nil {
@@ -403,9 +404,9 @@ func (f *Firewall) lacking(s *set, have map[string]found) (bool, error) {
 
 // readElement gives one element, nil if it is not there.
 func (f *Firewall) readElement(s *set, key string) (*found, error) {
-	before := clock(unix.CLOCK_BOOTTIME)
+	before := clock.Boot()
 	elements, err := f.link.nft.FindSetElements(s.kernel(), []nftables.SetElement{{Key: []byte(key)}})
-	after := clock(unix.CLOCK_BOOTTIME)
+	after := clock.Boot()
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
@@ -499,7 +500,7 @@ func (f *Firewall) confirmOne(c change, d *driftError) error {
 	switch {
 	case err != nil:
 		return err
-	case e == nil && c.end.boot > clock(unix.CLOCK_BOOTTIME)+time.Second:
+	case e == nil && c.end.boot > clock.Boot()+time.Second:
 		d.add("set %s: %s is missing", c.set, s.kind.text(c.key))
 	case e == nil:
 	case c.end.boot == 0:

@@ -18,6 +18,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"kidoban/gateway/clock"
 	"kidoban/gateway/policy"
 )
 
@@ -78,29 +79,8 @@ type instant struct {
 
 // read reads both clocks without much time between.
 func read() instant {
-	var best instant
-	narrowest := time.Duration(-1)
-	for range 4 {
-		before := clock(unix.CLOCK_BOOTTIME)
-		wall := time.Now()
-		after := clock(unix.CLOCK_BOOTTIME)
-		if gap := after - before; narrowest < 0 || gap < narrowest {
-			narrowest, best = gap, instant{wall, before}
-		}
-		if narrowest < tolerance/5 {
-			break
-		}
-	}
-	return best
-}
-
-func clock(id int32) time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(id, &ts); err != nil {
-		// Linux has had both clocks since 2.6.39; only a broken build gets here.
-		panic(fmt.Sprintf("clock %d: %v", id, err))
-	}
-	return time.Duration(ts.Nano())
+	wall, boot := clock.Source{Wall: time.Now, Boot: clock.Boot}.Read()
+	return instant{wall, boot}
 }
 
 // New denies everything and returns when that stands: it replaces a table of
@@ -504,7 +484,7 @@ func (f *Firewall) write(list []change) error {
 	size, left := min(f.link.limit/elementSize, chunkElements), rewrites
 	for len(list) > 0 {
 		chunk := list[:min(size, len(list))]
-		now := clock(unix.CLOCK_BOOTTIME)
+		now := clock.Boot()
 		for rest := chunk; len(rest) > 0; {
 			n := 1
 			for n < len(rest) && rest[n].set == rest[0].set {
@@ -522,7 +502,7 @@ func (f *Firewall) write(list []change) error {
 			f.note(c)
 		}
 		opens := chunk[0].end.boot > 0
-		if took := clock(unix.CLOCK_BOOTTIME) - now; opens && took > tooLate/2 && left > 0 {
+		if took := clock.Boot() - now; opens && took > tooLate/2 && left > 0 {
 			size, left = max(size/2, 1), left-1
 			continue
 		}

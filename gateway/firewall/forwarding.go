@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 
+	"kidoban/gateway/durable"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -359,21 +361,11 @@ func (f *forwarding) keep() error {
 	for _, t := range f.turned {
 		r.Switches = append(r.Switches, recordedSwitch{t.name, t.was, t.index})
 	}
-	return replaceFile(f.path, r)
-}
-
-// replaceFile puts a value in place of what a file says, whole. It need not
-// outlive a crash of the machine, so nothing is synced.
-func replaceFile(path string, value any) error {
-	b, err := json.Marshal(value)
+	text, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	fresh := path + ".new"
-	if err := os.WriteFile(fresh, append(b, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(fresh, path)
+	return durable.Replace(f.path, append(text, '\n'), 0o600)
 }
 
 // isSwitch is the name of a switch of those that are turned.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"time"
 	"unicode/utf8"
+
+	"kidoban/gateway/durable"
 )
 
 // makeIfNew makes folder and key where both are missing, and finishes what a
@@ -24,10 +26,10 @@ func makeIfNew(disk storage, dir, keyFile string) error {
 	case dirErr == nil && keyErr == nil:
 		// They were found, not made: who made them may have ended before their
 		// names were on disk.
-		if err := disk.syncDir(filepath.Dir(keyFile)); err != nil {
+		if err := disk.SyncFolder(filepath.Dir(keyFile)); err != nil {
 			return err
 		}
-		return disk.syncDir(filepath.Dir(dir))
+		return disk.SyncFolder(filepath.Dir(dir))
 	case dirErr == nil:
 		return fmt.Errorf("its key %s is not there: put it back, or archive this journal and begin another with `kidoban recover`", keyFile)
 	case keyErr == nil:
@@ -38,7 +40,7 @@ func makeIfNew(disk storage, dir, keyFile string) error {
 		if _, tree, err := (reader{disk, dir + ".new"}).checkpoint(k.verifier); err != nil || tree.N != 0 {
 			return damaged(0, "the folder is gone, its key %s is there: put the folder back, or begin another with `kidoban recover`", keyFile)
 		}
-		if err := disk.syncDir(filepath.Dir(keyFile)); err != nil {
+		if err := disk.SyncFolder(filepath.Dir(keyFile)); err != nil {
 			return err
 		}
 		return putInPlace(disk, dir)
@@ -62,10 +64,10 @@ func makeNew(disk storage, dir, keyFile string) error {
 	if err := disk.mkdir(dir + ".new"); err != nil {
 		return err
 	}
-	if err := replaceFile(disk, filepath.Join(dir+".new", "checkpoint"), checkpoint); err != nil {
+	if err := durable.ReplaceOn(disk, filepath.Join(dir+".new", "checkpoint"), checkpoint); err != nil {
 		return err
 	}
-	if err := disk.syncDir(filepath.Dir(dir)); err != nil {
+	if err := disk.SyncFolder(filepath.Dir(dir)); err != nil {
 		return err
 	}
 	return writeKey()
@@ -73,10 +75,10 @@ func makeNew(disk storage, dir, keyFile string) error {
 
 // putInPlace turns DIR.new into DIR.
 func putInPlace(disk storage, dir string) error {
-	if err := disk.rename(dir+".new", dir); err != nil {
+	if err := disk.Rename(dir+".new", dir); err != nil {
 		return err
 	}
-	return disk.syncDir(filepath.Dir(dir))
+	return disk.SyncFolder(filepath.Dir(dir))
 }
 
 // Archive takes a broken journal out of the way and puts an empty one in its
@@ -88,7 +90,7 @@ func putInPlace(disk storage, dir string) error {
 // No Journal may be open in the folder. An Archive that was interrupted can
 // be run again, or Open finishes it.
 func Archive(dir, keyFile string) (broken, lastCheckpoint string, err error) {
-	return archive(osDisk{}, dir, keyFile, time.Now())
+	return archive(realDisk, dir, keyFile, time.Now())
 }
 
 func archive(disk storage, dir, keyFile string, now time.Time) (broken, lastCheckpoint string, err error) {
@@ -107,7 +109,7 @@ func archive(disk storage, dir, keyFile string, now time.Time) (broken, lastChec
 		lastCheckpoint = string(text)
 	}
 	broken = dir + ".broken-" + now.UTC().Format("20060102T150405.000000000Z")
-	switch err := disk.rename(dir, broken); {
+	switch err := disk.Rename(dir, broken); {
 	case errors.Is(err, fs.ErrNotExist):
 		broken = ""
 	case err != nil:
@@ -115,7 +117,7 @@ func archive(disk storage, dir, keyFile string, now time.Time) (broken, lastChec
 	}
 	// Before the old name is used again, so that no power cut loses the broken
 	// one under it.
-	if err := disk.syncDir(filepath.Dir(dir)); err != nil {
+	if err := disk.SyncFolder(filepath.Dir(dir)); err != nil {
 		return "", "", err
 	}
 	return broken, lastCheckpoint, putInPlace(disk, dir)

@@ -9,9 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"strconv"
 	"strings"
+
+	"kidoban/gateway/durable"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -186,25 +187,13 @@ func readOrMakeKey(disk storage, name string) (k *key, write func() error, err e
 		return k, func() error { return nil }, err
 	}
 	k, text, err := newKey()
-	return k, func() error { return replaceFile(disk, name, []byte(text)) }, err
-}
-
-// replaceFile puts a file in place of another so that one or the other is
-// there whole, whenever the power fails, and the new one once it returns.
-func replaceFile(disk storage, name string, data []byte) error {
-	if err := disk.writeFile(name+".tmp", data); err != nil {
-		return err
-	}
-	if err := disk.rename(name+".tmp", name); err != nil {
-		return err
-	}
-	return disk.syncDir(filepath.Dir(name))
+	return k, func() error { return durable.ReplaceOn(disk, name, []byte(text)) }, err
 }
 
 // VerifierKey gives the public half of the key in a key file, as the one line
 // that note and other tools for signed notes (https://c2sp.org/signed-note) take.
 func VerifierKey(keyFile string) (string, error) {
-	k, err := readKey(osDisk{}, keyFile)
+	k, err := readKey(realDisk, keyFile)
 	if err != nil {
 		return "", err
 	}

@@ -276,7 +276,7 @@ func put(t testing.TB, d *memDisk, name string, data []byte) {
 	t.Helper()
 	w := writer{disk: d, dir: memDir, lasting: map[string]bool{}}
 	path := filepath.Join(memDir, name)
-	if err := errors.Join(w.makeDirs(filepath.Dir(path)), d.writeFile(path, data), d.syncDir(filepath.Dir(path))); err != nil {
+	if err := errors.Join(w.makeDirs(filepath.Dir(path)), d.Write(path, data), d.SyncFolder(filepath.Dir(path))); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -330,7 +330,7 @@ func TestFault48RewrittenPast(t *testing.T) {
 	p.wantDamage(t, "another journal altogether", 0)
 
 	// The key's signature on another origin, as by a key used for two things.
-	k, err := readKey(osDisk{}, p.keyFile)
+	k, err := readKey(realDisk, p.keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,7 +417,7 @@ func TestToolsAgree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		hashes := tlog.TileHashReader(tlog.Tree{N: n, Hash: hash}, tileReader{reader{osDisk{}, p.dir}})
+		hashes := tlog.TileHashReader(tlog.Tree{N: n, Hash: hash}, tileReader{reader{realDisk, p.dir}})
 		for index := range size {
 			if index > 10 && index < size-10 && index%50 != 0 {
 				continue

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"kidoban/gateway/durable"
 )
 
 // storage is what a journal asks of a disk. Paths are as in package os, and
@@ -22,17 +24,9 @@ type storage interface {
 	stat(name string) (fileInfo, error)
 
 	// mkdir makes a directory with mode 0700. One that is there is no error.
-	// The name lasts after syncDir of the parent.
+	// The name lasts after SyncFolder of the parent.
 	mkdir(name string) error
-	// writeFile makes or overwrites a file, mode 0600. When it returns nil the
-	// content lasts; the name lasts after syncDir.
-	writeFile(name string, data []byte) error
-	// rename is atomic, and lasts after syncDir of both parents.
-	rename(from, to string) error
-	// remove removes a file or an empty directory. Nothing waits for it to last.
-	remove(name string) error
-	// syncDir makes the names in a directory last.
-	syncDir(name string) error
+	durable.Disk
 
 	// lock takes a lock that one process has at a time, until it closes it or
 	// ends. It does not wait.
@@ -45,7 +39,9 @@ type fileInfo struct {
 }
 
 // osDisk is the real disk.
-type osDisk struct{}
+type osDisk struct{ durable.OS }
+
+var realDisk = osDisk{0o600}
 
 func (osDisk) readFile(name string, limit int64) ([]byte, error) {
 	// A copy may come from anybody: opening a named pipe would wait for ever.
@@ -81,36 +77,6 @@ func (osDisk) mkdir(name string) error {
 		return err
 	}
 	return nil
-}
-
-func (osDisk) writeFile(name string, data []byte) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	return err
-}
-
-func (osDisk) rename(from, to string) error { return os.Rename(from, to) }
-func (osDisk) remove(name string) error     { return os.Remove(name) }
-
-func (osDisk) syncDir(name string) error {
-	d, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if closed := d.Close(); err == nil {
-		err = closed
-	}
-	return err
 }
 
 // lock uses flock(2), which ends with the process: a crash leaves no lock.
@@ -180,16 +146,16 @@ func (w *writer) commit(tiles []file, checkpoint []byte) error {
 			seen[parent] = true
 			dirs = append(dirs, parent)
 		}
-		if err := w.disk.writeFile(filepath.Join(w.dir, tile.name), tile.data); err != nil {
+		if err := w.disk.Write(filepath.Join(w.dir, tile.name), tile.data); err != nil {
 			return err
 		}
 	}
 	for _, dir := range dirs {
-		if err := w.disk.syncDir(dir); err != nil {
+		if err := w.disk.SyncFolder(dir); err != nil {
 			return err
 		}
 	}
-	return replaceFile(w.disk, filepath.Join(w.dir, "checkpoint"), checkpoint)
+	return durable.ReplaceOn(w.disk, filepath.Join(w.dir, "checkpoint"), checkpoint)
 }
 
 // makeDirs makes a directory inside the journal's folder, and those above it,
@@ -205,7 +171,7 @@ func (w *writer) makeDirs(name string) error {
 	if err := w.disk.mkdir(name); err != nil {
 		return err
 	}
-	if err := w.disk.syncDir(parent); err != nil {
+	if err := w.disk.SyncFolder(parent); err != nil {
 		return err
 	}
 	w.lasting[name] = true
@@ -215,14 +181,14 @@ func (w *writer) makeDirs(name string) error {
 // remove removes a tile, and its directory if that leaves it empty. Failing
 // is no fault: Open removes what is left over.
 func (w *writer) remove(name string) {
-	if w.disk.remove(filepath.Join(w.dir, name)) == nil {
+	if w.disk.Remove(filepath.Join(w.dir, name)) == nil {
 		w.removeEmpty(filepath.Dir(name))
 	}
 }
 
 // removeEmpty removes the directory of partial tiles if it is empty.
 func (w *writer) removeEmpty(name string) {
-	if path := filepath.Join(w.dir, name); filepath.Ext(path) == ".p" && w.disk.remove(path) == nil {
+	if path := filepath.Join(w.dir, name); filepath.Ext(path) == ".p" && w.disk.Remove(path) == nil {
 		delete(w.lasting, path)
 	}
 }

@@ -72,7 +72,7 @@ type Recovered struct {
 //
 // Where neither folder nor key file is there, both are made. A folder without
 // its key, or a key without its folder, is refused: something was lost.
-func Open(dir, keyFile string) (*Journal, error) { return open(osDisk{}, dir, keyFile) }
+func Open(dir, keyFile string) (*Journal, error) { return open(realDisk, dir, keyFile) }
 
 func open(disk storage, dir, keyFile string) (*Journal, error) {
 	dir = filepath.Clean(dir)
@@ -312,7 +312,7 @@ func (j *Journal) sweep() error {
 			if found.IsDir() {
 				err = walk(path)
 			} else if t, notTile := parseTilePath(path); notTile == nil && !inTree(t, j.tree.N) {
-				if err = disk.remove(filepath.Join(dir, path)); err == nil && t.W < tileWidth {
+				if err = disk.Remove(filepath.Join(dir, path)); err == nil && t.W < tileWidth {
 					j.write.removeEmpty(filepath.Dir(path))
 				}
 			}
@@ -326,7 +326,7 @@ func (j *Journal) sweep() error {
 		return err
 	}
 	for _, leftover := range []string{filepath.Join(dir, "checkpoint.tmp"), filepath.Join(dir+".new", "checkpoint.tmp"), filepath.Join(dir+".new", "checkpoint"), dir + ".new"} {
-		if err := disk.remove(leftover); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := disk.Remove(leftover); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

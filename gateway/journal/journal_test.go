@@ -492,7 +492,7 @@ func TestOneWriter(t *testing.T) {
 
 func TestCallersShareACommit(t *testing.T) {
 	p := newPlace(t)
-	disk := &slowDisk{storage: osDisk{}, enter: make(chan bool), leave: make(chan bool)}
+	disk := &slowDisk{storage: realDisk, enter: make(chan bool), leave: make(chan bool)}
 	j, err := open(disk, p.dir, p.keyFile)
 	if err != nil {
 		t.Fatal(err)
@@ -555,7 +555,7 @@ type slowDisk struct {
 	first        int64 // entries in the first commit
 }
 
-func (d *slowDisk) writeFile(name string, data []byte) error {
+func (d *slowDisk) Write(name string, data []byte) error {
 	if d.slow && filepath.Base(name) == "checkpoint.tmp" {
 		d.commits++
 		if d.commits == 1 {
@@ -568,7 +568,7 @@ func (d *slowDisk) writeFile(name string, data []byte) error {
 		d.enter <- true
 		<-d.leave
 	}
-	return d.storage.writeFile(name, data)
+	return d.storage.Write(name, data)
 }
 
 func TestManyCallersAndReaders(t *testing.T) {

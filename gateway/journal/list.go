@@ -22,7 +22,7 @@ type Line struct {
 // read, and what can follows.
 func List(dir string, from int64) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
-		r := reader{osDisk{}, dir}
+		r := reader{realDisk, dir}
 		size := int64(-1)
 		text, err := r.disk.readFile(r.path("checkpoint"), maxCheckpoint)
 		if err == nil {
@@ -48,7 +48,7 @@ func List(dir string, from int64) iter.Seq2[Line, error] {
 // missing or changed, any of them. No error says that all is there, and that
 // something else keeps the journal from being opened.
 func ReadDamaged(dir, keyFile string) iter.Seq2[Entry, error] {
-	return readDamaged(osDisk{}, dir, keyFile)
+	return readDamaged(realDisk, dir, keyFile)
 }
 
 func readDamaged(disk storage, dir, keyFile string) iter.Seq2[Entry, error] {

@@ -52,7 +52,7 @@ type memNode struct {
 
 	names        map[string]*memNode // of a directory; nil: a file
 	lastingNames map[string]*memNode
-	changes      []change // of names since the last syncDir
+	changes      []change // of names since the last SyncFolder
 }
 
 // change is one atomic change of a directory's names.
@@ -201,7 +201,7 @@ func (d *memDisk) mkdir(name string) error {
 	return d.alter("mkdir "+name, filepath.Dir(name), change{link: filepath.Base(name), node: newMemDir()})
 }
 
-func (d *memDisk) writeFile(name string, data []byte) error {
+func (d *memDisk) Write(name string, data []byte) error {
 	parent, err := d.find(filepath.Dir(name))
 	if err != nil {
 		return err
@@ -231,7 +231,7 @@ func (d *memDisk) writeFile(name string, data []byte) error {
 	return errFault
 }
 
-func (d *memDisk) rename(from, to string) error {
+func (d *memDisk) Rename(from, to string) error {
 	if filepath.Dir(from) != filepath.Dir(to) {
 		return errors.New("renames between directories are not modelled")
 	}
@@ -245,7 +245,7 @@ func (d *memDisk) rename(from, to string) error {
 	return d.alter("rename "+from, filepath.Dir(from), change{filepath.Base(from), filepath.Base(to), n})
 }
 
-func (d *memDisk) remove(name string) error {
+func (d *memDisk) Remove(name string) error {
 	n, err := d.find(name)
 	if err != nil {
 		return err
@@ -256,7 +256,7 @@ func (d *memDisk) remove(name string) error {
 	return d.alter("remove "+name, filepath.Dir(name), change{unlink: filepath.Base(name)})
 }
 
-func (d *memDisk) syncDir(name string) error {
+func (d *memDisk) SyncFolder(name string) error {
 	n, err := d.find(name)
 	if err != nil {
 		return err

@@ -315,7 +315,7 @@ type Report struct {
 // The journal may be written to meanwhile. Who copies a living journal should
 // copy the checkpoint first.
 func VerifyDir(dir, verifierKey string, since []byte) (Report, error) {
-	return verifyDir(osDisk{}, dir, verifierKey, since)
+	return verifyDir(realDisk, dir, verifierKey, since)
 }
 
 func verifyDir(disk storage, dir, verifierKey string, since []byte) (Report, error) {

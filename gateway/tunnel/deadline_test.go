@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"kidoban/gateway/clock"
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
 )
@@ -257,7 +258,7 @@ func TestFault44SetBackClockExtendsNothing(t *testing.T) {
 // the gate lets nothing pass, on both sides, without a network.
 func TestDeadlineOfAThousandSessions(t *testing.T) {
 	const sessions = 1000
-	now := instant{Boottime(), time.Now()}
+	now := instant{clock.Boot(), time.Now()}
 	h, engineers, state := houseAt(t, sessions, now)
 	end := later()
 	plan := state.Plan(now.wall).Restrict(func(g *policy.Grant) *policy.Grant {
@@ -278,7 +279,7 @@ func TestDeadlineOfAThousandSessions(t *testing.T) {
 
 	h, _, state = fullHouse(t, sessions)
 	began := time.Now()
-	h.follow(state.Plan(time.Now()).Doubted("closed"), instant{Boottime(), time.Now()})
+	h.follow(state.Plan(time.Now()).Doubted("closed"), instant{clock.Boot(), time.Now()})
 	t.Logf("closing %d sessions took %v", sessions, time.Since(began))
 	for _, p := range h.engineers {
 		if len(p.presences) != 0 || p.deadline.Load() != 0 {
@@ -291,7 +292,7 @@ func TestDeadlineOfAThousandSessions(t *testing.T) {
 // disk.
 func fullHouse(t testing.TB, sessions int) (*house, []*policy.Engineer, *policy.State) {
 	t.Helper()
-	return houseAt(t, sessions, instant{Boottime(), time.Now()})
+	return houseAt(t, sessions, instant{clock.Boot(), time.Now()})
 }
 
 // houseAt is a full house at one instant. Whoever reads the clocks again may

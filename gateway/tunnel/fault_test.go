@@ -19,6 +19,7 @@ import (
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 
+	"kidoban/gateway/clock"
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
 )
@@ -412,7 +413,7 @@ func (s *scripted) Close() error { return nil }
 func TestFault68UnreadableSocket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		result := error(unix.ENOMEM)
-		g := &gate{house: newHouse(), boot: Boottime, inner: &scripted{receive: func() error { return result }}}
+		g := &gate{house: newHouse(), boot: clock.Boot, inner: &scripted{receive: func() error { return result }}}
 		open := func() func() error {
 			receive, _, err := g.Open(0)
 			if err != nil {

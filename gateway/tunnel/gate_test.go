@@ -10,6 +10,7 @@ import (
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 
+	"kidoban/gateway/clock"
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/tally"
@@ -35,8 +36,8 @@ func testGate(t testing.TB, sessions int) (*gate, *outbox) {
 	_, public := lab.NewKey()
 	o := &outbox{}
 	g := &gate{
-		house: h, boot: Boottime,
-		now:         func() instant { return instant{Boottime(), time.Now()} },
+		house: h, boot: clock.Boot,
+		now:         func() instant { return instant{clock.Boot(), time.Now()} },
 		checker:     &device.CookieChecker{},
 		sources:     newLimiter[netip.Addr](sourceBurst, sourceRate, maximumSources),
 		proven:      newLimiter[netip.Addr](cookieBurst, cookieRate, maximumSources),
@@ -194,7 +195,7 @@ func TestFault33FloodGetsCookiesAndTheRealSourceGoesOn(t *testing.T) {
 
 func TestFault37IndicesAreBoundedAndUnconfirmedOnesGoFirst(t *testing.T) {
 	h, engineers, _ := fullHouse(t, 2)
-	now := instant{Boottime(), time.Now()}
+	now := instant{clock.Boot(), time.Now()}
 	source := netip.MustParseAddrPort("203.0.113.10:4000")
 	key := engineers[0].Key
 	first := h.indices[1]
@@ -241,7 +242,7 @@ func TestFault37IndicesAreBoundedAndUnconfirmedOnesGoFirst(t *testing.T) {
 
 func TestSupersededByAConfirmedHandshakeOnly(t *testing.T) {
 	h, engineers, _ := fullHouse(t, 1)
-	now := instant{Boottime(), time.Now()}
+	now := instant{clock.Boot(), time.Now()}
 	key := engineers[0].Key
 	old := h.indices[0].presence
 	h.indices[1].seen.Store(true)
@@ -267,7 +268,7 @@ func TestNoRoomForFactsNobodyEnters(t *testing.T) {
 	from := netip.MustParseAddrPort("203.0.113.10:4000")
 	before := len(h.engineers[engineers[0].Key].pending)
 	to, d := h.admit(policy.Query{Key: engineers[0].Key, Proven: true, Source: from.Addr()}, stdEndpoint(from), from, 9, 9,
-		instant{Boottime(), time.Now()}, func(policy.Decision) bool { return false })
+		instant{clock.Boot(), time.Now()}, func(policy.Decision) bool { return false })
 	if to != nil || d.Reason != policy.NotReady || len(h.engineers[engineers[0].Key].pending) != before {
 		t.Errorf("without room for its admission: %v, %v, want nobody, %v", to, d.Reason, policy.NotReady)
 	}
@@ -362,14 +363,14 @@ func BenchmarkClose(b *testing.B) {
 		h, _, _ := fullHouse(b, 1000)
 		closed := h.plan.Doubted("closed")
 		b.StartTimer()
-		h.follow(closed, instant{Boottime(), time.Now()})
+		h.follow(closed, instant{clock.Boot(), time.Now()})
 	}
 }
 
 // TestAdmittedForLong: what the kernel dropped is a refusal once the gate has admitted
 // it for longer than a packet is on its way, whatever made it begin to.
 func TestAdmittedForLong(t *testing.T) {
-	now := instant{Boottime(), time.Now()}
+	now := instant{clock.Boot(), time.Now()}
 	pass := func(d time.Duration) { now.boot, now.wall = now.boot+d, now.wall.Add(d) }
 	h, engineers, state := houseAt(t, 1, now)
 	old, added := netip.MustParseAddr("203.0.113.10"), netip.MustParseAddr("192.0.2.66")

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"kidoban/gateway/clock"
+
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/tun"
 )
@@ -41,7 +43,7 @@ func TestKeeperHoldsTheDeadlineToo(t *testing.T) {
 	h, engineers, _ := fullHouse(t, 2)
 	var late time.Duration
 	f := &fixedTUN{}
-	k := newKeeper(f, h, func() time.Duration { return Boottime() + late }, func(err error) { t.Error(err) })
+	k := newKeeper(f, h, func() time.Duration { return clock.Boot() + late }, func(err error) { t.Error(err) })
 	packet := func(from, to netip.Addr) []byte {
 		p := make([]byte, 20)
 		p[0] = 0x45
@@ -116,7 +118,7 @@ func TestOnePacketClosesNoTunnel(t *testing.T) {
 		{&fs.PathError{Op: "read", Path: "/dev/net/tun", Err: os.ErrClosed}, true},
 	} {
 		var told error
-		k := newKeeper(&fixedTUN{err: test.err}, newHouse(), Boottime, func(err error) { told = err })
+		k := newKeeper(&fixedTUN{err: test.err}, newHouse(), clock.Boot, func(err error) { told = err })
 		n, err := k.Read(make([][]byte, 1), make([]int, 1), 0)
 		if n != 0 || (err != nil) != test.fatal || (told != nil) != test.fatal {
 			t.Errorf("%v: WireGuard hears of %v, the tunnel of %v, want that either does: %v", test.err, err, told, test.fatal)

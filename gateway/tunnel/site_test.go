@@ -13,6 +13,7 @@ import (
 
 	"golang.zx2c4.com/wireguard/device"
 
+	"kidoban/gateway/clock"
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
 )
@@ -64,7 +65,7 @@ func (c *shiftedClock) now() time.Duration {
 }
 
 func (c *shiftedClock) read() time.Duration {
-	now := Boottime()
+	now := clock.Boot()
 	if c.slow {
 		now = c.slowSince + (now-c.slowSince)/slowness
 	}
@@ -75,7 +76,7 @@ func (c *shiftedClock) read() time.Duration {
 func (c *shiftedClock) setSlow(slow bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	reads, now := c.read(), Boottime()
+	reads, now := c.read(), clock.Boot()
 	c.slow, c.slowSince, c.by = slow, now, reads-now
 }
 

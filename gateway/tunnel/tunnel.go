@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/device"
 
+	"kidoban/gateway/clock"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/tally"
 )
@@ -98,7 +99,7 @@ func New(c Config) (*Tunnel, error) {
 		t.log = slog.New(slog.DiscardHandler)
 	}
 	if t.boot == nil {
-		t.boot, t.exact = newClock(Boottime).now, Boottime
+		t.boot, t.exact = clock.Fast(clock.Boot), clock.Boot
 	}
 	t.refusals = &tally.Sum{Wake: t.kick}
 	t.gate = &gate{

@@ -1,4 +1,4 @@
-package tunnel
+package clock
 
 import (
 	"sync/atomic"
@@ -10,17 +10,17 @@ import (
 // which Go's own clock does not see.
 func TestClock(t *testing.T) {
 	var slept atomic.Int64
-	c := newClock(func() time.Duration { return Boottime() + time.Duration(slept.Load()) })
+	now := Fast(func() time.Duration { return Boot() + time.Duration(slept.Load()) })
 	same := func(when string) {
 		t.Helper()
 		for range 10_000 {
-			before := Boottime() + time.Duration(slept.Load())
-			now := c.now()
-			after := Boottime() + time.Duration(slept.Load())
+			before := Boot() + time.Duration(slept.Load())
+			at := now()
+			after := Boot() + time.Duration(slept.Load())
 			// The readings that it is made of may be as far apart as this
 			// thread had to wait between them.
-			if now < before-askAgain || now > after+(after-before)+askAgain {
-				t.Fatalf("%s: %v, want %v to %v", when, now, before, after)
+			if at < before-askAgain || at > after+(after-before)+askAgain {
+				t.Fatalf("%s: %v, want %v to %v", when, at, before, after)
 			}
 		}
 	}
@@ -34,13 +34,13 @@ func TestClock(t *testing.T) {
 func BenchmarkClock(b *testing.B) {
 	b.Run("system call", func(b *testing.B) {
 		for b.Loop() {
-			Boottime()
+			Boot()
 		}
 	})
 	b.Run("without", func(b *testing.B) {
-		c := newClock(Boottime)
+		now := Fast(Boot)
 		for b.Loop() {
-			c.now()
+			now()
 		}
 	})
 }

@@ -1,0 +1,128 @@
+// Package durable writes files so that a power cut leaves the old or the new
+// content, never a part of either.
+package durable
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Disk is what ReplaceOn needs of a file system.
+type Disk interface {
+	// Write makes or truncates a file, writes it and syncs it. A new name lasts
+	// after SyncFolder.
+	Write(path string, data []byte) error
+	// Rename is atomic. It lasts after SyncFolder of both folders.
+	Rename(from, to string) error
+	// Remove removes a file or an empty folder. It syncs nothing.
+	Remove(path string) error
+	// SyncFolder makes the names in a folder last.
+	SyncFolder(folder string) error
+}
+
+// OS is the real disk. New files get its mode.
+type OS fs.FileMode
+
+// Write implements Disk.
+func (mode OS) Write(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fs.FileMode(mode))
+	if err != nil {
+		return err
+	}
+	return write(f, data)
+}
+
+// Rename implements Disk.
+func (OS) Rename(from, to string) error { return os.Rename(from, to) }
+
+// Remove implements Disk.
+func (OS) Remove(path string) error { return os.Remove(path) }
+
+// SyncFolder implements Disk.
+func (OS) SyncFolder(folder string) error { return SyncFolder(folder) }
+
+// write writes and syncs an open file, and closes it.
+func write(f *os.File, data []byte) error {
+	_, err := f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// Replace replaces a file atomically. The temporary file is path.tmp, so only
+// one Replace of a path may run at a time.
+func Replace(path string, data []byte, mode fs.FileMode) error {
+	return ReplaceOn(OS(mode), path, data)
+}
+
+// ReplaceOn is Replace on any disk.
+func ReplaceOn(d Disk, path string, data []byte) error {
+	fresh := path + ".tmp"
+	err := d.Write(fresh, data)
+	if err == nil {
+		err = d.Rename(fresh, path)
+	}
+	if err != nil {
+		d.Remove(fresh)
+		return err
+	}
+	return d.SyncFolder(filepath.Dir(path))
+}
+
+// Create makes a file of mode 0600 atomically. It keeps a file that is already
+// there, and that is no error. Several processes may call it at once.
+func Create(path string, data []byte) error {
+	folder := filepath.Dir(path)
+	f, err := os.CreateTemp(folder, "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	if err := write(f, data); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return SyncFolder(folder)
+}
+
+// Overwrite writes over a file in place, so that it needs no free space. Blanks
+// fill the rest of the file. A file that is missing or too small is replaced
+// by one of size bytes, or more if data is longer.
+//
+// A power cut may leave a mix of old and new content.
+func Overwrite(path string, data []byte, size int) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Replace(path, padded(data, size), 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if info.Size() < int64(len(data)) {
+		return errors.Join(f.Close(), Replace(path, padded(data, size), 0o600))
+	}
+	return write(f, padded(data, int(info.Size())))
+}
+
+func padded(data []byte, size int) []byte {
+	return append(bytes.Clone(data), bytes.Repeat([]byte{' '}, max(size-len(data), 0))...)
+}
+
+// SyncFolder makes the names in a folder last.
+func SyncFolder(folder string) error {
+	d, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
