@@ -1,13 +1,13 @@
 package gateway
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // applier sets the ruleset off the loop. Of several plans that wait only the
@@ -228,11 +228,11 @@ func (l *loop) rulesetDoubt(err error, open bool) {
 		l.openAfter = min(max(2*l.openAfter, setAgain), openRarely)
 		l.openAt = l.boot + l.openAfter
 	}
-	again := fmt.Sprintf("it is set again every %s", setAgain)
 	if left := l.openAt - l.boot; left > 0 {
-		again = fmt.Sprintf("opening is tried again at %s", l.local(l.now.Add(left)))
+		l.doubt(doubtRuleset, view.Say(view.RulesetUnopened, view.Args{"cause": err, "at": l.local(l.now.Add(left))}))
+		return
 	}
-	l.doubt(doubtRuleset, fmt.Sprintf("the ruleset is not as planned: %v; %s, and `kidoban recover` does it now", err, again))
+	l.doubt(doubtRuleset, view.Say(view.RulesetWrong, view.Args{"cause": err, "every": setAgain}))
 }
 
 // rulesetHangs shuts the gateway because the kernel does not answer. What then
@@ -242,7 +242,7 @@ func (l *loop) rulesetHangs() {
 		l.hangs = true
 		l.cfg.Metrics.reconcileFailed()
 	}
-	l.doubt(doubtRuleset, fmt.Sprintf("the kernel has not answered for %s, and nobody knows which ruleset it has; it is set when it answers; if it does not, start the gateway anew", rulesetWait))
+	l.doubt(doubtRuleset, view.Say(view.RulesetUnknown, view.Args{"wait": rulesetWait}))
 }
 
 // rulesetTrust takes the doubt back once the ruleset is right, which it is

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"kidoban/gateway/journal"
+	"kidoban/gateway/view"
 )
 
 const (
@@ -59,7 +60,7 @@ func (l *loop) stepped(step time.Duration) {
 
 func (l *loop) doubtClock() {
 	if back := l.newest.Sub(l.now); back > stepBack {
-		l.doubt(doubtClock, fmt.Sprintf("the clock went back: %s has been seen or recorded already; it is trusted again when it passes that, or on `kidoban recover`", l.local(l.newest)))
+		l.doubt(doubtClock, view.Say(view.ClockBack, view.Args{"newest": l.local(l.newest)}))
 	}
 }
 

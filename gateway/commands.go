@@ -156,10 +156,10 @@ func (g *Gateway) Close(ctx context.Context, actor string, scope policy.Scope, r
 		}
 		l.shutCount[scope]++
 		// It is on its way to the disk before the closings that it causes.
-		if l.doubts[doubtJournal] != "" {
+		if l.doubted(doubtJournal) {
 			l.settleHeld(h)
 			e.keep(l.mark())
-			e.recorded <- errors.New(l.doubts[doubtJournal])
+			e.recorded <- errors.New(l.doubts[doubtJournal].String())
 		} else {
 			l.shutting++
 			r, _ := l.state.Shut(scope)
@@ -282,7 +282,7 @@ func (g *Gateway) Reopen(ctx context.Context, actor string, scope policy.Scope, 
 		if refused = l.state.Copy().Apply(l.now, actor, event); refused != nil {
 			return
 		}
-		if why := l.doubts[doubtJournal]; why != "" {
+		if why := l.doubts[doubtJournal]; !why.Empty() {
 			refused = fmt.Errorf("nothing can be reopened: %s", why)
 			return
 		}

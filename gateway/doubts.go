@@ -1,14 +1,12 @@
 package gateway
 
 import (
-	"strings"
-
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
 
-// doubt names what keeps the gateway shut. Their order is that in which they are told.
+// doubt names a subject of doubt. Their order is that of the output.
 type doubt uint8
 
 const (
@@ -28,8 +26,8 @@ var subjects = [doubts]string{doubtStopping: view.Stopping, doubtJournal: view.J
 // doubt shuts the gateway for a reason, until trust takes it back. Another
 // reason for the same doubt is shown from the next plan on and changes nothing
 // by itself: a failure whose words differ each time must not drive the loop.
-func (l *loop) doubt(d doubt, why string) {
-	first := l.doubts[d] == ""
+func (l *loop) doubt(d doubt, why view.Message) {
+	first := l.doubts[d].Empty()
 	l.doubts[d] = why
 	if !first {
 		return
@@ -38,39 +36,30 @@ func (l *loop) doubt(d doubt, why string) {
 	if d == doubtStopping {
 		return
 	}
-	l.record(journal.Entry{Kind: journal.Doubt, Actor: "gateway", Reason: policy.NotReady.String(), Text: clip(why)})
+	l.record(journal.Entry{Kind: journal.Doubt, Actor: "gateway", Reason: policy.NotReady.String(), Text: clip(why.String())})
 }
 
 func (l *loop) trust(d doubt) {
-	if l.doubts[d] == "" {
+	if l.doubts[d].Empty() {
 		return
 	}
-	l.cfg.Logger.Info("no longer in doubt", "was", l.doubts[d])
-	l.doubts[d] = ""
+	l.cfg.Logger.Info("no longer in doubt", "was", l.doubts[d].String())
+	l.doubts[d] = view.Message{}
 	l.replan = true
 }
 
-// inDoubt says everything that keeps the gateway shut; empty: nothing.
-func (l *loop) inDoubt() string {
-	var all []string
-	for _, why := range l.doubts {
-		if why != "" {
-			all = append(all, why)
-		}
-	}
-	return strings.Join(all, "; ")
-}
+// doubted reports whether there is a doubt about a subject.
+func (l *loop) doubted(d doubt) bool { return !l.doubts[d].Empty() }
 
-// toldDoubts gives the doubts for the snapshot. A plan may be in doubt by itself: it
-// has no policy.
-func (l *loop) toldDoubts() (all []view.Doubt) {
+// inDoubt gives everything that keeps the gateway shut.
+func (l *loop) inDoubt() (all []view.Doubt) {
 	for d, why := range l.doubts {
-		if why != "" {
-			all = append(all, view.Doubt{About: subjects[d], Message: plain(why)})
+		if !why.Empty() {
+			all = append(all, view.Doubt{About: subjects[d], Message: why})
 		}
 	}
-	if len(all) == 0 && l.plan.Doubt != "" {
-		all = append(all, view.Doubt{About: view.Policy, Message: plain(l.plan.Doubt)})
+	if len(all) == 0 && l.state.Policy() == nil {
+		all = append(all, view.Doubt{About: view.Policy, Message: view.Say(view.NoPolicyYet, nil)})
 	}
 	return all
 }

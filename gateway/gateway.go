@@ -153,7 +153,7 @@ func New(cfg Config) *Gateway {
 	g := &Gateway{cfg: cfg, commands: make(chan func(*loop)), stopped: make(chan struct{}), reading: make(chan struct{}, 1), keeper: newKeeper(cfg.Marker)}
 	state := policy.NewState()
 	plan := state.Plan(cfg.Clock.Wall()).Doubted(starting)
-	g.snapshot.Store(&view.Snapshot{Plan: plan, Base: state, Doubts: []view.Doubt{{About: view.Starting, Message: plain(starting)}}, Version: cfg.Version, At: cfg.Clock.Boot()})
+	g.snapshot.Store(&view.Snapshot{Plan: plan, Base: state, Doubts: []view.Doubt{{About: view.Starting, Message: view.Say(view.Begins, nil)}}, Version: cfg.Version, At: cfg.Clock.Boot()})
 	return g
 }
 

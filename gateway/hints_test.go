@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -9,7 +8,6 @@ import (
 	"time"
 
 	"kidoban/gateway/policy"
-	"kidoban/gateway/tally"
 	"kidoban/gateway/view"
 )
 
@@ -214,7 +212,7 @@ func TestFault76ExcessIsHinted(t *testing.T) {
 				}
 				explained := func(name string, to netip.AddrPort) string {
 					q := policy.Query{Key: w.engineer(name).Key, Proven: true, Fault: policy.Admitted, Proto: policy.TCP, To: to}
-					return s.Obstacle(q, s.Explain(q, now, now), now, now)
+					return strings.Join(view.Texts(s.Obstacles(q, s.Explain(q, now, now), now, now)), "\n")
 				}
 				listed := netip.MustParseAddrPort("10.1.0.5:22")
 				same(t, "explain says it", strings.Contains(explained("medisys/sato", listed), hint), c.hint)
@@ -222,27 +220,6 @@ func TestFault76ExcessIsHinted(t *testing.T) {
 				same(t, "explain another", explained("acme/brown", listed), "")
 			})
 		})
-	}
-}
-
-// TestFault76HintsOfExcessAreFew: many loud engineers leave room in status.
-func TestFault76HintsOfExcessAreFew(t *testing.T) {
-	now := moment("01:00:00")
-	vendor := &policy.Vendor{Name: "acme"}
-	l := &loop{now: now, sessions: map[string]*session{}, refusals: tally.New()}
-	for i := range 100 {
-		e := &policy.Engineer{Vendor: vendor, Name: fmt.Sprintf("e%02d", i)}
-		l.sessions[e.String()] = &session{engineer: e}
-		f := scan(now, e, 21)
-		f.Decision.Reason = policy.RateLimited
-		l.refusals.Add(f)
-	}
-	hints := excessHints(l.excess())
-	if len(hints) != excessHinted+1 {
-		t.Fatalf("%d hints, want %d: %q", len(hints), excessHinted+1, hints)
-	}
-	if last := hints[excessHinted]; !strings.HasPrefix(last.String(), "95 other engineers") {
-		t.Errorf("the last hint is %q, want it to count the others", last)
 	}
 }
 
@@ -270,7 +247,7 @@ func TestAWayThatIsMissingIsSaid(t *testing.T) {
 			if c.to != "" {
 				q.To = netip.MustParseAddrPort(c.to)
 			}
-			same(t, "to "+c.to, s.Obstacle(q, s.Explain(q, c.at, now), c.at, now), c.want)
+			same(t, "to "+c.to, strings.Join(view.Texts(s.Obstacles(q, s.Explain(q, c.at, now), c.at, now)), "\n"), c.want)
 		}
 	})
 }

@@ -53,7 +53,7 @@ type loop struct {
 	synchronized bool
 	setForward   time.Time // when the wall clock was last set forward, as it then showed; zero: never
 
-	doubts [doubts]string
+	doubts [doubts]view.Message
 	plan   *policy.Plan // in force
 	raw    *policy.Plan // what the state alone would open; plan narrows it
 	replan bool
@@ -225,10 +225,7 @@ func (l *loop) turn() {
 // when its entry is on disk.
 func (l *loop) evaluate() {
 	l.raw = l.state.Plan(l.now)
-	doubt := l.inDoubt()
-	if doubt == "" {
-		doubt = l.raw.Doubt
-	}
+	doubt := view.Joined(l.inDoubt())
 	next := l.raw.Doubted(doubt)
 	if doubt == "" {
 		l.openNow = nil
@@ -243,7 +240,7 @@ func (l *loop) evaluate() {
 	l.narrowing.take(lost(before, next, l.now, l.applied >= l.narrowing.timed), l.applications, l.now, l.boot)
 	l.end(ended...)
 	l.closeGrants()
-	if l.inDoubt() == "" && doubt == "" {
+	if len(l.inDoubt()) == 0 && doubt == "" {
 		l.openGrants()
 	}
 	l.edge = l.raw.Wake
@@ -267,25 +264,25 @@ func (l *loop) setTunnel() {
 	err := l.cfg.Tunnel.Set(l.plan)
 	l.tunnelBehind = err != nil
 	if err != nil {
-		l.doubt(doubtTunnel, fmt.Sprintf("the tunnel did not take the plan: %v; `kidoban recover` builds it anew", err))
+		l.doubt(doubtTunnel, view.Say(view.TunnelRefused, view.Args{"cause": err}))
 	}
 }
 
-func (l *loop) stopping() bool { return l.doubts[doubtStopping] != "" }
+func (l *loop) stopping() bool { return l.doubted(doubtStopping) }
 
 // beat does what is due once a heartbeat.
 func (l *loop) beat() {
 	l.usage(l.boot - l.lastBeat)
 	l.lastBeat = l.boot
 	l.synchronized = l.cfg.Clock.Synchronized()
-	if l.doubts[doubtClock] != "" {
+	if l.doubted(doubtClock) {
 		if !l.now.Before(l.newest) && (l.synchronized || l.boot >= bootWait) {
 			l.trust(doubtClock)
 		}
 	}
-	if l.recorder.busy() >= journalWait && l.doubts[doubtJournal] == "" {
+	if l.recorder.busy() >= journalWait && !l.doubted(doubtJournal) {
 		l.slow = true
-		l.journalFailed(fmt.Errorf("the disk has not answered for %s", journalWait))
+		l.journalFailed(view.Say(view.DiskSilent, view.Args{"wait": journalWait}))
 	}
 	if l.applier.busy() >= rulesetWait {
 		l.rulesetHangs()
@@ -302,7 +299,7 @@ func (l *loop) beat() {
 	l.idle()
 	l.record(refusedEntries(l.refusals.Due(l.now))...)
 	switch {
-	case l.doubts[doubtRuleset] != "" && l.boot >= l.setAgainAt:
+	case l.doubted(doubtRuleset) && l.boot >= l.setAgainAt:
 		l.setAgainAt = l.boot + setAgain
 		l.replan = true
 	case l.boot >= l.renewAt:
@@ -341,7 +338,7 @@ func (l *loop) fact(f policy.Fact) {
 	case policy.Confirmation:
 		l.confirmed(f)
 	case policy.Failure:
-		l.doubt(doubtTunnel, fmt.Sprintf("the tunnel failed: %v; `kidoban recover` builds it anew", f.Err))
+		l.doubt(doubtTunnel, view.Say(view.TunnelFailed, view.Args{"cause": f.Err}))
 	case policy.Drift:
 		l.cfg.Metrics.drifted()
 		l.record(journal.Entry{Kind: journal.Drift, Actor: "gateway", Text: clip(fmt.Sprint(f.Err))})
@@ -361,7 +358,7 @@ func (l *loop) unanswered() {
 func (l *loop) stop() error {
 	l.cfg.Notify("stopping")
 	l.tick()
-	l.doubt(doubtStopping, "the gateway is stopping")
+	l.doubt(doubtStopping, view.Say(view.Stops, nil))
 	l.replan = false
 	maps.Copy(l.recorded, l.pending) // what is on its way to the disk has to be closed there too
 	l.evaluate()

@@ -161,7 +161,7 @@ func (l *loop) mark() <-chan error {
 
 // unmark removes the marker once the journal has all that it says.
 func (l *loop) unmark() {
-	if !l.marked || l.doubts[doubtJournal] != "" || l.shutting > 0 {
+	if !l.marked || l.doubted(doubtJournal) || l.shutting > 0 {
 		return
 	}
 	l.marked = false

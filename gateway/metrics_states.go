@@ -107,8 +107,8 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 	gauge(descShut, number(shut.All), "all")
 	gauge(descShut, float64(len(shut.Vendors)), "vendors")
 	gauge(descShut, float64(len(shut.Engineers)), "engineers")
-	gauge(descPolicyFile, number(s.FileError == ""))
-	gauge(descPolicyLoaded, unixSeconds(s.LoadedAt))
+	gauge(descPolicyFile, number(s.File.Error == ""))
+	gauge(descPolicyLoaded, unixSeconds(s.File.LoadedAt))
 	if n, ok := conntrack("count"); ok {
 		gauge(descConntrack, n)
 	}

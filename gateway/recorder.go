@@ -257,7 +257,7 @@ func (l *loop) acknowledged(a ack) {
 			l.trust(doubtJournal)
 			l.recordState() // what was shut meanwhile is in the marker only
 		}
-	} else if a.journal == l.journal && (l.doubts[doubtJournal] == "" || l.slow) {
+	} else if a.journal == l.journal && (!l.doubted(doubtJournal) || l.slow) {
 		l.slow = false
 		l.journalFailed(a.err)
 	}
@@ -286,8 +286,9 @@ func (l *loop) settle(records []record, err error) {
 	}
 }
 
-func (l *loop) journalFailed(err error) {
-	l.doubt(doubtJournal, fmt.Sprintf("the journal cannot be written: %v; mend the disk, then `kidoban recover`", err))
+// journalFailed shuts the gateway; cause is a text or a message.
+func (l *loop) journalFailed(cause any) {
+	l.doubt(doubtJournal, view.Say(view.JournalUnwritten, view.Args{"cause": cause}))
 	l.mark()
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // Recover is the way out of doubt: it takes the clock as it is, forgets
@@ -32,7 +33,7 @@ func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, e
 	var kept <-chan error
 	var shut int
 	err := g.send(ctx, func(l *loop) {
-		if dead = l.doubts[doubtJournal] != ""; dead {
+		if dead = l.doubted(doubtJournal); dead {
 			shut = len(l.state.Shuts())
 			kept = l.detachJournal()
 		}
@@ -61,9 +62,9 @@ func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, e
 		l.openAt = 0
 		l.cfg.Tunnel.SetTimestamps(nil)
 		l.sever(GatewayShut)
-		if l.doubts[doubtTunnel] != "" {
+		if l.doubted(doubtTunnel) {
 			if err := l.cfg.Tunnel.Restart(); err != nil {
-				l.doubt(doubtTunnel, fmt.Sprintf("the tunnel cannot be built: %v; `kidoban recover` tries again", err))
+				l.doubt(doubtTunnel, view.Say(view.TunnelUnbuilt, view.Args{"cause": err}))
 			} else {
 				l.trust(doubtTunnel)
 			}
@@ -74,7 +75,7 @@ func (g *Gateway) Recover(ctx context.Context, actor, reason string) (Outcome, e
 			l.recordEvent(entry, func(err error) { e.recorded <- err })
 		}
 		l.standing(e)
-		l.cfg.Logger.Warn("recovered", eventAttr(journal.Recovery), "actor", actor, "reason", reason, "not_ready_reason", l.inDoubt())
+		l.cfg.Logger.Warn("recovered", eventAttr(journal.Recovery), "actor", actor, "reason", reason, "not_ready_reason", view.Joined(l.inDoubt()))
 	})
 	if err != nil {
 		if dead {
@@ -100,7 +101,7 @@ func (g *Gateway) stillInDoubt(ctx context.Context) string {
 		ruleset, opening := false, false
 		err := g.send(ctx, func(l *loop) {
 			doubt = l.plan.Doubt
-			if ruleset = l.doubts[doubtRuleset] != ""; ruleset {
+			if ruleset = l.doubted(doubtRuleset); ruleset {
 				l.applier.verify()
 			}
 			opening = l.openAfter > 0 && (len(l.pending) > 0 || l.applied < l.applications)

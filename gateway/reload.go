@@ -9,6 +9,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // readWithin is how long a reload waits for a reading of the policy file that is
@@ -36,7 +37,7 @@ func (g *Gateway) Reload(ctx context.Context, actor string) (Outcome, error) {
 		var lines []string
 		if lines, refused = l.take(actor, r); refused != nil {
 			if l.state.Policy() == nil {
-				l.doubt(doubtPolicy, policyDoubt(refused))
+				l.doubt(doubtPolicy, noPolicy(refused))
 			}
 			l.cfg.Logger.Error("the policy file has errors, the policy in force stays", "err", refused)
 			return
@@ -55,9 +56,7 @@ func (g *Gateway) Reload(ctx context.Context, actor string) (Outcome, error) {
 	return e.wait(ctx), nil
 }
 
-func policyDoubt(err error) string {
-	return fmt.Sprintf("there is no policy in force: %v; mend it, then `kidoban reload`", err)
-}
+func noPolicy(err error) view.Message { return view.Say(view.NoPolicy, view.Args{"cause": err}) }
 
 // load reads the policy file and puts it in force: what it closes closes in
 // this turn, what it opens waits for the disk as every opening does.
@@ -118,7 +117,7 @@ func (l *loop) take(actor string, r reading) ([]string, error) {
 		for _, event := range keys {
 			entries = append(entries, shutEntries(actor, event)...)
 		}
-		if l.doubts[doubtJournal] != "" {
+		if l.doubted(doubtJournal) {
 			l.mark()
 		}
 	}

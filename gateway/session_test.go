@@ -11,6 +11,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 const address, otherAddress = "203.0.113.1:1000", "203.0.113.2:1000"
@@ -308,7 +309,7 @@ func TestADiskThatDoesNotAnswerIsSaid(t *testing.T) {
 				what := fmt.Sprintf("%s: %s to %q at %v", when, c.who, c.to, c.at)
 				same(t, what, d.Reason, reason)
 				same(t, what+", who", d.Engineer.String(), c.who)
-				same(t, what+", obstacle", s.Obstacle(q, d, c.at, now), c.hears)
+				same(t, what+", obstacle", strings.Join(view.Texts(s.Obstacles(q, d, c.at, now)), "\n"), c.hears)
 			}
 		}
 		answers("at first", false, "")

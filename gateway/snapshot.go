@@ -10,9 +10,16 @@ import (
 // publish stores the snapshot of this turn.
 func (l *loop) publish() {
 	s := &view.Snapshot{
-		At: l.boot, Plan: l.plan, Base: l.state.Copy(), Doubts: l.toldDoubts(), Sessions: []view.SessionStatus{}, Attempts: l.refusals.Attempts(),
-		Traffic: l.totals, Journal: l.journalStatus(), Version: l.cfg.Version, LoadedAt: l.loadedAt, FileError: l.fileError,
-		Synchronized: l.synchronized, Ruleset: l.applier.busy(), Late: len(l.late) > 0, Disk: l.diskHint(),
+		At: l.boot, Plan: l.plan, Base: l.state.Copy(), Doubts: l.inDoubt(), Sessions: []view.SessionStatus{}, Attempts: l.refusals.Attempts(),
+		Traffic: l.totals, Journal: l.journalStatus(), Version: l.cfg.Version,
+		File:         view.PolicyFile{LoadedAt: l.loadedAt, Error: l.fileError, Changed: l.fileChanged},
+		Synchronized: l.synchronized, Ruleset: l.applier.busy(), KeptOut: l.narrowing.out(),
+	}
+	for _, w := range l.warnings {
+		s.File.Warnings = append(s.File.Warnings, plain(w))
+	}
+	for _, at := range l.late {
+		s.Overdue = max(s.Overdue, l.boot-at)
 	}
 	for _, sess := range l.sessions {
 		s.Sessions = append(s.Sessions, sess.status(s))
@@ -24,15 +31,14 @@ func (l *loop) publish() {
 	if l.cfg.Hints != nil {
 		s.Host = l.cfg.Hints()
 	}
-	s.Excess = l.excess()
-	s.Hints = l.hints(s.Excess, s.Host)
 	l.g.snapshot.Store(s)
 }
 
+// status is the session as the snapshot has it.
 func (sess *session) status(s *view.Snapshot) view.SessionStatus {
 	st := view.SessionStatus{ID: sess.id, Vendor: sess.engineer.Vendor.Name, Engineer: sess.engineer.Name, Source: sess.source.Addr(),
 		OpenedAt: s.Local(sess.openedAt), Until: s.Local(sess.until), Grants: sess.grants,
-		Received: sess.received, Transmitted: sess.transmitted}
+		Received: sess.received, Transmitted: sess.transmitted, Unanswered: sess.unanswered(s.At)}
 	if st.Grants == nil {
 		st.Grants = []string{}
 	}

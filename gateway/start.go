@@ -7,25 +7,26 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // start replays the journal, closes in it what a crash left open, and loads
 // the policy. What fails becomes a doubt; the loop runs all the same.
 func (l *loop) start() {
 	if l.boot < bootWait && !l.synchronized {
-		l.doubt(doubtClock, fmt.Sprintf("the machine has just booted and its clock is not synchronized yet; waiting until %s after boot", bootWait))
+		l.doubt(doubtClock, view.Say(view.ClockUnsettled, view.Args{"wait": bootWait}))
 	}
 	if err := l.openJournal(); err != nil {
 		l.readDamaged()
-		why := fmt.Sprintf("the journal does not open: %v; `kidoban recover` moves it aside and begins a new one", err)
+		code := view.JournalClosed
 		if l.lost != nil {
-			why += ", and shuts everything: what it had shut cannot all be read"
+			code = view.JournalLost
 		}
-		l.doubt(doubtJournal, why)
+		l.doubt(doubtJournal, view.Say(code, view.Args{"cause": err}))
 	}
 	l.loadMarker()
 	if _, err := l.load("gateway"); err != nil {
-		l.doubt(doubtPolicy, policyDoubt(err))
+		l.doubt(doubtPolicy, noPolicy(err))
 	}
 }
 

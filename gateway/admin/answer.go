@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -31,7 +30,10 @@ type Explanation struct {
 	Engineer    string     `json:"engineer"`
 	Source      string     `json:"source"` // the address that was asked about; empty: none
 	At          time.Time  `json:"at"`
-	Detail      string     `json:"detail,omitempty"` // for people: what is known of a refusal, and what stands in the way of what is admitted
+	// Details are for people: about a refusal, and what keeps out somebody who
+	// is admitted. Detail is their English text, a line each.
+	Detail  string         `json:"detail,omitempty"`
+	Details []view.Message `json:"detail_messages,omitempty"`
 }
 
 // InputError is a question that cannot be asked.
@@ -86,19 +88,21 @@ func Explain(s *view.Snapshot, q Question, now time.Time) (Explanation, error) {
 			}
 		}
 	}
-	x := Explanation{Decision: "refuse", Reason: policy.NotReady.String(), Engineer: q.Engineer, At: s.Local(at), Detail: s.Plan.Doubt}
+	x := Explanation{Decision: "refuse", Reason: policy.NotReady.String(), Engineer: q.Engineer, At: s.Local(at)}
 	if query.Source.IsValid() {
 		x.Source = query.Source.String()
 	}
 	if p == nil {
+		x.detail(doubts(s)...)
 		return x, nil
 	}
 	d := s.Explain(query, at, now)
 	then := s.State().Plan(at) // what the policy opens then, whatever is in doubt now
-	x.Reason, x.Detail = d.Reason.String(), detail(s, then, e, query.To.Addr(), d.Reason, at)
-	x.Detail = lines(x.Detail, s.Obstacle(query, d, at, now))
+	x.Reason = d.Reason.String()
+	x.detail(details(s, then, e, query.To.Addr(), d.Reason, at)...)
+	x.detail(s.Obstacles(query, d, at, now)...)
 	if inside := s.SessionSource(e); d.Reason == policy.WrongSource && q.From == "" && inside.IsValid() && inside != query.Source {
-		x.Detail += fmt.Sprintf("\nasked about is the address of the last attempt; the open session comes from %v", inside)
+		x.detail(view.Say(view.InsideElsewhere, view.Args{"source": inside}))
 	}
 	if d.Reason == policy.Admitted {
 		until := s.Local(d.Until)
@@ -111,27 +115,43 @@ func Explain(s *view.Snapshot, q Question, now time.Time) (Explanation, error) {
 	return x, nil
 }
 
-// lines joins what is not empty.
-func lines(all ...string) string {
-	return strings.Join(slices.DeleteFunc(all, func(s string) bool { return s == "" }), "\n")
+// detail adds messages.
+func (x *Explanation) detail(more ...view.Message) {
+	x.Details = append(x.Details, more...)
+	x.Detail = strings.Join(view.Texts(x.Details), "\n")
 }
 
-// detail is what is known of a refusal, beyond its reason, and what to do.
-func detail(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.Addr, reason policy.Reason, at time.Time) string {
+func doubts(s *view.Snapshot) (all []view.Message) {
+	for _, d := range s.Doubts {
+		all = append(all, d.Message)
+	}
+	return all
+}
+
+// details are about a refusal, beyond its reason: what is known, and what to do.
+func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.Addr, reason policy.Reason, at time.Time) []view.Message {
 	switch reason {
 	case policy.NotReady:
-		return s.Plan.Doubt
+		return doubts(s)
 	case policy.GatewayShut, policy.VendorShut, policy.EngineerShut:
-		return whoShut(s, e)
+		return []view.Message{shutBy(s, e)}
 	case policy.WrongSource:
-		detail := "it may come from " + listed(e.Sources) + "; if the vendor has a new address, list it and `kidoban reload`"
+		all := []view.Message{view.Say(view.SourcesListed, view.Args{"sources": listed(e.Sources)})}
 		if until := then.Until(e, at); !until.IsZero() {
-			detail += "\na window is open, until " + s.Local(until).Format(time.RFC3339)
+			all = append(all, view.Say(view.OpenUntil, view.Args{"until": s.Local(until).Format(time.RFC3339)}))
 		}
-		return detail
+		return all
 	case policy.ContractEnded:
-		return fmt.Sprintf("its last day was %v", e.Vendor.ContractUntil)
+		return []view.Message{view.Say(view.ContractOver, view.Args{"day": e.Vendor.ContractUntil})}
 	case policy.UnlistedTarget:
+		var all []view.Message
+		if !e.Reaches(to) {
+			family := "IPv4"
+			if to.Is6() {
+				family = "IPv6"
+			}
+			all = append(all, view.Say(view.NoFamily, view.Args{"family": family}))
+		}
 		var open []string
 		for _, g := range then.Grants {
 			for _, t := range g.Window.Targets {
@@ -140,32 +160,26 @@ func detail(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.Ad
 				}
 			}
 		}
-		detail := "open to this engineer then: " + cmp.Or(strings.Join(open, ", "), "nothing")
-		if !e.Reaches(to) {
-			family := "IPv4"
-			if to.Is6() {
-				family = "IPv6"
-			}
-			detail = fmt.Sprintf("the policy gives this engineer no %s address in the tunnel, so nothing of that family can be reached\n%s", family, detail)
+		if len(open) == 0 {
+			return append(all, view.Say(view.TargetsNone, nil))
 		}
-		return detail
+		return append(all, view.Say(view.TargetsOpen, view.Args{"targets": open}))
 	}
-	return ""
+	return nil
 }
 
-// whoShut says who closed an engineer, when and why, and what takes it back;
+// shutBy says who closed an engineer, when and why, and which command reopens;
 // and under which name, where the key has another one now.
-func whoShut(s *view.Snapshot, e *policy.Engineer) string {
+func shutBy(s *view.Snapshot, e *policy.Engineer) view.Message {
 	r, _ := s.Plan.ShutBy(e)
-	who, as := string(r.Scope), ""
+	at := s.Local(r.At).Format(time.RFC3339)
 	switch r.Scope {
 	case policy.All:
-		who = "--all"
+		return view.Say(view.ShutBy, view.Args{"actor": r.Actor, "at": at, "reason": r.Reason, "scope": "--all"})
 	case policy.Scope(e.Vendor.Name), policy.Scope(e.String()):
-	default:
-		as = " as " + who
+		return view.Say(view.ShutBy, view.Args{"actor": r.Actor, "at": at, "reason": r.Reason, "scope": string(r.Scope)})
 	}
-	return fmt.Sprintf("closed%s by %s at %s: %s; `kidoban reopen %s --reason R` takes it back", as, r.Actor, s.Local(r.At).Format(time.RFC3339), r.Reason, who)
+	return view.Say(view.ShutAs, view.Args{"name": string(r.Scope), "actor": r.Actor, "at": at, "reason": r.Reason, "scope": string(r.Scope)})
 }
 
 // listed shows prefixes as a policy writes them, up to eight.

@@ -224,14 +224,12 @@ func (s *Server) guard(next http.Handler) http.Handler {
 // their offset alone.
 const zoneHeader = "Kidoban-Timezone"
 
-// noPolicy answers a question about a policy where there is none. Most doubts
-// say so themselves.
+// noPolicy answers a question about a policy where there is none.
 func noPolicy(snap *view.Snapshot) error {
-	const said = "there is no policy in force"
-	if strings.HasPrefix(snap.Plan.Doubt, said) {
-		return errors.New(snap.Plan.Doubt)
+	if snap.Has(view.NoPolicy) {
+		return errors.New(snap.Plan.Doubt) // it says so itself
 	}
-	return fmt.Errorf("%s: %s", said, snap.Plan.Doubt)
+	return fmt.Errorf("there is no policy in force: %s", snap.Plan.Doubt)
 }
 
 func (s *Server) routes() http.Handler {

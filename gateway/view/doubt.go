@@ -1,7 +1,12 @@
 package view
 
-// Subjects of doubts. The metric kidoban_doubt has a series for each of
-// DoubtSubjects, and "loop" for Loop and Starting.
+import (
+	"encoding/json"
+	"strings"
+)
+
+// Subjects of doubts. The metric kidoban_doubt has a series for each but
+// Stopping and Starting.
 const (
 	Journal  = "journal"
 	Clock    = "clock"
@@ -15,8 +20,37 @@ const (
 
 // Doubt is a reason why the gateway admits nobody.
 type Doubt struct {
-	About string
-	Message
+	About   string
+	Message Message
+}
+
+// Joined gives the English texts of doubts as one.
+func Joined(doubts []Doubt) string {
+	var all []string
+	for _, d := range doubts {
+		all = append(all, d.Message.String())
+	}
+	return strings.Join(all, "; ")
+}
+
+type sentDoubt struct {
+	About string `json:"about"`
+	sent[Args]
+}
+
+// MarshalJSON writes a message's fields, and what it is about.
+func (d Doubt) MarshalJSON() ([]byte, error) {
+	return json.Marshal(sentDoubt{d.About, sent[Args]{d.Message.Code, d.Message.Args, d.Message.String()}})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (d *Doubt) UnmarshalJSON(text []byte) error {
+	var raw sentDoubt
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return err
+	}
+	d.About = raw.About
+	return json.Unmarshal(text, &d.Message)
 }
 
 // Hint is what operators should know about the host.

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -19,7 +20,8 @@ const (
 type Code string
 
 // Args are the values that a message's text names in braces, as in {cause}.
-// A value is a string, a number, or a list of strings.
+// A value is a string, a number, a list of strings, or another Message; Say makes
+// strings of errors and of what can tell its text.
 type Args map[string]any
 
 // Message is one thing that a person should know: a doubt, a hint, a warning
@@ -27,10 +29,24 @@ type Args map[string]any
 type Message struct {
 	Code Code
 	Args Args
+	text string // as it was sent, for a code that this program does not know
 }
 
 // Say makes a message. The arguments must be those that the table's text names.
-func Say(code Code, args Args) Message { return Message{Code: code, Args: args} }
+func Say(code Code, args Args) Message {
+	m := Message{Code: code, Args: Args{}}
+	for name, value := range args {
+		switch v := value.(type) {
+		case Message:
+		case error:
+			value = v.Error()
+		case fmt.Stringer:
+			value = v.String()
+		}
+		m.Args[name] = value
+	}
+	return m
+}
 
 // Empty reports whether the message says nothing.
 func (m Message) Empty() bool { return m.Code == "" }
@@ -38,14 +54,21 @@ func (m Message) Empty() bool { return m.Code == "" }
 // In gives the text of the message in a language: English where the table does
 // not have the language.
 func (m Message) In(l Language) string {
-	text, ok := table[m.Code][l]
-	if !ok {
-		text = table[m.Code][English]
+	words, known := table[m.Code]
+	if !known {
+		return m.text
+	}
+	text := words.en
+	if l == Japanese {
+		text = words.ja
 	}
 	var pairs []string
 	for name, value := range m.Args {
-		if list, ok := value.([]string); ok {
-			value = strings.Join(list, ", ")
+		switch v := value.(type) {
+		case []string:
+			value = strings.Join(v, ", ")
+		case Message:
+			value = v.In(l)
 		}
 		pairs = append(pairs, "{"+name+"}", fmt.Sprint(value))
 	}
@@ -55,22 +78,54 @@ func (m Message) In(l Language) string {
 // String gives the English text.
 func (m Message) String() string { return m.In(English) }
 
+// Texts gives the English texts of messages.
+func Texts(all []Message) []string {
+	texts := []string{}
+	for _, m := range all {
+		texts = append(texts, m.String())
+	}
+	return texts
+}
+
+// sent is a message as JSON.
+type sent[A any] struct {
+	Code Code   `json:"code"`
+	Args A      `json:"args,omitempty"`
+	Text string `json:"text"`
+}
+
 // MarshalJSON writes the code, the arguments and the English text.
 func (m Message) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Code Code   `json:"code"`
-		Args Args   `json:"args,omitempty"`
-		Text string `json:"text"`
-	}{m.Code, m.Args, m.String()})
+	return json.Marshal(sent[Args]{m.Code, m.Args, m.String()})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
 func (m *Message) UnmarshalJSON(text []byte) error {
-	var raw struct {
-		Code Code `json:"code"`
-		Args Args `json:"args"`
+	var raw sent[map[string]json.RawMessage]
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return err
 	}
-	err := json.Unmarshal(text, &raw)
-	m.Code, m.Args = raw.Code, raw.Args
-	return err
+	*m = Message{Code: raw.Code, Args: Args{}, text: raw.Text}
+	for name, value := range raw.Args {
+		var err error
+		switch value[0] {
+		case '{':
+			m.Args[name], err = decoded[Message](value)
+		case '[':
+			m.Args[name], err = decoded[[]string](value)
+		case '"':
+			m.Args[name], err = decoded[string](value)
+		default:
+			m.Args[name] = json.Number(bytes.TrimSpace(value))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func decoded[T any](text []byte) (v T, err error) {
+	err = json.Unmarshal(text, &v)
+	return v, err
 }

@@ -1,10 +1,8 @@
 package view
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"kidoban/gateway/policy"
@@ -24,16 +22,20 @@ type Snapshot struct {
 	Journal  JournalStatus
 	Version  string
 
-	LoadedAt     time.Time     // of the policy in force
-	FileError    string        // why the policy file would not survive a restart
+	File         PolicyFile
 	Synchronized bool          // the clock
+	Overdue      time.Duration // age of the oldest admission that waits too long for its record: the gate admits nobody new; 0: none
 	Ruleset      time.Duration // age of the setting or reading that is under way; 0: none is
+	KeptOut      int           // engineers, until the kernel has a plan that takes something from them
+	Host         []Hint
+}
 
-	Late   bool               // an admission waits too long for its record: the gate admits nobody new
-	Disk   Message            // it does not answer; empty: it does
-	Excess map[string]Message // by engineer: flows are refused because of the share
-	Host   []Hint
-	Hints  []Message // all of them
+// PolicyFile says how the policy was read, and how its file is now.
+type PolicyFile struct {
+	LoadedAt time.Time // of the policy in force
+	Warnings []Message // about the policy in force, in the order of the file
+	Error    string    // why the file would not survive a restart; empty: it would
+	Changed  bool      // the file is not the policy in force
 }
 
 // Offline is the snapshot of a gateway that does not run, with a policy and
@@ -48,16 +50,13 @@ func Offline(p *policy.Policy, now time.Time) (*Snapshot, error) {
 
 // Stuck is the snapshot of a loop that has not turned for too long.
 func (s *Snapshot) Stuck(age time.Duration) *Snapshot {
-	why := fmt.Sprintf("the loop does not turn: nothing has been heard of it for %s; start the gateway anew, unless the service manager does so", age.Truncate(time.Second))
+	code := LoopStuck
 	if len(s.Sessions) > 0 {
-		why += "; who is inside stays inside until then"
+		code = LoopStuckInside
 	}
 	x := *s
-	x.Doubts = append([]Doubt{{Loop, Say(Plain, Args{"text": why})}}, s.Doubts...)
-	if s.Plan.Doubt != "" {
-		why += "; before that: " + s.Plan.Doubt
-	}
-	x.Plan = s.Plan.Doubted(why)
+	x.Doubts = append([]Doubt{{Loop, Say(code, Args{"age": age.Truncate(time.Second)})}}, s.Doubts...)
+	x.Plan = s.Plan.Doubted(Joined(x.Doubts))
 	return &x
 }
 
@@ -67,6 +66,11 @@ func (s *Snapshot) Ready() bool { return s.Plan.Doubt == "" }
 // InDoubt reports whether there is a doubt about a subject.
 func (s *Snapshot) InDoubt(about string) bool {
 	return slices.ContainsFunc(s.Doubts, func(d Doubt) bool { return d.About == about })
+}
+
+// Has reports whether one of the doubts has a code.
+func (s *Snapshot) Has(code Code) bool {
+	return slices.ContainsFunc(s.Doubts, func(d Doubt) bool { return d.Message.Code == code })
 }
 
 // Local gives an instant as operators read it: in the site's zone, to the
@@ -94,7 +98,7 @@ func (s *Snapshot) Explain(q policy.Query, at, now time.Time) policy.Decision {
 		}
 	}
 	d := p.Decide(q, at)
-	if s.Late && aboutNow(at, now) && s.enters(q, d) {
+	if s.Overdue > 0 && aboutNow(at, now) && s.enters(q, d) {
 		return policy.Decision{Reason: policy.NotReady, Engineer: d.Engineer}
 	}
 	return d
@@ -112,31 +116,30 @@ func aboutNow(at, now time.Time) bool {
 	return -time.Second <= d && d <= time.Second
 }
 
-// Obstacle says, a line each, what else stands in the way of what the answer
-// to a query admits or, with not_ready, does not: the disk, the engineer's share
-// of connections, or that the host has no way to the target. Empty: nothing that
-// is known.
-func (s *Snapshot) Obstacle(q policy.Query, d policy.Decision, at, now time.Time) string {
+// Obstacles says what else keeps the asker out, of an answer that admits or is
+// not_ready: the disk, the engineer's share of connections, or no way from the
+// host to the target.
+func (s *Snapshot) Obstacles(q policy.Query, d policy.Decision, at, now time.Time) []Message {
 	if !aboutNow(at, now) {
-		return ""
+		return nil
 	}
-	var all []string
-	if !s.Disk.Empty() && (d.Reason == policy.NotReady || s.enters(q, d)) {
-		all = append(all, s.Disk.String())
+	var all []Message
+	if disk := s.disk(); !disk.Empty() && (d.Reason == policy.NotReady || s.enters(q, d)) {
+		all = append(all, disk)
 	}
 	if d.Reason == policy.Admitted && q.To.IsValid() {
-		if hint := s.Excess[d.Engineer.String()]; !hint.Empty() {
-			all = append(all, hint.String())
+		if hint, ok := s.excess(now)[d.Engineer.String()]; ok {
+			all = append(all, hint)
 		}
 		for _, h := range s.Host {
 			if slices.ContainsFunc(d.Grant.Window.Targets, func(t *policy.Target) bool {
 				return t.Allows(q.To, q.Proto) && slices.Contains(h.Targets, t.Name)
 			}) {
-				all = append(all, h.Message.String())
+				all = append(all, h.Message)
 			}
 		}
 	}
-	return strings.Join(all, "\n")
+	return all
 }
 
 // LastAttempt is where an engineer's last attempt to enter came from, renewals

@@ -35,7 +35,10 @@ type Status struct {
 	Now            time.Time       `json:"now"`
 	NextChange     *time.Time      `json:"next_change"` // null: nothing opens or closes within 400 days
 	Shut           ShutStatus      `json:"shut"`
-	Hints          []string        `json:"hints"`
+	Doubts         []Doubt         `json:"doubts"`
+	Hints          []string        `json:"hints"`         // English: hint_messages, then warnings
+	HintMessages   []Message       `json:"hint_messages"` // what the gateway noticed
+	Warnings       []Message       `json:"warnings"`      // about the policy in force
 	Grants         []GrantStatus   `json:"grants"`
 	Sessions       []SessionStatus `json:"sessions"`
 	ClockOK        bool            `json:"clock_synchronized"`
@@ -85,24 +88,24 @@ type SessionStatus struct {
 	Received      uint64     `json:"received_bytes"`
 	Transmitted   uint64     `json:"transmitted_bytes"`
 	LastHandshake *time.Time `json:"last_handshake"`
+	Unanswered    uint64     `json:"-"` // bytes that were sent, and nothing came back; 0: something did
 }
 
 // StatusAt is the status at an instant.
 func (s *Snapshot) StatusAt(now time.Time) Status {
 	st := Status{
 		Ready: s.Ready(), NotReadyReason: s.Plan.Doubt, Now: s.Local(now), Shut: s.Shut(), Grants: s.GrantsAt(now), Sessions: s.Sessions,
-		Policy: PolicyStatus{FileOK: s.FileError == "", Error: s.FileError}, ClockOK: s.Synchronized, Version: s.Version, Hints: []string{},
+		Policy: PolicyStatus{FileOK: s.File.Error == "", Error: s.File.Error}, ClockOK: s.Synchronized, Version: s.Version,
+		Doubts: append([]Doubt{}, s.Doubts...), HintMessages: s.Hints(now), Warnings: append([]Message{}, s.File.Warnings...),
 	}
+	st.Hints = append(Texts(st.HintMessages), Texts(st.Warnings)...)
 	if p := s.Plan.Policy; p != nil {
-		at := s.Local(s.LoadedAt)
+		at := s.Local(s.File.LoadedAt)
 		st.Site, st.Policy.Digest, st.Policy.LoadedAt = p.Site, p.Digest, &at
 	}
 	if !s.Plan.NextChange.IsZero() {
 		next := s.Local(s.Plan.NextChange)
 		st.NextChange = &next
-	}
-	for _, h := range s.Hints {
-		st.Hints = append(st.Hints, h.String())
 	}
 	return st
 }

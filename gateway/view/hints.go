@@ -1,0 +1,135 @@
+package view
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"kidoban/gateway/policy"
+)
+
+const (
+	// diskSlow and kernelSlow are the ages from which waiting is a hint.
+	diskSlow   = time.Second
+	kernelSlow = 3 * time.Second
+	// excessRecent is for how long refused flows are a hint, excessNamed how
+	// many engineers are named.
+	excessRecent = 10 * time.Minute
+	excessNamed  = 5
+	// SourcesHidden takes three of four attempts that prove a key within natRecent,
+	// and at least natLeast.
+	natRecent = time.Hour
+	natLeast  = 2
+)
+
+// Hints says what the gateway noticed, and what to do. Warnings about the
+// policy are not among them.
+func (s *Snapshot) Hints(now time.Time) []Message {
+	hints := []Message{}
+	hint := func(m Message) {
+		if !m.Empty() {
+			hints = append(hints, m)
+		}
+	}
+	if s.File.Error != "" {
+		hint(Say(FileWrong, nil))
+	} else if s.File.Changed {
+		hint(Say(FileChanged, nil))
+	}
+	if !s.Synchronized {
+		hint(Say(ClockUnsynced, nil))
+	}
+	hint(s.disk())
+	if wait := s.Ruleset.Truncate(100 * time.Millisecond); s.Ready() && s.KeptOut > 0 {
+		hint(Say(KernelSlowOut, Args{"wait": wait, "engineers": s.KeptOut}))
+	} else if s.Ready() && s.Ruleset >= kernelSlow {
+		hint(Say(KernelSlow, Args{"wait": wait}))
+	}
+	for _, sess := range s.Sessions {
+		hint(s.unanswered(sess))
+	}
+	hint(s.sourcesHidden(now))
+	excess := s.excess(now)
+	for i, engineer := range slices.Sorted(maps.Keys(excess)) {
+		if i == excessNamed {
+			hint(Say(ExcessOthers, Args{"count": len(excess) - excessNamed}))
+			break
+		}
+		hint(excess[engineer])
+	}
+	for _, h := range s.Host {
+		hint(h.Message)
+	}
+	slices.SortStableFunc(hints, func(a, b Message) int { return cmp.Compare(a.String(), b.String()) })
+	return slices.CompactFunc(hints, func(a, b Message) bool { return a.String() == b.String() })
+}
+
+// disk says that nobody new enters because the disk does not answer, unless
+// that is a doubt by now.
+func (s *Snapshot) disk() Message {
+	wait := max(s.Journal.Waiting, s.Overdue)
+	if !s.Ready() || wait < diskSlow {
+		return Message{}
+	}
+	return Say(DiskSlow, Args{"wait": wait.Truncate(time.Second)})
+}
+
+func (s *Snapshot) unanswered(sess SessionStatus) Message {
+	if sess.Unanswered == 0 {
+		return Message{}
+	}
+	engineer := sess.Vendor + "/" + sess.Engineer
+	for _, r := range s.Refusals { // a refused flow gets no answer either
+		if r.Vendor == sess.Vendor && r.Engineer == sess.Engineer && r.Target != "" && r.Last.After(sess.OpenedAt) {
+			return Say(UnansweredRefused, Args{"engineer": engineer, "bytes": sess.Unanswered, "reason": r.Reason, "target": r.Target})
+		}
+	}
+	return Say(Unanswered, Args{"engineer": engineer, "bytes": sess.Unanswered})
+}
+
+// excess has a hint for each engineer who is inside and was lately refused
+// flows because of the share. A handshake that came too fast has no target.
+func (s *Snapshot) excess(now time.Time) map[string]Message {
+	opened := map[string]time.Time{}
+	for _, sess := range s.Sessions {
+		opened[sess.Vendor+"/"+sess.Engineer] = sess.OpenedAt
+	}
+	all := map[string]Message{}
+	for _, r := range s.Refusals { // the newest first
+		engineer := r.Vendor + "/" + r.Engineer
+		at, inside := opened[engineer]
+		if inside && r.Reason == policy.RateLimited.String() && r.Target != "" && now.Sub(r.Last) < excessRecent &&
+			!r.Last.Before(at) && all[engineer].Empty() {
+			all[engineer] = Say(Excess, Args{"engineer": engineer, "target": r.Target})
+		}
+	}
+	return all
+}
+
+// sharedAddresses are those of carriers' NAT (RFC 6598).
+var sharedAddresses = netip.MustParsePrefix("100.64.0.0/10")
+
+// sourcesHidden sees most attempts come from one private address: a router in
+// front rewrites sources, so that vendors cannot be told apart. Only attempts
+// that prove a key count: anybody can send junk from anywhere.
+func (s *Snapshot) sourcesHidden(now time.Time) Message {
+	private := func(a netip.Addr) bool { return a.IsPrivate() || sharedAddresses.Contains(a) }
+	if slices.ContainsFunc(s.Sessions, func(sess SessionStatus) bool { return !private(sess.Source) }) {
+		return Message{} // this source was not rewritten
+	}
+	attempts, all := map[netip.Addr]int{}, 0
+	for _, r := range s.Refusals {
+		if r.Engineer != "" && r.Target == "" && r.Source.IsValid() && now.Sub(r.Last) < natRecent {
+			attempts[r.Source] += r.Count
+			all += r.Count
+		}
+	}
+	for source, n := range attempts {
+		if private(source) && n >= natLeast && 4*n >= 3*all {
+			return Say(SourcesHidden, Args{"count": n, "all": all, "source": source})
+		}
+	}
+	return Message{}
+}
