@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"kidoban/gateway/lab"
+	"kidoban/gateway/view"
 )
 
 // forever is the lifetime of what a router advertises without an end (RFC
@@ -171,7 +172,7 @@ func TestFault75GoingAstrayIsNewsWhenItLasts(t *testing.T) {
 		r := refusing{lasting: true}
 		step := func(what string, packets uint64, want bool) {
 			t.Helper()
-			r.counted(packets, sidetracked)
+			r.counted(packets, func() view.Message { return view.Say(view.Sidetracked, nil) })
 			if got := len(r.hints()) > 0; got != want {
 				t.Errorf("%s: a hint: %t, want %t", what, got, want)
 			}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -111,7 +110,7 @@ func (l *liveFirewall) forward() error {
 	err := l.SetForwarding(l.paths.ipv4, l.paths.ipv6)
 	if errors.Is(err, firewall.ErrRouterAdvertisements) {
 		six := targetNames(p.Policy, func(t *policy.Target) bool { return t.Prefix.Addr().Is6() })
-		hints, err = append(hints, view.Hint{Message: plain(fmt.Sprintf("IPv6 targets cannot be reached: %v", err)), Targets: six}), nil
+		hints, err = append(hints, view.Hint{Message: view.Say(view.NoIPv6, view.Args{"cause": err}), Targets: six}), nil
 	}
 	return err
 }
@@ -125,7 +124,7 @@ func (l *liveFirewall) look(p *policy.Policy) paths {
 	r.sights = l.sights
 	if err != nil {
 		every := targetNames(p, func(*policy.Target) bool { return true })
-		return paths{policy: p, hints: []view.Hint{{Message: plain(fmt.Sprintf("how the host reaches targets cannot be read, so none is reached: %v", err)), Targets: every}}, deaf: l.sights.deaf}
+		return paths{policy: p, hints: []view.Hint{{Message: view.Say(view.RoutesUnread, view.Args{"cause": err}), Targets: every}}, deaf: l.sights.deaf}
 	}
 	w := pathsTo(p, l.device, r)
 	l.sights.deaf = w.deaf
@@ -178,7 +177,7 @@ func (l *liveFirewall) dropped() (map[string]uint64, error) {
 	for cause, c := range counters {
 		packets[strings.TrimPrefix(cause, "refused_")] = c.Packets
 	}
-	l.dnat.counted(packets["dnat"], func() string { return rewritten(l.Rewriters) })
-	l.astray.counted(packets["path"], sidetracked)
+	l.dnat.counted(packets["dnat"], func() view.Message { return rewritten(l.Rewriters) })
+	l.astray.counted(packets["path"], func() view.Message { return view.Say(view.Sidetracked, nil) })
 	return packets, nil
 }

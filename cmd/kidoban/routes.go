@@ -136,11 +136,11 @@ const (
 )
 
 // whyNot names a route that does not count.
-var whyNot = [standings]string{
-	unnamed:   "one that KIDOBAN_INSIDE_INTERFACES does not allow",
-	told:      "what DHCP or a router may have advertised",
-	beside:    "one where the default route is or was",
-	byDefault: "the default route",
+var whyNot = [standings]view.Code{
+	unnamed:   view.RouteNotNamed,
+	told:      view.RouteTold,
+	beside:    view.RouteBeside,
+	byDefault: view.RouteDefault,
 }
 
 // standing judges a route through one of its interfaces. Where operators have
@@ -229,15 +229,14 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 	w.complete = len(lost) == 0
 	for a, targets := range lost {
 		named := union(union(r.inside, used), strings.Split(a.through, ","))
-		h := view.Hint{Message: plain(a.hint(few(targets), strict, strings.Join(named, ",")))}
+		h := view.Hint{Message: a.hint(targets, strict, named)}
 		if strict || a.why == counts {
 			h.Targets = targets // nothing is sent there
 		}
 		w.hints = append(w.hints, h)
 	}
 	if len(r.missing) > 0 {
-		w.hints = append(w.hints, view.Hint{Message: plain("KIDOBAN_INSIDE_INTERFACES names " + strings.Join(r.missing, ", ") +
-			", which the host does not have: correct the setting, or bring the interface up")})
+		w.hints = append(w.hints, view.Hint{Message: view.Say(view.InsideMissing, view.Args{"interfaces": r.missing})})
 	}
 	slices.SortFunc(w.hints, func(a, b view.Hint) int { return strings.Compare(a.Message.String(), b.Message.String()) })
 	w.deaf = slices.DeleteFunc(union(used, r.deaf), func(name string) bool {
@@ -247,37 +246,33 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 	return w
 }
 
-// hint tells operators of targets, and what to do. Named are the interfaces
-// that would lead inside if the one that does not count does.
-func (a astray) hint(targets string, strict bool, named string) string {
+// hint tells operators about targets. Named are the interfaces that would lead
+// inside if the one that does not count does.
+func (a astray) hint(targets []string, strict bool, named []string) view.Message {
+	what := few(targets)
 	if a.part {
-		targets = "a part of " + targets
+		what = view.Say(view.RoutePart, view.Args{"targets": what})
 	}
-	text := "the host has no route to " + targets
 	if a.why == counts {
-		return text + ": bring the interface up, or add a route"
+		return view.Say(view.NoRoute, view.Args{"targets": what})
 	}
-	text += " but " + whyNot[a.why] + ", through "
-	where := strings.ReplaceAll(a.through, ",", " and ")
-	if !strict {
-		return text + "its only interface " + where + ": a host on the way to the Internet could answer in its name; " +
-			"a route of its own is better; if the way inside is " + where + ", set KIDOBAN_INSIDE_INTERFACES=" + named
+	code := view.RouteAstray
+	switch {
+	case !strict:
+		code = view.RouteAstrayOnly
+	case a.why == unnamed:
+		code = view.RouteUnnamed
 	}
-	better := "an interface with a permanent address and without the default route"
-	if a.why == unnamed {
-		better = "an interface that is named there"
-	}
-	return text + where + ", by which nothing is sent there: bring the right interface up, or add a route of its own through " + better +
-		"; if the way inside is " + where + ", set KIDOBAN_INSIDE_INTERFACES=" + named
+	return view.Say(code, view.Args{"targets": what, "why": view.Say(whyNot[a.why], nil), "through": strings.ReplaceAll(a.through, ",", ", "), "inside": strings.Join(named, ",")})
 }
 
 // few names targets, but not all of many.
-func few(targets []string) string {
+func few(targets []string) any {
 	const most = 5
 	if len(targets) > most+1 {
-		return fmt.Sprintf("%s and %d other targets", strings.Join(targets[:most], ", "), len(targets)-most)
+		return view.Say(view.TargetsMore, view.Args{"targets": targets[:most], "count": len(targets) - most})
 	}
-	return strings.Join(targets, ", ")
+	return targets
 }
 
 // reached is how a prefix is.

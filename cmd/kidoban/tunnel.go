@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"iter"
 	"log/slog"
 	"net/netip"
@@ -184,7 +183,7 @@ func (l *liveTunnel) hints() []view.Hint {
 	if err == nil {
 		return nil
 	}
-	return []view.Hint{{Message: plain(fmt.Sprintf("`wg show` shows nothing, and nothing else suffers from it: %v; as root remove that file, and give its folder to the gateway's user (uid %d)", err, os.Geteuid()))}}
+	return []view.Hint{{Message: view.Say(view.Unshown, view.Args{"cause": err, "uid": os.Geteuid()})}}
 }
 
 // Close implements gateway.Tunnel.
