@@ -13,12 +13,11 @@ import (
 )
 
 // TestMain runs the tests where they can make hosts. Under the name kidoban
-// the test binary is the real program, which scripts and tests start.
+// the test binary is the real program, which scripts and gateway/e2e start.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "kidoban" {
 		main()
 	}
-	waitTogether()
 	lab.Main(m)
 }
 

@@ -10,11 +10,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"kidoban/gateway/admin"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
@@ -172,4 +174,19 @@ func shorten(ts *testscript.TestScript, neg bool, args []string) {
 	info, err := os.Stat(name)
 	ts.Check(err)
 	ts.Check(os.Truncate(name, info.Size()-n))
+}
+
+// TestFault82WhatIsNotUTF8IsNotSent: what the gateway would refuse, or record as
+// something else, does not leave the command.
+func TestFault82WhatIsNotUTF8IsNotSent(t *testing.T) {
+	environ := []string{"KIDOBAN_ADMIN_SOCKET=" + t.TempDir() + "/admin.sock", "KIDOBAN_POLICY_FILE=testdata/site.yaml"}
+	for _, args := range [][]string{
+		{"close", "medisys", "--reason", "caf\xe9"}, {"close", "--all", "--reason", "caf\xe9"}, {"reopen", "medisys", "--reason", "a\u202eb"}, {"recover", "--reason", "\xff"},
+		{"close", "medi\xffsys", "--reason", "a"}, {"explain", "medisys/sato", "--at", "9999-12-31T23:59:59Z"}, {"calendar", "--from", "1999-01-01"}, {"calendar", "--until", "2200-01-01"},
+	} {
+		var out, complaint bytes.Buffer
+		if exit := run(args, environ, &out, &complaint); exit != exitUsage || !strings.Contains(complaint.String(), "allowed is") || strings.Contains(complaint.String(), admin.ErrNoGateway.Error()+" at") {
+			t.Errorf("kidoban %q: exit %d, %s%s, want %d and what is allowed", args, exit, &out, &complaint, exitUsage)
+		}
+	}
 }

@@ -1,0 +1,99 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"kidoban/gateway"
+	"kidoban/gateway/lab"
+)
+
+// TestCloseOutlivesABoot: an operator closes everything while the journal is
+// dead, and the machine boots, so that what lay in /run is gone.
+func TestCloseOutlivesABoot(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		kept bool // the room that was taken for it at the start is there
+	}{
+		{"the disk is full", true},
+		{"the disk is full, and the room for it is gone", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			g := newGround(t)
+			g.t = t
+			g.smallDisk()
+			g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
+			if !c.kept {
+				if err := os.Remove(filepath.Join(g.stateDir(), "shut.json")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			room := g.fillDisk()
+			var got gateway.Outcome
+			out, complaint, exit := g.operator("close", "--all", "--reason", "drill", "--json")
+			if err := json.Unmarshal([]byte(out), &got); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if want := map[bool]int{true: exitYes, false: exitFailed}[c.kept]; exit != want || got.Recorded || got.Kept != c.kept || got.UntilBoot == c.kept {
+				t.Errorf("close: exit %d, want %d; %+v: %s", exit, want, got, complaint)
+			}
+			g.kill()
+			if !c.kept {
+				return // a boot forgets it, and it was said so
+			}
+			if err := os.Remove(filepath.Join(g.folder, "shut.json")); err != nil {
+				t.Errorf("it is not in the place that a boot empties: %v", err)
+			}
+			room()
+			g.start()
+			lab.WaitFor(t, eventually, "everything is shut after a boot", func() bool {
+				s := g.status()
+				return s.Shut.All && len(s.Grants) == 0
+			})
+			g.must("reopen", "--all", "--reason", "over")
+			g.kill()
+			g.start()
+			g.ready()
+			if s := g.status(); s.Shut.All {
+				t.Errorf("reopened, and shut again after a restart: %+v", s.Shut)
+			}
+		})
+	}
+}
+
+// smallDisk gives the gateway's state a disk of 2 MB.
+func (g *ground) smallDisk() {
+	g.t.Helper()
+	if err := os.MkdirAll(g.stateDir(), 0o700); err != nil {
+		g.t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", g.stateDir(), "tmpfs", 0, "size=2m"); err != nil {
+		g.t.Skipf("a tmpfs is not permitted here: %v", err)
+	}
+	g.t.Cleanup(func() {
+		if err := unix.Unmount(g.stateDir(), unix.MNT_DETACH); err != nil {
+			g.t.Error(err)
+		}
+	})
+}
+
+// fillDisk fills that disk, until room is called.
+func (g *ground) fillDisk() (room func()) {
+	g.t.Helper()
+	fill := filepath.Join(g.stateDir(), "fill")
+	if err := os.WriteFile(fill, make([]byte, 4<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		g.t.Fatalf("the disk is not full: %v", err)
+	}
+	return func() {
+		g.t.Helper()
+		if err := os.Remove(fill); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,95 @@
+package e2e
+
+import (
+	"io"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"kidoban/gateway/lab"
+)
+
+// TestHintOfNoRoute: a target without a way back is told of by name; an upload,
+// of which next to nothing comes back, is not taken for one.
+func TestHintOfNoRoute(t *testing.T) {
+	hinted := func(g *ground) bool {
+		return strings.Contains(strings.Join(g.status().Hints, "\n"), "the target may have no route to the tunnel")
+	}
+	begin := func(t *testing.T) *ground {
+		t.Parallel()
+		g := newGround(t)
+		g.t = t
+		g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
+		g.mustEnter(g.client(g.medisys, sato, 4))
+		return g
+	}
+	ssh := netip.AddrPortFrom(ehr4, 22)
+	t.Run("no route", func(t *testing.T) {
+		g := begin(t)
+		g.serve()
+		g.mustRun(g.hospital, "ip", "route", "del", "default")
+		go func() { _ = g.reach(g.medisys, "tcp", ssh, 30*time.Second) }()
+		lab.WaitFor(t, 30*time.Second, "a hint", func() bool { return hinted(g) })
+		if got := g.status().Hints; !strings.Contains(strings.Join(got, "\n"), sato+" sends (") {
+			t.Errorf("hints %q name nobody", got)
+		}
+	})
+	t.Run("an upload", func(t *testing.T) {
+		g := begin(t)
+		l, err := g.hospital.Listen("tcp", ssh.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			if c, err := l.Accept(); err == nil {
+				_, _ = io.Copy(io.Discard, c) // until the engineer has done
+			}
+		}()
+		c, err := g.medisys.Dial(g.within(5*time.Second), "tcp", ssh.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		// Longer than a hint waits.
+		chunk := make([]byte, 16<<10)
+		for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			if err := c.SetWriteDeadline(time.Now().Add(5 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Write(chunk); err != nil {
+				t.Fatal(err)
+			}
+			if hinted(g) {
+				t.Fatalf("hinted: %q", g.status().Hints)
+			}
+		}
+		if s := g.status().Sessions; len(s) != 1 || s[0].Received < 8*s[0].Transmitted {
+			t.Errorf("%+v: no upload", s)
+		}
+	})
+}
+
+// TestExplainSaysThatThereIsNoWay: what a window opens to a target that is
+// behind the default route alone goes nowhere, and explain says so.
+func TestExplainSaysThatThereIsNoWay(t *testing.T) {
+	g := newGround(t)
+	g.approve([]string{hour("work", "ehr, lost")}, []string{hour("work", "pacs")})
+	text, err := os.ReadFile(g.policyFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.write(g.policyFile(), strings.Replace(string(text), "targets:\n", "targets:\n  lost: {address: 10.2.0.5, ports: [tcp/22]}\n", 1))
+	g.start()
+	g.ready()
+	const hint = "the host has no route to lost but the default route"
+	lab.WaitFor(t, eventually, "explain says that there is no way", func() bool {
+		out, _, code := g.operator("explain", sato, "--to", "10.2.0.5:tcp/22")
+		return code == 0 && strings.HasPrefix(out, "ADMIT") && strings.Contains(out, hint)
+	})
+	if out := g.must("explain", sato, "--to", "10.1.0.5:tcp/22"); strings.Contains(out, hint) {
+		t.Errorf("of another target it says\n%s", out)
+	}
+}
