@@ -47,21 +47,23 @@ func (g *ground) stop() {
 	}
 }
 
+// hints tells whether status has a hint with this text.
+func (g *ground) hints(text string) bool {
+	g.t.Helper()
+	return strings.Contains(strings.Join(g.status().Hints, "\n"), text)
+}
+
 // hinted waits until status has a hint with this text, or none.
 func (g *ground) hinted(text string, want bool) {
 	g.t.Helper()
-	lab.WaitFor(g.t, eventually, fmt.Sprintf("a hint %q: %v", text, want), func() bool {
-		return want == slices.ContainsFunc(g.status().Hints, func(h string) bool { return strings.Contains(h, text) })
-	})
+	lab.WaitFor(g.t, eventually, fmt.Sprintf("a hint %q: %v", text, want), func() bool { return want == g.hints(text) })
 }
 
 // satosFlow begins a UDP flow of sato's to ehr through the tunnel.
 func (g *ground) satosFlow() net.Conn {
 	g.t.Helper()
 	c, err := g.medisys.DialFrom(g.within(3*time.Second), "udp", netip.AddrPortFrom(g.people[sato].v4, 45000), netip.AddrPortFrom(ehr4, 53).String())
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	g.t.Cleanup(func() { c.Close() })
 	lab.WaitFor(g.t, eventually, "sato's flow to ehr", func() bool {
 		_, _ = c.Write([]byte("good evening"))
@@ -107,16 +109,13 @@ func TestForwardingAfterCrash(t *testing.T) {
 	if got := g.forwards(); !strings.Contains(got, "ipv4 lan0") {
 		t.Fatalf("killed: %q forwards, so there is nothing to restore", got)
 	}
-	g.start()
-	g.ready()
+	g.startReady()
 	g.stop()
 	if got := g.forwards(); got != "" {
 		t.Errorf("after the stop %s still forwards", got)
 	}
 	g.wan.Forget()
-	if err := g.hospital.Send(lab.UDPPacket(netip.AddrPortFrom(ehr4, 9999), netip.AddrPortFrom(outsider4, 7777), []byte("out"))); err != nil {
-		t.Fatal(err)
-	}
+	g.check(g.hospital.Send(lab.UDPPacket(netip.AddrPortFrom(ehr4, 9999), netip.AddrPortFrom(outsider4, 7777), []byte("out"))))
 	pause(patience)
 	if got := g.wan.Packets(lab.Outgoing, toPort(7777)); len(got) > 0 {
 		t.Errorf("after the stop the site reaches the Internet through this machine:\n%s", lab.Lines(got))
@@ -141,8 +140,7 @@ func TestSingleArm(t *testing.T) {
 		"if the way inside is wan0, set "+set, true)
 	g.stop()
 	g.settings = []string{set}
-	g.start()
-	g.ready()
+	g.startReady()
 	g.mustEnter(g.client(g.medisys, sato, 4))
 	g.satosFlow()
 	g.hinted("no route to", false)
@@ -150,8 +148,7 @@ func TestSingleArm(t *testing.T) {
 		t.Errorf("%q forwards, want IPv4 from wan0, and nothing else that has to do with ehr", got)
 	}
 	g.kill()
-	g.start()
-	g.ready()
+	g.startReady()
 	g.stop()
 	if got := g.forwards(); got != "" {
 		t.Errorf("after the stop %s still forwards", got)
@@ -182,9 +179,7 @@ func TestLateSite(t *testing.T) {
 	if got := g.forwards(); strings.Contains(got, "wan0") || !strings.Contains(got, "ipv4 lan0") {
 		t.Errorf("lan0 is up: %q forwards, want lan0 alone", got)
 	}
-	if err := g.outsider.Send(g.forgedAnswer()); err != nil {
-		t.Fatal(err)
-	}
+	g.check(g.outsider.Send(g.forgedAnswer()))
 	if forgedComes(c) {
 		t.Error("the engineer got an answer from the Internet in ehr's name")
 	}
@@ -219,9 +214,7 @@ func (g *ground) straysNotBy(wire *lab.Capture, when string) {
 		lab.UDPPacket(from6, netip.AddrPortFrom(ehr6, 53), []byte("good evening")), synchronize(from6, netip.AddrPortFrom(ehr6, 22)),
 	}
 	for _, p := range packets {
-		if err := g.medisys.Send(p); err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(g.medisys.Send(p))
 	}
 	lab.WaitFor(g.t, eventually, fmt.Sprintf("%s: %d packets come out of the tunnel", when, len(packets)), func() bool {
 		return len(tunnel.Packets(lab.Incoming, toTarget)) >= len(packets)
@@ -246,7 +239,7 @@ func TestFault67VanishedSite(t *testing.T) {
 	g.mustRun(g.gateway, "ip", "link", "del", "lan0")
 	g.straysNot("lan0 has just gone")
 	const hint = "the host has no route to ehr, ehr6, pacs but the default route, through wan0, by which nothing is sent there"
-	lab.WaitFor(t, routesAgain+eventually, "a hint", func() bool { return strings.Contains(strings.Join(g.status().Hints, "\n"), hint) })
+	lab.WaitFor(t, routesAgain+eventually, "a hint", func() bool { return g.hints(hint) })
 	g.straysNot("lan0 has been gone for a while")
 	if got := g.forwards(); got != "" {
 		t.Errorf("lan0 is gone: %s forwards, want neither", got)
@@ -254,7 +247,7 @@ func TestFault67VanishedSite(t *testing.T) {
 
 	g.joinHospital("lan0")
 	g.satosFlow().Close()
-	lab.WaitFor(t, routesAgain+eventually, "the hint goes", func() bool { return !strings.Contains(strings.Join(g.status().Hints, "\n"), "no route to ehr") })
+	lab.WaitFor(t, routesAgain+eventually, "the hint goes", func() bool { return !g.hints("no route to ehr") })
 	g.mustRun(g.gateway, "ip", "link", "set", "lan0", "down")
 	g.mustRun(g.gateway, "ip", "link", "set", "lan0", "name", "lan7")
 	g.mustRun(g.gateway, "ip", "link", "set", "lan7", "up")
@@ -279,7 +272,7 @@ func TestFault67Advertised(t *testing.T) {
 	g.believes(ehr6, "wan0")
 	g.straysNot("advertised just now")
 	lab.WaitFor(t, routesAgain+eventually, "a hint", func() bool {
-		return strings.Contains(strings.Join(g.status().Hints, "\n"), "the host has no route to ehr6 but what DHCP or a router may have advertised, through wan0")
+		return g.hints("the host has no route to ehr6 but what DHCP or a router may have advertised, through wan0")
 	})
 	g.straysNot("advertised a while ago")
 	g.satosFlow().Close()
@@ -305,14 +298,10 @@ func (g *ground) advertiseRouter(router *lab.Host, name string, to netip.Addr, s
 	from := router.LinkLocal(name)
 	message, err := (&icmp.Message{Type: ipv6.ICMPTypeRouterAdvertisement, Body: &icmp.RawBody{Data: append(body, options...)}}).
 		Marshal(icmp.IPv6PseudoHeader(from.AsSlice(), to.AsSlice()))
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	packet := lab.IPPacket(from, to, policy.ICMPv6, message) // kernels take it by unicast as well
 	packet[7] = 255                                          // no router forwards it
-	if err := router.Send(packet); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(router.Send(packet))
 }
 
 // believes waits until the gateway's kernel sends to an address by an interface.
@@ -350,13 +339,9 @@ func TestSpeakingForOthers(t *testing.T) {
 		host    *lab.Host
 		address netip.Addr
 	}{{g.scanco, g.people[tanaka].v4}, {g.outsider, outsider4}} {
-		if err := from.host.Send(portUnreachable(from.address, ehr4, answer)); err != nil {
-			t.Fatal(err)
-		}
+		g.check(from.host.Send(portUnreachable(from.address, ehr4, answer)))
 	}
-	if err := g.outsider.Send(answer); err != nil {
-		t.Fatal(err)
-	}
+	g.check(g.outsider.Send(answer))
 	if forgedComes(c) {
 		t.Error("the engineer got an answer from the Internet in ehr's name")
 	}
@@ -368,32 +353,24 @@ func TestSpeakingForOthers(t *testing.T) {
 	// WireGuard may refuse that source, so the gateway's end is looked at.
 	wire := g.gateway.Capture(g.device)
 	question := lab.UDPPacket(netip.AddrPortFrom(g.people[sato].v4, 45000), netip.AddrPortFrom(ehr4, 53), []byte("good evening"))
-	if err := g.outsider.Send(portUnreachable(outsider4, g.people[sato].v4, question)); err != nil {
-		t.Fatal(err)
-	}
+	g.check(g.outsider.Send(portUnreachable(outsider4, g.people[sato].v4, question)))
 	pause(patience)
 	if got := wire.Packets(lab.Outgoing, lab.Protocol(policy.ICMP)); len(got) > 0 {
 		t.Errorf("sato heard of the flow to ehr from the Internet:\n%s", lab.Lines(got))
 	}
-	if err := g.hospital.Send(portUnreachable(pacs4, g.people[sato].v4, question)); err != nil {
-		t.Fatal(err)
-	}
+	g.check(g.hospital.Send(portUnreachable(pacs4, g.people[sato].v4, question)))
 	lab.WaitFor(t, eventually, "sato hears from the site", func() bool {
 		return len(wire.Packets(lab.Outgoing, lab.Protocol(policy.ICMP), lab.From(pacs4))) > 0
 	})
 	// What sato says of it does arrive.
-	if err := g.medisys.Send(portUnreachable(g.people[sato].v4, ehr4, answer)); err != nil {
-		t.Fatal(err)
-	}
+	g.check(g.medisys.Send(portUnreachable(g.people[sato].v4, ehr4, answer)))
 	lab.WaitFor(t, eventually, "ehr hears from sato", func() bool {
 		return len(g.lan.Packets(lab.Outgoing, lab.Protocol(policy.ICMP), lab.From(g.people[sato].v4))) > 0
 	})
 
 	// Nor in a flow whose answers come to the gateway's own address.
 	held, err := g.scanco.Dial(g.within(eventually), "tcp", netip.AddrPortFrom(pacs4, 104).String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	g.check(err)
 	defer held.Close()
 	masqueraded := g.lan.Packets(lab.Outgoing, lab.To(pacs4), toPort(104))
 	if len(masqueraded) == 0 {
@@ -402,13 +379,9 @@ func TestSpeakingForOthers(t *testing.T) {
 	wire.Forget()
 	g.internet.Route(netip.PrefixFrom(lan4, 32), outside4.Addr())
 	for _, from := range []netip.Addr{pacs4, outsider4} {
-		if err := g.outsider.Send(portUnreachable(from, lan4, synchronize(masqueraded[0].Source, masqueraded[0].Destination))); err != nil {
-			t.Fatal(err)
-		}
+		g.check(g.outsider.Send(portUnreachable(from, lan4, synchronize(masqueraded[0].Source, masqueraded[0].Destination))))
 	}
-	if err := g.outsider.Send(synchronize(netip.AddrPortFrom(pacs4, 104), masqueraded[0].Source)); err != nil {
-		t.Fatal(err)
-	}
+	g.check(g.outsider.Send(synchronize(netip.AddrPortFrom(pacs4, 104), masqueraded[0].Source)))
 	pause(patience)
 	// What pacs itself repeats of its flow has an ACK.
 	if got := wire.Packets(lab.Outgoing, lab.To(g.people[tanaka].v4), func(p lab.Packet) bool { return p.Flags&16 == 0 }); len(got) > 0 {
@@ -470,9 +443,7 @@ func TestTheKernelWaitsForNoDisk(t *testing.T) {
 	g.satosFlow()
 	for _, end := range []string{".new", ".tmp"} {
 		// Who opens it to write waits until somebody reads.
-		if err := syscall.Mkfifo(filepath.Join(g.stateDir(), "forwarding.json"+end), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		g.check(syscall.Mkfifo(filepath.Join(g.stateDir(), "forwarding.json"+end), 0o600))
 	}
 	g.write(g.hangFile(), "") // nor does whoever writes the journal
 	g.lab.Link(g.gateway, "lan1", lab.Prefixes("10.1.9.1/24"), g.hospital, "eth1", lab.Prefixes("10.1.9.5/24"))

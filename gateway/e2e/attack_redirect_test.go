@@ -48,9 +48,7 @@ func TestFault74Redirects(t *testing.T) {
 	send := func(h *lab.Host, packet []byte) {
 		t.Helper()
 		for range 3 { // the first may only make the kernel ask for the neighbour
-			if err := h.Send(packet); err != nil {
-				t.Fatal(err)
-			}
+			g.check(h.Send(packet))
 			sent++
 		}
 	}
@@ -116,19 +114,13 @@ func TestFault74ErrorsThatSteer(t *testing.T) {
 		packets [][]byte
 	}{{g.hospital, steering(ehr4, p.v4, question)}, {g.medisys, append(steering(p.v4, ehr4, g.forgedAnswer()), narrow)}} {
 		for _, packet := range x.packets {
-			if err := x.from.Send(packet); err != nil {
-				t.Fatal(err)
-			}
+			g.check(x.from.Send(packet))
 			sent++
 		}
 	}
 	g.dropped("icmp", sent)
-	if err := g.hospital.Send(portUnreachable(ehr4, p.v4, question)); err != nil {
-		t.Fatal(err)
-	}
-	if err := g.medisys.Send(portUnreachable(p.v4, ehr4, g.forgedAnswer())); err != nil {
-		t.Fatal(err)
-	}
+	g.check(g.hospital.Send(portUnreachable(ehr4, p.v4, question)))
+	g.check(g.medisys.Send(portUnreachable(p.v4, ehr4, g.forgedAnswer())))
 	lab.WaitFor(t, eventually, "errors that steer nothing pass", func() bool {
 		return len(wire.Packets(lab.Outgoing, lab.Protocol(policy.ICMP))) > 0 && len(g.lan.Packets(lab.Outgoing, lab.Protocol(policy.ICMP))) > 0
 	})

@@ -24,8 +24,7 @@ func TestFault77NothingGoesOn(t *testing.T) {
 		})
 		g.cutAndBack(client, to, "by a kill and a start", func() {
 			g.kill()
-			g.start()
-			g.ready()
+			g.startReady()
 		})
 	}
 }
@@ -35,9 +34,7 @@ func (g *ground) cutAndBack(client *lab.Client, to netip.Addr, name string, cut 
 	g.t.Helper()
 	at := netip.AddrPortFrom(to, 22).String()
 	l, err := g.hospital.Listen("tcp", at)
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	defer l.Close()
 	connect := func() (c net.Conn) {
 		g.t.Helper()
@@ -51,9 +48,7 @@ func (g *ground) cutAndBack(client *lab.Client, to netip.Addr, name string, cut 
 	g.mustEnter(client)
 	stream := connect()
 	held, err := l.Accept()
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	defer held.Close()
 	before, after := "before it was cut "+name, "after it was cut "+name
 	wire := g.tunnelWire(g.medisys)

@@ -100,13 +100,9 @@ func newPlainRig(t *testing.T, name string) *rig {
 	g := newGround(t)
 	g.gateway.Forward()
 	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	g.check(err)
 	path := filepath.Join(g.folder, plainName)
-	if err := os.Symlink(self, path); err != nil {
-		t.Fatal(err)
-	}
+	g.check(os.Symlink(self, path))
 	process := g.gateway.Command(context.WithoutCancel(t.Context()), path, g.device, inside4.String()+"/24")
 	var configuration strings.Builder
 	fmt.Fprintf(&configuration, "private_key=%x\nlisten_port=%d\n", g.privateKey, outside4.Port())
@@ -116,9 +112,7 @@ func newPlainRig(t *testing.T, name string) *rig {
 	}
 	process.Stdin = strings.NewReader(configuration.String())
 	process.Stderr = os.Stderr
-	if err := process.Start(); err != nil {
-		t.Fatal(err)
-	}
+	g.check(process.Start())
 	ended := make(chan struct{})
 	go func() { _ = process.Wait(); close(ended) }()
 	t.Cleanup(func() {
@@ -160,9 +154,7 @@ func (r *rig) target() netip.Addr {
 func (r *rig) serve(at netip.Addr) {
 	r.g.t.Helper()
 	l, err := r.g.hospital.Listen("tcp", netip.AddrPortFrom(at, 22).String())
-	if err != nil {
-		r.g.t.Fatal(err)
-	}
+	r.g.check(err)
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -184,9 +176,7 @@ func (r *rig) serve(at netip.Addr) {
 		}
 	}()
 	p, err := r.g.hospital.ListenPacket("udp", netip.AddrPortFrom(at, 53).String())
-	if err != nil {
-		r.g.t.Fatal(err)
-	}
+	r.g.check(err)
 	_ = p.(*net.UDPConn).SetReadBuffer(1 << 20) // what the machine allows of it will do
 	go func() {
 		buffer := make([]byte, 1500)
@@ -305,9 +295,7 @@ func (r *rig) packets(warm, each time.Duration) figure {
 	}()
 	f := r.over(warm, each, &r.arrived)
 	enough.Store(true)
-	if err := <-sent; err != nil {
-		r.g.t.Fatal(err)
-	}
+	r.g.check(<-sent)
 	return f
 }
 
@@ -337,9 +325,7 @@ func (r *rig) over(warm, each time.Duration, total *atomic.Int64) figure {
 }
 
 func (r *rig) signal(s syscall.Signal) {
-	if err := syscall.Kill(r.process, s); err != nil {
-		r.g.t.Fatal(err)
-	}
+	r.g.check(syscall.Kill(r.process, s))
 }
 
 func (r *rig) dial(network string, port uint16) net.Conn {

@@ -50,8 +50,7 @@ func TestOwnAddressComesLater(t *testing.T) {
 	good := g.policyText([]string{hour("work", "ehr, near")}, []string{nextYear("later", "pacs")})
 	text := strings.Replace(good, "targets:\n", "targets:\n  near: {address: 10.1.0.16/28, ports: [tcp/22]}\n", 1)
 	g.write(g.policyFile(), text)
-	g.start()
-	g.ready()
+	g.startReady()
 	if s := g.status(); !s.Policy.FileOK {
 		t.Fatalf("before the host has the address: %s", s.Policy.Error)
 	}

@@ -22,9 +22,7 @@ func TestFault48WhatWasShutStaysShut(t *testing.T) {
 	change := func(g *ground, path string, f func([]byte) []byte) {
 		g.t.Helper()
 		was, err := os.ReadFile(path)
-		if err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(err)
 		now := f(bytes.Clone(was))
 		if bytes.Equal(was, now) {
 			g.t.Fatalf("%s was not changed", path)
@@ -39,9 +37,7 @@ func TestFault48WhatWasShutStaysShut(t *testing.T) {
 	remove := func(names ...string) func(*ground) {
 		return func(g *ground) {
 			for _, name := range names {
-				if err := os.RemoveAll(filepath.Join(g.stateDir(), name)); err != nil {
-					g.t.Fatal(err)
-				}
+				g.check(os.RemoveAll(filepath.Join(g.stateDir(), name)))
 			}
 		}
 	}
@@ -99,8 +95,7 @@ func TestFault48WhatWasShutStaysShut(t *testing.T) {
 						t.Errorf("%s, sato would be told: exit %d, %s", when, exit, out)
 					}
 					g.kill()
-					g.start()
-					g.ready()
+					g.startReady()
 					when += ", and after a restart"
 				}
 			}
@@ -135,7 +130,6 @@ func TestFault48WhatWasShutStaysShut(t *testing.T) {
 func TestFault48ACloseOnAFullDiskStaysShut(t *testing.T) {
 	t.Parallel()
 	g := newGround(t)
-	g.t = t
 	g.smallDisk()
 	g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "ehr, ehr6")})
 	copied := gateway.FileCopy{Path: filepath.Join(g.stateDir(), "closed.json")}

@@ -76,17 +76,11 @@ func TestDashboardsAnswer(t *testing.T) {
 			name, _, _ := strings.Cut(strings.TrimPrefix(d.UID, "kidoban-"), "-")
 			file := filepath.Join("../../dashboards/testdata", l.folder, name+".txt")
 			if *update {
-				if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
+				g.check(os.MkdirAll(filepath.Dir(file), 0o755))
+				g.check(os.WriteFile(file, []byte(got), 0o644))
 			}
 			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
+			g.check(err)
 			if diff := gocmp.Diff(string(want), got); diff != "" {
 				t.Errorf("%s shows something else (-%s +got):\n%s", d.UID, file, diff)
 			}
@@ -202,9 +196,7 @@ func (w *watch) start(program string) {
 	w.t.Helper()
 	w.began, w.seen = time.Now(), map[string]bool{}
 	rules, err := os.ReadFile("../../dashboards/rules/kidoban.yaml")
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	w.check(err)
 	w.write(filepath.Join(w.folder, "rules.yaml"), strings.ReplaceAll(string(rules), "interval: 15s", "interval: 1s"))
 	w.write(filepath.Join(w.folder, "prometheus.yaml"), `
 global: {scrape_interval: 500ms, scrape_timeout: 500ms}
@@ -214,17 +206,13 @@ scrape_configs:
     static_configs: [{targets: ["127.0.0.1:9586"]}]
 `)
 	log, err := os.Create(filepath.Join(w.folder, "prometheus.log"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	w.check(err)
 	defer log.Close()
 	c := w.gateway.Command(w.t.Context(), program, "--config.file="+filepath.Join(w.folder, "prometheus.yaml"),
 		"--storage.tsdb.path="+filepath.Join(w.folder, "prometheus"), "--web.listen-address="+prometheusAddress,
 		"--enable-feature=exemplar-storage", "--log.level=warn")
 	c.Stdout, c.Stderr = log, log
-	if err := c.Start(); err != nil {
-		w.t.Fatal(err)
-	}
+	w.check(c.Start())
 	ended := make(chan struct{})
 	go func() { _ = c.Wait(); close(ended) }()
 	w.t.Cleanup(func() {
@@ -250,9 +238,7 @@ func (w *watch) waitFor(expr string) {
 		}
 		return err
 	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	w.check(err)
 }
 
 // story is one evening: everybody who may enters, everybody else is refused
@@ -262,9 +248,7 @@ func (w *watch) story(work, night string, brief func(time.Time) string, later st
 	w.t.Helper()
 	client := w.client(w.medisys, sato, 4)
 	w.mustEnter(client)
-	if err := w.works(); err != nil {
-		w.t.Fatal(err)
-	}
+	w.check(w.works())
 	_ = w.reach(w.medisys, "tcp", netip.AddrPortFrom(ehr4, 8080), patience) // unlisted_target
 	client.Close()                                                          // its session stays until an operator ends it
 
@@ -337,9 +321,7 @@ func (w *watch) story(work, night string, brief func(time.Time) string, later st
 	w.waitFor(`kidoban_window_open{window="work"} == 1`)
 
 	w.mustEnter(w.client(w.medisys, sato, 4))
-	if err := w.works(); err != nil {
-		w.t.Fatal(err)
-	}
+	w.check(w.works())
 	w.waitFor(`kidoban_session_active{vendor="medisys"} == 1`)
 	w.waitFor(`kidoban:engineer_idle_seconds{engineer="sato"} < 60`)
 	w.waitFor(`ALERTS{alertname="KidobanWrongSource",alertstate="firing",vendor="medisys"}`)
@@ -370,9 +352,7 @@ func (w *watch) look() {
 		w.at = at
 		return nil
 	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	w.check(err)
 }
 
 // counts waits until the metrics have counted a reason.
@@ -502,9 +482,7 @@ func (w *watch) rules() {
 			Rules []struct{ Name, Query, Health, LastError, Type string }
 		}
 	}
-	if err := w.api("rules", nil, &data); err != nil {
-		w.t.Fatal(err)
-	}
+	w.check(w.api("rules", nil, &data))
 	n := 0
 	for _, group := range data.Groups {
 		for _, r := range group.Rules {

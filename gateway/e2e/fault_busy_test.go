@@ -32,8 +32,7 @@ func TestFault79ReloadBehindAnotherTransaction(t *testing.T) {
 			g.approve([]string{window("work", begun, begun.Add(3*time.Hour), targets)}, []string{nextYear("later", "pacs")})
 		}
 		approve("ehr, ehr6, pacs")
-		g.start()
-		g.ready()
+		g.startReady()
 		client := g.client(g.medisys, sato, 4)
 		wire := g.tunnelWire(g.medisys)
 		shows := false
@@ -81,7 +80,7 @@ func TestFault79ReloadBehindAnotherTransaction(t *testing.T) {
 		if g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), patience) == nil {
 			g.breaks("removed: sato reaches ehr")
 		}
-		if err := lab.Wait(g.within(eventually), func() error {
+		g.expect("recorded: the journal does not say that a session was cut", eventually, func() error {
 			closed := g.entries(journal.SessionClosed)
 			if !slices.ContainsFunc(closed, func(e journal.Entry) bool {
 				return e.Engineer == "sato" && e.Reason == string(gateway.PolicyChanged)
@@ -89,9 +88,7 @@ func TestFault79ReloadBehindAnotherTransaction(t *testing.T) {
 				return fmt.Errorf("%+v", closed)
 			}
 			return nil
-		}); err != nil {
-			g.breaks("recorded: the journal does not say that a session was cut: %v", err)
-		}
+		})
 	})
 }
 
@@ -115,9 +112,7 @@ func (g *ground) busyKernel(ranges int) <-chan struct{} {
 	file := filepath.Join(g.folder, name)
 	g.write(file, fmt.Sprintf("table inet %s {\n set many { type ipv4_addr . inet_service; flags interval; elements = { %s } }\n}\n", name, strings.Join(all, ", ")))
 	nft := g.gateway.Command(g.t.Context(), "nft", "-f", file)
-	if err := nft.Start(); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(nft.Start())
 	over := make(chan struct{})
 	go func() { _ = nft.Wait(); close(over) }()
 	lab.WaitFor(g.t, 4*eventually, "the kernel works on the other program's transaction", func() bool {
@@ -145,9 +140,7 @@ func (g *ground) rulesetWaits() time.Duration {
 	for line := range strings.Lines(text) {
 		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name); ok {
 			seconds, err := strconv.ParseFloat(value, 64)
-			if err != nil {
-				g.t.Fatal(err)
-			}
+			g.check(err)
 			return time.Duration(seconds * float64(time.Second))
 		}
 	}

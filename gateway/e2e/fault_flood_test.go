@@ -153,9 +153,7 @@ func (g *ground) floods(each time.Duration, judge func(string, figures)) (table 
 	g.t.Helper()
 	g.hospital.Echo("udp", netip.AddrPortFrom(ehr4, 53).String())
 	sink, err := g.hospital.Listen("tcp", netip.AddrPortFrom(ehr4, 22).String())
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	var arrived atomic.Int64
 	go func() {
 		for {
@@ -230,9 +228,7 @@ func (g *ground) measure(client *lab.Client, arrived *atomic.Int64, packets [][]
 		})
 	}
 	c, err := g.medisys.Dial(g.within(5*time.Second), "udp", netip.AddrPortFrom(ehr4, 53).String())
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	defer c.Close()
 	const pace = 5 * time.Millisecond
 	n := int(each / pace)
@@ -325,9 +321,7 @@ func (g *ground) received(h *lab.Host) (packets int) {
 			_, err = fmt.Sscan(rest, &bytes, &packets)
 		}
 	}
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	return packets
 }
 

@@ -30,12 +30,10 @@ func TestFault76ExcessIsTold(t *testing.T) {
 	lab.WaitFor(t, eventually, "a hint", func() bool {
 		for range 1200 { // the first 500 may come at once, and then 50 a second
 			port = 1024 + port%60_000
-			if err := g.medisys.Send(synchronize(netip.AddrPortFrom(g.people[sato].v4, port), netip.AddrPortFrom(ehr4, 22))); err != nil {
-				t.Fatal(err)
-			}
+			g.check(g.medisys.Send(synchronize(netip.AddrPortFrom(g.people[sato].v4, port), netip.AddrPortFrom(ehr4, 22))))
 			port++
 		}
-		return strings.Contains(strings.Join(g.status().Hints, "\n"), hint)
+		return g.hints(hint)
 	})
 	if out := g.must("explain", sato, "--to", "10.1.0.5:tcp/22"); !strings.HasPrefix(out, "ADMIT") || !strings.Contains(out, hint) {
 		t.Errorf("explain says\n%s\nwant ADMIT, and the hint", out)

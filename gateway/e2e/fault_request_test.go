@@ -19,13 +19,9 @@ func TestFault82MetricsAndBrowsers(t *testing.T) {
 		ask := func(head string) (status int, text string) {
 			g.t.Helper()
 			c, err := g.gateway.Dial(g.within(5*time.Second), "tcp", "127.0.0.1:9586")
-			if err != nil {
-				g.t.Fatal(err)
-			}
+			g.check(err)
 			defer c.Close()
-			if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-				g.t.Fatal(err)
-			}
+			g.check(c.SetDeadline(time.Now().Add(10 * time.Second)))
 			if _, err := fmt.Fprintf(c, "%s\r\n\r\n", strings.ReplaceAll(head, "\n", "\r\n")); err != nil {
 				g.t.Fatal(err)
 			}

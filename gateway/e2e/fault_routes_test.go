@@ -55,7 +55,6 @@ func TestFault75WhoeverIsOnTheWire(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			g := newGround(t)
-			g.t = t
 			wire, somebody, by := g.wan, g.internet, "eth3"
 			if tt.device == "dmz0" {
 				somebody, by = g.lab.Host("somebody"), "eth0"
@@ -70,7 +69,7 @@ func TestFault75WhoeverIsOnTheWire(t *testing.T) {
 			g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "pacs")})
 			g.mustEnter(g.client(g.medisys, sato, 4))
 			g.satosFlow().Close()
-			hinted := func() bool { return strings.Contains(strings.Join(g.status().Hints, "\n"), tt.hint) }
+			hinted := func() bool { return g.hints(tt.hint) }
 			if hinted() {
 				t.Fatalf("status has a hint %q before anybody does anything", tt.hint)
 			}
@@ -156,7 +155,7 @@ func TestFault67PulledCable(t *testing.T) {
 	const hint = "the host has no route to ehr, ehr6, pacs but the default route, through wan0"
 	g.hinted(hint, false)
 	g.hospital.SetLink("eth0", false)
-	lab.WaitFor(t, routesAgain+eventually, "operators hear of it", func() bool { return strings.Contains(strings.Join(g.status().Hints, "\n"), hint) })
+	lab.WaitFor(t, routesAgain+eventually, "operators hear of it", func() bool { return g.hints(hint) })
 	g.straysNot("the cable is pulled")
 	g.hospital.SetLink("eth0", true)
 	g.mustRun(g.hospital, "sh", "-ec", "ip -6 addr replace fd01::5/64 dev eth0; ip route replace default via 10.1.0.1")
@@ -183,7 +182,7 @@ func TestFault75SamePrefix(t *testing.T) {
 	g.believes(ehr6, "wan0")
 	lab.WaitFor(t, refusingLasts+eventually, "operators hear of it", func() bool {
 		g.straysNotBy(g.wan, "advertised")
-		return strings.Contains(strings.Join(g.status().Hints, "\n"), hint)
+		return g.hints(hint)
 	})
 	g.mustRun(g.gateway, "ip", "-6", "route", "del", "fd01::/64", "dev", "wan0")
 	g.believes(ehr6, "lan0")
@@ -216,7 +215,6 @@ func TestSeveralPaths(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			g := newGround(t)
-			g.t = t
 			g.lab.Link(g.gateway, "lan1", lab.Prefixes("10.3.0.1/24", "fd03::1/64"), g.hospital, "eth1", lab.Prefixes("10.3.0.5/24", "fd03::5/64"))
 			lan1 := g.gateway.Capture("lan1")
 			// Flows go by turns, not pairs of addresses.

@@ -70,8 +70,7 @@ func TestFault17FlushAfterKill(t *testing.T) {
 		if g.reach(g.hospital, "tcp", netip.AddrPortFrom(g.people[sato].v4, 22), patience) == nil {
 			g.breaks("passed: the hospital reaches the engineer, killed and flushed")
 		}
-		g.start()
-		g.ready()
+		g.startReady()
 		g.inside()
 		unlisted := prober{g.outsider, netip.AddrPortFrom(outsider4, 40001), outside4}
 		g.wan.Forget()
@@ -100,16 +99,12 @@ func TestFault34InnerSourceSpoofed(t *testing.T) {
 func (g *ground) launch() {
 	g.t.Helper()
 	logFile, err := os.OpenFile(filepath.Join(g.folder, "log"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	defer logFile.Close()
 	g.process = g.gateway.Command(context.WithoutCancel(g.t.Context()), program, "run")
 	g.process.Env = g.environment()
 	g.process.Stdout, g.process.Stderr = logFile, logFile
-	if err := g.process.Start(); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(g.process.Start())
 	g.ended = make(chan struct{})
 	process, ended := g.process, g.ended
 	go func() { _ = process.Wait(); close(ended) }()
@@ -154,9 +149,7 @@ func TestFault47KilledAtEveryStep(t *testing.T) {
 			{"when it is ready", ready, false},
 			{"when an engineer has knocked", func() {
 				ready()
-				if err := client.Initiate(); err != nil {
-					g.t.Fatal(err)
-				}
+				g.check(client.Initiate())
 			}, false},
 			{"when an engineer has entered", func() { ready(); g.mustEnter(client) }, false},
 			{"when an engineer is at work", func() {
@@ -187,11 +180,8 @@ func TestFault47KilledAtEveryStep(t *testing.T) {
 				g.breaks("permanent: killed %s, there are elements without an end (%v):\n%s", step.name, err, out)
 			}
 			// Nor does the client knock by itself while we look.
-			if err := client.Down(); err != nil {
-				g.t.Fatal(err)
-			}
-			g.start()
-			g.ready()
+			g.check(client.Down())
+			g.startReady()
 			if out, complaint, exit := g.operator("journal", "verify"); exit != exitYes {
 				g.breaks("journal: killed %s: exit %d: %s%s", step.name, exit, out, complaint)
 			}
@@ -209,9 +199,7 @@ func TestFault47KilledAtEveryStep(t *testing.T) {
 				}
 			}
 			g.operator("reopen", sato, "--reason", "phone call") // whether or not the close came through
-			if err := client.Up(); err != nil {
-				g.t.Fatal(err)
-			}
+			g.check(client.Up())
 			if err := g.enter(client, eventually); err != nil {
 				g.breaks("again: killed %s: %v", step.name, err)
 			} else if err := g.works(); err != nil {
@@ -238,12 +226,8 @@ func TestFault50NoDescriptors(t *testing.T) {
 		g.must("reload")
 		var before unix.Rlimit
 		pid := g.process.Process.Pid
-		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &before); err != nil {
-			g.t.Fatal(err)
-		}
-		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: before.Max}, nil); err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &before))
+		g.check(unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: before.Max}, nil))
 		// A session whose record cannot be written ends before its window.
 		until(end.Add(oneLag + patience))
 		flows.stop()
@@ -256,9 +240,7 @@ func TestFault50NoDescriptors(t *testing.T) {
 		if err := g.enter(client, time.Second); err == nil {
 			g.breaks("entered: sato, in a window whose opening cannot be on disk")
 		}
-		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &before, nil); err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(unix.Prlimit(pid, unix.RLIMIT_NOFILE, &before, nil))
 		lab.WaitFor(g.t, eventually, "it answers again", func() bool { var s view.Status; return g.ask(&s, "status") == nil })
 		if s := g.status(); !s.Ready {
 			g.t.Logf("not ready because %s", s.NotReadyReason)
@@ -276,15 +258,11 @@ func TestFault50ConnectionsTakeNoDescriptors(t *testing.T) {
 	held(t, func(g *ground) {
 		g.open([]string{hour("work", "ehr, ehr6")}, []string{nextYear("later", "pacs")})
 		const limit = 256
-		if err := unix.Prlimit(g.process.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: limit}, nil); err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(unix.Prlimit(g.process.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: limit}, nil))
 		for range limit {
 			for _, to := range [][2]string{{"tcp", "127.0.0.1:9586"}, {"unix", filepath.Join(g.folder, "admin.sock")}} {
 				c, err := g.gateway.Dial(g.within(5*time.Second), to[0], to[1])
-				if err != nil {
-					g.t.Fatal(err)
-				}
+				g.check(err)
 				defer c.Close()
 			}
 		}
@@ -301,12 +279,8 @@ func TestFault50ConnectionsTakeNoDescriptors(t *testing.T) {
 // swap makes a name stand for another file, in one step.
 func (g *ground) swap(name, target string) {
 	g.t.Helper()
-	if err := os.Symlink(target, name+".new"); err != nil {
-		g.t.Fatal(err)
-	}
-	if err := os.Rename(name+".new", name); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(os.Symlink(target, name+".new"))
+	g.check(os.Rename(name+".new", name))
 }
 
 // TestFault51SwappedFiles: the policy is a link that is moved to another
@@ -318,8 +292,7 @@ func TestFault51SwappedFiles(t *testing.T) {
 		g.write(in("good.yaml"), good)
 		g.write(in("bad.yaml"), strings.Replace(good, "tcp/22", "tcp/70000", 1))
 		g.swap(g.policyFile(), in("good.yaml"))
-		g.start()
-		g.ready()
+		g.startReady()
 		g.inside()
 		lab.WaitFor(g.t, eventually, "the session is told", func() bool { return len(g.status().Sessions) == 1 })
 		for target, complaint := range map[string]string{"bad.yaml": "tcp/70000", "none.yaml": "no such file", "": "policy"} {
@@ -343,9 +316,7 @@ func TestFault51SwappedFiles(t *testing.T) {
 		g.kill()
 		key := filepath.Join(g.stateDir(), "private.key")
 		for _, mode := range []os.FileMode{0o640, 0o604, 0o644} {
-			if err := os.Chmod(key, mode); err != nil {
-				g.t.Fatal(err)
-			}
+			g.check(os.Chmod(key, mode))
 			g.launch()
 			select {
 			case <-g.ended:

@@ -26,13 +26,10 @@ func TestCloseOutlivesABoot(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			g := newGround(t)
-			g.t = t
 			g.smallDisk()
 			g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
 			if !c.kept {
-				if err := os.Remove(filepath.Join(g.stateDir(), "shut.json")); err != nil {
-					t.Fatal(err)
-				}
+				g.check(os.Remove(filepath.Join(g.stateDir(), "shut.json")))
 			}
 			room := g.fillDisk()
 			var got gateway.Outcome
@@ -58,8 +55,7 @@ func TestCloseOutlivesABoot(t *testing.T) {
 			})
 			g.must("reopen", "--all", "--reason", "over")
 			g.kill()
-			g.start()
-			g.ready()
+			g.startReady()
 			if s := g.status(); s.Shut.All {
 				t.Errorf("reopened, and shut again after a restart: %+v", s.Shut)
 			}
@@ -70,9 +66,7 @@ func TestCloseOutlivesABoot(t *testing.T) {
 // smallDisk gives the gateway's state a disk of 2 MB.
 func (g *ground) smallDisk() {
 	g.t.Helper()
-	if err := os.MkdirAll(g.stateDir(), 0o700); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(os.MkdirAll(g.stateDir(), 0o700))
 	if err := unix.Mount("tmpfs", g.stateDir(), "tmpfs", 0, "size=2m"); err != nil {
 		g.t.Skipf("a tmpfs is not permitted here: %v", err)
 	}
@@ -92,8 +86,6 @@ func (g *ground) fillDisk() (room func()) {
 	}
 	return func() {
 		g.t.Helper()
-		if err := os.Remove(fill); err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(os.Remove(fill))
 	}
 }

@@ -15,12 +15,11 @@ import (
 // of which next to nothing comes back, is not taken for one.
 func TestHintOfNoRoute(t *testing.T) {
 	hinted := func(g *ground) bool {
-		return strings.Contains(strings.Join(g.status().Hints, "\n"), "the target may have no route to the tunnel")
+		return g.hints("the target may have no route to the tunnel")
 	}
 	begin := func(t *testing.T) *ground {
 		t.Parallel()
 		g := newGround(t)
-		g.t = t
 		g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
 		g.mustEnter(g.client(g.medisys, sato, 4))
 		return g
@@ -39,9 +38,7 @@ func TestHintOfNoRoute(t *testing.T) {
 	t.Run("an upload", func(t *testing.T) {
 		g := begin(t)
 		l, err := g.hospital.Listen("tcp", ssh.String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		g.check(err)
 		defer l.Close()
 		go func() {
 			if c, err := l.Accept(); err == nil {
@@ -49,16 +46,12 @@ func TestHintOfNoRoute(t *testing.T) {
 			}
 		}()
 		c, err := g.medisys.Dial(g.within(5*time.Second), "tcp", ssh.String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		g.check(err)
 		defer c.Close()
 		// Longer than a hint waits.
 		chunk := make([]byte, 16<<10)
 		for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-			if err := c.SetWriteDeadline(time.Now().Add(5 * time.Second)); err != nil {
-				t.Fatal(err)
-			}
+			g.check(c.SetWriteDeadline(time.Now().Add(5 * time.Second)))
 			if _, err := c.Write(chunk); err != nil {
 				t.Fatal(err)
 			}
@@ -78,12 +71,9 @@ func TestExplainSaysThatThereIsNoWay(t *testing.T) {
 	g := newGround(t)
 	g.approve([]string{hour("work", "ehr, lost")}, []string{hour("work", "pacs")})
 	text, err := os.ReadFile(g.policyFile())
-	if err != nil {
-		t.Fatal(err)
-	}
+	g.check(err)
 	g.write(g.policyFile(), strings.Replace(string(text), "targets:\n", "targets:\n  lost: {address: 10.2.0.5, ports: [tcp/22]}\n", 1))
-	g.start()
-	g.ready()
+	g.startReady()
 	const hint = "the host has no route to lost but the default route"
 	lab.WaitFor(t, eventually, "explain says that there is no way", func() bool {
 		out, _, code := g.operator("explain", sato, "--to", "10.2.0.5:tcp/22")

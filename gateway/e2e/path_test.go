@@ -39,7 +39,6 @@ func TestNarrowPath(t *testing.T) {
 		t.Run(fmt.Sprintf("a path of %d bytes over IPv%d, MTU %d", c.path, c.family, c.mtu), func(t *testing.T) {
 			t.Parallel()
 			g := newGround(t)
-			g.t = t
 			g.serve()
 			g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
 			p, to := g.people[sato], outside4
@@ -91,7 +90,6 @@ func TestFault73ForgedPathMTU(t *testing.T) {
 		t.Run(fmt.Sprintf("over IPv%d", family), func(t *testing.T) {
 			t.Parallel()
 			g := newGround(t)
-			g.t = t
 			g.serve()
 			to, route, forged := medisys4, []string{"203.0.113.0/24", "via", "192.0.2.1"}, forgedTooBig(t)
 			if family == 6 {
@@ -100,9 +98,7 @@ func TestFault73ForgedPathMTU(t *testing.T) {
 			send := func() {
 				t.Helper()
 				for _, p := range forged {
-					if err := g.outsider.Send(p); err != nil {
-						t.Fatal(err)
-					}
+					g.check(g.outsider.Send(p))
 				}
 			}
 			believes := func() bool { return strings.Contains(g.routeOf(to), " mtu ") }
@@ -165,9 +161,7 @@ func TestFault73OwnPathMTU(t *testing.T) {
 	g.mustRun(g.internet, "ip", "link", "set", "eth2", "mtu", "1300")
 	for _, to := range []netip.Addr{outsider4, outsider6} {
 		l, err := g.outsider.Listen("tcp", netip.AddrPortFrom(to, 8443).String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		g.check(err)
 		const size = 1 << 18
 		came := make(chan error, 1)
 		go func() {
@@ -180,9 +174,7 @@ func TestFault73OwnPathMTU(t *testing.T) {
 			came <- err
 		}()
 		c, err := g.gateway.Dial(g.within(eventually), "tcp", netip.AddrPortFrom(to, 8443).String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		g.check(err)
 		defer c.Close()
 		if _, err := c.Write(make([]byte, size)); err != nil {
 			t.Errorf("to %v: %v", to, err)

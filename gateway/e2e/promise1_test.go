@@ -39,8 +39,7 @@ func silence(g *ground) {
 	}
 	begun := time.Now().Truncate(time.Second)
 	work(begun.Add(time.Hour), begun.Add(2*time.Hour))
-	g.start()
-	g.ready()
+	g.startReady()
 	listed := []prober{
 		{g.medisys, netip.AddrPortFrom(medisys4, 40001), outside4},
 		{g.medisys, netip.AddrPortFrom(medisys6, 40001), outside6},
@@ -124,9 +123,7 @@ func (g *ground) quiet(word, when string, p prober) {
 // shoot sends a UDP payload to the WireGuard port.
 func (g *ground) shoot(p prober, payload []byte) {
 	g.t.Helper()
-	if err := p.host.Send(lab.UDPPacket(p.from, p.to, payload)); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(p.host.Send(lab.UDPPacket(p.from, p.to, payload)))
 }
 
 // connect tries TCP to the WireGuard port's number.
@@ -208,15 +205,11 @@ func (g *ground) badHeader(p prober) {
 		datagram[0] = 0x46 // an option of four bytes: a timestamp with a pointer that cannot be
 		header := append(append([]byte{}, datagram[:20]...), 68, 4, 1, 0)
 		binary.BigEndian.PutUint16(header[2:], uint16(len(datagram)+4))
-		if err := p.host.Send(append(header, datagram[20:]...)); err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(p.host.Send(append(header, datagram[20:]...)))
 		return
 	}
 	options := []byte{unix.IPPROTO_UDP, 0, 0x80 | 0x1e, 4, 0, 0, 0, 0}
-	if err := p.host.Send(lab.IPPacket(p.from.Addr(), p.to.Addr(), unix.IPPROTO_DSTOPTS, append(options, datagram[40:]...))); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(p.host.Send(lab.IPPacket(p.from.Addr(), p.to.Addr(), unix.IPPROTO_DSTOPTS, append(options, datagram[40:]...))))
 }
 
 // fragment sends the first part of a datagram whose rest never comes.
@@ -226,13 +219,9 @@ func (g *ground) fragment(p prober) {
 	if p.from.Addr().Is4() {
 		binary.BigEndian.PutUint16(datagram[4:], 4711)   // of one datagram
 		binary.BigEndian.PutUint16(datagram[6:], 0x2000) // more fragments
-		if err := p.host.Send(datagram); err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(p.host.Send(datagram))
 		return
 	}
 	header := []byte{unix.IPPROTO_UDP, 0, 0, 1, 0, 0, 0x12, 0x67}
-	if err := p.host.Send(lab.IPPacket(p.from.Addr(), p.to.Addr(), unix.IPPROTO_FRAGMENT, append(header, datagram[40:]...))); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(p.host.Send(lab.IPPacket(p.from.Addr(), p.to.Addr(), unix.IPPROTO_FRAGMENT, append(header, datagram[40:]...))))
 }

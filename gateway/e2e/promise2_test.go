@@ -131,9 +131,7 @@ func (g *ground) sessionStays() {
 	says := func(i int) string { return fmt.Sprintf("kept %d", i) }
 	g.mustRun(g.internet, "ip", "route", "add", "blackhole", "192.0.2.2/32")
 	work, err := g.medisys.Dial(g.within(3*time.Second), "udp", netip.AddrPortFrom(ehr4, 53).String())
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	defer work.Close()
 	var kept [3][]byte
 	for i := range kept {
@@ -182,12 +180,10 @@ func (g *ground) sessionStays() {
 	lab.WaitFor(g.t, 5*time.Second, "sato's session is seen", func() bool { return len(g.without) > 0 || len(g.status().Sessions) == 1 })
 	six := g.client(g.medisys, sato, 6)
 	g.mustEnter(six)
-	if err := lab.Wait(g.within(5*time.Second), func() error {
+	g.expect("superseded: sato cannot work from the new address", 5*time.Second, func() error {
 		_, err := g.medisys.Ping(g.within(300*time.Millisecond), ehr4)
 		return err
-	}); err != nil {
-		g.breaks("superseded: sato cannot work from the new address: %v", err)
-	}
+	})
 	err = lab.Wait(g.within(10*time.Second), func() error {
 		s := g.status().Sessions
 		if len(s) != 1 || s[0].Source != medisys6 {
@@ -235,9 +231,7 @@ func (g *ground) mustRun(h *lab.Host, name string, args ...string) {
 func (g *ground) refusals() []view.Refusal {
 	g.t.Helper()
 	var all []view.Refusal
-	if err := g.ask(&all, "refusals"); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(g.ask(&all, "refusals"))
 	return all
 }
 

@@ -187,9 +187,7 @@ func (g *ground) oneWay() {
 			synchronize(netip.AddrPortFrom(x.site, 22), netip.AddrPortFrom(x.engineer, 3389)),
 		}
 		for _, p := range packets {
-			if err := g.hospital.Send(p); err != nil {
-				g.t.Fatal(err)
-			}
+			g.check(g.hospital.Send(p))
 		}
 	}
 	pause(patience)
@@ -223,9 +221,7 @@ func (g *ground) spoofs() {
 		{g.medisys, who[suzuki].v4, ehr4}, {g.medisys, who[suzuki].v6, ehr6}, {g.medisys, pacs4, ehr4}, {g.medisys, pacs6, ehr6},
 		{g.outsider, who[sato].v4, ehr4}, {g.outsider, who[sato].v6, ehr6}, {g.outsider, inside4, ehr4}, {g.outsider, pacs4, ehr4},
 	} {
-		if err := x.from.Send(lab.UDPPacket(netip.AddrPortFrom(x.claimed, 9999), netip.AddrPortFrom(x.to4, 53), []byte("good evening"))); err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(x.from.Send(lab.UDPPacket(netip.AddrPortFrom(x.claimed, 9999), netip.AddrPortFrom(x.to4, 53), []byte("good evening"))))
 	}
 	pause(patience)
 	for _, p := range g.lan.Packets(lab.Outgoing) {
@@ -242,9 +238,7 @@ func (g *ground) pathMTU() {
 	for _, x := range []struct{ site, engineer netip.Addr }{{ehr4, g.people[sato].v4}, {ehr6, g.people[sato].v6}} {
 		target := netip.AddrPortFrom(x.site, 53)
 		c, err := g.medisys.Dial(g.within(3*time.Second), "udp", target.String())
-		if err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(err)
 		defer c.Close()
 		own := netip.MustParseAddrPort(c.LocalAddr().String())
 		lab.WaitFor(g.t, eventually, "the flow is known", func() bool {
@@ -261,33 +255,27 @@ func (g *ground) pathMTU() {
 			g.breaks("site: an error about no listed flow reached the engineer:\n%s", lab.Lines(got))
 		}
 		g.tooBig(x.site, x.engineer, lab.UDPPacket(own, target, []byte("good evening")))
-		if err := lab.Wait(g.within(eventually), func() error {
+		g.expect("mtu: the path's error about a listed flow", eventually, func() error {
 			if len(wire.Packets(lab.Incoming, errorMessages)) == 0 {
 				return fmt.Errorf("no error message came to %v", x.engineer)
 			}
 			return nil
-		}); err != nil {
-			g.breaks("mtu: the path's error about a listed flow: %v", err)
-		}
+		})
 	}
 	// The gateway's own, when the way on is narrower than the tunnel.
 	g.mustRun(g.gateway, "ip", "link", "set", "lan0", "mtu", "1280")
 	for _, a := range []netip.Addr{ehr4, ehr6} {
 		wire.Forget()
 		c, err := g.medisys.DialFrom(g.within(3*time.Second), "udp", netip.AddrPort{}, netip.AddrPortFrom(a, 53).String())
-		if err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(err)
 		defer c.Close()
-		if err := lab.Wait(g.within(eventually), func() error {
+		g.expect("mtu: the gateway's own error about a listed flow", eventually, func() error {
 			_, _ = c.Write(make([]byte, 1340-60)) // refused here once the error has come
 			if len(wire.Packets(lab.Incoming, errorMessages)) == 0 {
 				return fmt.Errorf("no error message came about %v", a)
 			}
 			return nil
-		}); err != nil {
-			g.breaks("mtu: the gateway's own error about a listed flow: %v", err)
-		}
+		})
 	}
 }
 
@@ -315,9 +303,7 @@ func (g *ground) tooBig(from, to netip.Addr, about []byte) {
 	if err == nil {
 		err = g.hospital.Send(lab.IPPacket(from, to, protocol, message))
 	}
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 }
 
 // headerChecksum is the Internet checksum (RFC 1071), as of an IPv4 header
@@ -350,20 +336,14 @@ func TestPromise3AddressChangesHands(t *testing.T) {
 			g := newGround(t)
 			windows := []string{hour("work", "ehr")}
 			listener, err := g.hospital.Listen("tcp", netip.AddrPortFrom(ehr4, 22).String())
-			if err != nil {
-				t.Fatal(err)
-			}
+			g.check(err)
 			g.open(windows, windows)
 			g.inside()
 			mine, err := g.medisys.Dial(g.within(eventually), "tcp", netip.AddrPortFrom(ehr4, 22).String())
-			if err != nil {
-				t.Fatal(err)
-			}
+			g.check(err)
 			defer mine.Close()
 			server, err := listener.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
+			g.check(err)
 			defer server.Close()
 			says := func(text string) func(lab.Packet) bool {
 				return func(p lab.Packet) bool { return string(p.Payload) == text }
@@ -397,13 +377,9 @@ func TestPromise3AddressChangesHands(t *testing.T) {
 			wire := g.tunnelWire(g.scanco)
 			g.mustEnter(client)
 			passes := func() error { _, err := g.scanco.Ping(g.within(300*time.Millisecond), ehr4); return err }
-			if err := lab.Wait(g.within(eventually), passes); err != nil {
-				t.Fatal(err)
-			}
+			g.check(lab.Wait(g.within(eventually), passes))
 			arrives(g.gateway.Capture("lan0"), "still for sato")
-			if err := lab.Wait(g.within(eventually), passes); err != nil {
-				t.Fatal(err)
-			}
+			g.check(lab.Wait(g.within(eventually), passes))
 			if got := wire.Packets(lab.Incoming, says("still for sato")); len(got) > 0 {
 				t.Errorf("tanaka, at sato's old address, got:\n%s", lab.Lines(got))
 			}

@@ -67,8 +67,7 @@ func closingCloses(g *ground) {
 	}
 	g.sinks()
 	approve("work", begun.Add(2*time.Hour))
-	g.start()
-	g.ready()
+	g.startReady()
 	client := g.client(g.medisys, sato, 4)
 	wire := g.tunnelWire(g.medisys)
 
@@ -178,9 +177,7 @@ func (g *ground) sinks() {
 		g.t.Fatal(err)
 	}
 	c, err := g.hospital.ListenPacket("udp", netip.AddrPortFrom(ehr4, 53).String())
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	go func() {
 		buffer := make([]byte, 1500)
 		var to net.Addr
@@ -237,9 +234,7 @@ func (g *ground) flow() *flows {
 			c, err = g.medisys.Dial(short, network, netip.AddrPortFrom(to, port).String())
 			return err
 		})
-		if err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(err)
 		context.AfterFunc(ctx, func() { c.Close() })
 		return c
 	}

@@ -46,9 +46,7 @@ func slowDisk(g *ground) {
 
 	hang := func() { g.write(g.hangFile(), "") }
 	answer := func() {
-		if err := os.Remove(g.hangFile()); err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(os.Remove(g.hangFile()))
 	}
 	hang()
 	g.approve([]string{hour("work", "ehr, ehr6")}, []string{nextYear("later", "pacs")})
@@ -75,14 +73,12 @@ func slowDisk(g *ground) {
 	}
 	// Later than after a second it is too late, and the session is cut: then
 	// nothing of what follows passes.
-	if err := lab.Wait(g.within(eventually), func() error {
+	g.expect("first", eventually, func() error {
 		if len(g.without) == 0 && len(g.entries(journal.Admission)) == 0 {
 			return fmt.Errorf("no admission is on disk")
 		}
 		return nil
-	}); err != nil {
-		g.breaks("first: %v", err)
-	}
+	})
 
 	// Closing does not wait.
 	flows := g.flow()
@@ -121,15 +117,13 @@ func slowDisk(g *ground) {
 		g.breaks("explained: explain exits with %d and says\n%s", code, out)
 	}
 	answer()
-	if err := lab.Wait(g.within(eventually), func() error {
+	g.expect("unrecorded", eventually, func() error {
 		closed := g.entries(journal.SessionClosed)
 		if !slices.ContainsFunc(closed, func(e journal.Entry) bool { return e.Reason == string(gateway.Unrecorded) }) {
 			return fmt.Errorf("no session ended as unrecorded: %+v", closed)
 		}
 		return nil
-	}); err != nil {
-		g.breaks("unrecorded: %v", err)
-	}
+	})
 	if err := g.enter(client, eventually); err != nil {
 		g.breaks("recovered: the disk answers again, and sato cannot enter: %v", err)
 	}
@@ -140,9 +134,7 @@ func slowDisk(g *ground) {
 func (g *ground) trickle() (stop func()) {
 	g.t.Helper()
 	c, err := g.medisys.Dial(g.t.Context(), "udp", netip.AddrPortFrom(ehr6, 53).String())
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	ctx, cancel := context.WithCancel(g.t.Context())
 	var work sync.WaitGroup
 	work.Go(func() {
@@ -174,12 +166,8 @@ func (g *ground) closing(who string) gateway.Outcome {
 // fullDisk has a disk that takes nothing more.
 func fullDisk(g *ground) {
 	g.sinks()
-	if err := os.MkdirAll(g.stateDir(), 0o700); err != nil {
-		g.t.Fatal(err)
-	}
-	if err := unix.Mount("tmpfs", g.stateDir(), "tmpfs", 0, "size=1m"); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(os.MkdirAll(g.stateDir(), 0o700))
+	g.check(unix.Mount("tmpfs", g.stateDir(), "tmpfs", 0, "size=1m"))
 	g.t.Cleanup(func() { _ = unix.Unmount(g.stateDir(), unix.MNT_DETACH) })
 	g.open([]string{hour("work", "ehr, ehr6", "sato")}, []string{nextYear("later", "pacs")})
 	inside, outside := g.client(g.medisys, sato, 4), g.client(g.scanco, tanaka, 4)
@@ -204,9 +192,7 @@ func fullDisk(g *ground) {
 	if outcome := g.closing(sato); len(g.without) == 0 && (outcome.Recorded || !outcome.Kept) {
 		g.breaks("closing: the disk is full, and the command says recorded: %v, kept for a restart: %v", outcome.Recorded, outcome.Kept)
 	}
-	if err := os.Remove(filler); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(os.Remove(filler))
 	g.must("recover", "--reason", "made room")
 	if err := g.enter(outside, eventually); err != nil {
 		g.breaks("recovered: there is room again, and tanaka cannot enter: %v", err)
@@ -220,9 +206,7 @@ func fullDisk(g *ground) {
 func (g *ground) fill(name string) {
 	g.t.Helper()
 	f, err := os.Create(name)
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	defer f.Close()
 	for range 1 << 20 {
 		if _, err = f.Write(make([]byte, 512)); err != nil {

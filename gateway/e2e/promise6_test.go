@@ -91,14 +91,12 @@ func (g *ground) leadsOut(c *lab.Client, command ...string) {
 	if exit != exitYes {
 		g.breaks("out: kidoban %s: exit %d: %s%s", strings.Join(command, " "), exit, out, complaint)
 	}
-	if err := lab.Wait(g.within(g.eventually()), func() error {
+	g.expect("out", g.eventually(), func() error {
 		if s := g.status(); !s.Ready {
 			return fmt.Errorf("still not ready: %s", s.NotReadyReason)
 		}
 		return nil
-	}); err != nil {
-		g.breaks("out: %v", err)
-	}
+	})
 	if err := g.enter(c, g.eventually()); err != nil {
 		g.breaks("out: sato cannot enter after kidoban %s: %v", strings.Join(command, " "), err)
 	}
@@ -123,9 +121,7 @@ func (g *ground) inside() *lab.Client {
 	g.t.Helper()
 	c := g.client(g.medisys, sato, 4)
 	g.mustEnter(c)
-	if err := g.works(); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(g.works())
 	return c
 }
 
@@ -151,8 +147,7 @@ func badPolicy(g *ground) {
 func badReload(g *ground) {
 	text := g.good()
 	g.write(g.policyFile(), text)
-	g.start()
-	g.ready()
+	g.startReady()
 	g.inside()
 	before := g.status().Policy.Digest
 	g.write(g.policyFile(), strings.Replace(text, "tcp/22", "tcp/70000", 1))
@@ -188,15 +183,9 @@ func badReload(g *ground) {
 
 func damagedJournal(g *ground) {
 	g.write(g.policyFile(), g.good())
-	g.start()
-	g.ready()
+	g.startReady()
 	c := g.inside()
-	g.signal(syscall.SIGTERM)
-	select {
-	case <-g.ended:
-	case <-time.After(15 * time.Second):
-		g.t.Fatal("the gateway does not stop")
-	}
+	g.stop()
 	changed := 0
 	err := filepath.WalkDir(filepath.Join(g.stateDir(), "journal", "tile", "entries"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -235,8 +224,7 @@ func damagedJournal(g *ground) {
 func clockBack(g *ground) {
 	g.write(g.offsetFile(), "0s")
 	g.write(g.policyFile(), g.good())
-	g.start()
-	g.ready()
+	g.startReady()
 	c := g.inside()
 	g.write(g.offsetFile(), "-20s")
 	g.doubtful("the clock went back", c)
@@ -251,8 +239,7 @@ func foreignFlowtable(g *ground) {
 	}
 	g.mustRun(g.gateway, "nft", "delete", "table", "inet", "other")
 	g.write(g.policyFile(), g.good())
-	g.start()
-	g.ready()
+	g.startReady()
 	c := g.inside()
 	g.mustRun(g.gateway, "nft", table)
 	g.doubtful("flowtable", c)
@@ -265,8 +252,7 @@ func foreignFlowtable(g *ground) {
 // only a fault of the gateway itself could: that is seen, recorded and mended.
 func changedRuleset(g *ground) {
 	g.write(g.policyFile(), g.good())
-	g.start()
-	g.ready()
+	g.startReady()
 	g.inside()
 	closed := func(when string) {
 		if g.try(flowTry{"", g.outsider, "icmp", netip.AddrPortFrom(ehr4, 0)}, patience) == nil {
@@ -284,7 +270,7 @@ func changedRuleset(g *ground) {
 	}
 	closed("after a flush")
 	g.asOwner(deletion(g.t, unix.NFT_MSG_DELRULE, "kidoban", "forward"))
-	if err := lab.Wait(g.within(g.eventually()), func() error {
+	g.expect("changed", g.eventually(), func() error {
 		drifts := g.entries(journal.Drift)
 		if len(drifts) == 0 || !strings.Contains(drifts[0].Text, "forward") {
 			return fmt.Errorf("the journal has no drift of the chain forward: %+v", drifts)
@@ -294,9 +280,7 @@ func changedRuleset(g *ground) {
 			err = errors.New("the metrics count no drift")
 		}
 		return err
-	}); err != nil {
-		g.breaks("changed: %v", err)
-	}
+	})
 	closed("after its rules were mended")
 }
 
@@ -305,17 +289,14 @@ func changedRuleset(g *ground) {
 // it cannot write its own anew in between.
 func takenTable(g *ground) {
 	g.write(g.policyFile(), g.good())
-	g.start()
-	g.ready()
+	g.startReady()
 	c := g.inside()
 	other := g.gateway.Command(g.within(time.Minute), "nft", "-i") // it owns what it makes for as long as it runs
 	commands, err := other.StdinPipe()
 	if err == nil {
 		err = other.Start()
 	}
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	g.signal(syscall.SIGSTOP)
 	g.asOwner(deletion(g.t, unix.NFT_MSG_DELTABLE, "kidoban"))
 	if _, err := io.WriteString(commands, "add table inet kidoban { flags owner; }\n"); err != nil {
@@ -327,9 +308,7 @@ func takenTable(g *ground) {
 	g.signal(syscall.SIGCONT)
 	g.doubtful("the ruleset is not as planned", c)
 	commands.Close()
-	if err := other.Wait(); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(other.Wait())
 	g.leadsOut(c, "recover", "--reason", "the other program is gone")
 }
 
@@ -339,20 +318,14 @@ func (g *ground) asOwner(transaction []byte) {
 	g.t.Helper()
 	process := g.process.Process.Pid
 	pidfd, err := unix.PidfdOpen(process, 0)
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	defer unix.Close(pidfd)
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", process))
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	var numbers []int
 	for _, o := range open {
 		number, err := strconv.Atoi(o.Name())
-		if err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(err)
 		numbers = append(numbers, number)
 	}
 	slices.Sort(numbers)
@@ -367,9 +340,7 @@ func (g *ground) asOwner(transaction []byte) {
 		if err != nil || protocolErr != nil || domain != unix.AF_NETLINK || protocol != unix.NETLINK_NETFILTER {
 			continue
 		}
-		if err := unix.Sendto(fd, transaction, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(unix.Sendto(fd, transaction, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}))
 		return
 	}
 	g.t.Fatal("the gateway's process has no netfilter socket")
@@ -407,8 +378,7 @@ func deletion(t testing.TB, kind netlink.HeaderType, names ...string) []byte {
 
 func lostTUN(g *ground) {
 	g.write(g.policyFile(), g.good())
-	g.start()
-	g.ready()
+	g.startReady()
 	c := g.inside()
 	g.mustRun(g.gateway, "ip", "link", "delete", g.device)
 	g.doubtful("tunnel", c)
@@ -417,8 +387,7 @@ func lostTUN(g *ground) {
 
 func renamedTUN(g *ground) {
 	g.write(g.policyFile(), g.good())
-	g.start()
-	g.ready()
+	g.startReady()
 	c := g.inside()
 	g.mustRun(g.gateway, "ip", "link", "set", g.device, "down")
 	g.mustRun(g.gateway, "ip", "link", "set", g.device, "name", "other0")

@@ -52,9 +52,7 @@ func oneReason(g *ground) {
 	lab.WaitFor(g.t, eventually, "sato's grant is open", granted)
 	client := g.client(g.medisys, sato, 4)
 	g.mustEnter(client)
-	if err := g.works(); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(g.works())
 
 	// Flows that the kernel drops.
 	satos := netip.AddrPortFrom(g.people[sato].v4, 47000)
@@ -62,9 +60,7 @@ func oneReason(g *ground) {
 		synchronize(satos, netip.AddrPortFrom(ehr4, 8080)),
 		lab.UDPPacket(satos, netip.AddrPortFrom(pacs4, 53), []byte("good evening")),
 	} {
-		if err := g.medisys.Send(p); err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(g.medisys.Send(p))
 	}
 	var said []refusal
 	asked := 0
@@ -154,9 +150,7 @@ func oneReason(g *ground) {
 	settle()
 
 	g.write(g.offsetFile(), "-20s")
-	if err := g.shutInDoubt("the clock went back"); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(g.shutInDoubt("the clock went back"))
 	shoot(medisys4, of(sato, time.Now()))
 	expect(refusal{"kernel", policy.NotReady, sato, medisys4, "", true})
 	settle()
@@ -227,9 +221,7 @@ func (g *ground) says(r refusal) {
 		question = append(question, "--to", r.target)
 	}
 	x, err := g.explain(question[1:]...)
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	if x.Reason != r.reason.String() || x.Decision != "refuse" {
 		g.breaks("explain: kidoban %s: %s, %s, want refuse, %v", strings.Join(question, " "), x.Decision, x.Reason, r.reason)
 	}
@@ -243,14 +235,12 @@ func (g *ground) admission() {
 	g.t.Helper()
 	g.must("recover", "--reason", "the time server was wrong")
 	// What recover may open again waits for the disk.
-	if err := lab.Wait(g.within(eventually), func() error {
+	g.expect("explain: sato's own work", eventually, func() error {
 		if x, err := g.explain(sato, "--from", medisys4.String(), "--to", "10.1.0.5:tcp/22"); err != nil || x.Decision != "admit" || x.Reason != policy.Admitted.String() || x.Grant == "" {
 			return fmt.Errorf("%+v, %v", x, err)
 		}
 		return nil
-	}); err != nil {
-		g.breaks("explain: sato's own work: %v", err)
-	}
+	})
 	if n, err := g.counted("medisys", policy.Admitted); err != nil || n < 1 {
 		g.breaks("admitted: the metrics count %v: %v", n, err)
 	}

@@ -266,9 +266,7 @@ func (g *ground) approve(medisys, scanco []string) {
 
 func (g *ground) write(path, text string) {
 	g.t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o640); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(os.WriteFile(path, []byte(text), 0o640))
 }
 
 // environment is the gateway's and its operators'.
@@ -289,17 +287,11 @@ func (g *ground) environment() []string {
 // start starts the gateway, and returns when it answers.
 func (g *ground) start() {
 	g.t.Helper()
-	if err := os.MkdirAll(g.stateDir(), 0o700); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(os.MkdirAll(g.stateDir(), 0o700))
 	key := filepath.Join(g.stateDir(), "private.key")
-	if err := os.WriteFile(key, []byte(base64.StdEncoding.EncodeToString(g.privateKey[:])+"\n"), 0o600); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(os.WriteFile(key, []byte(base64.StdEncoding.EncodeToString(g.privateKey[:])+"\n"), 0o600))
 	logFile, err := os.OpenFile(filepath.Join(g.folder, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(err)
 	defer logFile.Close()
 	g.process = g.gateway.Command(context.WithoutCancel(g.t.Context()), program, "run")
 	g.process.Env = g.environment()
@@ -307,9 +299,7 @@ func (g *ground) start() {
 	if g.stderr != nil {
 		g.process.Stderr = g.stderr
 	}
-	if err := g.process.Start(); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(g.process.Start())
 	g.ended = make(chan struct{})
 	process, ended := g.process, g.ended
 	go func() { _ = process.Wait(); close(ended) }()
@@ -343,15 +333,35 @@ func (g *ground) log() string {
 func (g *ground) open(medisys, scanco []string) {
 	g.t.Helper()
 	g.approve(medisys, scanco)
+	g.startReady()
+}
+
+// startReady starts the gateway, and waits until it is ready.
+func (g *ground) startReady() {
+	g.t.Helper()
 	g.start()
 	g.ready()
 }
 
-func (g *ground) signal(s syscall.Signal) {
+// check ends the test where an error means that it can show nothing.
+func (g *ground) check(err error) {
 	g.t.Helper()
-	if err := g.process.Process.Signal(s); err != nil {
+	if err != nil {
 		g.t.Fatal(err)
 	}
+}
+
+// expect waits until a condition holds, or notes that the promise is broken.
+func (g *ground) expect(word string, within time.Duration, condition func() error) {
+	g.t.Helper()
+	if err := lab.Wait(g.within(within), condition); err != nil {
+		g.breaks("%s: %v", word, err)
+	}
+}
+
+func (g *ground) signal(s syscall.Signal) {
+	g.t.Helper()
+	g.check(g.process.Process.Signal(s))
 }
 
 // kill ends the process as the kernel does when memory runs out.
@@ -410,9 +420,7 @@ func (g *ground) explain(args ...string) (x admin.Explanation, err error) {
 func (g *ground) status() view.Status {
 	g.t.Helper()
 	var s view.Status
-	if err := g.ask(&s, "status"); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(g.ask(&s, "status"))
 	return s
 }
 

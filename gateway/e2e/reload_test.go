@@ -50,8 +50,7 @@ func reloadUnderSessions(g *ground) {
 		g.write(g.policyFile(), text)
 	}
 	write("203.0.113.10", "tcp/22, udp/53", "ehr", time.Hour)
-	g.start()
-	g.ready()
+	g.startReady()
 	client := g.client(g.medisys, sato, 4)
 	wire := g.tunnelWire(g.medisys)
 	g.mustEnter(client)
@@ -114,9 +113,7 @@ func reloadUnderSessions(g *ground) {
 			g.breaks("early: %s is open, and its entry is not on disk", what)
 		}
 	}
-	if err := os.Remove(g.hangFile()); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(os.Remove(g.hangFile()))
 	for what, open := range added {
 		if err := lab.Wait(g.within(eventually), open); err != nil {
 			g.breaks("opened: %s does not open when the disk answers: %v", what, err)
@@ -146,9 +143,7 @@ func reloadUnderSessions(g *ground) {
 	for _, e := range held {
 		e.check(g, "kept")
 	}
-	if err := os.Remove(g.hangFile()); err != nil {
-		g.t.Fatal(err)
-	}
+	g.check(os.Remove(g.hangFile()))
 	write("203.0.113.10, 203.0.113.11", "udp/53", "ehr", time.Hour)
 	g.must("reload")
 	loaded := *g.status().Policy.LoadedAt
@@ -181,9 +176,7 @@ func TestReloadBySignalIsLogged(t *testing.T) {
 	g := newGround(t)
 	g.open([]string{hour("work", "ehr")}, []string{nextYear("later", "pacs")})
 	text, err := os.ReadFile(g.policyFile())
-	if err != nil {
-		t.Fatal(err)
-	}
+	g.check(err)
 	g.write(g.hangFile(), "") // the disk does not answer
 	g.write(g.policyFile(), strings.Replace(string(text), "tcp/104", "tcp/3389", 1))
 	g.signal(syscall.SIGHUP)
@@ -197,9 +190,7 @@ func TestReloadBySignalIsLogged(t *testing.T) {
 			return false
 		})
 	}
-	if err := os.Remove(g.hangFile()); err != nil {
-		t.Fatal(err)
-	}
+	g.check(os.Remove(g.hangFile()))
 }
 
 // TestCloseOutlivesARename: who was closed does not enter under the name that
@@ -271,9 +262,7 @@ func TestCountsAreOfTheKeyInForce(t *testing.T) {
 			pause(patience)
 			s := session()
 			all, err := g.metric(`kidoban_session_receive_bytes_total{vendor="medisys"}`)
-			if err != nil {
-				t.Fatal(err)
-			}
+			g.check(err)
 			if sent := c.Status().Transmitted; s.Received > sent || all > ended+float64(sent) {
 				t.Fatalf("%s: %d bytes received in the session, %v of the vendor after %v; the client sent %d", when, s.Received, all, ended, sent)
 			}
@@ -318,9 +307,7 @@ func TestCountsAreOfTheKeyInForce(t *testing.T) {
 	g.mustEnter(client)
 	agree("with another key", client)
 	_, text, err := g.get("/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
+	g.check(err)
 	if n := strings.Count(text, `name="medisys/sato",public_key=`); n != 1 {
 		t.Errorf("%d peers are named sato", n)
 	}

@@ -21,24 +21,18 @@ func TestALogThatNobodyReads(t *testing.T) {
 	held(t, func(g *ground) {
 		g.serve()
 		read, write, err := os.Pipe()
-		if err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(err)
 		defer read.Close()
 		defer write.Close()
 		size, err := unix.FcntlInt(write.Fd(), unix.F_SETPIPE_SZ, 4096)
-		if err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(err)
 		g.stderr = write
 		g.open([]string{hour("work", "ehr, ehr6")}, []string{nextYear("later", "pacs")})
 		client := g.client(g.medisys, sato, 4)
 		g.mustEnter(client)
 		waiting := func() int {
 			n, err := unix.IoctlGetInt(int(read.Fd()), unix.TIOCINQ)
-			if err != nil {
-				g.t.Fatal(err)
-			}
+			g.check(err)
 			return n
 		}
 		lab.WaitFor(g.t, 30*time.Second, "nothing more goes into the log", func() bool {
@@ -102,9 +96,7 @@ func TestALoopThatHangs(t *testing.T) {
 		if err := g.shutInDoubt("the loop does not turn"); err != nil {
 			g.breaks("told: %v", err)
 		}
-		if err := os.Remove(g.stuckFile()); err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(os.Remove(g.stuckFile()))
 		g.ready()
 		if err := g.enter(comes, eventually); err != nil {
 			g.breaks("recovered: the loop turns again, and tanaka cannot enter: %v", err)
@@ -112,14 +104,12 @@ func TestALoopThatHangs(t *testing.T) {
 		if err := g.reach(g.scanco, "tcp", pacs, eventually); err != nil {
 			g.breaks("recovered: tanaka is inside: %v", err)
 		}
-		if err := lab.Wait(g.within(eventually), func() error {
+		g.expect("recorded", eventually, func() error {
 			if admitted := g.entries(journal.Admission); !slices.ContainsFunc(admitted, func(e journal.Entry) bool { return e.Engineer == "tanaka" }) {
 				return fmt.Errorf("no admission of tanaka among %d", len(admitted))
 			}
 			return nil
-		}); err != nil {
-			g.breaks("recorded: %v", err)
-		}
+		})
 		if closed := g.entries(journal.SessionClosed); slices.ContainsFunc(closed, func(e journal.Entry) bool { return e.Engineer == "sato" }) {
 			g.breaks("works: sato's session ended: %+v", closed)
 		}
@@ -157,11 +147,8 @@ func TestACloseWhileTheLoopHangs(t *testing.T) {
 
 		hung("--all")
 		g.stop()
-		if err := os.Remove(g.stuckFile()); err != nil {
-			g.t.Fatal(err)
-		}
-		g.start()
-		g.ready()
+		g.check(os.Remove(g.stuckFile()))
+		g.startReady()
 		if !g.status().Shut.All {
 			g.breaks("restarted: shut is %+v", g.status().Shut)
 		}
@@ -174,17 +161,14 @@ func TestACloseWhileTheLoopHangs(t *testing.T) {
 		g.must("reopen", "--all", "--reason", "a test")
 
 		hung(sato)
-		if err := os.Remove(g.stuckFile()); err != nil {
-			g.t.Fatal(err)
-		}
+		g.check(os.Remove(g.stuckFile()))
 		lab.WaitFor(g.t, eventually, "sato is closed when the loop goes on", func() bool { return slices.Equal(g.status().Shut.Engineers, []string{sato}) })
 		if g.reach(g.medisys, "tcp", ssh, time.Second) == nil {
 			g.breaks("going on: sato still reaches ehr")
 		}
 		g.must("reopen", sato, "--reason", "a test")
 		g.kill()
-		g.start()
-		g.ready()
+		g.startReady()
 		if err := g.enter(inside, eventually); err != nil {
 			g.breaks("reopened: sato cannot enter: %v", err)
 		}
