@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -114,13 +112,13 @@ func testService(t *testing.T, binary string) {
 	if err := os.Chown("/var/run/wireguard", 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	a.host.SetLink("lan", false) // the unit starts before the network
+	mustRun(t, a.host, "ip", "link", "set", "lan", "down") // the unit starts before the network
 	ended := a.start(c)
 	a.await("ready", func(s view.Status) bool { return s.Ready && len(s.Grants) >= accounts })
 	if got := a.host.ReadSysctl("net.ipv4.conf.lan.forwarding"); got != "0" {
 		t.Errorf("no route leads to lan, and net.ipv4.conf.lan.forwarding = %s, want 0", got)
 	}
-	a.host.SetLink("lan", true)
+	mustRun(t, a.host, "ip", "link", "set", "lan", "up")
 	lab.WaitFor(t, 3*routesAgain, "forwarding where a route leads to targets now", func() bool {
 		return a.host.ReadSysctl("net.ipv4.conf.lan.forwarding") == "1"
 	})
@@ -572,14 +570,8 @@ func (a *appliance) await(what string, told func(view.Status) bool) {
 // scrape reads the metrics, as Prometheus does.
 func (a *appliance) scrape() {
 	a.t.Helper()
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: a.host.Dial}}
-	answer, err := client.Get("http://127.0.0.1:9586/metrics")
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil || !bytes.Contains(text, []byte("\nkidoban_ready 1\n")) {
+	_, text, err := get(a.host, "http://127.0.0.1:9586/metrics", 5*time.Second)
+	if err != nil || !strings.Contains(text, "\nkidoban_ready 1\n") {
 		a.t.Fatalf("metrics: %v\n%.1000s", err, text)
 	}
 }
@@ -588,14 +580,20 @@ func (a *appliance) scrape() {
 // file is in use.
 func (a *appliance) resident() int {
 	a.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.pid))
+	return memory(a.t, a.pid, "VmRSS")
+}
+
+// memory reads a field of a process's status (proc_pid_status(5)), in kB.
+func memory(t *testing.T, pid int, field string) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		a.t.Fatal(err)
+		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(text), "\nVmRSS:")
+	_, rest, _ := strings.Cut(string(text), "\n"+field+":")
 	size, err := strconv.Atoi(strings.Fields(rest + " ?")[0])
 	if err != nil {
-		a.t.Fatalf("/proc/%d/status has no VmRSS:\n%s", a.pid, text)
+		t.Fatalf("/proc/%d/status has no %s:\n%s", pid, field, text)
 	}
 	return size
 }

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv6"
 
 	"kidoban/gateway/lab"
@@ -163,7 +162,7 @@ func TestLateSite(t *testing.T) {
 	t.Parallel()
 	g := newGround(t)
 	g.serve()
-	g.gateway.SetLink("lan0", false)
+	g.mustRun(g.gateway, "ip", "link", "set", "lan0", "down")
 	g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "pacs")})
 	const hint = "the host has no route to ehr, ehr6, pacs but the default route, through wan0"
 	g.hinted(hint, true)
@@ -173,7 +172,7 @@ func TestLateSite(t *testing.T) {
 	lab.WaitFor(t, eventually, "the log says it", func() bool { return strings.Contains(g.log(), hint) })
 	g.mustEnter(g.client(g.medisys, sato, 4))
 	g.straysNot("lan0 is not up yet")
-	g.gateway.SetLink("lan0", true)
+	g.mustRun(g.gateway, "ip", "link", "set", "lan0", "up")
 	c := g.satosFlow()
 	g.hinted("route to ehr,", false)
 	if got := g.forwards(); strings.Contains(got, "wan0") || !strings.Contains(got, "ipv4 lan0") {
@@ -185,7 +184,7 @@ func TestLateSite(t *testing.T) {
 	}
 
 	// It goes again, while the gateway runs.
-	g.gateway.SetLink("lan0", false)
+	g.mustRun(g.gateway, "ip", "link", "set", "lan0", "down")
 	g.straysNot("lan0 has just gone down")
 	lab.WaitFor(t, routesAgain+eventually, "nobody forwards but the tunnel", func() bool { return g.forwards() == "" })
 	g.straysNot("lan0 has been down for a while")
@@ -294,13 +293,10 @@ func (g *ground) advertise(router *lab.Host, name string, to netip.Addr, prefix 
 // the one to prefer (RFC 4191), and what is in options.
 func (g *ground) advertiseRouter(router *lab.Host, name string, to netip.Addr, seconds uint16, options ...byte) {
 	g.t.Helper()
-	body := append(binary.BigEndian.AppendUint16([]byte{0, 1 << 3}, seconds), make([]byte, 8)...)
 	from := router.LinkLocal(name)
-	message, err := (&icmp.Message{Type: ipv6.ICMPTypeRouterAdvertisement, Body: &icmp.RawBody{Data: append(body, options...)}}).
-		Marshal(icmp.IPv6PseudoHeader(from.AsSlice(), to.AsSlice()))
-	g.check(err)
-	packet := lab.IPPacket(from, to, policy.ICMPv6, message) // kernels take it by unicast as well
-	packet[7] = 255                                          // no router forwards it
+	packet := icmpPacket(g.t, from, to, ipv6.ICMPTypeRouterAdvertisement, 0, // kernels take it by unicast as well
+		binary.BigEndian.AppendUint16([]byte{0, 1 << 3}, seconds), make([]byte, 8), options)
+	packet[7] = 255 // no router forwards it
 	g.check(router.Send(packet))
 }
 
@@ -339,7 +335,7 @@ func TestSpeakingForOthers(t *testing.T) {
 		host    *lab.Host
 		address netip.Addr
 	}{{g.scanco, g.people[tanaka].v4}, {g.outsider, outsider4}} {
-		g.check(from.host.Send(portUnreachable(from.address, ehr4, answer)))
+		g.check(from.host.Send(unreachable(t, from.address, ehr4, 3, 0, quoted(answer))))
 	}
 	g.check(g.outsider.Send(answer))
 	if forgedComes(c) {
@@ -353,17 +349,17 @@ func TestSpeakingForOthers(t *testing.T) {
 	// WireGuard may refuse that source, so the gateway's end is looked at.
 	wire := g.gateway.Capture(g.device)
 	question := lab.UDPPacket(netip.AddrPortFrom(g.people[sato].v4, 45000), netip.AddrPortFrom(ehr4, 53), []byte("good evening"))
-	g.check(g.outsider.Send(portUnreachable(outsider4, g.people[sato].v4, question)))
+	g.check(g.outsider.Send(unreachable(t, outsider4, g.people[sato].v4, 3, 0, quoted(question))))
 	pause(patience)
 	if got := wire.Packets(lab.Outgoing, lab.Protocol(policy.ICMP)); len(got) > 0 {
 		t.Errorf("sato heard of the flow to ehr from the Internet:\n%s", lab.Lines(got))
 	}
-	g.check(g.hospital.Send(portUnreachable(pacs4, g.people[sato].v4, question)))
+	g.check(g.hospital.Send(unreachable(t, pacs4, g.people[sato].v4, 3, 0, quoted(question))))
 	lab.WaitFor(t, eventually, "sato hears from the site", func() bool {
 		return len(wire.Packets(lab.Outgoing, lab.Protocol(policy.ICMP), lab.From(pacs4))) > 0
 	})
 	// What sato says of it does arrive.
-	g.check(g.medisys.Send(portUnreachable(g.people[sato].v4, ehr4, answer)))
+	g.check(g.medisys.Send(unreachable(t, g.people[sato].v4, ehr4, 3, 0, quoted(answer))))
 	lab.WaitFor(t, eventually, "ehr hears from sato", func() bool {
 		return len(g.lan.Packets(lab.Outgoing, lab.Protocol(policy.ICMP), lab.From(g.people[sato].v4))) > 0
 	})
@@ -379,7 +375,7 @@ func TestSpeakingForOthers(t *testing.T) {
 	wire.Forget()
 	g.internet.Route(netip.PrefixFrom(lan4, 32), outside4.Addr())
 	for _, from := range []netip.Addr{pacs4, outsider4} {
-		g.check(g.outsider.Send(portUnreachable(from, lan4, synchronize(masqueraded[0].Source, masqueraded[0].Destination))))
+		g.check(g.outsider.Send(unreachable(t, from, lan4, 3, 0, quoted(synchronize(masqueraded[0].Source, masqueraded[0].Destination)))))
 	}
 	g.check(g.outsider.Send(synchronize(netip.AddrPortFrom(pacs4, 104), masqueraded[0].Source)))
 	pause(patience)
@@ -387,19 +383,6 @@ func TestSpeakingForOthers(t *testing.T) {
 	if got := wire.Packets(lab.Outgoing, lab.To(g.people[tanaka].v4), func(p lab.Packet) bool { return p.Flags&16 == 0 }); len(got) > 0 {
 		t.Errorf("tanaka got from the Internet in pacs' name:\n%s", lab.Lines(got))
 	}
-}
-
-// portUnreachable is an ICMP error (RFC 792) about an IPv4 packet.
-func portUnreachable(from, to netip.Addr, about []byte) []byte {
-	about = slices.Clone(about)
-	binary.BigEndian.PutUint16(about[10:], 0)
-	binary.BigEndian.PutUint16(about[10:], headerChecksum(about[:20]))
-	message := append([]byte{3, 3, 0, 0, 0, 0, 0, 0}, about...)
-	if len(message)%2 != 0 {
-		message = append(message, 0)
-	}
-	binary.BigEndian.PutUint16(message[2:], headerChecksum(message))
-	return lab.IPPacket(from, to, policy.ICMP, message)
 }
 
 // TestForwardingTurnedOff: a script, or an administrator, turns forwarding
@@ -456,12 +439,7 @@ func TestTheKernelWaitsForNoDisk(t *testing.T) {
 	if err != nil || strings.Contains(string(out), "expires") {
 		t.Errorf("after everything was shut: %v\n%s", err, out)
 	}
-	g.signal(syscall.SIGTERM)
-	select {
-	case <-g.ended:
-	case <-time.After(eventually):
-		t.Error("the gateway does not end while the disk does not answer")
-	}
+	g.stop()
 	for _, name := range []string{"lan0", "lan1"} {
 		if is := g.gateway.ReadSysctl("net.ipv4.conf." + name + ".forwarding"); is != "0" {
 			t.Errorf("after the end %s forwards: %s", name, is)

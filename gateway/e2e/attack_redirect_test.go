@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -101,13 +103,10 @@ func TestFault74ErrorsThatSteer(t *testing.T) {
 	question := lab.UDPPacket(netip.AddrPortFrom(p.v4, 45000), netip.AddrPortFrom(ehr4, 53), []byte("good evening"))
 	wire := g.gateway.Capture(g.device)
 	steering := func(from, to netip.Addr, about []byte) [][]byte {
-		quench := redirect4(t, from, to, netip.IPv4Unspecified(), about)
-		quench[20], quench[21] = byte(ipv4.ICMPTypeRedirect)-1, 0
-		return [][]byte{redirect4(t, from, to, pacs4, about), checkICMP(quench)}
+		quench := icmpPacket(t, from, to, ipv4.ICMPTypeRedirect-1, 0, make([]byte, 4), about)
+		return [][]byte{redirect4(t, from, to, pacs4, about), quench}
 	}
-	narrow := portUnreachable(p.v4, ehr4, g.forgedAnswer()) // of an engineer alone: a router of the site may say so
-	narrow[21] = 4
-	narrow = checkICMP(narrow)
+	narrow := unreachable(t, p.v4, ehr4, 4, 0, quoted(g.forgedAnswer())) // of an engineer alone: a router of the site may say so
 	sent := 0
 	for _, x := range []struct {
 		from    *lab.Host
@@ -119,8 +118,8 @@ func TestFault74ErrorsThatSteer(t *testing.T) {
 		}
 	}
 	g.dropped("icmp", sent)
-	g.check(g.hospital.Send(portUnreachable(ehr4, p.v4, question)))
-	g.check(g.medisys.Send(portUnreachable(p.v4, ehr4, g.forgedAnswer())))
+	g.check(g.hospital.Send(unreachable(t, ehr4, p.v4, 3, 0, quoted(question))))
+	g.check(g.medisys.Send(unreachable(t, p.v4, ehr4, 3, 0, quoted(g.forgedAnswer()))))
 	lab.WaitFor(t, eventually, "errors that steer nothing pass", func() bool {
 		return len(wire.Packets(lab.Outgoing, lab.Protocol(policy.ICMP))) > 0 && len(g.lan.Packets(lab.Outgoing, lab.Protocol(policy.ICMP))) > 0
 	})
@@ -141,31 +140,50 @@ func answerToPing(from, to netip.Addr) []byte {
 // redirect4 says that another router is the better way for what is quoted (RFC 792).
 func redirect4(t *testing.T, from, to, better netip.Addr, about []byte) []byte {
 	t.Helper()
-	m, err := (&icmp.Message{Type: ipv4.ICMPTypeRedirect, Code: 1, Body: &icmp.RawBody{Data: append(better.AsSlice(), about...)}}).Marshal(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return lab.IPPacket(from, to, policy.ICMP, m)
-}
-
-// checkICMP gives an ICMP packet over IPv4 the right checksum.
-func checkICMP(packet []byte) []byte {
-	packet[22], packet[23] = 0, 0
-	sum := headerChecksum(packet[20:])
-	packet[22], packet[23] = byte(sum>>8), byte(sum)
-	return packet
+	return icmpPacket(t, from, to, ipv4.ICMPTypeRedirect, 1, better.AsSlice(), about)
 }
 
 // redirect6 says that another router is the better way to an address (RFC
 // 4861, section 4.5).
 func redirect6(t *testing.T, from, to, better, destination netip.Addr) []byte {
 	t.Helper()
-	body := append(append(make([]byte, 4), better.AsSlice()...), destination.AsSlice()...)
-	m, err := (&icmp.Message{Type: ipv6.ICMPTypeRedirect, Body: &icmp.RawBody{Data: body}}).Marshal(icmp.IPv6PseudoHeader(from.AsSlice(), to.AsSlice()))
+	packet := icmpPacket(t, from, to, ipv6.ICMPTypeRedirect, 0, make([]byte, 4), better.AsSlice(), destination.AsSlice())
+	packet[7] = 255 // no router forwards it
+	return packet
+}
+
+// icmpPacket is an ICMP message of either family, with what follows its checksum.
+func icmpPacket(t *testing.T, from, to netip.Addr, kind icmp.Type, code int, body ...[]byte) []byte {
+	t.Helper()
+	protocol, pseudo := uint8(policy.ICMP), []byte(nil)
+	if from.Is6() {
+		protocol, pseudo = policy.ICMPv6, icmp.IPv6PseudoHeader(from.AsSlice(), to.AsSlice())
+	}
+	message, err := (&icmp.Message{Type: kind, Code: code, Body: &icmp.RawBody{Data: slices.Concat(body...)}}).Marshal(pseudo)
 	if err != nil {
 		t.Fatal(err)
 	}
-	packet := lab.IPPacket(from, to, policy.ICMPv6, m)
-	packet[7] = 255 // no router forwards it
+	return lab.IPPacket(from, to, protocol, message)
+}
+
+// quoted is an IPv4 packet with the checksum of its header: without it nobody
+// takes the quotation in an error for a packet.
+func quoted(packet []byte) []byte {
+	packet = slices.Clone(packet)
+	binary.BigEndian.PutUint16(packet[10:], 0)
+	binary.BigEndian.PutUint16(packet[10:], headerChecksum(packet[:20]))
 	return packet
+}
+
+// unreachable is an error about an IPv4 packet (RFC 792); of code 4 it says
+// that the packet was too big, and carries the MTU.
+func unreachable(t *testing.T, from, to netip.Addr, code int, mtu uint16, about []byte) []byte {
+	t.Helper()
+	return icmpPacket(t, from, to, ipv4.ICMPTypeDestinationUnreachable, code, []byte{0, 0, byte(mtu >> 8), byte(mtu)}, about)
+}
+
+// tooBig6 says that an IPv6 packet was too big (RFC 8201).
+func tooBig6(t *testing.T, from, to netip.Addr, mtu uint16, about []byte) []byte {
+	t.Helper()
+	return icmpPacket(t, from, to, ipv6.ICMPTypePacketTooBig, 0, []byte{0, 0, byte(mtu >> 8), byte(mtu)}, about)
 }

@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"io"
-	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -25,15 +23,9 @@ func TestMetricsAddressComesLater(t *testing.T) {
 			g.open([]string{hour("work", "ehr, ehr6")}, []string{nextYear("later", "pacs")})
 			g.inside()
 			g.mustRun(g.gateway, "ip", "addr", "add", address, "dev", "lan0")
-			client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: g.hospital.Dial, DisableKeepAlives: true}}
 			lab.WaitFor(t, eventually, "the metrics answer at their address", func() bool {
-				answer, err := client.Get("http://" + metrics + "/readyz")
-				if err != nil {
-					return false
-				}
-				defer answer.Body.Close()
-				text, err := io.ReadAll(answer.Body)
-				return err == nil && string(text) == "ready\n"
+				_, text, err := get(g.hospital, "http://"+metrics+"/readyz", 5*time.Second)
+				return err == nil && text == "ready\n"
 			})
 		})
 	}

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,7 +129,7 @@ func TestFault48WhatWasShutStaysShut(t *testing.T) {
 func TestFault48ACloseOnAFullDiskStaysShut(t *testing.T) {
 	t.Parallel()
 	g := newGround(t)
-	g.smallDisk()
+	g.smallDisk("2m")
 	g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "ehr, ehr6")})
 	copied := gateway.FileCopy{Path: filepath.Join(g.stateDir(), "closed.json")}
 	if shut, err := copied.Load(); err != nil || len(shut) != 0 {
@@ -138,10 +137,8 @@ func TestFault48ACloseOnAFullDiskStaysShut(t *testing.T) {
 	}
 	room := g.fillDisk()
 	// That the ruleset stands in time is not asked here.
-	var outcome gateway.Outcome
-	out, complaint, _ := g.operator("close", "medisys", "--reason", "key stolen", "--json")
-	if err := json.Unmarshal([]byte(out), &outcome); err != nil || outcome.Recorded || !outcome.Kept {
-		t.Fatalf("close: %v, %+v: %s", err, outcome, complaint)
+	if outcome, complaint, _ := g.close("medisys"); outcome.Recorded || !outcome.Kept {
+		t.Fatalf("close: %+v: %s", outcome, complaint)
 	}
 	lab.WaitFor(t, eventually, "the copy does not say any more that nothing is shut", func() bool {
 		shut, err := copied.Load()

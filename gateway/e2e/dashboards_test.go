@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -264,27 +263,20 @@ func (w *watch) story(work, night string, brief func(time.Time) string, later st
 	second.Close()
 	w.mustRun(w.medisys, "ip", "route", "del", "192.0.2.0/24")
 
-	port := uint16(43000)
-	shoot := func(from netip.Addr, packet []byte) {
-		port++
-		w.shoot(prober{w.owner(from), netip.AddrPortFrom(from, port), outside4}, packet)
-	}
-	of := func(name string, at time.Time) []byte {
-		return initiation(w.t, w.people[name].private, w.publicKey, at, nil)
-	}
+	shoot := w.shooter(43000)
 	garbage := make([]byte, device.MessageInitiationSize)
 	binary.LittleEndian.PutUint32(garbage, device.MessageInitiationType)
 	stranger, _ := lab.NewKey()
 	shoot(medisys4, garbage)                                                 // malformed
 	shoot(outsider4, garbage)                                                // unlisted_source
 	shoot(medisys4, initiation(w.t, stranger, w.publicKey, time.Now(), nil)) // unknown_key
-	shoot(medisys4, of(sato, time.Now().Add(48*time.Hour)))                  // future_timestamp
-	once := of(sato, time.Now())
+	shoot(medisys4, w.initiation(sato, time.Now().Add(48*time.Hour)))        // future_timestamp
+	once := w.initiation(sato, time.Now())
 	shoot(medisys4, once)
-	shoot(medisys4, once)                    // replayed
-	shoot(medisys4, of(tanaka, time.Now()))  // wrong_source: another vendor's address
-	shoot(outsider4, of(sato, time.Now()))   // wrong_source: anywhere
-	shoot(medisysB4, of(suzuki, time.Now())) // outside_window
+	shoot(medisys4, once)                              // replayed
+	shoot(medisys4, w.initiation(tanaka, time.Now()))  // wrong_source: another vendor's address
+	shoot(outsider4, w.initiation(sato, time.Now()))   // wrong_source: anywhere
+	shoot(medisysB4, w.initiation(suzuki, time.Now())) // outside_window
 	for _, reason := range []policy.Reason{policy.Malformed, policy.UnlistedSource, policy.UnknownKey, policy.FutureTimestamp, policy.Replayed, policy.WrongSource, policy.OutsideWindow} {
 		w.counts(reason)
 	}
@@ -294,7 +286,7 @@ func (w *watch) story(work, night string, brief func(time.Time) string, later st
 		shut   string
 	}{{sato, policy.EngineerShut, `scope="engineers"`}, {"medisys", policy.VendorShut, `scope="vendors"`}, {"--all", policy.GatewayShut, `scope="all"`}} {
 		w.must("close", x.who, "--reason", "phone call")
-		shoot(medisys4, of(sato, time.Now()))
+		shoot(medisys4, w.initiation(sato, time.Now()))
 		w.counts(x.reason)
 		w.waitFor(`kidoban_shut{` + x.shut + `} == 1`)
 		w.waitFor(`sum_over_time(kidoban_window_open{window="work"}[1900ms]) == 0`) // longer than an annotation looks back
@@ -306,15 +298,15 @@ func (w *watch) story(work, night string, brief func(time.Time) string, later st
 	w.write(w.policyFile(), strings.NewReplacer("  scanco:\n", "  scanco:\n    contract: {until: 2025-03-31}\n",
 		"  medisys:\n", "  medisys:\n    contract: {until: "+time.Now().AddDate(0, 0, 20).Format(time.DateOnly)+"}\n").Replace(text))
 	w.must("reload")
-	shoot(scanco4, of(tanaka, time.Now()))
+	shoot(scanco4, w.initiation(tanaka, time.Now()))
 	w.counts(policy.ContractEnded)
 	for range 14 {
-		shoot(medisys4, of(sato, time.Now()))
+		shoot(medisys4, w.initiation(sato, time.Now()))
 	}
 	w.counts(policy.RateLimited)
 	w.write(w.offsetFile(), "-20s")
 	w.waitFor(`sum_over_time(kidoban_window_open{window="work"}[1900ms]) == 0 and ignoring (vendor, window) min without (about) (kidoban_doubt{about="clock"}) == 1`)
-	shoot(medisys4, of(sato, time.Now()))
+	shoot(medisys4, w.initiation(sato, time.Now()))
 	w.counts(policy.NotReady)
 	w.write(w.offsetFile(), "0s")
 	w.waitFor("kidoban_ready == 1")
@@ -413,17 +405,15 @@ func (w *watch) answer(p *dashboards.Panel, target dashboards.Target) ([]dashboa
 
 // get asks Prometheus.
 func (w *watch) api(path string, parameters url.Values, answer any) error {
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: w.gateway.Dial, DisableKeepAlives: true}}
-	response, err := client.Get("http://" + prometheusAddress + "/api/v1/" + path + "?" + parameters.Encode())
+	_, text, err := get(w.gateway, "http://"+prometheusAddress+"/api/v1/"+path+"?"+parameters.Encode(), 10*time.Second)
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close()
 	var body struct {
 		Status, Error string
 		Data          json.RawMessage
 	}
-	if err := json.NewDecoder(response.Body).Decode(&body); err != nil {
+	if err := json.Unmarshal([]byte(text), &body); err != nil {
 		return err
 	}
 	if body.Status != "success" {

@@ -71,12 +71,8 @@ func TestFault79ReloadBehindAnotherTransaction(t *testing.T) {
 		if !shows {
 			g.t.Fatal("the kernel was never busy for long enough: this shows nothing")
 		}
-		if err := g.enter(client, eventually); err != nil {
-			g.breaks("kept: the kernel answers, and sato cannot enter: %v", err)
-		}
-		if err := g.reach(g.medisys, "tcp", pacs, eventually); err != nil {
-			g.breaks("kept: sato is inside again, and does not reach pacs: %v", err)
-		}
+		g.holds(g.enter(client, eventually), "kept: the kernel answers, and sato cannot enter")
+		g.holds(g.reach(g.medisys, "tcp", pacs, eventually), "kept: sato is inside again, and does not reach pacs")
 		if g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), patience) == nil {
 			g.breaks("removed: sato reaches ehr")
 		}
@@ -135,15 +131,7 @@ func (g *ground) busyKernel(ranges int) <-chan struct{} {
 // rulesetWaits is for how long the gateway has waited for the kernel.
 func (g *ground) rulesetWaits() time.Duration {
 	g.t.Helper()
-	const name = "kidoban_ruleset_waiting_seconds "
-	_, text, err := g.get("/metrics")
-	for line := range strings.Lines(text) {
-		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name); ok {
-			seconds, err := strconv.ParseFloat(value, 64)
-			g.check(err)
-			return time.Duration(seconds * float64(time.Second))
-		}
-	}
-	g.t.Fatalf("no %s: %v", name, err)
-	return 0
+	seconds, err := g.metric("kidoban_ruleset_waiting_seconds")
+	g.check(err)
+	return time.Duration(seconds * float64(time.Second))
 }

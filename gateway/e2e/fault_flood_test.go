@@ -161,17 +161,7 @@ func (g *ground) floods(each time.Duration, judge func(string, figures)) (table 
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				buffer := make([]byte, 1<<16)
-				for {
-					n, err := c.Read(buffer)
-					arrived.Add(int64(n))
-					if err != nil {
-						return
-					}
-				}
-			}()
+			go func() { defer c.Close(); count(c, &arrived) }()
 		}
 	}()
 	g.open([]string{hour("work", "ehr, ehr6")}, []string{nextYear("later", "pacs")})
@@ -217,13 +207,13 @@ func (g *ground) measure(client *lab.Client, arrived *atomic.Int64, packets [][]
 	ctx, stop := context.WithCancel(g.t.Context())
 	defer stop()
 	var flood sync.WaitGroup
-	var count int
+	var shots int
 	received := g.received(g.outsider)
 	begin := time.Now()
 	if len(packets) > 0 {
 		flood.Go(func() {
-			for ; ctx.Err() == nil; count++ {
-				_ = g.outsider.Send(packets[count%len(packets)]) // a queue that is full is full
+			for ; ctx.Err() == nil; shots++ {
+				_ = g.outsider.Send(packets[shots%len(packets)]) // a queue that is full is full
 			}
 		})
 	}
@@ -302,7 +292,7 @@ func (g *ground) measure(client *lab.Client, arrived *atomic.Int64, packets [][]
 	}
 	stop()
 	flood.Wait()
-	f.flood = float64(count) / time.Since(begin).Seconds()
+	f.flood = float64(shots) / time.Since(begin).Seconds()
 	f.drawn = g.received(g.outsider) - received
 	if f.conntrack, err = strconv.Atoi(g.gateway.ReadSysctl("net.netfilter.nf_conntrack_count")); err != nil {
 		g.t.Fatal(err)

@@ -154,10 +154,10 @@ func TestFault67PulledCable(t *testing.T) {
 	g.satosFlow().Close()
 	const hint = "the host has no route to ehr, ehr6, pacs but the default route, through wan0"
 	g.hinted(hint, false)
-	g.hospital.SetLink("eth0", false)
+	g.mustRun(g.hospital, "ip", "link", "set", "eth0", "down")
 	lab.WaitFor(t, routesAgain+eventually, "operators hear of it", func() bool { return g.hints(hint) })
 	g.straysNot("the cable is pulled")
-	g.hospital.SetLink("eth0", true)
+	g.mustRun(g.hospital, "ip", "link", "set", "eth0", "up")
 	g.mustRun(g.hospital, "sh", "-ec", "ip -6 addr replace fd01::5/64 dev eth0; ip route replace default via 10.1.0.1")
 	g.satosFlow()
 	g.hinted(hint, false)

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -74,7 +73,7 @@ func TestFault17FlushAfterKill(t *testing.T) {
 		g.inside()
 		unlisted := prober{g.outsider, netip.AddrPortFrom(outsider4, 40001), outside4}
 		g.wan.Forget()
-		g.shoot(unlisted, initiation(g.t, g.people[sato].private, g.publicKey, time.Now(), nil))
+		g.shoot(unlisted, g.initiation(sato, time.Now()))
 		_ = g.connect(unlisted)
 		pause(patience)
 		g.quiet("silence", "after the restart", unlisted)
@@ -89,25 +88,8 @@ func TestFault34InnerSourceSpoofed(t *testing.T) {
 		g.open([]string{hour("work", "ehr, ehr6")}, []string{nextYear("later", "pacs")})
 		g.inside()
 		g.spoofs()
-		if err := g.works(); err != nil {
-			g.breaks("works: %v", err)
-		}
+		g.holds(g.works(), "works")
 	})
-}
-
-// launch starts the gateway again, and returns at once.
-func (g *ground) launch() {
-	g.t.Helper()
-	logFile, err := os.OpenFile(filepath.Join(g.folder, "log"), os.O_APPEND|os.O_WRONLY, 0)
-	g.check(err)
-	defer logFile.Close()
-	g.process = g.gateway.Command(context.WithoutCancel(g.t.Context()), program, "run")
-	g.process.Env = g.environment()
-	g.process.Stdout, g.process.Stderr = logFile, logFile
-	g.check(g.process.Start())
-	g.ended = make(chan struct{})
-	process, ended := g.process, g.ended
-	go func() { _ = process.Wait(); close(ended) }()
 }
 
 // TestFault47KilledAtEveryStep kills the gateway where it does one thing
@@ -304,9 +286,7 @@ func TestFault51SwappedFiles(t *testing.T) {
 			if s := g.status(); !s.Ready || s.Policy.FileOK || len(s.Sessions) != 1 {
 				g.breaks("reload: after %q: ready %v, file ok %v, %d sessions, want true, false, 1", target, s.Ready, s.Policy.FileOK, len(s.Sessions))
 			}
-			if err := g.works(); err != nil {
-				g.breaks("reload: after %q: %v", target, err)
-			}
+			g.holds(g.works(), "reload: after %q", target)
 		}
 		g.swap(g.policyFile(), in("good.yaml"))
 		g.must("reload")

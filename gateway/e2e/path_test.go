@@ -12,14 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/icmp"
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 
 	"kidoban/gateway/admin"
 	"kidoban/gateway/lab"
-	"kidoban/gateway/policy"
 )
 
 // TestNarrowPath: what fits through the narrowest link between an engineer
@@ -197,18 +193,9 @@ func tooBigFor(t *testing.T, family int, from netip.AddrPort, to netip.Addr, cha
 		quoted = change(quoted)
 	}
 	if family == 4 {
-		m, err := (&icmp.Message{Type: ipv4.ICMPTypeDestinationUnreachable, Code: 4, Body: &icmp.RawBody{Data: append([]byte{0, 0, 2, 88}, quoted...)}}).Marshal(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return lab.IPPacket(outsider4, from.Addr(), policy.ICMP, m)
+		return unreachable(t, outsider4, from.Addr(), 4, 600, quoted)
 	}
-	m, err := (&icmp.Message{Type: ipv6.ICMPTypePacketTooBig, Body: &icmp.PacketTooBig{MTU: 1280, Data: quoted}}).
-		Marshal(icmp.IPv6PseudoHeader(outsider6.AsSlice(), from.Addr().AsSlice()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return lab.IPPacket(outsider6, from.Addr(), policy.ICMPv6, m)
+	return tooBig6(t, outsider6, from.Addr(), 1280, quoted)
 }
 
 func forgedTooBig(t *testing.T) [][]byte {

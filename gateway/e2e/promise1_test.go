@@ -61,7 +61,7 @@ func silence(g *ground) {
 	g.wan.Forget()
 	for time.Now().Before(begin) {
 		for _, p := range listed {
-			g.shoot(p, initiation(g.t, g.people[sato].private, g.publicKey, time.Now(), nil))
+			g.shoot(p, g.initiation(sato, time.Now()))
 		}
 		pause(100 * time.Millisecond)
 	}
@@ -79,10 +79,10 @@ func silence(g *ground) {
 	g.wan.Forget()
 	for range 300 {
 		for _, p := range unlisted {
-			g.shoot(p, initiation(g.t, g.people[sato].private, g.publicKey, time.Now(), nil))
+			g.shoot(p, g.initiation(sato, time.Now()))
 		}
 		for range 3 {
-			g.shoot(listed[0], initiation(g.t, g.people[sato].private, g.publicKey, time.Now(), nil))
+			g.shoot(listed[0], g.initiation(sato, time.Now()))
 		}
 	}
 	pause(patience)
@@ -104,7 +104,7 @@ func silence(g *ground) {
 	g.kill()
 	g.wan.Forget()
 	for _, p := range all {
-		g.shoot(p, initiation(g.t, g.people[sato].private, g.publicKey, time.Now(), nil))
+		g.shoot(p, g.initiation(sato, time.Now()))
 		_ = g.connect(p)
 	}
 	pause(patience)
@@ -154,7 +154,7 @@ func (g *ground) silent(when string, probers []prober) {
 	}{
 		{"initiation", func(p prober) {
 			for _, name := range []string{sato, tanaka} {
-				g.shoot(p, initiation(g.t, g.people[name].private, g.publicKey, time.Now(), nil))
+				g.shoot(p, g.initiation(name, time.Now()))
 			}
 			stranger, _ := lab.NewKey()
 			g.shoot(p, initiation(g.t, stranger, g.publicKey, time.Now(), nil))

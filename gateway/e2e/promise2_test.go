@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -57,11 +58,7 @@ func identity(g *ground) {
 		first := port + 1
 		for range tries {
 			port++
-			p := prober{g.medisys, netip.AddrPortFrom(from, port), to}
-			if g.owner(from) == g.scanco {
-				p.host = g.scanco
-			}
-			g.shoot(p, packet())
+			g.shoot(prober{g.owner(from), netip.AddrPortFrom(from, port), to}, packet())
 			pause(patience / 2)
 			ours := func(p lab.Packet) bool { return first <= p.Destination.Port() && p.Destination.Port() <= port }
 			if len(g.wan.Packets(lab.Outgoing, lab.To(from), ours)) > 0 {
@@ -71,7 +68,7 @@ func identity(g *ground) {
 		return false
 	}
 	of := func(name string) func() []byte {
-		return func() []byte { return initiation(g.t, g.people[name].private, g.publicKey, time.Now(), nil) }
+		return func() []byte { return g.initiation(name, time.Now()) }
 	}
 	for _, x := range []struct {
 		word, engineer string
@@ -106,9 +103,7 @@ func identity(g *ground) {
 	if answered(medisys4, func() []byte { return initiation(g.t, thief, g.publicKey, time.Now(), &victim) }, false) {
 		g.breaks("unproven: an initiation that only claims sato's key is answered")
 	}
-	if err := g.refusal("unknown_key", "", medisys4); err != nil {
-		g.breaks("unproven: %v", err)
-	}
+	g.holds(g.refusal("unknown_key", "", medisys4), "unproven")
 	if after := len(g.refusals()); after > before+1 {
 		g.breaks("unproven: a claimed key is counted for someone: %+v", g.refusals())
 	}
@@ -220,11 +215,31 @@ func (g *ground) owner(a netip.Addr) *lab.Host {
 	return g.outsider
 }
 
+// shooter gives a function that sends packets to the WireGuard port from
+// addresses of vendors and others, each from another port.
+func (g *ground) shooter(port uint16) func(from netip.Addr, packet []byte) {
+	return func(from netip.Addr, packet []byte) {
+		port++
+		to := outside4
+		if from.Is6() {
+			to = outside6
+		}
+		g.shoot(prober{g.owner(from), netip.AddrPortFrom(from, port), to}, packet)
+	}
+}
+
 // mustRun runs a program of the machine on a host.
 func (g *ground) mustRun(h *lab.Host, name string, args ...string) {
 	g.t.Helper()
-	if out, err := h.Command(g.within(10*time.Second), name, args...).CombinedOutput(); err != nil {
-		g.t.Fatalf("%s %v: %v: %s", name, args, err, out)
+	mustRun(g.t, h, name, args...)
+}
+
+func mustRun(t *testing.T, h *lab.Host, name string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if out, err := h.Command(ctx, name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v: %s", name, args, err, out)
 	}
 }
 
@@ -258,7 +273,5 @@ func (g *ground) refusal(reason, name string, from netip.Addr) error {
 }
 
 func (g *ground) named(reason, name string, from netip.Addr) {
-	if err := g.refusal(reason, name, from); err != nil {
-		g.breaks("named: %v", err)
-	}
+	g.holds(g.refusal(reason, name, from), "named")
 }

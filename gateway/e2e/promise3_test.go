@@ -12,9 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/icmp"
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 
 	"kidoban/gateway/lab"
@@ -98,9 +95,7 @@ func onlyListed(g *ground) {
 		refused = append(refused, flowTry{"vendor", g.scanco, "icmp", at(a, 0)}, flowTry{"site", g.hospital, "icmp", at(a, 0)})
 	}
 	for _, f := range listed {
-		if err := g.passes(f); err != nil {
-			g.breaks("listed: %s from %s to %v: %v", f.network, f.from.Name, f.to, err)
-		}
+		g.holds(g.passes(f), "listed: %s from %s to %v", f.network, f.from.Name, f.to)
 	}
 	g.lan.Forget()
 	var tries sync.WaitGroup
@@ -125,9 +120,7 @@ func onlyListed(g *ground) {
 	g.pathMTU()
 	// All this has not disturbed what is listed.
 	for _, f := range listed {
-		if err := g.passes(f); err != nil {
-			g.breaks("listed: afterwards, %s from %s to %v: %v", f.network, f.from.Name, f.to, err)
-		}
+		g.holds(g.passes(f), "listed: afterwards, %s from %s to %v", f.network, f.from.Name, f.to)
 	}
 }
 
@@ -286,24 +279,13 @@ func errorMessages(p lab.Packet) bool {
 // tooBig has the hospital say that a packet was too big (RFC 1191, RFC 8201).
 func (g *ground) tooBig(from, to netip.Addr, about []byte) {
 	g.t.Helper()
-	var message []byte
-	var err error
-	protocol := uint8(policy.ICMP)
+	var packet []byte
 	if from.Is4() {
-		// The kernel that quotes a packet has its header's checksum; without
-		// it nobody takes the quotation for one.
-		binary.BigEndian.PutUint16(about[10:], headerChecksum(about[:20]))
-		body := append([]byte{0, 0, 1330 >> 8, 1330 & 255}, about...)
-		message, err = (&icmp.Message{Type: ipv4.ICMPTypeDestinationUnreachable, Code: 4, Body: &icmp.RawBody{Data: body}}).Marshal(nil)
+		packet = unreachable(g.t, from, to, 4, 1330, quoted(about))
 	} else {
-		protocol = policy.ICMPv6
-		message, err = (&icmp.Message{Type: ipv6.ICMPTypePacketTooBig, Body: &icmp.PacketTooBig{MTU: 1330, Data: about}}).
-			Marshal(icmp.IPv6PseudoHeader(from.AsSlice(), to.AsSlice()))
+		packet = tooBig6(g.t, from, to, 1330, about)
 	}
-	if err == nil {
-		err = g.hospital.Send(lab.IPPacket(from, to, protocol, message))
-	}
-	g.check(err)
+	g.check(g.hospital.Send(packet))
 }
 
 // headerChecksum is the Internet checksum (RFC 1071), as of an IPv4 header
@@ -345,9 +327,6 @@ func TestPromise3AddressChangesHands(t *testing.T) {
 			server, err := listener.Accept()
 			g.check(err)
 			defer server.Close()
-			says := func(text string) func(lab.Packet) bool {
-				return func(p lab.Packet) bool { return string(p.Payload) == text }
-			}
 			arrives := func(at *lab.Capture, text string) {
 				t.Helper()
 				if _, err := server.Write([]byte(text)); err != nil {

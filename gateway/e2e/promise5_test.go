@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"kidoban/gateway"
 	"kidoban/gateway/journal"
@@ -124,9 +121,7 @@ func slowDisk(g *ground) {
 		}
 		return nil
 	})
-	if err := g.enter(client, eventually); err != nil {
-		g.breaks("recovered: the disk answers again, and sato cannot enter: %v", err)
-	}
+	g.holds(g.enter(client, eventually), "recovered: the disk answers again, and sato cannot enter")
 }
 
 // trickle has sato send to the hospital without end, whether or not he is
@@ -149,14 +144,20 @@ func (g *ground) trickle() (stop func()) {
 	return stop
 }
 
-// closing shuts a scope and gives what the command says.
-func (g *ground) closing(who string) gateway.Outcome {
+// close shuts a scope and gives what the command says.
+func (g *ground) close(who string) (outcome gateway.Outcome, complaint string, exit int) {
 	g.t.Helper()
-	out, complaint, _ := g.operator("close", who, "--reason", "phone call", "--json")
-	var outcome gateway.Outcome
+	out, complaint, exit := g.operator("close", who, "--reason", "phone call", "--json")
 	if err := json.Unmarshal([]byte(out), &outcome); err != nil {
 		g.t.Fatalf("kidoban close: %v: %s%s", err, out, complaint)
 	}
+	return outcome, complaint, exit
+}
+
+// closing is close where gate and kernel have to follow in time.
+func (g *ground) closing(who string) gateway.Outcome {
+	g.t.Helper()
+	outcome, _, _ := g.close(who)
 	if !outcome.Applied {
 		g.breaks("closing: the command says that gate and kernel do not stand as decided: %s", outcome.Problem)
 	}
@@ -166,24 +167,19 @@ func (g *ground) closing(who string) gateway.Outcome {
 // fullDisk has a disk that takes nothing more.
 func fullDisk(g *ground) {
 	g.sinks()
-	g.check(os.MkdirAll(g.stateDir(), 0o700))
-	g.check(unix.Mount("tmpfs", g.stateDir(), "tmpfs", 0, "size=1m"))
-	g.t.Cleanup(func() { _ = unix.Unmount(g.stateDir(), unix.MNT_DETACH) })
+	g.smallDisk("1m")
 	g.open([]string{hour("work", "ehr, ehr6", "sato")}, []string{nextYear("later", "pacs")})
 	inside, outside := g.client(g.medisys, sato, 4), g.client(g.scanco, tanaka, 4)
 	g.mustEnter(inside)
 	_ = g.flow()
-	filler := filepath.Join(g.stateDir(), "filler")
-	g.fill(filler)
+	room := g.fillDisk()
 
 	g.approve([]string{hour("work", "ehr, ehr6", "sato")}, []string{hour("work", "pacs")})
 	_, _, _ = g.operator("reload") // it takes the policy, and cannot record it
 	if err := g.enter(outside, 1500*time.Millisecond); err == nil {
 		g.breaks("full: tanaka entered, though the journal cannot take the opening")
 	}
-	if err := g.shutInDoubt("no space left"); err != nil {
-		g.breaks("full: %v", err)
-	}
+	g.holds(g.shutInDoubt("no space left"), "full")
 	if _, err := g.medisys.Ping(g.within(patience), ehr4); err == nil {
 		g.breaks("full: sato is still inside, and what happens cannot be recorded")
 	}
@@ -192,28 +188,12 @@ func fullDisk(g *ground) {
 	if outcome := g.closing(sato); len(g.without) == 0 && (outcome.Recorded || !outcome.Kept) {
 		g.breaks("closing: the disk is full, and the command says recorded: %v, kept for a restart: %v", outcome.Recorded, outcome.Kept)
 	}
-	g.check(os.Remove(filler))
+	room()
 	g.must("recover", "--reason", "made room")
-	if err := g.enter(outside, eventually); err != nil {
-		g.breaks("recovered: there is room again, and tanaka cannot enter: %v", err)
-	}
+	g.holds(g.enter(outside, eventually), "recovered: there is room again, and tanaka cannot enter")
 	if err := g.enter(inside, 1500*time.Millisecond); err == nil {
 		g.breaks("recovered: sato was shut while the journal was dead, and enters after it")
 	}
-}
-
-// fill writes a file until nothing more goes in.
-func (g *ground) fill(name string) {
-	g.t.Helper()
-	f, err := os.Create(name)
-	g.check(err)
-	defer f.Close()
-	for range 1 << 20 {
-		if _, err = f.Write(make([]byte, 512)); err != nil {
-			return
-		}
-	}
-	g.t.Fatalf("%s has no end", name)
 }
 
 // shutInDoubt waits until the gateway says that nobody may enter, and why, by

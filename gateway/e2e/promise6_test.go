@@ -63,9 +63,7 @@ func (g *ground) good() string {
 // doubtful holds that the gateway is shut, says why, and lets nobody in.
 func (g *ground) doubtful(why string, c *lab.Client) {
 	g.t.Helper()
-	if err := g.shutInDoubt(why); err != nil {
-		g.breaks("doubt: %v", err)
-	}
+	g.holds(g.shutInDoubt(why), "doubt")
 	if len(g.without) > 0 {
 		// It is to be found that both happen.
 		if g.enter(c, g.eventually()) == nil {
@@ -97,12 +95,8 @@ func (g *ground) leadsOut(c *lab.Client, command ...string) {
 		}
 		return nil
 	})
-	if err := g.enter(c, g.eventually()); err != nil {
-		g.breaks("out: sato cannot enter after kidoban %s: %v", strings.Join(command, " "), err)
-	}
-	if err := g.works(); err != nil {
-		g.breaks("out: sato cannot work after kidoban %s: %v", strings.Join(command, " "), err)
-	}
+	g.holds(g.enter(c, g.eventually()), "out: sato cannot enter after kidoban %s", strings.Join(command, " "))
+	g.holds(g.works(), "out: sato cannot work after kidoban %s", strings.Join(command, " "))
 	if code, _, err := g.get("/readyz"); err != nil || code != 200 {
 		g.breaks("out: /readyz says %d, %v", code, err)
 	}
@@ -168,17 +162,13 @@ func badReload(g *ground) {
 	if _, metrics, err := g.get("/metrics"); err != nil || !strings.Contains(metrics, "\nkidoban_policy_reload_successful 0\n") {
 		g.breaks("reload: the metrics do not tell of the bad file: %v", err)
 	}
-	if err := g.works(); err != nil {
-		g.breaks("inside: sato was cut by a bad policy: %v", err)
-	}
+	g.holds(g.works(), "inside: sato was cut by a bad policy")
 	g.write(g.policyFile(), text)
 	g.must("reload")
 	if s := g.status(); !s.Ready || !s.Policy.FileOK {
 		g.breaks("out: status after the mended policy: ready %v, the file would survive a restart: %v", s.Ready, s.Policy.FileOK)
 	}
-	if err := g.works(); err != nil {
-		g.breaks("inside: sato was cut by the same policy once more: %v", err)
-	}
+	g.holds(g.works(), "inside: sato was cut by the same policy once more")
 }
 
 func damagedJournal(g *ground) {
@@ -258,9 +248,7 @@ func changedRuleset(g *ground) {
 		if g.try(flowTry{"", g.outsider, "icmp", netip.AddrPortFrom(ehr4, 0)}, patience) == nil {
 			g.breaks("passed: the outsider reaches the hospital %s", when)
 		}
-		if err := g.works(); err != nil {
-			g.breaks("changed: sato cannot work %s: %v", when, err)
-		}
+		g.holds(g.works(), "changed: sato cannot work %s", when)
 	}
 	g.mustRun(g.gateway, "nft", "flush", "ruleset")
 	for _, command := range []string{"delete table inet kidoban", "flush chain inet kidoban forward", "add rule inet kidoban forward accept"} {

@@ -77,18 +77,7 @@ func oneReason(g *ground) {
 	if err := client.Down(); err != nil { // it has nothing to say in what follows
 		g.t.Fatal(err)
 	}
-	port := uint16(42000)
-	shoot := func(from netip.Addr, packet []byte) {
-		port++
-		to := outside4
-		if from.Is6() {
-			to = outside6
-		}
-		g.shoot(prober{g.owner(from), netip.AddrPortFrom(from, port), to}, packet)
-	}
-	of := func(name string, at time.Time) []byte {
-		return initiation(g.t, g.people[name].private, g.publicKey, at, nil)
-	}
+	shoot := g.shooter(42000)
 	stranger, _ := lab.NewKey()
 	garbage := make([]byte, device.MessageInitiationSize)
 	binary.LittleEndian.PutUint32(garbage, device.MessageInitiationType)
@@ -98,15 +87,15 @@ func oneReason(g *ground) {
 	expect(refusal{"gate", policy.Malformed, "", medisys4, "", false})
 	shoot(medisys4, initiation(g.t, stranger, g.publicKey, time.Now(), nil))
 	expect(refusal{"gate", policy.UnknownKey, "", medisys4, "", false})
-	shoot(medisys4, of(sato, time.Now().Add(48*time.Hour)))
+	shoot(medisys4, g.initiation(sato, time.Now().Add(48*time.Hour)))
 	expect(refusal{"gate", policy.FutureTimestamp, sato, medisys4, "", false})
-	once := of(sato, time.Now())
+	once := g.initiation(sato, time.Now())
 	shoot(medisys4, once)
 	shoot(medisys4, once)
 	expect(refusal{"gate", policy.Replayed, sato, medisys4, "", false})
-	shoot(medisys4, of(tanaka, time.Now()))
+	shoot(medisys4, g.initiation(tanaka, time.Now()))
 	expect(refusal{"gate", policy.WrongSource, tanaka, medisys4, "", true})
-	shoot(medisysB4, of(suzuki, time.Now())) // sato's window lists the address
+	shoot(medisysB4, g.initiation(suzuki, time.Now())) // sato's window lists the address
 	expect(refusal{"gate", policy.OutsideWindow, suzuki, medisysB4, "", true})
 
 	// What the kernel drops.
@@ -114,11 +103,11 @@ func oneReason(g *ground) {
 	expect(refusal{"kernel", policy.UnlistedSource, "", outsider4, "", false})
 	shoot(outsider4, initiation(g.t, stranger, g.publicKey, time.Now(), nil))
 	expect(refusal{"kernel", policy.UnknownKey, "", outsider4, "", false})
-	shoot(outsider4, of(sato, time.Now()))
+	shoot(outsider4, g.initiation(sato, time.Now()))
 	expect(refusal{"kernel", policy.WrongSource, sato, outsider4, "", true})
-	shoot(outsider6, of(sato, time.Now()))
+	shoot(outsider6, g.initiation(sato, time.Now()))
 	expect(refusal{"kernel", policy.WrongSource, sato, outsider6, "", true})
-	shoot(scanco4, of(tanaka, time.Now())) // ten minutes early
+	shoot(scanco4, g.initiation(tanaka, time.Now())) // ten minutes early
 	expect(refusal{"kernel", policy.OutsideWindow, tanaka, scanco4, "", true})
 	settle()
 
@@ -127,10 +116,10 @@ func oneReason(g *ground) {
 		reason policy.Reason
 	}{{sato, policy.EngineerShut}, {"medisys", policy.VendorShut}, {"--all", policy.GatewayShut}} {
 		g.must("close", x.who, "--reason", "phone call")
-		shoot(medisys4, of(sato, time.Now()))
+		shoot(medisys4, g.initiation(sato, time.Now()))
 		expect(refusal{"kernel", x.reason, sato, medisys4, "", true})
 		// Of two reasons the one that goes before: also from a wrong source.
-		shoot(outsider4, of(sato, time.Now()))
+		shoot(outsider4, g.initiation(sato, time.Now()))
 		expect(refusal{"kernel", x.reason, sato, outsider4, "", true})
 		settle()
 		g.must("reopen", x.who, "--reason", "phone call")
@@ -139,19 +128,19 @@ func oneReason(g *ground) {
 
 	g.write(g.policyFile(), strings.Replace(g.policyText(work, []string{hour("later", "pacs")}), "  scanco:\n", "  scanco:\n    contract: {until: 2025-03-31}\n", 1))
 	g.must("reload")
-	shoot(scanco4, of(tanaka, time.Now()))
+	shoot(scanco4, g.initiation(tanaka, time.Now()))
 	expect(refusal{"kernel", policy.ContractEnded, tanaka, scanco4, "", true})
 
 	// More than an engineer's share at once.
 	for range 14 {
-		shoot(medisys4, of(sato, time.Now()))
+		shoot(medisys4, g.initiation(sato, time.Now()))
 	}
 	expect(refusal{"gate", policy.RateLimited, sato, medisys4, "", false})
 	settle()
 
 	g.write(g.offsetFile(), "-20s")
 	g.check(g.shutInDoubt("the clock went back"))
-	shoot(medisys4, of(sato, time.Now()))
+	shoot(medisys4, g.initiation(sato, time.Now()))
 	expect(refusal{"kernel", policy.NotReady, sato, medisys4, "", true})
 	settle()
 

@@ -58,3 +58,9 @@ func initiation(t *testing.T, private, to lab.Key, at time.Time, claimed *lab.Ke
 	macs.AddMacs(packet)
 	return packet
 }
+
+// initiation is an engineer's own, with the timestamp of an instant.
+func (g *ground) initiation(name string, at time.Time) []byte {
+	g.t.Helper()
+	return initiation(g.t, g.people[name].private, g.publicKey, at, nil)
+}

@@ -288,21 +288,10 @@ func (g *ground) environment() []string {
 func (g *ground) start() {
 	g.t.Helper()
 	g.check(os.MkdirAll(g.stateDir(), 0o700))
-	key := filepath.Join(g.stateDir(), "private.key")
-	g.check(os.WriteFile(key, []byte(base64.StdEncoding.EncodeToString(g.privateKey[:])+"\n"), 0o600))
-	logFile, err := os.OpenFile(filepath.Join(g.folder, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	g.check(err)
-	defer logFile.Close()
-	g.process = g.gateway.Command(context.WithoutCancel(g.t.Context()), program, "run")
-	g.process.Env = g.environment()
-	g.process.Stdout, g.process.Stderr = logFile, logFile
-	if g.stderr != nil {
-		g.process.Stderr = g.stderr
-	}
-	g.check(g.process.Start())
-	g.ended = make(chan struct{})
+	key := base64.StdEncoding.EncodeToString(g.privateKey[:]) + "\n"
+	g.check(os.WriteFile(filepath.Join(g.stateDir(), "private.key"), []byte(key), 0o600))
+	g.launch()
 	process, ended := g.process, g.ended
-	go func() { _ = process.Wait(); close(ended) }()
 	g.t.Cleanup(func() {
 		_ = process.Process.Kill() // an error means that it has ended
 		<-ended                    // before its folder goes
@@ -319,6 +308,24 @@ func (g *ground) start() {
 		var s view.Status
 		return g.ask(&s, "status") == nil && s.NotReadyReason != "starting"
 	})
+}
+
+// launch starts the gateway, and returns at once.
+func (g *ground) launch() {
+	g.t.Helper()
+	logFile, err := os.OpenFile(filepath.Join(g.folder, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	g.check(err)
+	defer logFile.Close()
+	g.process = g.gateway.Command(context.WithoutCancel(g.t.Context()), program, "run")
+	g.process.Env = g.environment()
+	g.process.Stdout, g.process.Stderr = logFile, logFile
+	if g.stderr != nil {
+		g.process.Stderr = g.stderr
+	}
+	g.check(g.process.Start())
+	g.ended = make(chan struct{})
+	process, ended := g.process, g.ended
+	go func() { _ = process.Wait(); close(ended) }()
 }
 
 func (g *ground) log() string {
@@ -351,12 +358,17 @@ func (g *ground) check(err error) {
 	}
 }
 
+// holds notes that the promise is broken where there is an error.
+func (g *ground) holds(err error, format string, a ...any) {
+	if err != nil {
+		g.breaks(format+": %v", append(a, err)...)
+	}
+}
+
 // expect waits until a condition holds, or notes that the promise is broken.
 func (g *ground) expect(word string, within time.Duration, condition func() error) {
 	g.t.Helper()
-	if err := lab.Wait(g.within(within), condition); err != nil {
-		g.breaks("%s: %v", word, err)
-	}
+	g.holds(lab.Wait(g.within(within), condition), "%s", word)
 }
 
 func (g *ground) signal(s syscall.Signal) {
@@ -454,8 +466,13 @@ func (g *ground) entries(kind journal.Kind) []journal.Entry {
 
 // get asks the metrics server.
 func (g *ground) get(path string) (status int, text string, err error) {
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: g.gateway.Dial, DisableKeepAlives: true}}
-	answer, err := client.Get("http://127.0.0.1:9586" + path)
+	return get(g.gateway, "http://127.0.0.1:9586"+path, 5*time.Second)
+}
+
+// get asks a server from a host.
+func get(h *lab.Host, url string, within time.Duration) (status int, text string, err error) {
+	client := http.Client{Timeout: within, Transport: &http.Transport{DialContext: h.Dial, DisableKeepAlives: true}}
+	answer, err := client.Get(url)
 	if err != nil {
 		return 0, "", err
 	}

@@ -83,7 +83,7 @@ func reloadUnderSessions(g *ground) {
 	port := uint16(42000)
 	answered := func() bool {
 		port++
-		g.shoot(prober{g.medisys, netip.AddrPortFrom(medisysB4, port), outside4}, initiation(g.t, g.people[suzuki].private, g.publicKey, time.Now(), nil))
+		g.shoot(prober{g.medisys, netip.AddrPortFrom(medisysB4, port), outside4}, g.initiation(suzuki, time.Now()))
 		pause(patience / 2)
 		return len(g.wan.Packets(lab.Outgoing, lab.To(medisysB4), toPort(port))) > 0
 	}
@@ -115,9 +115,7 @@ func reloadUnderSessions(g *ground) {
 	}
 	g.check(os.Remove(g.hangFile()))
 	for what, open := range added {
-		if err := lab.Wait(g.within(eventually), open); err != nil {
-			g.breaks("opened: %s does not open when the disk answers: %v", what, err)
-		}
+		g.holds(lab.Wait(g.within(eventually), open), "opened: %s does not open when the disk answers", what)
 	}
 	pause(patience)
 	for _, e := range held {

@@ -47,9 +47,7 @@ func TestALogThatNobodyReads(t *testing.T) {
 		if !g.status().Ready {
 			g.breaks("ready: %s", g.status().NotReadyReason)
 		}
-		if err := g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), eventually); err != nil {
-			g.breaks("works: %v", err)
-		}
+		g.holds(g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), eventually), "works")
 		if outcome := g.closing(sato); !outcome.Recorded {
 			g.breaks("recorded: %+v", outcome)
 		}
@@ -90,20 +88,12 @@ func TestALoopThatHangs(t *testing.T) {
 		if err := g.enter(comes, 2*time.Second); err == nil {
 			g.breaks("again: tanaka entered once more")
 		}
-		if err := g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), eventually); err != nil {
-			g.breaks("works: sato, who is on record: %v", err)
-		}
-		if err := g.shutInDoubt("the loop does not turn"); err != nil {
-			g.breaks("told: %v", err)
-		}
+		g.holds(g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), eventually), "works: sato, who is on record")
+		g.holds(g.shutInDoubt("the loop does not turn"), "told")
 		g.check(os.Remove(g.stuckFile()))
 		g.ready()
-		if err := g.enter(comes, eventually); err != nil {
-			g.breaks("recovered: the loop turns again, and tanaka cannot enter: %v", err)
-		}
-		if err := g.reach(g.scanco, "tcp", pacs, eventually); err != nil {
-			g.breaks("recovered: tanaka is inside: %v", err)
-		}
+		g.holds(g.enter(comes, eventually), "recovered: the loop turns again, and tanaka cannot enter")
+		g.holds(g.reach(g.scanco, "tcp", pacs, eventually), "recovered: tanaka is inside")
 		g.expect("recorded", eventually, func() error {
 			if admitted := g.entries(journal.Admission); !slices.ContainsFunc(admitted, func(e journal.Entry) bool { return e.Engineer == "tanaka" }) {
 				return fmt.Errorf("no admission of tanaka among %d", len(admitted))
@@ -140,9 +130,7 @@ func TestACloseWhileTheLoopHangs(t *testing.T) {
 				!strings.Contains(complaint, "is closed as soon as it goes on or is started anew; `systemctl restart kidoban`") {
 				g.breaks("told: close %v: exit %d: %s%s", args, exit, out, complaint)
 			}
-			if err := g.reach(g.medisys, "tcp", ssh, eventually); err != nil {
-				g.breaks("told: sato is inside: %v", err)
-			}
+			g.holds(g.reach(g.medisys, "tcp", ssh, eventually), "told: sato is inside")
 		}
 
 		hung("--all")
@@ -169,9 +157,7 @@ func TestACloseWhileTheLoopHangs(t *testing.T) {
 		g.must("reopen", sato, "--reason", "a test")
 		g.kill()
 		g.startReady()
-		if err := g.enter(inside, eventually); err != nil {
-			g.breaks("reopened: sato cannot enter: %v", err)
-		}
+		g.holds(g.enter(inside, eventually), "reopened: sato cannot enter")
 	})
 }
 

@@ -179,11 +179,6 @@ func (c *Client) Down() error {
 // Close ends the client and removes its TUN interface. The lab's end does so too.
 func (c *Client) Close() { c.device.Close() }
 
-// SetEndpoint has the client talk to the other end at another address.
-func (c *Client) SetEndpoint(to netip.AddrPort) error {
-	return c.device.IpcSet(fmt.Sprintf("public_key=%x\nupdate_only=true\nendpoint=%v\n", c.config.PeerKey, to))
-}
-
 // apart is how far apart Initiate sends: wireguard-go as responder ignores an
 // initiation within 20 ms of the last, and mixes up two that come together.
 const apart = 25 * time.Millisecond
@@ -284,9 +279,6 @@ func (c *Client) Status() Status {
 	}
 	return s
 }
-
-// Handshaked reports whether the client ever completed a handshake.
-func (c *Client) Handshaked() bool { return !c.Status().LastHandshake.IsZero() }
 
 // hostBind opens its sockets inside a host, whichever goroutine of
 // wireguard-go asks for it. Of responses it lets through those to the

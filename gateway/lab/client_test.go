@@ -34,7 +34,7 @@ func pair(t *testing.T) (client, server *lab.Host, near, far *lab.Client) {
 
 func TestClientCarriesTraffic(t *testing.T) {
 	client, server, near, far := pair(t)
-	if near.Handshaked() {
+	if !near.Status().LastHandshake.IsZero() {
 		t.Error("a handshake before there was anything to send")
 	}
 	for _, to := range []string{"10.99.0.1", "fd00:99::1"} {

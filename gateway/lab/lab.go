@@ -343,22 +343,6 @@ func (h *Host) answers(link netlink.Link) error {
 	return nil
 }
 
-// SetLink sets an interface of the host up or down, as pulling the cable does.
-func (h *Host) SetLink(name string, up bool) {
-	h.lab.t.Helper()
-	link, err := h.netlink.LinkByName(name)
-	switch {
-	case err != nil:
-	case up:
-		err = h.netlink.LinkSetUp(link)
-	default:
-		err = h.netlink.LinkSetDown(link)
-	}
-	if err != nil {
-		h.lab.t.Fatalf("lab: host %s: set %s up=%v: %v", h.Name, name, up, err)
-	}
-}
-
 // Route sends what goes to a prefix by way of a neighbour, in place of any
 // earlier route to the same prefix.
 func (h *Host) Route(to netip.Prefix, via netip.Addr) {
