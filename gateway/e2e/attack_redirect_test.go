@@ -43,7 +43,10 @@ func TestFault74Redirects(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	g.mustRun(g.gateway, "ping", "-c", "1", "-W", "5", stranger6.String()+"%lan0")
+	lab.WaitFor(t, eventually, "the gateway answers the stranger", func() bool {
+		g.check(g.hospital.Send(icmpPacket(t, stranger6, lan6, ipv6.ICMPTypeEchoRequest, 0, make([]byte, 4))))
+		return len(g.lan.Packets(lab.Outgoing, lab.To(stranger6))) > 0
+	})
 
 	inside := g.gateway.LinkLocal("lan0")
 	sent := 0
