@@ -64,6 +64,7 @@ func TestFault80RewriterIsNamed(t *testing.T) {
 	g.hinted("DNAT", false)
 
 	g.mustRun(g.gateway, "nft", "add rule ip other pre ip daddr 10.1.0.5 tcp dport 22 dnat to 10.1.0.6:8080")
+	pause(patience) // the connection before may still be ending
 	g.lan.Forget()
 	lab.WaitFor(t, eventually, "a hint that names the chain", func() bool {
 		if reaches() {
