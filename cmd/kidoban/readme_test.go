@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
 
 	"kidoban/config"
@@ -23,62 +24,113 @@ import (
 	"kidoban/gateway/policy"
 )
 
-const readme = "../../README.md"
+const (
+	readme    = "../../README.md"
+	reference = "../../docs/REFERENCE.md"
+)
 
-// TestREADME holds what README.md says against what the program knows. With
-// -update it rewrites the parts between markers.
+// TestREADME holds the README to its length and to a policy without mistakes.
 func TestREADME(t *testing.T) {
-	text, err := os.ReadFile(readme)
+	text := read(t, readme)
+	if n := len(strings.Fields(text)); n > 2000 {
+		t.Errorf("README.md has %d words, allowed are 2,000: move some to docs", n)
+	}
+	checkPolicy(t, "README.md", text)
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return string(text)
+}
+
+// checkPolicy parses the first policy that a page shows.
+func checkPolicy(t *testing.T, name, text string) {
+	t.Helper()
+	_, example, ok := strings.Cut(text, "```yaml\n")
+	example, _, ok2 := strings.Cut(example, "```\n")
+	if !ok || !ok2 {
+		t.Fatalf("%s shows no policy", name)
+	}
+	if _, _, err := config.ParsePolicy(name, []byte(example), t.TempDir(), config.Host{}, time.Now()); err != nil {
+		t.Errorf("%s shows a policy with mistakes:\n%v", name, err)
+	}
+}
+
+// TestReference holds docs/REFERENCE.md against the program. With -update it
+// rewrites the tables between markers.
+func TestReference(t *testing.T) {
+	text := read(t, reference)
 	for name, want := range map[string]string{
 		"settings": config.SettingsTable(),
 		"metrics":  gateway.NewMetrics("").Table(),
 	} {
-		begin, end := []byte("<!-- "+name+": generated -->\n"), []byte("<!-- "+name+": end -->\n")
-		before, rest, ok1 := bytes.Cut(text, begin)
-		got, after, ok2 := bytes.Cut(rest, end)
+		begin, end := "<!-- "+name+": generated -->\n", "<!-- "+name+": end -->\n"
+		before, rest, ok1 := strings.Cut(text, begin)
+		got, after, ok2 := strings.Cut(rest, end)
 		if !ok1 || !ok2 {
-			t.Fatalf("README.md has no place for %s between %q and %q", name, begin, end)
+			t.Fatalf("docs/REFERENCE.md has no place for %s between %q and %q", name, begin, end)
 		}
 		if *update {
-			text = slices.Concat(before, begin, []byte(want), end, after)
-		} else if diff := cmp.Diff(string(got), want); diff != "" {
-			t.Errorf("README.md: the table of %s is out of date, `make generate` writes it anew (-README +program):\n%s", name, diff)
+			text = before + begin + want + end + after
+		} else if diff := cmp.Diff(got, want); diff != "" {
+			t.Errorf("docs/REFERENCE.md: the table of %s is out of date, `make generate` writes it anew (-page +program):\n%s", name, diff)
 		}
 	}
 	if *update {
-		if err := os.WriteFile(readme, text, 0o644); err != nil {
+		if err := os.WriteFile(reference, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, example, ok := bytes.Cut(text, []byte("```yaml\n"))
-	example, _, ok2 := bytes.Cut(example, []byte("```\n"))
-	if !ok || !ok2 {
-		t.Fatal("README.md shows no policy")
-	}
-	if _, _, err := config.ParsePolicy("README.md", example, t.TempDir(), config.Host{}, time.Now()); err != nil {
-		t.Errorf("README.md shows a policy with mistakes:\n%v", err)
-	}
-	// What is told by hand must at least be complete.
+	checkPolicy(t, "docs/REFERENCE.md", text)
+	// The tables written by hand must be complete.
 	for _, r := range policy.Reasons() {
-		if !bytes.Contains(text, []byte("| `"+r.String()+"` |")) {
-			t.Errorf("README.md does not explain the reason %v", r)
+		if !strings.Contains(text, "| `"+r.String()+"` |") {
+			t.Errorf("docs/REFERENCE.md does not explain the reason %v", r)
 		}
 	}
 	for _, e := range gateway.Endings() {
-		if !bytes.Contains(text, []byte("| `"+string(e)+"` |")) {
-			t.Errorf("README.md does not explain why a session ends with %v", e)
+		if !strings.Contains(text, "| `"+string(e)+"` |") {
+			t.Errorf("docs/REFERENCE.md does not explain why a session ends with %v", e)
+		}
+	}
+	for _, kind := range names(t, "../../gateway/journal/entry.go", `Kind += "([a-z_]+)"`) {
+		if !strings.Contains(text, "`"+kind+"`") {
+			t.Errorf("docs/REFERENCE.md does not name the journal's kind %q", kind)
+		}
+	}
+	for _, source := range []string{"policy.go", "address.go", "vendor.go", "window.go"} {
+		for _, call := range names(t, "../../config/"+source, `\.mapping\(\w+(?:\.value)?,([^)]*)\)`) {
+			for _, field := range regexp.MustCompile(`"([a-z_]+)\??"`).FindAllStringSubmatch(call, -1) {
+				if !strings.Contains(text, "`"+field[1]+"`") {
+					t.Errorf("docs/REFERENCE.md does not name the field %q of the policy file", field[1])
+				}
+			}
 		}
 	}
 	var help bytes.Buffer
 	run([]string{"--help"}, nil, &help, &help)
 	for _, command := range regexp.MustCompile(`(?m)^  ([a-z-]+(?: [a-z]+)?)  `).FindAllStringSubmatch(help.String(), -1) {
-		if !bytes.Contains(text, []byte("`kidoban "+command[1])) {
-			t.Errorf("README.md does not name the command %q", "kidoban "+command[1])
+		if !strings.Contains(text, "`kidoban "+command[1]) {
+			t.Errorf("docs/REFERENCE.md does not name the command %q", "kidoban "+command[1])
 		}
 	}
+}
+
+// names gives what a pattern's group matches in a source file.
+func names(t *testing.T, source, pattern string) []string {
+	t.Helper()
+	var all []string
+	for _, match := range regexp.MustCompile(pattern).FindAllStringSubmatch(read(t, source), -1) {
+		all = append(all, match[1])
+	}
+	if len(all) == 0 {
+		t.Fatalf("nothing in %s matches %s", source, pattern)
+	}
+	return all
 }
 
 // TestREADMELinks finds links of our own documents that lead nowhere.
@@ -92,12 +144,18 @@ func TestREADMELinks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, link := range regexp.MustCompile(`\]\(([^)#]+)[^)]*\)`).FindAllStringSubmatch(string(text), -1) {
+		for _, link := range regexp.MustCompile(`\]\(([^)#]*)(#[^)]*)?\)`).FindAllStringSubmatch(string(text), -1) {
 			if strings.Contains(link[1], "://") {
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(name), link[1])); err != nil {
+			page := name
+			if link[1] != "" {
+				page = filepath.Join(filepath.Dir(name), link[1])
+			}
+			if _, err := os.Stat(page); err != nil {
 				t.Errorf("%s: the link to %s leads nowhere: %v", name, link[1], err)
+			} else if link[2] != "" && !slices.Contains(anchors(read(t, page)), link[2]) {
+				t.Errorf("%s: the page %s has no heading for %s", name, page, link[2])
 			}
 		}
 		// A test that a document names must be there.
@@ -107,6 +165,82 @@ func TestREADMELinks(t *testing.T) {
 			}
 		}
 	}
+}
+
+// anchors gives the links to a page's headings, as GitHub makes them.
+func anchors(page string) []string {
+	var all []string
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		plain := regexp.MustCompile(`[^\p{L}\p{N}\p{M} _-]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+		all = append(all, "#"+strings.ReplaceAll(plain, " ", "-"))
+	}
+	return all
+}
+
+// TestPagesNameCommandsThatExist has the program take every command of its own
+// that the pages tell people to type.
+func TestPagesNameCommandsThatExist(t *testing.T) {
+	parser, err := kong.New(&commands{}, kong.Name("kidoban"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range []string{readme, "../../docs/INSTALL.md", "../../docs/OPERATIONS.md"} {
+		all := pageCommands(read(t, page))
+		if len(all) < 10 {
+			t.Errorf("%s names %d commands only", page, len(all))
+		}
+		for _, args := range all {
+			if i := slices.Index(args, "--since"); i > 0 {
+				args = slices.Concat(args[:i+1], []string{page}, args[i+2:]) // any file that is there
+			}
+			if _, err := parser.Parse(args); err != nil {
+				t.Errorf("%s: kidoban %q: %v", page, args, err)
+			}
+		}
+	}
+}
+
+// pageCommands gives the arguments of the program's commands on a page: those in
+// its code blocks, and those within a sentence.
+func pageCommands(page string) (all [][]string) {
+	add := func(command string, spoken bool) {
+		var args []string
+		for _, word := range regexp.MustCompile(`"[^"]*"|\S+`).FindAllString(command, -1) {
+			args = append(args, strings.Trim(word, `"`))
+		}
+		if spoken && !slices.Contains(args, "--reason") && slices.Contains([]string{"close", "reopen", "recover"}, args[0]) {
+			args = append(args, "--reason", "...") // a sentence may leave it out
+		}
+		if slices.Equal(args, []string{"journal", "..."}) {
+			return // all of its commands
+		}
+		all = append(all, args)
+	}
+	for _, line := range scriptLines(page) {
+		for command := range strings.SplitSeq(line, "&&") {
+			command, _, _ = strings.Cut(command, ">")
+			if args, ok := strings.CutPrefix(strings.TrimSpace(command), "kidoban "); ok {
+				add(args, false)
+			}
+		}
+	}
+	for _, found := range regexp.MustCompile("`(?:docker exec kidoban )?kidoban ([^`]+)`").FindAllStringSubmatch(page, -1) {
+		add(found[1], true)
+	}
+	return all
+}
+
+// scriptLines gives the lines of a page's shell blocks, without comments.
+func scriptLines(page string) (all []string) {
+	for _, block := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(page, -1) {
+		for line := range strings.Lines(block[1]) {
+			line, _, _ = strings.Cut(line, " # ")
+			if line = strings.TrimSpace(line); line != "" {
+				all = append(all, line)
+			}
+		}
+	}
+	return all
 }
 
 // TestTopLevel: a repository holds what is meant to be in it.
