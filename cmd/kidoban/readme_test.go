@@ -139,7 +139,7 @@ func TestREADMELinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(documents, readme, "../../SECURITY.md", "../../CHANGELOG.md") {
+	for _, name := range append(documents, readme, "../../README.ja.md", "../../SECURITY.md", "../../CHANGELOG.md") {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -177,6 +177,65 @@ func anchors(page string) []string {
 	return all
 }
 
+// pagesInTwoLanguages are English; the Japanese page has .ja.md in place of .md.
+var pagesInTwoLanguages = []string{readme, "../../docs/INSTALL.md", "../../docs/OPERATIONS.md"}
+
+// TestPagesInTwoLanguages compares the structure of a page in both languages:
+// its headings, tables and code blocks, the commands and the tests that it names.
+func TestPagesInTwoLanguages(t *testing.T) {
+	for _, page := range pagesInTwoLanguages {
+		japanese := strings.TrimSuffix(page, ".md") + ".ja.md"
+		if diff := cmp.Diff(structure(read(t, page)), structure(read(t, japanese))); diff != "" {
+			t.Errorf("%s and %s differ (-English +Japanese):\n%s", page, japanese, diff)
+		}
+	}
+	checkPolicy(t, "README.ja.md", read(t, "../../README.ja.md"))
+}
+
+// structure gives the parts of a page that its translation must have too.
+func structure(page string) map[string][]string {
+	parts := map[string][]string{}
+	block := ""
+	for line := range strings.Lines(page) {
+		line = strings.TrimRight(line, "\n")
+		tag, fence := strings.CutPrefix(line, "```")
+		switch {
+		case fence && block == "":
+			block = tag
+			parts["lines"] = append(parts["lines"], line)
+		case fence:
+			block = ""
+		case block == "text":
+		case block != "":
+			line, _, _ = strings.Cut(line, " # ")
+			line = regexp.MustCompile(`(--reason|make \w+) .*`).ReplaceAllString(line, "$1")
+			parts["lines"] = append(parts["lines"], strings.TrimRight(line, " "))
+		case strings.HasPrefix(line, "#"):
+			parts["lines"] = append(parts["lines"], strings.Fields(line)[0])
+		case strings.HasPrefix(line, "|"):
+			parts["lines"] = append(parts["lines"], strings.Repeat("|", strings.Count(line, " | ")))
+		case strings.HasPrefix(line, "- "), strings.HasPrefix(line, "1. "):
+			parts["lines"] = append(parts["lines"], line[:2])
+		}
+	}
+	for _, args := range pageCommands(page) {
+		parts["commands"] = append(parts["commands"], shapeOf(args))
+	}
+	for _, test := range regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]+)`").FindAllStringSubmatch(page, -1) {
+		parts["tests"] = append(parts["tests"], test[1])
+	}
+	for _, name := range regexp.MustCompile(`KIDOBAN_[A-Z_]+|CAP_[A-Z_]+|/(?:etc|var|run|dev|usr|root)/[a-z./-]*[a-z]`).FindAllString(page, -1) {
+		parts["names"] = append(parts["names"], name)
+	}
+	for name, list := range parts {
+		if name != "lines" { // a translation may have another order of words
+			slices.Sort(list)
+			parts[name] = slices.Compact(list)
+		}
+	}
+	return parts
+}
+
 // TestPagesNameCommandsThatExist has the program take every command of its own
 // that the pages tell people to type.
 func TestPagesNameCommandsThatExist(t *testing.T) {
@@ -184,7 +243,7 @@ func TestPagesNameCommandsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range []string{readme, "../../docs/INSTALL.md", "../../docs/OPERATIONS.md"} {
+	for _, page := range pagesInTwoLanguages {
 		all := pageCommands(read(t, page))
 		if len(all) < 10 {
 			t.Errorf("%s names %d commands only", page, len(all))
@@ -249,7 +308,7 @@ func TestTopLevel(t *testing.T) {
 	if err != nil {
 		t.Skipf("not a checkout: %v", err)
 	}
-	meant := []string{".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "Dockerfile", "Makefile", "README.md", "SECURITY.md", "THIRD_PARTY_LICENSES.md",
+	meant := []string{".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "Dockerfile", "Makefile", "README.ja.md", "README.md", "SECURITY.md", "THIRD_PARTY_LICENSES.md",
 		"cmd", "config", "dashboards", "docs", "gateway", "go.mod", "go.sum"}
 	for line := range strings.Lines(string(out)) {
 		name, _, _ := strings.Cut(strings.TrimSpace(line), "/")
