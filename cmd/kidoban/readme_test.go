@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"kidoban/config"
 	"kidoban/gateway"
@@ -25,17 +26,85 @@ import (
 )
 
 const (
-	readme    = "../../README.md"
-	reference = "../../docs/REFERENCE.md"
+	readme         = "../../README.md"
+	readmeJapanese = "../../README.ja.md"
+	reference      = "../../docs/REFERENCE.md"
 )
 
-// TestREADME holds the README to its length and to a policy without mistakes.
+// TestREADME holds the README to its length, to a policy without mistakes, and
+// to the packages that there are. With -update it writes anew who imports whom.
 func TestREADME(t *testing.T) {
-	text := read(t, readme)
-	if n := len(strings.Fields(text)); n > 2000 {
-		t.Errorf("README.md has %d words, allowed are 2,000: move some to docs", n)
+	packages, imports := ourPackages(t)
+	for name, head := range map[string]string{readme: "packages | imports, of ours", readmeJapanese: "パッケージ | 取り込むもの（このリポジトリのもの）"} {
+		text := generated(t, name, map[string]string{"imports": "| " + head + " |\n|---|---|\n" + imports})
+		if n := len(strings.Fields(text)); n > 2000 {
+			t.Errorf("%s has %d words, allowed are 2,000: move some to docs", name, n)
+		}
+		checkPolicy(t, name, text)
+		_, code, _ := strings.Cut(text, "```text\ncmd/kidoban ")
+		code, _, _ = strings.Cut(code, "```")
+		for _, p := range packages {
+			if !slices.Contains(strings.Fields(code), p) {
+				t.Errorf("%s: the picture of the code lacks the package %s", name, p)
+			}
+		}
 	}
-	checkPolicy(t, "README.md", text)
+}
+
+// ourPackages gives the names of our packages, and which import which as rows of
+// a table. Programs are left out: they import all.
+func ourPackages(t *testing.T) (names []string, rows string) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "kidoban/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	importing := map[string][]string{} // by the names that are imported, with commas
+	for line := range strings.Lines(string(out)) {
+		var ours []string
+		for _, p := range strings.Fields(line) {
+			if p, ok := strings.CutPrefix(p, "kidoban/"); ok {
+				ours = append(ours, strings.TrimPrefix(p, "gateway/"))
+			}
+		}
+		if strings.HasPrefix(ours[0], "cmd/") {
+			continue
+		}
+		names = append(names, ours[0])
+		of := cmp.Or(strings.Join(ours[1:], ", "), "-")
+		importing[of] = append(importing[of], ours[0])
+	}
+	for _, of := range slices.SortedFunc(maps.Keys(importing), func(a, b string) int {
+		return cmp.Or(cmp.Compare(strings.Count(a, ","), strings.Count(b, ",")), cmp.Compare(a, b))
+	}) {
+		rows += "| " + strings.Join(importing[of], ", ") + " | " + of + " |\n"
+	}
+	return names, rows
+}
+
+// generated compares the parts of a page between markers with the program's
+// knowledge. With -update it writes them anew. It gives the page.
+func generated(t *testing.T, page string, parts map[string]string) string {
+	t.Helper()
+	text := read(t, page)
+	for name, want := range parts {
+		begin, end := "<!-- "+name+": generated -->\n", "<!-- "+name+": end -->\n"
+		before, rest, ok1 := strings.Cut(text, begin)
+		got, after, ok2 := strings.Cut(rest, end)
+		if !ok1 || !ok2 {
+			t.Fatalf("%s has no place for %s between %q and %q", page, name, begin, end)
+		}
+		if *update {
+			text = before + begin + want + end + after
+		} else if diff := gocmp.Diff(got, want); diff != "" {
+			t.Errorf("%s: the table of %s is out of date, `make generate` writes it anew (-page +program):\n%s", page, name, diff)
+		}
+	}
+	if *update {
+		if err := os.WriteFile(page, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return text
 }
 
 func read(t *testing.T, name string) string {
@@ -63,28 +132,7 @@ func checkPolicy(t *testing.T, name, text string) {
 // TestReference holds docs/REFERENCE.md against the program. With -update it
 // rewrites the tables between markers.
 func TestReference(t *testing.T) {
-	text := read(t, reference)
-	for name, want := range map[string]string{
-		"settings": config.SettingsTable(),
-		"metrics":  gateway.NewMetrics("").Table(),
-	} {
-		begin, end := "<!-- "+name+": generated -->\n", "<!-- "+name+": end -->\n"
-		before, rest, ok1 := strings.Cut(text, begin)
-		got, after, ok2 := strings.Cut(rest, end)
-		if !ok1 || !ok2 {
-			t.Fatalf("docs/REFERENCE.md has no place for %s between %q and %q", name, begin, end)
-		}
-		if *update {
-			text = before + begin + want + end + after
-		} else if diff := cmp.Diff(got, want); diff != "" {
-			t.Errorf("docs/REFERENCE.md: the table of %s is out of date, `make generate` writes it anew (-page +program):\n%s", name, diff)
-		}
-	}
-	if *update {
-		if err := os.WriteFile(reference, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	text := generated(t, reference, map[string]string{"settings": config.SettingsTable(), "metrics": gateway.NewMetrics("").Table()})
 	checkPolicy(t, "docs/REFERENCE.md", text)
 	// The tables written by hand must be complete.
 	for _, r := range policy.Reasons() {
@@ -139,7 +187,7 @@ func TestREADMELinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(documents, readme, "../../README.ja.md", "../../SECURITY.md", "../../CHANGELOG.md") {
+	for _, name := range append(documents, readme, readmeJapanese, "../../SECURITY.md", "../../CHANGELOG.md") {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -185,11 +233,10 @@ var pagesInTwoLanguages = []string{readme, "../../docs/INSTALL.md", "../../docs/
 func TestPagesInTwoLanguages(t *testing.T) {
 	for _, page := range pagesInTwoLanguages {
 		japanese := strings.TrimSuffix(page, ".md") + ".ja.md"
-		if diff := cmp.Diff(structure(read(t, page)), structure(read(t, japanese))); diff != "" {
+		if diff := gocmp.Diff(structure(read(t, page)), structure(read(t, japanese))); diff != "" {
 			t.Errorf("%s and %s differ (-English +Japanese):\n%s", page, japanese, diff)
 		}
 	}
-	checkPolicy(t, "README.ja.md", read(t, "../../README.ja.md"))
 }
 
 // structure gives the parts of a page that its translation must have too.
@@ -357,7 +404,7 @@ Copyright Grafana Labs; Apache-2.0, whose text is below).
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(got), b.String()); diff != "" {
+	if diff := gocmp.Diff(string(got), b.String()); diff != "" {
 		t.Errorf("%s is out of date, `make generate` writes it anew (-file +build):\n%s", licences, diff)
 	}
 }
