@@ -306,6 +306,62 @@ func TestPagesNameCommandsThatExist(t *testing.T) {
 	}
 }
 
+// TestPagesQuoteMessages: a message that a page quotes in a table is one that the
+// program has, in the page's language.
+func TestPagesQuoteMessages(t *testing.T) {
+	texts := names(t, "../../gateway/view/words.go", `"((?:[^"\\\n]|\\.)*)"`)
+	quote := regexp.MustCompile("``(.*?) ``|`([^`]+)`")
+	command := regexp.MustCompile(`^(kidoban|systemctl|tcpdump|ip|install|masquerade:) `)
+	for _, page := range pagesInTwoLanguages {
+		for _, page := range []string{page, strings.TrimSuffix(page, ".md") + ".ja.md"} {
+			for line := range strings.Lines(read(t, page)) {
+				if !strings.HasPrefix(line, "| ") {
+					continue
+				}
+				for _, found := range quote.FindAllStringSubmatch(line, -1) {
+					quoted := found[1] + found[2]
+					if !strings.ContainsAny(quoted, " 。") || command.MatchString(quoted) {
+						continue
+					}
+					quoted = strings.TrimSuffix(quoted, "...")
+					if !slices.ContainsFunc(texts, func(text string) bool { return quotes(strings.TrimSpace(quoted), text) }) {
+						t.Errorf("%s: the program has no message like %q", page, quoted)
+					}
+				}
+			}
+		}
+	}
+}
+
+// quotes reports whether a part of a message's text gives the words, with any
+// arguments, and at least eight letters of its own.
+func quotes(words, text string) bool {
+	var from func(words, text []rune, own int) bool
+	from = func(words, text []rune, own int) bool {
+		switch {
+		case len(words) == 0:
+			return own >= 8
+		case len(text) == 0:
+			return false
+		case text[0] == '{':
+			rest := text[slices.Index(text, '}')+1:]
+			for i := 1; i <= len(words); i++ {
+				if from(words[i:], rest, own) {
+					return true
+				}
+			}
+			return false
+		}
+		return words[0] == text[0] && from(words[1:], text[1:], own+1)
+	}
+	for i := range []rune(text) {
+		if from([]rune(words), []rune(text)[i:], 0) {
+			return true
+		}
+	}
+	return false
+}
+
 // pageCommands gives the arguments of the program's commands on a page: those in
 // its code blocks, and those within a sentence.
 func pageCommands(page string) (all [][]string) {
