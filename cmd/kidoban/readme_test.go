@@ -271,9 +271,7 @@ func structure(page string) map[string][]string {
 	for _, test := range regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]+)`").FindAllStringSubmatch(page, -1) {
 		parts["tests"] = append(parts["tests"], test[1])
 	}
-	for _, name := range regexp.MustCompile(`KIDOBAN_[A-Z_]+|CAP_[A-Z_]+|/(?:etc|var|run|dev|usr|root)/[a-z./-]*[a-z]`).FindAllString(page, -1) {
-		parts["names"] = append(parts["names"], name)
-	}
+	parts["names"] = regexp.MustCompile(`KIDOBAN_[A-Z_]+|CAP_[A-Z_]+|/(?:etc|var|run|dev|usr|root)/[a-z./-]*[a-z]`).FindAllString(page, -1)
 	for name, list := range parts {
 		if name != "lines" { // a translation may have another order of words
 			slices.Sort(list)
