@@ -1,8 +1,8 @@
 # make demo     the gateway at work, in network namespaces of this machine
 # make test     all tests
 # make bench    the tables of docs/PERFORMANCE.md, on a machine that does nothing else
-# make generate what is written by programs: the tables in README.md, the list
-#               of licences, the dashboards
+# make generate what is written by programs: the tables in README.md and docs/REFERENCE.md,
+#               the list of licences, the dashboards
 GO ?= go
 BIN := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -25,7 +25,7 @@ bench:
 	$(GO) test -p 1 -run '^$$' -bench . -benchtime 1s ./...
 
 generate:
-	$(GO) test ./cmd/kidoban -run '^TestREADME' -update
+	$(GO) test ./cmd/kidoban -run '^(TestREADME|TestReference)' -update
 	$(GO) test ./dashboards -update
 
 clean:

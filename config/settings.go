@@ -103,7 +103,7 @@ func FromEnvironment(environ []string) (Settings, error) {
 	return s, nil
 }
 
-// SettingsTable is the settings as a Markdown table, for the README.
+// SettingsTable is the settings as a Markdown table, for docs/REFERENCE.md.
 func SettingsTable() string {
 	var b strings.Builder
 	b.WriteString("| setting | default | meaning |\n|---|---|---|\n")
