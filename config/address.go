@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // neverUnicast are ranges no packet of a vendor or to a target can carry
@@ -128,7 +129,7 @@ func (d *decoder) sources(v value) []source {
 				d.errorf(item, "%v is there twice", short(p))
 				duplicate = true
 			} else if other.prefix.Overlaps(p) {
-				d.warnf(item, "%v overlaps %v of the same list: one of them is enough", short(p), short(other.prefix))
+				d.warn(item, view.WarnSourceOverlap, view.Args{"source": short(p), "other": short(other.prefix)})
 			}
 		}
 		if !duplicate {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
+
+	"kidoban/gateway/view"
 )
 
 // place is a position in the file; lines and columns count from 1, columns in
@@ -50,7 +52,7 @@ type entry struct {
 type decoder struct {
 	file         string
 	errors       Errors
-	warnings     []Warning
+	warnings     []view.Message
 	more         int // errors beyond maxErrors
 	moreWarnings int
 	gaps         bool // a mapping could not be read, or not all of it
@@ -77,12 +79,17 @@ func (d *decoder) errorf(v value, format string, args ...any) *Error {
 // full reports whether no more mistakes are told, only counted.
 func (d *decoder) full() bool { return len(d.errors) >= maxErrors }
 
-func (d *decoder) warnf(v value, format string, args ...any) {
+// warn adds a warning about a value.
+func (d *decoder) warn(v value, code view.Code, args view.Args) {
 	if len(d.warnings) >= maxErrors {
 		d.moreWarnings++
 		return
 	}
-	d.warnings = append(d.warnings, Warning{Line: v.at.line, Column: v.at.column, Where: v.where, What: fmt.Sprintf(format, args...)})
+	if args == nil {
+		args = view.Args{}
+	}
+	args["file"], args["line"], args["column"], args["where"] = d.file, v.at.line, v.at.column, v.where
+	d.warnings = append(d.warnings, view.Say(code, args))
 }
 
 // unknown reports a name of nothing that is known. What is known is worked out

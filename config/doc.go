@@ -12,7 +12,7 @@
 // where every value stands. Above it, one file reads the frame of the policy
 // (policy.go), one addresses (address.go), one vendors and engineers
 // (vendor.go), one windows (window.go). What is allowed but should be looked
-// at by a person becomes a Warning (warning.go).
+// at by a person becomes a warning (warning.go).
 //
 // YAML is larger than what a policy needs. Anchors, aliases, merge keys,
 // tags, directives, several documents, block texts and complex keys are

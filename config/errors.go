@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"kidoban/gateway/view"
 )
 
 // Error is one mistake in a policy file.
@@ -60,24 +62,11 @@ func (e Errors) Unwrap() []error {
 	return all
 }
 
-// Warning is something a policy may say, but a person should look at.
-type Warning struct {
-	Line   int    `json:"line"`   // from 1
-	Column int    `json:"column"` // from 1, in characters
-	Where  string `json:"where"`
-	What   string `json:"what"`
-}
-
-// String is "line:column: where: what".
-func (w Warning) String() string {
-	return fmt.Sprintf("%d:%d: %s: %s", w.Line, w.Column, w.Where, w.What)
-}
-
-func sortByPlace(errs Errors, warnings []Warning) {
+func sortByPlace(errs Errors, warnings []view.Message) {
 	slices.SortStableFunc(errs, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	slices.SortStableFunc(warnings, func(a, b Warning) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	slices.SortStableFunc(warnings, func(a, b view.Message) int {
+		return cmp.Or(cmp.Compare(a.Args["line"].(int), b.Args["line"].(int)), cmp.Compare(a.Args["column"].(int), b.Args["column"].(int)))
 	})
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"kidoban/gateway/view"
 )
 
 // How many bytes the reading of any file may allocate, freed ones among them. A
@@ -167,7 +169,7 @@ func TestFault78ReadingIsBounded(t *testing.T) {
 			began := time.Now()
 			type result struct {
 				err      error
-				warnings []Warning
+				warnings []view.Message
 			}
 			done := make(chan result, 1)
 			go func() {

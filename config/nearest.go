@@ -42,16 +42,18 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
+// maxNamed is how many names of a list a message shows.
+const maxNamed = 16
+
 // oneOf is "a, b or c"; of many, the first ones.
 func oneOf(words []string) string {
-	const most = 16
 	switch n := len(words); {
 	case n == 0:
 		return "none"
 	case n == 1:
 		return words[0]
-	case n > most:
-		return strings.Join(words[:most], ", ") + ", ..."
+	case n > maxNamed:
+		return strings.Join(words[:maxNamed], ", ") + ", ..."
 	default:
 		return strings.Join(words[:n-1], ", ") + " or " + words[n-1]
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // Host is what is known of the machine that a policy is for; nothing, where it
@@ -30,7 +31,7 @@ type Host struct {
 //
 // The error is an Errors with everything that is wrong; then there is no
 // policy. Warnings come either way.
-func LoadPolicy(path string, host Host) (*policy.Policy, []Warning, error) {
+func LoadPolicy(path string, host Host) (*policy.Policy, []view.Message, error) {
 	text, err := readPolicyFile(path)
 	if err != nil {
 		return nil, nil, Errors{{File: path, What: err.Error(), cause: err}}
@@ -59,7 +60,7 @@ func readPolicyFile(path string) ([]byte, error) {
 // file's name in errors; preshared-key files are looked for relative to dir;
 // now decides the warnings that depend on the date. See LoadPolicy for the
 // rest.
-func ParsePolicy(name string, text []byte, dir string, host Host, now time.Time) (*policy.Policy, []Warning, error) {
+func ParsePolicy(name string, text []byte, dir string, host Host, now time.Time) (*policy.Policy, []view.Message, error) {
 	r := &reader{
 		decoder:   decoder{file: name},
 		policy:    &policy.Policy{Zone: time.UTC, Text: string(text)},
@@ -82,7 +83,7 @@ func ParsePolicy(name string, text []byte, dir string, host Host, now time.Time)
 		r.errors = append(r.errors, &Error{File: name, What: fmt.Sprintf("%d more mistakes are not listed: mend these first", r.more)})
 	}
 	if r.moreWarnings > 0 {
-		r.warnings = append(r.warnings, Warning{Line: 1, Column: 1, Where: "the file", What: fmt.Sprintf("%d more warnings are not listed", r.moreWarnings)})
+		r.warnings = append(r.warnings, view.Say(view.WarnPolicyMany, view.Args{"file": name, "line": 1, "column": 1, "where": "the file", "count": r.moreWarnings}))
 	}
 	if len(r.errors) > 0 {
 		return nil, r.warnings, r.errors

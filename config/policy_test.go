@@ -26,6 +26,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // exampleYAML is the policy to begin with. It has no mistakes; its dates lie
@@ -53,7 +54,7 @@ func mustKey(text string) policy.Key {
 	return k
 }
 
-func parseTest(t *testing.T, name string, text []byte) (*policy.Policy, []Warning, error) {
+func parseTest(t *testing.T, name string, text []byte) (*policy.Policy, []view.Message, error) {
 	t.Helper()
 	return ParsePolicy(name, text, pskDir(t), testHost, testNow)
 }
@@ -107,10 +108,10 @@ func messages(name string, err error) []string {
 	return all
 }
 
-func warningTexts(warnings []Warning) []string {
+func warningTexts(warnings []view.Message) []string {
 	var all []string
 	for _, w := range warnings {
-		all = append(all, w.String())
+		all = append(all, strings.TrimPrefix(w.String(), "policy.yaml:"))
 	}
 	return all
 }
@@ -148,6 +149,60 @@ func saysWhatIsWrong(t *testing.T, path string) {
 			t.Errorf("a file in bad has errors, one in warn has none")
 		}
 	})
+}
+
+// Every warning that the code can give stands in testdata, and says the same in
+// every language.
+func TestWarningsInEveryLanguage(t *testing.T) {
+	codes, err := os.ReadFile("../gateway/view/codes_config.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := map[view.Code]bool{}
+	for _, m := range regexp.MustCompile(`Code = "([a-z_]+)"`).FindAllStringSubmatch(string(codes), -1) {
+		wanted[view.Code(m[1])] = true
+	}
+	if len(wanted) < 20 {
+		t.Fatalf("found only %d codes", len(wanted))
+	}
+	var all []view.Message
+	for _, path := range testPolicies(t) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, warnings, _ := parseTest(t, "policy.yaml", text)
+		all = append(all, warnings...)
+	}
+	many := "vendors:\n  v:\n    sources:\n"
+	for n := range maxErrors + 1 {
+		many += fmt.Sprintf("      - 10.1.0.%d\n", n)
+	}
+	_, warnings, _ := parseTest(t, "policy.yaml", []byte(many))
+	all = append(all, warnings...)
+	blank := regexp.MustCompile(`\{[a-z]+\}`)
+	for _, w := range all {
+		delete(wanted, w.Code)
+		for _, text := range []string{w.In(view.English), w.In(view.Japanese)} {
+			if blank.MatchString(text) {
+				t.Errorf("%s: an argument is missing: %s", w.Code, text)
+			}
+			for name, value := range w.Args {
+				if list, ok := value.([]string); ok {
+					value = list[0]
+				}
+				if !strings.Contains(text, fmt.Sprint(value)) {
+					t.Errorf("%s: the text does not have the argument %s: %s", w.Code, name, text)
+				}
+			}
+		}
+		if w.In(view.English) == w.In(view.Japanese) {
+			t.Errorf("%s has no Japanese text", w.Code)
+		}
+	}
+	for code := range wanted {
+		t.Errorf("no file of testdata has the warning %s", code)
+	}
 }
 
 func TestZoneOf(t *testing.T) {
@@ -244,7 +299,7 @@ func TestEveryMessageIsInTestdata(t *testing.T) {
 	}
 }
 
-// messageFormats finds the formats of errorf and warnf in this package.
+// messageFormats finds the formats of errorf in this package.
 func messageFormats(t *testing.T) map[string]string {
 	t.Helper()
 	formats := map[string]string{}
@@ -264,7 +319,7 @@ func messageFormats(t *testing.T) map[string]string {
 				return true
 			}
 			selector, ok := call.Fun.(*ast.SelectorExpr)
-			if !ok || selector.Sel.Name != "errorf" && selector.Sel.Name != "warnf" {
+			if !ok || selector.Sel.Name != "errorf" {
 				return true
 			}
 			literal, ok := call.Args[1].(*ast.BasicLit)
@@ -612,7 +667,7 @@ func FuzzParsePolicy(f *testing.F) {
 			check(e.Line, e.Column, e.Where+": "+e.What)
 		}
 		for _, w := range warnings {
-			check(w.Line, w.Column, w.Where+": "+w.What)
+			check(w.Args["line"].(int), w.Args["column"].(int), w.String())
 		}
 		if p == nil {
 			return

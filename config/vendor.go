@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 func (r *reader) vendor(e entry) *policy.Vendor {
@@ -33,7 +34,7 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 	}
 	slices.SortFunc(v.Engineers, func(a, b *policy.Engineer) int { return strings.Compare(a.Name, b.Name) })
 	if !f["windows"].present() && f != nil {
-		r.warnf(e.named(), "has no window: nobody of this vendor can enter")
+		r.warn(e.named(), view.WarnVendorClosed, nil)
 	}
 	for _, e := range r.names(f["windows"]) {
 		v.Windows = append(v.Windows, r.window(v, engineers, e))
@@ -64,9 +65,9 @@ func (r *reader) contract(v *policy.Vendor, at value) {
 	v.ContractUntil = until
 	switch today := policy.DateOf(r.now.In(r.policy.Zone)); {
 	case until.Compare(today) < 0:
-		r.warnf(f["until"], "the contract ended on %v: nobody of this vendor can enter", until)
+		r.warn(f["until"], view.WarnContractEnded, view.Args{"date": until.String()})
 	case until.Compare(today.AddDays(30)) <= 0:
-		r.warnf(f["until"], "the contract ends on %v, in less than 31 days", until)
+		r.warn(f["until"], view.WarnContractEnding, view.Args{"date": until.String()})
 	}
 }
 
@@ -84,7 +85,7 @@ func (r *reader) engineer(v *policy.Vendor, e entry) *policy.Engineer {
 		g.Sources = nil
 		for _, s := range r.outside(r.sources(at)) {
 			if len(v.Sources) > 0 && !slices.ContainsFunc(v.Sources, func(p netip.Prefix) bool { return within(s.prefix, p) }) {
-				r.warnf(s.value, "%v lies outside the vendor's sources: an engineer's own sources count in place of them, so this one is open all the same", short(s.prefix))
+				r.warn(s.value, view.WarnSourceOutside, view.Args{"source": short(s.prefix)})
 			}
 			g.Sources = append(g.Sources, s.prefix)
 		}

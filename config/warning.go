@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // vendorSource is a source and whose it is.
@@ -27,7 +28,7 @@ var privateRanges = []netip.Prefix{
 func (r *reader) warnSource(s source) {
 	for _, private := range privateRanges {
 		if private.Overlaps(s.prefix) {
-			r.warnf(s.value, "%s is private (%v): if a NAT in front of the gateway hides the vendors' addresses, every vendor comes from the same one", short(s.prefix), private)
+			r.warn(s.value, view.WarnSourcePrivate, view.Args{"source": short(s.prefix), "range": private.String()})
 		}
 	}
 	widest := 24
@@ -35,7 +36,7 @@ func (r *reader) warnSource(s source) {
 		widest = 48
 	}
 	if s.prefix.Bits() < widest {
-		r.warnf(s.value, "%v is wider than /%d: few vendors own so many addresses", s.prefix, widest)
+		r.warn(s.value, view.WarnSourceWide, view.Args{"source": s.prefix.String(), "bits": widest})
 	}
 }
 
@@ -53,7 +54,7 @@ func (r *reader) warnShared() {
 		}
 		for _, outer := range slices.Backward(open) {
 			if outer.vendor != s.vendor {
-				r.warnf(s.value, "%s overlaps %s of vendor %s: keys still tell the vendors apart, but the address does not", short(s.prefix), short(outer.prefix), shown(outer.vendor.Name))
+				r.warn(s.value, view.WarnSourceShared, view.Args{"source": short(s.prefix), "other": short(outer.prefix), "vendor": shown(outer.vendor.Name)})
 				break
 			}
 		}
@@ -72,7 +73,7 @@ func (d *decoder) warnRisky(v value, s policy.Service) {
 		{policy.TCP, 445, "SMB"}, {policy.TCP, 139, "SMB"},
 	} {
 		if s.Allows(risky.protocol, risky.port) {
-			d.warnf(v, "%v opens %s, the usual way of ransomware: is it needed?", s, risky.name)
+			d.warn(v, view.WarnServiceRisky, view.Args{"service": s.String(), "name": risky.name})
 		}
 	}
 }
@@ -96,9 +97,9 @@ func (r *reader) warnWholeDays(v value, days *policy.Days) {
 	}
 	switch {
 	case n == 7:
-		r.warnf(v, "is all day, every day")
+		r.warn(v, view.WarnWindowAlways, nil)
 	case adjacent:
-		r.warnf(v, "is more than 24 hours: whole days that follow each other")
+		r.warn(v, view.WarnDaysLong, nil)
 	}
 }
 
@@ -119,6 +120,9 @@ func (r *reader) warnUnreachable(w *policy.Window, v value) {
 		if len(targets) == 0 {
 			continue
 		}
+		if len(targets) > maxNamed {
+			targets = append(targets[:maxNamed], "...")
+		}
 		var with, without []*policy.Engineer
 		for _, e := range w.Engineers {
 			switch {
@@ -129,11 +133,11 @@ func (r *reader) warnUnreachable(w *policy.Window, v value) {
 			}
 		}
 		if len(with) == 0 && len(without) > 0 {
-			r.warnf(v, "nobody of this window has an %s address in the tunnel, so nobody can reach %s", family.name, oneOf(targets))
+			r.warn(v, view.WarnUnreachableAll, view.Args{"family": family.name, "targets": targets})
 			continue
 		}
 		for _, e := range without {
-			r.warnf(v, "%s has no %s address in the tunnel and cannot reach %s", shown(e.Name), family.name, oneOf(targets))
+			r.warn(v, view.WarnUnreachable, view.Args{"engineer": shown(e.Name), "family": family.name, "targets": targets})
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // Bounds of one opening. What is longer is no window.
@@ -62,7 +63,7 @@ func (r *reader) valid(w *policy.Window, e entry, f map[string]value) (anchor po
 	v := f["valid"]
 	if !v.present() {
 		if !f["once"].present() {
-			r.warnf(e.named(), "has no valid: its approval never ends; name its last day with valid: {until: ...}")
+			r.warn(e.named(), view.WarnValidMissing, nil)
 		}
 		return anchor
 	}
@@ -82,9 +83,9 @@ func (r *reader) valid(w *policy.Window, e entry, f map[string]value) (anchor po
 	case from && until && w.ValidUntil.Compare(w.ValidFrom) < 0:
 		r.errorf(g["until"], "%v is before the start %v", w.ValidUntil, w.ValidFrom)
 	case until && w.ValidUntil.Compare(policy.DateOf(r.now.In(r.policy.Zone))) < 0:
-		r.warnf(g["until"], "was over on %v: the window does not open again", w.ValidUntil)
+		r.warn(g["until"], view.WarnValidOver, view.Args{"date": w.ValidUntil.String()})
 	case !g["until"].present() && !f["once"].present():
-		r.warnf(v.named(), "has no until: the approval never ends")
+		r.warn(v.named(), view.WarnValidOpen, nil)
 	}
 	if g["from"].present() && !from {
 		return someDate
@@ -168,9 +169,9 @@ func (r *reader) rule(w *policy.Window, f map[string]value, anchor policy.Date) 
 	w.Schedule = rule
 	switch daily := strings.Contains(strings.ToUpper(text), "FREQ=DAILY"); {
 	case duration > 24*time.Hour:
-		r.warnf(f["duration"], "is more than 24 hours")
+		r.warn(f["duration"], view.WarnRuleLong, nil)
 	case duration == 24*time.Hour && daily:
-		r.warnf(f["duration"], "may be all day, every day")
+		r.warn(f["duration"], view.WarnRuleAlways, nil)
 	}
 }
 
@@ -273,9 +274,9 @@ func (r *reader) once(w *policy.Window, v value) {
 		r.errorf(f["until"], "is more than %d days after the start, which is no window any more: allowed are %d days", maxOnceDays, maxOnceDays)
 		return
 	case end.Before(r.now):
-		r.warnf(f["until"], "is over: the window does not open again")
+		r.warn(f["until"], view.WarnOnceOver, nil)
 	case end.Sub(begin) > 24*time.Hour:
-		r.warnf(f["until"], "is more than 24 hours after the start")
+		r.warn(f["until"], view.WarnOnceLong, nil)
 	}
 	w.Schedule = &policy.Once{From: from, Until: until}
 }

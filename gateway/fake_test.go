@@ -150,7 +150,7 @@ func (w *world) start() {
 			Set:          w.stepped,
 			Synchronized: func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.synchronized },
 		},
-		LoadPolicy: func() (*policy.Policy, []string, error) {
+		LoadPolicy: func() (*policy.Policy, []view.Message, error) {
 			w.reads()
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -168,8 +168,8 @@ func (w *world) start() {
 			}
 			return w.file.Digest, nil
 		},
-		Warn: func(p *policy.Policy, now time.Time) []string {
-			return []string{"it is " + now.In(p.Zone).Format(time.DateOnly)}
+		Warn: func(p *policy.Policy, now time.Time) []view.Message {
+			return []view.Message{endedOn(now.In(p.Zone).Format(time.DateOnly))}
 		},
 		Hints: func() []view.Hint { w.mu.Lock(); defer w.mu.Unlock(); return w.host },
 		OpenJournal: func() (Journal, error) {

@@ -77,7 +77,7 @@ type Config struct {
 	Firewall Firewall
 	Clock    clock.Source
 	// LoadPolicy reads the policy file. Its error text is shown to operators.
-	LoadPolicy func() (*policy.Policy, []string, error)
+	LoadPolicy func() (*policy.Policy, []view.Message, error)
 	// CheckFile looks at the policy file on disk: its digest, or why a
 	// restart would not take it. It is asked often and must be cheap while
 	// the file does not change.
@@ -85,7 +85,7 @@ type Config struct {
 	// Warn gives what LoadPolicy would warn of at another time in a policy
 	// that it has given; asked when the site's date changes. nil: the warnings
 	// stay what they were.
-	Warn func(*policy.Policy, time.Time) []string
+	Warn func(*policy.Policy, time.Time) []view.Message
 	// OpenJournal opens, verifies and locks the journal.
 	OpenJournal func() (Journal, error)
 	// ReadDamaged gives what can still be read of a journal that does not

@@ -36,8 +36,8 @@ type loop struct {
 
 	state    *policy.State
 	loadedAt time.Time
-	warnings []string    // of the policy
-	warnedOn policy.Date // the site's date for which they are
+	warnings []view.Message // of the policy
+	warnedOn policy.Date    // the site's date for which they are
 
 	fileError   string // why the file on disk would not survive a restart
 	fileChanged bool

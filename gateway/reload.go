@@ -43,7 +43,12 @@ func (g *Gateway) Reload(ctx context.Context, actor string) (Outcome, error) {
 			return
 		}
 		l.standing(e)
-		e.note(func(out *Outcome) { out.Changes, out.Warnings, out.Digest = lines, warnings, p.Digest })
+		e.note(func(out *Outcome) {
+			out.Changes, out.Digest = lines, p.Digest
+			for _, w := range warnings {
+				out.Warnings = append(out.Warnings, w.String())
+			}
+		})
 		l.add(record{done: func(_ *loop, err error) { e.recorded <- err }})
 	})
 	<-g.reading // only now: what is read later is taken later
@@ -70,7 +75,7 @@ func (l *loop) load(actor string) ([]string, error) {
 type reading struct {
 	at       time.Time // when it began
 	policy   *policy.Policy
-	warnings []string
+	warnings []view.Message
 	err      error
 }
 
@@ -132,8 +137,8 @@ type fileCheck struct {
 	err    error
 	loads  int // loop.loads when it was asked
 
-	warnings []string    // of the policy in force
-	on       policy.Date // the date for which they are; zero: nobody asked for them
+	warnings []view.Message // of the policy in force
+	on       policy.Date    // the date for which they are; zero: nobody asked for them
 }
 
 // checkFile looks at the policy file, off the loop, and on another date than

@@ -12,6 +12,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // reach lists the targets that the tunnel's plan opens now for an engineer.
@@ -264,7 +265,7 @@ func TestASlowReloadDoesNotOvertakeANewerOne(t *testing.T) {
 				w.at("01:30:00")
 				w.start()
 				var readings atomic.Int32
-				w.gateway.cfg.LoadPolicy = func() (*policy.Policy, []string, error) {
+				w.gateway.cfg.LoadPolicy = func() (*policy.Policy, []view.Message, error) {
 					if readings.Add(1) == 1 {
 						time.Sleep(time.Second)
 						return oneHour(), nil, c.older
@@ -471,6 +472,11 @@ func TestATunnelAddressChangesHandsByWayOfTheRuleset(t *testing.T) {
 	})
 }
 
+// endedOn is what the policy file of a world warns of on a date.
+func endedOn(date string) view.Message {
+	return view.Say(view.WarnContractEnded, view.Args{"file": "policy.yaml", "line": 1, "column": 1, "where": "contract", "date": date})
+}
+
 // TestWarningsFollowTheDate: a gateway that is not reloaded for weeks warns of
 // what there is to warn of today, at the site, and records nothing for it.
 func TestWarningsFollowTheDate(t *testing.T) {
@@ -484,14 +490,14 @@ func TestWarningsFollowTheDate(t *testing.T) {
 		entries := len(w.durable())
 		same(t, "hints as long as the file was read today", hints(), []string{})
 		w.at("15:00:02")
-		same(t, "hints after the site's midnight", hints(), []string{"it is 2000-01-02"})
+		same(t, "hints after the site's midnight", hints(), []string{endedOn("2000-01-02").String()})
 		same(t, "entries for it", len(w.durable())-entries, 0)
 		w.reload(p)
 		same(t, "hints after a reload", hints(), []string{})
 		w.step(-time.Hour)
 		time.Sleep(2 * heartbeat)
 		synctest.Wait()
-		if got := hints(); !slices.Contains(got, "it is 2000-01-01") {
+		if got := hints(); !slices.Contains(got, endedOn("2000-01-01").String()) {
 			t.Errorf("hints after the clock was set back: %q", got)
 		}
 	})

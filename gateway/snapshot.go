@@ -12,11 +12,8 @@ func (l *loop) publish() {
 	s := &view.Snapshot{
 		At: l.boot, Plan: l.plan, Base: l.state.Copy(), Doubts: l.inDoubt(), Sessions: []view.SessionStatus{}, Attempts: l.refusals.Attempts(),
 		Traffic: l.totals, Journal: l.journalStatus(), Version: l.cfg.Version,
-		File:         view.PolicyFile{LoadedAt: l.loadedAt, Error: l.fileError, Changed: l.fileChanged},
+		File:         view.PolicyFile{LoadedAt: l.loadedAt, Error: l.fileError, Changed: l.fileChanged, Warnings: l.warnings},
 		Synchronized: l.synchronized, Ruleset: l.applier.busy(), KeptOut: l.narrowing.out(),
-	}
-	for _, w := range l.warnings {
-		s.File.Warnings = append(s.File.Warnings, plain(w))
 	}
 	for _, at := range l.late {
 		s.Overdue = max(s.Overdue, l.boot-at)

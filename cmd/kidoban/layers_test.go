@@ -306,7 +306,7 @@ func undoubting(c gateway.Config) gateway.Config {
 		panic(err)
 	}
 	good := &policyFile{path: settings.PolicyFile + ".good", tunnel: settings.Interface}
-	c.LoadPolicy = func() (*policy.Policy, []string, error) {
+	c.LoadPolicy = func() (*policy.Policy, []view.Message, error) {
 		p, warnings, err := load()
 		if err != nil {
 			return good.load()

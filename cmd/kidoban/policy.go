@@ -18,7 +18,7 @@ import (
 )
 
 // loadPolicy reads a policy file as the gateway on this machine would.
-func (p *program) loadPolicy(path string) (*policy.Policy, []config.Warning, error) {
+func (p *program) loadPolicy(path string) (*policy.Policy, []view.Message, error) {
 	var own *policy.Key
 	if private, err := config.LoadPrivateKey(p.settings.PrivateKeyFile, false); err == nil {
 		key := config.PublicKey(private)
@@ -28,7 +28,7 @@ func (p *program) loadPolicy(path string) (*policy.Policy, []config.Warning, err
 }
 
 // readPolicy reads a policy file for this machine.
-func readPolicy(path string, gatewayKey *policy.Key, tunnel string) (*policy.Policy, []config.Warning, error) {
+func readPolicy(path string, gatewayKey *policy.Key, tunnel string) (*policy.Policy, []view.Message, error) {
 	addresses, err := ownAddresses(tunnel)
 	if err != nil {
 		return nil, nil, err
@@ -63,13 +63,21 @@ type checkCommand struct {
 	File given `arg:"" optional:"" help:"The policy file; KIDOBAN_POLICY_FILE if none is given."`
 }
 
+// checkWarning is a warning as `check --json` prints it.
+type checkWarning struct {
+	Line   any    `json:"line"`
+	Column any    `json:"column"`
+	Where  any    `json:"where"`
+	What   string `json:"what"`
+}
+
 type checkAnswer struct {
-	OK       bool             `json:"ok"`
-	File     string           `json:"file"`
-	Digest   string           `json:"digest,omitempty"`
-	Errors   []*config.Error  `json:"errors"`
-	Warnings []config.Warning `json:"warnings"`
-	Openings []admin.Opening  `json:"openings"`
+	OK       bool            `json:"ok"`
+	File     string          `json:"file"`
+	Digest   string          `json:"digest,omitempty"`
+	Errors   []*config.Error `json:"errors"`
+	Warnings []checkWarning  `json:"warnings"`
+	Openings []admin.Opening `json:"openings"`
 }
 
 func (c checkCommand) Run(p *program) error {
@@ -77,9 +85,13 @@ func (c checkCommand) Run(p *program) error {
 	if path == "" {
 		path = p.settings.PolicyFile
 	}
-	answer := checkAnswer{File: path, Errors: []*config.Error{}, Warnings: []config.Warning{}, Openings: []admin.Opening{}}
+	answer := checkAnswer{File: path, Errors: []*config.Error{}, Warnings: []checkWarning{}, Openings: []admin.Opening{}}
 	loaded, warnings, err := p.loadPolicy(path)
-	answer.Warnings = append(answer.Warnings, warnings...)
+	for _, w := range warnings {
+		at := w.Args
+		what := strings.TrimPrefix(w.String(), fmt.Sprintf("%v:%v:%v: %v: ", at["file"], at["line"], at["column"], at["where"]))
+		answer.Warnings = append(answer.Warnings, checkWarning{at["line"], at["column"], at["where"], what})
+	}
 	var mistakes config.Errors
 	if err != nil && !errors.As(err, &mistakes) {
 		return err
@@ -98,7 +110,7 @@ func (c checkCommand) Run(p *program) error {
 		return &exitError{exitFailed}
 	}
 	for _, w := range warnings {
-		fmt.Fprintf(p.err, "%s:%s (warning)\n", path, w)
+		fmt.Fprintf(p.err, "%s (warning)\n", w)
 	}
 	if len(mistakes) > 0 {
 		fmt.Fprintln(p.err, mistakes)

@@ -11,6 +11,7 @@ import (
 
 	"kidoban/config"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // policyFile is the policy's file on disk.
@@ -26,27 +27,15 @@ type policyFile struct {
 	err    error
 }
 
-func (f *policyFile) load() (*policy.Policy, []string, error) {
-	loaded, warnings, err := readPolicy(f.path, &f.key, f.tunnel)
-	if err != nil {
-		return nil, nil, err
-	}
-	return loaded, f.texts(warnings), nil
+func (f *policyFile) load() (*policy.Policy, []view.Message, error) {
+	return readPolicy(f.path, &f.key, f.tunnel)
 }
 
 // warn gives what there is to warn of in a policy of this file at an instant,
 // whatever the file says by now.
-func (f *policyFile) warn(p *policy.Policy, now time.Time) []string {
+func (f *policyFile) warn(p *policy.Policy, now time.Time) []view.Message {
 	_, warnings, _ := config.ParsePolicy(f.path, []byte(p.Text), filepath.Dir(f.path), config.Host{Key: &f.key}, now)
-	return f.texts(warnings)
-}
-
-func (f *policyFile) texts(warnings []config.Warning) []string {
-	var texts []string
-	for _, w := range warnings {
-		texts = append(texts, f.path+":"+w.String())
-	}
-	return texts
+	return warnings
 }
 
 // check reads the file anew only if something looks changed of what a restart

@@ -37,8 +37,8 @@ func TestWarningsOfAnotherDay(t *testing.T) {
 		}
 		var got []string
 		for _, warning := range f.warn(loaded, now) {
-			if strings.Contains(warning, "medisys.contract") {
-				got = append(got, warning)
+			if strings.Contains(warning.String(), "medisys.contract") {
+				got = append(got, warning.String())
 			}
 		}
 		if (want != "") != (len(got) == 1) || want != "" && (!strings.HasPrefix(got[0], f.path+":") || !strings.Contains(got[0], want)) {

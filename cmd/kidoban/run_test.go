@@ -15,6 +15,7 @@ import (
 	"kidoban/gateway"
 	"kidoban/gateway/clock"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // TestAReloadThatHangsDoesNotHoldTheEndUp: SIGHUP comes while the disk of the
@@ -26,7 +27,7 @@ func TestAReloadThatHangsDoesNotHoldTheEndUp(t *testing.T) {
 		began := time.Now()
 		g := gateway.New(gateway.Config{
 			Clock: clock.Source{Wall: time.Now, Boot: func() time.Duration { return time.Since(began) }},
-			LoadPolicy: func() (*policy.Policy, []string, error) {
+			LoadPolicy: func() (*policy.Policy, []view.Message, error) {
 				asked++
 				<-answer
 				return nil, nil, errors.New("it has errors")

@@ -118,7 +118,7 @@ func begin(t *testing.T, mistake error) *served {
 	g := gateway.New(gateway.Config{
 		Tunnel: s.tunnel, Firewall: quietFirewall{},
 		Clock: clock.Source{Wall: time.Now, Boot: clock.Boot, Synchronized: func() bool { return true }},
-		LoadPolicy: func() (*policy.Policy, []string, error) {
+		LoadPolicy: func() (*policy.Policy, []view.Message, error) {
 			s.mu.Lock()
 			loads := s.loads
 			s.loads = nil

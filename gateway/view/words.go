@@ -1,6 +1,10 @@
 package view
 
-import "kidoban/gateway/policy"
+import (
+	"maps"
+
+	"kidoban/gateway/policy"
+)
 
 // Plain is a text that has no code of its own yet.
 const Plain Code = "plain"
@@ -12,7 +16,7 @@ type words struct{ en, ja string }
 func Meaning(r policy.Reason) Message { return Say("reason_"+Code(r.String()), nil) }
 
 // table has the text of every message.
-var table = map[Code]words{
+var table = merged(configWords, map[Code]words{
 	Plain: {"{text}", "{text}"},
 
 	Begins:    {"starting", "起動中です。ジャーナルを読み込んでいます"},
@@ -151,4 +155,12 @@ var table = map[Code]words{
 	LabelReason:     {"REASON", "理由"},
 	LabelWho:        {"WHO", "作業者"},
 	LabelTo:         {"TO", "宛先"},
+})
+
+func merged(parts ...map[Code]words) map[Code]words {
+	all := map[Code]words{}
+	for _, part := range parts {
+		maps.Copy(all, part)
+	}
+	return all
 }
