@@ -95,7 +95,13 @@ func (l *loop) take(actor string, r reading) ([]string, error) {
 		return nil, err
 	}
 	old := l.state.Policy()
-	lines := changes(old, p)
+	lines := []string{"first policy"}
+	if old != nil {
+		lines = nil
+		for _, c := range policy.Changes(old, p) {
+			lines = append(lines, c.String())
+		}
+	}
 	known := l.state.Digest() == p.Digest // then the journal has its text already
 	shut, held := l.state.Shuts(), l.state.Held()
 	if err := l.state.Apply(l.now, actor, policy.PolicyLoaded{Digest: p.Digest, Policy: p}); err != nil {

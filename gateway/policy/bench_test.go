@@ -40,7 +40,7 @@ func prefecture(b testing.TB) (*State, *Policy) {
 		p.Vendors = append(p.Vendors, v)
 	}
 	s := NewState()
-	if err := s.Apply(time.Time{}, "test", PolicyLoaded{"digest", p}); err != nil {
+	if err := s.Apply(time.Time{}, "test", PolicyLoaded{Digest: "digest", Policy: p}); err != nil {
 		b.Fatal(err)
 	}
 	return s, p

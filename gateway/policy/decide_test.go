@@ -34,7 +34,7 @@ func example(t testing.TB) (*State, *Policy) {
 	other.Engineers = []*Engineer{{Vendor: other, Name: "tanaka", Key: Key{3}, Sources: other.Sources}}
 	p := &Policy{Zone: mustZone(t, "Asia/Tokyo"), Targets: []*Target{ehr, ehr6, pacs}, Vendors: []*Vendor{medisys, other}}
 	s := NewState()
-	if err := s.Apply(time.Time{}, "test", PolicyLoaded{"digest", p}); err != nil {
+	if err := s.Apply(time.Time{}, "test", PolicyLoaded{Digest: "digest", Policy: p}); err != nil {
 		t.Fatal(err)
 	}
 	return s, p

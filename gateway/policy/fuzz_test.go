@@ -31,7 +31,7 @@ func FuzzPolicy(f *testing.F) {
 		now := midnight(zone, around).Add(time.Duration(pick(365*24))*time.Hour + time.Duration(pick(3600))*time.Second)
 		p, _ := randomPolicy(pick, zone, around)
 		s := NewState()
-		if err := s.Apply(now, "fuzz", PolicyLoaded{"digest", p}); err != nil {
+		if err := s.Apply(now, "fuzz", PolicyLoaded{Digest: "digest", Policy: p}); err != nil {
 			t.Fatal(err)
 		}
 		for range 4 {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -83,7 +84,7 @@ func walk(t *testing.T, name string, r *reference, p *Policy, random *rand.Rand,
 
 	s := NewState()
 	var journal recorded
-	journal.apply(t, s, from, PolicyLoaded{"digest", p})
+	journal.apply(t, s, from, PolicyLoaded{Digest: "digest", Policy: p})
 	admitted, held := 0, 0
 	var last *Plan
 	for _, now := range instants {
@@ -92,7 +93,7 @@ func walk(t *testing.T, name string, r *reference, p *Policy, random *rand.Rand,
 			shutOrReopen(t, s, &journal, r, random, now)
 		case 1:
 			p = r.rename(random.IntN)
-			journal.apply(t, s, now, PolicyLoaded{"digest", p})
+			journal.apply(t, s, now, PolicyLoaded{Digest: "digest", Policy: p})
 			last = nil
 		}
 		held += len(s.Held())
@@ -129,28 +130,32 @@ func walk(t *testing.T, name string, r *reference, p *Policy, random *rand.Rand,
 	}
 }
 
-// recorded is what a journal keeps of what changes a state, without policies.
-type recorded []Event
+// recorded has the events of a state as a journal keeps them: kind and JSON.
+type recorded [][2]string
 
-// apply changes the state and keeps the event, with the keys that the state
-// has found, and the keys that have come to scopes that were shut before.
+// apply changes the state and keeps the event. Shuts are kept without keys: a
+// replay takes them from the rosters.
 func (r *recorded) apply(t *testing.T, s *State, now time.Time, e Event) {
 	t.Helper()
-	before := map[Scope][]Key{}
-	for _, record := range s.Shuts() {
-		before[record.Scope] = record.Keys
-	}
 	if err := s.Apply(now, "test", e); err != nil {
 		t.Fatalf("%+v: %v", e, err)
 	}
-	if _, ok := e.(Reopened); ok {
-		*r = append(*r, e)
-	}
-	for _, record := range s.Shuts() {
-		keys, was := before[record.Scope]
-		if !was || len(keys) < len(record.Keys) {
-			*r = append(*r, Shut{Scope: record.Scope, Reason: "test", Keys: record.Keys, Added: was})
+	keep := func(kind string, e Event) {
+		text, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
 		}
+		*r = append(*r, [2]string{kind, string(text)})
+	}
+	switch e := e.(type) {
+	case PolicyLoaded:
+		for _, part := range e.Parts() {
+			keep("policy_loaded", part)
+		}
+	case Shut:
+		keep("shut", e)
+	case Reopened:
+		keep("reopened", e)
 	}
 }
 
@@ -158,11 +163,19 @@ func (r *recorded) apply(t *testing.T, s *State, now time.Time, e Event) {
 func (r recorded) replay(t *testing.T, now time.Time, p *Policy) *State {
 	t.Helper()
 	s := NewState()
-	for _, e := range append(slices.Clone(r), PolicyLoaded{"digest", p}) {
+	apply := func(e Event) {
 		if err := s.Apply(now, "test", e); err != nil {
 			t.Fatalf("replay of %+v: %v", e, err)
 		}
 	}
+	for _, kept := range r {
+		e, err := DecodeEvent(kept[0], []byte(kept[1]))
+		if err != nil {
+			t.Fatalf("replay of %s: %v", kept, err)
+		}
+		apply(e)
+	}
+	apply(PolicyLoaded{Digest: "digest", Policy: p})
 	return s
 }
 
@@ -343,7 +356,7 @@ func TestEveryMinuteOfAYear(t *testing.T) {
 	until := from.Add(365 * 24 * time.Hour)
 	r := newReference(p, rules, 15*time.Minute, from.Add(-72*time.Hour), until.Add(72*time.Hour))
 	s := NewState()
-	if err := s.Apply(from, "test", PolicyLoaded{"digest", p}); err != nil {
+	if err := s.Apply(from, "test", PolicyLoaded{Digest: "digest", Policy: p}); err != nil {
 		t.Fatal(err)
 	}
 	plan := s.Plan(from)

@@ -82,11 +82,16 @@ func (s *State) Shut(scope Scope) (ShutRecord, bool) {
 // Held lists whom scopes close by key alone, sorted.
 func (s *State) Held() []Held { return s.held }
 
-// keysOf lists the keys that the policy in force has in a scope. To close
+// keysOf lists the keys that the policy last loaded has in a scope. The scope of
 // everything needs none.
 func (s *State) keysOf(scope Scope) (keys []Key) {
 	if scope == All {
 		return nil
+	}
+	for _, l := range s.roster {
+		if scope == Scope(l.Vendor) || scope == Scope(l.Vendor+"/"+l.Engineer) {
+			keys = append(keys, l.Key)
+		}
 	}
 	for i, e := range s.index.engineers {
 		if s.names(scope, i) {

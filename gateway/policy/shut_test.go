@@ -74,7 +74,7 @@ func TestShutOutlivesNames(t *testing.T) {
 				if !ok {
 					_, p := example(t)
 					x.(func(*Policy))(p)
-					e = PolicyLoaded{"digest", p}
+					e = PolicyLoaded{Digest: "digest", Policy: p}
 				}
 				if err := s.Apply(at, "test", e); err != nil {
 					t.Fatal(err)
@@ -125,7 +125,7 @@ func TestShutWithoutKeys(t *testing.T) {
 	_, first := example(t)
 	_, second := example(t)
 	second.Vendor("medisys").Name = "medisys2"
-	for _, e := range []Event{old, PolicyLoaded{"first", first}, PolicyLoaded{"second", second}} {
+	for _, e := range []Event{old, PolicyLoaded{Digest: "first", Policy: first}, PolicyLoaded{Digest: "second", Policy: second}} {
 		if err := s.Apply(at, "test", e); err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +146,7 @@ func TestReopenUnderTheNewName(t *testing.T) {
 	at := time.Date(2026, 12, 7, 10, 0, 0, 0, time.UTC)
 	_, p := example(t)
 	p.Vendor("medisys").Name = "medisys2"
-	for _, e := range []Event{Shut{Scope: "medisys"}, PolicyLoaded{"digest", p}} {
+	for _, e := range []Event{Shut{Scope: "medisys"}, PolicyLoaded{Digest: "digest", Policy: p}} {
 		if err := s.Apply(at, "test", e); err != nil {
 			t.Fatal(err)
 		}

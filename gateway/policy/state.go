@@ -3,25 +3,10 @@ package policy
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 )
-
-// Event is what changes a State. Events are what the journal keeps of
-// operators' decisions; replaying them in order gives the same State.
-type Event interface{ event() }
-
-// PolicyLoaded puts a policy in force. Only the digest is kept in the
-// journal's event: a replay learns which policy was in force, and the file
-// is read anew.
-type PolicyLoaded struct {
-	Digest string  `json:"digest"`
-	Policy *Policy `json:"-"`
-}
-
-func (PolicyLoaded) event() {}
-func (Shut) event()         {}
-func (Reopened) event()     {}
 
 // NoMatchError says that a well-formed command matched nothing.
 type NoMatchError struct{ What string }
@@ -33,6 +18,7 @@ func (e *NoMatchError) Error() string { return e.What }
 // use; the Plans it gives are immutable.
 type State struct {
 	policy  *Policy
+	roster  []Listed // of the policy last loaded; nil once policy is known
 	index   *index
 	digest  string
 	shut    map[Scope]ShutRecord // copied on every change, so that Plans may share it
@@ -57,6 +43,12 @@ func (s *State) Policy() *Policy { return s.policy }
 // Digest names the policy last loaded, also when a replay knows no more of it.
 func (s *State) Digest() string { return s.digest }
 
+// Lists reports whether the state knows the engineers of the policy with this
+// digest. If not, the journal has to keep them.
+func (s *State) Lists(digest string) bool {
+	return s.digest == digest && (s.policy != nil || s.roster != nil)
+}
+
 // Apply changes the state, all or nothing. A scope that the policy does not
 // know, and a Reopened of what is not shut, give a *NoMatchError.
 //
@@ -65,14 +57,17 @@ func (s *State) Digest() string { return s.digest }
 func (s *State) Apply(at time.Time, actor string, e Event) error {
 	switch e := e.(type) {
 	case PolicyLoaded:
-		s.digest = e.Digest
-		if e.Policy == nil {
-			return nil
+		switch {
+		case e.Policy != nil:
+			s.roster, s.policy, s.index = nil, e.Policy, newIndex(e.Policy)
+			s.windows = make([]windowCursor, len(s.index.windows))
+		case e.Added:
+			s.roster = slices.Concat(s.roster, e.Roster)
+		case e.Digest != s.digest || e.Roster != nil:
+			s.roster = e.Roster
 		}
-		s.policy = e.Policy
-		s.index = newIndex(e.Policy)
-		s.windows = make([]windowCursor, len(s.index.windows))
-		for _, r := range s.Shuts() { // who comes to a shut scope is closed with it
+		s.digest = e.Digest
+		for _, r := range s.Shuts() { // an engineer who comes to a shut scope is closed with it
 			s.putShut(r, nil)
 		}
 	case Shut:

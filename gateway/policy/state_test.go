@@ -72,7 +72,7 @@ func TestApplyDuringReplay(t *testing.T) {
 		t.Errorf("a replay put a policy in force: %v, digest %q", s.Policy(), s.Digest())
 	}
 	_, p := example(t)
-	if err := s.Apply(at, "start", PolicyLoaded{"new", p}); err != nil {
+	if err := s.Apply(at, "start", PolicyLoaded{Digest: "new", Policy: p}); err != nil {
 		t.Fatal(err)
 	}
 	now := time.Date(2026, 12, 7, 10, 0, 0, 0, p.Zone)
@@ -93,7 +93,7 @@ func TestPolicyLoadedAnew(t *testing.T) {
 	_, p := example(t)
 	medisys := p.Vendor("medisys")
 	medisys.Windows = medisys.Windows[:2] // no support
-	if err := s.Apply(now, "reload", PolicyLoaded{"new", p}); err != nil {
+	if err := s.Apply(now, "reload", PolicyLoaded{Digest: "new", Policy: p}); err != nil {
 		t.Fatal(err)
 	}
 	plan := s.Plan(now)
