@@ -1,8 +1,6 @@
-// Summary reads what `go test -json` writes and tells what a person wants to
-// know of it: a line for each package, all that a failed test said, and, so
-// that nothing is passed over in silence, which tests were skipped and why.
-// What failed is told once more at the end, in a line or two, because of a
-// long log often only the end is kept.
+// Summary reads the output of `go test -json`. It prints a line for each package, the output of
+// failed tests, and the skipped tests with the reason. It repeats the failures in a line or two at
+// the end, because often only the end of a long log is kept.
 //
 //	go test -json ./... | go run .ci/summary.go
 package main
@@ -80,10 +78,10 @@ func main() {
 	}
 }
 
-// complaint is the first line of what a test says: where, and what.
+// complaint is the first line of a test failure: place and message.
 var complaint = regexp.MustCompile(`(?m)^(?: +\w+_test\.go:\d+:|panic:) .*$`)
 
-// complaints are what a failed test said, without what it quotes.
+// complaints are the messages of a failed test, without quoted text.
 func complaints(name, said string) []string {
 	all := []string{name}
 	for _, line := range complaint.FindAllString(said, 10) {
@@ -92,7 +90,7 @@ func complaints(name, said string) []string {
 	return all
 }
 
-// reason is what a skipped test said, without what `go test` says of it.
+// reason is the reason of a skipped test.
 func reason(said *strings.Builder) string {
 	if said == nil {
 		return "no reason"

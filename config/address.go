@@ -10,8 +10,7 @@ import (
 	"kidoban/gateway/view"
 )
 
-// neverUnicast are ranges no packet of a vendor or to a target can carry
-// through a router (RFC 6890 and RFC 4291).
+// neverUnicast are ranges that no router forwards (RFC 6890, RFC 4291).
 var neverUnicast = []struct {
 	prefix netip.Prefix
 	name   string
@@ -27,8 +26,7 @@ var neverUnicast = []struct {
 	{netip.MustParsePrefix("::/128"), "unspecified"},
 }
 
-// addressOrPrefix reads "203.0.113.10" or "198.51.100.0/28", of unicast
-// addresses, with no host bits set.
+// addressOrPrefix reads a unicast "203.0.113.10" or "198.51.100.0/28" without host bits.
 func (d *decoder) addressOrPrefix(v value) (netip.Prefix, bool) {
 	text, ok := d.text(v)
 	if !ok {
@@ -114,8 +112,7 @@ func (d *decoder) upTo(most int, items []value) []value {
 	return items[:most]
 }
 
-// sources reads a list of addresses and prefixes from which a vendor or an
-// engineer may come.
+// sources reads a list of addresses and prefixes.
 func (d *decoder) sources(v value) []source {
 	var all []source
 	for _, item := range d.upTo(maxSources, d.list(v)) {
@@ -214,9 +211,8 @@ func (d *decoder) tunnelAddress(v value) (p netip.Prefix, ok bool) {
 	return p, false
 }
 
-// isEdge reports whether an address is a prefix's first (the network, in IPv6
-// the routers' anycast address, RFC 4291, section 2.6.1) or, in IPv4, its last
-// (broadcast).
+// isEdge reports whether an address is the first of a prefix (the network, or the routers' anycast
+// address, RFC 4291, section 2.6.1) or, in IPv4, the last (broadcast).
 func isEdge(p netip.Prefix, a netip.Addr) bool {
 	if a == p.Masked().Addr() {
 		return true
@@ -259,8 +255,7 @@ func (d *decoder) services(v value, family netip.Addr) []policy.Service {
 	return all
 }
 
-// parseService reads a service; that its ports may be the wrong way round is
-// left to the caller.
+// parseService reads a service. The caller checks the order of the ports.
 func parseService(text string, family netip.Addr) (policy.Service, bool) {
 	if text == "icmp" {
 		if family.Is6() {
@@ -328,8 +323,8 @@ func (r *reader) target(e entry) *policy.Target {
 	return t
 }
 
-// maxElements bounds what one engineer's windows may open in the kernel's
-// sets, which hold every (tunnel address, target address, protocol, port).
+// maxElements bounds the (tunnel address, target address, protocol, port) tuples of one engineer,
+// which all are elements of the kernel's sets.
 const maxElements = 4096
 
 // tooMany stands for every number that is no use to tell apart.

@@ -13,8 +13,7 @@ import (
 	"kidoban/gateway/view"
 )
 
-// place is a position in the file; lines and columns count from 1, columns in
-// characters.
+// place is a position in the file. Lines and columns count from 1, columns in characters.
 type place struct{ line, column int }
 
 func placeOf(tk *token.Token) place {
@@ -24,9 +23,8 @@ func placeOf(tk *token.Token) place {
 	return place{tk.Position.Line, tk.Position.Column}
 }
 
-// value is a node of the file and the keys that lead to it. The zero value is
-// an absent one: reading it gives nothing and reports nothing, so that a
-// missing field is reported once, by the mapping that lacks it.
+// value is a node of the file and the keys that lead to it. The zero value is an absent node:
+// reading it reports nothing, since its mapping has reported it.
 type value struct {
 	node  ast.Node
 	where string
@@ -42,13 +40,13 @@ func (v value) named() value {
 	return v
 }
 
-// entry is one `name: value` of a mapping whose keys are names.
+// entry is one `name: value` of a mapping with names as keys.
 type entry struct {
 	name string
 	value
 }
 
-// decoder gathers what is wrong and what is worth a look.
+// decoder collects errors and warnings.
 type decoder struct {
 	file         string
 	errors       Errors
@@ -60,12 +58,11 @@ type decoder struct {
 	tunnelGaps bool // an address of the tunnel could not be read
 }
 
-// maxErrors bounds how many mistakes are told, and how many warnings: a file can
-// make one for every few bytes, and whoever mends it needs no more at once.
+// maxErrors bounds the errors and the warnings that are listed. A file could have one every few
+// bytes.
 const maxErrors = 100
 
-// errorf reports a mistake, and gives it to who has more to say of it; nil: there
-// are enough.
+// errorf reports a mistake. It returns the error, or nil if the list is full.
 func (d *decoder) errorf(v value, format string, args ...any) *Error {
 	if d.full() {
 		d.more++
@@ -92,8 +89,7 @@ func (d *decoder) warn(v value, code view.Code, args view.Args) {
 	d.warnings = append(d.warnings, view.Say(code, args))
 }
 
-// unknown reports a name of nothing that is known. What is known is worked out
-// only to be told: of many things that takes a while.
+// unknown reports an unknown name. It calls known only for a message, because that takes a while.
 func (d *decoder) unknown(v value, name, what string, known func() []string) {
 	if d.full() {
 		d.more++
@@ -112,7 +108,7 @@ func quote(text string) string {
 	return strconv.Quote(text)
 }
 
-// describe says what a node is, for errors.
+// describe names a node in errors.
 func describe(n ast.Node) string {
 	switch n.(type) {
 	case *ast.NullNode:
@@ -126,8 +122,7 @@ func describe(n ast.Node) string {
 	}
 }
 
-// pairs gives the keys and values of a mapping in the order of the file,
-// without keys that come a second time, which are errors.
+// pairs gives keys and values of a mapping in the order of the file. Duplicate keys are errors.
 func (d *decoder) pairs(v value) (all []entry, ok bool) {
 	var nodes []*ast.MappingValueNode
 	if unread(v.node) {
@@ -167,8 +162,8 @@ func (d *decoder) pairs(v value) (all []entry, ok bool) {
 	return all, true
 }
 
-// placeOfNode is where a value begins: a block mapping's token is its first
-// colon, so its first key is what counts; a value left out is at its key.
+// placeOfNode is where a value begins. The token of a block mapping is its first colon, so its
+// first key counts. A missing value is at its key.
 func placeOfNode(n ast.Node, key place) place {
 	switch n := n.(type) {
 	case *ast.MappingNode:
@@ -185,8 +180,8 @@ func placeOfNode(n ast.Node, key place) place {
 	return placeOf(n.GetToken())
 }
 
-// shown is a key as messages show it: quoted, unless it looks like a name or a
-// field, since what looks different may be hostile.
+// shown is a key in a message. It is quoted unless it looks like a name or a field, since it may be
+// hostile.
 func shown(key string) string {
 	if isName(strings.ReplaceAll(key, "_", "-")) {
 		return key
@@ -194,8 +189,8 @@ func shown(key string) string {
 	return quote(key)
 }
 
-// mapping reads a mapping with a fixed set of fields; a field with "?" behind
-// it may be absent. Unknown and missing fields are errors.
+// mapping reads a mapping with fixed fields; one with "?" behind it may be absent. Unknown and
+// missing fields are errors.
 func (d *decoder) mapping(v value, fields ...string) map[string]value {
 	all, ok := d.pairs(v)
 	if !ok {
@@ -222,8 +217,7 @@ func (d *decoder) mapping(v value, fields ...string) map[string]value {
 	return found
 }
 
-// names reads a mapping whose keys are names of things. Entries whose name is
-// wrong are reported and given all the same.
+// names reads a mapping with names as keys. Entries with a bad name are reported and returned.
 func (d *decoder) names(v value) []entry {
 	all, ok := d.pairs(v)
 	if ok && len(all) == 0 {
@@ -237,8 +231,8 @@ func (d *decoder) names(v value) []entry {
 	return all
 }
 
-// isName reports whether the text may name a vendor, an engineer and so on.
-// Names become labels, file names and lines of configurations.
+// isName reports whether a text may name a vendor, an engineer and so on. Names become labels, file
+// names and lines of configurations.
 func isName(text string) bool {
 	return text != "" && len(text) <= 63 && text[0] != '-' && text[len(text)-1] != '-' &&
 		strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
@@ -266,7 +260,7 @@ func (d *decoder) list(v value) []value {
 	return items
 }
 
-// maxText bounds what a message may repeat, in characters.
+// maxText bounds the characters of a display text.
 const maxText = 1000
 
 // text reads one value as it is written; YAML's own types do not matter.
@@ -343,8 +337,7 @@ func (d *decoder) boolean(v value) bool {
 	return n.Value
 }
 
-// references reads a list of names of known things. What is unknown or named
-// twice is an error.
+// references reads a list of names. Unknown and duplicate names are errors.
 func references[T any](d *decoder, v value, kind string, known map[string]T) []T {
 	var all []T
 	seen := map[string]bool{}
@@ -356,7 +349,7 @@ func references[T any](d *decoder, v value, kind string, known map[string]T) []T
 		thing, ok := known[name]
 		switch {
 		case !ok && d.gaps && len(known) == 0:
-			// What it names may be in what could not be read.
+			// It may be in the unreadable part.
 		case !ok:
 			d.unknown(item, name, fmt.Sprintf("there is no %s %s", kind, quote(name)), func() []string { return namesOf(known) })
 		case seen[name]:
@@ -369,8 +362,7 @@ func references[T any](d *decoder, v value, kind string, known map[string]T) []T
 	return all
 }
 
-// namesOf lists known things for a message, sorted, without names that are
-// not allowed: they have been reported, and may be hostile.
+// namesOf lists names for a message, sorted, without those that are not allowed.
 func namesOf[T any](known map[string]T) []string {
 	return slices.DeleteFunc(sortedKeys(known), func(name string) bool { return !isName(name) })
 }

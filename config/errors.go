@@ -15,12 +15,12 @@ type Error struct {
 	Line   int    `json:"line"`   // from 1; 0: the file as a whole
 	Column int    `json:"column"` // from 1, in characters
 	Where  string `json:"where"`  // the keys that lead to it: "vendors.medisys.sources"; empty: the file as a whole
-	What   string `json:"what"`   // what was wrong, and what is allowed
+	What   string `json:"what"`   // the mistake, and the allowed values
 
 	cause error
 }
 
-// Error is "file:line:column: where: what".
+// Error is "file:line:column: where: text".
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)

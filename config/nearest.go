@@ -2,8 +2,8 @@ package config
 
 import "strings"
 
-// didYouMean is `; did you mean "x"?` with the candidate that is few typing
-// errors away from a word, or nothing. Of very many only the first are looked at.
+// didYouMean is `; did you mean "x"?` with a candidate that differs from a word by few typing
+// errors, or nothing. It bounds the candidates.
 func didYouMean(word string, candidates []string) string {
 	candidates = candidates[:min(len(candidates), 1000)]
 	best, bestDistance := "", 1+min(3, (len(word)+1)/3)

@@ -17,20 +17,16 @@ import (
 	"kidoban/gateway/view"
 )
 
-// Host is what is known of the machine that a policy is for; nothing, where it
-// is checked on another one.
+// Host is the machine that a policy is for. It is empty if the policy is checked elsewhere.
 type Host struct {
 	Key       *policy.Key  // the gateway's own public key, which no engineer may have; nil: not known
 	Addresses []netip.Addr // its own, but for those of the tunnel: a target lies behind the gateway, and a policy must not open the gateway itself
-	// Opens is told of each preshared-key file before it is read, since what
-	// the policy file is worth depends on them; nil: nobody asks.
+	// Opens is called with the path of each preshared-key file before it is read. It may be nil.
 	Opens func(path string)
 }
 
-// LoadPolicy reads, checks and resolves the policy file for a host.
-//
-// The error is an Errors with everything that is wrong; then there is no
-// policy. Warnings come either way.
+// LoadPolicy reads, checks and resolves the policy file for a host. The error is an Errors with all
+// mistakes. Warnings come with and without an error.
 func LoadPolicy(path string, host Host) (*policy.Policy, []view.Message, error) {
 	text, err := readPolicyFile(path)
 	if err != nil {
@@ -48,7 +44,7 @@ func readPolicyFile(path string) ([]byte, error) {
 	if mode := info.Mode().Perm(); mode&0o002 != 0 {
 		return nil, fmt.Errorf("has mode %04o: everybody on this machine could open the gate; allowed is a file that others cannot write (chmod o-w)", mode)
 	}
-	// One byte more than allowed, so that ParsePolicy sees what is too large.
+	// One byte more than allowed: ParsePolicy reports a file that is too large.
 	text, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("cannot be read: %w", cause(err))
@@ -56,10 +52,9 @@ func readPolicyFile(path string) ([]byte, error) {
 	return text, nil
 }
 
-// ParsePolicy checks and resolves the text of a policy file. name is the
-// file's name in errors; preshared-key files are looked for relative to dir;
-// now decides the warnings that depend on the date. See LoadPolicy for the
-// rest.
+// ParsePolicy checks and resolves the text of a policy file. name is the file's name in messages.
+// Preshared-key files are relative to dir. Warnings depend on the date now. See LoadPolicy for the
+// results.
 func ParsePolicy(name string, text []byte, dir string, host Host, now time.Time) (*policy.Policy, []view.Message, error) {
 	r := &reader{
 		decoder:   decoder{file: name},
@@ -92,7 +87,7 @@ func ParsePolicy(name string, text []byte, dir string, host Host, now time.Time)
 	return r.policy, r.warnings, nil
 }
 
-// reader resolves what the decoder reads.
+// reader resolves the values that the decoder reads.
 type reader struct {
 	decoder
 	policy *policy.Policy
@@ -101,8 +96,7 @@ type reader struct {
 	now    time.Time
 	digest hash.Hash
 
-	// What has been read so far, things with mistakes of their own among them,
-	// so that a mistake is not reported again by all who name its thing.
+	// Everything read so far, also with mistakes, so that references to it are no further mistakes.
 	calendars map[string]*policy.Calendar
 	targets   map[string]*policy.Target
 	keys      map[policy.Key]*policy.Engineer
@@ -113,8 +107,7 @@ type reader struct {
 	ahead int // see maxAhead
 }
 
-// digestPart adds a part to the digest, its length first, so that parts
-// cannot be shifted into each other.
+// digestPart adds a part behind its length, so that parts cannot be shifted into each other.
 func (r *reader) digestPart(part string) {
 	fmt.Fprintf(r.digest, "%d:%s", len(part), part)
 }
@@ -160,8 +153,7 @@ func (r *reader) timezone(v value) {
 	r.policy.Zone = zone
 }
 
-// ZoneOf gives the time zone that a policy's text names, whatever else is
-// wrong with it; nil if it names none.
+// ZoneOf gives the time zone in a policy's text, even if the rest is wrong, or nil.
 func ZoneOf(text []byte) *time.Location {
 	r := &reader{policy: &policy.Policy{}}
 	if root := r.parse(text); root != nil {

@@ -17,13 +17,11 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// LoadPrivateKey reads the gateway's private key: the base64 of 32 bytes and
-// perhaps a newline, as `wg genkey` writes it, in a regular file that only its
-// owner may read (mode 0600 or 0400). The key is clamped (RFC 7748, section 5).
+// LoadPrivateKey reads the gateway's private key as `wg genkey` writes it, from a regular file of
+// mode 0600 or 0400, and clamps it (RFC 7748, section 5).
 //
-// If there is no such file and create is true, a key is made: it is on disk,
-// under its name, before LoadPrivateKey returns, and no reader ever sees a
-// part of it. Of two programs that do so at once, both get the same key.
+// If there is no file and create is true, it makes a key and puts it on disk. Of two programs that
+// do so at once, both get the same key.
 func LoadPrivateKey(path string, create bool) (key [32]byte, err error) {
 	key, err = readPrivateKey(path)
 	if create && errors.Is(err, fs.ErrNotExist) {
@@ -62,7 +60,7 @@ func clamp(key *[32]byte) {
 	key[31] = key[31]&127 | 64
 }
 
-// makePrivateKey writes a new key, unless somebody else made one meanwhile.
+// makePrivateKey writes a new key, unless there is one by now.
 func makePrivateKey(path string) error {
 	var key [32]byte
 	rand.Read(key[:]) // never fails
@@ -73,9 +71,8 @@ func makePrivateKey(path string) error {
 	return durable.Create(path, []byte(base64.StdEncoding.EncodeToString(key[:])+"\n"))
 }
 
-// readKeyFile reads the base64 of 32 bytes, perhaps with a newline behind it,
-// from a regular file whose mode is not looser than loosest. No error repeats
-// what is in the file.
+// readKeyFile reads the base64 of 32 bytes from a regular file with a mode not looser than loosest.
+// Errors do not repeat the content.
 func readKeyFile(path string, loosest fs.FileMode) (key [32]byte, err error) {
 	f, info, err := openRegular(path)
 	if err != nil {
@@ -116,8 +113,7 @@ func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
-// cause strips the path from an error of the system: our messages name it,
-// escaped, themselves.
+// cause strips the path from a system error: our messages have it already, escaped.
 func cause(err error) error {
 	var pathError *fs.PathError
 	if errors.As(err, &pathError) {

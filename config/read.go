@@ -14,10 +14,9 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Bounds that a policy of 10,000 engineers keeps within. Lexer and parser are
-// not ours: they take several hundred bytes for each token, and for some texts
-// time and memory quadratic in their length, so they must not be given just
-// anything. checkShape holds what the lexer is given, checkTokens the parser.
+// Bounds for a policy of 10,000 engineers. Lexer and parser take several hundred bytes for each
+// token, and quadratic time and memory for some texts. checkShape bounds the lexer's input,
+// checkTokens the parser's.
 const (
 	maxBytes   = 4 << 20
 	maxLines   = 60_000
@@ -31,16 +30,14 @@ const (
 	maxPaths   = 50 << 20 // bytes of all keys that lead to each token: the parser keeps them
 )
 
-// parse gives the one document of the file, or reports why there is none.
-// What a policy does not use of YAML is reported, and the rest is read all the
-// same, so that every mistake is told at once.
+// parse gives the one document of the file, or reports why there is none. It reports the parts of
+// YAML that are not allowed and reads the rest.
 func (d *decoder) parse(text []byte) ast.Node {
 	text, ok := d.checkText(text)
 	if !ok || !d.checkShape(text) {
 		return nil
 	}
-	// The parser is not ours and reads what people wrote: if it panics, the
-	// text is at fault for us, and the policy in force stays.
+	// A panic of the parser is an error in the text: the policy in force stays.
 	defer func() {
 		if r := recover(); r != nil {
 			d.errorf(value{at: place{1, 1}}, "cannot be read as YAML (the parser failed: %s)", quote(fmt.Sprint(r)))
@@ -86,8 +83,8 @@ func (d *decoder) syntaxError(err error, text string) {
 	d.errorf(value{at: at}, "is not YAML: %s%s", strings.ReplaceAll(message, "\t", `\t`), fullWidth(text, at.line))
 }
 
-// fullWidth is what to add about a line with a character that looks like a
-// part of YAML and is none: input methods of Japanese write it.
+// fullWidth is a remark about full-width characters that Japanese input methods write in place of
+// YAML's.
 func fullWidth(text string, line int) string {
 	lines := strings.Split(text, "\n")
 	if line > len(lines) {
@@ -103,10 +100,9 @@ func fullWidth(text string, line int) string {
 	return fmt.Sprintf("; the full-width %q of this line is text, and no %q", r, meant)
 }
 
-// checkText refuses what is no plain UTF-8 text, and characters that make a
-// policy look different from what it says (Boucher and Anderson, "Trojan
-// Source", 2021), also in comments. It gives the text without a byte order
-// mark, and false where it is no use to read on.
+// checkText refuses text that is not plain UTF-8, and characters that make a policy look different
+// from its meaning (Boucher and Anderson, "Trojan Source", 2021), also in comments. It strips the
+// byte order mark. ok is false if the rest is not readable.
 func (d *decoder) checkText(text []byte) (rest []byte, ok bool) {
 	start := value{at: place{1, 1}}
 	if len(text) > maxBytes {
@@ -147,16 +143,14 @@ func (d *decoder) checkText(text []byte) (rest []byte, ok bool) {
 	return rest, ok
 }
 
-// hidden reports characters that do not show, or change how others show:
-// control characters, bidirectional and other format marks, line and
-// paragraph separators.
+// hidden reports invisible characters and those that change the display of others: controls, format
+// marks, line and paragraph separators.
 func hidden(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
-// checkShape bounds what the lexer makes of a text, before it sees it. It counts
-// what may begin or end a token, also within quotes and comments, where it does
-// not: the bounds leave room for that.
+// checkShape bounds the lexer's work. It counts characters that may begin or end a token, also
+// within quotes and comments; the bounds leave room for these.
 func (d *decoder) checkShape(text []byte) bool {
 	marks, quotes, blank, number := 0, 0, 0, 0
 	for line := range bytes.SplitSeq(text, []byte("\n")) {
@@ -215,10 +209,10 @@ func (d *decoder) checkShape(text []byte) bool {
 	return true
 }
 
-// shape is what the parser would make of tokens.
+// shape is the nesting that the parser would see.
 type shape struct {
-	block  []level // mappings with one key a line, each further to the right than the one before
-	flow   []level // what [ and { have opened
+	block  []level // mappings with one key a line, each further to the right than its parent
+	flow   []level // open [ and {
 	dashes int     // "- - -"
 	empty  int     // keys and entries without a value
 	paths  int     // bytes of the keys that lead to each token
@@ -313,9 +307,8 @@ func (s *shape) tooMuch() string {
 	return ""
 }
 
-// checkTokens refuses the parts of YAML that a policy does not use, and what
-// costs a recursive parser too much, before it sees it. It is false where the
-// rest is no use to read: what plain and unread know can be passed over.
+// checkTokens refuses the parts of YAML that a policy does not use, and bounds the work of the
+// recursive parser. ok is false if the rest is not readable.
 func (d *decoder) checkTokens(all token.Tokens) (ok bool) {
 	ok = true
 	tokens := make(token.Tokens, 0, len(all))
@@ -388,7 +381,7 @@ func plain(n ast.Node) ast.Node {
 	}
 }
 
-// unread reports nodes whose value is not known, and which have been reported.
+// unread reports nodes that have been reported and have no known value.
 func unread(n ast.Node) bool {
 	switch n.(type) {
 	case *ast.AliasNode, *ast.AnchorNode, *ast.TagNode, *ast.LiteralNode:

@@ -15,8 +15,7 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// Settings is where things are and how the program behaves: what is not
-// policy. Every field is checked once FromEnvironment gave it.
+// Settings are the settings of the program. FromEnvironment checks every field.
 type Settings struct {
 	PolicyFile       string     `env:"KIDOBAN_POLICY_FILE" envDefault:"/etc/kidoban/policy.yaml" meaning:"the policy: who may enter when, to what"`
 	StateDir         string     `env:"KIDOBAN_STATE_DIR" envDefault:"/var/lib/kidoban" meaning:"where the journal and the private key are kept"`
@@ -35,12 +34,10 @@ type Settings struct {
 	SyslogCAFile     string     `env:"KIDOBAN_SYSLOG_CA_FILE" shown:"the machine's authorities" meaning:"PEM certificates of who vouches for that collector"`
 }
 
-// settingsPrefix is what every variable of this program begins with; one that
-// is not a setting is a typing error.
+// settingsPrefix begins the name of every setting. Other variables with it are typing errors.
 const settingsPrefix = "KIDOBAN_"
 
-// settingChecks say what is wrong with a value and what is allowed, one mistake
-// a line.
+// settingChecks check values. An error has one mistake a line.
 var settingChecks = map[string]func(string) error{
 	"KIDOBAN_POLICY_FILE":       checkPath,
 	"KIDOBAN_STATE_DIR":         checkPath,
@@ -59,9 +56,8 @@ var settingChecks = map[string]func(string) error{
 	"KIDOBAN_SYSLOG_CA_FILE":    checkPath,
 }
 
-// FromEnvironment reads the settings from "NAME=value" strings, as os.Environ
-// gives them. An unknown KIDOBAN_ variable, an empty or a wrong value is an
-// error, and all of them are reported, one a line.
+// FromEnvironment reads the settings from "NAME=value" strings, as os.Environ gives them. Unknown
+// KIDOBAN_ variables, empty values and wrong values are errors, reported all at once, one a line.
 func FromEnvironment(environ []string) (Settings, error) {
 	given := map[string]string{}
 	var errs []error
@@ -129,8 +125,7 @@ func fieldsOf[T any]() func(yield func(reflect.StructField) bool) {
 	}
 }
 
-// printable shows a name of the environment as it is, or quoted if it has
-// characters that do not belong into a name.
+// printable quotes a name that has unusual characters.
 func printable(name string) string {
 	if strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == "" && len(name) <= 80 {
 		return name
@@ -153,9 +148,8 @@ func checkSocket(text string) error {
 	return checkPath(text)
 }
 
-// checkInterface allows what the kernel does (dev_valid_name), less what would
-// need quotes in a ruleset, and less names that mean something else under
-// /proc/sys/net.
+// checkInterface allows the names that the kernel allows (dev_valid_name), without those that need
+// quotes in a ruleset or have a meaning under /proc/sys/net.
 func checkInterface(text string) error {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	if text == "" || len(text) > 15 || strings.Trim(text, letters+"0123456789_.-") != "" || !strings.Contains(letters, text[:1]) ||
@@ -200,8 +194,7 @@ func parsePort(text string) (uint16, bool) {
 	return uint16(n), err == nil && n > 0 && text[0] != '0'
 }
 
-// checkHostPort allows "host:port", where host is a DNS name or an address
-// (IPv6 in brackets).
+// checkHostPort allows "host:port" with a DNS name or an address.
 func checkHostPort(text string) error {
 	host, port, err := net.SplitHostPort(text)
 	_, validPort := parsePort(port)
@@ -211,8 +204,7 @@ func checkHostPort(text string) error {
 	return nil
 }
 
-// isHost reports whether the text is an IP address or a DNS name (RFC 1123,
-// section 2.1).
+// isHost reports whether the text is an IP address or a DNS name (RFC 1123, section 2.1).
 func isHost(text string) bool {
 	if a, err := netip.ParseAddr(text); err == nil {
 		return a.Zone() == "" && !a.Is4In6()
@@ -226,7 +218,7 @@ func isHost(text string) bool {
 			return false
 		}
 	}
-	// A name whose last label is a number is a mistyped address.
+	// A name with a number as its last label is a mistyped address.
 	return strings.Trim(labels[len(labels)-1], "0123456789") != ""
 }
 

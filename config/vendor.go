@@ -130,10 +130,9 @@ func (r *reader) publicKey(g *policy.Engineer, v value) {
 	}
 }
 
-// lowOrderPoints are the u-coordinates below 2^255 of the points of
-// Curve25519 and of its twist whose order divides 8, the two not reduced
-// ones among them (https://cr.yp.to/ecdh.html#validate). A shared secret with
-// one of them is zero, whoever computes it.
+// lowOrderPoints are the points of Curve25519 and its twist of an order that divides 8, as
+// u-coordinates below 2^255, with the two unreduced ones (https://cr.yp.to/ecdh.html#validate).
+// Every shared secret with them is zero.
 var lowOrderPoints = func() map[policy.Key]bool {
 	points := map[policy.Key]bool{}
 	for _, text := range []string{
@@ -151,15 +150,13 @@ var lowOrderPoints = func() map[policy.Key]bool {
 	return points
 }()
 
-// lowOrder reports a point of low order; the highest bit counts for nothing
-// (RFC 7748, section 5).
+// lowOrder reports a point of low order. The highest bit is ignored (RFC 7748, section 5).
 func lowOrder(key policy.Key) bool {
 	key[31] &= 127
 	return lowOrderPoints[key]
 }
 
-// canonical reports whether the key is the one way to write its number: below
-// p = 2^255-19. Other ways would let one key pass for two.
+// canonical reports whether the number is below p = 2^255-19. Otherwise one key could pass for two.
 func canonical(key policy.Key) bool {
 	if key[31] != 0x7f {
 		return key[31] < 0x7f
@@ -181,7 +178,7 @@ func (r *reader) engineerAddress(g *policy.Engineer, v value) (netip.Addr, bool)
 		i := slices.IndexFunc(own, func(p netip.Prefix) bool { return p.Contains(a) })
 		switch {
 		case i < 0 && r.tunnelGaps:
-			// It may lie in what could not be read.
+			// It may be in the unreadable part.
 		case i < 0:
 			r.errorf(v, "%v lies outside the tunnel: allowed is an address in %s", a, joined(own))
 			return a, false
@@ -236,8 +233,8 @@ func (r *reader) presharedKey(g *policy.Engineer, v value) {
 	}
 }
 
-// checkElements bounds what the windows of an engineer open, together.
-// Targets that are too large alone have been reported.
+// checkElements bounds the elements of all windows of an engineer. Targets that are too large have
+// been reported.
 func (r *reader) checkElements(e entry, g *policy.Engineer, windows []*policy.Window) {
 	seen := map[*policy.Target]bool{}
 	total := 0

@@ -9,7 +9,7 @@ import (
 	"kidoban/gateway/view"
 )
 
-// vendorSource is a source and whose it is.
+// vendorSource is a source of a vendor.
 type vendorSource struct {
 	source
 	vendor *policy.Vendor
@@ -40,9 +40,9 @@ func (r *reader) warnSource(s source) {
 	}
 }
 
-// warnShared finds sources of one vendor that overlap another vendor's.
-// Sorted by first address, widest first, prefixes nest like brackets: those
-// still open are on a stack, and only the innermost of another vendor is named.
+// warnShared finds sources that overlap another vendor's. Sorted by first address, widest first,
+// prefixes nest like brackets. Open ones are on a stack, and only the innermost of another vendor
+// is named.
 func (r *reader) warnShared() {
 	slices.SortStableFunc(r.listed, func(a, b vendorSource) int {
 		return cmp.Or(a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()))
@@ -78,8 +78,7 @@ func (d *decoder) warnRisky(v value, s policy.Service) {
 	}
 }
 
-// warnWholeDays finds windows that stay open for more than 24 hours because
-// whole days follow each other.
+// warnWholeDays finds adjacent whole days: the window stays open for more than 24 hours.
 func (r *reader) warnWholeDays(v value, days *policy.Days) {
 	length := days.To - days.From
 	if length <= 0 {
@@ -103,9 +102,8 @@ func (r *reader) warnWholeDays(v value, days *policy.Days) {
 	}
 }
 
-// warnUnreachable finds targets of a window that some of its engineers, or all
-// of them, cannot reach, since no tunnel address of theirs is of the target's
-// family.
+// warnUnreachable finds targets of a family in which some engineers of the window have no tunnel
+// address.
 func (r *reader) warnUnreachable(w *policy.Window, v value) {
 	for _, family := range []struct {
 		name string

@@ -10,7 +10,7 @@ import (
 	"kidoban/gateway/view"
 )
 
-// Bounds of one opening. What is longer is no window.
+// Bounds of one opening.
 const (
 	maxDuration = 7 * 24 * time.Hour // of a rule
 	maxOnceDays = 31                 // of a window that opens once
@@ -18,11 +18,11 @@ const (
 
 // Bounds of all windows of a policy.
 const (
-	// maxReach is of engineers times targets, summed up over the windows: how much
-	// there is to work out whenever something opens.
+	// maxReach bounds the sum of engineers times targets over all windows: the work at each
+	// opening.
 	maxReach = 2_000_000
-	// maxAhead is of the days from where a rule counts to its first date, summed
-	// up over the rules: to find it takes some 10 us a day.
+	// maxAhead bounds the sum of days before the first dates of all rules. The search takes about
+	// 10 us a day.
 	maxAhead = 400_000
 	// neverAhead are the days that are searched for a rule that matches none.
 	neverAhead = 100 * 366
@@ -56,9 +56,8 @@ func (r *reader) window(v *policy.Vendor, engineers map[string]*policy.Engineer,
 	return w
 }
 
-// valid reads the dates between which the approval holds, and gives the date
-// from which a rule counts: zero if none is named; some date if it cannot be
-// read, so that the rule is not blamed for it.
+// valid reads the dates of the approval. It returns the anchor of a rule: zero if the policy has
+// none; some date if it is unreadable, so that the rule gets no further error.
 func (r *reader) valid(w *policy.Window, e entry, f map[string]value) (anchor policy.Date) {
 	v := f["valid"]
 	if !v.present() {
@@ -93,8 +92,7 @@ func (r *reader) valid(w *policy.Window, e entry, f map[string]value) (anchor po
 	return w.ValidFrom
 }
 
-// forms are the three ways to say when a window opens, and the fields that
-// belong to each.
+// forms are the three kinds of schedules with their fields.
 var forms = []struct {
 	name       string
 	companions []string
@@ -140,8 +138,7 @@ func (r *reader) schedule(w *policy.Window, e entry, f map[string]value, anchor 
 	}
 }
 
-// rule reads a recurrence rule. With stand-ins for what is wrong or missing
-// beside it, the rule itself is checked all the same.
+// rule reads a recurrence rule. Stand-ins for bad fields let it check the rule itself.
 func (r *reader) rule(w *policy.Window, f map[string]value, anchor policy.Date) {
 	at, _ := r.timeOfDay(f["at"], false)
 	duration, ok := r.duration(f["duration"])
@@ -211,8 +208,7 @@ func (d *decoder) timeOfDay(v value, end bool) (policy.TimeOfDay, bool) {
 
 func parseTimeOfDay(text string) (policy.TimeOfDay, bool) {
 	for _, layout := range []string{"15:04", "15:04:05"} {
-		// The length keeps out what time.Parse takes beyond its layout: "9:30",
-		// and fractions of a second.
+		// The length excludes "9:30" and fractions of a second, which time.Parse takes.
 		if t, err := time.Parse(layout, text); err == nil && len(text) == len(layout) {
 			return policy.TimeOfDay(t.Hour()*3600 + t.Minute()*60 + t.Second()), true
 		}

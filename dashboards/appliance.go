@@ -1,6 +1,6 @@
 package dashboards
 
-// appliance is the dashboard about the machine and what it promises.
+// appliance is the dashboard of the machine.
 func (b builder) appliance() *Dashboard {
 	d := b.dashboard("appliance", b.say("Kidoban: Appliance", "木戸番：装置"),
 		b.say("Does the gateway keep its promises in time, are its records sound, and has the machine enough of everything?", "約束どおりの速さで閉じているか、記録は健全か、資源は足りているか。"),

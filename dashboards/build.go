@@ -55,8 +55,7 @@ func (b builder) say(en, ja string) string { return [...]string{en, ja}[b.langua
 // uid names a dashboard, the same in every installation.
 func (b builder) uid(name string) string { return "kidoban-" + name + b.language.suffix() }
 
-// Colours that people with any colour vision tell apart (Okabe and Ito, Color
-// Universal Design).
+// Colours for any colour vision (Okabe and Ito, Color Universal Design).
 const (
 	blue      = "#0072B2"
 	orange    = "#E69F00"
@@ -68,8 +67,8 @@ const (
 	grey      = "#8C8C8C"
 )
 
-// column is one of a table: a label of its series, or the value of a query
-// ("Value" where there is one query, "Value #A" where there are several).
+// column is a column of a table: a label, or the value of a query ("Value" of the only query,
+// "Value #A" of several).
 type column struct {
 	field, title, unit string
 	mappings           map[string]string // of a label's values
@@ -197,9 +196,8 @@ func (p *Panel) series(q question) {
 		"lineInterpolation": "stepAfter", "axisPlacement": "auto", "stacking": object{"mode": "none", "group": "A"}}
 	if q.bars {
 		custom["drawStyle"], custom["fillOpacity"], custom["lineWidth"] = "bars", 80, 0
-		// $__rate_interval is at least four scrapes: with less than that between
-		// two bars, one event would stand in several. Sums would still count
-		// some twice, so that the legend has none.
+		// $__rate_interval is at least four scrapes: a smaller distance of bars would show one
+		// event in several. The legend has no sums, since these would count some events twice.
 		p.Interval = "1m"
 		legend["displayMode"], legend["calcs"] = "list", []string{}
 	}
@@ -215,8 +213,7 @@ func (p *Panel) series(q question) {
 	}
 }
 
-// table joins the answers of all queries by their labels, and shows the
-// columns that are named, in that order.
+// table joins the answers of all queries by their labels. It shows the named columns in that order.
 func (p *Panel) table(q question) {
 	p.Options = object{"showHeader": true, "frameIndex": 0, "cellHeight": "sm", "sortBy": []object{}}
 	p.FieldConfig.Defaults.Custom = object{"align": "auto", "cellOptions": object{"type": "auto"}, "filterable": true, "inspect": false}
@@ -280,16 +277,15 @@ func steps(first string, then ...any) []step {
 	return all
 }
 
-// turned gives when what was one way became the other, in milliseconds, to the
-// minute: in each step the last time. Whatever the step is, no turn is missed
-// or shown at a time at which it was not. (Grafana shows no annotation where the
-// value is 0, so that the value cannot be the state.)
+// turned gives the last time in each step, in milliseconds, at which a state changed to a value. No
+// change is missed, whatever the step. Grafana shows no annotation for the value 0, so the state
+// itself cannot be the value.
 func turned(state string, to int) string {
 	return fmt.Sprintf("1000 * max_over_time(timestamp(%s == %d and (%s offset 1m) == %d)[$__interval:1m])", state, to, state, 1-to)
 }
 
-// dashboard has what all three share: variables, links, annotations. The
-// selector says whose windows are marked.
+// dashboard has the common parts: variables, links, annotations. The selector chooses the windows
+// that are marked.
 func (b builder) dashboard(name, title, description, from, selector string, variables ...object) *Dashboard {
 	d := &Dashboard{UID: b.uid(name), Title: title, Description: description, Tags: []string{"kidoban", [...]string{"en", "ja"}[b.language]},
 		SchemaVersion: SchemaVersion, Version: 1, Editable: true, GraphTooltip: 1, Refresh: "30s", Time: timeRange{from, "now"}, Timezone: "browser", WeekStart: "monday",

@@ -1,8 +1,7 @@
 package dashboards
 
-// windowsAhead answers for any instant of the future whether a window will be
-// open then, from how things stand where the period shown begins: now. What
-// counts is the opening that lasts, and the next.
+// windowsAhead predicts for future instants whether a window will be open, from the state at the
+// beginning of the period: now. It knows the current opening and the next.
 const windowsAhead = `max by (instance, vendor, window) (
   label_replace((kidoban_window_open{` + ofVendors + `} @ start()) * (time() < bool (kidoban_window_next_close_timestamp_seconds{` + ofVendors + `} @ start())), "opening", "this", "", "")
   or

@@ -21,11 +21,9 @@ type Series struct {
 // Last is the newest value.
 func (s Series) Last() float64 { return s.Values[len(s.Values)-1] }
 
-// Print writes what the dashboard shows as text: every panel's title and
-// question, and the answers as a person would say them. Small numbers are told
-// as they are, times to ten minutes, everything else by its size, so that two
-// runs of one story read alike. ask runs a panel's query; its variables are
-// ask's to fill in.
+// Print writes a dashboard as text: title and question of every panel, and the answers in words.
+// Values are rounded so that two runs of one story give the same text: times to ten minutes,
+// numbers from 10 on to a power of ten. ask runs a query of a panel, with its variables.
 func Print(d *Dashboard, l Language, now time.Time, ask func(*Panel, Target) ([]Series, error)) (string, error) {
 	w := printer{builder{l}, now}
 	var b strings.Builder
@@ -98,7 +96,7 @@ func (w printer) lines(p *Panel, answers [][]Series) []string {
 	return lines
 }
 
-// states says what followed what, and how long it lasted where that is long.
+// states lists consecutive states, with the time that each lasted if it was long.
 func (w printer) states(p *Panel, s Series) string {
 	var states []string
 	for i := 0; i < len(s.Values); {
@@ -114,8 +112,7 @@ func (w printer) states(p *Panel, s Series) string {
 	return strings.Join(states, w.say(", then ", " → "))
 }
 
-// course says what became of a value over time: how high a number of things
-// went, and of everything else whether it was there.
+// course describes a value over time: the maximum of a count, otherwise whether it was above 0.
 func (w printer) course(p *Panel, values []float64) string {
 	highest, whole := 0.0, p.FieldConfig.Defaults.Unit == "none"
 	for _, v := range values {
@@ -186,7 +183,7 @@ func (w printer) rows(p *Panel, answers [][]Series) []string {
 				if words, ok := c.mappings[fmt.Sprint(s.Last())]; ok {
 					text = words
 				} else if c.unit == "none" {
-					text = w.decade(s.Last()) // of events, which nobody counts exactly
+					text = w.decade(s.Last()) // a count of events differs between runs
 				}
 				joined[key][field] = text
 			}
@@ -228,7 +225,7 @@ func (w printer) size(unit string, v float64) string {
 	case "dateTimeAsLocal":
 		d := v/1000 - float64(w.now.UnixMilli())/1000
 		switch {
-		case d > 60: // less is what happened since the text was begun
+		case d > 60: // less: since the text was begun
 			return w.say("in ", "") + w.period(d) + w.say("", "後")
 		case d > -600:
 			return w.say("less than ten minutes ago", "10分以内")
@@ -247,8 +244,7 @@ func (w printer) size(unit string, v float64) string {
 	return w.decade(v)
 }
 
-// period says how long something is: to ten minutes, from two days on to days,
-// from two weeks on to weeks.
+// period rounds a duration to ten minutes, from two days on to days, from two weeks on to weeks.
 func (w printer) period(seconds float64) string {
 	switch {
 	case seconds < 0:

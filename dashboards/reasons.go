@@ -1,6 +1,6 @@
 package dashboards
 
-// reasons says every reason for which somebody is refused in words.
+// reasons describes every reason for a refusal.
 func (b builder) reasons() map[string]string {
 	return map[string]string{
 		"not_ready":        b.say("the gateway was shut in doubt", "ゲートウェイが安全側に停止中"),
@@ -37,7 +37,7 @@ func (b builder) endings() map[string]string {
 	}
 }
 
-// causes says in words what the kernel drops.
+// causes describes the kernel's reasons for a drop.
 func (b builder) causes() map[string]string {
 	return map[string]string{
 		"source":   b.say("for the WireGuard port, from an unlisted address or too fast", "登録外アドレスから、または過多"),
@@ -56,7 +56,7 @@ func (b builder) causes() map[string]string {
 	}
 }
 
-// doubts says in words what keeps the gateway shut.
+// doubts describes the doubts that keep the gateway shut.
 func (b builder) doubts() map[string]string {
 	return map[string]string{
 		"journal": b.say("the journal cannot be trusted or written", "記録（ジャーナル）を検証・書込できない"),
@@ -68,7 +68,7 @@ func (b builder) doubts() map[string]string {
 	}
 }
 
-// alerts says of each alert what it means, and where it is told what to do.
+// alerts gives for each alert its meaning and its runbook.
 func (b builder) alerts() (words, runbooks map[string]string) {
 	words = map[string]string{
 		"KidobanAbsent":                      b.say("the gateway does not answer Prometheus", "ゲートウェイが応答しない"),
@@ -106,7 +106,7 @@ func (b builder) alerts() (words, runbooks map[string]string) {
 	return words, runbooks
 }
 
-// severities says who is called.
+// severities describes the severities.
 func (b builder) severities() map[string]string {
 	return map[string]string{
 		"critical": b.say("critical, now", "重大（すぐ対応）"),

@@ -1,7 +1,6 @@
 package dashboards
 
-// SchemaVersion is the version of Grafana's classic dashboard schema
-// (Grafana 12; @grafana/schema, Dashboard).
+// SchemaVersion is the version of Grafana's classic dashboard schema (Grafana 12; @grafana/schema).
 const SchemaVersion = 42
 
 // object is an open part of the schema, such as the options of a panel type.
@@ -40,8 +39,8 @@ type annotations struct {
 	List []Annotation `json:"list"`
 }
 
-// Annotation marks moments on every panel that has a time axis: one at each
-// value of the query, which is a time in milliseconds.
+// Annotation marks moments on all panels with a time axis. The values of the query are times in
+// milliseconds.
 type Annotation struct {
 	Name            string     `json:"name"`
 	Datasource      source     `json:"datasource"`
@@ -149,7 +148,7 @@ type thresholds struct {
 	Steps []step `json:"steps"`
 }
 
-// step colours what is at least Value; nil: everything.
+// step colours values from Value on; nil: all values.
 type step struct {
 	Color string   `json:"color"`
 	Value *float64 `json:"value"`

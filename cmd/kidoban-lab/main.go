@@ -1,15 +1,11 @@
-// Kidoban-lab is the demo: it puts an engineer, an outsider who holds a copy
-// of the engineer's key, the gateway and a hospital on one machine, in
-// network namespaces, and tries what the gateway promises with real traffic.
-// The gateway is the kidoban executable as it is installed. It is not part of
-// the appliance.
+// Kidoban-lab is the demo. It puts an engineer, an outsider with a copy of the engineer's key, the
+// gateway and a hospital on one machine, in network namespaces, and tests the gateway's promises
+// with real traffic. It runs the installed kidoban executable. It is not part of the appliance.
 //
-// It exits with 0 if everything went as promised, 1 if anything did not, 2 if
-// it was called wrongly.
+// Exit codes: 0 all promises hold, 1 not all, 2 usage.
 //
-// main.go and stay.go deal with the machine outside, stage.go sets the scene,
-// policy.go writes what the hospital approves, story.go is what is tried and
-// what must come of it, terminal.go how it looks.
+// main.go and stay.go deal with the machine outside, stage.go has hosts and processes, policy.go
+// the policy file, story.go the steps, terminal.go the output.
 package main
 
 import (
@@ -47,7 +43,7 @@ func main() {
 	lab.Main(d, files...)
 }
 
-// demo is what the command line asks for.
+// demo is the command line.
 type demo struct {
 	gateway string // path of the kidoban executable
 	stay    bool
@@ -140,8 +136,8 @@ type abort string
 // metricsAddress is where Prometheus finds a gateway that runs on this machine.
 const metricsAddress = "127.0.0.1:9586"
 
-// listenOutside opens the port of the metrics in the network namespace of the
-// machine; if something else (a gateway, perhaps) has it, another port.
+// listenOutside opens the metrics port in the machine's network namespace, or another port if that
+// is taken.
 func listenOutside() (*os.File, error) {
 	l, err := net.Listen("tcp", metricsAddress)
 	if err != nil {
@@ -153,8 +149,7 @@ func listenOutside() (*os.File, error) {
 	return l.(*net.TCPListener).File()
 }
 
-// inherited gives the listener of listenOutside, which Main passed on as
-// descriptor 3; nil if there is none.
+// inherited gives the listener of listenOutside, passed on by Main as descriptor 3, or nil.
 func inherited() net.Listener {
 	f := os.NewFile(3, "metrics")
 	if f == nil {

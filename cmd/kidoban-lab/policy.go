@@ -9,8 +9,7 @@ import (
 	_ "time/tzdata" // the site's zone, also on a machine without zone files
 )
 
-// zone is the site's. It has no daylight saving time, so the demo reads the
-// same all year.
+// zone is the site's zone. It has no daylight saving time.
 var zone = func() *time.Location {
 	z, err := time.LoadLocation("Asia/Tokyo")
 	if err != nil {
@@ -19,8 +18,7 @@ var zone = func() *time.Location {
 	return z
 }()
 
-// support is the window that the site approved long ago: two days a week,
-// neither of them today.
+// support is an old window on two weekdays other than today.
 func support(now time.Time) string {
 	day := func(n int) string { return strings.ToLower(now.In(zone).AddDate(0, 0, n).Format("Mon")) }
 	return fmt.Sprintf(`      support: {days: [%s, %s], from: "09:00", to: "17:30", targets: [ehr], valid: {from: %s, until: %s}, approved_by: Head of IT, ticket: CHG-101}

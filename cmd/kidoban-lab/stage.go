@@ -28,8 +28,7 @@ var (
 	otherHost       = netip.MustParseAddrPort("10.1.0.6:22")
 )
 
-// stage is the scene: the hosts, and the gateway's process. It is the lab's T
-// as well, because there is no test around it.
+// stage has the hosts and the gateway's process. It is also the lab's T.
 type stage struct {
 	ctx        context.Context
 	executable string
@@ -91,8 +90,7 @@ func (s *stage) build() {
 	s.privateKey, s.publicKey = lab.NewKey()
 }
 
-// client sets up WireGuard on a host with the engineer's key, as the engineer
-// does, and as whoever stole that key does.
+// client sets up WireGuard on a host with the engineer's key, for the engineer or the thief.
 func (s *stage) client(h *lab.Host, gatewayKey lab.Key) *lab.Client {
 	return h.NewClient(lab.ClientConfig{
 		PrivateKey: s.privateKey,
@@ -104,8 +102,7 @@ func (s *stage) client(h *lab.Host, gatewayKey lab.Key) *lab.Client {
 	})
 }
 
-// startGateway starts `kidoban run` on the gateway's host, and returns when it
-// says that it is ready.
+// startGateway starts `kidoban run` on the gateway's host and waits until it is ready.
 func (s *stage) startGateway() (took time.Duration) {
 	begin := time.Now()
 	log, err := os.Create(filepath.Join(s.folder, "gateway.log"))
@@ -115,8 +112,7 @@ func (s *stage) startGateway() (took time.Duration) {
 	s.process = s.gateway.Command(context.WithoutCancel(s.ctx), s.executable, "run")
 	s.process.Env = s.environment()
 	s.process.Stdout, s.process.Stderr = log, log
-	// Ctrl-C goes to the terminal's whole process group; the gateway is to
-	// hear from the demo only.
+	// Ctrl-C goes to the terminal's process group. The gateway must be stopped by the demo only.
 	s.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	err = s.process.Start()
 	log.Close() // the process has its own
@@ -182,8 +178,7 @@ func (s *stage) settings() []string {
 
 func (s *stage) policyFile() string { return filepath.Join(s.folder, "policy.yaml") }
 
-// environment is the process's own with the demo's settings in place of any
-// that were there.
+// environment is the process's own with the demo's settings.
 func (s *stage) environment() []string {
 	var e []string
 	for _, v := range os.Environ() {
@@ -194,8 +189,7 @@ func (s *stage) environment() []string {
 	return append(e, s.settings()...)
 }
 
-// operator runs a kidoban command as an operator of the gateway does. The
-// exit code 3 (a well-formed "no") is no error.
+// operator runs a kidoban command as an operator. Exit code 3 (a well-formed "no") is no error.
 func (s *stage) operator(args ...string) (output []byte, code int, err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, 20*time.Second)
 	defer cancel()

@@ -15,9 +15,8 @@ import (
 	"kidoban/gateway/lab"
 )
 
-// stay keeps the scene up until the demo is interrupted, with a daily window
-// open, the engineer at work and the outsider trying again, so that there is
-// something to see.
+// stay keeps everything up until the demo is interrupted, with a daily window open, the engineer at
+// work and the outsider trying, so that there is something to see.
 func stay(s *stage, out *terminal, outside net.Listener) {
 	s.writePolicy(support(time.Now()), daily(time.Now()))
 	if _, _, err := s.operator("reload"); err != nil {
@@ -68,7 +67,7 @@ func stay(s *stage, out *terminal, outside net.Listener) {
 	_ = s.sato.Initiate()
 	for tick := 0; s.ctx.Err() == nil; tick++ {
 		ctx, cancel := context.WithTimeout(s.ctx, time.Second)
-		// Operators may close what they like, so failure is no news here.
+		// Operators may close the engineer, so errors are ignored.
 		_, _ = s.engineer.Exchange(ctx, "tcp", listedService.String(), strings.Repeat("work ", 200))
 		cancel()
 		if tick%15 == 0 {
@@ -84,8 +83,7 @@ func stay(s *stage, out *terminal, outside net.Listener) {
 	out.note("")
 }
 
-// metricsRelay answers with what the gateway's metrics address answers on the
-// gateway's host.
+// metricsRelay relays the gateway's metrics.
 func metricsRelay(gateway *lab.Host) http.Handler {
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: metricsAddress})
 	proxy.Transport = &http.Transport{DialContext: gateway.Dial}
@@ -107,8 +105,8 @@ func fromHere(path string) string {
 	return path
 }
 
-// ownUserNamespace reports whether the demo runs in a user namespace other
-// than the machine's first: that maps every id onto itself.
+// ownUserNamespace reports whether the demo runs in a user namespace of its own: the machine's maps
+// every id onto itself.
 func ownUserNamespace() bool {
 	text, err := os.ReadFile("/proc/self/uid_map")
 	return err == nil && strings.Join(strings.Fields(string(text)), " ") != "0 0 4294967295"

@@ -20,19 +20,18 @@ import (
 )
 
 const (
-	// notice is how far ahead of its opening the window is approved: enough
-	// to try the door once more before.
+	// notice is how long before its opening the window is approved: time to try once more.
 	notice = 6 * time.Second
 	// open is how long the window stays open.
 	open = 12 * time.Second
 	// patience is how long silence has to last before it is believed.
 	patience = 1200 * time.Millisecond
-	// latest is how long after the deadline a byte may pass at the very
-	// worst: the kernel's own timers end flows within this.
+	// latest is the greatest delay of a byte after the deadline: the kernel's timers end flows
+	// within it.
 	latest = time.Second
 )
 
-// story is what is tried, in order, and how often it came out wrong.
+// story runs the steps and counts failures.
 type story struct {
 	*stage
 	out      *terminal
@@ -43,7 +42,7 @@ type story struct {
 	from, until time.Time // the window
 }
 
-// check tells one thing that was seen, and whether it is what was promised.
+// check prints an observation and counts it if it is a failure.
 func (s *story) check(good bool, format string, args ...any) {
 	if s.ctx.Err() != nil {
 		s.Fatalf("interrupted") // which made it fail, perhaps
@@ -125,8 +124,7 @@ func (s *story) knock(who string, c *lab.Client, wire *lab.Capture) {
 		"silence: %s sent %d bytes to the gateway, %d bytes came back", who, bytesOf(sent), bytesOf(back))
 }
 
-// named waits until the gateway's list of refusals names the engineer's key
-// with this reason and source.
+// named waits until the list of refusals has the engineer's key with this reason and source.
 func (s *story) named(reason string, source netip.Addr) {
 	type refusal struct {
 		Reason   string `json:"reason"`
@@ -174,8 +172,8 @@ func (s *story) opening() {
 	ctx, cancel := context.WithDeadline(s.ctx, s.from.Add(5*time.Second))
 	defer cancel()
 	var err error
-	// The first soon after each other, for the figure; but many would be more
-	// than an engineer's share, and a busy machine takes its time to answer.
+	// Few attempts first, because many exceed an engineer's share and a busy machine answers
+	// slowly.
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		attempt, stop := context.WithTimeout(ctx, wait)
 		err = s.sato.Handshake(attempt)
@@ -195,7 +193,7 @@ func (s *story) opening() {
 	s.check(!answer[0].At.Before(s.from), "Sato is admitted, %s after the opening", milliseconds(answer[0].At.Sub(s.from)))
 }
 
-// targets tries what the window lists, and what it does not.
+// targets tries listed and unlisted targets.
 func (s *story) targets() {
 	s.out.heading("Sato works on %v, and looks around", listedService)
 	s.lanWire.Forget()
@@ -309,8 +307,7 @@ func (s *story) lastByte(direction string, packets []lab.Packet) {
 	if last < 0 {
 		when = milliseconds(-last) + " before"
 	}
-	// A stream that stopped long before the end was not cut by the closing; a
-	// machine that is taken away for a moment does not break one.
+	// A stream that stopped long before the end was not cut by the closing.
 	s.check(last > -latest && last <= latest,
 		"%s: the last of %d packets passed %s the closing", direction, len(packets), when)
 }

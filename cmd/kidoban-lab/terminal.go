@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// width is the widest line, in columns: what every terminal has.
+// width is the widest line, in columns.
 const width = 78
 
-// terminal writes the story: headed steps, what was seen beneath them, each
-// with its mark. Without a terminal, or with NO_COLOR, it is plain text.
+// terminal prints numbered steps and their results, each with a mark. Without a terminal, or with
+// NO_COLOR, it prints plain text.
 type terminal struct {
 	w       io.Writer
 	colour  bool
@@ -24,8 +24,7 @@ type terminal struct {
 	step    int
 }
 
-// newTerminal finds out what the output can show: escapes on a terminal
-// (https://no-color.org), more than ASCII in a UTF-8 locale.
+// newTerminal detects escapes (a terminal; https://no-color.org) and UTF-8 (the locale).
 func newTerminal(w io.Writer, getenv func(string) string) *terminal {
 	t := &terminal{w: w, yes: "ok ", no: "NO "}
 	if f, ok := w.(*os.File); ok {
@@ -73,13 +72,13 @@ func (t *terminal) picture(lines string) {
 	}
 }
 
-// heading begins a step: what is tried.
+// heading begins a step.
 func (t *terminal) heading(format string, args ...any) {
 	t.step++
 	fmt.Fprintf(t.w, "\n  %s  %s\n", t.style(bold, fmt.Sprint(t.step)), t.style(bold, fmt.Sprintf(format, args...)))
 }
 
-// result says what was seen, and whether that is what was promised.
+// result prints an observation, good or bad.
 func (t *terminal) result(good bool, text string) {
 	mark := t.style(green, t.yes)
 	if !good {
@@ -137,8 +136,8 @@ func (t *terminal) countdownOver() {
 	}
 }
 
-// wrap breaks text between words into lines of at most so many columns; a
-// word that is longer stays whole. There is always one line.
+// wrap breaks text between words into lines of at most so many columns. Longer words stay whole.
+// There is at least one line.
 func wrap(text string, columns int) []string {
 	lines := []string{""}
 	for _, word := range strings.Fields(text) {

@@ -11,9 +11,8 @@ import (
 	"kidoban/gateway/durable"
 )
 
-// makeIfNew makes folder and key where both are missing, and finishes what a
-// crash interrupted. The order is such that a crash leaves one of: nothing
-// that counts; a key and DIR.new; all of it.
+// makeIfNew makes folder and key where both are missing, and finishes what a crash interrupted. A
+// crash leaves nothing that counts, or a key and DIR.new, or everything.
 func makeIfNew(disk storage, dir, keyFile string) error {
 	_, dirErr := disk.stat(dir)
 	_, keyErr := disk.stat(keyFile)
@@ -24,8 +23,7 @@ func makeIfNew(disk storage, dir, keyFile string) error {
 	}
 	switch {
 	case dirErr == nil && keyErr == nil:
-		// They were found, not made: who made them may have ended before their
-		// names were on disk.
+		// Another process may have made them and died before the names were on disk.
 		if err := disk.SyncFolder(filepath.Dir(keyFile)); err != nil {
 			return err
 		}
@@ -81,14 +79,13 @@ func putInPlace(disk storage, dir string) error {
 	return disk.SyncFolder(filepath.Dir(dir))
 }
 
-// Archive takes a broken journal out of the way and puts an empty one in its
-// place, signed with the same key; if the key is gone, with a new one. It
-// returns the path that the broken one has now, DIR.broken-TIME, and the text
-// of its last checkpoint if there is one, which should be the first thing
-// that the new journal records. Where no journal is there, both are empty.
+// Archive renames a broken journal to DIR.broken-TIME and puts an empty one in its place. The new
+// one has the same key, or a new key if that is gone. Archive returns the new path and the last
+// checkpoint, if there is one; the new journal should record it first. Both are empty if there is
+// no journal.
 //
-// No Journal may be open in the folder. An Archive that was interrupted can
-// be run again, or Open finishes it.
+// No Journal may be open in the folder. An interrupted Archive can be run again, or Open finishes
+// it.
 func Archive(dir, keyFile string) (broken, lastCheckpoint string, err error) {
 	return archive(realDisk, dir, keyFile, time.Now())
 }
@@ -115,8 +112,7 @@ func archive(disk storage, dir, keyFile string, now time.Time) (broken, lastChec
 	case err != nil:
 		return "", "", err
 	}
-	// Before the old name is used again, so that no power cut loses the broken
-	// one under it.
+	// The name must be on disk before the old one is used again.
 	if err := disk.SyncFolder(filepath.Dir(dir)); err != nil {
 		return "", "", err
 	}

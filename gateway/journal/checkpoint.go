@@ -18,12 +18,11 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// maxSize bounds the size that a checkpoint may claim: beyond what any disk
-// holds, below where tlog's arithmetic ends.
+// maxSize bounds the size in a checkpoint: more than a disk holds, less than the limit of tlog's
+// arithmetic.
 const maxSize = 1 << 48
 
-// maxCheckpoint bounds the length of a checkpoint in bytes; ours take 200,
-// witnesses may have added their signatures.
+// maxCheckpoint bounds a checkpoint in bytes. Ours take 200; witnesses may add signatures.
 const maxCheckpoint = 1 << 16
 
 // key signs checkpoints. Its name is the journal's origin.
@@ -39,8 +38,8 @@ func (k *key) sign(tree tlog.Tree) ([]byte, error) {
 	return note.Sign(&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", k.origin(), tree.N, tree.Hash)}, k.signer)
 }
 
-// openCheckpoint verifies a signed checkpoint. Its origin must be the name of
-// the key; other signatures on it are passed over.
+// openCheckpoint verifies a signed checkpoint. Its origin must be the key's name. Other signatures
+// are ignored.
 func openCheckpoint(text []byte, verifierKey string) (tlog.Tree, error) {
 	verifier, err := note.NewVerifier(verifierKey)
 	if err != nil {
@@ -50,8 +49,7 @@ func openCheckpoint(text []byte, verifierKey string) (tlog.Tree, error) {
 	if err != nil {
 		return tlog.Tree{}, fmt.Errorf("the signature does not verify with the key %s: %w", verifier.Name(), err)
 	}
-	// note takes base64 whose unused bits are not zero: the same signature in
-	// other bytes. Nothing we wrote looks like that.
+	// note accepts base64 with unused bits that are not zero: the same signature in other bytes.
 	for _, signature := range signed.Sigs {
 		if _, err := base64.StdEncoding.Strict().DecodeString(signature.Base64); err != nil {
 			return tlog.Tree{}, fmt.Errorf("its signature is not in canonical base64: %w", err)
@@ -67,14 +65,13 @@ func openCheckpoint(text []byte, verifierKey string) (tlog.Tree, error) {
 	return tree, nil
 }
 
-// signatureLength is that of an Ed25519 signature in a note, in base64: 4
-// bytes of the key's hash and 64 of the signature.
+// signatureLength is the length of an Ed25519 signature in a note: base64 of 4 bytes of key hash
+// and 64 of signature.
 const signatureLength = 92
 
-// findCheckpoint finds the one checkpoint in what somebody kept: a file of
-// nothing else, what `kidoban journal verify` printed, as text or JSON, or a
-// mail that has it, whose program may have changed the ends of lines, indented
-// or quoted them, and broken the long one. Nothing is verified by this.
+// findCheckpoint finds the one checkpoint in a text: a file, the output of `kidoban journal verify`
+// as text or JSON, or a mail, in which lines may be indented, quoted or broken. It verifies
+// nothing.
 func findCheckpoint(kept []byte) ([]byte, error) {
 	var printed struct{ Checkpoint string }
 	if json.Unmarshal(kept, &printed) == nil {
@@ -165,8 +162,7 @@ func readKey(disk storage, name string) (*key, error) {
 	if err != nil {
 		return nil, malformed
 	}
-	// NewSigner has checked algorithm, length, and that the hash is the public
-	// key's; it only does not say what the public key is.
+	// NewSigner has checked everything, but does not give the public key.
 	raw, err := base64.StdEncoding.DecodeString(strings.SplitN(text, "+", 5)[4])
 	if err != nil || len(raw) != 1+ed25519.SeedSize {
 		return nil, malformed
@@ -179,8 +175,7 @@ func readKey(disk storage, name string) (*key, error) {
 	return &key{signer, verifier}, nil
 }
 
-// readOrMakeKey reads the key file, or makes a key if there is none. write
-// puts a key that was made on disk.
+// readOrMakeKey reads the key file, or makes a key if there is none. write puts a new key on disk.
 func readOrMakeKey(disk storage, name string) (k *key, write func() error, err error) {
 	k, err = readKey(disk, name)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -190,8 +185,8 @@ func readOrMakeKey(disk storage, name string) (k *key, write func() error, err e
 	return k, func() error { return durable.ReplaceOn(disk, name, []byte(text)) }, err
 }
 
-// VerifierKey gives the public half of the key in a key file, as the one line
-// that note and other tools for signed notes (https://c2sp.org/signed-note) take.
+// VerifierKey gives the public half of a key file, as one line for note and other tools
+// (https://c2sp.org/signed-note).
 func VerifierKey(keyFile string) (string, error) {
 	k, err := readKey(realDisk, keyFile)
 	if err != nil {

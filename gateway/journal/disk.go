@@ -13,23 +13,20 @@ import (
 	"kidoban/gateway/durable"
 )
 
-// storage is what a journal asks of a disk. Paths are as in package os, and
-// errors for what does not exist are fs.ErrNotExist. Nothing is retried.
+// storage is the disk of a journal. Missing files give fs.ErrNotExist. Nothing is retried.
 type storage interface {
-	// readFile reads a file of at most limit bytes; a longer one is an error,
-	// and so is what is no regular file. It does not wait for anybody.
+	// readFile reads a regular file of at most limit bytes. It never waits.
 	readFile(name string, limit int64) ([]byte, error)
 	// readDir lists a directory, sorted by name.
 	readDir(name string) ([]fs.DirEntry, error)
 	stat(name string) (fileInfo, error)
 
-	// mkdir makes a directory with mode 0700. One that is there is no error.
-	// The name lasts after SyncFolder of the parent.
+	// mkdir makes a folder with mode 0700, if there is none. The name lasts after SyncFolder of the
+	// parent.
 	mkdir(name string) error
 	durable.Disk
 
-	// lock takes a lock that one process has at a time, until it closes it or
-	// ends. It does not wait.
+	// lock takes an exclusive lock, until it is closed or the process ends. It does not wait.
 	lock(name string) (io.Closer, error)
 }
 
@@ -44,7 +41,7 @@ type osDisk struct{ durable.OS }
 var realDisk = osDisk{0o600}
 
 func (osDisk) readFile(name string, limit int64) ([]byte, error) {
-	// A copy may come from anybody: opening a named pipe would wait for ever.
+	// A copy may come from anywhere: opening a named pipe would wait for ever.
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -99,9 +96,8 @@ func (osDisk) lock(name string) (io.Closer, error) {
 type writer struct {
 	disk storage
 	dir  string
-	// lasting are the directories whose names are known to be on disk. Those
-	// that were merely found are not: who made them may have died, or failed,
-	// before the fsync.
+	// lasting has the folders whose names are certainly on disk. A folder that was found may lack
+	// its fsync.
 	lasting map[string]bool
 }
 
@@ -110,7 +106,7 @@ type file struct {
 	data []byte
 }
 
-// commit makes tiles last and then the checkpoint that vouches for them.
+// commit puts tiles on disk, and then the checkpoint over them.
 // With one short bundle these are its system calls, six of them fsync:
 //
 //	openat  tile/entries/000.p/5   O_WRONLY|O_CREAT|O_TRUNC
@@ -127,13 +123,12 @@ type file struct {
 //	openat  .
 //	fsync, close                   6: the name of the checkpoint
 //
-// None can go: POSIX lets a name be lost whose directory was not synced, and
-// content whose file was not (1, 2, 3, 4 before 6, so that no checkpoint is
-// ahead of what it vouches for; 5 before the rename, so that the name never
-// points at half a checkpoint). The hashes could be computed again from the
-// entries; syncing them keeps every copy, also one taken after a power cut,
-// verifiable by any tool. Tiles are not renamed into place: until the
-// checkpoint is there a torn one is nothing.
+// All are needed: POSIX may lose a name whose folder was not synced, and content
+// whose file was not (1 to 4 before 6, so that no checkpoint is ahead of its
+// entries; 5 before the rename, so that the name never has half a checkpoint).
+// The hashes could be computed again; syncing them lets any tool verify a copy
+// after a power cut. Tiles need no rename: before the checkpoint a torn one
+// does not count.
 func (w *writer) commit(tiles []file, checkpoint []byte) error {
 	var dirs []string // in order, each once
 	seen := map[string]bool{}
@@ -158,8 +153,7 @@ func (w *writer) commit(tiles []file, checkpoint []byte) error {
 	return durable.ReplaceOn(w.disk, filepath.Join(w.dir, "checkpoint"), checkpoint)
 }
 
-// makeDirs makes a directory inside the journal's folder, and those above it,
-// and makes their names last.
+// makeDirs makes a folder inside the journal's folder, with its parents, and syncs their names.
 func (w *writer) makeDirs(name string) error {
 	if name == w.dir || w.lasting[name] {
 		return nil
@@ -178,8 +172,8 @@ func (w *writer) makeDirs(name string) error {
 	return nil
 }
 
-// remove removes a tile, and its directory if that leaves it empty. Failing
-// is no fault: Open removes what is left over.
+// remove removes a tile, and its folder if that is empty. Errors do not matter: Open removes
+// leftovers.
 func (w *writer) remove(name string) {
 	if w.disk.Remove(filepath.Join(w.dir, name)) == nil {
 		w.removeEmpty(filepath.Dir(name))

@@ -9,14 +9,13 @@ import (
 	"unicode/utf8"
 )
 
-// Version is what Append writes into Entry.Version.
+// Version is the version of the entry format.
 const Version = 1
 
-// MaxEntry is the greatest length of an entry's JSON in bytes: the length in
-// a bundle is a uint16.
+// MaxEntry is the greatest length of an entry's JSON in bytes. The length in a bundle is a uint16.
 const MaxEntry = 1<<16 - 1
 
-// Kind says what an entry records.
+// Kind is the kind of an entry.
 type Kind string
 
 // The kinds of entries. A newer version may write others; readers pass them on.
@@ -25,7 +24,7 @@ const (
 	Stop          Kind = "stop"           // the gateway stopped in order
 	PolicyText    Kind = "policy_text"    // a part of the policy's text, named by Digest; precedes PolicyLoaded
 	PolicyLoaded  Kind = "policy_loaded"  // the policy named by Digest is in force
-	WindowOpened  Kind = "window_opened"  // a grant opens: From, Until, on whose approval
+	WindowOpened  Kind = "window_opened"  // a grant opens: From, Until, with its approval
 	WindowClosed  Kind = "window_closed"  // a grant closed, with Reason
 	SessionOpened Kind = "session_opened" // an admission was confirmed
 	SessionClosed Kind = "session_closed" // with Reason
@@ -36,20 +35,18 @@ const (
 	Drift         Kind = "drift"          // the ruleset read back differently
 	ClockStep     Kind = "clock_step"     // the wall clock was set
 	Recovery      Kind = "recovery"       // an operator led out of doubt
-	Doubt         Kind = "doubt"          // nobody may enter, and why
+	Doubt         Kind = "doubt"          // the gateway shut itself, for a reason
 )
 
-// Entry is one thing that happened. Which fields carry something depends on
-// the kind; empty ones are not written. Append writes all times in UTC.
+// Entry is one thing that happened. The kind determines the fields. Empty fields are not written.
 type Entry struct {
 	// Index is the entry's place, from 0. Replay sets it; it is not written.
 	Index int64 `json:"-"`
 
 	Version int `json:"v"` // of this format; Append sets it
 
-	// Time is when it happened. Append sets it to now if it is zero, and
-	// to the time of the entry before if it would be earlier than that: the
-	// times of a journal never go back.
+	// Time is when it happened. Append sets a zero Time to now, and a Time before the previous
+	// entry's to that one: the times of a journal never go back.
 	Time time.Time `json:"time"`
 
 	Kind  Kind   `json:"kind"`
@@ -64,7 +61,7 @@ type Entry struct {
 	Target   string    `json:"target,omitempty"`
 	Targets  []string  `json:"targets,omitempty"` // of an opening
 	Sources  []string  `json:"sources,omitempty"` // of an opening: prefixes
-	Grants   []string  `json:"grants,omitempty"`  // of a session: what it stands on
+	Grants   []string  `json:"grants,omitempty"`  // of a session: its grants
 	Scope    string    `json:"scope,omitempty"`   // of Shut and Reopened: all, a vendor, or vendor/engineer
 	Reason   string    `json:"reason,omitempty"`
 	From     time.Time `json:"from,omitzero"`
@@ -84,14 +81,12 @@ type Entry struct {
 	Part   int    `json:"part,omitempty"`   // of a text that needs several entries: 1 to Parts
 	Parts  int    `json:"parts,omitempty"`
 
-	// Event is what the policy's state consumes at replay, if it does.
+	// Event is the event of the policy's state, if the entry has one.
 	Event json.RawMessage `json:"event,omitempty"`
 }
 
-// SplitText gives the entry as several whose texts, put together in order,
-// are its text, and each of which fits into MaxEntry bytes; Part and Parts
-// number them. An entry that needs no splitting is given as it is, without
-// numbers.
+// SplitText splits an entry with a long text into several that fit into MaxEntry bytes each; Part
+// and Parts number them. Other entries stay as they are.
 func SplitText(e Entry) []Entry {
 	// Time, version and numbers are not there yet: leave room for them.
 	const reserve = 128
@@ -103,7 +98,7 @@ func SplitText(e Entry) []Entry {
 	line, err := encode(frame)
 	room := MaxEntry - reserve - len(line)
 	if err != nil || room < MaxEntry/2 {
-		return []Entry{e} // not the text is too long; Append says what is
+		return []Entry{e} // the text is not too long; Append explains
 	}
 	var parts []Entry
 	for text := e.Text; text != ""; {
@@ -148,7 +143,7 @@ func encode(e Entry) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// check says what keeps an entry, whose JSON is line, from being appended.
+// check reports why an entry cannot be appended. line is its JSON.
 func (e *Entry) check(line []byte) error {
 	if e.Kind == "" {
 		return errors.New("an entry without a kind")
@@ -159,8 +154,7 @@ func (e *Entry) check(line []byte) error {
 	return nil
 }
 
-// decode reads an entry of this or a newer version. Fields it does not know
-// are passed over; List shows them.
+// decode reads an entry of this or a newer version. Unknown fields are ignored; List shows them.
 func decode(line []byte) (Entry, error) {
 	var e Entry
 	if err := json.Unmarshal(line, &e); err != nil {

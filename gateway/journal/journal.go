@@ -14,8 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// FailedError is what Append returns after a write failed: the journal takes
-// nothing more until it is opened anew.
+// FailedError is the error of Append after a failed write. Only opening the journal anew helps.
 type FailedError struct {
 	Err error // the first failure
 }
@@ -26,11 +25,10 @@ func (e *FailedError) Error() string {
 
 func (e *FailedError) Unwrap() error { return e.Err }
 
-// ErrClosed is what Append returns after Close.
+// ErrClosed is the error of Append after Close.
 var ErrClosed = errors.New("the journal is closed")
 
-// Journal is a journal that is open for appending. Its methods may be called
-// by several goroutines at once.
+// Journal is a journal that is open for appending. Its methods may be called concurrently.
 type Journal struct {
 	key       *key
 	read      reader
@@ -38,40 +36,39 @@ type Journal struct {
 	now       func() time.Time
 	recovered Recovered
 
-	mu      sync.Mutex // guards what follows; never held while the disk works
-	pending *batch     // what the next commit takes; nil if nothing waits
+	mu      sync.Mutex // guards the fields below; never held during disk access
+	pending *batch     // the lines of the next commit; nil if nothing waits
 	last    time.Time  // of the newest entry, pending ones included
-	tree    tlog.Tree  // what the checkpoint covers
+	tree    tlog.Tree  // covered by the checkpoint
 	text    []byte     // the checkpoint
 	signed  time.Time  // when it was
 	failed  *FailedError
 	closed  bool
 
-	commit sync.Mutex // held by the one commit at a time; guards what follows
+	commit sync.Mutex // held during a commit; guards the fields below
 	write  writer
 	edge   *edge
 	tail   []byte // the last bundle's entries; empty if it is full
 }
 
-// batch is what several callers of Append commit together.
+// batch is one commit of several callers of Append.
 type batch struct {
 	lines [][]byte
 	done  bool // guarded by Journal.commit, as is err
 	err   error
 }
 
-// Recovered is what Open found beyond the signed checkpoint. None of it had
-// been acknowledged by an Append.
+// Recovered counts the data that Open found beyond the signed checkpoint. No Append had acknowledged it.
 type Recovered struct {
 	Adopted int64 // whole entries, now signed
 	Cut     int64 // bytes after them, now gone
 }
 
-// Open opens the journal in a folder for appending. It reads and verifies
-// all of it first; a journal that does not verify is a *DamageError.
+// Open opens the journal in a folder for appending. It reads and verifies all of it first; a
+// journal that does not verify is a *DamageError.
 //
-// Where neither folder nor key file is there, both are made. A folder without
-// its key, or a key without its folder, is refused: something was lost.
+// If folder and key file are both missing, Open makes them. If one is missing, Open refuses:
+// something was lost.
 func Open(dir, keyFile string) (*Journal, error) { return open(realDisk, dir, keyFile) }
 
 func open(disk storage, dir, keyFile string) (*Journal, error) {
@@ -124,8 +121,8 @@ func openLocked(disk storage, dir, keyFile string) (*Journal, error) {
 	if j.tree.N%tileWidth == 0 {
 		j.tail = nil
 	}
-	// What is beyond the checkpoint is written again, not only signed: if its
-	// fsync failed, the cache still shows what the disk does not hold.
+	// The entries are written again, not only signed: if their fsync failed, the cache shows data
+	// that is not on disk.
 	lines, torn := j.read.beyond(j.tree.N, j.tail)
 	if len(lines) > 0 {
 		if err := j.writeLines(lines); err != nil {
@@ -144,17 +141,15 @@ func openLocked(disk storage, dir, keyFile string) (*Journal, error) {
 	return j, j.sweep()
 }
 
-// Recovered says what Open adopted and cut.
+// Recovered reports the result of Open.
 func (j *Journal) Recovered() Recovered { return j.recovered }
 
-// Append records entries in this order and returns when they are on disk and
-// signed, or with the reason why not. Callers at the same time share a commit.
+// Append records entries in this order. It returns when they are on disk and signed. Concurrent
+// callers share a commit.
 //
-// An entry that cannot be one (see MaxEntry and Entry.Kind) is refused, and
-// the others of the call with it. Any other error is ErrClosed, or the
-// *FailedError that every Append from now on returns; then some of the
-// entries may still be there when the journal is opened anew, the first ones
-// of the call and none after a gap.
+// If one entry is not valid (see MaxEntry and Kind), the whole call is refused. Other errors are
+// ErrClosed and *FailedError. After a *FailedError some of the entries may be in the journal when
+// it is opened anew: the first ones of the call, without a gap.
 func (j *Journal) Append(entries ...Entry) error {
 	if len(entries) == 0 {
 		return nil
@@ -165,7 +160,7 @@ func (j *Journal) Append(entries ...Entry) error {
 	}
 	j.commit.Lock()
 	defer j.commit.Unlock()
-	if b.done { // by a caller who waited for the same commit
+	if b.done { // by an earlier caller
 		return b.err
 	}
 	j.mu.Lock()
@@ -201,8 +196,8 @@ func (j *Journal) enqueue(entries []Entry) (*batch, error) {
 		if e.Time.IsZero() {
 			e.Time = j.now()
 		}
-		// UTC drops the monotonic reading too, by which times would compare
-		// that were taken before and after the wall clock was set back.
+		// UTC also drops the monotonic reading, which would order times wrongly across a clock
+		// step.
 		if e.Time = e.Time.UTC(); e.Time.Before(last) {
 			e.Time = last
 		}
@@ -239,7 +234,7 @@ func (j *Journal) writeLines(lines [][]byte) error {
 	j.mu.Lock()
 	j.tree, j.text, j.signed = j.edge.tree(), text, j.now()
 	j.mu.Unlock()
-	// The checkpoint is on disk: nobody needs the shorter tiles any more.
+	// The checkpoint is on disk, so the shorter tiles are not needed.
 	j.removeBefore(before)
 	return nil
 }
@@ -294,8 +289,8 @@ func (j *Journal) removeBefore(size int64) {
 	}
 }
 
-// sweep removes tiles that are not of the tree: shorter ones, and what a
-// commit wrote that never got its checkpoint.
+// sweep removes tiles that are not in the tree: shorter ones, and those of a commit without a
+// checkpoint.
 func (j *Journal) sweep() error {
 	disk, dir := j.read.disk, j.read.dir
 	var walk func(name string) error
@@ -333,8 +328,8 @@ func (j *Journal) sweep() error {
 	return nil
 }
 
-// Replay gives the entries on disk, from the first to the newest at this
-// moment, and verifies them once more as it reads. An error is the last it gives.
+// Replay reads and verifies the entries on disk, up to the newest at this moment. An error comes
+// last.
 func (j *Journal) Replay() iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		j.mu.Lock()
@@ -365,16 +360,16 @@ func (j *Journal) Size() int64 {
 	return j.tree.N
 }
 
-// Checkpoint is the signed checkpoint on disk, and when it was signed. Kept
-// elsewhere, it lets VerifyDir see a rollback.
+// Checkpoint is the signed checkpoint on disk, and its time. A copy elsewhere lets VerifyDir find a
+// rollback.
 func (j *Journal) Checkpoint() (text string, signed time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return string(bytes.Clone(j.text)), j.signed
 }
 
-// Close waits for the commit under way and lets another process open the
-// journal. Entries that wait for the next commit are refused with ErrClosed.
+// Close waits for the commit under way and unlocks the journal. Waiting entries are refused with
+// ErrClosed.
 func (j *Journal) Close() error {
 	j.commit.Lock()
 	defer j.commit.Unlock()

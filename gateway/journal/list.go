@@ -17,9 +17,8 @@ type Line struct {
 	JSON  []byte // one object in one line without its end, fields of newer versions included
 }
 
-// List gives the entries from an index on. It verifies nothing, so that a
-// damaged journal can be read as far as it goes: an error says what cannot be
-// read, and what can follows.
+// List gives the entries from an index on. It verifies nothing, so that a damaged journal can be
+// read. After an error further entries may follow.
 func List(dir string, from int64) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		r := reader{realDisk, dir}
@@ -42,11 +41,9 @@ func List(dir string, from int64) iter.Seq2[Line, error] {
 	}
 }
 
-// ReadDamaged gives what can be read of a journal that Open does not take, in
-// order and without what is damaged. If that is not, to the last bit, what the
-// checkpoint vouches for, an error is the last it gives: then entries may be
-// missing or changed, any of them. No error says that all is there, and that
-// something else keeps the journal from being opened.
+// ReadDamaged gives the readable entries of a journal that Open refuses, in order. The last result
+// is an error unless they are exactly the entries that the checkpoint covers. Without an error
+// nothing is missing or changed.
 func ReadDamaged(dir, keyFile string) iter.Seq2[Entry, error] {
 	return readDamaged(realDisk, dir, keyFile)
 }
@@ -88,9 +85,8 @@ func readDamaged(disk storage, dir, keyFile string) iter.Seq2[Entry, error] {
 	}
 }
 
-// each visits the entries from an index on. Where one cannot be read it says
-// so and goes on: with the next bundle, if nothing says any more where the next
-// entry of this one begins. Size -1 stands for all that is there.
+// each visits the entries from an index on. It reports an unreadable entry and continues, with the
+// next bundle if the start of the next entry is unknown. Size -1 means everything.
 func (r reader) each(from, size int64, visit func(index int64, line []byte, err error) bool) {
 	var there []tlog.Tile // looked for where something is missing: a living journal replaces them meanwhile
 	if size < 0 {
@@ -122,7 +118,7 @@ func (r reader) each(from, size int64, visit func(index int64, line []byte, err 
 		if there == nil {
 			there = r.bundles()
 		}
-		// A checkpoint that nobody verified may claim more than there is.
+		// An unverified checkpoint may claim more entries than there are.
 		if end := endOf(there); index < end && end < start+int64(t.W) {
 			size = end
 			continue
@@ -154,7 +150,7 @@ func (r reader) bundles() []tlog.Tile {
 	return slices.CompactFunc(found, func(a, b tlog.Tile) bool { return a.N == b.N })
 }
 
-// endOf is how many entries a journal has at least whose last bundle is there.
+// endOf is the number of entries before the end of the last bundle.
 func endOf(bundles []tlog.Tile) int64 {
 	if len(bundles) == 0 {
 		return 0

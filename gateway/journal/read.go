@@ -11,12 +11,11 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// DamageError says that a journal is not what was signed.
+// DamageError says that a journal differs from the signed one.
 type DamageError struct {
-	// Entry is the first entry that nothing vouches for. It is 0 if nothing
-	// vouches for any, as where the checkpoint itself does not verify.
+	// Entry is the first entry that is not verified; 0 if none is, as with a bad checkpoint.
 	Entry int64
-	What  string // what was found, and in which file of the folder
+	What  string // the fault and the file
 }
 
 func (e *DamageError) Error() string {
@@ -54,16 +53,14 @@ func (r reader) checkpoint(verifierKey string) (text []byte, tree tlog.Tree, err
 	return text, tree, nil
 }
 
-// tile reads a tile or bundle. If it is partial and not there, a longer one
-// serves: a copy of a living journal may have an older checkpoint than tiles.
-// The width found is at least the tile's; fs.ErrNotExist if there is none.
+// tile reads a tile or bundle. A longer one serves in place of a missing partial one: in a copy of
+// a living journal the checkpoint may be older than the tiles. The width found is at least t's.
 func (r reader) tile(t tlog.Tile) (data []byte, found tlog.Tile, err error) {
 	limit := int64(tileWidth * tlog.HashSize)
 	if t.L == entriesLevel {
 		limit = maxBundle
 	}
-	// A writer may be replacing the tile at this moment by the next longer
-	// one: look again, but not for ever.
+	// A writer may replace the tile by a longer one at this moment: try again, but not for ever.
 	for range 16 {
 		found = t
 		data, err = r.disk.readFile(r.path(tilePath(found)), limit)
@@ -83,8 +80,7 @@ func (r reader) tile(t tlog.Tile) (data []byte, found tlog.Tile, err error) {
 	return nil, t, err
 }
 
-// longer lists the tiles with the same place as t, and of greater width, that
-// are there; shorter ones first.
+// longer lists the wider tiles at the place of t, shorter ones first.
 func (r reader) longer(t tlog.Tile) []tlog.Tile {
 	var found []tlog.Tile
 	partial, full := t, t
@@ -108,8 +104,8 @@ func (r reader) longer(t tlog.Tile) []tlog.Tile {
 	return found
 }
 
-// entries reads the first t.W entries of a bundle, or those before the first
-// that is not there whole, and then says why.
+// entries reads the first t.W entries of a bundle. On an error it gives the whole entries before
+// it.
 func (r reader) entries(t tlog.Tile) ([][]byte, error) {
 	data, found, err := r.tile(t)
 	if err != nil {
@@ -129,8 +125,7 @@ func (r reader) entries(t tlog.Tile) ([][]byte, error) {
 	return lines, nil
 }
 
-// hashes reads the first t.W hashes of a tile, or those that are there, and
-// then says why not all.
+// hashes reads the first t.W hashes of a tile. On an error it gives those that are there.
 func (r reader) hashes(t tlog.Tile) ([]tlog.Hash, error) {
 	data, found, err := r.tile(t)
 	if err != nil {
@@ -153,11 +148,9 @@ func describe(t tlog.Tile, err error) error {
 	return fmt.Errorf("%s: %w", tilePath(t), err)
 }
 
-// verify reads every entry of a tree, and every hash, and holds them against
-// each other and the tree's root. visit sees each entry before it is known
-// that the root agrees; an error of visit ends the reading. What is wrong
-// with the folder comes as a *DamageError, an unreadable disk among it: what
-// cannot be read cannot be vouched for.
+// verify reads every entry and every hash of a tree, and compares them with each other and with the
+// root. visit gets each entry before the root is compared; its error ends the reading. A fault is a
+// *DamageError, also if the disk cannot be read.
 func (r reader) verify(tree tlog.Tree, visit func(index int64, line []byte) error) (*edge, error) {
 	e := &edge{}
 	for n := int64(0); n*tileWidth < tree.N; n++ {
@@ -209,7 +202,7 @@ func (r reader) verify(tree tlog.Tree, visit func(index int64, line []byte) erro
 	return e, nil
 }
 
-// compare holds a tile above level 0 against what it should be.
+// compare compares a tile above level 0 with the computed hashes.
 func (r reader) compare(t tlog.Tile, want []tlog.Hash) error {
 	got, err := r.hashes(t)
 	covers := int64(1) << (tileHeight * t.L) // entries a hash
@@ -225,8 +218,8 @@ func (r reader) compare(t tlog.Tile, want []tlog.Hash) error {
 	return nil
 }
 
-// blame says which of the two was changed where an entry is not the one in
-// its hash tile: the tile is right if it belongs to the signed root.
+// blame finds out which was changed, the entry or its hash tile: the tile is right if it belongs to
+// the signed root.
 func (r reader) blame(tree tlog.Tree, index int64, bundle, leaves tlog.Tile) error {
 	signed := tlog.TileHashReader(tree, tileReader{r})
 	if _, err := signed.ReadHashes([]int64{tlog.StoredHashIndex(0, index)}); err == nil {
@@ -254,10 +247,8 @@ func (t tileReader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 
 func (tileReader) SaveTiles([]tlog.Tile, [][]byte) {}
 
-// beyond reads what follows the entries that a checkpoint covers: the whole
-// entries, and how many bytes come after them. It may be that a commit was
-// cut off at any point, or that the checkpoint is older than the tiles.
-// tail is what the checkpoint covers of the last bundle.
+// beyond reads the whole entries after those that a checkpoint covers, and counts the bytes behind
+// them. A commit may have stopped at any point. tail is the covered part of the last bundle.
 func (r reader) beyond(size int64, tail []byte) (lines [][]byte, torn int64) {
 	for {
 		covered := tileOf(entriesLevel, size)
@@ -292,7 +283,7 @@ func (r reader) beyond(size int64, tail []byte) (lines [][]byte, torn int64) {
 	}
 }
 
-// Report is what VerifyDir found to be true of a journal.
+// Report is the result of VerifyDir.
 type Report struct {
 	Origin      string    // the journal's name, in its checkpoints and its key
 	Size        int64     // entries
@@ -303,17 +294,16 @@ type Report struct {
 	Since       int64     // the size of the older checkpoint, of which this journal is proven to be a continuation; 0 if none was given
 }
 
-// VerifyDir verifies a journal's folder, or a copy of it, and changes nothing.
-// It needs only the verifier key. A fault is a *DamageError that names the
-// first bad entry; other errors say why it could not be told.
+// VerifyDir verifies a journal's folder, or a copy of it, and changes nothing. It needs the
+// verifier key only. A fault is a *DamageError with the first bad entry; other errors are about the
+// reading.
 //
-// since may be a text with one older checkpoint of this journal, kept
-// elsewhere: then the journal must be a continuation of it. Without, an old copy of the
-// whole folder verifies, and so does another past that was signed with the
-// same key. It is nil otherwise.
+// since may be a text with an older checkpoint of this journal: then the journal must continue it.
+// Without one, an old copy of the folder verifies, and so does another past signed with the same
+// key.
 //
-// The journal may be written to meanwhile. Who copies a living journal should
-// copy the checkpoint first.
+// The journal may be written to meanwhile. A copy of a living journal should take the checkpoint
+// first.
 func VerifyDir(dir, verifierKey string, since []byte) (Report, error) {
 	return verifyDir(realDisk, dir, verifierKey, since)
 }

@@ -19,9 +19,8 @@ const (
 	maxBundle = tileWidth * (2 + MaxEntry) // bytes
 )
 
-// tilePath is the path of a tile or bundle inside the folder. tlog writes
-// tile/8/0/000 and tile/8/data/000 where tlog-tiles has tile/0/000 and
-// tile/entries/000.
+// tilePath is the path of a tile or bundle inside the folder. tlog's tile/8/0/000 and
+// tile/8/data/000 are tile/0/000 and tile/entries/000 in tlog-tiles.
 func tilePath(t tlog.Tile) string {
 	path := strings.TrimPrefix(t.Path(), "tile/8/")
 	if t.L == entriesLevel {
@@ -46,8 +45,7 @@ func parseTilePath(path string) (tlog.Tile, error) {
 	return t, nil
 }
 
-// tileOf is the tile at a level's right edge in a tree of a size. Its width
-// is 0 where the level's last tile is full.
+// tileOf is the last, partial tile of a level. Its width is 0 if the last tile is full.
 func tileOf(level int, size int64) tlog.Tile {
 	hashes := size >> (tileHeight * max(level, 0))
 	return tlog.Tile{H: tileHeight, L: level, N: hashes / tileWidth, W: int(hashes % tileWidth)}
@@ -62,15 +60,14 @@ func inTree(t tlog.Tile, size int64) bool {
 	return t.N < edge.N && t.W == tileWidth || t == edge
 }
 
-// edge is the right edge of the Merkle tree: at each level the hashes of the
-// last tile, 0 to 255 of them. It is all one needs to go on.
+// edge is the right edge of the Merkle tree: the hashes of the last tile of each level, 0 to 255.
+// It suffices to append.
 type edge struct {
 	size   int64
 	levels [][]tlog.Hash
 }
 
-// add adds a leaf. full is called for every tile that becomes full by it,
-// lower levels first; it may be nil.
+// add adds a leaf. It calls full, unless nil, for every tile that becomes full, lower levels first.
 func (e *edge) add(leaf tlog.Hash, full func(t tlog.Tile, hashes []tlog.Hash) error) error {
 	e.size++
 	h := leaf
@@ -95,8 +92,7 @@ func (e *edge) add(leaf tlog.Hash, full func(t tlog.Tile, hashes []tlog.Hash) er
 	}
 }
 
-// partial lists the tiles of the edge that are not full, those without any
-// hash left out, lower levels first.
+// partial lists the tiles that are not full, but not empty, lower levels first.
 func (e *edge) partial(each func(t tlog.Tile, hashes []tlog.Hash) error) error {
 	for level, hashes := range e.levels {
 		if len(hashes) > 0 {
@@ -154,8 +150,8 @@ func appendEntry(bundle, line []byte) []byte {
 
 var errTorn = errors.New("ends inside an entry")
 
-// nextEntry takes the first entry off a bundle. An entry that is not there to
-// its last byte gives errTorn. The entry shares the bundle's memory.
+// nextEntry takes the first entry off a bundle, or gives errTorn if it is not complete. The entry
+// shares the bundle's memory.
 func nextEntry(bundle []byte) (line, rest []byte, err error) {
 	if len(bundle) < 2 {
 		return nil, nil, errTorn

@@ -38,9 +38,8 @@ func (p Packet) String() string {
 		p.At.Format("15:04:05.000000"), direction, p.Source, p.Destination, p.Protocol, p.Length)
 }
 
-// Capture records the IP packets that pass an interface, in both directions:
-// those that arrive before the firewall sees them, those that leave after it.
-// A UDP or TCP packet that segmentation offload joined counts as one.
+// Capture records the IP packets that pass an interface, in both directions: incoming ones before
+// the firewall, outgoing ones after it. A packet joined by segmentation offload counts once.
 type Capture struct {
 	host          *Host
 	interfaceName string
@@ -86,8 +85,7 @@ func (c *Capture) open() error {
 	if err != nil {
 		return err
 	}
-	// Protocol 0 receives nothing, so that no packet of another interface
-	// comes in before bind names this one.
+	// Protocol 0 receives nothing: before bind, packets of other interfaces would come in.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -111,12 +109,9 @@ func (c *Capture) open() error {
 
 const stamping = unix.SOF_TIMESTAMPING_RX_SOFTWARE | unix.SOF_TIMESTAMPING_SOFTWARE
 
-// stampPackets has the kernel stamp each packet with the time at which it
-// passes, for as long as this process lives, and returns when it does. It
-// begins, for the first who asks on a machine, from a work queue, some time
-// after it was asked, and ends in the same way: what passes then has no stamp,
-// and SO_TIMESTAMP would tell the time of the reading in its place. Frames over
-// the loopback interface show that it has begun.
+// stampPackets makes the kernel stamp packets, for the life of this process. The kernel begins from
+// a work queue, some time later; until then SO_TIMESTAMP would give the time of reading. Frames
+// over the loopback interface show that it has begun.
 var stampPackets = sync.OnceValue(func() error {
 	loopback, err := net.InterfaceByName("lo")
 	if err != nil {
@@ -153,10 +148,10 @@ var stampPackets = sync.OnceValue(func() error {
 	return err
 })
 
-// drain takes in what the kernel has queued; c.mu is held.
+// drain reads the packets in the queue; c.mu is held.
 func (c *Capture) drain(fd int) {
 	for !c.stopped {
-		// With MSG_TRUNC the length is the packet's, not that of what fits.
+		// With MSG_TRUNC n is the length of the whole packet.
 		n, controlLength, _, from, err := unix.Recvmsg(fd, c.buffer, c.control, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
 		if errors.Is(err, unix.EINTR) {
 			continue
@@ -179,9 +174,8 @@ func (c *Capture) drain(fd int) {
 	}
 }
 
-// Packets returns what has passed until now and for which every match holds,
-// oldest first. It ends the test if the kernel or Capture had to let packets
-// go, because then absence would prove nothing.
+// Packets returns the recorded packets that every match accepts, oldest first. It ends the test if
+// packets were lost, because then absence proves nothing.
 func (c *Capture) Packets(match ...func(Packet) bool) []Packet {
 	c.host.lab.t.Helper()
 	c.mu.Lock()
@@ -216,7 +210,7 @@ next:
 	return found
 }
 
-// Forget drops what has passed until now.
+// Forget drops the recorded packets.
 func (c *Capture) Forget() {
 	c.host.lab.t.Helper()
 	c.Packets()
@@ -225,7 +219,7 @@ func (c *Capture) Forget() {
 	c.packets = nil
 }
 
-// Stop ends the recording; Packets still tells what it held.
+// Stop ends the recording; Packets still works.
 func (c *Capture) Stop() {
 	c.host.lab.t.Helper()
 	c.Packets()
@@ -310,8 +304,8 @@ func parsePacket(data []byte) (Packet, bool) {
 	return p, true
 }
 
-// timestamp reads from ancillary data the time at which the kernel let the
-// packet pass (SO_TIMESTAMPING, by software), zero if it has none.
+// timestamp reads the kernel's time of the packet (SO_TIMESTAMPING) from ancillary data; zero if
+// there is none.
 func timestamp(control []byte) time.Time {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {

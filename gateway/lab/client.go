@@ -47,9 +47,8 @@ type ClientConfig struct {
 	PersistentKeepalive time.Duration  // whole seconds; 0: off
 }
 
-// Client is what an engineer runs: unmodified wireguard-go between a kernel
-// TUN interface and a UDP socket, both inside a host. It can be the other end
-// as well, with ListenPort and without Endpoint.
+// Client is unmodified wireguard-go between a kernel TUN interface and a UDP socket inside a host:
+// an engineer's side, or with ListenPort and no Endpoint the other side.
 type Client struct {
 	host   *Host
 	config ClientConfig
@@ -60,8 +59,8 @@ type Client struct {
 	before     time.Time // the last handshake before Initiate was last called
 }
 
-// NewClient makes a client that is up, until the lab ends. It sends nothing
-// before there is something to send, unless PersistentKeepalive is set.
+// NewClient makes a client that is up until the lab ends. It is silent until there is something to
+// send, unless PersistentKeepalive is set.
 func (h *Host) NewClient(config ClientConfig) *Client {
 	h.lab.t.Helper()
 	if config.Interface == "" {
@@ -122,10 +121,8 @@ func (c *Client) open() error {
 	return c.Up()
 }
 
-// newTUN makes a TUN interface in the network namespace of the calling thread.
-// tun.CreateTUN would listen to what becomes of all of the host's interfaces,
-// and end when that is more than its socket holds, as it is where a host has
-// dozens of clients.
+// newTUN makes a TUN interface in the network namespace of the calling thread. tun.CreateTUN would
+// listen to all interfaces of the host, and fail where a host has dozens of clients.
 func newTUN(name string) (tun.Device, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -144,8 +141,7 @@ func newTUN(name string) (tun.Device, error) {
 	return device, err
 }
 
-// uapi writes the configuration in WireGuard's cross-platform configuration
-// protocol (https://www.wireguard.com/xplatform/).
+// uapi writes the configuration (https://www.wireguard.com/xplatform/).
 func (config *ClientConfig) uapi() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "private_key=%x\nlisten_port=%d\n", config.PrivateKey, config.ListenPort)
@@ -166,8 +162,8 @@ func (config *ClientConfig) uapi() string {
 // Up opens the client's UDP socket and starts it.
 func (c *Client) Up() error { return c.device.Up() }
 
-// Down closes the UDP socket and forgets the session keys. Down and Up again
-// without a ListenPort is a client that comes from another port.
+// Down closes the UDP socket and forgets the session keys. Without a ListenPort, Up then uses
+// another port.
 func (c *Client) Down() error {
 	if err := c.device.Down(); err != nil {
 		return err
@@ -179,13 +175,12 @@ func (c *Client) Down() error {
 // Close ends the client and removes its TUN interface. The lab's end does so too.
 func (c *Client) Close() { c.device.Close() }
 
-// apart is how far apart Initiate sends: wireguard-go as responder ignores an
-// initiation within 20 ms of the last, and mixes up two that come together.
+// apart is the distance between initiations: as responder wireguard-go ignores one within 20 ms of
+// the last, and mixes up two that come together.
 const apart = 25 * time.Millisecond
 
-// Initiate sends one handshake initiation, forgetting the keys it sends with
-// and an answer to the one before. If no answer comes the client repeats it
-// every 5 s for 90 s, as WireGuard does.
+// Initiate sends one handshake initiation. It forgets the keys and any answer to an earlier one.
+// Without an answer the client repeats it every 5 s for 90 s.
 func (c *Client) Initiate() error {
 	_, err := c.initiate()
 	return err
@@ -199,16 +194,15 @@ func (c *Client) initiate() (before time.Time, err error) {
 	if peer == nil {
 		return before, errors.New("lab: the client has been closed")
 	}
-	// wireguard-go must not initiate while it takes in a response: it would
-	// mix the keys of one handshake with the index of the other, and believe
-	// in a session that the other end does not have.
+	// wireguard-go must not initiate while it takes in a response: it would mix two handshakes and
+	// believe in a session that the other end does not have.
 	if c.bind.withhold() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		_ = c.completed(ctx, c.before) // a response that does not complete it was refused
 	}
-	// The other end counts from when it took the last one in, which may be
-	// long after that was sent, but is before it was answered.
+	// The other end counts from when it took the last one in. That is before its answer, but
+	// perhaps long after the sending.
 	last := c.bind.initiated()
 	if completed := c.Status().LastHandshake; completed.After(last) {
 		last = completed
@@ -219,8 +213,7 @@ func (c *Client) initiate() (before time.Time, err error) {
 	return c.before, peer.SendHandshakeInitiation(false)
 }
 
-// Handshake initiates and waits until the handshake is complete. It is also
-// how to force a rekey of a living session.
+// Handshake initiates and waits for the end of the handshake. It also forces a rekey.
 func (c *Client) Handshake(ctx context.Context) error {
 	before, err := c.initiate()
 	if err != nil {
@@ -239,7 +232,7 @@ func (c *Client) completed(ctx context.Context, before time.Time) error {
 	})
 }
 
-// Status is what a client knows of its peer.
+// Status is a client's knowledge of its peer.
 type Status struct {
 	LastHandshake time.Time      // zero: there was none
 	Endpoint      netip.AddrPort // of the peer, where its last packet came from
@@ -280,9 +273,7 @@ func (c *Client) Status() Status {
 	return s
 }
 
-// hostBind opens its sockets inside a host, whichever goroutine of
-// wireguard-go asks for it. Of responses it lets through those to the
-// initiation that was sent last.
+// hostBind opens its sockets inside a host. It drops responses to all initiations but the last.
 type hostBind struct {
 	conn.Bind
 	host *Host
@@ -343,16 +334,15 @@ func (b *hostBind) sends(packet []byte) {
 	b.sent = time.Now()
 }
 
-// initiated is when the last initiation was sent, also one that WireGuard
-// sent by itself.
+// initiated is when the last initiation was sent, by Client or by WireGuard itself.
 func (b *hostBind) initiated() time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.sent
 }
 
-// withhold lets no response through until the next initiation, and reports
-// whether one to the last has passed already.
+// withhold drops responses until the next initiation. It reports whether one to the last initiation
+// has passed.
 func (b *hostBind) withhold() (answered bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -360,9 +350,8 @@ func (b *hostBind) withhold() (answered bool) {
 	return b.answered
 }
 
-// quietTUN hides the events of a TUN, and answers what NativeTun would ask of
-// the network namespace that the asking thread happens to be in. Without
-// events wireguard-go goes up and down when Client says so, and only then.
+// quietTUN hides the events of a TUN, so that wireguard-go goes up and down only by Client. It
+// answers questions that NativeTun would ask of the calling thread's network namespace.
 type quietTUN struct {
 	tun.Device
 	name   string

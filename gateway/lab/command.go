@@ -8,16 +8,13 @@ import (
 	"syscall"
 )
 
-// Cmd is a command that runs inside a host. It is killed when the lab ends
-// and when the process dies. Start, Run, Output and CombinedOutput are those
-// of exec.Cmd, inside the host; everything else is exec.Cmd's own.
+// Cmd is a command that runs inside a host. It is killed when the lab or the process ends.
 type Cmd struct {
 	*exec.Cmd
 	host *Host
 }
 
-// Command prepares a command that is killed when ctx is over. It inherits
-// the environment of the process.
+// Command prepares a command that is killed when ctx ends.
 func (h *Host) Command(ctx context.Context, name string, args ...string) *Cmd {
 	return &Cmd{exec.CommandContext(ctx, name, args...), h}
 }
@@ -46,7 +43,7 @@ func (c *Cmd) Run() error {
 	return c.Wait()
 }
 
-// Output runs the command and returns what it wrote to standard output.
+// Output runs the command and returns its standard output.
 func (c *Cmd) Output() ([]byte, error) {
 	var out, complaint bytes.Buffer
 	c.Stdout = &out
@@ -60,8 +57,7 @@ func (c *Cmd) Output() ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// CombinedOutput runs the command and returns what it wrote to standard
-// output and standard error.
+// CombinedOutput runs the command and returns its standard output and standard error.
 func (c *Cmd) CombinedOutput() ([]byte, error) {
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, &out

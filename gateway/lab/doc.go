@@ -2,7 +2,7 @@
 // and the demo send real packets through a real kernel without touching the
 // network of the machine, as root and as an ordinary user.
 //
-// A program that wants hosts gives control to Main first. Main runs the
+// A program that needs hosts calls Main first. Main runs the
 // program again in a network and a mount namespace of its own (and, where the
 // caller may not make these, in a user namespace), with a private /run. There
 // New makes a Lab, and a Lab makes hosts, each one more network namespace:
@@ -17,13 +17,11 @@
 //		...
 //	}
 //
-// What builds the picture (hosts, links, routes, echo servers, captures,
-// clients) ends the test when it fails, because nothing can be shown without
-// it. What a test is about (Do, Dial, Ping, Send, commands, handshakes)
-// returns its error. All of it is gone when the test ends; if the process is
-// killed, the kernel takes back namespaces and the commands started in them.
+// Methods that build the network (hosts, links, routes, echo servers, captures,
+// clients) end the test on failure. Methods that a test is about (Do, Dial, Ping,
+// Send, commands, handshakes) return an error. Everything is gone when the test
+// ends. If the process is killed, the kernel removes namespaces and commands.
 //
-// A host has loopback up, forwards nothing, filters no reverse paths and
-// skips duplicate address detection, so that addresses work at once; its
-// links drop and delay nothing.
+// A host has loopback up, forwards nothing, filters no reverse paths and skips
+// duplicate address detection. Its links drop and delay nothing.
 package lab

@@ -14,26 +14,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// outsideVariable tells the process inside which network namespace is the
-// machine's, so that it can tell that it is not in it. Once the process inside
-// has prepared its namespaces it appends prepared, and the processes that it
-// starts leave them as they are.
+// outsideVariable has the machine's network namespace, for the process inside. Once the namespaces
+// are prepared, the suffix prepared tells child processes to leave them alone.
 const (
 	outsideVariable = "LAB_OUTSIDE"
 	prepared        = " prepared"
 )
 
-// errForbidden says why this process cannot make hosts, and what to do; nil: it can.
+// errForbidden says why this process cannot make hosts; nil: it can.
 var errForbidden = errors.New("lab: Main has not run: call it from TestMain or main")
 
-// Main runs m in namespaces of its own and exits with the code that m's Run
-// returned. It is for TestMain, and for a main whose Run does the work.
+// Main runs m in new namespaces and exits with the code of m's Run. It is for TestMain and main.
 //
-// The program is started anew with the same arguments, environment and
-// standard streams; the files given become descriptors 3, 4, ... there, and
-// keep their meaning (a listener stays in the network namespace it was made
-// in). SIGHUP, SIGINT, SIGQUIT and SIGTERM are passed on. Where namespaces are
-// forbidden, m runs where it is, and New and Require say why they cannot work.
+// The program is started again with the same arguments, environment and standard streams. The files
+// become descriptors 3, 4, ... and keep their namespace. SIGHUP, SIGINT, SIGQUIT and SIGTERM are
+// passed on. Where namespaces are forbidden, m runs outside, and New and Require give the reason.
 func Main(m interface{ Run() int }, files ...*os.File) {
 	outside := os.Getenv(outsideVariable)
 	here, err := os.Readlink("/proc/self/ns/net")
@@ -55,21 +50,18 @@ func Main(m interface{ Run() int }, files ...*os.File) {
 	os.Exit(m.Run())
 }
 
-// Inside reports whether this process already runs in namespaces that Main
-// made. A program that has things to do outside asks before it calls Main.
+// Inside reports whether this process runs in Main's namespaces.
 func Inside() bool {
 	outside := os.Getenv(outsideVariable)
 	here, err := os.Readlink("/proc/self/ns/net")
 	return err == nil && outside != "" && outside != here
 }
 
-// Available says why this process cannot make hosts, and what to do about it;
-// nil if it can.
+// Available says why this process cannot make hosts, and how to change that; nil: it can.
 func Available() error { return errForbidden }
 
-// Require skips the test, with the reason, where hosts cannot be made. With
-// CI=true in the environment it fails the test instead, because there a
-// skipped promise would go unnoticed.
+// Require skips the test where hosts cannot be made. With CI=true in the environment it fails the
+// test.
 func Require(t T) {
 	t.Helper()
 	if errForbidden == nil {
@@ -82,11 +74,10 @@ func Require(t T) {
 	t.Skipf("%v", errForbidden)
 }
 
-// enter runs this program again inside new namespaces and waits for its end.
-// The error says that it could not be started.
+// enter runs this program inside new namespaces and waits for its end. The error is about the
+// start.
 func enter(here string, files []*os.File) (code int, err error) {
-	// The signal of Pdeathsig comes when the thread that started the child
-	// ends, not the process, so this goroutine keeps its thread.
+	// Pdeathsig comes when the starting thread ends, so this goroutine keeps its thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
@@ -108,8 +99,8 @@ func enter(here string, files []*os.File) (code int, err error) {
 		}
 		return cmd, cmd.Start()
 	}
-	// Root keeps its rights over files with the plain namespaces; a root that
-	// lacks CAP_SYS_ADMIN (a container's) may still own a user namespace.
+	// With plain namespaces root keeps its rights over files. A container's root without
+	// CAP_SYS_ADMIN may still own a user namespace.
 	var cmd *exec.Cmd
 	err = syscall.EPERM
 	if os.Geteuid() == 0 {
@@ -151,8 +142,7 @@ func prepare() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return refused("mounts of its own", err)
 	}
-	// /run/wireguard, /run/kidoban and /run/netns of the machine must be
-	// neither seen nor changed.
+	// Hide the machine's /run/wireguard, /run/kidoban and /run/netns.
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
 		return refused("a private /run", err)
 	}

@@ -18,9 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// T is what a Lab needs of a test. *testing.T and *testing.B have it; a
-// program that is no test brings its own, whose Fatalf and Skipf must not
-// return.
+// T is the part of *testing.T that a Lab needs. Fatalf and Skipf must not return.
 type T interface {
 	Helper()
 	Cleanup(func())
@@ -28,20 +26,19 @@ type T interface {
 	Skipf(format string, args ...any)
 }
 
-// Lab is a set of hosts. Its methods, and those methods of Host that report
-// no error, must be called from the goroutine of the test.
+// Lab is a set of hosts. Its methods, and methods of Host without an error result, must be called
+// from the test's goroutine.
 type Lab struct {
 	t      T
 	origin *os.File // the network namespace of the process, for threads to return to
 	hosts  []*Host
 
 	mu       sync.Mutex
-	ended    bool           // nobody may visit a host's namespace any more
-	visitors sync.WaitGroup // who is there; Add under mu
+	ended    bool           // no namespace may be entered any more
+	visitors sync.WaitGroup // threads in a namespace; Add under mu
 }
 
-// New makes a Lab without hosts, gone when the test ends. Where hosts cannot
-// be made it does what Require does.
+// New makes a Lab without hosts, gone when the test ends. It calls Require.
 func New(t T) *Lab {
 	t.Helper()
 	Require(t)
@@ -54,8 +51,7 @@ func New(t T) *Lab {
 	return l
 }
 
-// close undoes everything, newest first within each host. A goroutine that a
-// test has left behind may be visiting a namespace still.
+// close undoes everything, newest first. A forgotten goroutine may still be inside a namespace.
 func (l *Lab) close() {
 	for _, h := range slices.Backward(l.hosts) {
 		h.cleanUp()
@@ -81,8 +77,8 @@ func (l *Lab) visit() bool {
 	return true
 }
 
-// Host is one machine: a network namespace. Its methods may be called from
-// several goroutines, with the exception that Lab states.
+// Host is one machine: a network namespace. Its methods may be called concurrently, except as Lab
+// says.
 type Host struct {
 	Name string
 
@@ -106,8 +102,7 @@ func (l *Lab) Host(name string) *Host {
 	}
 	l.hosts = append(l.hosts, h)
 	for _, s := range [...]struct{ name, value string }{
-		// The machine's own values are inherited for IPv4, so they are all
-		// set here: a lab must behave the same everywhere.
+		// IPv4 inherits the machine's values, so all are set here.
 		{"net.ipv4.ip_forward", "0"},
 		{"net.ipv4.conf.all.rp_filter", "0"},
 		{"net.ipv4.conf.default.rp_filter", "0"},
@@ -144,8 +139,7 @@ func (h *Host) open() error {
 		}
 		h.namespace, err = os.Open("/proc/thread-self/ns/net")
 		ready <- err
-		// A command's Pdeathsig is bound to the thread that started it, so
-		// the same thread starts them all and lives as long as the host.
+		// Pdeathsig is bound to the starting thread, so one thread starts all commands.
 		for f := range h.starts {
 			f()
 		}
@@ -186,24 +180,23 @@ func (h *Host) cleanup(f func()) {
 	h.cleanups = append(h.cleanups, f)
 }
 
-// unlock gives the calling goroutine's thread back to the runtime if it can
-// be brought home. If not, the thread stays locked and ends with the
-// goroutine, so that no other goroutine ever runs on it.
+// unlock gives the thread back to the runtime if it can return to its namespace. If not, the thread
+// ends with its goroutine.
 func (l *Lab) unlock() {
 	if unix.Setns(int(l.origin.Fd()), unix.CLONE_NEWNET) == nil {
 		runtime.UnlockOSThread()
 	}
 }
 
-// Do runs f on a thread inside the host's network namespace. Sockets that f
-// makes stay there for life; goroutines that f starts do not run there. What
-// f reads under /proc/sys/net and /proc/thread-self/net is the host's.
+// Do runs f on a thread inside the host's network namespace. Sockets that f makes stay there;
+// goroutines that f starts do not run there. /proc/sys/net and /proc/thread-self/net are the
+// host's.
 func (h *Host) Do(f func() error) error {
 	if !h.lab.visit() {
 		return fmt.Errorf("lab: host %s: the lab has ended", h.Name)
 	}
 	defer h.lab.visitors.Done()
-	// What stands if f leaves by runtime.Goexit, as t.Fatal does.
+	// The result if f leaves by runtime.Goexit, as t.Fatal does.
 	err := errors.New("lab: the function given to Do ended its goroutine; t.Fatal and its kin must be called outside")
 	done := make(chan struct{})
 	go func() {
@@ -221,14 +214,12 @@ func (h *Host) Do(f func() error) error {
 	return err
 }
 
-// Namespace is a path to the host's network namespace, for `nsenter --net`
-// from another process, valid until the lab ends.
+// Namespace is a path to the host's network namespace, for `nsenter --net`, until the lab ends.
 func (h *Host) Namespace() string {
 	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), h.namespace.Fd())
 }
 
-// Sysctl sets a kernel setting of the host, named with dots:
-// "net.ipv4.ip_forward".
+// Sysctl sets a kernel setting of the host, such as "net.ipv4.ip_forward".
 func (h *Host) Sysctl(name, value string) {
 	h.lab.t.Helper()
 	err := h.Do(func() error { return os.WriteFile(sysctlFile(name), []byte(value), 0) })
@@ -257,9 +248,8 @@ func (h *Host) Forward() {
 	h.Sysctl("net.ipv6.conf.all.forwarding", "1")
 }
 
-// Link joins two hosts by a cable: a pair of virtual Ethernet interfaces that
-// send and answer for their addresses when Link returns. Each address brings
-// the route to its prefix.
+// Link joins two hosts by a pair of virtual Ethernet interfaces, which are ready when Link returns.
+// Each address brings the route to its prefix.
 func (l *Lab) Link(a *Host, aInterface string, aAddresses []netip.Prefix, b *Host, bInterface string, bAddresses []netip.Prefix) {
 	l.t.Helper()
 	err := a.netlink.LinkAdd(&netlink.Veth{
@@ -301,12 +291,11 @@ func (h *Host) raise(name string, addresses []netip.Prefix) error {
 	return nil
 }
 
-// settle is how long the kernel is given for what it does from work queues.
+// settle is the time limit for the kernel's work queues.
 const settle = 10 * time.Second
 
-// carries waits until an interface of a cable sends, and answers for its
-// addresses. The kernel sees to the first from a work queue, up to a second
-// after both ends are up; what is sent before that is lost.
+// carries waits until an interface sends and answers. The kernel activates it from a work queue, up
+// to 1 s after both ends are up; packets before that are lost.
 func (h *Host) carries(name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), settle)
 	defer cancel()
@@ -322,8 +311,7 @@ func (h *Host) carries(name string) error {
 	})
 }
 
-// answers reports whether an interface that is up has all of its addresses:
-// those of IPv6 come from a work queue too.
+// answers reports whether an interface has all of its addresses: IPv6 ones come from a work queue.
 func (h *Host) answers(link netlink.Link) error {
 	addresses, err := h.netlink.AddrList(link, netlink.FAMILY_V6)
 	if err != nil {
@@ -343,8 +331,7 @@ func (h *Host) answers(link netlink.Link) error {
 	return nil
 }
 
-// Route sends what goes to a prefix by way of a neighbour, in place of any
-// earlier route to the same prefix.
+// Route adds a route by way of a neighbour, or replaces one.
 func (h *Host) Route(to netip.Prefix, via netip.Addr) {
 	h.lab.t.Helper()
 	err := h.netlink.RouteReplace(&netlink.Route{Dst: ipNet(to.Masked()), Gw: via.AsSlice()})
@@ -353,8 +340,7 @@ func (h *Host) Route(to netip.Prefix, via netip.Addr) {
 	}
 }
 
-// LinkLocal is the IPv6 address of an interface of the host that is good on its
-// link alone (RFC 4291, section 2.5.6).
+// LinkLocal is the link-local IPv6 address of an interface (RFC 4291, section 2.5.6).
 func (h *Host) LinkLocal(name string) netip.Addr {
 	h.lab.t.Helper()
 	var found netip.Addr
@@ -377,8 +363,7 @@ func (h *Host) LinkLocal(name string) netip.Addr {
 	return found
 }
 
-// Prefixes reads addresses with their prefix lengths, "10.1.0.5/24". It
-// panics if one is not valid: they are constants of the caller.
+// Prefixes parses constants such as "10.1.0.5/24". It panics on an error.
 func Prefixes(texts ...string) []netip.Prefix {
 	prefixes := make([]netip.Prefix, len(texts))
 	for i, text := range texts {

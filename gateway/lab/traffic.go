@@ -18,8 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dial connects from the host. The address must be numeric: a host has no
-// resolver. It fits http.Transport's DialContext.
+// Dial connects from the host. The address must be numeric.
 func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var c net.Conn
 	err := h.Do(func() (err error) {
@@ -62,9 +61,8 @@ func (h *Host) ListenPacket(network, address string) (net.PacketConn, error) {
 	return c, err
 }
 
-// Echo serves "tcp" or "udp" at an address of the host and sends back what it
-// receives, until the lab ends. It returns the address it listens on: port 0
-// lets the kernel choose.
+// Echo serves "tcp" or "udp" on the host and sends back everything, until the lab ends. It returns
+// its address: for port 0 the kernel chooses the port.
 func (h *Host) Echo(network, address string) netip.AddrPort {
 	h.lab.t.Helper()
 	switch network {
@@ -108,8 +106,8 @@ func (h *Host) Echo(network, address string) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Exchange sends a message to an echo server and waits until it has come
-// back whole. It returns the time that took, connecting included.
+// Exchange sends a message to an echo server and waits until it has come back whole. It returns the
+// time, with connecting.
 func (h *Host) Exchange(ctx context.Context, network, address, message string) (time.Duration, error) {
 	begin := time.Now()
 	c, err := h.Dial(ctx, network, address)
@@ -175,8 +173,8 @@ func (h *Host) Ping(ctx context.Context, to netip.Addr) (time.Duration, error) {
 	}
 }
 
-// Send sends an IP packet as it stands, whatever source it names, along the
-// host's routes. The kernel fills in the IPv4 header's checksum.
+// Send sends an IP packet with any source along the host's routes. The kernel fills in the IPv4
+// header's checksum.
 func (h *Host) Send(packet []byte) error {
 	to, ok := destination(packet)
 	if !ok {
@@ -199,8 +197,8 @@ func (h *Host) Send(packet []byte) error {
 	return nil
 }
 
-// rawSocket gives the host's socket for whole packets of a family. With
-// IPPROTO_RAW the sender writes the header, in both families (raw(7)).
+// rawSocket gives the host's socket for whole packets of a family. With IPPROTO_RAW the sender
+// writes the header (raw(7)).
 func (h *Host) rawSocket(family int) (int, error) {
 	h.mu.Lock()
 	fd, ok := h.raw[family]
@@ -238,8 +236,7 @@ func destination(packet []byte) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// UDPPacket builds a whole IP packet with a UDP datagram, for Send. Both
-// addresses must be of one family; the source may be anyone's.
+// UDPPacket builds an IP packet with a UDP datagram, for Send. Both addresses are of one family.
 func UDPPacket(from, to netip.AddrPort, payload []byte) []byte {
 	datagram := make([]byte, 8, 8+len(payload))
 	binary.BigEndian.PutUint16(datagram[0:], from.Port())
@@ -274,8 +271,8 @@ func IPPacket(from, to netip.Addr, protocol uint8, payload []byte) []byte {
 	return append(p, payload...)
 }
 
-// checksum is the Internet checksum (RFC 1071) over the pseudo header (RFC
-// 768, RFC 8200 section 8.1) and a datagram whose checksum field is zero.
+// checksum is the Internet checksum (RFC 1071) over the pseudo header (RFC 768, RFC 8200 section
+// 8.1) and a datagram with a zero checksum field.
 func checksum(from, to netip.Addr, protocol uint8, datagram []byte) uint16 {
 	var sum uint32
 	add := func(b []byte) {

@@ -7,14 +7,12 @@ import (
 	"time"
 )
 
-// pollInterval is how often Wait asks: fine enough to time things that take
-// tens of milliseconds, coarse enough to leave the processor to them.
+// pollInterval is fine enough to time tens of milliseconds, and leaves the processor to others.
 const pollInterval = 2 * time.Millisecond
 
-// Wait asks until the condition returns nil, or until ctx is over; then its
-// error carries what the condition said last. It asks once more when ctx is
-// over: a machine that was taken away may have used the time up without having
-// asked in it.
+// Wait polls until the condition returns nil or ctx ends; then the error has the condition's last
+// error. It asks once more after the end, because a busy machine may have used up the time without
+// asking.
 func Wait(ctx context.Context, condition func() error) error {
 	for {
 		over := ctx.Err() != nil
@@ -32,8 +30,8 @@ func Wait(ctx context.Context, condition func() error) error {
 	}
 }
 
-// WaitFor asks until the condition holds, and ends the test if it does not
-// within the time. What is expected completes the sentence "still not: ...".
+// WaitFor polls until the condition holds. It ends the test after the time, with "still not: " and
+// expected.
 func WaitFor(t T, within time.Duration, expected string, condition func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), within)

@@ -54,9 +54,8 @@ type Calendar struct {
 // DateRange is the dates First to Last, inclusive.
 type DateRange struct{ First, Last Date }
 
-// nationalHolidays are the countries whose holidays are known. Australia and
-// Switzerland are left out: theirs are of states and cantons. GB is England
-// and Wales.
+// nationalHolidays has no Australia and no Switzerland: states and cantons have their own. GB is
+// England and Wales.
 var nationalHolidays = map[string][]*cal.Holiday{
 	"AR": ar.Holidays, "AT": at.Holidays, "BE": be.Holidays, "BG": bg.Holidays,
 	"BR": br.Holidays, "CA": ca.Holidays, "CZ": cz.Holidays, "DE": de.Holidays,
@@ -72,8 +71,7 @@ var nationalHolidays = map[string][]*cal.Holiday{
 // Countries lists the country codes that NewCalendar takes, sorted.
 func Countries() []string { return slices.Sorted(maps.Keys(nationalHolidays)) }
 
-// NewCalendar makes a calendar of a country's national holidays (empty: none)
-// and of date ranges. A country that is not known is an error that lists those that are.
+// NewCalendar makes a calendar of a country's national holidays (empty: none) and of date ranges.
 func NewCalendar(name, country string, dates []DateRange) (*Calendar, error) {
 	if _, ok := nationalHolidays[country]; country != "" && !ok {
 		return nil, fmt.Errorf("%q is not a country whose holidays are known: allowed is one of %s", country, strings.Join(Countries(), ", "))
@@ -107,8 +105,8 @@ type dateSet [13]uint32
 func (s *dateSet) has(d Date) bool { return s[d.Month]&(1<<d.Day) != 0 }
 func (s *dateSet) add(d Date)      { s[d.Month] |= 1 << d.Day }
 
-// holidays remembers what was worked out. Working it out needs the lock too:
-// package cal writes to its own definitions on the way.
+// holidays caches the dates. The computation needs the lock too: package cal writes to its own
+// definitions.
 var holidays = struct {
 	sync.RWMutex
 	years map[countryYear]*dateSet
@@ -138,8 +136,8 @@ func holidaysIn(country string, year int) *dateSet {
 
 // computeHolidays gives the dates of a year that are a holiday, actual or observed.
 func computeHolidays(country string, year int) *dateSet {
-	// Its default, the zone of the machine, could move a holiday to the day
-	// before where clocks go forward at midnight.
+	// The default is the machine's zone. It could move a holiday to the day before, where clocks go
+	// forward at midnight.
 	cal.DefaultLoc = time.UTC
 	s := new(dateSet)
 	actual := map[Date]bool{}
@@ -158,8 +156,8 @@ func computeHolidays(country string, year int) *dateSet {
 		}
 	}
 	if country == "JP" && year >= 2007 {
-		// Act on National Holidays (1948, as amended 2005), article 3(3): the
-		// day between two holidays is one. Package cal knows those up to 2032.
+		// Act on National Holidays (1948, as amended 2005), article 3(3): the day between two
+		// holidays is a holiday. Package cal has these up to 2032.
 		for d := range actual {
 			between := d.AddDays(1)
 			if between.Year == year && actual[d.AddDays(2)] {

@@ -19,7 +19,7 @@ func (c Change) String() string {
 	return strings.TrimSuffix(c.Kind+" "+c.Thing+" "+c.Name, " ")
 }
 
-// Changes lists what differs between two policies, sorted.
+// Changes lists the differences between two policies, sorted.
 func Changes(old, new *Policy) []Change {
 	before, after := old.things(), new.things()
 	var all []Change
@@ -47,8 +47,7 @@ func Changes(old, new *Policy) []Change {
 	return all
 }
 
-// things gives each named thing of a policy a text that changes with it. The
-// keys have no Kind.
+// things maps each named thing, without a Kind, to a text that changes with it.
 func (p *Policy) things() map[Change]string {
 	all := map[Change]string{
 		{Thing: "site"}: p.Site, {Thing: "timezone"}: p.Zone.String(), {Thing: "tunnel"}: fmt.Sprint(p.Tunnel),

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Query asks whether a packet, or what an operator imagines, may pass.
+// Query asks whether a packet may pass: a real one, or one that an operator asks about.
 type Query struct {
 	Key    Key            // the static key that the initiation carries; zero: none could be read
 	Proven bool           // the key's owner is proven: the timestamp opened under the static-static secret
@@ -15,18 +15,16 @@ type Query struct {
 	Proto  uint8          // IANA protocol number, with To
 }
 
-// Decision is the one answer: why, for whom, and if admitted on what grant
-// and until when.
+// Decision is the answer to a Query.
 type Decision struct {
 	Reason   Reason
 	Engineer *Engineer // nil unless the key is proven
-	Grant    *Grant    // nil unless admitted; of several the one that ends last
+	Grant    *Grant    // nil unless admitted; of several the grant that ends last
 	Until    time.Time // the end of the contiguous union of the plan's grants that admit; a grant joins it within Lead of opening
 }
 
-// Decide answers a query at an instant. It neither allocates nor locks, so
-// the gate, the kernel's copies of dropped packets and `explain` all call it,
-// and all see the same reason.
+// Decide answers a query at an instant. It neither allocates nor locks. The gate, the kernel's
+// copies of dropped packets and `explain` all call it, so all give the same reason.
 func (p *Plan) Decide(q Query, now time.Time) Decision {
 	if p.Doubt != "" {
 		d := Decision{Reason: NotReady}
@@ -58,8 +56,7 @@ func (p *Plan) Decide(q Query, now time.Time) Decision {
 		d.Reason = WrongSource
 		return d
 	}
-	// Grants are sorted by From, so one pass finds the contiguous union of
-	// those that list the destination.
+	// Grants are sorted by From, so one pass finds the contiguous union.
 	open, reaches := false, !q.To.IsValid() || e.Reaches(q.To.Addr())
 	for _, g := range a.grants {
 		if g.From.After(now) && (d.Until.IsZero() || g.From.After(d.Until)) {

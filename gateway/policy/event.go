@@ -5,19 +5,18 @@ import (
 	"slices"
 )
 
-// Event changes a State. The journal keeps the events, and replaying them in
-// order gives the same State.
+// Event changes a State. The journal keeps events; replaying them in order gives the same State.
 type Event interface{ event() }
 
-// PolicyLoaded puts a policy in force. The journal keeps the digest and the
-// roster only: after a replay the policy file is read anew.
+// PolicyLoaded puts a policy in force. The journal keeps its digest and roster; the policy itself
+// is read from the file again after a replay.
 type PolicyLoaded struct {
 	Digest string  `json:"digest"`
 	Policy *Policy `json:"-"`
-	// Roster lists the engineers of the policy. It is empty in entries of
-	// version 1.0 and where the state before has the same policy.
+	// Roster lists the engineers of the policy. Old journals have none. It is also empty if the
+	// state has this policy already.
 	Roster []Listed `json:"roster,omitempty"`
-	// Added says that the roster goes on from that of the entry before.
+	// Added says that the roster continues the roster of the entry before.
 	Added bool `json:"added,omitempty"`
 }
 
@@ -32,12 +31,10 @@ func (PolicyLoaded) event() {}
 func (Shut) event()         {}
 func (Reopened) event()     {}
 
-// rosterMax is how many engineers one entry of the journal has room for: an
-// entry takes 64 KiB, and an engineer up to 210 bytes.
+// rosterMax is how many engineers fit into one entry: 64 KiB, and up to 210 bytes an engineer.
 const rosterMax = 300
 
-// Parts gives the event as the journal keeps it: several events with a part of
-// the roster each, if it is long.
+// Parts splits the event into events that fit into one entry each.
 func (e PolicyLoaded) Parts() []PolicyLoaded {
 	var roster []Listed
 	for _, v := range e.Policy.Vendors {
@@ -55,9 +52,9 @@ func (e PolicyLoaded) Parts() []PolicyLoaded {
 	return parts
 }
 
-// DecodeEvent reads an event of a journal entry by the entry's kind. It gives
-// nil for a kind that changes no State. An entry policy_loaded of an old journal
-// has no event; it gives an empty PolicyLoaded.
+// DecodeEvent reads the event of a journal entry of a kind. The result is nil for kinds that change
+// no State, and an empty PolicyLoaded for policy_loaded entries of old journals, which have no
+// event.
 func DecodeEvent(kind string, raw []byte) (Event, error) {
 	switch kind {
 	case "policy_loaded":

@@ -5,28 +5,26 @@ import (
 	"time"
 )
 
-// FactKind says what a Fact reports.
+// FactKind is the kind of a Fact.
 type FactKind uint8
 
 const (
 	// Refusal: a packet was refused; Decision says why.
 	Refusal FactKind = iota
-	// Admission: an initiation was admitted and handed to WireGuard. Its
-	// journal entry is due on disk within a second.
+	// Admission: an initiation was admitted and handed to WireGuard. Its entry is due on disk
+	// within 1 s.
 	Admission
-	// Confirmation: an authenticated packet confirmed the admission's
-	// handshake from Source.
+	// Confirmation: an authenticated packet from Source confirmed the handshake of the admission.
 	Confirmation
 	// Failure: the layer can no longer hold its promises; Err says why.
 	Failure
-	// Drift: the kernel's ruleset is not what was written; Err says what.
+	// Drift: the kernel's ruleset differs from the one that was written; Err has the difference.
 	Drift
 )
 
-// Fact is what tunnel and firewall report. Sending one never blocks a packet:
-// a channel without room for refusals drops them and counts them in Count of
-// the next of the same engineer for the same reason. What else finds no room
-// is sent later.
+// Fact is a report of the tunnel or the firewall. Sending never blocks a packet. A refusal that
+// finds the channel full is dropped, and counted in the next one of the same engineer and reason.
+// Other facts are sent later.
 type Fact struct {
 	Kind      FactKind
 	At        time.Time

@@ -5,16 +5,15 @@ import (
 	"time"
 )
 
-// Opening is one span of one window, and whom it lets in.
+// Opening is one span of one window, and the engineers that it admits.
 type Opening struct {
 	Span
 	Window    *Window
 	Engineers []*Engineer // sorted by name
 }
 
-// Openings lists every opening that overlaps [from, until), whole, sorted by
-// From, then by vendor and window. It asks the policy alone: what operators
-// shut is listed too.
+// Openings lists every opening that overlaps [from, until), in full length, sorted by From, then by
+// vendor and window. Shut scopes do not matter.
 func (p *Policy) Openings(from, until time.Time) []Opening {
 	var all []Opening
 	for _, v := range p.Vendors {
@@ -28,9 +27,8 @@ func (p *Policy) Openings(from, until time.Time) []Opening {
 	return all
 }
 
-// Openings lists what Policy.Openings does, without the engineers who are
-// shut at the instant of the plan, and without openings that are left with
-// nobody. In doubt there are none.
+// Openings is Policy.Openings without the engineers who are shut at the instant of the plan. In
+// doubt it is empty.
 func (p *Plan) Openings(from, until time.Time) []Opening {
 	if p.Policy == nil || p.Doubt != "" {
 		return nil
@@ -44,9 +42,9 @@ func (p *Plan) Openings(from, until time.Time) []Opening {
 	return slices.DeleteFunc(open, func(o Opening) bool { return len(o.Engineers) == 0 })
 }
 
-// NextOpening is the first instant after another at which a window opens for
-// the engineer, at most 400 days ahead. Zero: none does, or the engineer is
-// shut, or the gateway is in doubt.
+// NextOpening is the first instant later than after at which a window opens for the engineer, at
+// most 400 days ahead. It is zero if there is none, the engineer is shut, or the gateway is in
+// doubt.
 func (p *Plan) NextOpening(e *Engineer, after time.Time) time.Time {
 	var first time.Time
 	i, ok := p.find(e)

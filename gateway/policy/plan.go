@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Lead is how long before its opening a grant appears in the plan, so that
-// its journal entry is on disk and its peer known when the time comes.
+// Lead is how long before its opening a grant appears in the plan, so that journal entry and peer
+// are ready in time.
 const Lead = 10 * time.Second
 
 // Span is the time [From, Until).
@@ -19,9 +19,8 @@ func (s Span) Contains(t time.Time) bool { return !t.Before(s.From) && t.Before(
 // IsZero reports whether s is no span.
 func (s Span) IsZero() bool { return s.Until.IsZero() }
 
-// Grant is one concrete opening: for the engineer, from the engineer's sources,
-// to the window's targets. Where it is narrower than what the policy opens,
-// these are copies that list less.
+// Grant is one opening for one engineer. A narrowed grant has copies of engineer and window that
+// list less.
 type Grant struct {
 	Span
 	ID       string // vendor/engineer/window@from, unique and the same after a restart
@@ -36,12 +35,11 @@ type WindowState struct {
 	Next    Span // the opening after that; zero: none within 400 days
 }
 
-// Plan is everything that is open at one instant or opens within Lead of it.
-// It is immutable.
+// Plan has everything that is open at one instant, or opens within Lead of it. It is immutable.
 type Plan struct {
 	At         time.Time
 	Policy     *Policy   // nil before the first one
-	Doubt      string    // not empty: nobody may enter, and this is why
+	Doubt      string    // the reason that keeps everyone out; empty: none
 	NextChange time.Time // the next instant at which a grant opens or closes; zero: none within 400 days
 	Wake       time.Time // the next instant at which Plan gives other grants: NextChange, or a grant's Lead before it
 	Grants     []*Grant  // sorted by engineer, then by From
@@ -94,28 +92,25 @@ func newIndex(p *Policy) *index {
 	return x
 }
 
-// windowCursor remembers what around said of a window, and for how long that
-// holds: from the instant it was asked until the next edge.
+// windowCursor caches the result of Window.around. known is the time in which it holds.
 type windowCursor struct {
 	known         Span
 	current, next opened
 }
 
-// opened is a span of a window with the grants it makes, one for each of the
-// window's engineers, shut or not. They are made when the span comes within
-// Lead, and shared by all plans that hold them.
+// opened is a span of a window with its grants, one for each of the window's engineers, shut or
+// not. All plans share the grants.
 type opened struct {
 	Span
 	grants []Grant
 }
 
-// at gives what is known of the window at an instant.
+// at updates the cursor to an instant.
 func (c *windowCursor) at(w *Window, zone *time.Location, at time.Time) {
 	if c.known.Contains(at) {
 		return
 	}
-	// The horizon moves once a day, so that a plan is the same whether or not
-	// another one came before it.
+	// The horizon moves once a day, so that a plan does not depend on the plans before it.
 	today := at.UTC().Truncate(24 * time.Hour)
 	old := *c
 	current, next := w.around(zone, at, today.Add(Horizon))
@@ -153,8 +148,8 @@ func (o *opened) make(w *Window, members []int, names []string) {
 	}
 }
 
-// Plan works out every grant at an instant. Instants may come in any order;
-// going forward is what it is fast at.
+// Plan computes every grant at an instant. Instants may come in any order; it is fast going
+// forward.
 func (s *State) Plan(at time.Time) *Plan {
 	p := &Plan{At: at, Policy: s.policy, index: s.index, shut: s.shut}
 	if s.policy == nil {
@@ -207,8 +202,7 @@ func (p *Plan) wake(t time.Time) {
 	}
 }
 
-// grant fills Grants, access and listed with what windows have opened and
-// what is not shut.
+// grant fills Grants, access and listed.
 func (p *Plan) grant(windows []windowCursor) {
 	horizon := p.At.Add(Lead)
 	each := func(f func(engineer int, g *Grant)) {
@@ -254,11 +248,9 @@ func (p *Plan) grant(windows []windowCursor) {
 	p.listed = newSourceTable(p.Grants)
 }
 
-// Restrict gives the plan with only what narrow makes of each grant: the
-// grant itself, a narrower copy, or nil for none. A copy may end earlier, have
-// a window with fewer targets, an engineer with fewer sources, and, if it is
-// open, another beginning. The loop uses it to hold back what is not on disk
-// yet and to end what the boot clock says is over.
+// Restrict gives a plan in which narrow has replaced each grant: by itself, by a narrower copy, or
+// by nil for none. A copy may end earlier, have fewer targets or sources, and, if it is open, begin
+// at another time.
 func (p *Plan) Restrict(narrow func(*Grant) *Grant) *Plan {
 	r := *p
 	r.access = make([]access, len(p.access))
@@ -286,13 +278,12 @@ func (p *Plan) Doubted(why string) *Plan {
 	return r
 }
 
-// Listed reports whether an open grant lists the source. It is the first
-// question about every packet from outside.
+// Listed reports whether an open grant lists the source. Every packet from outside is asked about.
 func (p *Plan) Listed(source netip.Addr, now time.Time) bool {
 	return p.listed.open(source, now)
 }
 
-// ByKey finds the engineer who owns a key, or returns nil.
+// ByKey finds the engineer with a key, or returns nil.
 func (p *Plan) ByKey(key Key) *Engineer {
 	if i, ok := p.index.byKey[key]; ok {
 		return p.index.engineers[i]
@@ -300,7 +291,7 @@ func (p *Plan) ByKey(key Key) *Engineer {
 	return nil
 }
 
-// ByAddress finds the engineer to whom a tunnel address belongs, or returns nil.
+// ByAddress finds the engineer with a tunnel address, or returns nil.
 func (p *Plan) ByAddress(inner netip.Addr) *Engineer {
 	if i, ok := p.index.byAddress[inner]; ok {
 		return p.index.engineers[i]
@@ -308,9 +299,8 @@ func (p *Plan) ByAddress(inner netip.Addr) *Engineer {
 	return nil
 }
 
-// GrantsOf lists an engineer's grants, sorted by From, those that open within
-// Lead among them. An engineer of another policy of the same name and key
-// counts as the same. The slice must not be changed.
+// GrantsOf lists an engineer's grants, sorted by From, including those that open within Lead. An
+// engineer of another policy with the same name and key is the same. The slice must not be changed.
 func (p *Plan) GrantsOf(e *Engineer) []*Grant {
 	if i, ok := p.find(e); ok {
 		return p.access[i].grants
@@ -332,15 +322,14 @@ func (p *Plan) find(e *Engineer) (int, bool) {
 	return 0, false
 }
 
-// Until is the end of the contiguous union of the engineer's grants that is
-// open now: the instant at which everything of this engineer stops. Zero: no
-// grant is open.
+// Until is when everything of the engineer stops: the end of the contiguous union of grants that is
+// open now. It is zero if no grant is open.
 func (p *Plan) Until(e *Engineer, now time.Time) time.Time {
 	return ContiguousEnd(p.GrantsOf(e), now)
 }
 
-// ContiguousEnd is the end of the contiguous union of grants, sorted by From,
-// that contains now; zero if none does.
+// ContiguousEnd is the end of the contiguous union that contains now. grants are sorted by From. It
+// is zero if none contains now.
 func ContiguousEnd(grants []*Grant, now time.Time) time.Time {
 	var end time.Time
 	for _, g := range grants {
@@ -354,7 +343,7 @@ func ContiguousEnd(grants []*Grant, now time.Time) time.Time {
 	return end
 }
 
-// Access is what one engineer holds in a plan.
+// Access is an engineer with the grants that a plan has for the engineer.
 type Access struct {
 	Engineer *Engineer
 	Grants   []*Grant

@@ -9,12 +9,10 @@ import (
 	"time"
 )
 
-// Key is a Curve25519 public key, the identity of one engineer (RFC 7748;
-// WireGuard whitepaper, section 5.4).
+// Key is a Curve25519 public key, the identity of one engineer (RFC 7748).
 type Key [32]byte
 
-// ParseKey reads the standard base64 text that `wg pubkey` writes: 44
-// characters, the last of them "=".
+// ParseKey reads the base64 text that `wg pubkey` writes, 44 characters.
 func ParseKey(text string) (Key, error) {
 	var key Key
 	raw, err := base64.StdEncoding.Strict().DecodeString(text)
@@ -37,8 +35,7 @@ func (k *Key) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// Policy is what one policy file says, checked and resolved. It is immutable
-// once config has built it, so it may be shared by all goroutines.
+// Policy is one policy file, checked and resolved. It is immutable.
 type Policy struct {
 	Site      string         // the organisation behind the gateway, for people
 	Zone      *time.Location // every local date and time of the policy is in this zone
@@ -65,9 +62,8 @@ const (
 	ICMPv6 uint8 = 58
 )
 
-// Service is a protocol and a range of ports. For ICMP and ICMPv6, which
-// stand for echo requests and the errors that belong to listed flows, First
-// and Last are 0.
+// Service is a protocol and a range of ports. ICMP and ICMPv6 have no ports; they stand for echo
+// requests and for the errors that belong to listed flows.
 type Service struct {
 	Protocol    uint8
 	First, Last uint16 // inclusive
@@ -86,8 +82,7 @@ func (s Service) String() string {
 	}
 }
 
-// ProtocolName is "tcp", "udp" or "icmp" (for both families), and the number
-// of any other protocol.
+// ProtocolName is "tcp", "udp" or "icmp" (for both families), or the number of another protocol.
 func ProtocolName(protocol uint8) string {
 	switch protocol {
 	case TCP:
@@ -100,8 +95,7 @@ func ProtocolName(protocol uint8) string {
 	return fmt.Sprint(protocol)
 }
 
-// Allows reports whether the service covers the protocol and port. The port
-// of an ICMP query is not looked at.
+// Allows reports whether the service covers the protocol and port. ICMP has no port.
 func (s Service) Allows(protocol uint8, port uint16) bool {
 	if s.Protocol != protocol {
 		return false
@@ -109,8 +103,7 @@ func (s Service) Allows(protocol uint8, port uint16) bool {
 	return protocol == ICMP || protocol == ICMPv6 || s.First <= port && port <= s.Last
 }
 
-// Target is a named host or prefix at the site with the services a window
-// may open.
+// Target is a named host or prefix at the site with its services.
 type Target struct {
 	Name       string
 	Prefix     netip.Prefix // a single host has all bits
@@ -149,22 +142,20 @@ type Engineer struct {
 	Key          Key
 	PresharedKey [32]byte       // zero: none (as WireGuard has it)
 	Addresses    []netip.Addr   // inside the tunnel
-	Sources      []netip.Prefix // what counts: the engineer's own if the policy names them, else the vendor's
+	Sources      []netip.Prefix // the engineer's own if the policy has them, else the vendor's
 }
 
 // String is the name operators use: vendor/engineer.
 func (e *Engineer) String() string { return e.Vendor.Name + "/" + e.Name }
 
-// SamePeer reports whether two policies mean the same person by an engineer,
-// and the same WireGuard peer, so that a tunnel of one is as good as one of the
-// other. Nil is nobody.
+// SamePeer reports whether two engineers, perhaps of two policies, are the same person and the same
+// WireGuard peer. It is false for nil.
 func SamePeer(a, b *Engineer) bool {
 	return a != nil && b != nil && a.Key == b.Key && a.String() == b.String() &&
 		a.PresharedKey == b.PresharedKey && slices.Equal(a.Addresses, b.Addresses)
 }
 
-// MayComeFrom reports whether the address is one of the engineer's sources.
-// IPv4-mapped IPv6 addresses must be unmapped by the caller.
+// MayComeFrom reports whether the address is one of the engineer's sources. It must be unmapped.
 func (e *Engineer) MayComeFrom(source netip.Addr) bool {
 	for _, p := range e.Sources {
 		if p.Contains(source) {
@@ -174,8 +165,7 @@ func (e *Engineer) MayComeFrom(source netip.Addr) bool {
 	return false
 }
 
-// Reaches reports whether the engineer has a tunnel address of the family of
-// a destination: without one no packet to it can come out of the tunnel.
+// Reaches reports whether the engineer has a tunnel address of the destination's family.
 func (e *Engineer) Reaches(to netip.Addr) bool {
 	for _, a := range e.Addresses {
 		if a.Is4() == to.Is4() {
@@ -185,8 +175,7 @@ func (e *Engineer) Reaches(to netip.Addr) bool {
 	return false
 }
 
-// Window is a period, recurring or once, for which access of a vendor to
-// some targets is approved.
+// Window is a period for which access of a vendor to some targets is approved.
 type Window struct {
 	Vendor     *Vendor
 	Name       string
@@ -195,7 +184,7 @@ type Window struct {
 	ValidUntil Date        // inclusive; zero: no bound
 	Except     []*Calendar // every covered minute of these local dates is cut
 	Targets    []*Target
-	Engineers  []*Engineer // who it opens for; never empty
+	Engineers  []*Engineer // never empty
 	ApprovedBy string
 	Ticket     string
 }

@@ -2,12 +2,12 @@ package policy
 
 import "fmt"
 
-// Reason is the one answer that every decision carries. Their order is their
-// precedence: of several that apply, the smallest is given.
+// Reason explains a decision. The order is the precedence: of several that apply, the smallest
+// counts.
 type Reason uint8
 
 const (
-	NotReady        Reason = iota // the gateway is in doubt and admits nobody
+	NotReady        Reason = iota // the gateway is in doubt and admits no engineer
 	Malformed                     // not a well-formed WireGuard packet for this gateway
 	RateLimited                   // more initiations or connections than this source or engineer is allowed
 	UnknownKey                    // the initiation proves no engineer's key
@@ -32,7 +32,7 @@ var reasonNames = [reasons]string{
 	"outside_window", "unlisted_target", "admitted", "unlisted_source",
 }
 
-// Reasons lists all of them in order of precedence.
+// Reasons lists all reasons in order of precedence.
 func Reasons() []Reason {
 	all := make([]Reason, reasons)
 	for i := range all {
@@ -52,7 +52,7 @@ func (r Reason) String() string {
 // MarshalText is String.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// UnmarshalText reads what String wrote.
+// UnmarshalText is the inverse of String.
 func (r *Reason) UnmarshalText(text []byte) error {
 	for i, name := range reasonNames {
 		if name == string(text) {

@@ -14,20 +14,18 @@ import (
 // MaxDuration is the longest that one occurrence of a Rule may last.
 const MaxDuration = 366 * 24 * time.Hour
 
-// Rule is a recurrence rule (RFC 5545, section 3.3.10) with a local time and
-// an elapsed duration. NewRule makes it.
+// Rule is a recurrence rule (RFC 5545, section 3.3.10) with a local time and an elapsed duration.
 //
-// The rule gives dates; the time of day is localised here, as an opening.
-// Where an occurrence begins while the one before it is still open, that one
-// ends there: their union is the same, and stays bounded if the duration is
-// longer than the rule's interval.
+// The rule gives dates. Where an occurrence begins before the previous one has ended, the previous
+// one ends there: the union is the same, and stays bounded if the duration is longer than the
+// interval.
 type Rule struct {
 	Text     string
 	At       TimeOfDay
 	Duration time.Duration
 
-	// Ahead is the number of days from the anchor, or from 2000-01-01 if there is
-	// none, to the first date: about as long as it took to find it.
+	// Ahead is the number of days from the anchor, or else from 2000-01-01, to the first date. It
+	// measures the cost of the search.
 	Ahead int
 
 	option rrule.ROption // without Dtstart and Until; names its days itself
@@ -66,14 +64,11 @@ var ruleWeekdays = map[string]rrule.Weekday{
 // ErrNever is the cause of the error about a rule that matches no date.
 var ErrNever = errors.New("it matches no date")
 
-// NewRule compiles a rule: FREQ DAILY, WEEKLY, MONTHLY or YEARLY, with
-// INTERVAL, WKST and the BY parts that RFC 5545 allows with it; COUNT, UNTIL,
-// BYWEEKNO and times of day are errors, and so is a rule that matches no date. at is 0
-// to 86399, duration is whole seconds from 1 s to MaxDuration.
+// NewRule compiles a rule: FREQ DAILY, WEEKLY, MONTHLY or YEARLY, with INTERVAL, WKST and the BY
+// parts that RFC 5545 allows with it. A rule that matches no date is an error.
 //
-// anchor is the date from which INTERVAL counts and which gives the day where
-// the rule names none; nothing occurs before it. A rule that needs one and
-// has the zero Date is an error.
+// anchor is the date from which INTERVAL counts. It gives the day where the rule names none.
+// Nothing occurs before it. A rule that needs an anchor and has the zero Date is an error.
 func NewRule(text string, at TimeOfDay, duration time.Duration, anchor Date) (*Rule, error) {
 	if at < 0 || at >= 86400 {
 		return nil, fmt.Errorf("a rule begins at %d s of the day: allowed is 0 to 86399", at)
@@ -184,9 +179,8 @@ func (r *Rule) parse() error {
 	return nil
 }
 
-// parseDays reads BYDAY once the other parts are known, since they say how far
-// days may be numbered. rrule-go panics on, ignores, or intersects what is an
-// error here.
+// parseDays reads BYDAY after the other parts, because these limit the numbers of days. It refuses
+// numbers that rrule-go ignores, intersects or panics on.
 func (r *Rule) parseDays(value string) error {
 	o := &r.option
 	last := 0 // the greatest number allowed
@@ -220,8 +214,7 @@ func (r *Rule) parseDays(value string) error {
 	return nil
 }
 
-// complete gives the rule the days that RFC 5545 takes from DTSTART, so that
-// iterate may begin anywhere.
+// complete adds the days that RFC 5545 takes from DTSTART, so that iterate may begin anywhere.
 func (r *Rule) complete() error {
 	o := &r.option
 	if o.Interval > 1 && r.anchor.IsZero() {
@@ -247,9 +240,8 @@ func (r *Rule) complete() error {
 	return nil
 }
 
-// iterate gives the rule's dates, at midnight UTC, from the beginning of the
-// period (day, week, month, year) that counts and holds or precedes a date.
-// Beginning near it rather than at the anchor makes far years as quick as
+// iterate gives the rule's dates, at midnight UTC. It begins with the period (day, week, month,
+// year) that counts and holds or precedes near. A start near the date makes far years as fast as
 // near ones.
 func (r *Rule) iterate(near Date) rrule.Next {
 	o := r.option
@@ -302,8 +294,7 @@ func (r *Rule) occurrences(first, last Date) []Date {
 }
 
 func (r *Rule) spans(zone *time.Location, from, until time.Time) []Span {
-	// Two days cover any offset; what begins up to a duration later may still
-	// shorten the last one.
+	// Two days cover any offset. A later occurrence may shorten the last one.
 	first := DateOf(from.Add(-r.Duration).UTC()).AddDays(-2)
 	last := DateOf(until.Add(r.Duration).UTC()).AddDays(2)
 	var all []Span

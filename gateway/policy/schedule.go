@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TimeOfDay is seconds since local midnight, 0 to 86400, as a clock shows
-// them: 7200 is 02:00 also on a day whose clocks are set at 01:00.
+// TimeOfDay is the time that a clock shows, in seconds since 00:00, 0 to 86400: 7200 is 02:00 also
+// on a day with a clock change at 01:00.
 type TimeOfDay int
 
 // LocalTime is a date and a time of day without a zone.
@@ -18,24 +18,23 @@ type LocalTime struct {
 // Horizon is how far ahead a plan looks for a window's next opening.
 const Horizon = 400 * 24 * time.Hour
 
-// Schedule is when a window is approved, before validity, exceptions and the
-// contract cut it. It is a *Rule, a *Days or a *Once.
+// Schedule is when a window is approved, before validity, exceptions and the contract are applied:
+// a *Rule, a *Days or a *Once.
 //
-// Local times become instants by the narrower reading: what is shown twice
-// opens at the later and closes at the earlier instant; what is never shown
-// is the first instant after the gap. A span that this leaves empty does not
-// exist.
+// Local times become instants by the narrower reading. A time that is shown twice opens at the
+// later and closes at the earlier instant. A time that is never shown is the first instant after
+// the gap. Empty spans are dropped.
 type Schedule interface {
-	// spans gives every span that overlaps [from, until), whole, sorted by
-	// From, not overlapping each other.
+	// spans gives the spans that overlap [from, until), in full length, sorted by From, not
+	// overlapping each other.
 	spans(zone *time.Location, from, until time.Time) []Span
 }
 
-// Spans gives every span in which the window is approved that overlaps
-// [from, until), whole, sorted by From, after validity, exceptions and the
-// contract have cut it. Spans do not overlap; one may begin where another ends.
+// Spans gives the spans of the window that overlap [from, until), in full length, sorted by From,
+// after validity, exceptions and the contract. Spans do not overlap; one may begin where another
+// ends.
 func (w *Window) Spans(zone *time.Location, from, until time.Time) []Span {
-	// What is certainly cut need not be worked out; two days cover any offset.
+	// Two days cover any offset.
 	if !w.ValidFrom.IsZero() {
 		from = later(from, w.ValidFrom.AddDays(-2).utc())
 	}
@@ -78,9 +77,8 @@ func (w *Window) cuts(d Date) bool {
 	return slices.ContainsFunc(w.Except, func(c *Calendar) bool { return c.Covers(d) })
 }
 
-// around gives the span that contains an instant, and the first that begins
-// after it and before the horizon; zero where there is none. It searches in
-// growing steps, since most windows open within days.
+// around gives the span that contains an instant, and the first one that begins later and before
+// the horizon. It searches in growing steps, since most windows open within days.
 func (w *Window) around(zone *time.Location, at, horizon time.Time) (current, next Span) {
 	from := at
 	for step := 48 * time.Hour; from.Before(horizon); step *= 6 {
@@ -103,8 +101,8 @@ func contractOver(v *Vendor, zone *time.Location, now time.Time) bool {
 	return !v.ContractUntil.IsZero() && DateOf(now.In(zone)).Compare(v.ContractUntil) > 0
 }
 
-// Days is a local time range on weekdays and calendar days. To at or before
-// From lies on the next day. A span belongs to the date on which it begins.
+// Days is a local time range on weekdays and calendar days. If To is not after From, it is on the
+// next day. A span belongs to the date on which it begins.
 type Days struct {
 	Weekdays  [7]bool     // by time.Weekday
 	Calendars []*Calendar // days on which it begins as well

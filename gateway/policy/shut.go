@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// Scope names what an operator closes: "all", a vendor, or vendor/engineer.
+// Scope is a thing that an operator can close: "all", a vendor, or vendor/engineer.
 type Scope string
 
 // All is the scope of everything.
 const All Scope = "all"
 
-// reason is what refuses whom the scope closes.
+// reason is the refusal of the scope's engineers.
 func (s Scope) reason() Reason {
 	switch {
 	case s == All:
@@ -26,23 +26,21 @@ func (s Scope) reason() Reason {
 	return VendorShut
 }
 
-// names reports whether the scope is what an engineer is called, or around it.
+// names reports whether the scope contains the engineer by name.
 func (s Scope) names(e *Engineer) bool {
 	return s == All || s == Scope(e.Vendor.Name) || s == Scope(e.String())
 }
 
-// Shut closes a scope until it is reopened: whoever has its name, and the keys
-// that were its own while it was closed, whatever a later policy calls them.
-// Otherwise to rename somebody would be to reopen.
+// Shut closes a scope until it is reopened. It closes the names and also the keys that were in the
+// scope meanwhile. Otherwise another name in the policy would reopen it.
 type Shut struct {
 	Scope  Scope  `json:"scope"`
 	Reason string `json:"reason"`
-	// Keys are those that the policy in force has in the scope. A state that
-	// knows the policy finds them itself; a replay does not know it.
+	// Keys are keys in the scope. A state that knows the engineers finds them itself; old journals
+	// depend on them.
 	Keys []Key `json:"keys,omitempty"`
-	// Added says that the scope is closed already, and that these keys have
-	// come to it: the record of who closed it stays. Of a scope that is not
-	// closed it changes nothing.
+	// Added says that keys have come to a scope that is closed already; its record stays. If the
+	// scope is not closed, the event changes nothing.
 	Added bool `json:"added,omitempty"`
 }
 
@@ -52,8 +50,7 @@ type Reopened struct {
 	Reason string `json:"reason"`
 }
 
-// ShutRecord says who closed a scope, when and why, and which keys stay closed
-// with it.
+// ShutRecord is a closed scope: when, by which operator, why, and the keys that it closes.
 type ShutRecord struct {
 	Scope  Scope     `json:"scope"`
 	At     time.Time `json:"at"`
@@ -62,13 +59,13 @@ type ShutRecord struct {
 	Keys   []Key     `json:"keys,omitempty"` // sorted
 }
 
-// Held is an engineer whom a scope closes by key alone.
+// Held is an engineer who is closed by key alone.
 type Held struct {
 	Engineer string `json:"engineer"` // vendor/engineer, as the policy in force has it
-	Scope    Scope  `json:"scope"`    // what has to be reopened
+	Scope    Scope  `json:"scope"`    // the scope to reopen
 }
 
-// Shuts lists what is closed, sorted by scope.
+// Shuts lists the closed scopes, sorted.
 func (s *State) Shuts() []ShutRecord {
 	return slices.SortedFunc(maps.Values(s.shut), func(a, b ShutRecord) int { return strings.Compare(string(a.Scope), string(b.Scope)) })
 }
@@ -79,11 +76,10 @@ func (s *State) Shut(scope Scope) (ShutRecord, bool) {
 	return r, ok
 }
 
-// Held lists whom scopes close by key alone, sorted.
+// Held lists the engineers who are closed by key alone, sorted.
 func (s *State) Held() []Held { return s.held }
 
-// keysOf lists the keys that the policy last loaded has in a scope. The scope of
-// everything needs none.
+// keysOf lists the keys of a scope in the policy last loaded. Scope All needs none.
 func (s *State) keysOf(scope Scope) (keys []Key) {
 	if scope == All {
 		return nil
@@ -106,8 +102,7 @@ func (s *State) names(scope Scope, engineer int) bool {
 	return scope == All || scope == Scope(s.index.engineers[engineer].Vendor.Name) || scope == Scope(s.index.names[engineer])
 }
 
-// putShut puts a record in the place of the scope's, with keys beside those
-// that it has and those of the policy in force.
+// putShut stores a record. It adds keys, the scope's earlier keys, and those of the policy.
 func (s *State) putShut(r ShutRecord, keys []Key) {
 	all := slices.Concat(s.shut[r.Scope].Keys, keys, s.keysOf(r.Scope))
 	slices.SortFunc(all, Key.compare)
@@ -118,7 +113,7 @@ func (s *State) putShut(r ShutRecord, keys []Key) {
 	s.shut = shut
 }
 
-// closes works out whom the scopes close under the policy in force.
+// closes computes which engineers of the policy are closed.
 func (s *State) closes() {
 	s.closed, s.held = nil, nil
 	if len(s.shut) == 0 {
@@ -156,9 +151,9 @@ func (p *Plan) Shut(scope Scope) (ShutRecord, bool) {
 	return r, ok
 }
 
-// ShutBy finds the record that closes an engineer, of this policy or another,
-// and the reason that it gives: of several the one that counts, and of those
-// that count alike rather one that names the engineer. Admitted: none does.
+// ShutBy finds the record that closes an engineer, of this policy or another, and its reason;
+// Admitted if there is none. Of several the one with the smallest reason counts, then the one that
+// names the engineer.
 func (p *Plan) ShutBy(e *Engineer) (by ShutRecord, reason Reason) {
 	reason = Admitted
 	if i, ok := p.find(e); ok && p.access[i].shut == Admitted {

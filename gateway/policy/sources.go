@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// sourceTable finds the spans in which a source is listed. It looks an
-// address up once per prefix length in use, and asks for nothing else, so
-// that a flood of unlisted packets costs a few map lookups each.
+// sourceTable finds the spans in which a source is listed. It looks an address up once per prefix
+// length in use, so a flood of unlisted packets costs a few map lookups each.
 type sourceTable struct {
 	lengths []netip.Prefix // one per (family, length) in use; only its family and Bits matter
 	spans   map[netip.Prefix][]Span

@@ -13,24 +13,23 @@ type NoMatchError struct{ What string }
 
 func (e *NoMatchError) Error() string { return e.What }
 
-// State is everything that decides who may pass: the policy in force and
-// what operators closed. It has one owner and is not safe for concurrent
-// use; the Plans it gives are immutable.
+// State is the policy in force and the scopes that operators closed. It has one owner and is not
+// safe for concurrent use. Its Plans are immutable.
 type State struct {
 	policy  *Policy
 	roster  []Listed // of the policy last loaded; nil once policy is known
 	index   *index
 	digest  string
 	shut    map[Scope]ShutRecord // copied on every change, so that Plans may share it
-	closed  []Reason             // what closes each engineer of index.engineers, Admitted: nothing; nil: nobody is closed. Made anew on every change
+	closed  []Reason             // the reason that closes each engineer of index.engineers, or Admitted; nil if no scope is closed. Replaced on every change
 	held    []Held               // made anew on every change
 	windows []windowCursor       // where each window of the policy stands, in the order of index.windows
 }
 
-// NewState is the state before the first policy: nobody may pass.
+// NewState is the state before the first policy. It admits no engineer.
 func NewState() *State { return &State{index: &index{}} }
 
-// Copy gives a state of its own to who wants to ask "what if" or "when".
+// Copy gives an independent state.
 func (s *State) Copy() *State {
 	c := *s
 	c.windows = make([]windowCursor, len(s.windows))
@@ -43,17 +42,15 @@ func (s *State) Policy() *Policy { return s.policy }
 // Digest names the policy last loaded, also when a replay knows no more of it.
 func (s *State) Digest() string { return s.digest }
 
-// Lists reports whether the state knows the engineers of the policy with this
-// digest. If not, the journal has to keep them.
+// Lists reports whether the state knows the engineers of the policy with this digest. If not, the
+// journal needs the roster.
 func (s *State) Lists(digest string) bool {
 	return s.digest == digest && (s.policy != nil || s.roster != nil)
 }
 
-// Apply changes the state, all or nothing. A scope that the policy does not
-// know, and a Reopened of what is not shut, give a *NoMatchError.
-//
-// During a replay no policy is loaded yet, and any scope is taken: what was
-// shut stays shut, whatever the policy file says now.
+// Apply changes the state, or gives an error and changes nothing. A Shut of an unknown scope and a
+// Reopened of a scope that is not shut give a *NoMatchError. Before the first policy, as in a
+// replay, any scope may be shut.
 func (s *State) Apply(at time.Time, actor string, e Event) error {
 	switch e := e.(type) {
 	case PolicyLoaded:
@@ -67,7 +64,7 @@ func (s *State) Apply(at time.Time, actor string, e Event) error {
 			s.roster = e.Roster
 		}
 		s.digest = e.Digest
-		for _, r := range s.Shuts() { // an engineer who comes to a shut scope is closed with it
+		for _, r := range s.Shuts() { // a new engineer of a shut scope is closed too
 			s.putShut(r, nil)
 		}
 	case Shut:
@@ -94,7 +91,7 @@ func (s *State) Apply(at time.Time, actor string, e Event) error {
 	return nil
 }
 
-// whyNotShut says that a scope is not shut, and what is in its place.
+// whyNotShut explains why a scope cannot be reopened.
 func (s *State) whyNotShut(scope Scope) string {
 	for _, h := range s.held {
 		if vendor, _, _ := strings.Cut(h.Engineer, "/"); scope == Scope(h.Engineer) || scope == Scope(vendor) {

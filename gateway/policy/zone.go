@@ -5,18 +5,15 @@ import (
 	"time"
 )
 
-// farthestOffset bounds how far local time has ever been from UTC: Manila
-// kept -15:56 until 1844, Metlakatla +15:13 until 1867 (tz database).
+// farthestOffset bounds the offset from UTC, in seconds: Manila kept -15:56 until 1844, Metlakatla
+// +15:13 until 1867 (tz database).
 const farthestOffset = 16 * 60 * 60
 
-// localise gives the first and the last instant at which clocks in the zone
-// show a date and time of day. Mostly they are one. Where clocks were set
-// back, a time is shown twice; where they were set forward, it is never shown,
-// and both are the first instant after the gap. 86400 is the next date's
-// midnight.
+// localise gives the first and the last instant at which clocks in the zone show a date and time of
+// day. They differ where clocks were set back. Where clocks were set forward, the time is never
+// shown, and both are the first instant after the gap. 86400 is the next midnight.
 //
-// time.Date is of no use here: of a time that is shown twice it gives either,
-// and for one in a gap it may give an instant before the gap.
+// time.Date gives either of two instants, and in a gap perhaps one before it.
 func localise(zone *time.Location, d Date, at TimeOfDay) (first, last time.Time) {
 	shown := d.utc().Unix() + int64(at)
 	limit := time.Unix(shown+farthestOffset, 0)
@@ -46,35 +43,31 @@ func localise(zone *time.Location, d Date, at TimeOfDay) (first, last time.Time)
 	return first, last
 }
 
-// opening is when something that opens at a local time opens: of two
-// instants the later one, which is the narrower reading.
+// opening is the instant at which an opening at a local time counts: the later of two.
 func opening(zone *time.Location, d Date, at TimeOfDay) time.Time {
 	_, last := localise(zone, d, at)
 	return last
 }
 
-// closing is when something that closes at a local time closes: of two
-// instants the earlier one, which is the narrower reading.
+// closing is the instant at which a closing at a local time counts: the earlier of two.
 func closing(zone *time.Location, d Date, at TimeOfDay) time.Time {
 	first, _ := localise(zone, d, at)
 	return first
 }
 
-// begins is opening for what recurs on dates: a date that the zone never had,
-// as Samoa had no 2011-12-30, begins nothing.
+// begins is opening for a recurring date. A date that the zone skipped, as Samoa 2011-12-30, begins
+// nothing.
 func begins(zone *time.Location, d Date, at TimeOfDay) (from time.Time, ok bool) {
 	from = opening(zone, d, at)
 	if DateOf(from) == d {
 		return from, true
 	}
-	// The time fell into a gap that ends on another date: was there any
-	// earlier moment of this one?
+	// The gap ends on another date. Did this date exist at all?
 	first, _ := localise(zone, d, 0)
 	return from, DateOf(first) == d
 }
 
-// dates cuts a span into stretches of one local date each. A date may come
-// twice: where clocks go from 00:01 back to 23:01, both dates do.
+// dates splits a span by local date. A date may come twice where clocks go back over midnight.
 func dates(zone *time.Location, s Span) iter.Seq2[Date, Span] {
 	return func(yield func(Date, Span) bool) {
 		for t := s.From.In(zone); t.Before(s.Until); {

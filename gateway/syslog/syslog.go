@@ -1,12 +1,9 @@
-// Package syslog sends the log to a collector elsewhere, as syslog messages
-// (RFC 5424) over TLS (RFC 5425), so that a copy lies where whoever takes over
-// the gateway cannot reach it.
+// Package syslog sends the log to a collector elsewhere, as syslog messages (RFC 5424) over TLS
+// (RFC 5425). An attacker who takes over the gateway cannot reach that copy.
 //
-// Who logs never waits for the collector: records queue, and what finds no room
-// is dropped and counted. A connection that is lost is made anew, for as long as
-// the program runs. Syslog knows no acknowledgement: what was written into a
-// connection that then breaks may be lost without being counted. The journal,
-// not this, is the record.
+// Logging never waits for the collector: records queue, and those that find the queue full are
+// dropped and counted. A lost connection is made anew. Syslog has no acknowledgement: messages in a
+// connection that breaks may be lost without being counted. The journal is the record, not this.
 package syslog
 
 import (
@@ -31,7 +28,7 @@ const (
 	patience    = 10 * time.Second // for a connection, and for a message to be taken
 	againFirst  = time.Second      // between attempts to connect, doubled up to againMost; a connection that breaks sooner failed as well
 	againMost   = time.Minute
-	flushMost   = 2 * time.Second // for what waits when the program ends
+	flushMost   = 2 * time.Second // for the rest of the queue when the program ends
 )
 
 // facility 13 is "log audit" (RFC 5424, section 6.2.1).
@@ -40,23 +37,22 @@ const facility = 13
 // program is the APP-NAME.
 const program = "kidoban"
 
-// Config says where to and as whom.
+// Config has the collector's address and the settings of the messages.
 type Config struct {
 	Address string       // host:port of the collector
-	TLS     *tls.Config  // nil: the machine's roots; the server's name is that of Address
-	Host    string       // HOSTNAME; empty: what the machine calls itself
+	TLS     *tls.Config  // nil: the machine's roots; the server's name is the host of Address
+	Host    string       // HOSTNAME; empty: the machine's name
 	Level   slog.Leveler // the least that is sent; nil: info
 
-	// Failed is told when the collector is lost or cannot be reached, once
-	// until it is there again, which is when a connection lasts for a second;
-	// nil: nobody is. It must not log to this handler.
+	// Failed is called once when the collector is lost or cannot be reached, and again after a
+	// connection has lasted 1 s. It must not log to this handler. It may be nil.
 	Failed func(error)
 
 	dial func(ctx context.Context, network, address string) (net.Conn, error) // nil: by TLS
 }
 
-// Handler is a slog.Handler. A record's message and attributes become the
-// text of the message, as slog writes them; the attribute "event" is its MSGID.
+// Handler is a slog.Handler. Message and attributes become the text, in slog's format. The
+// attribute "event" is the MSGID.
 type Handler struct {
 	queue *queue
 	level slog.Leveler
@@ -64,7 +60,7 @@ type Handler struct {
 	event string       // of WithAttrs
 }
 
-// queue is what all handlers of one collector share.
+// queue is shared by all handlers of one collector.
 type queue struct {
 	config   Config
 	host     string
@@ -117,8 +113,8 @@ func New(c Config) *Handler {
 	return h
 }
 
-// name makes a HOSTNAME of a text: up to 255 characters that show (RFC 5424,
-// section 6.2.4); "-" is none.
+// name makes a HOSTNAME: up to 255 printable characters (RFC 5424, section 6.2.4), "-" if there is
+// none.
 func name(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if r <= ' ' || r > '~' {
@@ -193,9 +189,8 @@ func severity(l slog.Level) int {
 	return 7
 }
 
-// frame is one message with its length before it (RFC 5425, section 4.3). A
-// text that is too long is cut. There is no structured data: that would need
-// an enterprise number of our own (RFC 5424, section 7.2.2).
+// frame is one message behind its length (RFC 5425, section 4.3). Long texts are cut. Structured
+// data would need an enterprise number (RFC 5424, section 7.2.2).
 func (q *queue) frame(at time.Time, l slog.Level, id, text string) []byte {
 	id = name(id)
 	header := "<" + strconv.Itoa(facility*8+severity(l)) + ">1 " + at.UTC().Format("2006-01-02T15:04:05.000000Z07:00") + " " + q.host + " " +
@@ -209,8 +204,7 @@ func (q *queue) frame(at time.Time, l slog.Level, id, text string) []byte {
 // Dropped is how many records did not reach the collector.
 func (h *Handler) Dropped() uint64 { return h.queue.dropped.Load() }
 
-// Close sends what waits, for some seconds at most, and ends. What is logged
-// afterwards is dropped.
+// Close sends the rest of the queue, for some seconds at most, and ends. Later records are dropped.
 func (h *Handler) Close() {
 	h.queue.close.Do(func() {
 		h.queue.end = time.Now().Add(flushMost)
@@ -222,7 +216,7 @@ func (h *Handler) Close() {
 	}
 }
 
-// run sends until quit is closed, and then what waits, if there is a collector.
+// run sends until quit is closed, and then the rest of the queue.
 func (q *queue) run() {
 	defer close(q.done)
 	var c *connection
@@ -295,8 +289,8 @@ func (q *queue) failed(err error) {
 	q.told = true
 }
 
-// connect tries until the collector is there. When the program ends it tries
-// once more, no longer than last allows, and gives nil where that fails.
+// connect tries until the collector is there. At the end of the program it tries once more, until
+// last, and gives nil if that fails.
 func (q *queue) connect(last *time.Time) *connection {
 	for {
 		if last.IsZero() && q.wait > 0 {
@@ -330,7 +324,7 @@ func (q *queue) connect(last *time.Time) *connection {
 		cancel()
 		if err == nil {
 			made := &connection{c, time.Now(), make(chan time.Time, 1)}
-			// Nobody answers in syslog; reading tells when the other end is gone.
+			// The collector never answers. Reading tells when it is gone.
 			go func() {
 				_, _ = io.Copy(io.Discard, c)
 				made.over <- time.Now()
