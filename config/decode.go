@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -364,14 +365,5 @@ func references[T any](d *decoder, v value, kind string, known map[string]T) []T
 
 // namesOf lists names for a message, sorted, without those that are not allowed.
 func namesOf[T any](known map[string]T) []string {
-	return slices.DeleteFunc(sortedKeys(known), func(name string) bool { return !isName(name) })
-}
-
-func sortedKeys[T any](m map[string]T) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(known)), func(name string) bool { return !isName(name) })
 }

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,7 +69,7 @@ func FromEnvironment(environ []string) (Settings, error) {
 		check, known := settingChecks[name]
 		switch {
 		case !known:
-			all := sortedKeys(settingChecks)
+			all := slices.Sorted(maps.Keys(settingChecks))
 			errs = append(errs, fmt.Errorf("%s: unknown setting: allowed is %s%s", printable(name), strings.Join(all, ", "), didYouMean(name, all)))
 		case text == "":
 			errs = append(errs, fmt.Errorf("%s: is empty: give a value or unset it", name))
@@ -97,32 +97,6 @@ func FromEnvironment(environ []string) (Settings, error) {
 		s.PrivateKeyFile = filepath.Join(s.StateDir, "private.key")
 	}
 	return s, nil
-}
-
-// SettingsTable is the settings as a Markdown table, for docs/REFERENCE.md.
-func SettingsTable() string {
-	var b strings.Builder
-	b.WriteString("| setting | default | meaning |\n|---|---|---|\n")
-	for field := range fieldsOf[Settings]() {
-		tag := field.Tag
-		standard := "`" + tag.Get("envDefault") + "`"
-		if shown := tag.Get("shown"); shown != "" {
-			standard = shown
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", tag.Get("env"), standard, tag.Get("meaning"))
-	}
-	return b.String()
-}
-
-func fieldsOf[T any]() func(yield func(reflect.StructField) bool) {
-	return func(yield func(reflect.StructField) bool) {
-		t := reflect.TypeFor[T]()
-		for i := range t.NumField() {
-			if !yield(t.Field(i)) {
-				return
-			}
-		}
-	}
 }
 
 // printable quotes a name that has unusual characters.

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"os"
@@ -350,24 +350,23 @@ func (s *story) pause(d time.Duration) {
 	}
 }
 
-// countKinds counts the entries of a journal, one JSON object a line, by kind.
+// countKinds counts the entries of a journal by kind.
 func countKinds(list []byte) (map[string]int, error) {
 	kinds := map[string]int{}
-	lines := bufio.NewScanner(bytes.NewReader(list))
-	lines.Buffer(nil, 1<<22) // an entry may hold a whole policy
-	for lines.Scan() {
+	for entries := json.NewDecoder(bytes.NewReader(list)); ; {
 		var entry struct {
 			Kind string `json:"kind"`
 		}
-		if err := json.Unmarshal(lines.Bytes(), &entry); err != nil {
-			return nil, fmt.Errorf("a line is no entry: %w: %.200q", err, lines.Bytes())
-		}
-		if entry.Kind == "" {
-			return nil, fmt.Errorf("an entry without a kind: %.200q", lines.Bytes())
+		switch err := entries.Decode(&entry); {
+		case err == io.EOF:
+			return kinds, nil
+		case err != nil:
+			return nil, fmt.Errorf("a line is no entry: %w", err)
+		case entry.Kind == "":
+			return nil, errors.New("an entry without a kind")
 		}
 		kinds[entry.Kind]++
 	}
-	return kinds, lines.Err()
 }
 
 // publicKey finds the peer's key in a client configuration as wg(8) has it.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -20,23 +21,21 @@ import (
 
 // Dial connects from the host. The address must be numeric.
 func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	var c net.Conn
-	err := h.Do(func() (err error) {
-		c, err = new(net.Dialer).DialContext(ctx, network, address)
-		return err
-	})
+	return h.dial(ctx, net.Dialer{}, network, address)
+}
+
+func (h *Host) dial(ctx context.Context, dialer net.Dialer, network, address string) (c net.Conn, err error) {
+	err = h.Do(func() (err error) { c, err = dialer.DialContext(ctx, network, address); return err })
 	return c, err
 }
 
 // DialFrom is Dial from one of the host's addresses; port 0 lets the kernel choose.
 func (h *Host) DialFrom(ctx context.Context, network string, from netip.AddrPort, address string) (net.Conn, error) {
 	dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from)}
-	if len(network) >= 3 && network[:3] == "udp" {
+	if strings.HasPrefix(network, "udp") {
 		dialer.LocalAddr = net.UDPAddrFromAddrPort(from)
 	}
-	var c net.Conn
-	err := h.Do(func() (err error) { c, err = dialer.DialContext(ctx, network, address); return err })
-	return c, err
+	return h.dial(ctx, dialer, network, address)
 }
 
 // Listen listens on the host for stream connections, until the lab ends.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -36,14 +37,12 @@ func (d Date) IsZero() bool { return d == Date{} }
 // Compare orders dates: -1 if d is before e, 0 if equal, +1 if after.
 func (d Date) Compare(e Date) int {
 	switch {
-	case d == e:
-		return 0
-	case d.Year != e.Year && d.Year < e.Year,
-		d.Year == e.Year && d.Month < e.Month,
-		d.Year == e.Year && d.Month == e.Month && d.Day < e.Day:
-		return -1
+	case d.Year != e.Year:
+		return cmp.Compare(d.Year, e.Year)
+	case d.Month != e.Month:
+		return cmp.Compare(d.Month, e.Month)
 	}
-	return 1
+	return cmp.Compare(d.Day, e.Day)
 }
 
 // AddDays is the date n days later, or earlier if n is negative.

@@ -1,6 +1,9 @@
 package policy
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Reason explains a decision. The order is the precedence: of several that apply, the smallest
 // counts.
@@ -54,11 +57,10 @@ func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // UnmarshalText is the inverse of String.
 func (r *Reason) UnmarshalText(text []byte) error {
-	for i, name := range reasonNames {
-		if name == string(text) {
-			*r = Reason(i)
-			return nil
-		}
+	i := slices.Index(reasonNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("%q is not a reason", text)
 	}
-	return fmt.Errorf("%q is not a reason", text)
+	*r = Reason(i)
+	return nil
 }

@@ -36,7 +36,9 @@ type Schedule interface {
 func (w *Window) Spans(zone *time.Location, from, until time.Time) []Span {
 	// Two days cover any offset.
 	if !w.ValidFrom.IsZero() {
-		from = later(from, w.ValidFrom.AddDays(-2).utc())
+		if first := w.ValidFrom.AddDays(-2).utc(); first.After(from) {
+			from = first
+		}
 	}
 	for _, last := range []Date{w.ValidUntil, w.Vendor.ContractUntil} {
 		if !last.IsZero() {
@@ -149,13 +151,6 @@ func overlapping(spans []Span, from, until time.Time) []Span {
 
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
 		return b
 	}
 	return a
