@@ -54,6 +54,14 @@ func (s *story) check(good bool, format string, args ...any) {
 	s.out.result(good, fmt.Sprintf(format, args...))
 }
 
+// works prints an observation that is a failure with an error.
+func (s *story) works(err error, format string, args ...any) {
+	if err != nil {
+		format, args = format+": %v", append(args, err)
+	}
+	s.check(err == nil, format, args...)
+}
+
 func (s *story) tell() {
 	s.begin = time.Now()
 	s.out.title("Kidoban", "a hospital's gate for its vendors, on this machine, with real traffic")
@@ -146,11 +154,7 @@ func (s *story) named(reason string, source netip.Addr) {
 		}
 		return fmt.Errorf("refusals are %+v", refusals)
 	})
-	if err != nil {
-		s.check(false, "`kidoban refusals` names medisys/sato from %v: %s: %v", source, reason, err)
-		return
-	}
-	s.check(true, "`kidoban refusals` names it all the same: medisys/sato from %v: %s", source, reason)
+	s.works(err, "`kidoban refusals` names medisys/sato from %v: %s", source, reason)
 }
 
 // opening approves a window and sees it open on time.
@@ -203,11 +207,7 @@ func (s *story) targets() {
 		return s.engineer.Exchange(ctx, "tcp", to.String(), "good evening")
 	}
 	took, err := reach(listedService, 3*time.Second)
-	if err != nil {
-		s.check(false, "the listed service, %v, answers: %v", listedService, err)
-	} else {
-		s.check(true, "the listed service, %v, answers through the tunnel in %s", listedService, milliseconds(took))
-	}
+	s.works(err, "the listed service, %v, answers through the tunnel in %s", listedService, milliseconds(took))
 	unlisted := []struct {
 		name string
 		to   netip.AddrPort
@@ -242,11 +242,7 @@ func (s *story) stolenKey() {
 	ctx, cancel := context.WithTimeout(s.ctx, 3*time.Second)
 	defer cancel()
 	_, err := s.engineer.Exchange(ctx, "tcp", listedService.String(), "still here")
-	if err != nil {
-		s.check(false, "Sato's own session goes on: %v", err)
-		return
-	}
-	s.check(true, "Sato's own session goes on undisturbed")
+	s.works(err, "Sato's own session goes on undisturbed")
 }
 
 // closing holds a stream over the end of the window.

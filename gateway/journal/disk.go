@@ -106,22 +106,9 @@ type file struct {
 	data []byte
 }
 
-// commit puts tiles on disk, and then the checkpoint over them.
-// With one short bundle these are its system calls, six of them fsync:
-//
-//	openat  tile/entries/000.p/5   O_WRONLY|O_CREAT|O_TRUNC
-//	write, fsync, close            1: the entries
-//	openat  tile/0/000.p/5
-//	write, fsync, close            2: their hashes
-//	openat  tile/entries/000.p
-//	fsync, close                   3: the name of the entries
-//	openat  tile/0/000.p
-//	fsync, close                   4: the name of the hashes
-//	openat  checkpoint.tmp
-//	write, fsync, close            5: the checkpoint, before it gets its name
-//	renameat checkpoint.tmp checkpoint
-//	openat  .
-//	fsync, close                   6: the name of the checkpoint
+// commit puts tiles on disk, and then the checkpoint over them. A short bundle
+// takes six fsyncs: 1 the entries, 2 their hashes, 3 and 4 the folders with their
+// names, 5 the checkpoint before its rename, 6 the folder with its name.
 //
 // All are needed: POSIX may lose a name whose folder was not synced, and content
 // whose file was not (1 to 4 before 6, so that no checkpoint is ahead of its

@@ -154,6 +154,16 @@ func (e *Entry) check(line []byte) error {
 	return nil
 }
 
+// decodeSigned decodes an entry that verifies.
+func decodeSigned(index int64, line []byte) (Entry, error) {
+	e, err := decode(line)
+	if err != nil {
+		return e, damaged(index, "signed, but not an entry: %v", err)
+	}
+	e.Index = index
+	return e, nil
+}
+
 // decode reads an entry of this or a newer version. Unknown fields are ignored; List shows them.
 func decode(line []byte) (Entry, error) {
 	var e Entry

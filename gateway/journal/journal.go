@@ -132,9 +132,9 @@ func openLocked(disk storage, dir, keyFile string) (*Journal, error) {
 	}
 	j.recovered = Recovered{int64(len(lines)), torn}
 	if newest != nil {
-		e, err := decode(newest)
+		e, err := decodeSigned(j.tree.N-1, newest)
 		if err != nil {
-			return nil, damaged(j.tree.N-1, "signed, but not an entry: %v", err)
+			return nil, err
 		}
 		j.last = e.Time
 	}
@@ -337,11 +337,10 @@ func (j *Journal) Replay() iter.Seq2[Entry, error] {
 		j.mu.Unlock()
 		stopped := errors.New("the caller has seen enough")
 		_, err := j.read.verify(tree, func(index int64, line []byte) error {
-			e, err := decode(line)
+			e, err := decodeSigned(index, line)
 			if err != nil {
-				return damaged(index, "signed, but not an entry: %v", err)
+				return err
 			}
-			e.Index = index
 			if !yield(e, nil) {
 				return stopped
 			}

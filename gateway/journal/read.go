@@ -341,9 +341,9 @@ func verifyDir(disk storage, dir, verifierKey string, since []byte) (Report, err
 	continued := since == nil || earlier == (&edge{}).tree()
 	prefix := &edge{}
 	_, err = r.verify(tree, func(index int64, line []byte) error {
-		e, err := decode(line)
+		e, err := decodeSigned(index, line)
 		if err != nil {
-			return damaged(index, "signed, but not an entry: %v", err)
+			return err
 		}
 		if index == 0 {
 			report.First = e.Time

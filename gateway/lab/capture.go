@@ -64,9 +64,7 @@ func (h *Host) Capture(interfaceName string) *Capture {
 	if err == nil {
 		err = h.Do(c.open)
 	}
-	if err != nil {
-		h.lab.t.Fatalf("lab: host %s: capture on %s: %v", h.Name, interfaceName, err)
-	}
+	h.must(err, "capture on %s", interfaceName)
 	h.cleanup(func() { c.file.Close() })
 	go func() {
 		// Never satisfied: each readiness calls again, and closing ends it.
@@ -189,9 +187,7 @@ func (c *Capture) Packets(match ...func(Packet) bool) []Packet {
 				lost = int(s.Drops)
 			}
 		})
-		if err != nil {
-			c.host.lab.t.Fatalf("lab: host %s: capture on %s: %v", c.host.Name, c.interfaceName, err)
-		}
+		c.host.must(err, "capture on %s", c.interfaceName)
 	}
 	if lost > 0 || len(c.packets) >= captureLimit {
 		c.host.lab.t.Fatalf("lab: host %s: capture on %s lost packets: %d in the kernel, and it keeps at most %d of them",

@@ -70,9 +70,7 @@ func (h *Host) NewClient(config ClientConfig) *Client {
 		config.MTU = device.DefaultMTU
 	}
 	c := &Client{host: h, config: config}
-	if err := c.open(); err != nil {
-		h.lab.t.Fatalf("lab: host %s: client on %s: %v", h.Name, config.Interface, err)
-	}
+	h.must(c.open(), "client on %s", config.Interface)
 	return c
 }
 

@@ -97,9 +97,7 @@ type Host struct {
 func (l *Lab) Host(name string) *Host {
 	l.t.Helper()
 	h := &Host{Name: name, lab: l, starts: make(chan func()), ended: make(chan struct{}), raw: map[int]int{}}
-	if err := h.open(); err != nil {
-		l.t.Fatalf("lab: host %s: %v", name, err)
-	}
+	h.must(h.open(), "its namespace")
 	l.hosts = append(l.hosts, h)
 	for _, s := range [...]struct{ name, value string }{
 		// IPv4 inherits the machine's values, so all are set here.
@@ -119,9 +117,7 @@ func (l *Lab) Host(name string) *Host {
 	if err == nil {
 		err = h.netlink.LinkSetUp(loopback)
 	}
-	if err != nil {
-		l.t.Fatalf("lab: host %s: loopback: %v", name, err)
-	}
+	h.must(err, "loopback")
 	return h
 }
 
@@ -173,6 +169,14 @@ func (h *Host) close() {
 	h.namespace.Close()
 }
 
+// must ends the test on an error.
+func (h *Host) must(err error, format string, args ...any) {
+	h.lab.t.Helper()
+	if err != nil {
+		h.lab.t.Fatalf("lab: host %s: %s: %v", h.Name, fmt.Sprintf(format, args...), err)
+	}
+}
+
 // cleanup has f called when the lab ends.
 func (h *Host) cleanup(f func()) {
 	h.mu.Lock()
@@ -222,10 +226,7 @@ func (h *Host) Namespace() string {
 // Sysctl sets a kernel setting of the host, such as "net.ipv4.ip_forward".
 func (h *Host) Sysctl(name, value string) {
 	h.lab.t.Helper()
-	err := h.Do(func() error { return os.WriteFile(sysctlFile(name), []byte(value), 0) })
-	if err != nil {
-		h.lab.t.Fatalf("lab: host %s: set %s=%s: %v", h.Name, name, value, err)
-	}
+	h.must(h.Do(func() error { return os.WriteFile(sysctlFile(name), []byte(value), 0) }), "set %s=%s", name, value)
 }
 
 // ReadSysctl reads a kernel setting of the host, without surrounding space.
@@ -233,9 +234,7 @@ func (h *Host) ReadSysctl(name string) string {
 	h.lab.t.Helper()
 	var value []byte
 	err := h.Do(func() (err error) { value, err = os.ReadFile(sysctlFile(name)); return err })
-	if err != nil {
-		h.lab.t.Fatalf("lab: host %s: read %s: %v", h.Name, name, err)
-	}
+	h.must(err, "read %s", name)
 	return strings.TrimSpace(string(value))
 }
 
@@ -257,17 +256,15 @@ func (l *Lab) Link(a *Host, aInterface string, aAddresses []netip.Prefix, b *Hos
 		PeerName:      bInterface,
 		PeerNamespace: netlink.NsFd(b.namespace.Fd()),
 	})
-	if err == nil {
-		err = a.raise(aInterface, aAddresses)
-	}
-	if err == nil {
-		err = b.raise(bInterface, bAddresses)
-	}
-	if err == nil {
-		err = a.carries(aInterface)
-	}
-	if err == nil {
-		err = b.carries(bInterface)
+	for _, next := range []func() error{
+		func() error { return a.raise(aInterface, aAddresses) },
+		func() error { return b.raise(bInterface, bAddresses) },
+		func() error { return a.carries(aInterface) },
+		func() error { return b.carries(bInterface) },
+	} {
+		if err == nil {
+			err = next()
+		}
 	}
 	if err != nil {
 		l.t.Fatalf("lab: link %s of %s with %s of %s: %v", aInterface, a.Name, bInterface, b.Name, err)
@@ -334,10 +331,7 @@ func (h *Host) answers(link netlink.Link) error {
 // Route adds a route by way of a neighbour, or replaces one.
 func (h *Host) Route(to netip.Prefix, via netip.Addr) {
 	h.lab.t.Helper()
-	err := h.netlink.RouteReplace(&netlink.Route{Dst: ipNet(to.Masked()), Gw: via.AsSlice()})
-	if err != nil {
-		h.lab.t.Fatalf("lab: host %s: route to %v via %v: %v", h.Name, to, via, err)
-	}
+	h.must(h.netlink.RouteReplace(&netlink.Route{Dst: ipNet(to.Masked()), Gw: via.AsSlice()}), "route to %v via %v", to, via)
 }
 
 // LinkLocal is the link-local IPv6 address of an interface (RFC 4291, section 2.5.6).

@@ -67,9 +67,7 @@ func (h *Host) Echo(network, address string) netip.AddrPort {
 	switch network {
 	case "tcp":
 		l, err := h.Listen(network, address)
-		if err != nil {
-			h.lab.t.Fatalf("lab: host %s: echo: %v", h.Name, err)
-		}
+		h.must(err, "echo")
 		go func() {
 			for {
 				c, err := l.Accept()
@@ -86,9 +84,7 @@ func (h *Host) Echo(network, address string) netip.AddrPort {
 		return l.Addr().(*net.TCPAddr).AddrPort()
 	case "udp":
 		c, err := h.ListenPacket(network, address)
-		if err != nil {
-			h.lab.t.Fatalf("lab: host %s: echo: %v", h.Name, err)
-		}
+		h.must(err, "echo")
 		go func() {
 			buffer := make([]byte, 1<<16)
 			for {

@@ -245,7 +245,7 @@ func (q *queue) run() {
 		for {
 			if c == nil {
 				if c = q.connect(&last); c == nil { // the end came first
-					q.dropped.Add(1 + q.drain())
+					q.dropped.Add(1 + uint64(len(q.messages)))
 					return
 				}
 			}
@@ -266,18 +266,6 @@ func (q *queue) run() {
 			}
 			c = nil
 			q.failed(err)
-		}
-	}
-}
-
-// drain empties the queue and counts.
-func (q *queue) drain() (n uint64) {
-	for {
-		select {
-		case <-q.messages:
-			n++
-		default:
-			return n
 		}
 	}
 }
