@@ -9,7 +9,7 @@ func (b builder) appliance() *Dashboard {
 	quantile := func(q, metric string) string {
 		return `histogram_quantile(` + q + `, sum by (le) (rate(` + metric + `_bucket{` + ofInstance + `}[$__rate_interval])))`
 	}
-	instance := column{field: "instance", title: b.say("Gateway", "ゲートウェイ")}
+	instance := Column{Field: "instance", Title: b.say("Gateway", "ゲートウェイ")}
 	return b.lay(d,
 		row(b.say("Does closing close?", "確実に閉じているか")),
 		question{kind: "stat", width: 4, height: 7, title: b.say("Closed late, in the period shown", "遅れて閉じた回数"),
@@ -67,7 +67,7 @@ func (b builder) appliance() *Dashboard {
 		question{kind: "table", width: 12, height: 5, title: b.say("What runs", "稼働中の版"),
 			text: b.say("Which version of Kidoban runs under which policy?", "稼働中の版と適用中のポリシー。"),
 			unit: "none", queries: []query{{`kidoban_build_info{` + ofInstance + `} * on (instance) group_left (digest) kidoban_policy_info`, ""}},
-			columns: []column{instance, {field: "version", title: b.say("Version", "版")}, {field: "goversion", title: "Go"}, {field: "digest", title: b.say("Policy", "ポリシー")}}},
+			columns: []Column{instance, {Field: "version", Title: b.say("Version", "版")}, {Field: "goversion", Title: "Go"}, {Field: "digest", Title: b.say("Policy", "ポリシー")}}},
 
 		row(b.say("What comes in", "到来する通信")),
 		question{kind: "timeseries", width: 12, height: 8, title: b.say("Handshakes and the rate limiter", "接続要求と流量制限"),
@@ -85,7 +85,7 @@ func (b builder) appliance() *Dashboard {
 		question{kind: "table", width: 24, height: 9, title: b.say("Dropped by the kernel, in words", "カーネルによる破棄（説明）"),
 			text: b.say("What did the kernel drop in the period shown, and what does the word for it mean?", "表示期間中の破棄数と、その意味。"),
 			unit: "none", queries: []query{{`sort_desc(round(sum by (cause, meaning) (label_replace(increase(kidoban_refused_packets_total{` + ofInstance + `}[$__range]), "meaning", "$1", "cause", "(.*)"))))`, ""}},
-			columns: []column{{field: "cause", title: b.say("Cause", "原因コード")}, {field: "meaning", title: b.say("Meaning", "意味"), mappings: b.causes()}, {field: "Value", title: b.say("Packets", "パケット数"), unit: "none"}}},
+			columns: []Column{{Field: "cause", Title: b.say("Cause", "原因コード")}, {Field: "meaning", Title: b.say("Meaning", "意味"), Mappings: b.causes()}, {Field: "Value", Title: b.say("Packets", "パケット数"), Unit: "none"}}},
 
 		row(b.say("Has the machine enough of everything?", "資源は足りているか")),
 		question{kind: "timeseries", width: 6, height: 7, title: "CPU",

@@ -67,12 +67,12 @@ const (
 	grey      = "#8C8C8C"
 )
 
-// column is a column of a table: a label, or the value of a query ("Value" of the only query,
+// Column is a column of a table: a label, or the value of a query ("Value" of the only query,
 // "Value #A" of several).
-type column struct {
-	field, title, unit string
-	mappings           map[string]string // of a label's values
-	link               *dataLink
+type Column struct {
+	Field, Title, Unit string
+	Mappings           map[string]string // of a label's values
+	Link               *dataLink
 }
 
 // query is a target before it has a letter.
@@ -89,7 +89,7 @@ type question struct {
 	mappings          []mapping
 	thresholds        []step
 	colors            map[string]string // by the name of a series
-	columns           []column
+	columns           []Column
 	links             []dataLink
 	noValue           string // instead of "No data"
 	mayBeEmpty        string
@@ -98,14 +98,11 @@ type question struct {
 	timeFrom          string
 	stacked, bars     bool
 	exemplars         bool
-	names             []naming // of a histogram's buckets
+	names             []Naming // of a histogram's buckets
 }
 
-// naming says the bound of a histogram's bucket in words.
-type naming struct{ bound, words string }
-
-// matches is true of the bound as either format of metrics writes it: 10, 10.0.
-func (n naming) matches(le string) bool { return strings.TrimSuffix(le, ".0") == n.bound }
+// Naming says the bound of a histogram's bucket in words.
+type Naming struct{ Bound, Words string }
 
 // lay places rows and questions on the grid, 24 columns wide, in order.
 func (b builder) lay(d *Dashboard, parts ...any) *Dashboard {
@@ -135,7 +132,7 @@ func (b builder) lay(d *Dashboard, parts ...any) *Dashboard {
 type row string
 
 func (b builder) panel(q question) *Panel {
-	p := &Panel{Type: q.kind, Title: q.title, Description: q.text, Datasource: &fromVariable, TimeFrom: q.timeFrom, MayBeEmpty: q.mayBeEmpty, columns: q.columns, names: q.names}
+	p := &Panel{Type: q.kind, Title: q.title, Description: q.text, Datasource: &fromVariable, TimeFrom: q.timeFrom, MayBeEmpty: q.mayBeEmpty, Columns: q.columns, Names: q.names}
 	for i, target := range q.queries {
 		t := Target{RefID: string(rune('A' + i)), Datasource: fromVariable, Expr: target.expr, LegendFormat: target.legend, Format: "time_series", EditorMode: "code"}
 		switch q.kind {
@@ -171,7 +168,7 @@ func (b builder) panel(q question) *Panel {
 			"minVizHeight": 16, "maxVizHeight": 300, "minVizWidth": 8, "namePlacement": "auto", "sizing": "auto",
 			"legend": object{"showLegend": false, "displayMode": "list", "placement": "bottom", "calcs": []string{}}}
 		for _, n := range q.names {
-			f.Overrides = append(f.Overrides, override{matcher{"byRegexp", "/^" + regexp.QuoteMeta(n.bound) + "(\\.0)?$/"}, []property{{"displayName", n.words}}})
+			f.Overrides = append(f.Overrides, override{matcher{"byRegexp", "/^" + regexp.QuoteMeta(n.Bound) + "(\\.0)?$/"}, []property{{"displayName", n.Words}}})
 		}
 	case "state-timeline":
 		p.Options = object{"mergeValues": true, "showValue": "auto", "alignValue": "left", "rowHeight": 0.8, "perPage": 20,
@@ -220,20 +217,20 @@ func (p *Panel) table(q question) {
 	names, order := object{}, object{}
 	var pattern []string
 	for i, c := range q.columns {
-		names[c.field], order[c.field] = c.title, i
-		pattern = append(pattern, c.field)
+		names[c.Field], order[c.Field] = c.Title, i
+		pattern = append(pattern, c.Field)
 		var properties []property
-		if c.unit != "" {
-			properties = append(properties, property{"unit", c.unit})
+		if c.Unit != "" {
+			properties = append(properties, property{"unit", c.Unit})
 		}
-		if c.mappings != nil {
-			properties = append(properties, property{"mappings", []mapping{wordMapping(c.mappings)}})
+		if c.Mappings != nil {
+			properties = append(properties, property{"mappings", []mapping{wordMapping(c.Mappings)}})
 		}
-		if c.link != nil {
-			properties = append(properties, property{"links", []dataLink{*c.link}})
+		if c.Link != nil {
+			properties = append(properties, property{"links", []dataLink{*c.Link}})
 		}
 		if properties != nil {
-			p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, override{matcher{"byName", c.title}, properties})
+			p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, override{matcher{"byName", c.Title}, properties})
 		}
 	}
 	p.Transformations = []transform{

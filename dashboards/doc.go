@@ -6,7 +6,6 @@
 //	appliance.go  the machine: enforcement lag, journal, ruleset, clock, load
 //	build.go      makes panels and places them on the grid
 //	schema.go     the part of Grafana's classic dashboard schema that is used
-//	print.go      prints a dashboard as text
 //	reasons.go    words for the values of metrics and for the alerts
 //	rules/        recording rules and alerts, with promtool's tests
 //	grafana/      provisioning: datasource, folders

@@ -15,8 +15,8 @@ func (b builder) gate() *Dashboard {
 		"now-24h", ofVendors, b.variable("vendor", b.say("Vendor", "業者"), "label_values(kidoban_engineers{"+ofInstance+"}, vendor)", true))
 	vendorLink := b.toVendor("${__value.text}")
 	seriesLink := b.toVendor("${__field.labels.vendor}")
-	instance := column{field: "instance", title: b.say("Gateway", "ゲートウェイ")}
-	vendor := column{field: "vendor", title: b.say("Vendor", "業者"), link: &vendorLink}
+	instance := Column{Field: "instance", Title: b.say("Gateway", "ゲートウェイ")}
+	vendor := Column{Field: "vendor", Title: b.say("Vendor", "業者"), Link: &vendorLink}
 	words, runbooks := b.alerts()
 	return b.lay(d,
 		row(b.say("Is the gate healthy?", "木戸は健全か")),
@@ -42,15 +42,15 @@ func (b builder) gate() *Dashboard {
 				"何が全員の接続を止めているか。`kidoban status` に詳しい理由と解消方法がある。空欄なら理由なし（正常）。"),
 			unit: "none", noValue: b.say("nothing: no doubt", "なし（正常）"),
 			queries:    []query{{`kidoban_doubt{` + ofInstance + `} == 1`, ""}},
-			columns:    []column{instance, {field: "about", title: b.say("Doubt", "疑義"), mappings: b.doubts()}},
+			columns:    []Column{instance, {Field: "about", Title: b.say("Doubt", "疑義"), Mappings: b.doubts()}},
 			mayBeEmpty: "shows only what is wrong, and nothing is"},
 		question{kind: "table", width: 24, height: 5, title: b.say("Alerts", "警報"),
 			text: b.say("Which alerts are firing, about whom, and which page says what to do? The pages are in the folder docs/runbooks of Kidoban.",
 				"発報中の警報、その対象、対応手順書の場所（Kidoban の docs/runbooks フォルダー）。"),
 			unit: "none", noValue: b.say("none", "なし"),
 			queries: []query{{`label_replace(max by (instance, alertname, severity, vendor, engineer) (ALERTS{alertname=~"Kidoban.*",alertstate="firing",instance=~"$instance|"}), "page", "$1", "alertname", "(.*)")`, ""}},
-			columns: []column{instance, {field: "severity", title: b.say("Severity", "重大度"), mappings: b.severities()}, {field: "alertname", title: b.say("Alert", "警報"), mappings: words},
-				vendor, {field: "engineer", title: b.say("Engineer", "作業者")}, {field: "page", title: b.say("What to do", "対応手順書"), mappings: runbooks}},
+			columns: []Column{instance, {Field: "severity", Title: b.say("Severity", "重大度"), Mappings: b.severities()}, {Field: "alertname", Title: b.say("Alert", "警報"), Mappings: words},
+				vendor, {Field: "engineer", Title: b.say("Engineer", "作業者")}, {Field: "page", Title: b.say("What to do", "対応手順書"), Mappings: runbooks}},
 			mayBeEmpty: "no alert is firing"},
 
 		row(b.say("Who is inside?", "誰が接続中か")),
@@ -66,9 +66,9 @@ func (b builder) gate() *Dashboard {
 				{`kidoban_session_until_timestamp_seconds{` + ofVendors + `} * 1000 * on (instance, vendor, engineer) group_left (session) kidoban_session_info`, ""},
 				{`(kidoban_session_until_timestamp_seconds{` + ofVendors + `} - time()) * on (instance, vendor, engineer) group_left (session) kidoban_session_info`, ""},
 			},
-			columns: []column{instance, vendor, {field: "engineer", title: b.say("Engineer", "作業者")},
-				{field: "Value #A", title: b.say("Since", "開始"), unit: "dateTimeAsLocal"}, {field: "Value #B", title: b.say("Until", "終了予定"), unit: "dateTimeAsLocal"},
-				{field: "Value #C", title: b.say("Time left", "残り時間"), unit: "s"}, {field: "session", title: b.say("Session", "セッション")}},
+			columns: []Column{instance, vendor, {Field: "engineer", Title: b.say("Engineer", "作業者")},
+				{Field: "Value #A", Title: b.say("Since", "開始"), Unit: "dateTimeAsLocal"}, {Field: "Value #B", Title: b.say("Until", "終了予定"), Unit: "dateTimeAsLocal"},
+				{Field: "Value #C", Title: b.say("Time left", "残り時間"), Unit: "s"}, {Field: "session", Title: b.say("Session", "セッション")}},
 			mayBeEmpty: "nobody is inside"},
 		question{kind: "timeseries", width: 6, height: 7, title: b.say("Inside, over time", "接続人数の推移"),
 			text: b.say("How many engineers of which vendor were inside when?", "いつ・どの業者が何人接続していたか。"),
@@ -96,16 +96,16 @@ func (b builder) gate() *Dashboard {
 				"表示期間中に誰が・なぜ・何回拒否されたか。鍵を証明しない者に名前はない。作業者は右の表、アドレスは `kidoban refusals` で確認する（メトリクスには意図的に含めない）。"),
 			unit: "none", noValue: b.say("nobody", "なし"),
 			queries: []query{{`label_replace(label_replace(round(sum by (vendor, reason) (increase(kidoban_admissions_total{` + ofVendors + `,reason!="admitted"}[$__range]))) > 0, "vendor", "?", "vendor", ""), "meaning", "$1", "reason", "(.*)")`, ""}},
-			columns: []column{{field: "vendor", title: b.say("Vendor", "業者"), mappings: map[string]string{"?": b.say("nobody proven", "身元不明")}},
-				{field: "meaning", title: b.say("Why", "理由"), mappings: b.reasons()}, {field: "reason", title: b.say("Code", "理由コード")}, {field: "Value", title: b.say("Times", "回数"), unit: "none"}},
+			columns: []Column{{Field: "vendor", Title: b.say("Vendor", "業者"), Mappings: map[string]string{"?": b.say("nobody proven", "身元不明")}},
+				{Field: "meaning", Title: b.say("Why", "理由"), Mappings: b.reasons()}, {Field: "reason", Title: b.say("Code", "理由コード")}, {Field: "Value", Title: b.say("Times", "回数"), Unit: "none"}},
 			mayBeEmpty: "nobody was refused"},
 		question{kind: "table", width: 10, height: 8, title: b.say("Refused: which engineer, when", "拒否：どの作業者が・いつ"),
 			text: b.say("Which engineers proved their key and were refused in the period shown, why, and when the last time? Empty: none was, or the policy lists more engineers than KIDOBAN_METRICS_ENGINEERS; then `kidoban refusals` names them.",
 				"表示期間中に、鍵を証明したうえで拒否された作業者と、理由、最後の日時。空欄は該当なし、または作業者数が KIDOBAN_METRICS_ENGINEERS を超えている（その場合は `kidoban refusals` で確認する）。"),
 			unit: "none", noValue: b.say("nobody", "なし"),
 			queries: []query{{`sort_desc(label_replace((max by (instance, vendor, engineer, reason) (max_over_time(kidoban_engineer_last_refusal_timestamp_seconds{` + ofVendors + `}[$__range])) >= time() - $__range_s) * 1000, "meaning", "$1", "reason", "(.*)"))`, ""}},
-			columns: []column{instance, vendor, {field: "engineer", title: b.say("Engineer", "作業者")}, {field: "meaning", title: b.say("Why", "理由"), mappings: b.reasons()},
-				{field: "Value", title: b.say("Last", "最後の日時"), unit: "dateTimeAsLocal"}},
+			columns: []Column{instance, vendor, {Field: "engineer", Title: b.say("Engineer", "作業者")}, {Field: "meaning", Title: b.say("Why", "理由"), Mappings: b.reasons()},
+				{Field: "Value", Title: b.say("Last", "最後の日時"), Unit: "dateTimeAsLocal"}},
 			mayBeEmpty: "no engineer was refused"},
 		question{kind: "timeseries", width: 24, height: 8, title: b.say("Admitted and refused, by reason", "許可と拒否（理由別）"),
 			text: b.say("When were how many decisions made, for which reason? The codes are those of the panel above. `admitted` also counts the renewals of open sessions, about one in two minutes each.",

@@ -154,9 +154,9 @@ func TestPanelsAreWhole(t *testing.T) {
 					letters[target.RefID] = true
 					checkMetrics(t, names, where, target.Expr)
 				}
-				for _, c := range p.columns {
-					if field, ok := strings.CutPrefix(c.field, "Value #"); ok && !letters[field] || c.field == "Value" && len(p.Targets) > 1 {
-						t.Errorf("%s: column %q shows no query", where, c.title)
+				for _, c := range p.Columns {
+					if field, ok := strings.CutPrefix(c.Field, "Value #"); ok && !letters[field] || c.Field == "Value" && len(p.Targets) > 1 {
+						t.Errorf("%s: column %q shows no query", where, c.Title)
 					}
 				}
 			}

@@ -116,8 +116,8 @@ func (b builder) severities() map[string]string {
 }
 
 // durations names the buckets in which sessions' durations are counted.
-func (b builder) durations() []naming {
-	return []naming{
+func (b builder) durations() []Naming {
+	return []Naming{
 		{"10", b.say("up to 10 s", "10秒以内")}, {"60", b.say("up to 1 min", "1分以内")}, {"300", b.say("up to 5 min", "5分以内")},
 		{"900", b.say("up to 15 min", "15分以内")}, {"1800", b.say("up to 30 min", "30分以内")}, {"3600", b.say("up to 1 h", "1時間以内")},
 		{"7200", b.say("up to 2 h", "2時間以内")}, {"14400", b.say("up to 4 h", "4時間以内")}, {"28800", b.say("up to 8 h", "8時間以内")},

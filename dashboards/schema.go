@@ -101,8 +101,8 @@ type Panel struct {
 	// MayBeEmpty says why the panel may rightly show nothing; empty: it may not.
 	MayBeEmpty string `json:"-"`
 
-	columns []column // of a table
-	names   []naming // of a histogram's buckets
+	Columns []Column `json:"-"` // of a table
+	Names   []Naming `json:"-"` // of a histogram's buckets
 }
 
 type grid struct {

@@ -8,8 +8,8 @@ func (b builder) vendor() *Dashboard {
 		b.say("One vendor: who of it is inside, how much of what was approved is used, whose keys lie unused, and when does the contract end?",
 			"一つの業者について：誰が接続中か、承認した時間のうちどれだけ使われたか、使われていない鍵、契約終了日。"),
 		"now-30d", ofVendor, b.variable("vendor", b.say("Vendor", "業者"), "label_values(kidoban_engineers{"+ofInstance+"}, vendor)", false))
-	instance := column{field: "instance", title: b.say("Gateway", "ゲートウェイ")}
-	engineer := column{field: "engineer", title: b.say("Engineer", "作業者")}
+	instance := Column{Field: "instance", Title: b.say("Gateway", "ゲートウェイ")}
+	engineer := Column{Field: "engineer", Title: b.say("Engineer", "作業者")}
 	return b.lay(d,
 		row(b.say("Now", "現在")),
 		question{kind: "stat", width: 4, height: 4, title: b.say("Inside now", "接続中の人数"),
@@ -41,8 +41,8 @@ func (b builder) vendor() *Dashboard {
 				{`kidoban_session_start_timestamp_seconds{` + ofVendor + `} * 1000 * on (instance, vendor, engineer) group_left (session) kidoban_session_info`, ""},
 				{`kidoban_session_until_timestamp_seconds{` + ofVendor + `} * 1000 * on (instance, vendor, engineer) group_left (session) kidoban_session_info`, ""},
 			},
-			columns: []column{instance, engineer, {field: "Value #A", title: b.say("Since", "開始"), unit: "dateTimeAsLocal"},
-				{field: "Value #B", title: b.say("Until", "終了予定"), unit: "dateTimeAsLocal"}, {field: "session", title: b.say("Session", "セッション")}},
+			columns: []Column{instance, engineer, {Field: "Value #A", Title: b.say("Since", "開始"), Unit: "dateTimeAsLocal"},
+				{Field: "Value #B", Title: b.say("Until", "終了予定"), Unit: "dateTimeAsLocal"}, {Field: "session", Title: b.say("Session", "セッション")}},
 			mayBeEmpty: "nobody is inside"},
 
 		row(b.say("What was done with the approval", "承認の利用状況")),
@@ -54,8 +54,8 @@ func (b builder) vendor() *Dashboard {
 				{`sum by (window) (increase(kidoban_window_used_seconds_total{` + ofVendor + `}[$__range]))`, ""},
 				{`sum by (window) (increase(kidoban_window_used_seconds_total{` + ofVendor + `}[$__range])) / (sum by (window) (increase(kidoban_window_open_seconds_total{` + ofVendor + `}[$__range])) > 0)`, ""},
 			},
-			columns: []column{{field: "window", title: b.say("Window", "時間帯")}, {field: "Value #A", title: b.say("Open", "開いていた"), unit: "s"},
-				{field: "Value #B", title: b.say("Used", "使われた"), unit: "s"}, {field: "Value #C", title: b.say("Share", "利用率"), unit: "percentunit"}}},
+			columns: []Column{{Field: "window", Title: b.say("Window", "時間帯")}, {Field: "Value #A", Title: b.say("Open", "開いていた"), Unit: "s"},
+				{Field: "Value #B", Title: b.say("Used", "使われた"), Unit: "s"}, {Field: "Value #C", Title: b.say("Share", "利用率"), Unit: "percentunit"}}},
 		question{kind: "state-timeline", width: 12, height: 8, title: b.say("Windows of the last 7 days", "過去7日間の承認時間帯"), timeFrom: "7d",
 			text: b.say("When were the vendor's windows open?", "この業者の時間帯がいつ開いていたか。"),
 			unit: "none", queries: []query{{`max by (instance, window) (kidoban_window_open{` + ofVendor + `})`, "{{window}}"}}, mappings: b.open(), thresholds: steps(grey, 1, blue)},
@@ -66,7 +66,7 @@ func (b builder) vendor() *Dashboard {
 		question{kind: "table", width: 12, height: 8, title: b.say("Why sessions ended", "終了理由の内訳"),
 			text: b.say("How many sessions ended in the period shown, for which reason, in words?", "表示期間中に終了したセッションの理由別の数。"),
 			unit: "none", queries: []query{{`round(sum by (ended, meaning) (label_replace(increase(kidoban_sessions_total{` + ofVendor + `}[$__range]), "meaning", "$1", "ended", "(.*)")))`, ""}},
-			columns: []column{{field: "ended", title: b.say("Code", "理由コード")}, {field: "meaning", title: b.say("Meaning", "意味"), mappings: b.endings()}, {field: "Value", title: b.say("Sessions", "セッション数"), unit: "none"}}},
+			columns: []Column{{Field: "ended", Title: b.say("Code", "理由コード")}, {Field: "meaning", Title: b.say("Meaning", "意味"), Mappings: b.endings()}, {Field: "Value", Title: b.say("Sessions", "セッション数"), Unit: "none"}}},
 		question{kind: "bargauge", width: 8, height: 8, title: b.say("How long sessions lasted", "セッションの長さの分布"),
 			text: b.say("How many of the sessions that ended in the period shown had lasted up to so long? Each bar begins where the one before ends.", "表示期間中に終了したセッションの長さの分布。各棒は、上の棒の時間を超え、示された時間以内だったものの数。"),
 			unit: "none", queries: []query{{`round(sum by (le) (increase(kidoban_session_duration_seconds_bucket{` + ofVendor + `}[$__range])))`, "{{le}}"}}, min: new(float64), names: b.durations()},
@@ -89,12 +89,12 @@ func (b builder) vendor() *Dashboard {
 				{`kidoban_engineer_last_seen_timestamp_seconds{` + ofVendor + `} * 1000`, ""},
 				{`kidoban:engineer_idle_seconds{` + ofVendor + `}`, ""},
 			},
-			columns: []column{instance, engineer, {field: "Value #A", title: b.say("Last seen", "最終接続"), unit: "dateTimeAsLocal", mappings: map[string]string{"0": b.say("never", "なし")}}, {field: "Value #B", title: b.say("Unused for", "未使用期間"), unit: "s"}}},
+			columns: []Column{instance, engineer, {Field: "Value #A", Title: b.say("Last seen", "最終接続"), Unit: "dateTimeAsLocal", Mappings: map[string]string{"0": b.say("never", "なし")}}, {Field: "Value #B", Title: b.say("Unused for", "未使用期間"), Unit: "s"}}},
 		question{kind: "table", width: 12, height: 8, title: b.say("Refused, and why", "拒否と理由"),
 			text: b.say("How often was somebody refused who proved a key of this vendor, and why?", "この業者の鍵を持つ者が拒否された回数と理由。"),
 			unit: "none", noValue: b.say("nobody", "なし"),
 			queries:    []query{{`round(sum by (reason, meaning) (label_replace(increase(kidoban_admissions_total{` + ofVendor + `,reason!="admitted"}[$__range]), "meaning", "$1", "reason", "(.*)"))) > 0`, ""}},
-			columns:    []column{{field: "reason", title: b.say("Reason", "理由コード")}, {field: "meaning", title: b.say("Meaning", "意味"), mappings: b.reasons()}, {field: "Value", title: b.say("Times", "回数"), unit: "none"}},
+			columns:    []Column{{Field: "reason", Title: b.say("Reason", "理由コード")}, {Field: "meaning", Title: b.say("Meaning", "意味"), Mappings: b.reasons()}, {Field: "Value", Title: b.say("Times", "回数"), Unit: "none"}},
 			mayBeEmpty: "nobody was refused"},
 	)
 }

@@ -63,7 +63,7 @@ func TestDashboardsAnswer(t *testing.T) {
 		folder   string
 	}{{dashboards.English, ""}, {dashboards.Japanese, "ja"}} {
 		for _, d := range dashboards.All(l.language) {
-			got, err := dashboards.Print(d, l.language, w.at, w.answer)
+			got, err := printed(d, l.language, w.at, w.answer)
 			got = anyMachine(got, l.language)
 			if err != nil {
 				t.Error(err)
@@ -147,7 +147,7 @@ const endedInStory = 2
 
 // durations holds that a histogram of sessions' durations has those that ended,
 // each in a bucket: what its bars show of them differs between machines.
-func (w *watch) durations(p *dashboards.Panel, buckets []dashboards.Series) {
+func (w *watch) durations(p *dashboards.Panel, buckets []series) {
 	count := map[float64]float64{}
 	for _, s := range buckets {
 		bound, err := strconv.ParseFloat(s.Labels["le"], 64)
@@ -366,7 +366,7 @@ func (w *watch) fill(expr string) string {
 }
 
 // answer runs a panel's query, and notes what is not as the panel needs it.
-func (w *watch) answer(p *dashboards.Panel, target dashboards.Target) ([]dashboards.Series, error) {
+func (w *watch) answer(p *dashboards.Panel, target dashboards.Target) ([]series, error) {
 	now := w.at
 	step := fine // and up to now
 	from, until := now.Add(-now.Sub(w.began).Truncate(step)), now
@@ -423,7 +423,7 @@ func (w *watch) api(path string, parameters url.Values, answer any) error {
 }
 
 // query gives the series at an instant, until, or from then to then.
-func (w *watch) query(expr string, from, until time.Time, step time.Duration) ([]dashboards.Series, error) {
+func (w *watch) query(expr string, from, until time.Time, step time.Duration) ([]series, error) {
 	at := func(t time.Time) string { return fmt.Sprintf("%.3f", float64(t.UnixMilli())/1000) }
 	path, parameters := "query", url.Values{"query": {expr}, "time": {at(until)}}
 	if !from.IsZero() {
@@ -439,12 +439,12 @@ func (w *watch) query(expr string, from, until time.Time, step time.Duration) ([
 	if err := w.api(path, parameters, &data); err != nil {
 		return nil, err
 	}
-	var all []dashboards.Series
+	var all []series
 	for _, r := range data.Result {
 		if path == "query" {
 			r.Values = [][2]any{r.Value}
 		}
-		s := dashboards.Series{Labels: r.Metric}
+		s := series{Labels: r.Metric}
 		for _, v := range r.Values {
 			s.Times = append(s.Times, time.UnixMilli(int64(math.Round(v[0].(float64)*1000))))
 			number, err := strconv.ParseFloat(v[1].(string), 64)
@@ -455,7 +455,7 @@ func (w *watch) query(expr string, from, until time.Time, step time.Duration) ([
 		}
 		all = append(all, s)
 	}
-	slices.SortFunc(all, func(a, b dashboards.Series) int { return cmp.Compare(fmt.Sprint(a.Labels), fmt.Sprint(b.Labels)) })
+	slices.SortFunc(all, func(a, b series) int { return cmp.Compare(fmt.Sprint(a.Labels), fmt.Sprint(b.Labels)) })
 	return all, nil
 }
 

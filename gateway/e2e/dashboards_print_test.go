@@ -1,4 +1,4 @@
-package dashboards
+package e2e
 
 import (
 	"cmp"
@@ -9,23 +9,25 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"kidoban/dashboards"
 )
 
-// Series is one of the answers to a query.
-type Series struct {
+// series is one of the answers to a query.
+type series struct {
 	Labels map[string]string
 	Times  []time.Time // of the values
 	Values []float64   // over the period; of an instant query one
 }
 
 // Last is the newest value.
-func (s Series) Last() float64 { return s.Values[len(s.Values)-1] }
+func (s series) Last() float64 { return s.Values[len(s.Values)-1] }
 
-// Print writes a dashboard as text: title and question of every panel, and the answers in words.
+// printed writes a dashboard as text: title and question of every panel, and the answers in words.
 // Values are rounded so that two runs of one story give the same text: times to ten minutes,
 // numbers from 10 on to a power of ten. ask runs a query of a panel, with its variables.
-func Print(d *Dashboard, l Language, now time.Time, ask func(*Panel, Target) ([]Series, error)) (string, error) {
-	w := printer{builder{l}, now}
+func printed(d *dashboards.Dashboard, l dashboards.Language, now time.Time, ask func(*dashboards.Panel, dashboards.Target) ([]series, error)) (string, error) {
+	w := printer{l, now}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n%s\n", d.Title, d.Description)
 	for _, p := range d.Panels {
@@ -34,7 +36,7 @@ func Print(d *Dashboard, l Language, now time.Time, ask func(*Panel, Target) ([]
 			continue
 		}
 		fmt.Fprintf(&b, "\n-- %s\n   %s\n", p.Title, p.Description)
-		answers := make([][]Series, len(p.Targets))
+		answers := make([][]series, len(p.Targets))
 		for i, t := range p.Targets {
 			var err error
 			if answers[i], err = ask(p, t); err != nil {
@@ -59,12 +61,19 @@ func Print(d *Dashboard, l Language, now time.Time, ask func(*Panel, Target) ([]
 
 // printer says answers in a language, at a time.
 type printer struct {
-	builder
-	now time.Time
+	language dashboards.Language
+	now      time.Time
+}
+
+func (w printer) say(en, ja string) string {
+	if w.language == dashboards.Japanese {
+		return ja
+	}
+	return en
 }
 
 // lines gives one line for each series.
-func (w printer) lines(p *Panel, answers [][]Series) []string {
+func (w printer) lines(p *dashboards.Panel, answers [][]series) []string {
 	var lines []string
 	for i, all := range answers {
 		if p.Targets[i].Format == "heatmap" {
@@ -79,9 +88,9 @@ func (w printer) lines(p *Panel, answers [][]Series) []string {
 				text = w.states(p, s)
 			}
 			name := legend(p.Targets[i].LegendFormat, s.Labels)
-			for _, n := range p.names {
-				if n.matches(s.Labels["le"]) {
-					name = n.words
+			for _, n := range p.Names {
+				if strings.TrimSuffix(s.Labels["le"], ".0") == n.Bound {
+					name = n.Words
 				}
 			}
 			if name != "" {
@@ -97,7 +106,7 @@ func (w printer) lines(p *Panel, answers [][]Series) []string {
 }
 
 // states lists consecutive states, with the time that each lasted if it was long.
-func (w printer) states(p *Panel, s Series) string {
+func (w printer) states(p *dashboards.Panel, s series) string {
 	var states []string
 	for i := 0; i < len(s.Values); {
 		state, from := w.value(p, s.Values[i]), s.Times[i]
@@ -113,7 +122,7 @@ func (w printer) states(p *Panel, s Series) string {
 }
 
 // course describes a value over time: the maximum of a count, otherwise whether it was above 0.
-func (w printer) course(p *Panel, values []float64) string {
+func (w printer) course(p *dashboards.Panel, values []float64) string {
 	highest, whole := 0.0, p.FieldConfig.Defaults.Unit == "none"
 	for _, v := range values {
 		if !math.IsNaN(v) {
@@ -131,15 +140,15 @@ func (w printer) course(p *Panel, values []float64) string {
 }
 
 // apart turns cumulative buckets into such that follow each other.
-func apart(buckets []Series) []Series {
-	bound := func(s Series) float64 {
+func apart(buckets []series) []series {
+	bound := func(s series) float64 {
 		v, err := strconv.ParseFloat(s.Labels["le"], 64)
 		if err != nil {
 			return math.Inf(1)
 		}
 		return v
 	}
-	all := slices.SortedFunc(slices.Values(buckets), func(a, b Series) int { return cmp.Compare(bound(a), bound(b)) })
+	all := slices.SortedFunc(slices.Values(buckets), func(a, b series) int { return cmp.Compare(bound(a), bound(b)) })
 	before := 0.0
 	for i, s := range all {
 		all[i].Values = []float64{s.Last() - before}
@@ -157,7 +166,7 @@ func legend(format string, labels map[string]string) string {
 }
 
 // rows joins series with the same labels and gives the columns that are shown.
-func (w printer) rows(p *Panel, answers [][]Series) []string {
+func (w printer) rows(p *dashboards.Panel, answers [][]series) []string {
 	type record map[string]string
 	joined := map[string]record{}
 	var order []string
@@ -175,14 +184,14 @@ func (w printer) rows(p *Panel, answers [][]Series) []string {
 				order = append(order, key)
 				maps.Copy(joined[key], labels)
 			}
-			for _, c := range p.columns {
-				if c.field != field {
+			for _, c := range p.Columns {
+				if c.Field != field {
 					continue
 				}
-				text := w.size(c.unit, s.Last())
-				if words, ok := c.mappings[fmt.Sprint(s.Last())]; ok {
+				text := w.size(c.Unit, s.Last())
+				if words, ok := c.Mappings[fmt.Sprint(s.Last())]; ok {
 					text = words
-				} else if c.unit == "none" {
+				} else if c.Unit == "none" {
 					text = w.decade(s.Last()) // a count of events differs between runs
 				}
 				joined[key][field] = text
@@ -192,13 +201,13 @@ func (w printer) rows(p *Panel, answers [][]Series) []string {
 	var lines []string
 	for _, key := range order {
 		var cells []string
-		for _, c := range p.columns {
-			text := joined[key][c.field]
-			if words, ok := c.mappings[text]; ok {
+		for _, c := range p.Columns {
+			text := joined[key][c.Field]
+			if words, ok := c.Mappings[text]; ok {
 				text = words
 			}
-			if text != "" && c.field != "instance" {
-				cells = append(cells, c.title+": "+text)
+			if text != "" && c.Field != "instance" {
+				cells = append(cells, c.Title+": "+text)
 			}
 		}
 		lines = append(lines, strings.Join(cells, " | "))
@@ -208,7 +217,7 @@ func (w printer) rows(p *Panel, answers [][]Series) []string {
 }
 
 // value says a value in the panel's words, or by its size.
-func (w printer) value(p *Panel, v float64) string {
+func (w printer) value(p *dashboards.Panel, v float64) string {
 	for _, m := range p.FieldConfig.Defaults.Mappings {
 		if r, ok := m.Options[fmt.Sprint(v)]; ok {
 			return r.Text
