@@ -1,19 +1,16 @@
 package dashboards
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
 )
 
 // Language is one in which operators read.
 type Language int
 
-// The languages, each with the folder in which its files lie.
+// The languages.
 const (
 	English Language = iota
 	Japanese
@@ -26,24 +23,6 @@ func (l Language) suffix() string { return [...]string{"", "-ja"}[l] }
 func All(l Language) []*Dashboard {
 	b := builder{l}
 	return []*Dashboard{b.gate(), b.vendor(), b.appliance()}
-}
-
-// Files gives every generated file, by its path below this folder.
-func Files() (map[string][]byte, error) {
-	files := map[string][]byte{}
-	for _, l := range []Language{English, Japanese} {
-		for _, d := range All(l) {
-			var text bytes.Buffer
-			e := json.NewEncoder(&text)
-			e.SetEscapeHTML(false)
-			e.SetIndent("", "  ")
-			if err := e.Encode(d); err != nil {
-				return nil, fmt.Errorf("%s: %w", d.UID, err)
-			}
-			files[l.folder()+strings.TrimSuffix(strings.TrimPrefix(d.UID, "kidoban-"), l.suffix())+".json"] = text.Bytes()
-		}
-	}
-	return files, nil
 }
 
 // builder makes dashboards in one language.

@@ -2,9 +2,12 @@ package dashboards
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,7 +17,7 @@ var update = flag.Bool("update", false, "write the generated files")
 
 // TestFiles holds the JSON that Grafana reads against its source.
 func TestFiles(t *testing.T) {
-	files, err := Files()
+	files, err := generated()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,4 +52,22 @@ func TestFiles(t *testing.T) {
 			t.Errorf("%s is out of date; `go test ./dashboards -run TestFiles -update` writes it anew (-file +source):\n%s", name, cmp.Diff(string(got), string(want)))
 		}
 	}
+}
+
+// generated gives every generated file, by its path below this folder.
+func generated() (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, l := range []Language{English, Japanese} {
+		for _, d := range All(l) {
+			var text bytes.Buffer
+			e := json.NewEncoder(&text)
+			e.SetEscapeHTML(false)
+			e.SetIndent("", "  ")
+			if err := e.Encode(d); err != nil {
+				return nil, fmt.Errorf("%s: %w", d.UID, err)
+			}
+			files[l.folder()+strings.TrimSuffix(strings.TrimPrefix(d.UID, "kidoban-"), l.suffix())+".json"] = text.Bytes()
+		}
+	}
+	return files, nil
 }

@@ -56,7 +56,7 @@ func TestTheTrialFitsTogether(t *testing.T) {
 		}
 	}
 	readYAML(t, "grafana/provisioning/dashboards/kidoban.yaml", &providers)
-	files, err := Files()
+	files, err := generated()
 	if err != nil {
 		t.Fatal(err)
 	}

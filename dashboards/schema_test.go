@@ -17,7 +17,7 @@ import (
 // dashboard that is broken on purpose shows that this can fail.
 func TestGrafanaTakesTheFiles(t *testing.T) {
 	shape := readSchema(t)
-	files, err := Files()
+	files, err := generated()
 	if err != nil {
 		t.Fatal(err)
 	}
