@@ -1,9 +1,7 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,90 +31,70 @@ func (c statusCommand) Run(p *program) error {
 }
 
 func printStatus(p *program, s view.Status) error {
-	head := "READY"
+	head := view.SayReady
 	switch {
 	case !s.Ready:
-		head = "NOT READY: nobody may enter"
+		head = view.SayNotReady
 	case s.Shut.All:
-		head = "SHUT by an operator: nobody may enter"
+		head = view.SayShut
 	}
-	fmt.Fprintln(p.out, strings.TrimSpace(head+"  "+oneLine(s.Site)))
-	if !s.Ready {
-		for line := range strings.Lines(s.NotReadyReason) {
+	fmt.Fprintln(p.out, strings.TrimSpace(p.say(head, nil)+"  "+oneLine(s.Site)))
+	told := false // what is wrong with the policy file
+	for _, d := range s.Doubts {
+		told = told || d.Message.Code == view.NoPolicy && d.Message.Args["cause"] == s.Policy.Error
+		for line := range strings.Lines(d.Message.In(p.lang)) {
 			fmt.Fprintf(p.out, "  %s\n", oneLine(strings.TrimSuffix(line, "\n")))
 		}
 	}
-	rows := [][]string{{"  now", local(p.in(s.Now))}}
+	rows := [][]string{{p.label(view.LabelNow), local(p.in(s.Now))}}
 	if s.NextChange != nil {
-		rows = append(rows, []string{"  next change", local(p.in(*s.NextChange))})
+		rows = append(rows, []string{p.label(view.LabelNextChange), local(p.in(*s.NextChange))})
 	}
 	if s.Policy.LoadedAt != nil {
-		file := "the file on disk would survive a restart"
+		file := view.SayFileOK
 		if !s.Policy.FileOK {
-			file = "THE FILE ON DISK WOULD NOT SURVIVE A RESTART"
+			file = view.SayFileWrong
 		}
-		rows = append(rows, []string{"  policy", fmt.Sprintf("%.12s of %s; %s", s.Policy.Digest, local(p.in(*s.Policy.LoadedAt)), file)})
+		rows = append(rows, []string{p.label(view.LabelPolicy), p.say(view.SayPolicy, view.Args{
+			"digest": fmt.Sprintf("%.12s", s.Policy.Digest), "at": local(p.in(*s.Policy.LoadedAt)), "file": view.Say(file, nil)})})
 	}
-	if s.Policy.Error != "" && !strings.Contains(s.NotReadyReason, s.Policy.Error) {
+	if s.Policy.Error != "" && !told {
 		for _, line := range strings.Split(s.Policy.Error, "\n") {
 			rows = append(rows, []string{"", oneLine(line)})
 		}
 	}
 	for _, r := range s.Shut.Records {
-		rows = append(rows, []string{"  SHUT", fmt.Sprintf("%s by %s at %s: %s", r.Scope, oneLine(r.Actor), local(p.in(r.At)), oneLine(r.Reason))})
+		rows = append(rows, []string{p.label(view.LabelShut),
+			p.say(view.SayShutBy, view.Args{"scope": string(r.Scope), "actor": r.Actor, "at": local(p.in(r.At)), "reason": r.Reason})})
 	}
 	for _, h := range s.Shut.ByKey {
-		rows = append(rows, []string{"  SHUT", fmt.Sprintf("%s by its key: it was closed as %s", h.Engineer, h.Scope)})
+		rows = append(rows, []string{p.label(view.LabelShut), p.say(view.SayShutByKey, view.Args{"engineer": h.Engineer, "scope": string(h.Scope)})})
 	}
 	if err := table(p.out, rows); err != nil {
 		return err
 	}
-	printHints(p, s.Hints)
-	fmt.Fprintf(p.out, "\n%s open\n", counted(len(s.Grants), "grant"))
+	for _, h := range s.HintMessages {
+		fmt.Fprintf(p.out, "  %s\n", p.say(view.SayHint, view.Args{"text": h}))
+	}
+	for i, w := range s.Warnings {
+		if i == warningLines {
+			more := len(s.Warnings) - warningLines
+			fmt.Fprintf(p.out, "  %s\n", p.say(view.SayMoreWarnings, view.Args{"count": more}))
+			break
+		}
+		fmt.Fprintf(p.out, "  %s\n", p.say(view.SayWarning, view.Args{"text": w}))
+	}
+	fmt.Fprintf(p.out, "\n%s\n", p.count(len(s.Grants), view.SayNoGrants, view.SayGrant, view.SayGrants))
 	if err := printGrants(p, s.Grants, s.Now); err != nil {
 		return err
 	}
-	fmt.Fprintf(p.out, "\n%s inside\n", counted(len(s.Sessions), "session"))
+	fmt.Fprintf(p.out, "\n%s\n", p.count(len(s.Sessions), view.SayNoSessions, view.SaySession, view.SaySessions))
 	return printSessions(p, s.Sessions, s.Now)
 }
 
-// warningLines bounds how many warnings of the policy stand in a status: who
-// looks at night looks for something else.
+// warningLines bounds the policy's warnings in a status: at night people look
+// for something else.
 const warningLines = 5
-
-// policyPlace is how a warning of the policy begins: file:line:column.
-var policyPlace = regexp.MustCompile(`^.*?:([0-9]{1,9}):([0-9]{1,9}): `)
-
-// printHints shows what the gateway noticed before what the policy warns of,
-// and that in the order of the file.
-func printHints(p *program, hints []string) {
-	place := func(hint string) (line, column int) {
-		if m := policyPlace.FindStringSubmatch(hint); m != nil {
-			line, _ = strconv.Atoi(m[1])
-			column, _ = strconv.Atoi(m[2])
-		}
-		return line, column
-	}
-	ordered := slices.Clone(hints)
-	slices.SortStableFunc(ordered, func(a, b string) int {
-		lineA, columnA := place(a)
-		lineB, columnB := place(b)
-		return cmp.Or(cmp.Compare(lineA, lineB), cmp.Compare(columnA, columnB))
-	})
-	warnings := 0
-	for _, h := range ordered {
-		if line, _ := place(h); line == 0 {
-			fmt.Fprintf(p.out, "  hint: %s\n", oneLine(h))
-			continue
-		}
-		if warnings++; warnings <= warningLines {
-			fmt.Fprintf(p.out, "  warning: %s\n", oneLine(h))
-		}
-	}
-	if more := warnings - warningLines; more > 0 {
-		fmt.Fprintf(p.out, "  and %s of the policy more: `kidoban check` shows them\n", counted(more, "warning"))
-	}
-}
 
 type sessionsCommand struct{ jsonFlag }
 
@@ -127,7 +105,7 @@ func (c sessionsCommand) Run(p *program) error {
 		return err
 	}
 	if len(all) == 0 {
-		fmt.Fprintln(p.out, "Nobody is inside.")
+		fmt.Fprintln(p.out, p.say(view.SayNobodyInside, nil))
 	}
 	return printSessions(p, all, time.Now())
 }
@@ -140,11 +118,12 @@ func printSessions(p *program, all []view.SessionStatus, now time.Time) error {
 	for _, s := range all {
 		times = append(times, p.in(s.OpenedAt), p.in(s.Until))
 	}
-	rows := [][]string{{"ENGINEER", "FROM", inZone("SINCE", times...), "UNTIL", "RECEIVED", "SENT", "HANDSHAKE", "SESSION"}}
+	rows := [][]string{p.heading(view.LabelEngineer, view.LabelSource, view.LabelSince, view.LabelUntil, view.LabelReceived, view.LabelSent, view.LabelHandshake, view.LabelSession)}
+	rows[0][2] = inZone(rows[0][2], times...)
 	for _, s := range all {
 		handshake := "-"
 		if s.LastHandshake != nil {
-			handshake = now.Sub(*s.LastHandshake).Round(time.Second).String() + " ago"
+			handshake = p.say(view.SayAgo, view.Args{"time": now.Sub(*s.LastHandshake).Round(time.Second)})
 		}
 		rows = append(rows, []string{s.Vendor + "/" + s.Engineer, s.Source.String(), short(p.in(s.OpenedAt), now), short(p.in(s.Until), now),
 			bytesText(s.Received), bytesText(s.Transmitted), handshake, s.ID})
@@ -161,7 +140,7 @@ func (c grantsCommand) Run(p *program) error {
 		return err
 	}
 	if len(all) == 0 {
-		fmt.Fprintln(p.out, "Nothing is open.")
+		fmt.Fprintln(p.out, p.say(view.SayNothingOpen, nil))
 	}
 	return printGrants(p, all, time.Now())
 }
@@ -174,7 +153,8 @@ func printGrants(p *program, all []view.GrantStatus, now time.Time) error {
 	for _, g := range all {
 		times = append(times, p.in(g.From), p.in(g.Until))
 	}
-	rows := [][]string{{"ENGINEER", "WINDOW", inZone("FROM", times...), "UNTIL", "TARGETS", "SOURCES"}}
+	rows := [][]string{p.heading(view.LabelEngineer, view.LabelWindow, view.LabelBegin, view.LabelUntil, view.LabelTargets, view.LabelSources)}
+	rows[0][2] = inZone(rows[0][2], times...)
 	for _, g := range all {
 		var sources []string
 		for _, s := range g.Sources {
@@ -185,7 +165,7 @@ func printGrants(p *program, all []view.GrantStatus, now time.Time) error {
 			}
 		}
 		rows = append(rows, []string{g.Vendor + "/" + g.Engineer, g.Window, short(p.in(g.From), now), short(p.in(g.Until), now),
-			some(g.Targets), some(sources)})
+			p.some(g.Targets), p.some(sources)})
 	}
 	return table(p.out, rows)
 }
@@ -199,7 +179,7 @@ func (c refusalsCommand) Run(p *program) error {
 		return err
 	}
 	if len(all) == 0 {
-		fmt.Fprintln(p.out, "Nobody was refused since the gateway started.")
+		fmt.Fprintln(p.out, p.say(view.SayNoRefusals, nil))
 		return nil
 	}
 	now := time.Now()
@@ -209,11 +189,12 @@ func (c refusalsCommand) Run(p *program) error {
 		times = append(times, p.in(r.First), p.in(r.Last))
 		met[r.Reason] = true
 	}
-	rows := [][]string{{inZone("LAST", times...), "FIRST", "COUNT", "REASON", "WHO", "FROM", "TO"}}
+	rows := [][]string{p.heading(view.LabelLast, view.LabelFirst, view.LabelCount, view.LabelReason, view.LabelWho, view.LabelSource, view.LabelTo)}
+	rows[0][0] = inZone(rows[0][0], times...)
 	for _, r := range all {
-		who, source, to := "-", "-", "-"
+		engineer, source, to := "-", "-", "-"
 		if r.Vendor != "" {
-			who = r.Vendor + "/" + r.Engineer
+			engineer = r.Vendor + "/" + r.Engineer
 		}
 		if r.Source.IsValid() {
 			source = r.Source.String()
@@ -221,7 +202,7 @@ func (c refusalsCommand) Run(p *program) error {
 		if r.Target != "" {
 			to = r.Target
 		}
-		rows = append(rows, []string{short(p.in(r.Last), now), short(p.in(r.First), now), strconv.Itoa(r.Count), r.Reason, who, source, to})
+		rows = append(rows, []string{short(p.in(r.Last), now), short(p.in(r.First), now), strconv.Itoa(r.Count), r.Reason, engineer, source, to})
 	}
 	if err := table(p.out, rows); err != nil {
 		return err
@@ -230,11 +211,61 @@ func (c refusalsCommand) Run(p *program) error {
 	var meanings [][]string
 	for _, reason := range policy.Reasons() {
 		if met[reason.String()] {
-			meanings = append(meanings, []string{reason.String(), reasonTexts[reason]})
+			meanings = append(meanings, []string{reason.String(), view.Meaning(reason).In(p.lang)})
 		}
 	}
 	if met["summed"] {
-		meanings = append(meanings, []string{"summed", "more than are kept one by one, counted together"})
+		meanings = append(meanings, []string{"summed", p.say(view.SaySummed, nil)})
 	}
 	return table(p.out, meanings)
+}
+
+// say gives a message in the user's language, on one line.
+func (p *program) say(code view.Code, args view.Args) string {
+	return oneLine(view.Say(code, args).In(p.lang))
+}
+
+// label begins a line of a list.
+func (p *program) label(code view.Code) string { return "  " + p.say(code, nil) }
+
+func (p *program) heading(codes ...view.Code) (row []string) {
+	for _, c := range codes {
+		row = append(row, p.say(c, nil))
+	}
+	return row
+}
+
+// count says how many there are.
+func (p *program) count(n int, none, one, many view.Code) string {
+	switch n {
+	case 0:
+		return p.say(none, nil)
+	case 1:
+		return p.say(one, nil)
+	}
+	return p.say(many, view.Args{"count": n})
+}
+
+// some lists names in a cell of a table: all of a few, else the first ones.
+func (p *program) some(names []string) string {
+	const most = 5
+	if len(names) > most {
+		return p.say(view.SayNamesMore, view.Args{"names": strings.Join(names[:most-1], ","), "count": len(names) - most + 1})
+	}
+	return strings.Join(names, ",")
+}
+
+// language is the default of --lang: the first of the locale's variables that
+// is set decides.
+func language(environ []string) view.Language {
+	for _, name := range []string{"LC_ALL=", "LC_MESSAGES=", "LANG="} {
+		i := slices.IndexFunc(environ, func(v string) bool { return strings.HasPrefix(v, name) && len(v) > len(name) })
+		if i >= 0 {
+			if strings.HasPrefix(environ[i], name+"ja") {
+				return view.Japanese
+			}
+			break
+		}
+	}
+	return view.English
 }

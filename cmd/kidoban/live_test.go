@@ -90,7 +90,7 @@ func aDay() view.Status {
 		Shut: view.ShutStatus{Vendors: []string{"scanco"}, Engineers: []string{}, Records: []policy.ShutRecord{
 			{Scope: "scanco", At: at("09:15:00"), Actor: "root (login tanaka)", Reason: "phone call"}},
 			ByKey: []policy.Held{{Engineer: "scanco-east/tanaka", Scope: "scanco"}}},
-		Hints: []string{"a hint\x1b[2J"},
+		HintMessages: []view.Message{view.Say(view.RoutesUnread, view.Args{"cause": "\x1b[2J"})},
 		Grants: []view.GrantStatus{{ID: "medisys/sato/support@20301209T000000Z", Vendor: "medisys", Engineer: "sato", Window: "support",
 			From: at("09:00:00"), Until: at("17:30:00"), Targets: []string{"ehr-db", "pacs"},
 			Sources: []netip.Prefix{netip.MustParsePrefix("203.0.113.10/32"), netip.MustParsePrefix("198.51.100.0/28")}}},
@@ -108,7 +108,7 @@ func TestStatus(t *testing.T) {
   policy       0123456789ab of 2030-12-09 08:00:00 JST; the file on disk would survive a restart
   SHUT         scanco by root (login tanaka) at 2030-12-09 09:15:00 JST: phone call
   SHUT         scanco-east/tanaka by its key: it was closed as scanco
-  hint: a hint·[2J
+  hint: how the host reaches targets cannot be read, so none is reached: ·[2J
 
 1 grant open
 ENGINEER      WINDOW   FROM (JST)  UNTIL     TARGETS      SOURCES
@@ -166,13 +166,12 @@ func TestTimesOfTheSite(t *testing.T) {
 // policy warns of comes in the order of the file, and does not fill the screen.
 func TestHintsBeforeWarnings(t *testing.T) {
 	s := aDay()
-	s.Hints = nil
-	for _, line := range []int{100, 15, 9, 22, 101, 43, 8} {
-		s.Hints = append(s.Hints, fmt.Sprintf("/etc/kidoban/policy.yaml:%d:23: vendors.v.windows.w.days: is all day, every day", line))
+	s.HintMessages = []view.Message{view.Say(view.FileChanged, nil)}
+	for _, line := range []int{8, 9, 15, 22, 43, 100, 101} {
+		s.Warnings = append(s.Warnings, view.Say(view.Plain, view.Args{"text": fmt.Sprintf("/etc/kidoban/policy.yaml:%d:23: vendors.v.windows.w.days: is all day, every day", line)}))
 	}
-	s.Hints = append(s.Hints, "the kernel says that the clock is not synchronized: let chrony run")
 	out, _, _, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status")
-	want := "  hint: the kernel says that the clock is not synchronized: let chrony run\n"
+	want := "  hint: " + s.HintMessages[0].String() + "\n"
 	for _, line := range []int{8, 9, 15, 22, 43} {
 		want += fmt.Sprintf("  warning: /etc/kidoban/policy.yaml:%d:23: vendors.v.windows.w.days: is all day, every day\n", line)
 	}
@@ -183,7 +182,8 @@ func TestHintsBeforeWarnings(t *testing.T) {
 }
 
 func TestStatusInDoubt(t *testing.T) {
-	s := view.Status{NotReadyReason: "there is no policy in force: policy.yaml:3:1: site: is blank\nand more; mend it, then `kidoban reload`", Now: at("10:00:00"),
+	noPolicy := view.Say(view.NoPolicy, view.Args{"cause": "policy.yaml:3:1: site: is blank\nand more"})
+	s := view.Status{NotReadyReason: noPolicy.String(), Doubts: []view.Doubt{{About: view.Policy, Message: noPolicy}}, Now: at("10:00:00"),
 		Policy: view.PolicyStatus{Error: "policy.yaml:3:1: site: is blank\npolicy.yaml:9:1: targets: is empty"},
 		Grants: []view.GrantStatus{}, Sessions: []view.SessionStatus{}}
 	out, failures, exit, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status")
@@ -324,9 +324,10 @@ func TestWords(t *testing.T) {
 			t.Errorf("bytesText(%d) = %q, want %q", n, got, want)
 		}
 	}
+	english := &program{lang: view.English}
 	names := []string{"a", "b", "c", "d", "e", "f", "g"}
 	for n, want := range map[int]string{0: "", 1: "a", 5: "a,b,c,d,e", 6: "a,b,c,d and 2 more", 7: "a,b,c,d and 3 more"} {
-		if got := some(names[:n]); got != want {
+		if got := english.some(names[:n]); got != want {
 			t.Errorf("some of %d: %q, want %q", n, got, want)
 		}
 	}
@@ -354,5 +355,41 @@ func TestExplainOfNobody(t *testing.T) {
 	out, failures, exit, _ := askedOf(t, map[string]answer{"GET /v1/explain": {404, admin.Problem{Status: 404, Detail: `the policy has no vendor "nobody"`}}}, "explain", "nobody/x", "--json")
 	if exit != exitUsage || out != "" || failures != "kidoban: the policy has no vendor \"nobody\"\n" {
 		t.Errorf("exit %d: %q, %q", exit, out, failures)
+	}
+}
+
+// TestLanguage: --lang decides, else the locale; JSON is the same in both.
+func TestLanguage(t *testing.T) {
+	for _, test := range []struct {
+		environ []string
+		want    view.Language
+	}{
+		{nil, view.English},
+		{[]string{"LANG=ja_JP.UTF-8"}, view.Japanese},
+		{[]string{"LANG=ja_JP.UTF-8", "LC_ALL=C"}, view.English},
+		{[]string{"LANG=en_US.UTF-8", "LC_MESSAGES=ja"}, view.Japanese},
+		{[]string{"LANG=ja_JP.UTF-8", "LC_ALL="}, view.Japanese},
+	} {
+		if got := language(test.environ); got != test.want {
+			t.Errorf("%q: %q, want %q", test.environ, got, test.want)
+		}
+	}
+	s := aDay()
+	s.Ready, s.Doubts = false, []view.Doubt{{About: view.Journal, Message: view.Say(view.JournalUnwritten, view.Args{"cause": "EIO"})}}
+	answers := map[string]answer{"GET /v1/status": {body: s}}
+	out, failures, _, _ := askedOf(t, answers, "status", "--lang", "ja")
+	want := `受付停止: 誰も入れません  Kido Hospital
+  ジャーナルに書き込めません: EIO。ディスクを直してから ` + "`kidoban recover`" + ` を実行してください
+  現在      2030-12-09 10:00:00 JST
+  次の変化  2030-12-09 17:30:00 JST
+  ポリシー  0123456789ab (2030-12-09 08:00:00 JST 読込)。ディスク上のファイルは再起動後も使えます
+`
+	if !strings.HasPrefix(out, want) || failures != "" {
+		t.Errorf("(-got +want):\n%s%s", cmp.Diff(out, want), failures)
+	}
+	japanese, _, _, _ := askedOf(t, answers, "status", "--json", "--lang=ja")
+	english, _, _, _ := askedOf(t, answers, "status", "--json", "--lang=en")
+	if japanese != english {
+		t.Errorf("JSON differs:\n%s\n%s", japanese, english)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"kidoban/config"
 	"kidoban/gateway/admin"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // Exit statuses.
@@ -34,6 +35,8 @@ const (
 var version string
 
 type commands struct {
+	Lang view.Language `help:"Language of the output: en or ja." enum:"en,ja" default:"${lang}" placeholder:"en|ja"`
+
 	Run          runCommand          `cmd:"" help:"Run the gateway; SIGHUP reads the policy file again, SIGTERM and SIGINT end it."`
 	Check        checkCommand        `cmd:"" help:"Check a policy file: errors, warnings, what it opens in the next 30 days."`
 	Explain      explainCommand      `cmd:"" help:"Say whether an engineer may enter, and why or why not."`
@@ -56,6 +59,7 @@ type commands struct {
 type program struct {
 	settings config.Settings
 	out, err io.Writer
+	lang     view.Language
 	zone     *time.Location // the site's, of the gateway that was asked; nil: not known
 }
 
@@ -75,7 +79,7 @@ func run(args, environ []string, out, failures io.Writer) int {
 	var c commands
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("kidoban"), kong.Writers(out, failures), kong.Exit(func(code int) { exited = code }),
-		kong.Description(description),
+		kong.Description(description), kong.Vars{"lang": string(language(environ))},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		fmt.Fprintln(failures, "kidoban:", err)
@@ -93,7 +97,7 @@ func run(args, environ []string, out, failures io.Writer) int {
 		fmt.Fprintln(failures, err)
 		return exitUsage
 	}
-	return status(command.Run(&program{settings: settings, out: out, err: failures}), failures)
+	return status(command.Run(&program{settings: settings, lang: c.Lang, out: out, err: failures}), failures)
 }
 
 // status tells an error and turns it into an exit status.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -188,52 +189,29 @@ func (c explainCommand) offline(p *program) (admin.Explanation, error) {
 	return admin.Explain(s, admin.Question{Engineer: c.Engineer, From: string(c.From), To: string(c.To), At: string(c.At)}, now)
 }
 
-var reasonTexts = map[policy.Reason]string{
-	policy.NotReady:        "the gateway is in doubt and admits nobody",
-	policy.Malformed:       "not a well-formed WireGuard packet for this gateway",
-	policy.RateLimited:     "more initiations or connections than this source or engineer is allowed",
-	policy.UnknownKey:      "the initiation proves no engineer's key",
-	policy.Replayed:        "its timestamp is not newer than the newest seen of this key",
-	policy.FutureTimestamp: "its timestamp is more than 24 h ahead: the engineer's clock is wrong",
-	policy.GatewayShut:     "an operator closed everything",
-	policy.VendorShut:      "an operator closed this vendor",
-	policy.EngineerShut:    "an operator closed this engineer",
-	policy.WrongSource:     "the address is not one of the engineer's sources",
-	policy.ContractEnded:   "the vendor's contract has ended",
-	policy.OutsideWindow:   "no approved window is open",
-	policy.UnlistedTarget:  "no open window lets the engineer reach this destination",
-	policy.Admitted:        "a window is open",
-	policy.UnlistedSource:  "no readable initiation, from an address that no open window lists",
-}
-
 func (c explainCommand) show(p *program, x admin.Explanation) error {
-	verdict := "REFUSE"
+	verdict := view.SayRefuse
 	if x.Decision == "admit" {
-		verdict = "ADMIT"
+		verdict = view.SayAdmit
 	}
 	var reason policy.Reason
 	_ = reason.UnmarshalText([]byte(x.Reason))
-	fmt.Fprintf(p.out, "%s  %s: %s\n", verdict, x.Reason, reasonTexts[reason])
-	for line := range strings.Lines(x.Detail) {
-		fmt.Fprintf(p.out, "  %s\n", oneLine(strings.TrimSuffix(line, "\n")))
+	fmt.Fprintf(p.out, "%s  %s: %s\n", p.say(verdict, nil), x.Reason, view.Meaning(reason).In(p.lang))
+	for _, d := range x.Details {
+		for line := range strings.Lines(d.In(p.lang)) {
+			fmt.Fprintf(p.out, "  %s\n", oneLine(strings.TrimSuffix(line, "\n")))
+		}
 	}
-	source := x.Source
-	if source == "" {
-		source = "any of the engineer's sources (none was given, and none has been seen)"
-	}
-	to := string(c.To)
-	if to == "" {
-		to = "the tunnel"
-	}
-	rows := [][]string{{"  engineer", x.Engineer}, {"  from", source}, {"  to", to}, {"  at", local(p.in(x.At))}}
+	source, to := cmp.Or(x.Source, p.say(view.SayAnySource, nil)), cmp.Or(string(c.To), p.say(view.SayTunnel, nil))
+	rows := [][]string{{p.label(view.LabelOf), x.Engineer}, {p.label(view.LabelFrom), source}, {p.label(view.LabelToward), to}, {p.label(view.LabelAt), local(p.in(x.At))}}
 	if x.Until != nil {
-		rows = append(rows, []string{"  grant", x.Grant}, []string{"  until", local(p.in(*x.Until))})
+		rows = append(rows, []string{p.label(view.LabelGrant), x.Grant}, []string{p.label(view.LabelEnd), local(p.in(*x.Until))})
 	}
 	switch {
 	case x.NextOpening != nil:
-		rows = append(rows, []string{"  next opening", local(p.in(*x.NextOpening))})
+		rows = append(rows, []string{p.label(view.LabelNextOpening), local(p.in(*x.NextOpening))})
 	case reason == policy.OutsideWindow:
-		rows = append(rows, []string{"  next opening", "none within 400 days"})
+		rows = append(rows, []string{p.label(view.LabelNextOpening), p.say(view.SayNoOpening, nil)})
 	}
 	return table(p.out, rows)
 }
@@ -295,7 +273,7 @@ func printCalendar(p *program, openings []admin.Opening) error {
 			until = o.Until.Format(day) + until
 		}
 		rows = append(rows, []string{o.From.Format(day) + clock(o.From), until, o.Vendor + "/" + o.Window,
-			some(o.Engineers), some(o.Targets), strings.TrimSpace(oneLine(o.ApprovedBy) + " " + oneLine(o.Ticket))})
+			p.some(o.Engineers), p.some(o.Targets), strings.TrimSpace(oneLine(o.ApprovedBy) + " " + oneLine(o.Ticket))})
 	}
 	if err := table(p.out, rows); err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 )
@@ -43,11 +42,40 @@ func printJSON(out io.Writer, v any) error {
 
 // table prints rows in columns; the first row is the heading.
 func table(out io.Writer, rows [][]string) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	widths := map[int]int{}
 	for _, r := range rows {
-		fmt.Fprintln(w, strings.Join(r, "\t"))
+		for i, cell := range r {
+			widths[i] = max(widths[i], width(cell))
+		}
 	}
-	return w.Flush()
+	var b strings.Builder
+	for _, r := range rows {
+		for i, cell := range r {
+			b.WriteString(cell)
+			if i < len(r)-1 {
+				b.WriteString(strings.Repeat(" ", widths[i]+2-width(cell)))
+			}
+		}
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// wide has what takes two columns of a terminal: Japanese text and its
+// punctuation, and full-width forms.
+var wide = []*unicode.RangeTable{unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul,
+	{R16: []unicode.Range16{{Lo: 0x3000, Hi: 0x303F, Stride: 1}, {Lo: 0x30FB, Hi: 0x30FC, Stride: 1}, {Lo: 0xFF01, Hi: 0xFF60, Stride: 1}}}}
+
+// width is the number of columns that a text takes.
+func width(text string) (n int) {
+	for _, r := range text {
+		n++
+		if unicode.In(r, wide...) {
+			n++
+		}
+	}
+	return n
 }
 
 // in gives an instant of an answer in the site's zone. It has the zone's
@@ -80,15 +108,6 @@ func inZone(heading string, times ...time.Time) string {
 		}
 	}
 	return fmt.Sprintf("%s (%s)", heading, strings.Join(zones, ", "))
-}
-
-// some lists names in a cell of a table: all of a few, else the first ones.
-func some(names []string) string {
-	const most = 5
-	if len(names) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most-1], ","), len(names)-most+1)
-	}
-	return strings.Join(names, ",")
 }
 
 // counted says how many there are.

@@ -183,21 +183,20 @@ func shutBy(s *view.Snapshot, e *policy.Engineer) view.Message {
 }
 
 // listed shows prefixes as a policy writes them, up to eight.
-func listed(prefixes []netip.Prefix) string {
+func listed(prefixes []netip.Prefix) any {
 	const most = 8
 	var all []string
-	for i, p := range prefixes {
-		if i == most {
-			all = append(all, fmt.Sprintf("%d more", len(prefixes)-most))
-			break
-		}
+	for _, p := range prefixes[:min(len(prefixes), most)] {
 		if p.IsSingleIP() {
 			all = append(all, p.Addr().String())
 		} else {
 			all = append(all, p.String())
 		}
 	}
-	return strings.Join(all, ", ")
+	if more := len(prefixes) - most; more > 0 {
+		return view.Say(view.SayNamesMore, view.Args{"names": all, "count": more})
+	}
+	return all
 }
 
 // nameMost is how long vendor/engineer may be: two names of up to 63 characters.

@@ -94,6 +94,11 @@ const (
 	SayAgo          Code = "say_ago"
 	SaySummed       Code = "say_summed" // the meaning of the reason "summed"
 	SayNamesMore    Code = "say_names_more"
+	SayAdmit        Code = "say_admit"
+	SayRefuse       Code = "say_refuse"
+	SayAnySource    Code = "say_any_source"
+	SayTunnel       Code = "say_tunnel" // no destination was asked about
+	SayNoOpening    Code = "say_no_opening"
 
 	LabelNow        Code = "label_now"
 	LabelNextChange Code = "label_next_change"
@@ -117,4 +122,13 @@ const (
 	LabelReason     Code = "label_reason"
 	LabelWho        Code = "label_who"
 	LabelTo         Code = "label_to"
+
+	// Lines of an explanation.
+	LabelOf          Code = "label_of"
+	LabelFrom        Code = "label_from"
+	LabelToward      Code = "label_toward"
+	LabelAt          Code = "label_at"
+	LabelGrant       Code = "label_grant"
+	LabelEnd         Code = "label_end"
+	LabelNextOpening Code = "label_next_opening"
 )

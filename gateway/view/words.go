@@ -133,6 +133,12 @@ var table = merged(configWords, map[Code]words{
 	SaySummed:       {"more than are kept one by one, counted together", "個別に残せる数を超えた分の合計です"},
 	SayNamesMore:    {"{names} and {count} more", "{names} ほか {count} 件"},
 
+	SayAdmit:     {"ADMIT", "許可"},
+	SayRefuse:    {"REFUSE", "拒否"},
+	SayAnySource: {"any of the engineer's sources (none was given, and none has been seen)", "許可された接続元のどれか (指定がなく、接続の記録もありません)"},
+	SayTunnel:    {"the tunnel", "トンネル"},
+	SayNoOpening: {"none within 400 days", "400 日以内にありません"},
+
 	LabelNow:        {"now", "現在"},
 	LabelNextChange: {"next change", "次の変化"},
 	LabelPolicy:     {"policy", "ポリシー"},
@@ -155,6 +161,14 @@ var table = merged(configWords, map[Code]words{
 	LabelReason:     {"REASON", "理由"},
 	LabelWho:        {"WHO", "作業者"},
 	LabelTo:         {"TO", "宛先"},
+
+	LabelOf:          {"engineer", "作業者"},
+	LabelFrom:        {"from", "接続元"},
+	LabelToward:      {"to", "宛先"},
+	LabelAt:          {"at", "時刻"},
+	LabelGrant:       {"grant", "許可"},
+	LabelEnd:         {"until", "終了"},
+	LabelNextOpening: {"next opening", "次の開始"},
 })
 
 func merged(parts ...map[Code]words) map[Code]words {
