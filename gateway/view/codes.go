@@ -1,5 +1,8 @@
 package view
 
+// Plain is a text that has no code of its own yet.
+const Plain Code = "plain"
+
 // Doubts.
 const (
 	Begins           Code = "starting"          // the loop has not turned yet
@@ -19,7 +22,6 @@ const (
 	RulesetWrong     Code = "ruleset_wrong"     // the ruleset cannot be set, or reads back wrong
 	RulesetUnopened  Code = "ruleset_unopened"  // the same, after an opening
 	RulesetUnknown   Code = "ruleset_unknown"   // the kernel does not answer
-	DiskSilent       Code = "disk_silent"       // cause: the disk does not answer
 )
 
 // Hints.
@@ -46,8 +48,11 @@ const (
 	RewrittenBy       Code = "rewritten_by"         // the same, with the chains that may do it
 	Sidetracked       Code = "sidetracked"          // flows leave by a wrong interface
 	Unshown           Code = "unshown"              // wg show has no socket
+)
 
-	// Parts of the hints about routes.
+// Parts of other messages.
+const (
+	DiskSilent    Code = "disk_silent"  // cause: the disk does not answer
 	RoutePart     Code = "route_part"   // a part of the targets
 	TargetsMore   Code = "targets_more" // some targets and a number of others
 	RouteNotNamed Code = "route_not_named"

@@ -6,9 +6,6 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// Plain is a text that has no code of its own yet.
-const Plain Code = "plain"
-
 // words are a message's text in each language.
 type words struct{ en, ja string }
 

@@ -31,31 +31,48 @@ func placeholders(text string) []string {
 	return slices.Compact(names)
 }
 
-// codes reads the constants of type Code, by their names.
-func codes(t *testing.T) map[string]Code {
+// codes reads the constants of type Code, by their names; those of some
+// headings, or of all.
+func codes(t *testing.T, headings ...string) map[string]Code {
 	t.Helper()
 	all := map[string]Code{}
 	for _, name := range []string{"codes.go", "codes_config.go"} {
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ast.Inspect(file, func(n ast.Node) bool {
-			if s, ok := n.(*ast.ValueSpec); ok {
+		for _, d := range file.Decls {
+			block := d.(*ast.GenDecl)
+			if len(headings) > 0 && !slices.Contains(headings, strings.TrimSpace(block.Doc.Text())) {
+				continue
+			}
+			for _, s := range block.Specs {
+				s := s.(*ast.ValueSpec)
 				value, err := strconv.Unquote(s.Values[0].(*ast.BasicLit).Value)
 				if err != nil {
 					t.Error(err)
 				}
 				all[s.Names[0].Name] = Code(value)
 			}
-			return true
-		})
+		}
 	}
 	return all
 }
 
-// TestEveryCodeHasWords: in both languages, with the same arguments. What is a
-// doubt or a hint names a command in Japanese.
+// TestDoubtsAndHintsNameACommand that leads out of them.
+func TestDoubtsAndHintsNameACommand(t *testing.T) {
+	all := codes(t, "Doubts.", "Hints.")
+	if len(all) < 30 {
+		t.Errorf("only %d codes were found", len(all))
+	}
+	for name, code := range all {
+		if code != Begins && code != Stops && !strings.Contains(table[code].ja, "`") {
+			t.Errorf("%s names no command: %s", name, table[code].ja)
+		}
+	}
+}
+
+// TestEveryCodeHasWords: in both languages, with the same arguments.
 func TestEveryCodeHasWords(t *testing.T) {
 	seen := map[Code]string{}
 	for name, code := range codes(t) {
@@ -102,7 +119,7 @@ func TestSayNamesTheArguments(t *testing.T) {
 				said[id.Name] = true
 			}
 			call, ok := n.(*ast.CallExpr)
-			if !ok || called(call.Fun) != "Say" || len(call.Args) != 2 {
+			if !ok || !strings.EqualFold(called(call.Fun), "say") || len(call.Args) != 2 {
 				return true
 			}
 			code, known := names[called(call.Args[0])]
