@@ -33,7 +33,7 @@ func (l *loop) publish() {
 
 // status is the session as the snapshot has it.
 func (sess *session) status(s *view.Snapshot) view.SessionStatus {
-	st := view.SessionStatus{ID: sess.id, Vendor: sess.engineer.Vendor.Name, Engineer: sess.engineer.Name, Source: sess.source.Addr(),
+	st := view.SessionStatus{ID: sess.id, Vendor: sess.engineer.Vendor.Name, Engineer: sess.engineer.Name, Names: view.NamesOf(sess.engineer), Source: sess.source.Addr(),
 		OpenedAt: s.Local(sess.openedAt), Until: s.Local(sess.until), Grants: sess.grants,
 		Received: sess.received, Transmitted: sess.transmitted, Unanswered: sess.unanswered(s.At)}
 	if st.Grants == nil {

@@ -125,7 +125,7 @@ func printSessions(p *program, all []view.SessionStatus, now time.Time) error {
 		if s.LastHandshake != nil {
 			handshake = p.say(view.SayAgo, view.Args{"time": now.Sub(*s.LastHandshake).Round(time.Second)})
 		}
-		rows = append(rows, []string{s.Vendor + "/" + s.Engineer, s.Source.String(), short(p.in(s.OpenedAt), now), short(p.in(s.Until), now),
+		rows = append(rows, []string{named(s.Vendor+"/"+s.Engineer, s.Names.String()), s.Source.String(), short(p.in(s.OpenedAt), now), short(p.in(s.Until), now),
 			bytesText(s.Received), bytesText(s.Transmitted), handshake, s.ID})
 	}
 	return table(p.out, rows)
@@ -164,7 +164,7 @@ func printGrants(p *program, all []view.GrantStatus, now time.Time) error {
 				sources = append(sources, s.String())
 			}
 		}
-		rows = append(rows, []string{g.Vendor + "/" + g.Engineer, g.Window, short(p.in(g.From), now), short(p.in(g.Until), now),
+		rows = append(rows, []string{named(g.Vendor+"/"+g.Engineer, g.Names.String()), g.Window, short(p.in(g.From), now), short(p.in(g.Until), now),
 			p.some(g.Targets), p.some(sources)})
 	}
 	return table(p.out, rows)
@@ -194,7 +194,7 @@ func (c refusalsCommand) Run(p *program) error {
 	for _, r := range all {
 		engineer, source, to := "-", "-", "-"
 		if r.Vendor != "" {
-			engineer = r.Vendor + "/" + r.Engineer
+			engineer = named(r.Vendor+"/"+r.Engineer, r.Names.String())
 		}
 		if r.Source.IsValid() {
 			source = r.Source.String()
@@ -218,6 +218,14 @@ func (c refusalsCommand) Run(p *program) error {
 		meanings = append(meanings, []string{"summed", p.say(view.SaySummed, nil)})
 	}
 	return table(p.out, meanings)
+}
+
+// named puts what people say behind a short name.
+func named(short, name string) string {
+	if name == "" {
+		return short
+	}
+	return fmt.Sprintf("%s (%s)", short, oneLine(name))
 }
 
 // say gives a message in the user's language, on one line.

@@ -175,7 +175,7 @@ func TestHintsBeforeWarnings(t *testing.T) {
 	for _, line := range []int{8, 9, 15, 22, 43} {
 		want += fmt.Sprintf("  warning: /etc/kidoban/policy.yaml:%d:23: vendors.v.windows.w.days: is all day, every day\n", line)
 	}
-	want += "  and 2 warnings of the policy more: `kidoban check` shows them\n\n1 grant open\n"
+	want += "  warnings about the policy that are not shown: 2; `kidoban check` shows them\n\n1 grant open\n"
 	if !strings.Contains(out, want) {
 		t.Errorf("got\n%s\nwant in it\n%s", out, want)
 	}
@@ -375,6 +375,7 @@ func TestLanguage(t *testing.T) {
 		}
 	}
 	s := aDay()
+	s.Sessions[0].Names = view.Names{VendorName: "株式会社メディシス", EngineerName: "佐藤"}
 	s.Ready, s.Doubts = false, []view.Doubt{{About: view.Journal, Message: view.Say(view.JournalUnwritten, view.Args{"cause": "EIO"})}}
 	answers := map[string]answer{"GET /v1/status": {body: s}}
 	out, failures, _, _ := askedOf(t, answers, "status", "--lang", "ja")
@@ -386,6 +387,13 @@ func TestLanguage(t *testing.T) {
 `
 	if !strings.HasPrefix(out, want) || failures != "" {
 		t.Errorf("(-got +want):\n%s%s", cmp.Diff(out, want), failures)
+	}
+	want = `接続中のセッション: 1 件
+作業者                                  接続元        開始 (JST)  終了      受信    送信     ハンドシェイク  セッション
+medisys/sato (株式会社メディシス 佐藤)  203.0.113.10  09:30:00    17:30:00  1023 B  5.0 MiB  1m0s 前         SESSION1
+`
+	if !strings.HasSuffix(out, want) {
+		t.Errorf("(-got +want):\n%s", cmp.Diff(out, want))
 	}
 	japanese, _, _, _ := askedOf(t, answers, "status", "--json", "--lang=ja")
 	english, _, _, _ := askedOf(t, answers, "status", "--json", "--lang=en")

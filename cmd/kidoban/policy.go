@@ -203,7 +203,7 @@ func (c explainCommand) show(p *program, x admin.Explanation) error {
 		}
 	}
 	source, to := cmp.Or(x.Source, p.say(view.SayAnySource, nil)), cmp.Or(string(c.To), p.say(view.SayTunnel, nil))
-	rows := [][]string{{p.label(view.LabelOf), x.Engineer}, {p.label(view.LabelFrom), source}, {p.label(view.LabelToward), to}, {p.label(view.LabelAt), local(p.in(x.At))}}
+	rows := [][]string{{p.label(view.LabelOf), named(x.Engineer, x.Names.String())}, {p.label(view.LabelFrom), source}, {p.label(view.LabelToward), to}, {p.label(view.LabelAt), local(p.in(x.At))}}
 	if x.Until != nil {
 		rows = append(rows, []string{p.label(view.LabelGrant), x.Grant}, []string{p.label(view.LabelEnd), local(p.in(*x.Until))})
 	}
@@ -272,8 +272,12 @@ func printCalendar(p *program, openings []admin.Opening) error {
 		if o.Until.Format(time.DateOnly) != o.From.Format(time.DateOnly) {
 			until = o.Until.Format(day) + until
 		}
-		rows = append(rows, []string{o.From.Format(day) + clock(o.From), until, o.Vendor + "/" + o.Window,
-			p.some(o.Engineers), p.some(o.Targets), strings.TrimSpace(oneLine(o.ApprovedBy) + " " + oneLine(o.Ticket))})
+		engineers := slices.Clone(o.Engineers)
+		for i, name := range o.Names {
+			engineers[i] = named(engineers[i], name)
+		}
+		rows = append(rows, []string{o.From.Format(day) + clock(o.From), until, named(o.Vendor+"/"+o.Window, o.VendorName),
+			p.some(engineers), p.some(o.Targets), strings.TrimSpace(oneLine(o.ApprovedBy) + " " + oneLine(o.Ticket))})
 	}
 	if err := table(p.out, rows); err != nil {
 		return err

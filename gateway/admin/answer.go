@@ -28,8 +28,9 @@ type Explanation struct {
 	Until       *time.Time `json:"until"`        // null: refused
 	NextOpening *time.Time `json:"next_opening"` // null: none within 400 days, or none while something is shut or ended
 	Engineer    string     `json:"engineer"`
-	Source      string     `json:"source"` // the address that was asked about; empty: none
-	At          time.Time  `json:"at"`
+	view.Names
+	Source string    `json:"source"` // the address that was asked about; empty: none
+	At     time.Time `json:"at"`
 	// Details are for people: about a refusal, and what keeps out somebody who
 	// is admitted. Detail is their English text, a line each.
 	Detail  string         `json:"detail,omitempty"`
@@ -88,7 +89,7 @@ func Explain(s *view.Snapshot, q Question, now time.Time) (Explanation, error) {
 			}
 		}
 	}
-	x := Explanation{Decision: "refuse", Reason: policy.NotReady.String(), Engineer: q.Engineer, At: s.Local(at)}
+	x := Explanation{Decision: "refuse", Reason: policy.NotReady.String(), Engineer: q.Engineer, Names: view.NamesOf(e), At: s.Local(at)}
 	if query.Source.IsValid() {
 		x.Source = query.Source.String()
 	}
@@ -291,10 +292,12 @@ func parseDestination(text string) (netip.AddrPort, uint8, error) {
 // Opening is one line of `kidoban calendar`.
 type Opening struct {
 	Vendor     string    `json:"vendor"`
+	VendorName string    `json:"vendor_name,omitempty"`
 	Window     string    `json:"window"`
 	From       time.Time `json:"from"`
 	Until      time.Time `json:"until"`
 	Engineers  []string  `json:"engineers"`
+	Names      []string  `json:"engineer_names"` // as many as engineers; empty: the policy has none
 	Targets    []string  `json:"targets"`
 	ApprovedBy string    `json:"approved_by"`
 	Ticket     string    `json:"ticket"`
@@ -328,10 +331,11 @@ func Calendar(p *policy.Policy, from, until string, now time.Time) ([]Opening, e
 	}
 	openings := []Opening{}
 	for _, o := range p.Openings(start, end) {
-		line := Opening{Vendor: o.Window.Vendor.Name, Window: o.Window.Name, From: o.From.In(p.Zone), Until: o.Until.In(p.Zone),
-			Engineers: []string{}, Targets: []string{}, ApprovedBy: o.Window.ApprovedBy, Ticket: o.Window.Ticket}
+		line := Opening{Vendor: o.Window.Vendor.Name, VendorName: o.Window.Vendor.DisplayName, Window: o.Window.Name, From: o.From.In(p.Zone), Until: o.Until.In(p.Zone),
+			Engineers: []string{}, Names: []string{}, Targets: []string{}, ApprovedBy: o.Window.ApprovedBy, Ticket: o.Window.Ticket}
 		for _, e := range o.Window.Engineers {
 			line.Engineers = append(line.Engineers, e.Name)
+			line.Names = append(line.Names, e.DisplayName)
 		}
 		for _, t := range o.Window.Targets {
 			line.Targets = append(line.Targets, t.Name)

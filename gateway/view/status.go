@@ -26,6 +26,23 @@ func (t Traffic) Since(before Traffic) (received, transmitted uint64) {
 	return t.Received - min(before.Received, t.Received), t.Transmitted - min(before.Transmitted, t.Transmitted)
 }
 
+// Names are what people call a vendor and an engineer, as far as the policy says.
+type Names struct {
+	VendorName   string `json:"vendor_name,omitempty"`
+	EngineerName string `json:"engineer_name,omitempty"`
+}
+
+// NamesOf gives the names of an engineer; nil has none.
+func NamesOf(e *policy.Engineer) Names {
+	if e == nil {
+		return Names{}
+	}
+	return Names{e.Vendor.DisplayName, e.DisplayName}
+}
+
+// String gives both names.
+func (n Names) String() string { return strings.TrimSpace(n.VendorName + " " + n.EngineerName) }
+
 // Status is the answer of `kidoban status --json`.
 type Status struct {
 	Ready          bool            `json:"ready"`
@@ -66,21 +83,23 @@ type ShutStatus struct {
 
 // GrantStatus is an open grant.
 type GrantStatus struct {
-	ID       string         `json:"id"`
-	Vendor   string         `json:"vendor"`
-	Engineer string         `json:"engineer"`
-	Window   string         `json:"window"`
-	From     time.Time      `json:"from"`
-	Until    time.Time      `json:"until"`
-	Targets  []string       `json:"targets"`
-	Sources  []netip.Prefix `json:"sources"`
+	ID       string `json:"id"`
+	Vendor   string `json:"vendor"`
+	Engineer string `json:"engineer"`
+	Names
+	Window  string         `json:"window"`
+	From    time.Time      `json:"from"`
+	Until   time.Time      `json:"until"`
+	Targets []string       `json:"targets"`
+	Sources []netip.Prefix `json:"sources"`
 }
 
 // SessionStatus is an open session.
 type SessionStatus struct {
-	ID            string     `json:"id"`
-	Vendor        string     `json:"vendor"`
-	Engineer      string     `json:"engineer"`
+	ID       string `json:"id"`
+	Vendor   string `json:"vendor"`
+	Engineer string `json:"engineer"`
+	Names
 	Source        netip.Addr `json:"source"`
 	OpenedAt      time.Time  `json:"opened_at"`
 	Until         time.Time  `json:"until"`
@@ -135,7 +154,7 @@ func (s *Snapshot) GrantsAt(now time.Time) []GrantStatus {
 		if !g.Contains(now) {
 			continue
 		}
-		o := GrantStatus{ID: g.ID, Vendor: g.Engineer.Vendor.Name, Engineer: g.Engineer.Name, Window: g.Window.Name,
+		o := GrantStatus{ID: g.ID, Vendor: g.Engineer.Vendor.Name, Engineer: g.Engineer.Name, Window: g.Window.Name, Names: NamesOf(g.Engineer),
 			From: s.Local(g.From), Until: s.Local(g.Until), Targets: []string{}, Sources: g.Engineer.Sources}
 		for _, t := range g.Window.Targets {
 			o.Targets = append(o.Targets, t.Name)
@@ -150,6 +169,9 @@ func (s *Snapshot) RefusalsLocal() []Refusal {
 	all := make([]Refusal, len(s.Refusals))
 	for i, r := range s.Refusals {
 		r.First, r.Last = s.Local(r.First), s.Local(r.Last)
+		if p := s.Plan.Policy; p != nil {
+			r.Names = NamesOf(p.Engineer(r.Vendor + "/" + r.Engineer))
+		}
 		all[i] = r
 	}
 	return all

@@ -116,7 +116,7 @@ var table = merged(configWords, map[Code]words{
 	SayShutByKey:    {"{engineer} by its key: it was closed as {scope}", "{engineer} (鍵による。{scope} として遮断)"},
 	SayHint:         {"hint: {text}", "注意: {text}"},
 	SayWarning:      {"warning: {text}", "警告: {text}"},
-	SayMoreWarnings: {"and {count} of the policy more: `kidoban check` shows them", "ほかにポリシーの警告が {count} 件あります。`kidoban check` で表示します"},
+	SayMoreWarnings: {"warnings about the policy that are not shown: {count}; `kidoban check` shows them", "ほかにポリシーの警告が {count} 件あります。`kidoban check` で表示します"},
 	SayGrants:       {"{count} grants open", "開いている許可: {count} 件"},
 	SayGrant:        {"1 grant open", "開いている許可: 1 件"},
 	SayNoGrants:     {"no grants open", "開いている許可: なし"},
