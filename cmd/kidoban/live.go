@@ -263,8 +263,7 @@ func (p *program) some(names []string) string {
 	return strings.Join(names, ",")
 }
 
-// language is the default of --lang: the first of the locale's variables that
-// is set decides.
+// language is that of the locale: the first of its variables that is set decides.
 func language(environ []string) view.Language {
 	for _, name := range []string{"LC_ALL=", "LC_MESSAGES=", "LANG="} {
 		i := slices.IndexFunc(environ, func(v string) bool { return strings.HasPrefix(v, name) && len(v) > len(name) })

@@ -35,7 +35,7 @@ const (
 var version string
 
 type commands struct {
-	Lang view.Language `help:"Language of the output: en or ja." enum:"en,ja" default:"${lang}" placeholder:"en|ja"`
+	Lang view.Language `help:"Language of the output: en, ja, or auto: that of the locale." enum:"auto,en,ja" default:"auto"`
 
 	Run          runCommand          `cmd:"" help:"Run the gateway; SIGHUP reads the policy file again, SIGTERM and SIGINT end it."`
 	Check        checkCommand        `cmd:"" help:"Check a policy file: errors, warnings, what it opens in the next 30 days."`
@@ -79,7 +79,7 @@ func run(args, environ []string, out, failures io.Writer) int {
 	var c commands
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("kidoban"), kong.Writers(out, failures), kong.Exit(func(code int) { exited = code }),
-		kong.Description(description), kong.Vars{"lang": string(language(environ))},
+		kong.Description(description),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		fmt.Fprintln(failures, "kidoban:", err)
@@ -96,6 +96,9 @@ func run(args, environ []string, out, failures io.Writer) int {
 	if err != nil {
 		fmt.Fprintln(failures, err)
 		return exitUsage
+	}
+	if c.Lang == "auto" {
+		c.Lang = language(environ)
 	}
 	return status(command.Run(&program{settings: settings, lang: c.Lang, out: out, err: failures}), failures)
 }

@@ -14,7 +14,7 @@ import (
 // TestRunbooksNameCommandsThatExist has the program take every command of its
 // own that a runbook names, in either language; both languages name the same.
 func TestRunbooksNameCommandsThatExist(t *testing.T) {
-	parser, err := kong.New(&commands{}, kong.Vars{"lang": "en"}, kong.Name("kidoban"))
+	parser, err := kong.New(&commands{}, kong.Name("kidoban"))
 	if err != nil {
 		t.Fatal(err)
 	}
