@@ -29,7 +29,7 @@ const (
 	FileWrong         Code = "file_wrong"           // the policy file has errors
 	FileChanged       Code = "file_changed"         // the policy file is not in force
 	ClockUnsynced     Code = "clock_unsynchronized" // the kernel does not discipline the clock
-	DiskSlow          Code = "disk_slow"            // nobody new enters
+	DiskSlow          Code = "disk_slow"            // new handshakes are refused
 	KernelSlow        Code = "kernel_slow"          // the ruleset waits
 	KernelSlowOut     Code = "kernel_slow_out"      // the same, and engineers are kept out
 	Unanswered        Code = "unanswered"           // an engineer sends, and nothing comes back
@@ -69,7 +69,7 @@ const (
 	TargetsOpen     Code = "targets_open"     // the targets that are open then
 	TargetsNone     Code = "targets_none"     // none is
 	NoFamily        Code = "no_family"        // the engineer has no tunnel address of the family
-	ShutBy          Code = "shut_by"          // who closed the engineer, and when
+	ShutBy          Code = "shut_by"          // the operator, the time and the reason
 	ShutAs          Code = "shut_as"          // the same, under an earlier name
 	InsideElsewhere Code = "inside_elsewhere" // the open session has another source
 )

@@ -43,7 +43,7 @@ func (d Doubt) MarshalJSON() ([]byte, error) {
 	return json.Marshal(sentDoubt{d.About, sent[Args]{d.Message.Code, d.Message.Args, d.Message.String()}})
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote.
+// UnmarshalJSON reads the form of MarshalJSON.
 func (d *Doubt) UnmarshalJSON(text []byte) error {
 	var raw sentDoubt
 	if err := json.Unmarshal(text, &raw); err != nil {

@@ -24,8 +24,8 @@ const (
 	natLeast  = 2
 )
 
-// Hints says what the gateway noticed, and what to do. Warnings about the
-// policy are not among them.
+// Hints are the observations of the gateway, each with a way out. Warnings about
+// the policy are not included.
 func (s *Snapshot) Hints(now time.Time) []Message {
 	hints := []Message{}
 	hint := func(m Message) {

@@ -99,7 +99,7 @@ func (m Message) MarshalJSON() ([]byte, error) {
 	return json.Marshal(sent[Args]{m.Code, m.Args, m.String()})
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote.
+// UnmarshalJSON reads the form of MarshalJSON.
 func (m *Message) UnmarshalJSON(text []byte) error {
 	var raw sent[map[string]json.RawMessage]
 	if err := json.Unmarshal(text, &raw); err != nil {

@@ -15,7 +15,7 @@ type JournalStatus struct {
 	Waiting    time.Duration // age of the append under way; 0: none is
 }
 
-// Traffic is what WireGuard counted of one key.
+// Traffic is the count of WireGuard for one key.
 type Traffic struct {
 	Received, Transmitted uint64 // bytes, of authenticated packets
 	LastHandshake         time.Time
@@ -26,7 +26,7 @@ func (t Traffic) Since(before Traffic) (received, transmitted uint64) {
 	return t.Received - min(before.Received, t.Received), t.Transmitted - min(before.Transmitted, t.Transmitted)
 }
 
-// Names are what people call a vendor and an engineer, as far as the policy says.
+// Names are the display names of a vendor and an engineer; empty: the policy has none.
 type Names struct {
 	VendorName   string `json:"vendor_name,omitempty"`
 	EngineerName string `json:"engineer_name,omitempty"`
@@ -54,7 +54,7 @@ type Status struct {
 	Shut           ShutStatus      `json:"shut"`
 	Doubts         []Doubt         `json:"doubts"`
 	Hints          []string        `json:"hints"`         // English: hint_messages, then warnings
-	HintMessages   []Message       `json:"hint_messages"` // what the gateway noticed
+	HintMessages   []Message       `json:"hint_messages"` // of the gateway
 	Warnings       []Message       `json:"warnings"`      // about the policy in force
 	Grants         []GrantStatus   `json:"grants"`
 	Sessions       []SessionStatus `json:"sessions"`
@@ -70,7 +70,7 @@ type PolicyStatus struct {
 	Error    string     `json:"file_error,omitempty"` // why it would not
 }
 
-// ShutStatus says what operators closed.
+// ShutStatus lists the scopes that operators closed.
 type ShutStatus struct {
 	All       bool                `json:"all"`
 	Vendors   []string            `json:"vendors"`
@@ -129,7 +129,7 @@ func (s *Snapshot) StatusAt(now time.Time) Status {
 	return st
 }
 
-// Shut says what operators closed.
+// Shut lists the scopes that operators closed.
 func (s *Snapshot) Shut() ShutStatus {
 	st := ShutStatus{Vendors: []string{}, Engineers: []string{}, Records: []policy.ShutRecord{}, ByKey: s.Base.Held()}
 	for _, r := range s.Base.Shuts() {

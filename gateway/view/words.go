@@ -9,7 +9,7 @@ import (
 // words are a message's text in each language.
 type words struct{ en, ja string }
 
-// Meaning says what a reason means.
+// Meaning explains a reason.
 func Meaning(r policy.Reason) Message { return Say("reason_"+Code(r.String()), nil) }
 
 // table has the text of every message.
