@@ -38,7 +38,7 @@ const (
 	Excess            Code = "excess"               // an engineer is at the bound of flows
 	ExcessOthers      Code = "excess_others"        // more engineers are
 	NoRoute           Code = "no_route"             // to targets
-	RouteAstrayOnly   Code = "route_astray_only"    // the one interface has no own route to targets
+	RouteAstrayOnly   Code = "route_astray_only"    // targets are reached by the default route alone
 	RouteAstray       Code = "route_astray"         // no route to targets counts
 	RouteUnnamed      Code = "route_unnamed"        // the route's interface is not named in the settings
 	InsideMissing     Code = "inside_missing"       // the settings name an interface that is not there
@@ -64,7 +64,7 @@ const (
 // Details of an explanation.
 const (
 	SourcesListed   Code = "sources_listed"   // the sources that the engineer may come from
-	OpenUntil       Code = "open_until"       // a window is open all the same
+	OpenUntil       Code = "open_until"       // a window is open, until a time
 	ContractOver    Code = "contract_over"    // since when
 	TargetsOpen     Code = "targets_open"     // the targets that are open then
 	TargetsNone     Code = "targets_none"     // none is

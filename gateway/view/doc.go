@@ -1,4 +1,3 @@
-// Package view is what everybody outside the loop sees: immutable snapshots of
-// the gateway, and messages for people, which one table puts into words in
-// English and Japanese.
+// Package view is the read model of the gateway: immutable snapshots, and
+// messages for people, with one table of words in English and Japanese.
 package view

@@ -18,7 +18,7 @@ const (
 	Starting = "starting" // it has not turned yet
 )
 
-// Doubt is a reason why the gateway admits nobody.
+// Doubt is a reason for the gateway to refuse every engineer.
 type Doubt struct {
 	About   string
 	Message Message
@@ -38,7 +38,7 @@ type sentDoubt struct {
 	sent[Args]
 }
 
-// MarshalJSON writes a message's fields, and what it is about.
+// MarshalJSON writes the subject and the fields of the message.
 func (d Doubt) MarshalJSON() ([]byte, error) {
 	return json.Marshal(sentDoubt{d.About, sent[Args]{d.Message.Code, d.Message.Args, d.Message.String()}})
 }
@@ -53,7 +53,7 @@ func (d *Doubt) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, &d.Message)
 }
 
-// Hint is what operators should know about the host.
+// Hint is a message about the host.
 type Hint struct {
 	Message Message
 	Targets []string // the targets that get none of their packets, or only a part

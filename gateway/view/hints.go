@@ -66,8 +66,7 @@ func (s *Snapshot) Hints(now time.Time) []Message {
 	return slices.CompactFunc(hints, func(a, b Message) bool { return a.String() == b.String() })
 }
 
-// disk says that nobody new enters because the disk does not answer, unless
-// that is a doubt by now.
+// disk is the hint about a disk that does not answer; later it is a doubt.
 func (s *Snapshot) disk() Message {
 	wait := max(s.Journal.Waiting, s.Overdue)
 	if !s.Ready() || wait < diskSlow {

@@ -12,9 +12,9 @@ import (
 // is immutable; metrics and the admin socket read nothing else.
 type Snapshot struct {
 	At       time.Duration // boot time of the turn
-	Plan     *policy.Plan  // in force: what is not recorded yet is not in it
+	Plan     *policy.Plan  // in force; grants that are not recorded yet are missing
 	Base     *policy.State // see State
-	Doubts   []Doubt       // why nobody is admitted; empty: the gateway is ready
+	Doubts   []Doubt       // empty: the gateway is ready
 	Sessions []SessionStatus
 	Refusals []Refusal             // of engineers, then of strangers; the newest first of each
 	Attempts map[string]netip.Addr // by engineer: the source of the last one
@@ -24,7 +24,7 @@ type Snapshot struct {
 
 	File         PolicyFile
 	Synchronized bool          // the clock
-	Overdue      time.Duration // age of the oldest admission that waits too long for its record: the gate admits nobody new; 0: none
+	Overdue      time.Duration // age of the oldest admission without a record after a second, which stops new ones; 0: none
 	Ruleset      time.Duration // age of the setting or reading that is under way; 0: none is
 	KeptOut      int           // engineers, until the kernel has a plan that takes something from them
 	Host         []Hint
@@ -60,7 +60,7 @@ func (s *Snapshot) Stuck(age time.Duration) *Snapshot {
 	return &x
 }
 
-// Ready reports whether the gateway admits whom the policy admits.
+// Ready reports whether there is no doubt.
 func (s *Snapshot) Ready() bool { return s.Plan.Doubt == "" }
 
 // InDoubt reports whether there is a doubt about a subject.
@@ -85,10 +85,9 @@ func (s *Snapshot) Local(t time.Time) time.Time {
 // State gives a copy of the state, for questions about other instants.
 func (s *Snapshot) State() *policy.State { return s.Base.Copy() }
 
-// Explain answers for an engineer at an instant: from the snapshot's plan
-// where that is about now, else from a plan of that instant. Nobody new enters
-// now while an admission waits too long for its record, but who is inside may
-// reach what the plan opens.
+// Explain answers for an engineer at an instant: from the snapshot's plan for
+// the present, else from a plan of that instant. While an admission is overdue,
+// new admissions are refused, and flows of open sessions are not.
 func (s *Snapshot) Explain(q policy.Query, at, now time.Time) policy.Decision {
 	p := s.Plan
 	if !aboutNow(at, now) {
