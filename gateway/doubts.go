@@ -63,5 +63,3 @@ func (l *loop) inDoubt() (all []view.Doubt) {
 	}
 	return all
 }
-
-func plain(text string) view.Message { return view.Say(view.Plain, view.Args{"text": text}) }

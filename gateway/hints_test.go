@@ -227,17 +227,19 @@ func TestFault76ExcessIsHinted(t *testing.T) {
 // answer that admits says so; of others it does not.
 func TestAWayThatIsMissingIsSaid(t *testing.T) {
 	simulate(t, site(window{name: "acme/night", from: "01:00:00", until: "02:00:00", targets: "ehr pacs"}), func(t *testing.T, w *world) {
-		w.host = []view.Hint{{Message: plain("no route to pacs"), Targets: []string{"pacs"}}, {Message: plain("one network card")}}
+		w.host = []view.Hint{{Message: view.Say(view.NoRoute, view.Args{"targets": "pacs"}), Targets: []string{"pacs"}},
+			{Message: view.Say(view.RoutesUnread, view.Args{"cause": "busy"})}}
+		noRoute := w.host[0].Message.String()
 		w.at("01:30:00")
 		w.start()
 		s, now := w.gateway.Snapshot(), w.wall()
-		same(t, "hints", s.StatusAt(now).Hints, []string{"no route to pacs", "one network card"})
+		same(t, "hints", s.StatusAt(now).Hints, []string{w.host[1].Message.String(), noRoute})
 		for _, c := range []struct {
 			to   string
 			at   time.Time
 			want string
 		}{
-			{"10.1.2.5:104", now, "no route to pacs"},
+			{"10.1.2.5:104", now, noRoute},
 			{"10.1.2.5:104", now.Add(time.Minute), ""}, // nobody knows
 			{"10.1.2.5:105", now, ""},                  // refused
 			{"10.1.0.5:22", now, ""},

@@ -168,7 +168,7 @@ func TestHintsBeforeWarnings(t *testing.T) {
 	s := aDay()
 	s.HintMessages = []view.Message{view.Say(view.FileChanged, nil)}
 	for _, line := range []int{8, 9, 15, 22, 43, 100, 101} {
-		s.Warnings = append(s.Warnings, view.Say(view.Plain, view.Args{"text": fmt.Sprintf("/etc/kidoban/policy.yaml:%d:23: vendors.v.windows.w.days: is all day, every day", line)}))
+		s.Warnings = append(s.Warnings, view.Say(view.WarnWindowAlways, view.Args{"file": "/etc/kidoban/policy.yaml", "line": line, "column": 23, "where": "vendors.v.windows.w.days"}))
 	}
 	out, _, _, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status")
 	want := "  hint: " + s.HintMessages[0].String() + "\n"

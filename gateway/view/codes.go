@@ -1,8 +1,5 @@
 package view
 
-// Plain is a text that has no code of its own yet.
-const Plain Code = "plain"
-
 // Doubts.
 const (
 	Begins           Code = "starting"          // the loop has not turned yet
