@@ -242,7 +242,7 @@ func TestCarriageReturnsChangeNothing(t *testing.T) {
 		if diff := cmp.Diff(messages("p", want), messages("p", got)); diff != "" {
 			t.Errorf("%s: errors (-LF +CR LF):\n%s", path, diff)
 		}
-		if diff := cmp.Diff(wantWarnings, gotWarnings); diff != "" {
+		if diff := cmp.Diff(view.Texts(wantWarnings), view.Texts(gotWarnings)); diff != "" {
 			t.Errorf("%s: warnings (-LF +CR LF):\n%s", path, diff)
 		}
 	}

@@ -14,8 +14,9 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 
-	"kidoban/gateway"
+	"kidoban/gateway/metrics"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/session"
 )
 
 // prometheus finds one of its programs, or skips; with CI=true it fails.
@@ -39,7 +40,7 @@ var metricName = regexp.MustCompile(`\b(kidoban[a-z:_0-9]*|wireguard_[a-z_]+|pro
 func known(t *testing.T) map[string]bool {
 	names := map[string]bool{"up": true, "ALERTS": true, "process_cpu_seconds_total": true, "process_resident_memory_bytes": true,
 		"process_open_fds": true, "process_max_fds": true}
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| ([a-z]+) ").FindAllStringSubmatch(gateway.NewMetrics("").Table(), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| ([a-z]+) ").FindAllStringSubmatch(metrics.New("").Table(), -1) {
 		names[row[1]] = true
 		if row[2] == "histogram" {
 			for _, suffix := range []string{"_bucket", "_count", "_sum"} {
@@ -212,7 +213,7 @@ func TestMetricsAreLookedAt(t *testing.T) {
 	for _, r := range readRules(t) {
 		fmt.Fprintln(&text, r.Expr)
 	}
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` ").FindAllStringSubmatch(gateway.NewMetrics("").Table(), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` ").FindAllStringSubmatch(metrics.New("").Table(), -1) {
 		name := row[1]
 		if looked := regexp.MustCompile(`\b` + name + `(_bucket|_count|_sum)?\b`).MatchString(text.String()); looked == (elsewhere[name] != "") {
 			t.Errorf("%s: looked at here: %t, elsewhere: %q", name, looked, elsewhere[name])
@@ -255,7 +256,7 @@ func TestReasonsAreExplained(t *testing.T) {
 			t.Errorf("the reason %v is not explained", r)
 		}
 	}
-	for _, e := range gateway.Endings() {
+	for _, e := range session.Endings() {
 		if b.endings()[string(e)] == "" {
 			t.Errorf("the ending %v is not explained", e)
 		}
@@ -294,7 +295,7 @@ func TestReasonsAreExplained(t *testing.T) {
 			t.Errorf("%d alerts are explained and %d have a page, want %d", len(words), len(runbooks), n)
 		}
 	}
-	if len(b.reasons()) != len(policy.Reasons()) || len(b.endings()) != len(gateway.Endings()) {
+	if len(b.reasons()) != len(policy.Reasons()) || len(b.endings()) != len(session.Endings()) {
 		t.Error("something is explained that the gateway never says")
 	}
 }

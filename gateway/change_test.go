@@ -129,7 +129,7 @@ func TestWhatAChangeDoesToALiveSession(t *testing.T) {
 				})
 				answered := make(chan error, 1)
 				go func() {
-					_, err := w.gateway.Reload(t.Context(), "yamada")
+					_, err := w.gateway.Reload(t.Context(), yamada)
 					answered <- err
 				}()
 				time.Sleep(time.Millisecond)

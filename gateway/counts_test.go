@@ -88,7 +88,7 @@ func TestCountsAreOfTheKey(t *testing.T) {
 				}
 				same(t, "peers", w.peers(), c.peers)
 				seen := fmt.Sprintf("kidoban_engineer_last_seen_timestamp_seconds{engineer=%s,vendor=%s}", e.Name, e.Vendor.Name)
-				if at := w.scrape()[seen]; at < unixSeconds(moment("01:30:09")) || at > unixSeconds(moment("01:30:11")) {
+				if at := w.scrape()[seen]; at < seconds(moment("01:30:09")) || at > seconds(moment("01:30:11")) {
 					t.Errorf("last seen at %v", time.Unix(int64(at), 0).UTC())
 				}
 				w.at("01:33:12")

@@ -27,12 +27,12 @@ var subjects = [doubts]string{doubtStopping: view.Stopping, doubtJournal: view.J
 // reason for the same doubt is shown from the next plan on and changes nothing
 // by itself: a failure whose words differ each time must not drive the loop.
 func (l *loop) doubt(d doubt, why view.Message) {
-	first := l.doubts[d].Empty()
+	first := !l.doubted(d)
 	l.doubts[d] = why
 	if !first {
 		return
 	}
-	l.replan = true
+	l.plans.stale = true
 	if d == doubtStopping {
 		return
 	}
@@ -40,18 +40,18 @@ func (l *loop) doubt(d doubt, why view.Message) {
 }
 
 func (l *loop) trust(d doubt) {
-	if l.doubts[d].Empty() {
+	if !l.doubted(d) {
 		return
 	}
 	l.cfg.Logger.Info("no longer in doubt", "was", l.doubts[d].String())
 	l.doubts[d] = view.Message{}
-	l.replan = true
+	l.plans.stale = true
 }
 
 // doubted reports whether there is a doubt about a subject.
 func (l *loop) doubted(d doubt) bool { return !l.doubts[d].Empty() }
 
-// inDoubt gives everything that keeps the gateway shut.
+// inDoubt returns everything that keeps the gateway shut.
 func (l *loop) inDoubt() (all []view.Doubt) {
 	for d, why := range l.doubts {
 		if !why.Empty() {

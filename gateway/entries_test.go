@@ -13,6 +13,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/store"
 )
 
 // Whatever a policy says, what is recorded about it fits into entries.
@@ -83,7 +84,7 @@ func TestTheGreatestEntriesFit(t *testing.T) {
 	for _, w := range acme.Windows {
 		w.ApprovedBy, w.Ticket = worst(textMax), worst(textMax)
 	}
-	for i := range 2*keysMax + 10 {
+	for i := range 2*store.KeysMax + 10 {
 		e := &policy.Engineer{Vendor: acme, Name: fmt.Sprintf("e%04d", i), Sources: acme.Sources}
 		binary.BigEndian.PutUint16(e.Key[30:], uint16(i)+1)
 		acme.Engineers = append(acme.Engineers, e)
@@ -104,22 +105,22 @@ func TestTheGreatestEntriesFit(t *testing.T) {
 		synctest.Wait()
 		reason := worst(ReasonMax)
 		for _, scope := range []policy.Scope{policy.Scope(acme.Name), policy.Scope(brown.String()), policy.All} {
-			if out, err := w.gateway.Close(t.Context(), "yamada", scope, reason); err != nil || !out.Recorded {
+			if out, err := w.gateway.Do(t.Context(), yamada, policy.Shut{Scope: scope, Reason: reason}); err != nil || !out.Recorded {
 				t.Errorf("close %s: %+v, %v", scope, out, err)
 			}
 		}
 		for i := range 3 { // what cannot be read is another thing each time
 			w.crash()
-			w.damage, w.lost, w.copied = errors.New(worst(2*textMax)), fmt.Errorf("%d%s", i, worst(2*textMax)), nil
+			w.damage, w.lost, w.latch = errors.New(worst(2*textMax)), fmt.Errorf("%d%s", i, worst(2*textMax)), nil
 			w.start()
-			if out, err := w.gateway.Recover(t.Context(), "yamada", reason); err != nil || !out.Recorded {
+			if out, err := w.gateway.Recover(t.Context(), yamada, reason); err != nil || !out.Recorded {
 				t.Errorf("recover: %+v, %v", out, err)
 			}
 			synctest.Wait()
-			w.do(func() { same(t, "the marker when the journal has everything", len(w.marker), 0) })
+			w.do(func() { same(t, "records in the latch", len(w.latch), 3) })
 		}
 		for _, scope := range []policy.Scope{policy.All, policy.Scope(brown.String()), policy.Scope(acme.Name)} {
-			if out, err := w.gateway.Reopen(t.Context(), "yamada", scope, reason); err != nil || !out.Recorded {
+			if out, err := w.gateway.Do(t.Context(), yamada, policy.Reopened{Scope: scope, Reason: reason}); err != nil || !out.Recorded {
 				t.Errorf("reopen %s: %+v, %v", scope, out, err)
 			}
 		}
@@ -159,7 +160,7 @@ func TestARefusedEntryIsNotAFailedJournal(t *testing.T) {
 		answers := map[string]error{}
 		add := func(l *loop, name string, entries ...journal.Entry) {
 			answers[name] = errFault
-			l.add(record{entries: entries, done: func(_ *loop, err error) { answers[name] = err }})
+			l.add(store.Record{Entries: entries, Done: func(err error) { answers[name] = err }})
 		}
 		if err := w.gateway.send(t.Context(), func(l *loop) {
 			l.record(drift("before"))
@@ -172,8 +173,8 @@ func TestARefusedEntryIsNotAFailedJournal(t *testing.T) {
 		synctest.Wait()
 		same(t, "recorded", w.told(journal.Drift), []string{"drift before", "drift beside", "drift behind", "drift after"})
 		same(t, "what the good one's waiter hears", answers["good"], nil)
-		if !errors.Is(answers["whole"], errRefused) {
-			t.Errorf("the waiter of a record with a huge entry hears %v, want %v", answers["whole"], errRefused)
+		if !errors.Is(answers["whole"], store.ErrRefused) {
+			t.Errorf("the waiter of a record with a huge entry hears %v, want %v", answers["whole"], store.ErrRefused)
 		}
 		same(t, "not ready", w.notReady(), "")
 		same(t, "open", w.open(), []string{"acme/brown/night"})

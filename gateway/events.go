@@ -6,6 +6,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/session"
 )
 
 // tell writes an entry to the log as well, so that log and journal speak of
@@ -34,7 +35,7 @@ func (l *loop) tell(e journal.Entry) {
 		message = "session opened"
 	case journal.SessionClosed:
 		message = "session closed"
-		if e.Reason == string(Unrecorded) || e.Reason == string(Crashed) {
+		if e.Reason == string(session.Unrecorded) || e.Reason == string(session.Crashed) {
 			level = slog.LevelWarn
 		}
 	case journal.Admission:

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,9 +20,14 @@ import (
 
 	"kidoban/gateway/clock"
 	"kidoban/gateway/journal"
+	"kidoban/gateway/metrics"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/store"
 	"kidoban/gateway/view"
 )
+
+// yamada is an operator.
+var yamada = policy.Actor{ID: "yamada", Via: "socket", Text: "yamada"}
 
 // world is everything around a gateway, faked: what survives a process (disk,
 // marker, clock, policy file) and what does not (tunnel, firewall). Every call
@@ -54,17 +60,15 @@ type world struct {
 	archived   [][]journal.Entry
 	archiveErr error
 	append     fault
-	close      fault // of the journal
-	marker     []policy.ShutRecord
-	save       fault               // of the marker
-	loadErr    error               // of the marker
-	copied     []policy.ShutRecord // what the copy of what is shut says; nil: there is none
-	copies     int                 // how often it was to be saved
-	copy       fault               // of the copy
+	close      fault               // of the journal
+	latch      []policy.ShutRecord // nil: there is no file
+	save       fault               // of the latch
+	saves      int                 // how often the latch was to be saved
+	loadErr    error               // of the latch
 
 	gateway  *Gateway
 	logger   *slog.Logger // nil: none
-	metrics  *Metrics
+	metrics  *metrics.Metrics
 	tunnel   *fakeTunnel
 	firewall *fakeFirewall
 	notified []string
@@ -140,7 +144,7 @@ func (w *world) start() {
 	w.process++
 	w.tunnel = &fakeTunnel{w: w, facts: make(chan policy.Fact, 4096), traffic: map[policy.Key]view.Traffic{}, due: map[uint64]time.Duration{}}
 	w.firewall = &fakeFirewall{w: w, facts: make(chan policy.Fact, 4096), busy: make(chan struct{}, 1)}
-	w.metrics = NewMetrics("test")
+	w.metrics = metrics.New("test")
 	process := w.process
 	w.gateway = New(Config{
 		Tunnel: w.tunnel, Firewall: w.firewall, Metrics: w.metrics, Version: "test", Logger: w.logger,
@@ -150,67 +154,8 @@ func (w *world) start() {
 			Set:          w.stepped,
 			Synchronized: func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.synchronized },
 		},
-		LoadPolicy: func() (*policy.Policy, []view.Message, error) {
-			w.reads()
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if w.fileError != nil {
-				return nil, nil, w.fileError
-			}
-			return w.file, nil, nil
-		},
-		CheckFile: func() (string, error) {
-			w.reads()
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if w.fileError != nil {
-				return "", w.fileError
-			}
-			return w.file.Digest, nil
-		},
-		Warn: func(p *policy.Policy, now time.Time) []view.Message {
-			return []view.Message{endedOn(now.In(p.Zone).Format(time.DateOnly))}
-		},
+		PolicyFile: fakeFile{w}, Journals: fakeJournals{w, process}, Latch: fakeLatch{w, process},
 		Hints: func() []view.Hint { w.mu.Lock(); defer w.mu.Unlock(); return w.host },
-		OpenJournal: func() (Journal, error) {
-			w.mu.Lock()
-			opening := w.opening
-			w.mu.Unlock()
-			opening.wait()
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if w.damage != nil {
-				return nil, w.damage
-			}
-			return &fakeJournal{w: w, process: process, commit: make(chan struct{}, 1)}, nil
-		},
-		ReadDamaged: func() iter.Seq2[journal.Entry, error] {
-			return func(yield func(journal.Entry, error) bool) {
-				var gone map[int]bool
-				var lost error
-				w.do(func() { gone, lost = w.gone, w.lost })
-				for i, e := range w.durable() {
-					if !gone[i] && !yield(e, nil) {
-						return
-					}
-				}
-				if lost != nil {
-					yield(journal.Entry{}, lost)
-				}
-			}
-		},
-		ArchiveJournal: func() (string, string, error) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if w.archiveErr != nil {
-				return "", "", w.archiveErr
-			}
-			w.archived, w.disk = append(w.archived, w.disk), nil
-			w.damage, w.gone, w.lost = nil, nil, nil
-			return "/journal.broken", "the last checkpoint", nil
-		},
-		Marker: &fakeMarker{w, process},
-		Copy:   &fakeCopy{w, process},
 		Notify: func(s string) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -628,65 +573,108 @@ func (j *fakeJournal) Close() error {
 	return nil
 }
 
-// fakeMarker keeps its records in the world.
-type fakeMarker struct {
+// fakeFile is the policy file of a world.
+type fakeFile struct{ w *world }
+
+func (f fakeFile) Load() (*policy.Policy, []view.Message, error) {
+	f.w.reads()
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	if f.w.fileError != nil {
+		return nil, nil, f.w.fileError
+	}
+	return f.w.file, nil, nil
+}
+
+func (f fakeFile) Check() (string, error) {
+	f.w.reads()
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	if f.w.fileError != nil {
+		return "", f.w.fileError
+	}
+	return f.w.file.Digest, nil
+}
+
+func (fakeFile) Warnings(p *policy.Policy, now time.Time) []view.Message {
+	return []view.Message{endedOn(now.In(p.Zone).Format(time.DateOnly))}
+}
+
+// fakeJournals keep their journal in the world.
+type fakeJournals struct {
 	w       *world
 	process int
 }
 
-func (m *fakeMarker) Save(shut []policy.ShutRecord) error {
-	m.w.mu.Lock()
-	f := m.w.save
-	m.w.mu.Unlock()
-	f.wait()
-	m.w.mu.Lock()
-	defer m.w.mu.Unlock()
-	if m.process != m.w.process {
-		return errors.New("the process was killed")
+func (f fakeJournals) Open() (store.Journal, error) {
+	f.w.mu.Lock()
+	opening := f.w.opening
+	f.w.mu.Unlock()
+	opening.wait()
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	if f.w.damage != nil {
+		return nil, f.w.damage
 	}
-	if f.err == nil || f.after {
-		m.w.marker = slices.Clone(shut)
-	}
-	return f.err
+	return &fakeJournal{w: f.w, process: f.process, commit: make(chan struct{}, 1)}, nil
 }
 
-func (m *fakeMarker) Load() ([]policy.ShutRecord, error) {
-	m.w.mu.Lock()
-	defer m.w.mu.Unlock()
-	return slices.Clone(m.w.marker), m.w.loadErr
+func (f fakeJournals) ReadDamaged() iter.Seq2[journal.Entry, error] {
+	return func(yield func(journal.Entry, error) bool) {
+		var gone map[int]bool
+		var lost error
+		f.w.do(func() { gone, lost = f.w.gone, f.w.lost })
+		for i, e := range f.w.durable() {
+			if !gone[i] && !yield(e, nil) {
+				return
+			}
+		}
+		if lost != nil {
+			yield(journal.Entry{}, lost)
+		}
+	}
 }
 
-// fakeCopy is a Config.Copy in the world. One that cannot be saved is gone.
-type fakeCopy struct {
+func (f fakeJournals) Archive() (string, string, error) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	if f.w.archiveErr != nil {
+		return "", "", f.w.archiveErr
+	}
+	f.w.archived, f.w.disk = append(f.w.archived, f.w.disk), nil
+	f.w.damage, f.w.gone, f.w.lost = nil, nil, nil
+	return "/journal.broken", "the last checkpoint", nil
+}
+
+// fakeLatch keeps what is shut in the world. A Save that fails leaves nothing,
+// unless it takes effect all the same.
+type fakeLatch struct {
 	w       *world
 	process int
 }
 
-func (c *fakeCopy) Save(shut []policy.ShutRecord) error {
-	c.w.mu.Lock()
-	f := c.w.copy
-	c.w.copies++
-	c.w.mu.Unlock()
+func (l fakeLatch) Save(shut []policy.ShutRecord) error {
+	l.w.mu.Lock()
+	f := l.w.save
+	l.w.saves++
+	l.w.mu.Unlock()
 	f.wait()
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	if c.process != c.w.process {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	if l.process != l.w.process {
 		return errors.New("the process was killed")
 	}
-	c.w.copied = append([]policy.ShutRecord{}, shut...)
+	l.w.latch = append([]policy.ShutRecord{}, shut...)
 	if f.err != nil && !f.after {
-		c.w.copied = nil
+		l.w.latch = nil
 	}
 	return f.err
 }
 
-func (c *fakeCopy) Load() ([]policy.ShutRecord, error) {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	if c.w.copied == nil {
-		return nil, errors.New("there is no copy")
-	}
-	return slices.Clone(c.w.copied), nil
+func (l fakeLatch) Load() ([]policy.ShutRecord, bool, error) {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	return slices.Clone(l.w.latch), l.w.latch != nil, l.w.loadErr
 }
 
 // window is one window of a test's policy.
@@ -739,7 +727,7 @@ func site(windows ...window) *policy.Policy {
 	for _, v := range p.Vendors {
 		slices.SortFunc(v.Windows, func(a, b *policy.Window) int { return strings.Compare(a.Name, b.Name) })
 	}
-	p.Digest = fmt.Sprintf("%x", fmt.Sprint(windows))
+	p.Digest = fmt.Sprintf("%x", sha256.Sum256([]byte(fmt.Sprint(windows))))
 	return p
 }
 

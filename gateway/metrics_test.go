@@ -1,10 +1,8 @@
 package gateway
 
 import (
-	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,14 +11,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	dto "github.com/prometheus/client_model/go"
 
-	"kidoban/gateway/clock"
 	"kidoban/gateway/policy"
-	"kidoban/gateway/view"
 )
+
+// seconds is an instant as metrics give it.
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
 // scrape gives every series, through a registry that checks each.
 func (w *world) scrape() map[string]float64 {
@@ -53,19 +50,11 @@ func (w *world) scrape() map[string]float64 {
 				series[name+"}"] = m.GetCounter().GetValue()
 			case m.Histogram != nil:
 				series[name+"}"] = float64(m.GetHistogram().GetSampleCount())
+				series[name+"} sum"] = m.GetHistogram().GetSampleSum()
 			}
 		}
 	}
 	return series
-}
-
-func histogram(t *testing.T, h prometheus.Histogram) (count int, sum float64) {
-	t.Helper()
-	var m dto.Metric
-	if err := h.Write(&m); err != nil {
-		t.Fatal(err)
-	}
-	return int(m.GetHistogram().GetSampleCount()), m.GetHistogram().GetSampleSum()
 }
 
 func TestMetricsAreClean(t *testing.T) {
@@ -145,47 +134,6 @@ func TestMetricsTellHowThingsStand(t *testing.T) {
 	})
 }
 
-// Dashboards and rules of others name these: neither name nor labels change.
-// The names of wireguard_exporter are among them; its endpoint is not, being a
-// value from the network.
-func TestMetricsKeepTheirNames(t *testing.T) {
-	table := NewMetrics("test").Table()
-	for _, want := range []string{
-		"wireguard_device_info | gauge | device, public_key",
-		"wireguard_peer_info | gauge | device, public_key, name",
-		"wireguard_peer_receive_bytes_total | counter | public_key",
-		"wireguard_peer_transmit_bytes_total | counter | public_key",
-		"wireguard_peer_last_handshake_seconds | gauge | public_key",
-		"kidoban_build_info | gauge | goversion, version",
-		"kidoban_policy_info | gauge | digest",
-		"kidoban_policy_reload_successful | gauge | ",
-		"kidoban_ready | gauge | ",
-		"kidoban_admissions_total | counter | vendor, reason",
-		"kidoban_session_active | gauge | vendor",
-		"kidoban_sessions_total | counter | vendor, ended",
-		"kidoban_session_duration_seconds | histogram | vendor",
-		"kidoban_session_receive_bytes_total | counter | vendor",
-		"kidoban_session_transmit_bytes_total | counter | vendor",
-		"kidoban_window_open | gauge | vendor, window",
-		"kidoban_window_next_open_timestamp_seconds | gauge | vendor, window",
-		"kidoban_window_next_close_timestamp_seconds | gauge | vendor, window",
-		"kidoban_closing_lag_seconds | histogram | ",
-		"kidoban_ruleset_drift_total | counter | ",
-		"kidoban_reconcile_failures_total | counter | ",
-		"kidoban_ruleset_waiting_seconds | gauge | ",
-		"kidoban_journal_size | gauge | ",
-		"kidoban_journal_checkpoint_timestamp_seconds | gauge | ",
-		"kidoban_journal_append_seconds | histogram | ",
-		"kidoban_clock_synchronized | gauge | ",
-		"kidoban_shut | gauge | scope",
-		"kidoban_engineer_last_refusal_timestamp_seconds | gauge | vendor, engineer, reason",
-	} {
-		if !strings.Contains(strings.ReplaceAll(table, "`", ""), "| "+want+" |") {
-			t.Errorf("there is no longer a metric as others know it: %s", want)
-		}
-	}
-}
-
 // What comes from the network makes no series: neither keys nor addresses nor
 // ports, in whatever number they come. Engineers of the policy have one for
 // each reason at most, once they were refused for it.
@@ -259,8 +207,8 @@ func TestUseAndLastVisit(t *testing.T) {
 		w.start()
 		got = w.scrape()
 		same(t, "sato's key is listed since then after a restart", got["kidoban_engineer_listed_timestamp_seconds{engineer=sato,vendor=medisys}"], listed)
-		if seen := got["kidoban_engineer_last_seen_timestamp_seconds{engineer=brown,vendor=acme}"]; seen < unixSeconds(visited)-1 || seen > unixSeconds(visited)+1 {
-			t.Errorf("brown was last seen at %f, want %f", seen, unixSeconds(visited))
+		if seen := got["kidoban_engineer_last_seen_timestamp_seconds{engineer=brown,vendor=acme}"]; seen < seconds(visited)-1 || seen > seconds(visited)+1 {
+			t.Errorf("brown was last seen at %f, want %f", seen, seconds(visited))
 		}
 	})
 }
@@ -329,7 +277,7 @@ func TestSeriesOfEngineersAreOptional(t *testing.T) {
 			}
 			return listed, inside, other
 		}
-		listed, inside, others := count(defaultEngineers)
+		listed, inside, others := count(w.metrics.MostEngineers)
 		if listed == 0 || inside != 3 {
 			t.Errorf("%d series of engineers, %d of who is inside", listed, inside)
 		}
@@ -339,113 +287,4 @@ func TestSeriesOfEngineersAreOptional(t *testing.T) {
 			same(t, fmt.Sprintf("series of engineers, of who is inside, and others, at most %d", most), got, want)
 		}
 	})
-}
-
-// Whoever asks for OpenMetrics is told which session stands behind a count.
-func TestExemplarsNameTheSession(t *testing.T) {
-	m := NewMetrics("test")
-	m.sessionEnded("acme", "ABCDEFGHIJKLMNOP", WindowClosed, 20*time.Minute)
-	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(m.sessions, m.duration)
-	handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
-	for accept, want := range map[string]int{"application/openmetrics-text; version=1.0.0": 2, "text/plain": 0} {
-		request := httptest.NewRequest("GET", "/metrics", nil)
-		request.Header.Set("Accept", accept)
-		answer := httptest.NewRecorder()
-		handler.ServeHTTP(answer, request)
-		if got := strings.Count(answer.Body.String(), `# {session="ABCDEFGHIJKLMNOP"}`); got != want {
-			t.Errorf("%s: %d exemplars, want %d:\n%s", accept, got, want, answer.Body)
-		}
-	}
-}
-
-// The kernel's counters begin anew with its table; ours go on.
-func TestDroppedPacketsOnlyGrow(t *testing.T) {
-	m := NewMetrics("test")
-	for _, n := range []uint64{5, 5, 7, 2, 2, 3} {
-		m.dropped(map[string]uint64{"source": n})
-	}
-	same(t, "dropped", testutil.ToFloat64(m.refusedPackets.WithLabelValues("source")), 10)
-}
-
-// BenchmarkScrape is a scrape, as the program serves it and Prometheus asks for
-// it, of 400 vendors with 25 engineers and 5 windows each, a tenth of the
-// engineers inside; with and without series of engineers. It may take half a
-// second, of which share-allowed is what it takes.
-func BenchmarkScrape(b *testing.B) {
-	p := &policy.Policy{Site: "a prefecture", Zone: time.UTC, Digest: "d"}
-	target := &policy.Target{Name: "ehr", Prefix: netip.MustParsePrefix("10.1.0.5/32"), Services: []policy.Service{{Protocol: policy.TCP, First: 22, Last: 22}}}
-	n := 0
-	for i := range 400 {
-		v := &policy.Vendor{Name: fmt.Sprintf("vendor-%d", i), Sources: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}}
-		for j := range 25 {
-			n++
-			v.Engineers = append(v.Engineers, &policy.Engineer{Vendor: v, Name: fmt.Sprintf("engineer-%d", j), Key: policy.Key{byte(n), byte(n >> 8), 1},
-				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 99, byte(n >> 8), byte(n)})}, Sources: v.Sources})
-		}
-		for j := range 5 {
-			v.Windows = append(v.Windows, &policy.Window{Vendor: v, Name: fmt.Sprintf("window-%d", j), Targets: []*policy.Target{target}, Engineers: v.Engineers,
-				Schedule: &policy.Days{Weekdays: [7]bool{true, true, true, true, true, true, true}, From: 0, To: policy.TimeOfDay(3600 * (j + 1))}})
-		}
-		p.Vendors = append(p.Vendors, v)
-	}
-	now := time.Date(2026, 12, 1, 0, 30, 0, 0, time.UTC)
-	s, err := view.Offline(p, now)
-	if err != nil {
-		b.Fatal(err)
-	}
-	s.Traffic = map[policy.Key]view.Traffic{}
-	for i, v := range p.Vendors {
-		for j, e := range v.Engineers {
-			s.Traffic[e.Key] = view.Traffic{Received: uint64(i), LastHandshake: now}
-			if j%10 == 0 {
-				s.Sessions = append(s.Sessions, view.SessionStatus{ID: fmt.Sprintf("%016d", i*100+j), Vendor: v.Name, Engineer: e.Name, OpenedAt: now, Until: now.Add(time.Hour)})
-			}
-		}
-	}
-	for name, most := range map[string]int{"with engineers": 20_000, "without": 1000} {
-		b.Run(name, func(b *testing.B) {
-			m := NewMetrics("test")
-			m.MostEngineers = most
-			m.policy(p, now)
-			g := New(Config{Metrics: m, Clock: clock.Source{Wall: func() time.Time { return now }, Boot: func() time.Duration { return 0 }}})
-			g.snapshot.Store(s)
-			registry := prometheus.NewPedanticRegistry()
-			registry.MustRegister(m.Collectors(g, "kido0", policy.Key{1})...)
-			handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
-			scrape := func(encoding string) *bytes.Buffer {
-				request := httptest.NewRequest("GET", "/metrics", nil)
-				request.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
-				request.Header.Set("Accept-Encoding", encoding)
-				answer := httptest.NewRecorder()
-				handler.ServeHTTP(answer, request)
-				return answer.Body
-			}
-			lines := bytes.Count(scrape("identity").Bytes(), []byte("\n"))
-			if lines < 20_000 {
-				b.Fatalf("only %d lines", lines)
-			}
-			for b.Loop() {
-				scrape("gzip")
-			}
-			one := b.Elapsed() / time.Duration(b.N)
-			b.ReportMetric(float64(lines), "lines")
-			b.ReportMetric(float64(one)/float64(time.Second/2), "share-allowed")
-		})
-	}
-}
-
-// Histograms have classic buckets and are native as well.
-func TestHistogramsAreClassicAndNative(t *testing.T) {
-	m := NewMetrics("test")
-	m.sessionEnded("acme", "ABCDEFGHIJKLMNOP", Idle, time.Minute)
-	for _, h := range []prometheus.Metric{m.lag, m.reconciling, m.append, m.duration.WithLabelValues("acme").(prometheus.Histogram)} {
-		var out dto.Metric
-		if err := h.Write(&out); err != nil {
-			t.Fatal(err)
-		}
-		if got := out.GetHistogram(); len(got.GetBucket()) < 5 || got.Schema == nil {
-			t.Errorf("%v: %d classic buckets, native: %t", h.Desc(), len(got.GetBucket()), got.Schema != nil)
-		}
-	}
 }

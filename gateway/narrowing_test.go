@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"kidoban/gateway/journal"
+	"kidoban/gateway/opening"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
@@ -135,7 +136,7 @@ func (w *world) reloads(p *policy.Policy) {
 	p.Digest += "2"
 	w.do(func() { w.file = p })
 	go func() {
-		if _, err := w.gateway.Reload(w.t.Context(), "yamada"); err != nil {
+		if _, err := w.gateway.Reload(w.t.Context(), yamada); err != nil {
 			w.t.Error(err)
 		}
 	}()
@@ -177,9 +178,9 @@ func TestFault79AnyChangesWhileTheKernelIsBusy(t *testing.T) {
 				case 1:
 					w.reloads(anyPolicy())
 				case 2:
-					go w.gateway.Close(t.Context(), "yamada", "acme/brown", "a test")
+					go w.gateway.Do(t.Context(), yamada, policy.Shut{Scope: "acme/brown", Reason: "a test"})
 				case 3:
-					go w.gateway.Reopen(t.Context(), "yamada", "acme/brown", "a test") // unless it is open
+					go w.gateway.Do(t.Context(), yamada, policy.Reopened{Scope: "acme/brown", Reason: "a test"}) // unless it is open
 				}
 				for range random.IntN(40) {
 					time.Sleep(50 * time.Millisecond)
@@ -190,7 +191,7 @@ func TestFault79AnyChangesWhileTheKernelIsBusy(t *testing.T) {
 						behind++
 						if since[flow].IsZero() {
 							since[flow] = time.Now()
-						} else if d := time.Since(since[flow]); d > narrowedWithin+50*time.Millisecond {
+						} else if d := time.Since(since[flow]); d > opening.NarrowedWithin+50*time.Millisecond {
 							t.Errorf("%s: for %s the kernel lets %s pass, and the gate its engineer", w.wall(), d, flow)
 							return
 						}
@@ -201,7 +202,7 @@ func TestFault79AnyChangesWhileTheKernelIsBusy(t *testing.T) {
 				}
 			}
 			w.do(func() { w.firewall.set = fault{} })
-			_, _ = w.gateway.Reopen(t.Context(), "yamada", "acme/brown", "a test") // unless it is open
+			_, _ = w.gateway.Do(t.Context(), yamada, policy.Reopened{Scope: "acme/brown", Reason: "a test"}) // unless it is open
 			w.reload(oneHour())
 			time.Sleep(time.Minute)
 			synctest.Wait()
@@ -300,7 +301,7 @@ func TestLost(t *testing.T) {
 				}
 				return s.Plan
 			}
-			got := lost(plan(c.before(), "01:30:00"), plan(c.next(), at), moment(at), !c.untimed)
+			got := opening.Lost(plan(c.before(), "01:30:00"), plan(c.next(), at), moment(at), !c.untimed)
 			want := map[policy.Key]time.Time{}
 			if c.lost != "" {
 				want[c.before().Vendors[0].Engineers[0].Key] = moment(c.lost)
@@ -308,28 +309,4 @@ func TestLost(t *testing.T) {
 			same(t, "lost", got, want)
 		})
 	}
-}
-
-// TestNarrowing: what is lost twice is waited for as soon as the first, and
-// until the second stands.
-func TestNarrowing(t *testing.T) {
-	key, now := policy.Key{1}, moment("01:30:00")
-	n := narrowing{losses: map[policy.Key]*loss{}}
-	takes := func(application uint64, boot time.Duration) {
-		n.take(map[policy.Key]time.Time{key: now}, application, now, boot)
-	}
-	takes(7, time.Hour)
-	takes(8, time.Hour+time.Second/4)
-	same(t, "due in", n.next(time.Minute, time.Hour), narrowedWithin)
-	same(t, "stands, after the first", n.stands(7), false)
-	same(t, "out before it is due", n.expire(time.Hour+narrowedWithin-1) || n.keepsOut(key), false)
-	same(t, "out when it is due", n.expire(time.Hour+narrowedWithin) && n.keepsOut(key), true)
-	same(t, "due once more", n.next(time.Minute, 2*time.Hour), time.Minute)
-	same(t, "out once more", n.expire(2*time.Hour), false)
-	same(t, "how many are out", n.out(), 1)
-	same(t, "stands, after both", n.stands(9), true)
-	same(t, "out then", n.keepsOut(key), false)
-	takes(10, 3*time.Hour)
-	same(t, "somebody was out for what stands in time", n.stands(10), false)
-	same(t, "due then", n.next(time.Minute, 3*time.Hour), time.Minute)
 }

@@ -14,6 +14,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/store"
 )
 
 func TestFault65CloseStaysOverARestart(t *testing.T) {
@@ -28,7 +29,7 @@ func TestFault65CloseStaysOverARestart(t *testing.T) {
 		{"the journal is dead", fault{err: errFault}, fault{}, false, true, true},
 		{"the journal is dead and has it all the same", fault{err: errFault, after: true}, fault{}, false, true, true},
 		{"the journal hangs", fault{hang: make(chan struct{})}, fault{}, false, true, true},
-		{"the journal is dead, and the marker does not outlive a boot", fault{err: errFault}, fault{err: ErrUntilBoot, after: true}, false, false, true},
+		{"the journal is dead, and the marker does not outlive a boot", fault{err: errFault}, fault{err: store.ErrUntilBoot, after: true}, false, false, true},
 		{"the journal is dead, and the marker too", fault{err: errFault}, fault{err: errFault}, false, false, false},
 		{"the journal is dead, and the marker hangs", fault{err: errFault}, fault{hang: make(chan struct{})}, false, false, false},
 	} {
@@ -46,7 +47,7 @@ func TestFault65CloseStaysOverARestart(t *testing.T) {
 				w.do(func() { w.append, w.save = c.journal, c.save })
 				out := make(chan Outcome, 1)
 				go func() {
-					o, err := w.gateway.Close(t.Context(), "yamada", "acme", "a test")
+					o, err := w.gateway.Do(t.Context(), yamada, policy.Shut{Scope: "acme", Reason: "a test"})
 					if err != nil {
 						t.Error(err)
 					}
@@ -59,7 +60,7 @@ func TestFault65CloseStaysOverARestart(t *testing.T) {
 				o := <-out
 				same(t, "recorded", o.Recorded, c.recorded)
 				same(t, "kept", o.Kept, c.kept)
-				same(t, "until the next boot", o.UntilBoot, c.save.err == ErrUntilBoot)
+				same(t, "until the next boot", o.UntilBoot, c.save.err == store.ErrUntilBoot)
 				if !o.Recorded && !o.Kept && c.save.err != nil && !strings.Contains(o.Problem, c.save.err.Error()) {
 					t.Errorf("the problem does not tell %q: %s", c.save.err, o.Problem)
 				}
@@ -76,7 +77,7 @@ func TestFault65CloseStaysOverARestart(t *testing.T) {
 				w.start()
 				same(t, "shut after a restart", w.gateway.Snapshot().Shut().Vendors, map[bool][]string{true: {"acme"}, false: {}}[c.shut])
 				same(t, "open after a restart", len(w.open()) == 0, c.shut)
-				w.do(func() { same(t, "marker when the journal has it", len(w.marker), 0) })
+				w.do(func() { same(t, "records in the latch", len(w.latch), map[bool]int{true: 1}[c.shut]) })
 				if !c.shut {
 					return
 				}
@@ -84,6 +85,7 @@ func TestFault65CloseStaysOverARestart(t *testing.T) {
 				w.start()
 				same(t, "open after another restart", w.open(), []string{})
 				same(t, "reopened", w.reopen("acme").Recorded, true)
+				w.do(func() { same(t, "records in the latch when reopened", len(w.latch), 0) })
 				same(t, "open when reopened", w.open(), []string{"acme/brown/night"})
 			})
 		})
@@ -113,9 +115,18 @@ func TestCommandsThatMatchNothing(t *testing.T) {
 			name string
 			do   func() error
 		}{
-			{"close an unknown vendor", func() error { _, err := w.gateway.Close(t.Context(), "yamada", "nobody", "r"); return err }},
-			{"close an unknown engineer", func() error { _, err := w.gateway.Close(t.Context(), "yamada", "acme/nobody", "r"); return err }},
-			{"reopen what is not shut", func() error { _, err := w.gateway.Reopen(t.Context(), "yamada", "acme", "r"); return err }},
+			{"close an unknown vendor", func() error {
+				_, err := w.gateway.Do(t.Context(), yamada, policy.Shut{Scope: "nobody", Reason: "r"})
+				return err
+			}},
+			{"close an unknown engineer", func() error {
+				_, err := w.gateway.Do(t.Context(), yamada, policy.Shut{Scope: "acme/nobody", Reason: "r"})
+				return err
+			}},
+			{"reopen what is not shut", func() error {
+				_, err := w.gateway.Do(t.Context(), yamada, policy.Reopened{Scope: "acme", Reason: "r"})
+				return err
+			}},
 		} {
 			var none *policy.NoMatchError
 			if err := c.do(); !errors.As(err, &none) {
@@ -123,7 +134,7 @@ func TestCommandsThatMatchNothing(t *testing.T) {
 			}
 		}
 		long := strings.Repeat("r", ReasonMax+1)
-		if _, err := w.gateway.Close(t.Context(), "yamada", "acme", long); err == nil || !strings.Contains(err.Error(), "allowed are up to 1000") {
+		if _, err := w.gateway.Do(t.Context(), yamada, policy.Shut{Scope: "acme", Reason: long}); err == nil || !strings.Contains(err.Error(), "allowed are up to 1000") {
 			t.Errorf("close with a reason of %d bytes: %v", len(long), err)
 		}
 		same(t, "entries", len(w.durable()), before)
@@ -138,7 +149,7 @@ func TestReopenIsRefusedWhileTheJournalIsDead(t *testing.T) {
 		w.shut("acme")
 		w.do(func() { w.append.err = errFault })
 		w.shut("medisys") // finds out
-		if _, err := w.gateway.Reopen(t.Context(), "yamada", "acme", "r"); err == nil || !strings.Contains(err.Error(), "nothing can be reopened") {
+		if _, err := w.gateway.Do(t.Context(), yamada, policy.Reopened{Scope: "acme", Reason: "r"}); err == nil || !strings.Contains(err.Error(), "nothing can be reopened") {
 			t.Errorf("reopen with a dead journal: %v", err)
 		}
 		w.do(func() { w.append.err = nil })
@@ -207,7 +218,7 @@ func TestAShutDuringASlowDiskIsNotForgotten(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		same(t, "in doubt when the disk has answered", w.notReady(), "")
-		w.do(func() { same(t, "marker", len(w.marker), 0) })
+		w.do(func() { same(t, "records in the latch", len(w.latch), 1) })
 		w.crash()
 		w.start()
 		same(t, "open after a restart", w.open(), []string{})
@@ -236,7 +247,7 @@ func TestRecoverFromADeadJournal(t *testing.T) {
 				w.shut("medisys") // finds out
 				same(t, "sessions in doubt", w.sessions(), []string{})
 				w.do(func() {
-					same(t, "marker", len(w.marker), 2)
+					same(t, "records in the latch", len(w.latch), 2)
 					w.append = fault{}
 					w.tunnel.timestamps = map[policy.Key][12]byte{{}: {}}
 				})
@@ -244,11 +255,11 @@ func TestRecoverFromADeadJournal(t *testing.T) {
 				same(t, "recorded", out.Recorded, true)
 				same(t, "problem", out.Problem, "")
 				same(t, "archived", out.Journal != "", c.archived)
-				same(t, "journals counted as replaced", w.scrape()["kidoban_journal_replaced_total{}"], number(c.archived))
+				same(t, "journals counted as replaced", w.scrape()["kidoban_journal_replaced_total{}"], map[bool]float64{true: 1}[c.archived])
 				same(t, "not ready", w.notReady(), "")
 				w.do(func() {
 					same(t, "timestamps", len(w.tunnel.timestamps), 0)
-					same(t, "marker when the journal has it", len(w.marker), 0)
+					same(t, "records in the latch when the journal has them", len(w.latch), 2)
 				})
 				same(t, "shut", fmt.Sprint(w.gateway.Snapshot().Shut().Vendors, w.gateway.Snapshot().Shut().Engineers), "[medisys] [medisys/sato]")
 				same(t, "open", w.open(), []string{"acme/brown/night"})
@@ -296,7 +307,7 @@ func TestAJournalThatDoesNotVerifyAtStart(t *testing.T) {
 		}
 		same(t, "shut, as far as it can be read", w.gateway.Snapshot().Shut().Vendors, []string{"acme"})
 		w.do(func() { w.archiveErr = errFault })
-		if _, err := w.gateway.Recover(t.Context(), "yamada", "r"); !errors.Is(err, errFault) {
+		if _, err := w.gateway.Recover(t.Context(), yamada, "r"); !errors.Is(err, errFault) {
 			t.Errorf("recover without a way to move it aside: %v", err)
 		}
 		same(t, "still in doubt", w.notReady() != "", true)
@@ -341,7 +352,7 @@ func TestRecoverFromAJournalThatCannotAllBeRead(t *testing.T) {
 					w.gone[i] = c.gone(i, shut)
 				}
 				if !c.intact {
-					w.lost, w.copied = errors.New("a block is bad"), nil
+					w.lost, w.latch = errors.New("a block is bad"), nil
 				}
 				w.start()
 				same(t, "open", w.open(), []string{})
@@ -349,8 +360,8 @@ func TestRecoverFromAJournalThatCannotAllBeRead(t *testing.T) {
 				// No new journal before a restart honours what will be shut.
 				if !c.intact {
 					w.do(func() { w.save.err = errFault })
-					if _, err := w.gateway.Recover(t.Context(), "yamada", "r"); !errors.Is(err, errFault) {
-						t.Errorf("recover without a marker: %v", err)
+					if _, err := w.gateway.Recover(t.Context(), yamada, "r"); !errors.Is(err, errFault) {
+						t.Errorf("recover without a latch: %v", err)
 					}
 					w.do(func() { same(t, "archived", len(w.archived), 0); w.save.err = nil })
 				}
@@ -361,7 +372,7 @@ func TestRecoverFromAJournalThatCannotAllBeRead(t *testing.T) {
 				same(t, "warned", len(out.Warnings) == 1 && strings.Contains(out.Warnings[0], "kidoban journal list /journal.broken") && strings.Contains(out.Warnings[0], "kidoban reopen --all"), !c.intact)
 				same(t, "said to be shut", slices.Contains(out.Shut, "all"), !c.intact)
 				var want []string
-				const all = "shut all the journal is damaged, and what it had shut may be forgotten: see what that was, close it again, then `kidoban reopen --all --reason R`; what cannot be read: a block is bad; nor is there a copy of what is shut: there is no copy"
+				const all = "shut all the journal is damaged, and what it had shut may be forgotten: see what that was, close it again, then `kidoban reopen --all --reason R`; what cannot be read: a block is bad"
 				if c.stays {
 					want = append(want, "shut acme a test")
 				}
@@ -416,13 +427,13 @@ func TestTheCopyOfWhatIsShut(t *testing.T) {
 				}
 				w.at("01:30:00")
 				w.start()
-				w.do(func() { w.copy, w.append = c.copy, c.journal })
+				w.do(func() { w.save, w.append = c.copy, c.journal })
 				w.shut("acme")
 				time.Sleep(10 * heartbeat)
 				synctest.Wait()
 				same(t, "open", w.open(), []string{})
 				if c.healed {
-					w.do(func() { w.copy, w.append = fault{}, fault{} })
+					w.do(func() { w.save, w.append = fault{}, fault{} })
 					if c.copy.hang != nil {
 						close(c.copy.hang)
 					}
@@ -437,7 +448,7 @@ func TestTheCopyOfWhatIsShut(t *testing.T) {
 				for i := range w.disk {
 					w.gone[i] = true
 				}
-				w.copy = fault{}
+				w.save = fault{}
 				w.start()
 				w.recover()
 				same(t, "open after the recovery", w.open(), []string{})
@@ -457,29 +468,29 @@ func TestTheCopyIsTriedAgain(t *testing.T) {
 		w.at("01:30:00")
 		w.start()
 		tried := func(d time.Duration) (n int) {
-			w.do(func() { n = w.copies })
+			w.do(func() { n = w.saves })
 			time.Sleep(d)
 			synctest.Wait()
-			w.do(func() { n = w.copies - n })
+			w.do(func() { n = w.saves - n })
 			return n
 		}
 		same(t, "saved again while nothing changes", tried(10*heartbeat), 0)
-		w.do(func() { w.copy.err = errFault })
+		w.do(func() { w.save.err = errFault })
 		w.shut("acme")
 		same(t, "tried again", tried(10*heartbeat), 10)
-		w.do(func() { w.copy.err = nil })
+		w.do(func() { w.save.err = nil })
 		same(t, "tried until it is written", tried(10*heartbeat), 1)
 		hang := make(chan struct{})
-		w.do(func() { w.copy.hang = hang })
+		w.do(func() { w.save.hang = hang })
 		w.shut("medisys")
 		same(t, "tried again while it hangs", tried(10*heartbeat), 0)
 		same(t, "not ready while it hangs", w.notReady(), "")
-		w.do(func() { w.copy.hang = nil })
+		w.do(func() { w.save.hang = nil })
 		close(hang)
 		synctest.Wait()
-		w.do(func() { same(t, "records in the copy", len(w.copied), 2) })
-		same(t, "told that it cannot be written", strings.Count(text.String(), "the copy of what is shut cannot be written"), 1)
-		same(t, "told that it is again", strings.Count(text.String(), "the copy of what is shut is written again"), 1)
+		w.do(func() { same(t, "records in the latch", len(w.latch), 2) })
+		same(t, "told that it cannot be written", strings.Count(text.String(), "the latch, which says what is shut, cannot be written"), 1)
+		same(t, "told that it is again", strings.Count(text.String(), "the latch is written again"), 1)
 	})
 }
 
@@ -490,11 +501,11 @@ func TestWhatIsLostIsToldBesideAnotherReason(t *testing.T) {
 		w.start()
 		w.shut("all")
 		w.crash()
-		w.damage, w.lost, w.copied = errFault, errors.New("a block is bad"), nil
+		w.damage, w.lost, w.latch = errFault, errors.New("a block is bad"), nil
 		w.start()
 		w.do(func() { w.archiveErr = errFault })
 		for range 2 {
-			if _, err := w.gateway.Recover(t.Context(), "yamada", "r"); !errors.Is(err, errFault) {
+			if _, err := w.gateway.Recover(t.Context(), yamada, "r"); !errors.Is(err, errFault) {
 				t.Errorf("recover without a way to move it aside: %v", err)
 			}
 		}
@@ -520,7 +531,7 @@ func TestRecoverFromAJournalThatCanBeReadAgain(t *testing.T) {
 				if renamed {
 					w.file = everybody("acme2", "brown2")
 				}
-				w.damage, w.lost, w.gone, w.copied = errFault, errFault, map[int]bool{}, nil
+				w.damage, w.lost, w.gone, w.latch = errFault, errFault, map[int]bool{}, nil
 				for i := range w.disk {
 					w.gone[i] = true
 				}
@@ -561,8 +572,8 @@ func TestRecoverDoesNotBeginANewJournalBeforeTheMarkerIsKept(t *testing.T) {
 		w.shut("acme")
 		w.do(func() { w.append.err, w.save.err = errFault, errFault; w.damage = errFault })
 		w.shut("medisys")
-		if _, err := w.gateway.Recover(t.Context(), "yamada", "r"); !errors.Is(err, errFault) {
-			t.Errorf("recover without a marker: %v", err)
+		if _, err := w.gateway.Recover(t.Context(), yamada, "r"); !errors.Is(err, errFault) {
+			t.Errorf("recover without a latch: %v", err)
 		}
 		w.do(func() { same(t, "archived", len(w.archived), 0); w.append.err, w.save.err = nil, nil })
 		w.recover()
@@ -583,7 +594,7 @@ func TestRecoverFromAJournalThatNeverAnswers(t *testing.T) {
 			t.Fatalf("not ready because %q", got)
 		}
 		w.do(func() { w.append.hang = nil })
-		if _, err := w.gateway.Recover(t.Context(), "yamada", "r"); err == nil || !strings.Contains(err.Error(), "holds the journal's last entries back") {
+		if _, err := w.gateway.Recover(t.Context(), yamada, "r"); err == nil || !strings.Contains(err.Error(), "holds the journal's last entries back") {
 			t.Errorf("recover while the disk hangs: %v", err)
 		}
 		same(t, "still in doubt", w.notReady() != "", true)
@@ -600,11 +611,11 @@ func TestRecoverFromAJournalThatNeverAnswers(t *testing.T) {
 func TestAMarkerThatCannotBeRead(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
 		w.at("01:30:00")
-		w.marker, w.loadErr = []policy.ShutRecord{{Scope: "medisys"}, {Scope: "medisys"}}, errFault
+		w.latch, w.loadErr = []policy.ShutRecord{{Scope: "medisys"}, {Scope: "medisys"}}, errFault
 		w.start()
 		same(t, "open", w.open(), []string{})
 		// And once more medisys, with its keys, which the marker did not have.
-		same(t, "recorded", w.told(journal.Shut), []string{"shut medisys", "shut all the marker cannot be read: provoked", "shut medisys"})
+		same(t, "recorded", w.told(journal.Shut), []string{"shut medisys", "shut all the latch cannot be read: provoked", "shut medisys"})
 		w.reopen("all")
 		same(t, "open when reopened", w.open(), []string{"acme/brown/night"})
 	})
@@ -690,7 +701,7 @@ func TestStopInOrder(t *testing.T) {
 		same(t, "last effects", did[len(did)-2:], []string{"tunnel closed", "firewall closed"})
 		told := w.told(journal.SessionClosed, journal.WindowClosed, journal.Stop)
 		same(t, "recorded", told, []string{"session_closed brown gateway_stopped", "window_closed brown night gateway_stopped", "stop"})
-		if _, err := w.gateway.Close(t.Context(), "yamada", "acme", "r"); !errors.Is(err, errStopped) {
+		if _, err := w.gateway.Do(t.Context(), yamada, policy.Shut{Scope: "acme", Reason: "r"}); !errors.Is(err, errStopped) {
 			t.Errorf("a command to a gateway that stopped: %v", err)
 		}
 		same(t, "told to the service manager", w.notified[0]+" "+w.notified[len(w.notified)-1] != "", true)
@@ -704,17 +715,27 @@ func TestStopAnswers(t *testing.T) {
 		name    string
 		do      func(*world) (Outcome, error)
 		journal error
-		save    error // of the marker
-		marker  int   // what the next process finds in it
+		save    error // of the latch
+		latch   int   // records that the next process finds
 		shut    int   // after a restart
 	}{
-		{"close", func(w *world) (Outcome, error) { return w.gateway.Close(w.t.Context(), "yamada", "acme", "r") }, nil, nil, 0, 2},
-		{"close, and the journal dies", func(w *world) (Outcome, error) { return w.gateway.Close(w.t.Context(), "yamada", "acme", "r") }, errFault, nil, 2, 2},
-		{"close, and neither the journal nor the marker takes it", func(w *world) (Outcome, error) { return w.gateway.Close(w.t.Context(), "yamada", "acme", "r") }, errFault, errFault, 0, 1},
-		{"reopen", func(w *world) (Outcome, error) { return w.gateway.Reopen(w.t.Context(), "yamada", "medisys", "r") }, nil, nil, 0, 0},
-		{"reopen, and the journal dies", func(w *world) (Outcome, error) { return w.gateway.Reopen(w.t.Context(), "yamada", "medisys", "r") }, errFault, nil, 1, 1},
-		{"reload", func(w *world) (Outcome, error) { return w.gateway.Reload(w.t.Context(), "yamada") }, nil, nil, 0, 1},
-		{"recover", func(w *world) (Outcome, error) { return w.gateway.Recover(w.t.Context(), "yamada", "r") }, nil, nil, 0, 1},
+		{"close", func(w *world) (Outcome, error) {
+			return w.gateway.Do(w.t.Context(), yamada, policy.Shut{Scope: "acme", Reason: "r"})
+		}, nil, nil, 2, 2},
+		{"close, and the journal dies", func(w *world) (Outcome, error) {
+			return w.gateway.Do(w.t.Context(), yamada, policy.Shut{Scope: "acme", Reason: "r"})
+		}, errFault, nil, 2, 2},
+		{"close, and neither the journal nor the marker takes it", func(w *world) (Outcome, error) {
+			return w.gateway.Do(w.t.Context(), yamada, policy.Shut{Scope: "acme", Reason: "r"})
+		}, errFault, errFault, 0, 1},
+		{"reopen", func(w *world) (Outcome, error) {
+			return w.gateway.Do(w.t.Context(), yamada, policy.Reopened{Scope: "medisys", Reason: "r"})
+		}, nil, nil, 0, 0},
+		{"reopen, and the journal dies", func(w *world) (Outcome, error) {
+			return w.gateway.Do(w.t.Context(), yamada, policy.Reopened{Scope: "medisys", Reason: "r"})
+		}, errFault, nil, 1, 1},
+		{"reload", func(w *world) (Outcome, error) { return w.gateway.Reload(w.t.Context(), yamada) }, nil, nil, 1, 1},
+		{"recover", func(w *world) (Outcome, error) { return w.gateway.Recover(w.t.Context(), yamada, "r") }, nil, nil, 1, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			simulate(t, oneHour(), func(t *testing.T, w *world) {
@@ -741,7 +762,7 @@ func TestStopAnswers(t *testing.T) {
 					t.Error(err)
 				}
 				<-answered
-				w.do(func() { same(t, "records in the marker", len(w.marker), c.marker) })
+				w.do(func() { same(t, "records in the latch", len(w.latch), c.latch) })
 				w.do(func() { w.append, w.save = fault{}, fault{} })
 				w.start()
 				same(t, "shut after a restart", len(w.gateway.Snapshot().Shut().Records), c.shut)
@@ -761,25 +782,25 @@ func TestStopIsBounded(t *testing.T) {
 		tunnel, firewall time.Duration // when they are closed by; 0: they are not
 	}{
 		{"the disk hangs", func(w *world, release chan struct{}) { w.append.hang, w.save.hang = release, release },
-			"after 5s the last entries had not reached the disk", lastWords + 2*lastWord, time.Millisecond, time.Millisecond},
+			"after 5s the last entries had not reached the disk", stopWait + 2*stepWait, time.Millisecond, time.Millisecond},
 		{"closing the journal hangs", func(w *world, release chan struct{}) { w.close.hang = release },
-			"after 5s the journal was not closed", lastWords, time.Millisecond, time.Millisecond},
+			"after 5s the journal was not closed", stopWait, time.Millisecond, time.Millisecond},
 		{"the ruleset is being set for 3 s", func(w *world, _ chan struct{}) { w.firewall.set.slow = 3 * time.Second },
 			"", 3 * time.Second, 3 * time.Second, 3 * time.Second},
 		{"the ruleset hangs", func(w *world, release chan struct{}) { w.firewall.set.hang = release },
-			"after 5s forwarding was not as it was", lastWords + lastWord, lastWords, 0},
-		{"the ruleset hangs, and answers in the end", func(w *world, _ chan struct{}) { w.firewall.set.slow = lastWords + lastWord/2 },
-			"after 5s the ruleset was still being set", lastWords + lastWord/2, lastWords, lastWords + lastWord/2},
+			"after 5s forwarding was not as it was", stopWait + stepWait, stopWait, 0},
+		{"the ruleset hangs, and answers in the end", func(w *world, _ chan struct{}) { w.firewall.set.slow = stopWait + stepWait/2 },
+			"after 5s the ruleset was still being set", stopWait + stepWait/2, stopWait, stopWait + stepWait/2},
 		{"reading the ruleset hangs", func(w *world, release chan struct{}) { w.firewall.reading = release },
-			"after 5s forwarding was not as it was", lastWords + lastWord, lastWords, 0},
+			"after 5s forwarding was not as it was", stopWait + stepWait, stopWait, 0},
 		{"the tunnel hangs", func(w *world, release chan struct{}) { w.tunnel.close.hang = release },
-			"after 5s the tunnel was not down", lastWords, 0, lastWords},
+			"after 5s the tunnel was not down", stopWait, 0, stopWait},
 		{"closing the firewall hangs", func(w *world, release chan struct{}) { w.firewall.close.hang = release },
-			"after 5s forwarding was not as it was", lastWords, time.Millisecond, 0},
+			"after 5s forwarding was not as it was", stopWait, time.Millisecond, 0},
 		{"nothing answers", func(w *world, release chan struct{}) {
 			w.append.hang, w.save.hang, w.close.hang = release, release, release
 			w.firewall.set.hang, w.firewall.close.hang, w.tunnel.close.hang = release, release, release
-		}, "after 5s forwarding was not as it was", lastWords + 6*lastWord, 0, 0},
+		}, "after 5s forwarding was not as it was", stopWait + 6*stepWait, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			simulate(t, oneHour(), func(t *testing.T, w *world) {
@@ -789,7 +810,7 @@ func TestStopIsBounded(t *testing.T) {
 				release := make(chan struct{})
 				defer close(release)
 				w.do(func() { c.breaks(w, release) })
-				_ = w.gateway.send(t.Context(), func(l *loop) { l.apply(); l.applier.verify() }) // a call to the firewall is under way
+				_ = w.gateway.send(t.Context(), func(l *loop) { l.apply(); l.kernel.applier.verify() }) // a call to the firewall is under way
 				synctest.Wait()
 				began := time.Now()
 				err := w.stop()

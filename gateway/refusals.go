@@ -10,16 +10,16 @@ import (
 
 func (l *loop) refused(f policy.Fact) {
 	if f.At.IsZero() {
-		f.At = l.now
+		f.At = l.clock.Now
 	}
 	if f.Engineer == nil {
 		f.Engineer = f.Decision.Engineer
 	}
 	if f.Engineer != nil && f.To.IsValid() {
-		f.Source = l.outside(f.Engineer) // the flow's own source is inside the tunnel
+		f.Source = l.sessions.Source(f.Engineer) // the flow's own source is inside the tunnel
 	}
 	l.refusals.Add(f)
-	l.cfg.Metrics.refused(f)
+	l.cfg.Metrics.Refused(f)
 }
 
 // refusedEntries makes journal entries of the summaries that are due.

@@ -111,7 +111,7 @@ func TestReload(t *testing.T) {
 				w.do(func() { w.append.slow = time.Second; w.file = c.next })
 				answered := make(chan Outcome, 1)
 				go func() {
-					out, err := w.gateway.Reload(t.Context(), "yamada")
+					out, err := w.gateway.Reload(t.Context(), yamada)
 					if err != nil {
 						t.Error(err)
 					}
@@ -149,7 +149,7 @@ func TestATargetTakenAwayAndGivenBackIsRecordedAnew(t *testing.T) {
 		w.reload(oneHour())
 		same(t, "within reach without it", w.reach("acme/brown"), "ehr")
 		w.do(func() { w.file, w.append.slow = both, time.Second })
-		go w.gateway.Reload(t.Context(), "yamada")
+		go w.gateway.Reload(t.Context(), yamada)
 		time.Sleep(500 * time.Millisecond)
 		same(t, "within reach before the disk has it again", w.reach("acme/brown"), "ehr")
 		time.Sleep(3 * time.Second)
@@ -165,7 +165,7 @@ func TestAnOpeningOvertakenByAReloadIsNotClosedInTheJournal(t *testing.T) {
 		w.do(func() {
 			w.file = site(window{name: "acme/night", from: "01:00:00", until: "02:00:00", targets: "ehr pacs"})
 		})
-		go w.gateway.Reload(t.Context(), "yamada")
+		go w.gateway.Reload(t.Context(), yamada)
 		w.at("01:30:20")
 		same(t, "open", w.open(), []string{"acme/brown/night"})
 		if told := w.told(journal.WindowOpened, journal.WindowClosed); told[len(told)-1] != "window_opened brown night" {
@@ -184,7 +184,7 @@ func TestFault51ABadReloadLeavesThePolicyInForce(t *testing.T) {
 		time.Sleep(2 * heartbeat)
 		w.step(0)
 		same(t, "file_ok before anyone reloads it", w.gateway.Snapshot().StatusAt(w.wall()).Policy.FileOK, false)
-		_, err := w.gateway.Reload(t.Context(), "yamada")
+		_, err := w.gateway.Reload(t.Context(), yamada)
 		if err == nil || err.Error() != "policy.yaml:3:1: site: what a pity" {
 			t.Errorf("reload: %v, want the file's error", err)
 		}
@@ -265,20 +265,20 @@ func TestASlowReloadDoesNotOvertakeANewerOne(t *testing.T) {
 				w.at("01:30:00")
 				w.start()
 				var readings atomic.Int32
-				w.gateway.cfg.LoadPolicy = func() (*policy.Policy, []view.Message, error) {
+				w.gateway.cfg.PolicyFile = slowFile{w.gateway.cfg.PolicyFile, func() (*policy.Policy, []view.Message, error) {
 					if readings.Add(1) == 1 {
 						time.Sleep(time.Second)
 						return oneHour(), nil, c.older
 					}
 					return site(), nil, c.newer
-				}
+				}}
 				first := make(chan error, 1)
 				go func() {
-					_, err := w.gateway.Reload(t.Context(), "SIGHUP")
+					_, err := w.gateway.Reload(t.Context(), policy.Actor{Via: "signal", Text: "SIGHUP"})
 					first <- err
 				}()
 				time.Sleep(100 * time.Millisecond)
-				_, err := w.gateway.Reload(t.Context(), "yamada")
+				_, err := w.gateway.Reload(t.Context(), yamada)
 				if !errors.Is(err, c.newer) {
 					t.Errorf("the newer reload: %v, want %v", err, c.newer)
 				}
@@ -317,7 +317,7 @@ func TestFault78OneReadingAtATime(t *testing.T) {
 				}
 				w.do(func() { w.fileDisk, w.file = hang, oneHour() })
 				reloads := make(chan error, 100)
-				reload := func() { _, err := w.gateway.Reload(t.Context(), "yamada"); reloads <- err }
+				reload := func() { _, err := w.gateway.Reload(t.Context(), yamada); reloads <- err }
 				hung := 0
 				if first == "a reload" {
 					go reload()
@@ -330,7 +330,7 @@ func TestFault78OneReadingAtATime(t *testing.T) {
 				for range 20 {
 					go reload()
 				}
-				time.Sleep(readWithin + heartbeat)
+				time.Sleep(readWait + heartbeat)
 				for range 20 {
 					select {
 					case err := <-reloads:
@@ -338,7 +338,7 @@ func TestFault78OneReadingAtATime(t *testing.T) {
 							t.Errorf("a reload beside it: %v", err)
 						}
 					default:
-						t.Fatalf("a reload beside it has no answer after %v", readWithin+heartbeat)
+						t.Fatalf("a reload beside it has no answer after %v", readWait+heartbeat)
 					}
 				}
 				time.Sleep(10 * heartbeat)
@@ -369,7 +369,7 @@ func TestAWindowThatIsMovedUnderASessionIsRecordedAnewWithoutAGap(t *testing.T) 
 		grants := func() string { return strings.Join(w.gateway.Snapshot().Sessions[0].Grants, " ") }
 		w.do(func() { w.append.slow = time.Second })
 		w.do(func() { w.file = site(window{name: "acme/night", from: "00:30:00", until: "03:00:00"}) })
-		go w.gateway.Reload(t.Context(), "yamada")
+		go w.gateway.Reload(t.Context(), yamada)
 		time.Sleep(500 * time.Millisecond)
 		w.step(0)
 		same(t, "the session stands on", grants(), "acme/brown/night@20000101T010000Z")
@@ -446,7 +446,7 @@ func TestATunnelAddressChangesHandsByWayOfTheRuleset(t *testing.T) {
 			t.Fatalf("open before: %v", all)
 		}
 		w.do(func() { w.file, w.firewall.set = next, fault{slow: time.Second} })
-		go w.gateway.Reload(t.Context(), "yamada")
+		go w.gateway.Reload(t.Context(), yamada)
 		for range 9 {
 			time.Sleep(100 * time.Millisecond)
 			w.step(0)
@@ -502,3 +502,11 @@ func TestWarningsFollowTheDate(t *testing.T) {
 		}
 	})
 }
+
+// slowFile is a policy file with another Load.
+type slowFile struct {
+	PolicyFile
+	load func() (*policy.Policy, []view.Message, error)
+}
+
+func (f slowFile) Load() (*policy.Policy, []view.Message, error) { return f.load() }

@@ -8,8 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 )
@@ -145,7 +143,7 @@ func TestFault72RulesetThatHangs(t *testing.T) {
 				same(t, "open while it hangs", w.open(), []string{})
 				same(t, "recorded", w.told(journal.SessionClosed), []string{"session_closed brown gateway_shut"})
 				same(t, "doubts recorded", len(w.told(journal.Doubt)), 1)
-				same(t, "failures counted", testutil.ToFloat64(w.metrics.reconcile), 1)
+				same(t, "failures counted", w.scrape()["kidoban_reconcile_failures_total{}"], 1)
 				if strings.Contains(hint(), "has not answered") {
 					t.Errorf("hinted at, and told as the doubt: %q", hint())
 				}
@@ -169,14 +167,14 @@ func TestOpeningIsTriedAtOnce(t *testing.T) {
 		does func(w *world) Outcome
 	}{
 		{"recover", func(w *world) Outcome {
-			out, err := w.gateway.Recover(w.t.Context(), "yamada", "a test")
+			out, err := w.gateway.Recover(w.t.Context(), yamada, "a test")
 			if err != nil {
 				w.t.Fatal(err)
 			}
 			return out
 		}},
 		{"reload", func(w *world) Outcome {
-			out, err := w.gateway.Reload(w.t.Context(), "yamada")
+			out, err := w.gateway.Reload(w.t.Context(), yamada)
 			if err != nil {
 				w.t.Fatal(err)
 			}
@@ -263,7 +261,7 @@ func TestDriftIsRecordedAndCounted(t *testing.T) {
 		w.firewall.facts <- policy.Fact{Kind: policy.Drift, Err: errors.New("a chain was added")}
 		synctest.Wait()
 		same(t, "recorded", w.told(journal.Drift), []string{"drift"})
-		same(t, "counted", testutil.ToFloat64(w.metrics.drift), 1)
+		same(t, "counted", w.scrape()["kidoban_ruleset_drift_total{}"], 1)
 		same(t, "ready", w.notReady(), "")
 	})
 }
@@ -274,9 +272,9 @@ func TestTheClosingLagIsFromTheEndToTheKernel(t *testing.T) {
 		w.start()
 		w.do(func() { w.firewall.set.slow = 300 * time.Millisecond })
 		w.at("02:00:05")
-		count, sum := histogram(t, w.metrics.lag)
-		same(t, "closings observed", count, 1)
-		if sum < 0.299 || sum > 0.7 {
+		got := w.scrape()
+		same(t, "closings observed", got["kidoban_closing_lag_seconds{}"], 1)
+		if sum := got["kidoban_closing_lag_seconds{} sum"]; sum < 0.299 || sum > 0.7 {
 			t.Errorf("the lag is %g s, want the time that the ruleset took", sum)
 		}
 	})
@@ -290,9 +288,9 @@ func TestAClockSetForwardIsNoClosingLag(t *testing.T) {
 		w.step(time.Hour)
 		time.Sleep(2 * heartbeat)
 		synctest.Wait()
-		count, sum := histogram(t, w.metrics.lag)
-		same(t, "closings observed", count, 1)
-		if sum > 0.1 {
+		got := w.scrape()
+		same(t, "closings observed", got["kidoban_closing_lag_seconds{}"], 1)
+		if sum := got["kidoban_closing_lag_seconds{} sum"]; sum > 0.1 {
 			t.Errorf("the lag is %g s, want hardly any", sum)
 		}
 	})

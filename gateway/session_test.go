@@ -226,7 +226,7 @@ func (w *world) live() string {
 
 func (w *world) shut(scope policy.Scope) Outcome {
 	w.t.Helper()
-	out, err := w.gateway.Close(w.t.Context(), "yamada", scope, "a test")
+	out, err := w.gateway.Do(w.t.Context(), yamada, policy.Shut{Scope: scope, Reason: "a test"})
 	if err != nil {
 		w.t.Fatalf("close %s: %v", scope, err)
 	}
@@ -236,7 +236,7 @@ func (w *world) shut(scope policy.Scope) Outcome {
 
 func (w *world) reopen(scope policy.Scope) Outcome {
 	w.t.Helper()
-	out, err := w.gateway.Reopen(w.t.Context(), "yamada", scope, "a test")
+	out, err := w.gateway.Do(w.t.Context(), yamada, policy.Reopened{Scope: scope, Reason: "a test"})
 	if err != nil {
 		w.t.Fatalf("reopen %s: %v", scope, err)
 	}
@@ -247,7 +247,7 @@ func (w *world) reopen(scope policy.Scope) Outcome {
 func (w *world) reload(p *policy.Policy) Outcome {
 	w.t.Helper()
 	w.do(func() { w.file = p })
-	out, err := w.gateway.Reload(w.t.Context(), "yamada")
+	out, err := w.gateway.Reload(w.t.Context(), yamada)
 	if err != nil {
 		w.t.Fatalf("reload: %v", err)
 	}
@@ -257,7 +257,7 @@ func (w *world) reload(p *policy.Policy) Outcome {
 
 func (w *world) recover() Outcome {
 	w.t.Helper()
-	out, err := w.gateway.Recover(w.t.Context(), "yamada", "a test")
+	out, err := w.gateway.Recover(w.t.Context(), yamada, "a test")
 	if err != nil {
 		w.t.Fatalf("recover: %v", err)
 	}
@@ -321,7 +321,7 @@ func TestADiskThatDoesNotAnswerIsSaid(t *testing.T) {
 		close(release)
 		w.at("01:31:21")
 		answers("when the record is on disk", false, "")
-		go w.gateway.Close(t.Context(), "yamada", "acme", "a test")
+		go w.gateway.Do(t.Context(), yamada, policy.Shut{Scope: "acme", Reason: "a test"})
 		w.at("01:31:23")
 		answers("while the next append takes its time", false, "2s")
 		w.at("01:31:30")

@@ -81,7 +81,7 @@ func TestRenamingDoesNotReopen(t *testing.T) {
 						same(t, "the metric of acme2", w.scrape()["kidoban_vendor_shut{vendor=acme2}"], 1)
 					}
 					var none *policy.NoMatchError
-					if _, err := w.gateway.Reopen(t.Context(), "yamada", "acme2", "a test"); !errors.As(err, &none) || !strings.Contains(err.Error(), fmt.Sprintf("closed as %q", scope)) {
+					if _, err := w.gateway.Do(t.Context(), yamada, policy.Reopened{Scope: "acme2", Reason: "a test"}); !errors.As(err, &none) || !strings.Contains(err.Error(), fmt.Sprintf("closed as %q", scope)) {
 						t.Errorf("reopen acme2: %v, want the scope that can be reopened", err)
 					}
 					w.reopen(scope)
@@ -152,7 +152,7 @@ func TestAReopenedScopeTakesNoKeysBack(t *testing.T) {
 		w.start()
 		w.shut("acme")
 		w.do(func() { w.append.slow = time.Second })
-		go w.gateway.Reopen(t.Context(), "yamada", "acme", "a test")
+		go w.gateway.Do(t.Context(), yamada, policy.Reopened{Scope: "acme", Reason: "a test"})
 		time.Sleep(100 * time.Millisecond)
 		rekeyed := everybody("acme", "brown")
 		rekeyed.Vendors[0].Engineers[0].Key, rekeyed.Digest = policy.Key{77}, "rekeyed"

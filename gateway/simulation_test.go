@@ -16,8 +16,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kidoban/gateway/clock"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	sessions "kidoban/gateway/session"
+	"kidoban/gateway/store"
 )
 
 var simulated = flag.Duration("simulated", 3*time.Hour, "how long each seed of TestSimulation lasts, in simulated time")
@@ -160,7 +163,7 @@ func (s *simulation) run(length time.Duration) {
 			s.do(func() { s.firewall.set = f })
 		}},
 		{"marker fault", 2, func() { f := s.anyFault(); s.do(func() { s.save = f }) }},
-		{"copy fault", s.forgetful, func() { f := s.anyFault(); s.do(func() { s.copy = f }) }},
+		{"copy fault", s.forgetful, func() { f := s.anyFault(); s.do(func() { s.save = f }) }},
 		{"tunnel fault", 1, func() {
 			s.tunnel.facts <- policy.Fact{Kind: policy.Failure, Err: errFault}
 		}},
@@ -207,7 +210,7 @@ func (s *simulation) run(length time.Duration) {
 	s.heal()
 	time.Sleep(time.Minute)
 	s.do(func() { s.newest, s.zeros = time.Time{}, nil }) // it accepts the clock
-	if out, err := s.gateway.Recover(s.t.Context(), "yamada", "the end"); err != nil || out.Problem != "" {
+	if out, err := s.gateway.Recover(s.t.Context(), yamada, "the end"); err != nil || out.Problem != "" {
 		s.t.Errorf("recovery at the end: %v, %q", err, out.Problem)
 	}
 	time.Sleep(time.Minute)
@@ -343,7 +346,7 @@ func (s *simulation) anyFault() fault {
 
 func (s *simulation) heal() {
 	s.do(func() {
-		s.append, s.save, s.copy, s.firewall.set = fault{}, fault{}, fault{}, fault{}
+		s.append, s.save, s.save, s.firewall.set = fault{}, fault{}, fault{}, fault{}
 		close(s.release)
 		s.release = make(chan struct{})
 	})
@@ -360,9 +363,9 @@ func (s *simulation) forgets() {
 			s.gone[i] = s.random.IntN(2) == 0
 		}
 		if s.random.IntN(2) == 0 {
-			s.copied = nil
+			s.latch = nil
 		}
-		if s.copied == nil {
+		if s.latch == nil {
 			s.shuts = map[policy.Scope]*shutting{policy.All: {kept: true, keys: map[policy.Key]bool{}}}
 		} else if len(s.shuts) > 0 {
 			s.done["known from the copy"]++
@@ -372,7 +375,7 @@ func (s *simulation) forgets() {
 
 func (s *simulation) closes() {
 	scope := s.anyScope()
-	out, err := s.gateway.Close(s.t.Context(), "yamada", scope, "a test")
+	out, err := s.gateway.Do(s.t.Context(), yamada, policy.Shut{Scope: scope, Reason: "a test"})
 	if err != nil {
 		s.t.Errorf("close %s: %v", scope, err)
 	}
@@ -413,7 +416,7 @@ func (s *simulation) reopens() {
 	}
 	s.do(func() { delete(s.shuts, scope) }) // it may take effect from here on
 	var none *policy.NoMatchError
-	out, err := s.gateway.Reopen(s.t.Context(), "yamada", scope, "a test")
+	out, err := s.gateway.Do(s.t.Context(), yamada, policy.Reopened{Scope: scope, Reason: "a test"})
 	if errors.As(err, &none) {
 		return
 	}
@@ -425,7 +428,7 @@ func (s *simulation) reopens() {
 func (s *simulation) reloads() {
 	if s.random.IntN(5) == 0 {
 		s.do(func() { s.fileError = errors.New("a bad file") })
-		if _, err := s.gateway.Reload(s.t.Context(), "yamada"); err == nil {
+		if _, err := s.gateway.Reload(s.t.Context(), yamada); err == nil {
 			s.t.Error("a bad file was taken")
 		}
 		s.do(func() { s.fileError = nil })
@@ -436,7 +439,7 @@ func (s *simulation) reloads() {
 		next = s.anyPolicy()
 	}
 	s.do(func() { s.file = next; s.policies = append(s.policies, next) })
-	out, err := s.gateway.Reload(s.t.Context(), "yamada")
+	out, err := s.gateway.Reload(s.t.Context(), yamada)
 	if err != nil {
 		s.t.Errorf("reload: %v", err)
 	}
@@ -452,7 +455,7 @@ func (s *simulation) reloads() {
 func (s *simulation) recovers() {
 	newest, zeros := s.newest, s.zeros
 	s.do(func() { s.newest, s.zeros = time.Time{}, nil }) // it may take effect from here on
-	_, err := s.gateway.Recover(s.t.Context(), "yamada", "a test")
+	_, err := s.gateway.Recover(s.t.Context(), yamada, "a test")
 	s.do(func() {
 		if err == nil {
 			s.newest, s.zeros = s.wall(), map[string]zero{}
@@ -483,7 +486,7 @@ func (s *simulation) shown() {
 // planned checks a plan as the gate gets it. The world is locked.
 func (s *simulation) planned(p *policy.Plan) {
 	now, offset := s.wall(), s.wallOffset
-	if len(p.Grants) > 0 && s.newest.Sub(now) > stepBack+time.Millisecond {
+	if len(p.Grants) > 0 && s.newest.Sub(now) > clock.StepBack+time.Millisecond {
 		s.t.Errorf("%s: grants in the gate, though the clock has shown %s", now, s.newest)
 	}
 	s.shown()
@@ -518,8 +521,8 @@ func (s *simulation) planned(p *policy.Plan) {
 			s.t.Errorf("%s: %s is in the gate, and %s is shut", now, g.ID, scope)
 		}
 		// One that ended, and opens again by a later policy, opens anew.
-		if z, ok := s.zeros[g.ID]; ok && s.newest.Sub(z.until) <= stepBack {
-			if latest := until.Add(min(offset-z.offset+2*stepSeen, 0)); g.Until.After(latest) {
+		if z, ok := s.zeros[g.ID]; ok && s.newest.Sub(z.until) <= clock.StepBack {
+			if latest := until.Add(min(offset-z.offset+2*10*time.Millisecond, 0)); g.Until.After(latest) {
 				s.t.Errorf("%s: %s is open until %s, by the boot clock it ends at %s", now, g.ID, g.Until, latest)
 			}
 			if g.Until.After(z.until) {
@@ -634,8 +637,7 @@ func (s *simulation) rests() {
 
 // remembers checks that a replay of the journal knows what the gateway knows.
 func (s *simulation) remembers() {
-	r := replay{state: policy.NewState(), timestamps: map[policy.Key][12]byte{}, open: map[string]journal.Entry{}}
-	err := r.read(func(yield func(journal.Entry, error) bool) {
+	past, err := store.Read(func(yield func(journal.Entry, error) bool) {
 		for _, e := range s.durable() {
 			if !yield(e, nil) {
 				return
@@ -653,19 +655,23 @@ func (s *simulation) remembers() {
 		return names
 	}
 	snapshot := s.gateway.Snapshot()
-	same(s.t, "shut, by the journal", scopes(r.state.Shuts()), scopes(snapshot.Base.Shuts()))
-	same(s.t, "policy, by the journal", r.state.Digest(), snapshot.Base.Digest())
+	same(s.t, "shut, by the journal", scopes(past.State.Shuts()), scopes(snapshot.Base.Shuts()))
+	same(s.t, "policy, by the journal", past.State.Digest(), snapshot.Base.Digest())
 	s.do(func() {
 		for scope := range s.shuts {
 			if _, ok := snapshot.Plan.Shut(scope); !ok {
 				s.t.Errorf("%s was shut, and is forgotten", scope)
 			}
 		}
-		same(s.t, "the marker, when the journal has everything", len(s.marker), 0)
+		same(s.t, "shut, by the latch", scopes(s.latch), scopes(snapshot.Base.Shuts()))
 	})
 	var open []string
-	for name := range r.open {
-		open = append(open, name)
+	for _, e := range past.Closings(nil) {
+		if e.Session != "" {
+			open = append(open, "session "+e.Session)
+		} else {
+			open = append(open, "grant "+e.Grant)
+		}
 	}
 	var held []string
 	for _, g := range snapshot.Plan.Grants {
@@ -695,7 +701,7 @@ func (s *simulation) accounts() {
 			opened[e.Session]++
 		case journal.SessionClosed:
 			closed[e.Session]++
-			if !slices.Contains(Endings(), Ended(e.Reason)) {
+			if !slices.Contains(sessions.Endings(), sessions.Ended(e.Reason)) {
 				s.t.Errorf("a session ended by %q", e.Reason)
 			}
 		case journal.WindowOpened:

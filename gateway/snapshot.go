@@ -1,45 +1,41 @@
 package gateway
 
 import (
-	"cmp"
-	"slices"
-
+	"kidoban/gateway/session"
 	"kidoban/gateway/view"
 )
 
 // publish stores the snapshot of this turn.
 func (l *loop) publish() {
+	entries, signed := l.store.Size()
 	s := &view.Snapshot{
-		At: l.boot, Plan: l.plan, Base: l.state.Copy(), Doubts: l.inDoubt(), Sessions: []view.SessionStatus{}, Attempts: l.refusals.Attempts(),
-		Traffic: l.totals, Journal: l.journalStatus(), Version: l.cfg.Version,
-		File:         view.PolicyFile{LoadedAt: l.loadedAt, Error: l.fileError, Changed: l.fileChanged, Warnings: l.warnings},
-		Synchronized: l.synchronized, Ruleset: l.applier.busy(), KeptOut: l.narrowing.out(),
+		At: l.clock.Boot, Plan: l.plans.inForce, Base: l.state.Copy(), Doubts: l.inDoubt(), Sessions: []view.SessionStatus{},
+		Refusals: l.refusals.List(), Attempts: l.refusals.Attempts(), Traffic: l.sessions.Totals(),
+		Journal: view.JournalStatus{Size: entries, Checkpoint: signed, Waiting: l.store.Busy()}, Version: l.cfg.Version,
+		File:         view.PolicyFile{LoadedAt: l.file.loadedAt, Changed: l.file.changed, Warnings: l.file.warnings},
+		Synchronized: l.clock.Synchronized, Ruleset: l.kernel.applier.busy(), KeptOut: l.openings.Narrowing.Out(), Overdue: l.sessions.Overdue(),
 	}
-	for _, at := range l.late {
-		s.Overdue = max(s.Overdue, l.boot-at)
+	if l.file.problem != nil {
+		s.File.Error = l.file.problem.Error()
 	}
-	for _, sess := range l.sessions {
-		s.Sessions = append(s.Sessions, sess.status(s))
+	for _, x := range l.sessions.All() {
+		s.Sessions = append(s.Sessions, l.status(s, x))
 	}
-	slices.SortFunc(s.Sessions, func(a, b view.SessionStatus) int {
-		return cmp.Or(a.OpenedAt.Compare(b.OpenedAt), cmp.Compare(a.ID, b.ID))
-	})
-	s.Refusals = l.refusals.List()
 	if l.cfg.Hints != nil {
 		s.Host = l.cfg.Hints()
 	}
 	l.g.snapshot.Store(s)
 }
 
-// status is the session as the snapshot has it.
-func (sess *session) status(s *view.Snapshot) view.SessionStatus {
-	st := view.SessionStatus{ID: sess.id, Vendor: sess.engineer.Vendor.Name, Engineer: sess.engineer.Name, Names: view.NamesOf(sess.engineer), Source: sess.source.Addr(),
-		OpenedAt: s.Local(sess.openedAt), Until: s.Local(sess.until), Grants: sess.grants,
-		Received: sess.received, Transmitted: sess.transmitted, Unanswered: sess.unanswered(s.At)}
+// status is a session as the snapshot has it.
+func (l *loop) status(s *view.Snapshot, x *session.Session) view.SessionStatus {
+	st := view.SessionStatus{ID: x.ID, Vendor: x.Engineer.Vendor.Name, Engineer: x.Engineer.Name, Names: view.NamesOf(x.Engineer), Source: x.Source.Addr(),
+		OpenedAt: s.Local(x.OpenedAt), Until: s.Local(x.Until), Grants: x.Grants, Received: x.Received, Transmitted: x.Transmitted,
+		Unanswered: l.sessions.Unanswered(x)}
 	if st.Grants == nil {
 		st.Grants = []string{}
 	}
-	if t := sess.last.LastHandshake; !t.IsZero() {
+	if t := x.Last.LastHandshake; !t.IsZero() {
 		t = s.Local(t)
 		st.LastHandshake = &t
 	}

@@ -1,84 +1,71 @@
 package gateway
 
 import (
-	"fmt"
-	"net/netip"
-	"time"
-
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/store"
 	"kidoban/gateway/view"
 )
 
-// start replays the journal, closes in it what a crash left open, and loads
-// the policy. What fails becomes a doubt; the loop runs all the same.
+// start reads the latch and the journal, closes in the journal what a crash left
+// open, and loads the policy. What fails becomes a doubt; the loop runs all the
+// same.
 func (l *loop) start() {
-	if l.boot < bootWait && !l.synchronized {
+	if l.clock.Boot < bootWait && !l.clock.Synchronized {
 		l.doubt(doubtClock, view.Say(view.ClockUnsettled, view.Args{"wait": bootWait}))
 	}
-	if err := l.openJournal(); err != nil {
-		l.readDamaged()
-		code := view.JournalClosed
-		if l.lost != nil {
-			code = view.JournalLost
-		}
-		l.doubt(doubtJournal, view.Say(code, view.Args{"cause": err}))
+	latched, known, unreadable := l.store.Begin()
+	past, err := l.store.Open()
+	if err == nil {
+		l.state = past.State
+		l.takePast(past)
+	} else {
+		l.startDamaged(err, known && unreadable == nil)
+		l.journal.unlatched = unreadable != nil
 	}
-	l.loadMarker()
-	if _, err := l.load("gateway"); err != nil {
+	if unreadable != nil {
+		l.cfg.Logger.Error("the latch, which says what is shut, cannot be read: everything is shut", "err", unreadable)
+		latched = append(latched, policy.ShutRecord{Scope: policy.All, At: l.clock.Now, Actor: policy.Gateway.Text,
+			Reason: clip(view.Say(view.LatchUnread, view.Args{"cause": unreadable}).String())})
+	}
+	l.record(store.ShutAlso(l.state, latched)...)
+	l.g.reading <- struct{}{}
+	r := l.g.read()
+	<-l.g.reading
+	if _, err := l.take(policy.Gateway, r); err != nil {
 		l.doubt(doubtPolicy, noPolicy(err))
 	}
 }
 
-// openJournal opens, replays, and records a start.
-func (l *loop) openJournal() error {
-	j, err := l.cfg.OpenJournal()
-	if err != nil {
-		return err
-	}
-	r := replay{state: l.state, timestamps: map[policy.Key][12]byte{}, open: map[string]journal.Entry{},
-		listed: map[policy.Key]time.Time{}, seen: map[policy.Key]time.Time{}, attempts: map[string]netip.Addr{}}
-	if err := r.read(j.Replay()); err != nil {
-		j.Close()
-		return err
-	}
-	l.journal = j
-	l.recorder.use(j)
-	if r.newest.After(l.newest) {
-		l.newest = r.newest
-	}
-	l.cfg.Tunnel.SetTimestamps(r.timestamps)
-	l.cfg.Metrics.remember(r.listed, r.seen)
-	l.refusals.SetAttempts(r.attempts)
-	l.record(append(r.closings(nil), journal.Entry{Kind: journal.Start, Actor: "gateway", Text: l.cfg.Version})...)
+// takePast begins with what a journal tells.
+func (l *loop) takePast(past *store.Past) {
+	l.clock.Record(past.Newest)
+	l.cfg.Tunnel.SetTimestamps(past.Timestamps)
+	l.cfg.Metrics.Remember(past.Listed, past.Seen)
+	l.refusals.SetAttempts(past.Attempts)
+	l.record(append(past.Closings(nil), journal.Entry{Kind: journal.Start, Actor: "gateway", Text: l.cfg.Version})...)
 	l.doubtClock()
-	return nil
 }
 
-// readDamaged keeps shut what a journal that does not open says is shut, and
-// notes whether it may have said more.
-func (l *loop) readDamaged() {
-	r := replay{state: l.state}
-	for e, err := range l.cfg.ReadDamaged() {
-		if err == nil {
-			err = r.apply(e)
+// startDamaged begins with a journal that does not open. What it shut stays
+// shut; everything is shut if some of that cannot be read, unless the latch has
+// it.
+func (l *loop) startDamaged(why error, latched bool) {
+	past, lost := l.store.Damaged()
+	l.state = past.State
+	code := view.JournalClosed
+	switch {
+	case lost != nil && latched:
+		l.cfg.Logger.Warn("what the journal had shut cannot all be read, and is known from the latch", "err", lost)
+	case lost != nil:
+		l.cfg.Logger.Error("what the journal had shut cannot all be read: everything is shut", "err", lost)
+		code = view.JournalLost
+		l.journal.lost = true
+		reason := view.Say(view.ShutLost, view.Args{"cause": lost}).String()
+		if have, ok := l.state.Shut(policy.All); ok {
+			reason = have.Reason + "; " + reason // whoever reopens that has to know
 		}
-		if err != nil && l.lost == nil {
-			l.lost = err
-		}
+		_ = l.state.Apply(l.clock.Now, policy.Gateway.Text, policy.Shut{Scope: policy.All, Reason: clip(reason)}) // a state without a policy takes all
 	}
-	if l.lost == nil {
-		return
-	}
-	if l.cfg.Copy != nil {
-		shut, err := l.cfg.Copy.Load()
-		if err == nil {
-			l.cfg.Logger.Warn("what the journal had shut cannot all be read, and is known from its copy", "err", l.lost)
-			l.lost = nil
-			shutAlso(l.state, shut)
-			return
-		}
-		l.lost = fmt.Errorf("%w; nor is there a copy of what is shut: %w", l.lost, err)
-	}
-	l.cfg.Logger.Error("what the journal had shut cannot all be read", "err", l.lost)
+	l.doubt(doubtJournal, view.Say(code, view.Args{"cause": why}))
 }

@@ -24,6 +24,7 @@ import (
 	"kidoban/gateway/clock"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/store"
 	"kidoban/gateway/view"
 )
 
@@ -69,14 +70,13 @@ func init() {
 			c.Clock = offsetClock(c.Clock, file)
 		}
 		if file := os.Getenv(hangVariable); file != "" {
-			open := c.OpenJournal
-			c.OpenJournal = func() (gateway.Journal, error) {
+			c.Journals = otherJournals{c.Journals, func(open func() (store.Journal, error)) (store.Journal, error) {
 				j, err := open()
 				if err != nil {
 					return nil, err
 				}
 				return hangingJournal{j, file}, nil
-			}
+			}}
 		}
 		if file := os.Getenv(stuckVariable); file != "" {
 			c.Tunnel = stuckTunnel{c.Tunnel, file}
@@ -92,7 +92,7 @@ func init() {
 				}
 				c.Firewall = noFirewall{}
 			case recordLayer:
-				c.OpenJournal = func() (gateway.Journal, error) { return noJournal{}, nil }
+				c.Journals = otherJournals{c.Journals, func(func() (store.Journal, error)) (store.Journal, error) { return noJournal{}, nil }}
 			case doubtLayer:
 				c = undoubting(c)
 			case copiesLayer:
@@ -234,7 +234,7 @@ func (noJournal) Close() error              { return nil }
 
 // hangingJournal is on a disk that does not answer while a file is there.
 type hangingJournal struct {
-	gateway.Journal
+	store.Journal
 	file string
 }
 
@@ -300,32 +300,47 @@ func offsetClock(c clock.Source, file string) clock.Source {
 // good policy for a bad one, a journal that does not verify for an empty one,
 // believes the machine's own clock, and hears of no drift and no failure.
 func undoubting(c gateway.Config) gateway.Config {
-	load := c.LoadPolicy
 	settings, err := config.FromEnvironment(os.Environ())
 	if err != nil {
 		panic(err)
 	}
 	good := &policyFile{path: settings.PolicyFile + ".good", tunnel: settings.Interface}
-	c.LoadPolicy = func() (*policy.Policy, []view.Message, error) {
-		p, warnings, err := load()
-		if err != nil {
-			return good.load()
-		}
-		return p, warnings, nil
-	}
-	c.CheckFile = func() (string, error) { return "", nil }
-	open := c.OpenJournal
-	c.OpenJournal = func() (gateway.Journal, error) {
+	c.PolicyFile = goodFile{c.PolicyFile, good}
+	c.Journals = otherJournals{c.Journals, func(open func() (store.Journal, error)) (store.Journal, error) {
 		if j, err := open(); err == nil {
 			return j, nil
 		}
 		return noJournal{}, nil
-	}
+	}}
 	c.Clock.Wall = time.Now
 	c.Tunnel = newDoubtless(c.Tunnel)
 	c.Firewall = doubtlessFirewall{c.Firewall}
 	return c
 }
+
+// goodFile is a policy file that is never bad.
+type goodFile struct {
+	gateway.PolicyFile
+	good *policyFile
+}
+
+func (f goodFile) Load() (*policy.Policy, []view.Message, error) {
+	p, warnings, err := f.PolicyFile.Load()
+	if err != nil {
+		return f.good.Load()
+	}
+	return p, warnings, nil
+}
+
+func (goodFile) Check() (string, error) { return "", nil }
+
+// otherJournals open in another way.
+type otherJournals struct {
+	store.Journals
+	open func(open func() (store.Journal, error)) (store.Journal, error)
+}
+
+func (o otherJournals) Open() (store.Journal, error) { return o.open(o.Journals.Open) }
 
 // otherFacts is a tunnel whose facts are changed before they are heard.
 type otherFacts struct {

@@ -2,41 +2,59 @@ package main
 
 import (
 	"fmt"
+	"iter"
 	"log/slog"
 	"time"
 
-	"kidoban/gateway"
 	"kidoban/gateway/journal"
+	"kidoban/gateway/store"
 )
 
-// openJournal opens the journal to append to it, and makes one at the first
-// start. That nothing was ever shut is believed only where no marker is either,
-// which takes its room when the journal has been made.
-func openJournal(dir, keyFile string, marker gateway.FileMarker, logger *slog.Logger) (gateway.Journal, error) {
-	if !exists(dir) && !exists(keyFile) && exists(marker.Lasting) {
-		return nil, fmt.Errorf("journal %s: it is gone with its key, and %s shows that there was one: put both back, or begin another with `kidoban recover`", dir, marker.Lasting)
+// journals is the place of the journal on disk.
+type journals struct {
+	dir, keyFile string
+	latch        store.ShutFile
+	logger       *slog.Logger
+}
+
+// Open opens the journal, and makes one at the first start. That nothing was
+// ever shut is believed only where no latch is either, which takes its room when
+// the journal has been made.
+func (j journals) Open() (store.Journal, error) {
+	if !exists(j.dir) && !exists(j.keyFile) && exists(j.latch.Lasting) {
+		return nil, fmt.Errorf("journal %s: it is gone with its key, and %s shows that there was one: put both back, or begin another with `kidoban recover`", j.dir, j.latch.Lasting)
 	}
-	j, err := journal.Open(dir, keyFile)
-	if exists(dir) || exists(keyFile) {
-		if err := marker.Reserve(); err != nil {
-			logger.Error("no room for what is closed while the journal is dead: it may last until the next boot only", "err", err)
+	opened, err := journal.Open(j.dir, j.keyFile)
+	if exists(j.dir) || exists(j.keyFile) {
+		if err := j.latch.Reserve(); err != nil {
+			j.logger.Error("no room for the latch on the disk: what is closed while the journal is dead may last until the next boot only", "err", err)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if r := j.Recovered(); r != (journal.Recovered{}) {
-		logger.Warn("the journal ended in what nobody had been told was written: whole entries are signed now, the rest is cut",
+	if r := opened.Recovered(); r != (journal.Recovered{}) {
+		j.logger.Warn("the journal ended in entries that nobody had been told were written: whole entries are signed now, the rest is cut",
 			"entries", r.Adopted, "bytes_cut", r.Cut)
 	}
-	return liveJournal{j}, nil
+	return signedJournal{opened}, nil
 }
 
-// liveJournal is a gateway.Journal over a journal on disk.
-type liveJournal struct{ *journal.Journal }
+// ReadDamaged implements store.Journals.
+func (j journals) ReadDamaged() iter.Seq2[journal.Entry, error] {
+	return journal.ReadDamaged(j.dir, j.keyFile)
+}
 
-// CheckpointTime implements gateway.Journal.
-func (j liveJournal) CheckpointTime() time.Time {
+// Archive implements store.Journals.
+func (j journals) Archive() (path, checkpoint string, err error) {
+	return journal.Archive(j.dir, j.keyFile)
+}
+
+// signedJournal is a store.Journal on disk.
+type signedJournal struct{ *journal.Journal }
+
+// CheckpointTime implements store.Journal.
+func (j signedJournal) CheckpointTime() time.Time {
 	_, signed := j.Checkpoint()
 	return signed
 }

@@ -1,22 +1,21 @@
 package main
 
 import (
+	"kidoban/gateway/store"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"kidoban/gateway"
 )
 
-// TestAFirstStartIsNoLostJournal: the marker by which a lost journal is told
-// from a first start is not there before the journal is.
+// TestAFirstStartIsNoLostJournal: the latch, by which a lost journal is told
+// from a first start, is not there before the journal is.
 func TestAFirstStartIsNoLostJournal(t *testing.T) {
 	dir, keyFile := journalPlace(t.TempDir())
-	marker := gateway.FileMarker{Lasting: filepath.Join(filepath.Dir(dir), "shut.json")}
+	latch := store.ShutFile{Lasting: filepath.Join(filepath.Dir(dir), "shut.json")}
 	open := func() error {
-		j, err := openJournal(dir, keyFile, marker, slog.New(slog.DiscardHandler))
+		j, err := journals{dir, keyFile, latch, slog.New(slog.DiscardHandler)}.Open()
 		if err == nil {
 			j.Close()
 		}
@@ -25,15 +24,15 @@ func TestAFirstStartIsNoLostJournal(t *testing.T) {
 	if err := os.Mkdir(dir+".lock", 0o700); err != nil { // nothing can be opened
 		t.Fatal(err)
 	}
-	if err := open(); err == nil || exists(marker.Lasting) {
-		t.Errorf("a first start that fails: %v, and a marker: %t", err, exists(marker.Lasting))
+	if err := open(); err == nil || exists(latch.Lasting) {
+		t.Errorf("a first start that fails: %v, and a latch: %t", err, exists(latch.Lasting))
 	}
 	if err := os.Remove(dir + ".lock"); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := open(); err != nil || !exists(marker.Lasting) {
-			t.Errorf("a start: %v, and a marker: %t", err, exists(marker.Lasting))
+		if err := open(); err != nil || !exists(latch.Lasting) {
+			t.Errorf("a start: %v, and a latch: %t", err, exists(latch.Lasting))
 		}
 	}
 	for _, name := range []string{dir, keyFile} {
@@ -44,7 +43,7 @@ func TestAFirstStartIsNoLostJournal(t *testing.T) {
 	if err := open(); err == nil || !strings.Contains(err.Error(), "shows that there was one") {
 		t.Errorf("with journal and key lost: %v", err)
 	}
-	if err := os.Remove(marker.Lasting); err != nil {
+	if err := os.Remove(latch.Lasting); err != nil {
 		t.Fatal(err)
 	}
 	if err := open(); err != nil {

@@ -27,21 +27,21 @@ type policyFile struct {
 	err    error
 }
 
-func (f *policyFile) load() (*policy.Policy, []view.Message, error) {
+// Load implements gateway.PolicyFile.
+func (f *policyFile) Load() (*policy.Policy, []view.Message, error) {
 	return readPolicy(f.path, &f.key, f.tunnel)
 }
 
-// warn gives what there is to warn of in a policy of this file at an instant,
-// whatever the file says by now.
-func (f *policyFile) warn(p *policy.Policy, now time.Time) []view.Message {
+// Warnings implements gateway.PolicyFile. It does not read the file.
+func (f *policyFile) Warnings(p *policy.Policy, now time.Time) []view.Message {
 	_, warnings, _ := config.ParsePolicy(f.path, []byte(p.Text), filepath.Dir(f.path), config.Host{Key: &f.key}, now)
 	return warnings
 }
 
-// check reads the file anew only if something looks changed of what a restart
-// would find: the file, the preshared-key files that it names, and the host's
-// own addresses, of which there may be more than when the gateway started.
-func (f *policyFile) check() (string, error) {
+// Check implements gateway.PolicyFile. It reads the file anew only if something
+// looks changed that a restart would find: the file, the preshared-key files that
+// it names, or the host's own addresses.
+func (f *policyFile) Check() (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	own, err := ownAddresses(f.tunnel)

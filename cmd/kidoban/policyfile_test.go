@@ -58,7 +58,7 @@ func TestPolicyFileIsLookedAt(t *testing.T) {
 		t.Helper()
 		must(host.Do(func() error {
 			var err error
-			if digest, err = f.check(); err != nil {
+			if digest, err = f.Check(); err != nil {
 				complaint = err.Error()
 			}
 			return nil

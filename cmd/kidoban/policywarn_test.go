@@ -19,7 +19,7 @@ func TestWarningsOfAnotherDay(t *testing.T) {
 	if err := os.WriteFile(f.path, text, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	loaded, _, err := f.load()
+	loaded, _, err := f.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestWarningsOfAnotherDay(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
-		for _, warning := range f.warn(loaded, now) {
+		for _, warning := range f.Warnings(loaded, now) {
 			if strings.Contains(warning.String(), "medisys.contract") {
 				got = append(got, warning.String())
 			}

@@ -22,8 +22,9 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"kidoban/config"
-	"kidoban/gateway"
+	"kidoban/gateway/metrics"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/session"
 )
 
 const (
@@ -148,7 +149,7 @@ func checkPolicy(t *testing.T, name, text string) {
 // TestReference holds docs/REFERENCE.md against the program. With -update it
 // rewrites the tables between markers.
 func TestReference(t *testing.T) {
-	text := generated(t, reference, map[string]string{"settings": settingsTable(), "metrics": gateway.NewMetrics("").Table()})
+	text := generated(t, reference, map[string]string{"settings": settingsTable(), "metrics": metrics.New("").Table()})
 	checkPolicy(t, "docs/REFERENCE.md", text)
 	// The tables written by hand must be complete.
 	for _, r := range policy.Reasons() {
@@ -156,7 +157,7 @@ func TestReference(t *testing.T) {
 			t.Errorf("docs/REFERENCE.md does not explain the reason %v", r)
 		}
 	}
-	for _, e := range gateway.Endings() {
+	for _, e := range session.Endings() {
 		if !strings.Contains(text, "| `"+string(e)+"` |") {
 			t.Errorf("docs/REFERENCE.md does not explain why a session ends with %v", e)
 		}

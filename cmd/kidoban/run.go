@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -22,7 +21,9 @@ import (
 	"kidoban/gateway/admin"
 	"kidoban/gateway/clock"
 	"kidoban/gateway/firewall"
-	"kidoban/gateway/journal"
+	"kidoban/gateway/metrics"
+	"kidoban/gateway/policy"
+	"kidoban/gateway/store"
 	"kidoban/gateway/tunnel"
 	"kidoban/gateway/view"
 )
@@ -95,27 +96,21 @@ func (runCommand) Run(p *program) error {
 	kernel := newLiveFirewall(wall, gate, s.Interface, s.InsideInterfaces, logger)
 	file := &policyFile{path: s.PolicyFile, key: public, tunnel: s.Interface}
 	dir, keyFile := journalPlace(s.StateDir)
-	marker := gateway.FileMarker{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: passing("shut.json")}
-	metrics := gateway.NewMetrics(versionText())
-	metrics.LogDropped = log.Dropped
-	metrics.MostEngineers = s.MetricsEngineers
+	latch := store.ShutFile{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: passing("shut.json")}
+	counts := metrics.New(versionText())
+	counts.LogDropped = log.Dropped
+	counts.MostEngineers = s.MetricsEngineers
 	if elsewhere != nil {
-		metrics.SyslogDropped = elsewhere.Dropped
+		counts.SyslogDropped = elsewhere.Dropped
 	}
 	g := gateway.New(wired(gateway.Config{
-		Tunnel: gate, Firewall: kernel, Clock: source, LoadPolicy: file.load, CheckFile: file.check, Warn: file.warn,
-		OpenJournal:    func() (gateway.Journal, error) { return openJournal(dir, keyFile, marker, logger) },
-		ReadDamaged:    func() iter.Seq2[journal.Entry, error] { return journal.ReadDamaged(dir, keyFile) },
-		ArchiveJournal: func() (string, string, error) { return journal.Archive(dir, keyFile) },
-		Dropped:        kernel.dropped,
-		Hints:          func() []view.Hint { return slices.Concat(kernel.hints(), gate.hints()) },
-		Marker:         marker,
-		Copy:           gateway.FileCopy{Path: filepath.Join(s.StateDir, "closed.json")},
-		Notify:         notify(logger), Metrics: metrics, Logger: logger, Version: versionText(),
+		Tunnel: gate, Firewall: kernel, Clock: source, PolicyFile: file, Journals: journals{dir, keyFile, latch, logger}, Latch: latch,
+		Dropped: kernel.dropped, Hints: func() []view.Hint { return slices.Concat(kernel.hints(), gate.hints()) },
+		Notify: notify(logger), Metrics: counts, Logger: logger, Version: versionText(),
 	}))
 
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(metrics.Collectors(g, s.Interface, public)...)
+	registry.MustRegister(counts.Collectors(g, s.Interface, public)...)
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	// The servers outlive the gateway's stop, so that they can tell of it. The
@@ -174,7 +169,7 @@ func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gat
 		reloaded := make(chan struct{})
 		go func() {
 			defer close(reloaded)
-			out, err := g.Reload(ctx, "SIGHUP")
+			out, err := g.Reload(ctx, policy.Actor{Via: "signal", Text: "SIGHUP"})
 			if err != nil {
 				logger.Error("reload on SIGHUP failed", "err", err)
 			}

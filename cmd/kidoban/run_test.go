@@ -27,11 +27,11 @@ func TestAReloadThatHangsDoesNotHoldTheEndUp(t *testing.T) {
 		began := time.Now()
 		g := gateway.New(gateway.Config{
 			Clock: clock.Source{Wall: time.Now, Boot: func() time.Duration { return time.Since(began) }},
-			LoadPolicy: func() (*policy.Policy, []view.Message, error) {
+			PolicyFile: hangingFile(func() error {
 				asked++
 				<-answer
-				return nil, nil, errors.New("it has errors")
-			},
+				return errors.New("it has errors")
+			}),
 		})
 		hangup := make(chan os.Signal, 1)
 		var said bytes.Buffer
@@ -65,3 +65,10 @@ func TestAReloadThatHangsDoesNotHoldTheEndUp(t *testing.T) {
 		close(answer)
 	})
 }
+
+// hangingFile is a policy file with errors.
+type hangingFile func() error
+
+func (f hangingFile) Load() (*policy.Policy, []view.Message, error)   { return nil, nil, f() }
+func (hangingFile) Check() (string, error)                            { return "", nil }
+func (hangingFile) Warnings(*policy.Policy, time.Time) []view.Message { return nil }

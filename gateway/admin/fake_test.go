@@ -15,7 +15,9 @@ import (
 	"kidoban/gateway"
 	"kidoban/gateway/clock"
 	"kidoban/gateway/journal"
+	"kidoban/gateway/metrics"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/store"
 	"kidoban/gateway/view"
 )
 
@@ -117,35 +119,9 @@ func begin(t *testing.T, mistake error) *served {
 	}
 	g := gateway.New(gateway.Config{
 		Tunnel: s.tunnel, Firewall: quietFirewall{},
-		Clock: clock.Source{Wall: time.Now, Boot: clock.Boot, Synchronized: func() bool { return true }},
-		LoadPolicy: func() (*policy.Policy, []view.Message, error) {
-			s.mu.Lock()
-			loads := s.loads
-			s.loads = nil
-			s.mu.Unlock()
-			if loads != nil {
-				loads()
-			}
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			return s.policy, nil, s.file
-		},
-		CheckFile: func() (string, error) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			return s.policy.Digest, s.file
-		},
-		OpenJournal: func() (gateway.Journal, error) {
-			j, err := journal.Open(filepath.Join(dir, "journal"), filepath.Join(dir, "journal.key"))
-			return realJournal{j}, err
-		},
-		ReadDamaged: func() iter.Seq2[journal.Entry, error] {
-			return journal.ReadDamaged(filepath.Join(dir, "journal"), filepath.Join(dir, "journal.key"))
-		},
-		ArchiveJournal: func() (string, string, error) {
-			return journal.Archive(filepath.Join(dir, "journal"), filepath.Join(dir, "journal.key"))
-		},
-		Marker: gateway.FileMarker{Lasting: filepath.Join(dir, "shut.json")}, Metrics: gateway.NewMetrics("test"), Version: "test",
+		Clock:      clock.Source{Wall: time.Now, Boot: clock.Boot, Synchronized: func() bool { return true }},
+		PolicyFile: servedFile{s}, Journals: servedJournals{dir}, Latch: store.ShutFile{Lasting: filepath.Join(dir, "shut.json")},
+		Metrics: metrics.New("test"), Version: "test",
 	})
 	s.gateway = g
 	ctx, cancel := context.WithCancel(context.Background())
@@ -198,3 +174,45 @@ func (s *served) fact(f policy.Fact) {
 		s.t.Fatal("nobody hears the tunnel")
 	}
 }
+
+// servedFile is the policy file.
+type servedFile struct{ *served }
+
+func (f servedFile) Load() (*policy.Policy, []view.Message, error) {
+	f.mu.Lock()
+	loads := f.loads
+	f.loads = nil
+	f.mu.Unlock()
+	if loads != nil {
+		loads()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.policy, nil, f.file
+}
+
+func (f servedFile) Check() (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.policy.Digest, f.file
+}
+
+func (servedFile) Warnings(*policy.Policy, time.Time) []view.Message { return nil }
+
+// servedJournals are in a folder.
+type servedJournals struct{ dir string }
+
+func (j servedJournals) place() (dir, key string) {
+	return filepath.Join(j.dir, "journal"), filepath.Join(j.dir, "journal.key")
+}
+
+func (j servedJournals) Open() (store.Journal, error) {
+	opened, err := journal.Open(j.place())
+	return realJournal{opened}, err
+}
+
+func (j servedJournals) ReadDamaged() iter.Seq2[journal.Entry, error] {
+	return journal.ReadDamaged(j.place())
+}
+
+func (j servedJournals) Archive() (string, string, error) { return journal.Archive(j.place()) }

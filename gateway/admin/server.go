@@ -167,24 +167,25 @@ func credentials(c net.Conn) peer {
 	return p
 }
 
-// actor names who asks: the user, and for root the user who became root.
-func (p peer) actor() (string, error) {
+// actor names the user who asks, and for root the user who became root.
+func (p peer) actor() (policy.Actor, error) {
 	if p.err != nil {
-		return "", fmt.Errorf("the kernel does not say who asks: %w", p.err)
+		return policy.Actor{}, fmt.Errorf("the kernel does not say who asks: %w", p.err)
 	}
 	if p.cred.Uid == nobody {
-		return "", fmt.Errorf("uid %d is not mapped into the gateway's user namespace: it could be anybody", nobody)
+		return policy.Actor{}, fmt.Errorf("uid %d is not mapped into the gateway's user namespace: it could be anybody", nobody)
 	}
 	name := userName(p.cred.Uid)
 	if p.cred.Uid != 0 {
-		return name, nil
+		return policy.Actor{ID: name, Via: "socket", Text: name}, nil
 	}
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/loginuid", p.cred.Pid))
 	login, parseErr := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
 	if err != nil || parseErr != nil || login == 1<<32-1 {
-		return name + " (no login)", nil
+		return policy.Actor{Via: "socket", Text: name + " (no login)"}, nil
 	}
-	return fmt.Sprintf("%s (login %s)", name, userName(uint32(login))), nil
+	person := userName(uint32(login))
+	return policy.Actor{ID: person, Via: "socket", Text: fmt.Sprintf("%s (login %s)", name, person)}, nil
 }
 
 func userName(uid uint32) string {
@@ -270,7 +271,7 @@ func (s *Server) routes() http.Handler {
 		text, err := ClientConfig(snap.Plan.Policy, q.Get("engineer"), s.Key, q.Get("mtu"))
 		return map[string]string{"config": text}, err
 	}, "engineer", "mtu")
-	post := func(path string, f func(ctx context.Context, actor string, o order) (gateway.Outcome, error)) {
+	post := func(path string, f func(ctx context.Context, actor policy.Actor, o order) (gateway.Outcome, error)) {
 		routes[path] = route{http.MethodPost, func(w http.ResponseWriter, r *http.Request) {
 			p, _ := r.Context().Value(peerKey{}).(peer)
 			actor, err := p.actor()
@@ -289,25 +290,25 @@ func (s *Server) routes() http.Handler {
 			respond(w, out, err)
 		}}
 	}
-	post("/v1/close", func(ctx context.Context, actor string, o order) (gateway.Outcome, error) {
+	post("/v1/close", func(ctx context.Context, actor policy.Actor, o order) (gateway.Outcome, error) {
 		if err := o.complete(true); err != nil {
 			return gateway.Outcome{}, err
 		}
-		return s.Gateway.Close(ctx, actor, o.Scope, o.Reason)
+		return s.Gateway.Do(ctx, actor, policy.Shut{Scope: o.Scope, Reason: o.Reason})
 	})
-	post("/v1/reopen", func(ctx context.Context, actor string, o order) (gateway.Outcome, error) {
+	post("/v1/reopen", func(ctx context.Context, actor policy.Actor, o order) (gateway.Outcome, error) {
 		if err := o.complete(true); err != nil {
 			return gateway.Outcome{}, err
 		}
-		return s.Gateway.Reopen(ctx, actor, o.Scope, o.Reason)
+		return s.Gateway.Do(ctx, actor, policy.Reopened{Scope: o.Scope, Reason: o.Reason})
 	})
-	post("/v1/reload", func(ctx context.Context, actor string, o order) (gateway.Outcome, error) {
+	post("/v1/reload", func(ctx context.Context, actor policy.Actor, o order) (gateway.Outcome, error) {
 		if o != (order{}) {
 			return gateway.Outcome{}, invalid("a reload has neither scope nor reason: it reads the policy file again, as a whole")
 		}
 		return s.Gateway.Reload(ctx, actor)
 	})
-	post("/v1/recover", func(ctx context.Context, actor string, o order) (gateway.Outcome, error) {
+	post("/v1/recover", func(ctx context.Context, actor policy.Actor, o order) (gateway.Outcome, error) {
 		if err := o.complete(false); err != nil {
 			return gateway.Outcome{}, err
 		}

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"kidoban/gateway"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/store"
 )
 
 // TestFault48WhatWasShutStaysShut: an operator closes a vendor, and the disk damages
@@ -46,7 +46,7 @@ func TestFault48WhatWasShutStaysShut(t *testing.T) {
 		damage func(*ground)
 		known  bool // that medisys is shut
 		intact bool // nothing of it is lost
-		copied bool // the copy is there
+		copied bool // the latch is there
 	}{
 		{"the length of the first entry", func(g *ground) { change(g, g.bundle(), flip) }, false, false, false},
 		{"an entry before the shut", replace(`"kind":"start"`, `"kind":"stars"`), true, false, false},
@@ -75,8 +75,11 @@ func TestFault48WhatWasShutStaysShut(t *testing.T) {
 			g.must("close", "medisys", "--reason", "key stolen")
 			g.stop()
 			c.damage(g)
-			if !c.copied {
-				remove("closed.json")(g)
+			if !c.copied { // the room for it alone shows that there was a journal
+				change(g, filepath.Join(g.stateDir(), "shut.json"), func(b []byte) []byte { return bytes.Repeat([]byte{' '}, len(b)) })
+				if err := os.Remove(filepath.Join(g.folder, "shut.json")); err != nil {
+					t.Fatal(err)
+				}
 			}
 			g.start()
 			if err := g.shutInDoubt("journal"); err != nil {
@@ -124,33 +127,29 @@ func TestFault48WhatWasShutStaysShut(t *testing.T) {
 }
 
 // TestFault48ACloseOnAFullDiskStaysShut: the disk is full when an operator
-// closes a vendor, so that its copy of what is shut cannot be written, and
-// damages the journal later.
+// closes a vendor, so that only the latch's own room takes the close, and the
+// journal is damaged later.
 func TestFault48ACloseOnAFullDiskStaysShut(t *testing.T) {
 	t.Parallel()
 	g := newGround(t)
 	g.smallDisk("2m")
 	g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "ehr, ehr6")})
-	copied := gateway.FileCopy{Path: filepath.Join(g.stateDir(), "closed.json")}
-	if shut, err := copied.Load(); err != nil || len(shut) != 0 {
-		t.Fatalf("the copy says %v, %v", shut, err)
-	}
+	latch := store.ShutFile{Lasting: filepath.Join(g.stateDir(), "shut.json")}
+	lab.WaitFor(t, eventually, "the latch says that nothing is shut", func() bool {
+		shut, known, err := latch.Load()
+		return err == nil && known && len(shut) == 0
+	})
 	room := g.fillDisk()
 	// That the ruleset stands in time is not asked here.
 	if outcome, complaint, _ := g.close("medisys"); outcome.Recorded || !outcome.Kept {
 		t.Fatalf("close: %+v: %s", outcome, complaint)
 	}
-	lab.WaitFor(t, eventually, "the copy does not say any more that nothing is shut", func() bool {
-		shut, err := copied.Load()
-		return err != nil || len(shut) == 1
-	})
 	room()
 	g.must("recover", "--reason", "room again")
 	g.ready()
-	lab.WaitFor(t, eventually, "the copy says what is shut", func() bool {
-		shut, err := copied.Load()
-		return err == nil && len(shut) == 1 && shut[0].Scope == "medisys"
-	})
+	if shut, known, err := latch.Load(); err != nil || !known || len(shut) != 1 || shut[0].Scope != "medisys" {
+		t.Errorf("the latch says %v, %t, %v", shut, known, err)
+	}
 	g.stop()
 	g.write(g.bundle(), "garbage")
 	g.start()

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"kidoban/gateway"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/session"
 )
 
 // TestFault79ReloadBehindAnotherTransaction: another program's transaction
@@ -79,7 +79,7 @@ func TestFault79ReloadBehindAnotherTransaction(t *testing.T) {
 		g.expect("recorded: the journal does not say that a session was cut", eventually, func() error {
 			closed := g.entries(journal.SessionClosed)
 			if !slices.ContainsFunc(closed, func(e journal.Entry) bool {
-				return e.Engineer == "sato" && e.Reason == string(gateway.PolicyChanged)
+				return e.Engineer == "sato" && e.Reason == string(session.PolicyChanged)
 			}) {
 				return fmt.Errorf("%+v", closed)
 			}

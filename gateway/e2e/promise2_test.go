@@ -12,9 +12,9 @@ import (
 
 	"golang.zx2c4.com/wireguard/device"
 
-	"kidoban/gateway"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/session"
 	"kidoban/gateway/view"
 )
 
@@ -186,7 +186,7 @@ func (g *ground) sessionStays() {
 		}
 		closed := g.entries(journal.SessionClosed)
 		if !slices.ContainsFunc(closed, func(e journal.Entry) bool {
-			return e.Reason == string(gateway.Superseded) && e.Engineer == "sato" && e.Source == medisys4.String()
+			return e.Reason == string(session.Superseded) && e.Engineer == "sato" && e.Source == medisys4.String()
 		}) {
 			return fmt.Errorf("the journal has no session of %v that was superseded: %+v", medisys4, closed)
 		}

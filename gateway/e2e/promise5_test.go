@@ -16,6 +16,7 @@ import (
 	"kidoban/gateway"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/session"
 	"kidoban/gateway/view"
 )
 
@@ -116,7 +117,7 @@ func slowDisk(g *ground) {
 	answer()
 	g.expect("unrecorded", eventually, func() error {
 		closed := g.entries(journal.SessionClosed)
-		if !slices.ContainsFunc(closed, func(e journal.Entry) bool { return e.Reason == string(gateway.Unrecorded) }) {
+		if !slices.ContainsFunc(closed, func(e journal.Entry) bool { return e.Reason == string(session.Unrecorded) }) {
 			return fmt.Errorf("no session ended as unrecorded: %+v", closed)
 		}
 		return nil

@@ -17,9 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"kidoban/gateway"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/session"
 	"kidoban/gateway/view"
 )
 
@@ -162,7 +162,7 @@ func reloadUnderSessions(g *ground) {
 			return len(closed) > 0
 		})
 	}
-	if len(g.without) == 0 && (len(closed) != 1 || closed[0].Engineer != "sato" || closed[0].Reason != string(gateway.PolicyChanged)) {
+	if len(g.without) == 0 && (len(closed) != 1 || closed[0].Engineer != "sato" || closed[0].Reason != string(session.PolicyChanged)) {
 		g.breaks("source: these sessions were closed in the journal: %+v", closed)
 	}
 }

@@ -13,7 +13,7 @@ type words struct{ en, ja string }
 func Meaning(r policy.Reason) Message { return Say("reason_"+Code(r.String()), nil) }
 
 // table has the text of every message.
-var table = merged(configWords, map[Code]words{
+var table = merged(configWords, outcomeWords, map[Code]words{
 	Begins:    {"starting", "起動中です。ジャーナルを読み込んでいます"},
 	Stops:     {"the gateway is stopping", "ゲートウェイを停止しています"},
 	LoopStuck: {"the loop does not turn: nothing has been heard of it for {age}; start the gateway anew, unless the service manager does so", "制御ループが {age} 応答していません。サービスマネージャーが再起動しない場合は `systemctl restart kidoban` を実行してください"},

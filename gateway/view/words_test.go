@@ -36,7 +36,7 @@ func placeholders(text string) []string {
 func codes(t *testing.T, headings ...string) map[string]Code {
 	t.Helper()
 	all := map[string]Code{}
-	for _, name := range []string{"codes.go", "codes_config.go"} {
+	for _, name := range []string{"codes.go", "codes_config.go", "codes_outcome.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)

@@ -1,4 +1,4 @@
-package gateway
+package metrics
 
 import (
 	"os"
@@ -13,25 +13,31 @@ import (
 	"kidoban/gateway/view"
 )
 
-// Collectors gives everything to register: the loop's counters and what is
-// read from the gateway's snapshots. device names the tunnel's interface,
-// key is the gateway's own public key.
-func (m *Metrics) Collectors(g *Gateway, device string, key policy.Key) []prometheus.Collector {
-	return append(m.all, &states{g, m, device, key.String()})
+// Source gives states; *gateway.Gateway is one.
+type Source interface {
+	Snapshot() *view.Snapshot
+	Now() time.Time
 }
 
 // states is a prometheus.Collector over the newest Snapshot.
 type states struct {
-	gateway     *Gateway
+	source      Source
 	metrics     *Metrics
 	device, key string
 }
 
-var descriptions []*prometheus.Desc // of states, for Describe
+var (
+	descriptions []*prometheus.Desc // of states, for Describe
+	stateRows    []string           // of Table
+)
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	d := prometheus.NewDesc(name, help, labels, nil)
-	descriptions = append(descriptions, d)
+	kind := "gauge"
+	if strings.HasSuffix(name, "_total") {
+		kind = "counter"
+	}
+	descriptions, stateRows = append(descriptions, d), append(stateRows, row(kind, name, help, labels...))
 	return d
 }
 
@@ -76,7 +82,7 @@ var (
 	descSessionUntil = desc("kidoban_session_until_timestamp_seconds", "Unix time at which the engineer's open session must end; absent: not inside.", "vendor", "engineer")
 	descSeen         = desc("kidoban_engineer_last_seen_timestamp_seconds", "Unix time at which the engineer was last admitted or heard, as far as the journal goes back; 0: never.", "vendor", "engineer")
 	descListed       = desc("kidoban_engineer_listed_timestamp_seconds", "Unix time since which policies have listed the engineer's key, as far as the journal goes back.", "vendor", "engineer")
-	descBarred       = desc("kidoban_engineer_last_refusal_timestamp_seconds", "Unix time at which the engineer, the key being proven, was last refused for this reason; absent: not since the gateway started.", "vendor", "engineer", "reason")
+	descRefused      = desc("kidoban_engineer_last_refusal_timestamp_seconds", "Unix time at which the engineer, the key being proven, was last refused for this reason; absent: not since the gateway started.", "vendor", "engineer", "reason")
 )
 
 // Describe implements prometheus.Collector.
@@ -88,7 +94,7 @@ func (*states) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *states) Collect(ch chan<- prometheus.Metric) {
-	s, now := c.gateway.Snapshot(), c.gateway.Now()
+	s, now := c.source.Snapshot(), c.source.Now()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
@@ -109,11 +115,13 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 	gauge(descShut, float64(len(shut.Engineers)), "engineers")
 	gauge(descPolicyFile, number(s.File.Error == ""))
 	gauge(descPolicyLoaded, unixSeconds(s.File.LoadedAt))
-	if n, ok := conntrack("count"); ok {
-		gauge(descConntrack, n)
-	}
-	if n, ok := conntrack("max"); ok {
-		gauge(descConntrackMost, n)
+	// Of this network namespace (Documentation/networking/nf_conntrack-sysctl.rst).
+	for name, d := range map[string]*prometheus.Desc{"count": descConntrack, "max": descConntrackMost} {
+		if text, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_" + name); err == nil {
+			if n, err := strconv.ParseFloat(strings.TrimSpace(string(text)), 64); err == nil {
+				gauge(d, n)
+			}
+		}
 	}
 	if s.Plan.Policy == nil {
 		return
@@ -128,7 +136,7 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 	if engineers <= c.metrics.MostEngineers {
 		c.engineers(s, ch, gauge)
 	}
-	// Few are inside at once, also where many are listed.
+	// Few have sessions, even if many are listed.
 	if len(s.Sessions) <= c.metrics.MostEngineers {
 		for _, sess := range s.Sessions {
 			gauge(descSession, 1, sess.Vendor, sess.Engineer, sess.ID)
@@ -194,11 +202,12 @@ func (c *states) windows(s *view.Snapshot, now time.Time, gauge toGauge) {
 			gauge(descNextOpen, unixSeconds(w.Next.From), vendor, window)
 			gauge(descNextUntil, unixSeconds(w.Next.Until), vendor, window)
 		}
-		switch {
-		case !w.Current.IsZero():
-			gauge(descNextClose, unixSeconds(w.Current.Until), vendor, window)
-		case !w.Next.IsZero():
-			gauge(descNextClose, unixSeconds(w.Next.Until), vendor, window)
+		first := w.Current
+		if first.IsZero() {
+			first = w.Next
+		}
+		if !first.IsZero() {
+			gauge(descNextClose, unixSeconds(first.Until), vendor, window)
 		}
 	}
 }
@@ -207,7 +216,7 @@ func (c *states) engineers(s *view.Snapshot, ch chan<- prometheus.Metric, gauge 
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
-	listed, seen, barred := c.metrics.times()
+	listed, seen, refused := c.metrics.copy()
 	for _, v := range s.Plan.Policy.Vendors {
 		for _, e := range v.Engineers {
 			gauge(descSeen, unixSeconds(seen[e.Key]), v.Name, e.Name)
@@ -221,22 +230,11 @@ func (c *states) engineers(s *view.Snapshot, ch chan<- prometheus.Metric, gauge 
 			}
 		}
 	}
-	for b, at := range barred {
-		if e := s.Plan.ByKey(b.key); e != nil {
-			gauge(descBarred, unixSeconds(at), e.Vendor.Name, e.Name, b.reason.String())
+	for r, at := range refused {
+		if e := s.Plan.ByKey(r.key); e != nil {
+			gauge(descRefused, unixSeconds(at), e.Vendor.Name, e.Name, r.reason.String())
 		}
 	}
-}
-
-// conntrack reads what the kernel says of its connection tracking in this
-// network namespace (Documentation/networking/nf_conntrack-sysctl.rst).
-func conntrack(name string) (float64, bool) {
-	text, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_" + name)
-	if err != nil {
-		return 0, false
-	}
-	n, err := strconv.ParseFloat(strings.TrimSpace(string(text)), 64)
-	return n, err == nil
 }
 
 func number(yes bool) float64 {

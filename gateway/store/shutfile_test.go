@@ -1,4 +1,4 @@
-package gateway
+package store
 
 import (
 	"errors"
@@ -7,43 +7,52 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"kidoban/gateway/policy"
 )
 
-func TestFileMarker(t *testing.T) {
-	shut := []policy.ShutRecord{{Scope: "acme", At: moment("01:00:00"), Actor: "yamada", Reason: "点検"}}
+func same[T any](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func TestShutFile(t *testing.T) {
+	shut := []policy.ShutRecord{{Scope: "acme", At: time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC), Actor: "yamada", Reason: "点検"}}
 	dir := t.TempDir()
 	one, two := filepath.Join(dir, "one"), filepath.Join(dir, "two")
 	bad := filepath.Join(dir, "no such folder", "three")
 	for _, c := range []struct {
 		name      string
-		marker    FileMarker
+		file      ShutFile
 		fails     bool
 		untilBoot bool
 		loads     int
 	}{
-		{"one place", FileMarker{Lasting: one}, false, false, 1},
-		{"two places keep it twice", FileMarker{one, two}, false, false, 2},
-		{"without the passing one it lasts", FileMarker{one, bad}, false, false, 1},
-		{"without the lasting one it does not", FileMarker{bad, two}, true, true, 1},
-		{"no place", FileMarker{bad, bad}, true, false, 0},
-		{"the only place does not take it", FileMarker{Lasting: bad}, true, false, 0},
+		{"one place", ShutFile{Lasting: one}, false, false, 1},
+		{"two places keep it twice", ShutFile{one, two}, false, false, 2},
+		{"without the passing one it lasts", ShutFile{one, bad}, false, false, 1},
+		{"without the lasting one it does not", ShutFile{bad, two}, true, true, 1},
+		{"no place", ShutFile{bad, bad}, true, false, 0},
+		{"the only place does not take it", ShutFile{Lasting: bad}, true, false, 0},
 	} {
 		for _, reserved := range []bool{false, true} {
 			t.Run(c.name, func(t *testing.T) {
 				if reserved {
-					if err := c.marker.Reserve(); (err != nil) != (c.marker.Lasting == bad) {
+					if err := c.file.Reserve(); (err != nil) != (c.file.Lasting == bad) {
 						t.Errorf("reserve: %v", err)
 					}
 				}
-				err := c.marker.Save(shut)
+				err := c.file.Save(shut)
 				if (err != nil) != c.fails || errors.Is(err, ErrUntilBoot) != c.untilBoot {
 					t.Errorf("save: %v, want an error: %t, until the next boot: %t", err, c.fails, c.untilBoot)
 				}
-				got, err := c.marker.Load()
+				got, _, err := c.file.Load()
 				if err != nil {
 					t.Errorf("load: %v", err)
 				}
@@ -51,12 +60,13 @@ func TestFileMarker(t *testing.T) {
 				for _, r := range got {
 					same(t, "record", r, shut[0])
 				}
-				if err := c.marker.Save(nil); err != nil {
-					t.Errorf("removing: %v", err)
+				if err := c.file.Save(nil); (err != nil) != c.fails {
+					t.Errorf("saving that nothing is shut: %v", err)
 				}
-				if got, err := c.marker.Load(); err != nil || len(got) != 0 {
+				if got, _, err := c.file.Load(); err != nil || len(got) != 0 {
 					t.Errorf("when removed: %v, %v", got, err)
 				}
+				os.Remove(two)
 				left, err := filepath.Glob(filepath.Join(dir, "*"))
 				if err != nil || len(left) > 1 || len(left) == 1 && left[0] != one {
 					t.Errorf("files left: %q, %v", left, err)
@@ -66,21 +76,21 @@ func TestFileMarker(t *testing.T) {
 		}
 	}
 	t.Run("what cannot be read is an error beside what can", func(t *testing.T) {
-		m := FileMarker{one, two}
+		m := ShutFile{one, two}
 		if err := m.Save(shut); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(one, []byte("{"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		got, err := m.Load()
+		got, _, err := m.Load()
 		if err == nil {
 			t.Error("no error")
 		}
 		same(t, "records", len(got), 1)
 	})
 	t.Run("room that is taken leaves what is there", func(t *testing.T) {
-		m := FileMarker{Lasting: filepath.Join(t.TempDir(), "kept")}
+		m := ShutFile{Lasting: filepath.Join(t.TempDir(), "kept")}
 		if err := os.WriteFile(m.Lasting, []byte(`[{"scope":"acme"}]`), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -89,38 +99,38 @@ func TestFileMarker(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got, err := m.Load()
+		got, _, err := m.Load()
 		if err != nil || len(got) != 1 {
 			t.Errorf("%v, %v", got, err)
 		}
 		info, err := os.Stat(m.Lasting)
-		if err != nil || info.Size() != markerRoom {
-			t.Errorf("%v, %v: want %d bytes", info, err, markerRoom)
+		if err != nil || info.Size() != room {
+			t.Errorf("%v, %v: want %d bytes", info, err, room)
 		}
 	})
 	t.Run("shorter, longer, and more than the room", func(t *testing.T) {
-		m := FileMarker{Lasting: filepath.Join(t.TempDir(), "kept")}
+		m := ShutFile{Lasting: filepath.Join(t.TempDir(), "kept")}
 		if err := m.Reserve(); err != nil {
 			t.Fatal(err)
 		}
 		for _, n := range []int{3, 1, 40, 400, 2} {
 			var all []policy.ShutRecord
 			for range n {
-				all = append(all, policy.ShutRecord{Scope: "acme", Reason: strings.Repeat("r", ReasonMax)})
+				all = append(all, policy.ShutRecord{Scope: "acme", Reason: strings.Repeat("r", 1000)})
 			}
 			if err := m.Save(all); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := m.Load(); err != nil || len(got) != n {
+			if got, _, err := m.Load(); err != nil || len(got) != n {
 				t.Errorf("%d records, %v, want %d", len(got), err, n)
 			}
 		}
 	})
 }
 
-// TestFileMarkerOnAFullDisk: the room that is reserved takes a first and a
+// TestShutFileOnAFullDisk: the room that is reserved takes a first and a
 // second save, and is free again for others.
-func TestFileMarkerOnAFullDisk(t *testing.T) {
+func TestShutFileOnAFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
 		t.Skipf("a tmpfs is not permitted here: %v", err)
@@ -130,7 +140,7 @@ func TestFileMarkerOnAFullDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	with, without := FileMarker{Lasting: filepath.Join(dir, "reserved")}, FileMarker{Lasting: filepath.Join(dir, "not")}
+	with, without := ShutFile{Lasting: filepath.Join(dir, "reserved")}, ShutFile{Lasting: filepath.Join(dir, "not")}
 	if err := with.Reserve(); err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +155,7 @@ func TestFileMarkerOnAFullDisk(t *testing.T) {
 		if err := with.Save(shut); err != nil {
 			t.Errorf("with room: %v", err)
 		}
-		if got, err := with.Load(); err != nil || len(got) != 1 {
+		if got, _, err := with.Load(); err != nil || len(got) != 1 {
 			t.Errorf("%v, %v", got, err)
 		}
 		if err := with.Save(nil); err != nil {
@@ -154,34 +164,41 @@ func TestFileMarkerOnAFullDisk(t *testing.T) {
 	}
 }
 
-// A copy that says that nothing is shut is another thing than none.
-func TestFileCopy(t *testing.T) {
-	c := FileCopy{filepath.Join(t.TempDir(), "closed.json")}
-	if _, err := c.Load(); err == nil {
-		t.Error("a copy that was never saved can be read")
+// A latch that says that nothing is shut is another thing than none.
+func TestShutFileThatWasNeverSaved(t *testing.T) {
+	f := ShutFile{Lasting: filepath.Join(t.TempDir(), "shut.json")}
+	if _, known, err := f.Load(); known || err != nil {
+		t.Errorf("no file: known %t, %v", known, err)
 	}
-	some := []policy.ShutRecord{{Scope: "acme", At: moment("01:00:00"), Actor: "yamada", Reason: "a test", Keys: []policy.Key{{1}}}}
+	if err := f.Reserve(); err != nil {
+		t.Fatal(err)
+	}
+	if _, known, err := f.Load(); known || err != nil {
+		t.Errorf("only room: known %t, %v", known, err)
+	}
+	some := []policy.ShutRecord{{Scope: "acme", At: time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC), Actor: "yamada", Reason: "a test", Keys: []policy.Key{{1}}}}
 	for _, want := range [][]policy.ShutRecord{nil, some, {}} {
-		if err := c.Save(want); err != nil {
+		if err := f.Save(want); err != nil {
 			t.Fatal(err)
 		}
-		got, err := c.Load()
-		if err != nil || !slices.EqualFunc(got, want, sameRecord) {
-			t.Errorf("of %v the copy says %v, %v", want, got, err)
+		got, known, err := f.Load()
+		if err != nil || !known || !slices.EqualFunc(got, want, sameRecord) {
+			t.Errorf("of %v the latch says %v, known %t, %v", want, got, known, err)
 		}
 	}
-	for _, text := range []string{"", "null", "[{", "{}"} {
-		if err := os.WriteFile(c.Path, []byte(text), 0o600); err != nil {
+	for _, text := range []string{"[{", "{}"} {
+		if err := os.WriteFile(f.Lasting, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := c.Load(); err == nil {
-			t.Errorf("a copy of %q says %v", text, got)
+		if got, known, err := f.Load(); err == nil || known {
+			t.Errorf("a latch of %q says %v", text, got)
 		}
 	}
 }
 
-// TestFileCopyOnAFullDisk: what was saved before is not true any more, and goes.
-func TestFileCopyOnAFullDisk(t *testing.T) {
+// A latch that cannot be written says nothing: what it said before is no longer
+// true.
+func TestShutFileThatCannotBeWritten(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
 		t.Skipf("a tmpfs is not permitted here: %v", err)
@@ -191,31 +208,31 @@ func TestFileCopyOnAFullDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	c := FileCopy{filepath.Join(dir, "closed.json")}
-	if err := c.Save(nil); err != nil {
+	f := ShutFile{Lasting: filepath.Join(dir, "shut.json")}
+	if err := f.Save(nil); err != nil {
 		t.Fatal(err)
 	}
 	fill := filepath.Join(dir, "fill")
 	if err := os.WriteFile(fill, make([]byte, 2<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
 		t.Fatalf("the disk is not full: %v", err)
 	}
-	// Removing it makes some room: what is saved needs more.
-	shut := []policy.ShutRecord{{Scope: "acme", Reason: strings.Repeat("r", 64<<10)}}
+	// The room takes no more than it has.
+	shut := []policy.ShutRecord{{Scope: "acme", Reason: strings.Repeat("r", 2*room)}}
 	for range 2 {
-		if err := c.Save(shut); !errors.Is(err, unix.ENOSPC) {
+		if err := f.Save(shut); !errors.Is(err, unix.ENOSPC) {
 			t.Errorf("save: %v", err)
 		}
-		if got, err := c.Load(); err == nil {
-			t.Errorf("a copy that cannot be replaced says %v", got)
+		if got, known, err := f.Load(); known || err != nil {
+			t.Errorf("a latch that cannot be written says %v, known %t, %v", got, known, err)
 		}
 	}
 	if err := os.Remove(fill); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Save(shut); err != nil {
+	if err := f.Save(nil); err != nil {
 		t.Error(err)
 	}
-	if got, err := c.Load(); err != nil || !slices.EqualFunc(got, shut, sameRecord) {
-		t.Errorf("with room again: %v, %v", got, err)
+	if _, known, err := f.Load(); !known || err != nil {
+		t.Errorf("with room again: known %t, %v", known, err)
 	}
 }

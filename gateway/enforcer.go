@@ -1,0 +1,189 @@
+package gateway
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"kidoban/gateway/opening"
+	"kidoban/gateway/view"
+)
+
+const (
+	// setAgain is how often a ruleset that could not be set is set again, and
+	// for how long nothing opens after an opening that failed. That doubles up
+	// to openRarely as long as openings fail: that the ruleset closes does not
+	// show that it opens.
+	setAgain   = 3 * time.Second
+	openRarely = 5 * time.Minute
+	// rulesetWait is how long the kernel may take to set a ruleset, or to read
+	// it back, before the gateway is in doubt.
+	rulesetWait = 30 * time.Second
+	// renewAfter is how often elements are renewed whose end lies further ahead
+	// than the kernel is told.
+	renewAfter = time.Hour
+)
+
+// enforcer is what the loop knows of tunnel and kernel: how far they follow the
+// plan in force, and when the loop acts on that, by the boot clock.
+type enforcer struct {
+	applier      *applier
+	tunnelBehind bool   // the tunnel did not take the plan in force
+	asked        uint64 // the number of the newest plan given to the applier
+	stands       uint64 // the number of the newest plan that the kernel has
+	checkFailed  bool   // the ruleset did not read back as set
+	hangs        bool   // the kernel has not answered for rulesetWait
+	setAgainAt   time.Duration
+	openAt       time.Duration // nothing opens before, because an opening failed
+	openAfter    time.Duration // how long that was from the last failure; 0: what was opened since has been read back
+	renewAt      time.Duration
+	closings     []time.Time // ends that gate and kernel have not both shown yet
+	waiting      []waiter
+}
+
+// waiter is told when the kernel has a plan.
+type waiter struct {
+	number uint64
+	done   func(error)
+}
+
+// unanswered tells who waits for the ruleset that the gateway stops.
+func (e *enforcer) unanswered() {
+	for _, w := range e.waiting {
+		w.done(errStopped)
+	}
+	e.waiting = nil
+}
+
+// setTunnel gives the plan in force to the gate.
+func (l *loop) setTunnel() {
+	if l.plans.inForce.Doubt != "" {
+		l.sessions.ForgetOverdue() // so does the gate
+	}
+	err := l.cfg.Tunnel.Set(l.plans.inForce)
+	l.kernel.tunnelBehind = err != nil
+	if err != nil {
+		l.doubt(doubtTunnel, view.Say(view.TunnelRefused, view.Args{"cause": err}))
+	}
+}
+
+// apply gives the plan in force to the firewall.
+func (l *loop) apply() {
+	l.kernel.asked++
+	l.kernel.renewAt = l.clock.Boot + renewAfter
+	var live []netip.AddrPort
+	for _, s := range l.sessions.All() {
+		live = append(live, s.Source)
+	}
+	l.kernel.applier.set(application{l.kernel.asked, l.plans.inForce, live})
+}
+
+// applied takes the applier's answer.
+func (l *loop) applied(a applied) {
+	k := &l.kernel
+	l.cfg.Metrics.Dropped(a.dropped)
+	k.hangs = false
+	if a.checked {
+		l.read(a.err)
+		return
+	}
+	if a.err != nil {
+		l.rulesetDoubt(a.err, len(a.plan.Grants) > 0)
+	} else {
+		l.cfg.Metrics.Reconciled(a.took)
+		k.stands = a.number
+		l.plans.stale = l.openings.Stands(a.number, a.plan.Policy) || l.plans.stale
+		if a.number == k.asked {
+			if !k.checkFailed { // else only a reading that finds it right ends the doubt
+				l.rulesetTrust()
+			}
+			for _, end := range k.closings {
+				l.cfg.Metrics.Closed(max(l.clock.Now.Sub(end), 0))
+			}
+			k.closings = nil
+		}
+	}
+	k.waiting = slices.DeleteFunc(k.waiting, func(w waiter) bool {
+		if w.number > a.number {
+			return false
+		}
+		w.done(a.err)
+		return true
+	})
+}
+
+// read takes the result of a reading of the ruleset.
+func (l *loop) read(err error) {
+	k := &l.kernel
+	open := len(l.plans.inForce.Grants) > 0
+	if k.checkFailed = err != nil; k.checkFailed {
+		l.rulesetDoubt(err, open)
+	} else if k.stands == k.asked {
+		if open {
+			k.openAfter = 0
+		}
+		l.rulesetTrust()
+	}
+}
+
+// rulesetDoubt shuts the gateway because of a ruleset; open: it was to have
+// something open.
+func (l *loop) rulesetDoubt(err error, open bool) {
+	k := &l.kernel
+	l.cfg.Metrics.ReconcileFailed()
+	k.setAgainAt = l.clock.Boot + setAgain
+	if open {
+		k.openAfter = min(max(2*k.openAfter, setAgain), openRarely)
+		k.openAt = l.clock.Boot + k.openAfter
+	}
+	why := view.Say(view.RulesetWrong, view.Args{"cause": err, "every": setAgain})
+	if left := k.openAt - l.clock.Boot; left > 0 {
+		why = view.Say(view.RulesetUnopened, view.Args{"cause": err, "at": l.local(l.clock.Now.Add(left))})
+	}
+	l.doubt(doubtRuleset, why)
+}
+
+// rulesetTrust ends the doubt once the ruleset is right. After an opening that
+// failed it waits: a ruleset is right without anything open too.
+func (l *loop) rulesetTrust() {
+	if l.clock.Boot >= l.kernel.openAt {
+		l.trust(doubtRuleset)
+	}
+}
+
+// beatKernel does what is due once a heartbeat for tunnel and ruleset.
+func (l *loop) beatKernel() {
+	k := &l.kernel
+	if k.applier.busy() >= rulesetWait {
+		// A plan that waits is set when the kernel answers, and ends the doubt.
+		if !k.hangs {
+			k.hangs = true
+			l.cfg.Metrics.ReconcileFailed()
+		}
+		l.doubt(doubtRuleset, view.Say(view.RulesetUnknown, view.Args{"wait": rulesetWait}))
+	}
+	if k.tunnelBehind {
+		l.setTunnel()
+	}
+	switch {
+	case l.doubted(doubtRuleset) && l.clock.Boot >= k.setAgainAt:
+		k.setAgainAt = l.clock.Boot + setAgain
+		l.plans.stale = true
+	case l.clock.Boot >= k.renewAt:
+		l.apply()
+	}
+	k.applier.verify()
+}
+
+// cutNarrowed cuts the engineers who lost something that the kernel has not
+// taken away in time.
+func (l *loop) cutNarrowed() {
+	if !l.openings.Narrowing.Expire(l.clock.Boot) {
+		return
+	}
+	l.plans.stale = true
+	if l.plans.inForce.Doubt == "" { // in doubt everybody is out, and the log has the doubt
+		l.cfg.Logger.Warn("the kernel does not take a ruleset that takes something away: the engineers it concerns are out until it does",
+			"engineers", l.openings.Narrowing.Out(), "waited", opening.NarrowedWithin)
+	}
+}

@@ -1,0 +1,139 @@
+package opening
+
+import (
+	"time"
+
+	"kidoban/gateway/policy"
+)
+
+// The gate knows engineers and deadlines; only the kernel knows targets, and it
+// may be busy for long with another program's transaction. So when a plan takes
+// something away, the loop waits for the ruleset of that plan. An engineer who
+// lost something is cut at the gate if the kernel takes too long.
+
+// NarrowedWithin is how long the kernel may take for a ruleset that takes
+// something away: closing closes within a second.
+const NarrowedWithin = 500 * time.Millisecond
+
+// Narrowing keeps the engineers who lost something that the kernel may still
+// let pass.
+type Narrowing struct {
+	losses map[policy.Key]*loss
+	timed  uint64 // the first application whose timers in the kernel know the clock as it is set now
+}
+
+// loss is what one engineer lost in one change or several.
+type loss struct {
+	application uint64        // the one that takes all of it away
+	due         time.Duration // boot time until which the loop waits for it
+	out         bool          // the loop waited too long: nothing is open for the engineer
+}
+
+// Lost returns, for each engineer who loses something by the next plan, when it
+// must stop passing. A grant that reaches its end is not lost if ends are timed:
+// the kernel's own timer ends it. A grant is kept if one grant of the next plan
+// opens all of it, by the same names of targets.
+func Lost(before, next *policy.Plan, now time.Time, timed bool) map[policy.Key]time.Time {
+	since := map[policy.Key]time.Time{}
+	type pair struct{ next, before *policy.Window }
+	known := map[pair]bool{} // engineers share windows
+	contains := func(p pair) bool {
+		answer, ok := known[p]
+		if !ok {
+			answer = p.next == p.before || containsTargets(p.next, p.before)
+			known[p] = answer
+		}
+		return answer
+	}
+	for _, g := range before.Grants {
+		if timed && !g.Until.After(now) {
+			continue
+		}
+		from := later(g.From, now)
+		var kept time.Time // until when
+		for _, n := range next.GrantsOf(g.Engineer) {
+			if !n.From.After(from) && n.Until.After(kept) && contains(pair{n.Window, g.Window}) {
+				kept = n.Until
+			}
+		}
+		if !kept.Before(g.Until) {
+			continue
+		}
+		from = later(kept, from)
+		if first, ok := since[g.Engineer.Key]; !ok || from.Before(first) {
+			since[g.Engineer.Key] = from
+		}
+	}
+	return since
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// take notes losses, which an application takes away.
+func (n *Narrowing) take(lost map[policy.Key]time.Time, application uint64, now time.Time, boot time.Duration) {
+	for key, from := range lost {
+		due := boot + max(from.Sub(now), NarrowedWithin)
+		if x := n.losses[key]; x != nil {
+			x.application, x.due = application, min(x.due, due)
+		} else {
+			n.losses[key] = &loss{application: application, due: due}
+		}
+	}
+}
+
+// Timed says that the kernel's timers agree with the wall clock from an
+// application on, because the clock was set.
+func (n *Narrowing) Timed(application uint64) { n.timed = application }
+
+// Next returns how long nothing is due, at most as long as given.
+func (n *Narrowing) Next(most, boot time.Duration) time.Duration {
+	for _, x := range n.losses {
+		if !x.out {
+			most = min(most, x.due-boot)
+		}
+	}
+	return most
+}
+
+// Expire puts engineers out for whom the kernel took too long. It reports
+// whether there were any.
+func (n *Narrowing) Expire(boot time.Duration) (any bool) {
+	for _, x := range n.losses {
+		if !x.out && x.due <= boot {
+			x.out, any = true, true
+		}
+	}
+	return any
+}
+
+// Stands forgets the losses that an application took away. It reports whether an
+// engineer was out because of them.
+func (n *Narrowing) Stands(application uint64) (any bool) {
+	for key, x := range n.losses {
+		if x.application <= application {
+			any = any || x.out
+			delete(n.losses, key)
+		}
+	}
+	return any
+}
+
+func (n *Narrowing) keepsOut(key policy.Key) bool {
+	x := n.losses[key]
+	return x != nil && x.out
+}
+
+// Out counts the engineers who are out.
+func (n *Narrowing) Out() (count int) {
+	for _, x := range n.losses {
+		if x.out {
+			count++
+		}
+	}
+	return count
+}

@@ -1,0 +1,218 @@
+// Package opening is the set of grants that the journal lets open. It is a pure
+// state machine: a plan comes in, and what may be in force, what must be
+// recorded and what has closed come out.
+//
+//	opening.go    which grants are recorded, or on their way to the disk
+//	recorded.go   how much of a grant the entry of an earlier one lets open
+//	span.go       how long a grant may last when the wall clock is set
+//	narrowing.go  engineers who lost something that the kernel may still let pass
+package opening
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"kidoban/gateway/clock"
+	"kidoban/gateway/policy"
+)
+
+// Opening is the journal entry of a grant.
+type Opening struct {
+	Grant              *policy.Grant // as much of it as the entry covers and the policy still opens
+	approvedBy, ticket string
+}
+
+// Set holds the openings. One goroutine owns it.
+type Set struct {
+	Narrowing Narrowing
+
+	clock    *clock.Watch
+	recorded map[string]*Opening  // on disk, by the grant's id
+	pending  map[string]*Opening  // on their way to the disk, by the grant's id
+	openNow  map[string]*Opening  // recorded ones that are open now, by engineer and window; nil: not worked out for this plan
+	spans    map[string]beginning // of grants that are or were open, by id
+
+	addressOwners map[netip.Addr]policy.Key // of tunnel addresses, as far as the ruleset has them
+	settled       *policy.Policy            // whose engineers are all in addressOwners
+}
+
+// NewSet makes an empty set.
+func NewSet(c *clock.Watch) *Set {
+	return &Set{Narrowing: Narrowing{losses: map[policy.Key]*loss{}}, clock: c, recorded: map[string]*Opening{}, pending: map[string]*Opening{},
+		spans: map[string]beginning{}, addressOwners: map[netip.Addr]policy.Key{}}
+}
+
+// Restrict leaves of a plan what may be in force now.
+func (s *Set) Restrict(wanted *policy.Plan) *policy.Plan {
+	s.openNow = nil
+	return wanted.Restrict(s.narrow)
+}
+
+// narrow leaves of a grant what its entry on disk covers. The entry loses what
+// the policy no longer opens: if a later policy opens that again, it is recorded
+// anew, and so is a grant of an engineer who was out.
+func (s *Set) narrow(g *policy.Grant) *policy.Grant {
+	if s.Narrowing.keepsOut(g.Engineer.Key) {
+		return nil
+	}
+	o := s.recorded[g.ID]
+	if o == nil {
+		o = s.instead(g)
+	}
+	if o == nil {
+		return nil
+	}
+	c := covered(o.Grant, g)
+	if c == nil {
+		return nil
+	}
+	o.Grant = c
+	until := s.end(c.ID, c.Until)
+	if !until.After(s.clock.Now) {
+		return nil
+	}
+	if until.Equal(c.Until) {
+		return c
+	}
+	shorter := *c
+	shorter.Until = until
+	return &shorter
+}
+
+// instead finds the entry by which a grant is open that has no entry of its own
+// yet, because its window now begins at another time: that of the same engineer
+// and window as they were.
+func (s *Set) instead(g *policy.Grant) *Opening {
+	if !g.Contains(s.clock.Now) {
+		return nil
+	}
+	if s.openNow == nil {
+		s.openNow = map[string]*Opening{}
+		for id, o := range s.recorded {
+			if o.Grant.Contains(s.clock.Now) {
+				s.openNow[withoutInstant(id)] = o
+			}
+		}
+	}
+	return s.openNow[withoutInstant(g.ID)]
+}
+
+// withoutInstant returns the part of a grant's id that names engineer and window.
+func withoutInstant(id string) string {
+	name, _, _ := strings.Cut(id, "@")
+	return name
+}
+
+// covers reports whether the entry says all that is to be said of the grant.
+func (o *Opening) covers(g *policy.Grant) bool {
+	return o != nil && o.approvedBy == g.Window.ApprovedBy && o.ticket == g.Window.Ticket && covered(o.Grant, g) == g
+}
+
+// ToRecord returns the grants of a plan that may open once they are recorded,
+// and takes note that they are on their way to the disk.
+func (s *Set) ToRecord(wanted *policy.Plan) (openings []*Opening) {
+	for _, g := range wanted.Grants {
+		if s.quarantined(g.Engineer) || s.Narrowing.keepsOut(g.Engineer.Key) {
+			continue
+		}
+		if s.recorded[g.ID].covers(g) {
+			delete(s.pending, g.ID) // of a policy that is no longer in force
+			continue
+		}
+		if s.pending[g.ID].covers(g) || !s.end(g.ID, g.Until).After(s.clock.Now) {
+			continue
+		}
+		o := &Opening{Grant: g, approvedBy: g.Window.ApprovedBy, ticket: g.Window.Ticket}
+		s.pending[g.ID] = o
+		openings = append(openings, o)
+	}
+	return openings
+}
+
+// Recorded takes note that an opening is on disk, or failed to get there. It
+// reports whether that changes anything: an opening that a later policy has
+// replaced changes nothing.
+func (s *Set) Recorded(o *Opening, onDisk bool) (changed bool) {
+	if s.pending[o.Grant.ID] != o {
+		return false
+	}
+	delete(s.pending, o.Grant.ID)
+	if onDisk {
+		s.recorded[o.Grant.ID] = o
+	}
+	return true
+}
+
+// Pending reports whether an opening is on its way to the disk.
+func (s *Set) Pending() bool { return len(s.pending) > 0 }
+
+// Stop counts the openings that are on their way to the disk as recorded, so
+// that they are closed there too.
+func (s *Set) Stop() {
+	for id, o := range s.pending {
+		s.recorded[id] = o
+	}
+}
+
+// Closing is the end of an opening.
+type Closing struct {
+	Grant *policy.Grant
+	Until time.Time // when it should have ended, on the wall clock as it is set now
+}
+
+// Close returns the openings that a plan in force no longer has, sorted by id.
+func (s *Set) Close(inForce *policy.Plan) (closings []Closing) {
+	still := make(map[string]bool, len(inForce.Grants))
+	for _, g := range inForce.Grants {
+		still[g.ID] = true
+	}
+	for id, o := range s.recorded {
+		if still[id] {
+			continue
+		}
+		closings = append(closings, Closing{o.Grant, s.end(id, o.Grant.Until)})
+		delete(s.recorded, id)
+		delete(s.pending, id) // of a wider opening: the closing follows it into the journal
+	}
+	slices.SortFunc(closings, func(a, b Closing) int { return strings.Compare(a.Grant.ID, b.Grant.ID) })
+	return closings
+}
+
+// quarantined reports whether the ruleset may still have an engineer's tunnel
+// address for another engineer, whose flows the kernel has not forgotten.
+func (s *Set) quarantined(e *policy.Engineer) bool {
+	return slices.ContainsFunc(e.Addresses, func(a netip.Addr) bool {
+		key, known := s.addressOwners[a]
+		return known && key != e.Key
+	})
+}
+
+// Stands takes note that the ruleset of an application stands, made from a
+// policy: the flows of earlier owners of its tunnel addresses are gone. It
+// reports whether something can open that could not before.
+func (s *Set) Stands(application uint64, p *policy.Policy) (changed bool) {
+	changed = s.Narrowing.Stands(application)
+	if p == nil || p == s.settled {
+		return changed
+	}
+	s.settled = p
+	for _, v := range p.Vendors {
+		for _, e := range v.Engineers {
+			changed = changed || s.quarantined(e)
+			for _, a := range e.Addresses {
+				s.addressOwners[a] = e.Key
+			}
+		}
+	}
+	return changed
+}
+
+// InForce takes note of the plan that is in force now in place of another, and
+// of the application that brings it to the kernel; applied is the newest
+// application that stands.
+func (s *Set) InForce(before, plan *policy.Plan, application, applied uint64) {
+	timed := applied >= s.Narrowing.timed
+	s.Narrowing.take(Lost(before, plan, s.clock.Now, timed), application, s.clock.Now, s.clock.Boot)
+}

@@ -1,0 +1,188 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+	"kidoban/gateway/session"
+	"kidoban/gateway/store"
+	"kidoban/gateway/view"
+)
+
+// policyFile is what the loop knows of the policy on disk.
+type policyFile struct {
+	loadedAt time.Time // of the policy in force
+	warnings []view.Message
+	warnedOn policy.Date // the site's date that the warnings are for
+	problem  error       // why a restart would not take the file
+	changed  bool        // the file is not the policy in force
+	loads    int         // counts policies taken, so that a check knows whether it is stale
+	checking bool        // a check is under way
+	checks   chan fileCheck
+}
+
+// readWait is how long a reload waits for a reading of the policy file that is
+// under way already.
+const readWait = 5 * time.Second
+
+// Reload reads the policy file again. A file with errors leaves the policy in
+// force as it is, and Reload returns the errors. One reading runs at a time.
+func (g *Gateway) Reload(ctx context.Context, actor policy.Actor) (Outcome, error) {
+	timeout := time.NewTimer(readWait)
+	defer timeout.Stop()
+	select {
+	case g.reading <- struct{}{}:
+	case <-ctx.Done():
+		return Outcome{}, ctx.Err()
+	case <-timeout.C:
+		return Outcome{}, &view.Error{Message: view.Say(view.ReloadWaits, view.Args{"wait": readWait})}
+	}
+	r := g.read()
+	e := newEffect()
+	err := g.send(ctx, func(l *loop) {
+		var changes []string
+		if changes, e.refused = l.take(actor, r); e.refused != nil {
+			if l.state.Policy() == nil {
+				l.doubt(doubtPolicy, noPolicy(e.refused))
+			}
+			l.cfg.Logger.Error("the policy file has errors, the policy in force stays", "err", e.refused)
+			return
+		}
+		l.stand(e, "")
+		e.note(func(out *Outcome) {
+			out.Changes, out.Digest = changes, r.policy.Digest
+			out.warn(r.warnings...)
+		})
+		l.add(store.Record{Done: func(err error) { e.recorded <- err }})
+	})
+	<-g.reading // only now: what is read later is taken later
+	switch {
+	case err != nil:
+		return Outcome{}, err
+	case e.refused != nil:
+		return Outcome{}, errors.Join(e.refused) // errors of the file, as admin tells them apart
+	}
+	return e.wait(ctx), nil
+}
+
+func noPolicy(err error) view.Message { return view.Say(view.NoPolicy, view.Args{"cause": err}) }
+
+// reading is the content of the policy file.
+type reading struct {
+	at       time.Time // when the reading began
+	policy   *policy.Policy
+	warnings []view.Message
+	err      error
+}
+
+// read reads the policy file, for who holds g.reading. It takes as long as the
+// disk does.
+func (g *Gateway) read() reading {
+	r := reading{at: g.cfg.Clock.Wall()}
+	r.policy, r.warnings, r.err = g.cfg.PolicyFile.Load()
+	return r
+}
+
+// take puts a policy in force. What it closes closes in this turn; what it opens
+// waits for the disk as every opening does. It returns what changed.
+func (l *loop) take(actor policy.Actor, r reading) (changed []string, err error) {
+	p := r.policy
+	if r.err != nil {
+		l.cfg.Metrics.Reloaded(nil, l.clock.Now)
+		l.file.problem = r.err
+		return nil, r.err
+	}
+	old, entries := l.state.Policy(), store.PolicyEntries(actor.Text, p, l.state)
+	shuts, held := l.state.Shuts(), l.state.Held()
+	if err := l.state.Apply(l.clock.Now, actor.Text, policy.PolicyLoaded{Digest: p.Digest, Policy: p}); err != nil {
+		return nil, err
+	}
+	changed = []string{"first policy"}
+	if old != nil {
+		changed = nil
+		for _, c := range policy.Changes(old, p) {
+			changed = append(changed, c.String())
+		}
+	}
+	for _, h := range l.state.Held() {
+		if !slices.Contains(held, h) { // another name does not help
+			changed = append(changed, view.Say(view.StaysShut, view.Args{"engineer": h.Engineer, "scope": string(h.Scope)}).String())
+		}
+	}
+	if old != nil && !slices.Equal(old.Tunnel.Addresses, p.Tunnel.Addresses) {
+		changed = append(changed, view.Say(view.TunnelAnew, nil).String())
+		l.tearDown(session.PolicyChanged)
+	}
+	l.file.problem, l.file.changed = nil, false
+	l.file.loads++
+	l.file.loadedAt, l.file.warnings, l.file.warnedOn = l.clock.Now, r.warnings, policy.DateOf(r.at.In(p.Zone))
+	l.trust(doubtPolicy)
+	l.kernel.openAt = 0 // another policy may open what the kernel takes
+	l.plans.stale = true
+	l.cfg.Metrics.Reloaded(p, l.clock.Now)
+	for _, event := range store.NewKeys(shuts, l.state.Shuts()) {
+		entries = append(entries, store.ShutEntries(actor.Text, event)...)
+	}
+	l.record(entries...)
+	l.cfg.Logger.Info("policy loaded", eventAttr(journal.PolicyLoaded), "digest", p.Digest, "actor", actor.Text, "changes", slices.Clone(changed))
+	return changed, nil
+}
+
+// fileCheck is how the policy file on disk was found.
+type fileCheck struct {
+	digest string
+	err    error
+	loads  int // policyFile.loads when the check began
+
+	warnings []view.Message // of the policy in force
+	on       policy.Date    // the date that they are for; zero: the check did not ask for them
+}
+
+// checkFile looks at the policy file, off the loop. On a new date it asks for the
+// warnings of the policy in force, too.
+func (l *loop) checkFile() {
+	if l.file.checking {
+		return
+	}
+	select {
+	case l.g.reading <- struct{}{}:
+	default:
+		return // somebody reads it
+	}
+	l.file.checking = true
+	p, now := l.state.Policy(), l.clock.Now
+	c := fileCheck{loads: l.file.loads}
+	if p != nil {
+		if c.on = policy.DateOf(now.In(p.Zone)); c.on == l.file.warnedOn {
+			c.on = policy.Date{}
+		}
+	}
+	go func() {
+		c.digest, c.err = l.cfg.PolicyFile.Check()
+		if !c.on.IsZero() {
+			c.warnings = l.cfg.PolicyFile.Warnings(p, now)
+		}
+		<-l.g.reading
+		l.file.checks <- c
+	}()
+}
+
+// checked takes the result of a check.
+func (l *loop) checked(c fileCheck) {
+	l.file.checking = false
+	if c.loads != l.file.loads {
+		return
+	}
+	if !c.on.IsZero() {
+		l.file.warnings, l.file.warnedOn = c.warnings, c.on
+	}
+	news := c.err != nil && l.file.problem == nil
+	l.file.problem, l.file.changed = c.err, c.err == nil && (l.state.Policy() == nil || c.digest != l.state.Digest())
+	if news {
+		l.cfg.Logger.Warn("the policy file on disk would not survive a restart", "err", c.err)
+	}
+}

@@ -1,0 +1,79 @@
+package gateway
+
+import (
+	"strings"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/store"
+	"kidoban/gateway/view"
+)
+
+const (
+	// journalWait is how long an append may take before the gateway is in doubt.
+	journalWait = 30 * time.Second
+	// textMax bounds, in bytes, a text that becomes part of an entry.
+	textMax = 4000
+)
+
+// journalState is what the loop knows of a journal that is in doubt.
+type journalState struct {
+	slow bool // the doubt is that an append takes too long
+	lost bool // everything is shut: the journal did not open at the start, and nobody can read all that it had shut
+	// unlatched: nor can the latch be read, so a journal that opens later does
+	// not show all that was shut either.
+	unlatched bool
+}
+
+// record sends entries to the journal without waiting.
+func (l *loop) record(entries ...journal.Entry) {
+	if len(entries) > 0 {
+		l.add(store.Record{Entries: entries})
+	}
+}
+
+// add sends a record to the journal without waiting. Its time is now, whenever
+// it reaches the disk.
+func (l *loop) add(r store.Record) {
+	l.stamp(r)
+	l.store.Add(r)
+}
+
+func (l *loop) stamp(r store.Record) {
+	for i := range r.Entries {
+		r.Entries[i].Time = l.clock.Now
+		l.tell(r.Entries[i])
+	}
+}
+
+// recorded takes the answer of an append.
+func (l *loop) recorded(a store.Ack) {
+	switch {
+	case a.Err == nil:
+		l.cfg.Metrics.Appended(a.Took)
+		if l.journal.slow {
+			l.journal.slow = false
+			l.trust(doubtJournal)
+			l.record(store.StateEntries(l.state)...) // what was shut meanwhile is in the latch only
+		}
+	case l.store.Current(a) && (!l.doubted(doubtJournal) || l.journal.slow):
+		l.journal.slow = false
+		l.journalFailed(a.Err)
+	}
+	if refused := l.store.Settle(a); refused != nil {
+		l.cfg.Logger.Error("not recorded", "err", refused)
+	}
+}
+
+// journalFailed shuts the gateway; cause is an error or a message.
+func (l *loop) journalFailed(cause any) {
+	l.doubt(doubtJournal, view.Say(view.JournalUnwritten, view.Args{"cause": cause}))
+}
+
+// clip shortens a text to what an entry takes beside everything else.
+func clip(text string) string {
+	if len(text) <= textMax {
+		return text
+	}
+	return strings.ToValidUTF8(text[:textMax], "") + " [shortened]"
+}

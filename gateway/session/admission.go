@@ -1,0 +1,129 @@
+package session
+
+import (
+	"net/netip"
+	"time"
+
+	"kidoban/gateway/policy"
+)
+
+const (
+	// UnrecordedAfter is how long an admission may be without its journal entry.
+	UnrecordedAfter = time.Second
+	// unconfirmedAfter is how long an admission waits for its confirmation: as
+	// long as WireGuard takes data under its keys (whitepaper, section 6.1).
+	unconfirmedAfter = 180 * time.Second
+)
+
+// Admission is an initiation that was admitted, until its session is open and
+// its entry is on disk.
+type Admission struct {
+	Number     uint64
+	Engineer   *policy.Engineer
+	source     netip.AddrPort
+	generation uint64        // Table.generation when it was admitted
+	at         time.Duration // boot time
+	recorded   bool
+	confirmed  bool
+}
+
+// Admit takes note of an admission.
+func (t *Table) Admit(f policy.Fact) *Admission {
+	a := &Admission{Number: f.Admission, Engineer: f.Engineer, source: f.Source, generation: t.generation, at: t.clock.Boot}
+	t.admissions[a.Number] = a
+	return a
+}
+
+// Void reports whether the tunnel of an admission is no more.
+func (t *Table) Void(a *Admission) bool { return a.generation != t.generation }
+
+// Recorded takes note that an admission is on disk; inTime: the gate says that it
+// still holds it. It reports whether the admission must be cut: the gate has cut
+// it, a moment before the loop would have.
+func (t *Table) Recorded(a *Admission, inTime bool) (cut bool) {
+	a.recorded = true
+	delete(t.overdue, a.Number)
+	return !inTime && t.admissions[a.Number] == a
+}
+
+// Unrecorded returns the admissions that must be cut, because they have waited
+// too long for their entry.
+func (t *Table) Unrecorded() (due []*Admission) {
+	for _, a := range t.admissions {
+		if !a.recorded && t.clock.Boot-a.at >= UnrecordedAfter {
+			due = append(due, a)
+		}
+	}
+	return due
+}
+
+// Cut takes note that an admission is cut, with the session it had become.
+func (t *Table) Cut(a *Admission) (over []Ending) {
+	delete(t.admissions, a.Number)
+	if !a.recorded {
+		t.overdue[a.Number] = a.at
+	}
+	if s := t.Of(a.Engineer); s != nil {
+		delete(t.open, a.Engineer.String())
+		over = []Ending{{s, Unrecorded}}
+	}
+	return over
+}
+
+// Confirm takes note that an authenticated packet came under an admission. It
+// reports whether the admission is still known: it may have been cut.
+func (t *Table) Confirm(number uint64) bool {
+	a := t.admissions[number]
+	if a == nil {
+		return false
+	}
+	a.confirmed = true
+	return true
+}
+
+// Forget drops the admissions that wait for nothing any more.
+func (t *Table) Forget() {
+	for n, a := range t.admissions {
+		if a.recorded && (a.confirmed || t.clock.Boot-a.at > unconfirmedAfter) {
+			delete(t.admissions, n)
+		}
+	}
+}
+
+// ForgetOverdue takes note that the gate, which admits nobody any more, has
+// forgotten the admissions whose entry it waited for.
+func (t *Table) ForgetOverdue() { clear(t.overdue) }
+
+// Overdue returns how long the gate has waited for the entry of an admission
+// that it cut; 0: it waits for none.
+func (t *Table) Overdue() (waits time.Duration) {
+	for _, at := range t.overdue {
+		waits = max(waits, t.clock.Boot-at)
+	}
+	return waits
+}
+
+// Next returns how long no admission is due to be cut, at most as long as given.
+func (t *Table) Next(most time.Duration) time.Duration {
+	for _, a := range t.admissions {
+		if !a.recorded {
+			most = min(most, a.at+UnrecordedAfter-t.clock.Boot)
+		}
+	}
+	return most
+}
+
+// Source returns the outer address of an engineer who is inside, or about to be:
+// a flow may be refused before the session's confirmation is heard.
+func (t *Table) Source(e *policy.Engineer) netip.AddrPort {
+	if s := t.Of(e); s != nil {
+		return s.Source
+	}
+	var newest Admission
+	for _, a := range t.admissions {
+		if a.Engineer.Key == e.Key && a.Number > newest.Number {
+			newest = *a
+		}
+	}
+	return newest.source
+}

@@ -1,0 +1,193 @@
+// Package session follows engineers from admission to the end of a session. It
+// is a pure state machine: facts, plans and readings of traffic come in, and
+// sessions that opened or ended come out. The loop carries them to the gate and
+// to the journal.
+//
+//	session.go    sessions: who is inside, from where, until when
+//	admission.go  admissions: initiations that are not sessions yet
+//	ended.go      the reasons for which sessions end
+//	traffic.go    what a session sends and gets back
+package session
+
+import (
+	"crypto/rand"
+	"net/netip"
+	"slices"
+	"time"
+
+	"kidoban/gateway/clock"
+	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
+)
+
+// idleAfter is how long a session lives without a received byte. A WireGuard
+// session in use is heard from at least this often: its keys are rejected after
+// the same time (whitepaper, section 6.1).
+const idleAfter = 180 * time.Second
+
+// Session is one engineer's presence from one address.
+type Session struct {
+	ID       string // random; the journal, metrics and commands show it
+	Engineer *policy.Engineer
+	Source   netip.AddrPort
+	OpenedAt time.Time
+	Until    time.Time // when it must end
+	Grants   []string  // ids of the grants that it stands on
+
+	Received, Transmitted uint64       // bytes since it opened
+	Last                  view.Traffic // the last reading of the engineer's key
+
+	heard   time.Duration // boot time of the last received byte
+	payload payload
+}
+
+// Table holds admissions and sessions. One goroutine owns it.
+type Table struct {
+	clock      *clock.Watch
+	open       map[string]*Session // by engineer
+	admissions map[uint64]*Admission
+	overdue    map[uint64]time.Duration    // admissions cut because their journal entry took over 1 s; until it arrives the gate admits nobody. Value: boot time of admission
+	teardown   Ended                       // why the tunnel is about to be rebuilt; empty: it is not
+	generation uint64                      // counts rebuilds of the tunnel; older admissions are void
+	totals     map[policy.Key]view.Traffic // the last reading; replaced by each reading
+}
+
+// NewTable makes an empty table.
+func NewTable(c *clock.Watch) *Table {
+	return &Table{clock: c, open: map[string]*Session{}, admissions: map[uint64]*Admission{}, overdue: map[uint64]time.Duration{}}
+}
+
+// All returns the open sessions, the oldest first.
+func (t *Table) All() []*Session {
+	all := make([]*Session, 0, len(t.open))
+	for _, s := range t.open {
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b *Session) int { return a.OpenedAt.Compare(b.OpenedAt) })
+	return all
+}
+
+// Len counts the open sessions.
+func (t *Table) Len() int { return len(t.open) }
+
+// Of returns an engineer's session; nil: there is none.
+func (t *Table) Of(e *policy.Engineer) *Session { return t.open[e.String()] }
+
+// Ending is a session that is over, and why.
+type Ending struct {
+	Session *Session
+	Why     Ended
+}
+
+// Enter opens a session, or continues the one that is open from the same
+// address. A session from another address is superseded. It reports whether the
+// outer addresses of open sessions changed.
+func (t *Table) Enter(e *policy.Engineer, source netip.AddrPort, plan *policy.Plan) (opened *Session, superseded []Ending, changed bool) {
+	until := t.admits(plan, e, source.Addr())
+	if until.IsZero() {
+		return nil, nil, false // closed meanwhile
+	}
+	if s := t.Of(e); s != nil {
+		if s.Source.Addr() == source.Addr() {
+			changed = s.Source != source
+			s.Source = source
+			return nil, nil, changed
+		}
+		delete(t.open, e.String())
+		superseded = []Ending{{s, Superseded}}
+	}
+	opened = &Session{ID: rand.Text()[:16], Engineer: e, Source: source, OpenedAt: t.clock.Now, Until: until, heard: t.clock.Boot, payload: payload{counted: t.clock.Boot}}
+	t.open[e.String()] = opened
+	t.stand(opened, plan)
+	return opened, superseded, true
+}
+
+// admits returns until when a plan admits an engineer from an address; zero: it
+// does not.
+func (t *Table) admits(plan *policy.Plan, e *policy.Engineer, source netip.Addr) time.Time {
+	d := plan.Decide(policy.Query{Key: e.Key, Proven: true, Fault: policy.Admitted, Source: source}, t.clock.Now)
+	if d.Reason != policy.Admitted || d.Engineer.String() != e.String() {
+		return time.Time{}
+	}
+	return d.Until
+}
+
+// stand takes note of the grants that a session stands on.
+func (t *Table) stand(s *Session, plan *policy.Plan) {
+	s.Grants = nil
+	for _, g := range plan.GrantsOf(s.Engineer) {
+		if g.Contains(t.clock.Now) && g.Engineer.MayComeFrom(s.Source.Addr()) {
+			s.Grants = append(s.Grants, g.ID)
+		}
+	}
+}
+
+// Review ends the sessions that a new plan does not admit, or that the rebuilt
+// tunnel has cut, and moves the end of the others. The oldest comes first.
+func (t *Table) Review(plan *policy.Plan, stopping bool) (over []Ending) {
+	for name, s := range t.open {
+		if t.teardown != "" {
+			delete(t.open, name)
+			over = append(over, Ending{s, t.teardown})
+			continue
+		}
+		until := t.admits(plan, s.Engineer, s.Source.Addr())
+		if until.IsZero() {
+			delete(t.open, name)
+			over = append(over, Ending{s, Why(plan, s.Engineer, s.Grants, s.Until, t.clock.Now, stopping)})
+			continue
+		}
+		if e := plan.ByKey(s.Engineer.Key); e != nil {
+			s.Engineer = e
+		}
+		s.Until = until
+		t.stand(s, plan)
+	}
+	t.teardown = ""
+	slices.SortFunc(over, func(a, b Ending) int { return a.Session.OpenedAt.Compare(b.Session.OpenedAt) })
+	return over
+}
+
+// TearDown takes note that the next plan finds a rebuilt tunnel, in which
+// everybody was cut.
+func (t *Table) TearDown(why Ended) {
+	t.teardown = why
+	t.generation++
+	clear(t.admissions)
+	clear(t.overdue)
+}
+
+// Idle ends the sessions that were not heard from for idleAfter.
+func (t *Table) Idle() (over []Ending) {
+	for name, s := range t.open {
+		if t.clock.Boot-s.heard >= idleAfter {
+			delete(t.open, name)
+			over = append(over, Ending{s, Idle})
+		}
+	}
+	return over
+}
+
+// Read takes a reading of the traffic of all keys.
+func (t *Table) Read(totals map[policy.Key]view.Traffic) { t.totals = totals }
+
+// Totals returns the last reading, which must not be changed.
+func (t *Table) Totals() map[policy.Key]view.Traffic { return t.totals }
+
+// Count adds to a session the bytes that its key received and transmitted since
+// its last count, and returns them.
+func (t *Table) Count(s *Session) (received, transmitted uint64) {
+	total, ok := t.totals[s.Engineer.Key]
+	if !ok {
+		return 0, 0
+	}
+	received, transmitted = total.Since(s.Last)
+	if received > 0 {
+		s.heard = t.clock.Boot
+	}
+	s.payload.add(received, transmitted, t.clock.Boot)
+	s.Received += received
+	s.Transmitted += transmitted
+	s.Last = total
+	return received, transmitted
+}

@@ -1,0 +1,112 @@
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+// KeysMax is how many keys of a shut one entry takes: 47 bytes each, of 64 KiB.
+const KeysMax = 500
+
+// EventEntry is an operator's decision as the journal keeps it.
+func EventEntry(kind journal.Kind, actor, reason string, scope policy.Scope, event policy.Event) journal.Entry {
+	text, err := json.Marshal(event)
+	if err != nil {
+		panic(err) // our own types
+	}
+	return journal.Entry{Kind: kind, Actor: actor, Reason: reason, Scope: string(scope), Event: text}
+}
+
+// ShutEntries are the entries of a shut: one, and more for the keys that find
+// no room in it.
+func ShutEntries(actor string, event policy.Shut) (entries []journal.Entry) {
+	chunks := slices.Collect(slices.Chunk(event.Keys, KeysMax))
+	if len(chunks) == 0 {
+		chunks = [][]policy.Key{nil}
+	}
+	for i, keys := range chunks {
+		event.Keys, event.Added = keys, event.Added || i > 0
+		e := EventEntry(journal.Shut, actor, event.Reason, event.Scope, event)
+		if event.Added {
+			e.Text = fmt.Sprintf("%d keys more", len(keys))
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// PolicyEntries say that a policy is in force: its text and its engineers, as
+// far as the state before does not have them, and its digest.
+func PolicyEntries(actor string, p *policy.Policy, before *policy.State) (entries []journal.Entry) {
+	if before.Digest() != p.Digest {
+		entries = journal.SplitText(journal.Entry{Kind: journal.PolicyText, Actor: actor, Digest: p.Digest, Text: p.Text})
+	}
+	loaded := policy.PolicyLoaded{Digest: p.Digest, Policy: p}
+	parts := []policy.PolicyLoaded{{Digest: p.Digest}}
+	if !before.Lists(p.Digest) {
+		parts = loaded.Parts()
+	}
+	for _, part := range parts {
+		e := EventEntry(journal.PolicyLoaded, actor, "", "", part)
+		e.Digest = p.Digest
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// StateEntries say what is shut and which policy is in force.
+func StateEntries(s *policy.State) (entries []journal.Entry) {
+	for _, r := range s.Shuts() {
+		entries = append(entries, ShutEntries(r.Actor, policy.Shut{Scope: r.Scope, Reason: r.Reason, Keys: r.Keys})...)
+	}
+	if p := s.Policy(); p != nil {
+		entries = append(entries, PolicyEntries(policy.Gateway.Text, p, policy.NewState())...)
+	}
+	return entries
+}
+
+// ShutAlso adds to a state that has no policy, and so takes any scope, records
+// of what is shut. It returns the entries of those that the state did not have.
+func ShutAlso(state *policy.State, shut []policy.ShutRecord) (entries []journal.Entry) {
+	for _, r := range shut {
+		event := policy.Shut{Scope: r.Scope, Reason: r.Reason, Keys: r.Keys}
+		if have, ok := state.Shut(r.Scope); ok {
+			event.Keys, event.Added = without(r.Keys, have.Keys), true
+			if len(event.Keys) == 0 {
+				continue
+			}
+		}
+		if err := state.Apply(r.At, r.Actor, event); err == nil {
+			entries = append(entries, ShutEntries(r.Actor, event)...)
+		}
+	}
+	return entries
+}
+
+// NewKeys returns the keys that came to scopes which were shut before, as events
+// of their own.
+func NewKeys(before, now []policy.ShutRecord) (events []policy.Shut) {
+	had := map[policy.Scope][]policy.Key{}
+	for _, r := range before {
+		had[r.Scope] = r.Keys
+	}
+	for _, r := range now {
+		if keys := without(r.Keys, had[r.Scope]); len(keys) > 0 {
+			events = append(events, policy.Shut{Scope: r.Scope, Reason: r.Reason, Keys: keys, Added: true})
+		}
+	}
+	return events
+}
+
+// without returns the keys that are not among others.
+func without(keys, others []policy.Key) []policy.Key {
+	set := make(map[policy.Key]bool, len(others))
+	for _, k := range others {
+		set[k] = true
+	}
+	return slices.DeleteFunc(slices.Clone(keys), func(k policy.Key) bool { return set[k] })
+}

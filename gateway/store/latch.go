@@ -1,0 +1,166 @@
+package store
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"kidoban/gateway/policy"
+)
+
+// ErrUntilBoot says that the latch outlives the process, and not the machine's
+// next boot.
+var ErrUntilBoot = errors.New("kept until the next boot only")
+
+// LatchFile is where the latch is kept.
+type LatchFile interface {
+	// Save returns when the records are durable, or with an error that wraps
+	// ErrUntilBoot when they are so until the machine boots. A Save that fails
+	// leaves nothing for Load, as far as it can.
+	Save([]policy.ShutRecord) error
+	// Load returns the records. Known is false if nothing was ever saved. An
+	// error says that there are records that cannot be read.
+	Load() (shut []policy.ShutRecord, known bool, err error)
+}
+
+// Latch keeps a copy of what is shut outside the journal. It never says less
+// than what is shut: a close is added before anything else is done about it,
+// and a reopening is taken out when it is on disk and in force. So it carries a
+// close over a restart while the journal is dead, slow or damaged, and while
+// the loop hangs.
+//
+// One goroutine writes it. Only the newest state matters; everybody who waits
+// hears how its writing went.
+type Latch struct {
+	file   LatchFile
+	logger *slog.Logger
+
+	mu      sync.Mutex
+	shut    []policy.ShutRecord // by the loop
+	added   []*Added            // beside these
+	waiting []chan<- error
+	known   bool // shut may be written
+	wake    chan struct{}
+	quit    chan struct{}
+	done    chan struct{} // closed when run has returned
+}
+
+// Added is a close that the loop has not handled yet.
+type Added struct {
+	record  policy.ShutRecord
+	handled bool
+}
+
+// latchRetry is how soon a write that failed is tried again.
+const latchRetry = time.Second
+
+func newLatch(file LatchFile, logger *slog.Logger) *Latch {
+	return &Latch{file: file, logger: logger, wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+}
+
+// begin reads the file; to be called once, before run.
+func (l *Latch) begin() (shut []policy.ShutRecord, known bool, err error) {
+	shut, known, err = l.file.Load()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shut = shut
+	return shut, known, err
+}
+
+// Add has the latch say that a scope is shut. It never blocks. The result comes
+// when that is durable. The loop calls Set with what it returns once it has
+// handled the close.
+func (l *Latch) Add(r policy.ShutRecord) (a *Added, kept <-chan error) {
+	a = &Added{record: r}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.added = append(l.added, a)
+	return a, l.ask()
+}
+
+// Set has the latch say exactly what is shut, and that closes were handled. It
+// never blocks. The result comes when that is durable; it is nil if the latch
+// says so already.
+func (l *Latch) Set(shut []policy.ShutRecord, handled ...*Added) (kept <-chan error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := len(l.added)
+	l.added = slices.DeleteFunc(l.added, func(a *Added) bool { return slices.Contains(handled, a) })
+	if l.known && len(l.added) == before && slices.EqualFunc(l.shut, shut, sameRecord) {
+		return nil
+	}
+	l.shut, l.known = slices.Clone(shut), true
+	return l.ask()
+}
+
+func sameRecord(a, b policy.ShutRecord) bool {
+	return a.Scope == b.Scope && a.Reason == b.Reason && a.Actor == b.Actor && a.At.Equal(b.At) && slices.Equal(a.Keys, b.Keys)
+}
+
+// Rewrite writes the latch once more. The result comes when it is durable.
+func (l *Latch) Rewrite() <-chan error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ask()
+}
+
+// ask asks for a write. The lock is held.
+func (l *Latch) ask() <-chan error {
+	result := make(chan error, 1)
+	l.waiting = append(l.waiting, result)
+	kick(l.wake)
+	return result
+}
+
+// Quit ends the goroutine, which writes what still waits. The channel is closed
+// when it has.
+func (l *Latch) Quit() <-chan struct{} {
+	close(l.quit)
+	return l.done
+}
+
+// run writes until quit is closed, and then writes what still waits.
+func (l *Latch) run() {
+	defer close(l.done)
+	var failed bool
+	for quit := false; !quit; {
+		var again <-chan time.Time
+		if failed {
+			again = time.After(latchRetry)
+		}
+		select {
+		case <-l.wake:
+		case <-again:
+		case <-l.quit:
+			quit = true
+		}
+		for {
+			l.mu.Lock()
+			waiting := l.waiting
+			shut := slices.Clone(l.shut)
+			for _, a := range l.added {
+				shut = append(shut, a.record)
+			}
+			l.waiting = nil
+			l.mu.Unlock()
+			if len(waiting) == 0 && !failed {
+				break
+			}
+			err := l.file.Save(shut)
+			for _, w := range waiting {
+				w <- err
+			}
+			switch {
+			case err != nil && !failed:
+				l.logger.Error("the latch, which says what is shut, cannot be written; it is tried again", "err", err)
+			case err == nil && failed:
+				l.logger.Info("the latch is written again")
+			}
+			if failed = err != nil; failed {
+				break
+			}
+		}
+	}
+}

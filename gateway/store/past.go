@@ -1,0 +1,168 @@
+package store
+
+import (
+	"encoding/hex"
+	"fmt"
+	"iter"
+	"net/netip"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+// Past is what a journal tells about the time before.
+type Past struct {
+	State      *policy.State            // without the policy, which is read from its file
+	Timestamps map[policy.Key][12]byte  // the greatest handshake timestamp of each key
+	Listed     map[policy.Key]time.Time // when a policy first had the key
+	Seen       map[policy.Key]time.Time // the key's newest admission
+	Attempts   map[string]netip.Addr    // by engineer: where the last attempt came from
+	Newest     time.Time                // the newest time that an entry shows
+
+	// accepted: after `recover` took a clock that is behind, entries up to this
+	// time are clamped and do not show the real time.
+	accepted time.Time
+	open     map[string]journal.Entry // openings without a closing, by nameOf
+	order    []string                 // of open
+}
+
+func newPast() *Past {
+	return &Past{State: policy.NewState(), Timestamps: map[policy.Key][12]byte{}, Listed: map[policy.Key]time.Time{},
+		Seen: map[policy.Key]time.Time{}, Attempts: map[string]netip.Addr{}, open: map[string]journal.Entry{}}
+}
+
+// nameOf names what an opening opens and a closing closes.
+func nameOf(e journal.Entry) string {
+	if e.Session != "" {
+		return "session " + e.Session
+	}
+	return "grant " + e.Grant
+}
+
+// Read reads the past from the entries of a journal.
+func Read(entries iter.Seq2[journal.Entry, error]) (*Past, error) {
+	p := newPast()
+	for e, err := range entries {
+		if err != nil {
+			return nil, err
+		}
+		if err := p.apply(e); err != nil {
+			return nil, fmt.Errorf("entry of %s, %s: %w", e.Time.Format(time.RFC3339), e.Kind, err)
+		}
+	}
+	return p, nil
+}
+
+func (p *Past) apply(e journal.Entry) error {
+	if e.Time.After(p.Newest) && e.Time.After(p.accepted) {
+		p.Newest = e.Time
+	}
+	switch e.Kind {
+	case journal.Shut, journal.Reopened, journal.PolicyLoaded:
+		return p.event(e)
+	case journal.Recovery:
+		clear(p.Timestamps)
+		if !e.From.IsZero() && e.From.Before(e.Time) {
+			p.Newest, p.accepted = e.From, e.Time
+		}
+	case journal.Refused:
+		if e.Engineer != "" && e.Target == "" {
+			p.attempted(e)
+		}
+		if e.Timestamp != "" {
+			_, err := p.stamped(e)
+			return err
+		}
+	case journal.Admission:
+		p.attempted(e)
+		key, err := p.stamped(e)
+		if err != nil {
+			return err
+		}
+		p.Seen[key] = e.Time
+	case journal.WindowOpened, journal.SessionOpened:
+		name := nameOf(e)
+		if _, ok := p.open[name]; !ok {
+			p.order = append(p.order, name)
+		}
+		p.open[name] = e
+	case journal.WindowClosed, journal.SessionClosed:
+		delete(p.open, nameOf(e))
+	}
+	return nil
+}
+
+// event applies an operator's decision.
+func (p *Past) event(e journal.Entry) error {
+	event, err := policy.DecodeEvent(string(e.Kind), e.Event)
+	if err != nil {
+		return err
+	}
+	if loaded, ok := event.(policy.PolicyLoaded); ok {
+		for _, x := range loaded.Roster {
+			if _, known := p.Listed[x.Key]; !known {
+				p.Listed[x.Key] = e.Time
+			}
+		}
+		loaded.Digest = e.Digest
+		event = loaded
+	}
+	err = p.State.Apply(e.Time, e.Actor, event)
+	if e.Kind == journal.Reopened {
+		return nil // a scope that only the latch had was never recorded as shut
+	}
+	return err
+}
+
+// stamped notes the timestamp of an initiation, and returns its key.
+func (p *Past) stamped(e journal.Entry) (policy.Key, error) {
+	key, err := policy.ParseKey(e.Key)
+	if err != nil {
+		return key, err
+	}
+	raw, err := hex.DecodeString(e.Timestamp)
+	if err != nil || len(raw) != 12 {
+		return key, fmt.Errorf("%q is not a TAI64N timestamp", e.Timestamp)
+	}
+	if have := p.Timestamps[key]; string(raw) > string(have[:]) {
+		p.Timestamps[key] = [12]byte(raw)
+	}
+	return key, nil
+}
+
+// attempted notes where an engineer came from.
+func (p *Past) attempted(e journal.Entry) {
+	if a, err := netip.ParseAddr(e.Source); err == nil {
+		p.Attempts[e.Vendor+"/"+e.Engineer] = a
+	}
+}
+
+// Closings closes what the journal has open, sessions first, then the windows
+// they stood on: by a closing that this process knows and could not write, else
+// as open when the last process died.
+func (p *Past) Closings(known map[string]journal.Entry) (entries []journal.Entry) {
+	for _, kind := range []journal.Kind{journal.SessionOpened, journal.WindowOpened} {
+		for _, name := range p.order {
+			e, ok := p.open[name]
+			if !ok || e.Kind != kind {
+				continue
+			}
+			delete(p.open, name)
+			if closed, ok := known[name]; ok {
+				entries = append(entries, closed)
+				continue
+			}
+			closed := journal.SessionClosed
+			if kind == journal.WindowOpened {
+				closed = journal.WindowClosed
+			}
+			entries = append(entries, journal.Entry{Kind: closed, Actor: "gateway", Vendor: e.Vendor, Engineer: e.Engineer, Window: e.Window,
+				Grant: e.Grant, Grants: e.Grants, Session: e.Session, Source: e.Source, From: e.From, Reason: Crashed})
+		}
+	}
+	return entries
+}
+
+// Crashed is the reason of a closing that the last process did not write.
+const Crashed = "crashed"

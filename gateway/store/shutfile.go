@@ -1,0 +1,99 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"kidoban/gateway/durable"
+	"kidoban/gateway/policy"
+)
+
+// ShutFile is the latch in two files. It is a LatchFile.
+type ShutFile struct {
+	// Lasting is on the disk of the state, beside the journal.
+	Lasting string
+	// Passing is where a boot finds nothing any more, as in /run: for the time
+	// that the disk of the state is dead. Empty: there is none.
+	Passing string
+}
+
+// room is how many bytes the lasting file takes at least: enough for some 1,000
+// records, 200 of the longest, or 4,500 keys.
+const room = 256 << 10
+
+// Reserve takes room for the lasting file, so that a disk that is full later
+// still takes the latch: Save then writes over the file in place, which needs no
+// more room on ext4, XFS and tmpfs; btrfs and ZFS need some.
+func (f ShutFile) Reserve() error {
+	text, err := os.ReadFile(f.Lasting)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) || len(text) >= room {
+		return err
+	}
+	return durable.Replace(f.Lasting, padded(text, room), 0o600)
+}
+
+// Save writes both files.
+func (f ShutFile) Save(shut []policy.ShutRecord) error {
+	text, err := json.MarshalIndent(append([]policy.ShutRecord{}, shut...), "", "  ")
+	if err != nil {
+		return err
+	}
+	// The passing file first: the other disk may not answer.
+	passing := errors.New("there is no other place")
+	if f.Passing != "" {
+		passing = save(f.Passing, text, 0)
+	}
+	switch lasting := save(f.Lasting, text, room); {
+	case lasting == nil:
+		return nil
+	case passing == nil:
+		return fmt.Errorf("%w: %w", ErrUntilBoot, lasting)
+	default:
+		return errors.Join(lasting, passing)
+	}
+}
+
+// save replaces a file of a size at least; where the disk has no room for
+// another, it writes over the file in place. It removes a file that it cannot
+// write: a file that says less than what is shut is worse than none.
+func save(path string, text []byte, size int) error {
+	err := durable.Replace(path, padded(text, size), 0o600)
+	if err == nil || size > 0 && durable.Overwrite(path, text, size) == nil {
+		return nil
+	}
+	if gone := os.Remove(path); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+		return fmt.Errorf("%w; nor can the file before be removed: %w", err, gone)
+	}
+	return errors.Join(err, durable.SyncFolder(filepath.Dir(path)))
+}
+
+// padded returns a text with blanks behind it, which JSON skips.
+func padded(text []byte, size int) []byte {
+	return append(bytes.Clone(text), bytes.Repeat([]byte{' '}, max(0, size-len(text)))...)
+}
+
+// Load returns the records of both files.
+func (f ShutFile) Load() (all []policy.ShutRecord, known bool, err error) {
+	for _, path := range []string{f.Lasting, f.Passing} {
+		text, readErr := os.ReadFile(path)
+		if path == "" || errors.Is(readErr, fs.ErrNotExist) || readErr == nil && len(bytes.TrimSpace(text)) == 0 {
+			continue
+		}
+		var shut []policy.ShutRecord
+		if readErr == nil {
+			readErr = json.Unmarshal(text, &shut)
+		}
+		if readErr != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", path, readErr))
+			continue
+		}
+		known = true
+		all = append(all, shut...)
+	}
+	return all, known, err
+}

@@ -1,0 +1,251 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+// Journal is the append-only record.
+type Journal interface {
+	// Append returns when the entries are durable, all of them, in order.
+	// Once it has failed it fails for good.
+	Append(...journal.Entry) error
+	Replay() iter.Seq2[journal.Entry, error]
+	Size() int64
+	CheckpointTime() time.Time
+	Close() error
+}
+
+// Journals is the place where the journal is kept.
+type Journals interface {
+	// Open opens, verifies and locks the journal.
+	Open() (Journal, error)
+	// ReadDamaged returns what can still be read of a journal that does not
+	// open. An error, the last it yields, says that the journal had more.
+	ReadDamaged() iter.Seq2[journal.Entry, error]
+	// Archive moves a broken journal aside. It returns where the journal is now,
+	// and its last checkpoint.
+	Archive() (path, checkpoint string, err error)
+}
+
+// closeWait bounds how long Replace waits until the broken journal is closed.
+const closeWait = 3 * time.Second
+
+// Store is the journal in use, and the latch. The loop owns it; Replace alone is
+// called elsewhere.
+type Store struct {
+	Latch *Latch
+
+	journals  Journals
+	journal   Journal // in use; nil: none
+	broken    Journal // that the loop let go of and that is not closed yet
+	recorder  *recorder
+	unwritten map[string]journal.Entry // closings that did not reach the journal, by Past.open's names
+}
+
+// New makes a store without a journal. Records wait until Open or OpenNone.
+func New(journals Journals, file LatchFile, logger *slog.Logger) *Store {
+	return &Store{Latch: newLatch(file, logger), journals: journals, recorder: newRecorder(), unwritten: map[string]journal.Entry{}}
+}
+
+// Begin reads the latch, and then keeps it. What known and the error mean, see
+// LatchFile.Load.
+func (s *Store) Begin() (shut []policy.ShutRecord, known bool, err error) {
+	defer func() { go s.Latch.run() }()
+	return s.Latch.begin()
+}
+
+// Open opens the journal and reads the past from it.
+func (s *Store) Open() (*Past, error) {
+	j, past, err := s.open()
+	s.use(j)
+	return past, err
+}
+
+func (s *Store) open() (Journal, *Past, error) {
+	j, err := s.journals.Open()
+	if err != nil {
+		return nil, nil, err
+	}
+	past, err := Read(j.Replay())
+	if err != nil {
+		j.Close()
+		return nil, nil, err
+	}
+	return j, past, nil
+}
+
+// use gives the recorder its journal; nil: every record fails.
+func (s *Store) use(j Journal) {
+	s.journal = j
+	s.recorder.journal = j
+	go s.recorder.run()
+}
+
+// Damaged reads what a journal that does not open says is shut. The error says
+// that it may have said more.
+func (s *Store) Damaged() (*Past, error) {
+	past := newPast()
+	var lost error
+	for e, err := range s.journals.ReadDamaged() {
+		if err == nil {
+			err = past.apply(e)
+		}
+		if lost == nil {
+			lost = err
+		}
+	}
+	return past, lost
+}
+
+// Add sends a record to the journal. It never blocks.
+func (s *Store) Add(r Record) { s.recorder.add(r) }
+
+// Acks tells when appends are over. The loop gives each to Settle.
+func (s *Store) Acks() <-chan Ack { return s.recorder.acks }
+
+// Current reports whether an ack is about the journal in use.
+func (s *Store) Current(a Ack) bool { return a.journal == s.journal }
+
+// Busy returns how long the append under way has waited for the disk; 0: none
+// is under way.
+func (s *Store) Busy() time.Duration { return s.recorder.busy() }
+
+// Size returns how many entries the journal has, and when it was last signed.
+func (s *Store) Size() (entries int64, signed time.Time) {
+	if s.journal == nil {
+		return 0, time.Time{}
+	}
+	return s.journal.Size(), s.journal.CheckpointTime()
+}
+
+// Settle calls Done of the records that an ack is about. It returns the errors
+// of those that the journal refused.
+func (s *Store) Settle(a Ack) error { return s.settle(s.recorder.settled(a), a.Err) }
+
+func (s *Store) settle(records []Record, err error) (refused error) {
+	for _, r := range records {
+		if err != nil {
+			for _, e := range r.Entries {
+				if e.Kind == journal.SessionClosed || e.Kind == journal.WindowClosed {
+					s.unwritten[nameOf(e)] = e
+				}
+			}
+		}
+		why := err
+		if why == nil {
+			why = r.refused
+			refused = errors.Join(refused, r.refused)
+		}
+		if r.Done != nil {
+			r.Done(why)
+		}
+	}
+	return refused
+}
+
+// Detach takes the loop off a journal that is in doubt. Records that wait for it
+// hear ErrNoJournal; new ones wait for the next journal.
+func (s *Store) Detach() {
+	if s.journal != nil {
+		s.broken = s.journal
+	}
+	left := s.recorder.abandon()
+	s.journal = nil
+	s.recorder = newRecorder()
+	_ = s.settle(left, ErrNoJournal)
+}
+
+// Replacement is a journal that takes the place of a dead one.
+type Replacement struct {
+	Anew  bool   // it is a new one
+	Aside string // where the broken one is now; empty: nothing was left of it
+	Text  string // what the new one's first entry says of the broken one
+	Past  *Past  // what the journal has already
+
+	journal Journal
+}
+
+// Replace opens the journal again if it only failed to be written, or moves it
+// aside and begins a new one. It takes as long as the disk does, and is called
+// off the loop between Detach and Take, one at a time.
+func (s *Store) Replace() (Replacement, error) {
+	if broken := s.broken; broken != nil {
+		closed := make(chan struct{})
+		go func() {
+			broken.Close()
+			close(closed)
+		}()
+		select {
+		case <-closed:
+		case <-time.After(closeWait):
+			return Replacement{}, fmt.Errorf("the disk still holds the journal's last entries back after %s: mend it, then try again", closeWait)
+		}
+		s.broken = nil
+	}
+	j, past, why := s.open()
+	if why == nil {
+		return Replacement{Past: past, journal: j}, nil
+	}
+	path, last, err := s.journals.Archive()
+	if err != nil {
+		return Replacement{}, fmt.Errorf("the broken journal cannot be moved aside: %w", errors.Join(err, why))
+	}
+	if j, past, err = s.open(); err != nil {
+		return Replacement{}, fmt.Errorf("a new journal cannot be begun, the broken one is now %s: %w", path, err)
+	}
+	return Replacement{Anew: true, Aside: path, Past: past, journal: j,
+		Text: fmt.Sprintf("begins anew after %s; its last checkpoint:\n%s\nwhat was wrong with it: %v", path, last, why)}, nil
+}
+
+// Take puts a journal in the place of the dead one, with first as its first
+// entries. The closings that the dead one did not take follow.
+func (s *Store) Take(r Replacement, first Record) {
+	var closings []journal.Entry
+	if !r.Anew {
+		closings = r.Past.Closings(s.unwritten)
+	} else {
+		names := slices.Sorted(maps.Keys(s.unwritten))
+		slices.Reverse(names) // sessions before the windows they stood on
+		for _, name := range names {
+			closings = append(closings, s.unwritten[name])
+		}
+	}
+	clear(s.unwritten)
+	s.recorder.queue = append([]Record{first, {Entries: closings}}, s.recorder.queue...)
+	s.use(r.journal)
+	kick(s.recorder.wake)
+}
+
+// Drop closes a journal that nobody takes any more.
+func (r Replacement) Drop() { r.journal.Close() }
+
+// Quit ends the recorder, which appends the records that wait. The channel is
+// closed when it has.
+func (s *Store) Quit() <-chan struct{} {
+	close(s.recorder.quit)
+	return s.recorder.done
+}
+
+// Untold gives to f the acks that nobody took before Quit was done.
+func (s *Store) Untold(f func(Ack)) {
+	for _, a := range s.recorder.untold {
+		f(a)
+	}
+}
+
+// Close closes the journal, if all is written.
+func (s *Store) Close() error {
+	if s.journal == nil {
+		return nil
+	}
+	return s.journal.Close()
+}
