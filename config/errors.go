@@ -22,20 +22,14 @@ type Error struct {
 
 // Error is "file:line:column: where: text".
 func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString(e.File)
+	at, where := e.File, e.Where
 	if e.Line > 0 {
-		fmt.Fprintf(&b, ":%d:%d", e.Line, e.Column)
+		at, where = fmt.Sprintf("%s:%d:%d", e.File, e.Line, e.Column), cmp.Or(e.Where, "the file")
 	}
-	b.WriteString(": ")
-	switch {
-	case e.Where != "":
-		b.WriteString(e.Where + ": ")
-	case e.Line > 0:
-		b.WriteString("the file: ")
+	if where != "" {
+		where += ": "
 	}
-	b.WriteString(e.What)
-	return b.String()
+	return at + ": " + where + e.What
 }
 
 // Unwrap gives the error of the system, where a file could not be read.

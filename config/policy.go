@@ -199,12 +199,6 @@ func (r *reader) calendar(e entry) *policy.Calendar {
 			}
 		}
 	}
-	slices.SortFunc(dates, func(a, b policy.DateRange) int {
-		if c := a.First.Compare(b.First); c != 0 {
-			return c
-		}
-		return a.Last.Compare(b.Last)
-	})
 	c, err := policy.NewCalendar(e.name, country, dates)
 	if err != nil {
 		at := e.named()

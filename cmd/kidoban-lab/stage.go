@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -52,10 +53,7 @@ func (s *stage) Skipf(format string, a ...any)  { s.Fatalf(format, a...) }
 
 // strike takes the scene down.
 func (s *stage) strike() {
-	for len(s.cleanups) > 0 {
-		last := len(s.cleanups) - 1
-		f := s.cleanups[last]
-		s.cleanups = s.cleanups[:last]
+	for _, f := range slices.Backward(s.cleanups) {
 		f()
 	}
 }

@@ -40,7 +40,7 @@ func stay(s *stage, out *terminal, outside net.Listener) {
 	if ownUserNamespace() {
 		enter += " --user --preserve-credentials"
 	}
-	kidoban := fromHere(s.executable)
+	kidoban := s.executable
 	lines := []string{
 		". " + file,
 		kidoban + " status",
@@ -91,18 +91,6 @@ func metricsRelay(gateway *lab.Host) http.Handler {
 		http.Error(w, "the gateway does not answer: "+err.Error(), http.StatusBadGateway)
 	}
 	return proxy
-}
-
-// fromHere shortens a path below the working directory, as people type it.
-func fromHere(path string) string {
-	here, err := os.Getwd()
-	if err != nil {
-		return path
-	}
-	if short, err := filepath.Rel(here, path); err == nil && filepath.IsLocal(short) && strings.Contains(short, "/") {
-		return short
-	}
-	return path
 }
 
 // ownUserNamespace reports whether the demo runs in a user namespace of its own: the machine's maps

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -32,14 +33,7 @@ func newTerminal(w io.Writer, getenv func(string) string) *terminal {
 		t.moving = err == nil && getenv("TERM") != "dumb"
 	}
 	t.colour = t.moving && getenv("NO_COLOR") == ""
-	locale := getenv("LC_ALL")
-	if locale == "" {
-		locale = getenv("LC_CTYPE")
-	}
-	if locale == "" {
-		locale = getenv("LANG")
-	}
-	locale = strings.ToLower(locale)
+	locale := strings.ToLower(cmp.Or(getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG")))
 	if strings.Contains(locale, "utf-8") || strings.Contains(locale, "utf8") {
 		t.yes, t.no = "✓", "✗"
 	}

@@ -149,8 +149,8 @@ func readKey(disk storage, name string) (*key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if file.mode.Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s: the journal's key has mode %04o: allowed is 0600 or stricter, others must not read it", name, file.mode.Perm())
+	if file.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s: the journal's key has mode %04o: allowed is 0600 or stricter, others must not read it", name, file.Mode().Perm())
 	}
 	data, err := disk.readFile(name, 4096)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"kidoban/gateway/durable"
 )
@@ -19,7 +18,7 @@ type storage interface {
 	readFile(name string, limit int64) ([]byte, error)
 	// readDir lists a directory, sorted by name.
 	readDir(name string) ([]fs.DirEntry, error)
-	stat(name string) (fileInfo, error)
+	stat(name string) (fs.FileInfo, error)
 
 	// mkdir makes a folder with mode 0700, if there is none. The name lasts after SyncFolder of the
 	// parent.
@@ -28,11 +27,6 @@ type storage interface {
 
 	// lock takes an exclusive lock, until it is closed or the process ends. It does not wait.
 	lock(name string) (io.Closer, error)
-}
-
-type fileInfo struct {
-	mode    fs.FileMode
-	changed time.Time
 }
 
 // osDisk is the real disk.
@@ -61,13 +55,7 @@ func (osDisk) readFile(name string, limit int64) ([]byte, error) {
 
 func (osDisk) readDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
 
-func (osDisk) stat(name string) (fileInfo, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return fileInfo{}, err
-	}
-	return fileInfo{info.Mode(), info.ModTime()}, nil
-}
+func (osDisk) stat(name string) (fs.FileInfo, error) { return os.Stat(name) }
 
 func (osDisk) mkdir(name string) error {
 	if err := os.Mkdir(name, 0o700); !errors.Is(err, fs.ErrExist) {

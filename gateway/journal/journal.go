@@ -104,7 +104,7 @@ func openLocked(disk storage, dir, keyFile string) (*Journal, error) {
 		return nil, err
 	}
 	if file, err := disk.stat(j.read.path("checkpoint")); err == nil {
-		j.signed = file.changed
+		j.signed = file.ModTime()
 	}
 	var newest []byte
 	j.edge, err = j.read.verify(j.tree, func(index int64, line []byte) error {

@@ -170,11 +170,17 @@ func (e memEntry) IsDir() bool                { return e.dir }
 func (e memEntry) Type() fs.FileMode          { return 0 }
 func (e memEntry) Info() (fs.FileInfo, error) { return nil, errors.ErrUnsupported }
 
-func (d *memDisk) stat(name string) (fileInfo, error) {
+// memInfo is a file with mode 0600 and the same time for all.
+type memInfo struct{ fs.FileInfo }
+
+func (memInfo) Mode() fs.FileMode  { return 0o600 }
+func (memInfo) ModTime() time.Time { return time.Unix(1, 0) }
+
+func (d *memDisk) stat(name string) (fs.FileInfo, error) {
 	if _, err := d.find(name); err != nil {
-		return fileInfo{}, err
+		return nil, err
 	}
-	return fileInfo{mode: 0o600, changed: time.Unix(1, 0)}, nil
+	return memInfo{}, nil
 }
 
 // alter changes a directory's names, or fails.

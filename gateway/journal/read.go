@@ -333,7 +333,7 @@ func verifyDir(disk storage, dir, verifierKey string, since []byte) (Report, err
 	}
 	report := Report{Origin: origin, Size: tree.N, Root: tree.Hash.String(), Checkpoint: string(text), Since: earlier.N}
 	if file, err := disk.stat(r.path("checkpoint")); err == nil {
-		report.Signed = file.changed
+		report.Signed = file.ModTime()
 	}
 	if earlier.N > tree.N {
 		return report, damaged(tree.N, "rolled back: it has %d entries, the earlier checkpoint has %d", tree.N, earlier.N)

@@ -196,11 +196,11 @@ func (h *Host) Send(packet []byte) error {
 // writes the header (raw(7)).
 func (h *Host) rawSocket(family int) (int, error) {
 	h.mu.Lock()
-	fd, ok := h.raw[family]
-	h.mu.Unlock()
-	if ok {
+	defer h.mu.Unlock()
+	if fd, ok := h.raw[family]; ok {
 		return fd, nil
 	}
+	fd := -1
 	err := h.Do(func() (err error) {
 		fd, err = unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 		return err
@@ -208,15 +208,8 @@ func (h *Host) rawSocket(family int) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	h.mu.Lock()
-	if other, ok := h.raw[family]; ok { // another goroutine was faster
-		h.mu.Unlock()
-		unix.Close(fd)
-		return other, nil
-	}
 	h.raw[family] = fd
-	h.mu.Unlock()
-	h.cleanup(func() { unix.Close(fd) })
+	h.cleanups = append(h.cleanups, func() { unix.Close(fd) })
 	return fd, nil
 }
 

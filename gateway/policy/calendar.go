@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -82,7 +83,7 @@ func NewCalendar(name, country string, dates []DateRange) (*Calendar, error) {
 		}
 	}
 	c := &Calendar{Name: name, Country: country, Dates: slices.Clone(dates)}
-	slices.SortFunc(c.Dates, func(a, b DateRange) int { return a.First.Compare(b.First) })
+	slices.SortFunc(c.Dates, func(a, b DateRange) int { return cmp.Or(a.First.Compare(b.First), a.Last.Compare(b.Last)) })
 	return c, nil
 }
 

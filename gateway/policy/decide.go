@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -95,10 +96,5 @@ func (p *Plan) Decide(q Query, now time.Time) Decision {
 }
 
 func (g *Grant) allows(to netip.AddrPort, protocol uint8) bool {
-	for _, t := range g.Window.Targets {
-		if t.Allows(to, protocol) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(g.Window.Targets, func(t *Target) bool { return t.Allows(to, protocol) })
 }

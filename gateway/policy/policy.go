@@ -113,15 +113,7 @@ type Target struct {
 
 // Allows reports whether the target lists this destination.
 func (t *Target) Allows(to netip.AddrPort, protocol uint8) bool {
-	if !t.Prefix.Contains(to.Addr()) {
-		return false
-	}
-	for _, s := range t.Services {
-		if s.Allows(protocol, to.Port()) {
-			return true
-		}
-	}
-	return false
+	return t.Prefix.Contains(to.Addr()) && slices.ContainsFunc(t.Services, func(s Service) bool { return s.Allows(protocol, to.Port()) })
 }
 
 // Vendor is a company that maintains something at the site.
@@ -157,22 +149,12 @@ func SamePeer(a, b *Engineer) bool {
 
 // MayComeFrom reports whether the address is one of the engineer's sources. It must be unmapped.
 func (e *Engineer) MayComeFrom(source netip.Addr) bool {
-	for _, p := range e.Sources {
-		if p.Contains(source) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(e.Sources, func(p netip.Prefix) bool { return p.Contains(source) })
 }
 
 // Reaches reports whether the engineer has a tunnel address of the destination's family.
 func (e *Engineer) Reaches(to netip.Addr) bool {
-	for _, a := range e.Addresses {
-		if a.Is4() == to.Is4() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(e.Addresses, func(a netip.Addr) bool { return a.Is4() == to.Is4() })
 }
 
 // Window is a period for which access of a vendor to some targets is approved.

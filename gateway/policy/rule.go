@@ -57,6 +57,8 @@ var refusedParts = map[string]string{
 	"BYWEEKNO": "programs disagree on it; say it with BYMONTH and BYDAY", // rrule-go, as dateutil, takes a 52nd week for a 53rd
 }
 
+var ruleFrequencies = map[string]rrule.Frequency{"DAILY": rrule.DAILY, "WEEKLY": rrule.WEEKLY, "MONTHLY": rrule.MONTHLY, "YEARLY": rrule.YEARLY}
+
 var ruleWeekdays = map[string]rrule.Weekday{
 	"MO": rrule.MO, "TU": rrule.TU, "WE": rrule.WE, "TH": rrule.TH, "FR": rrule.FR, "SA": rrule.SA, "SU": rrule.SU,
 }
@@ -112,20 +114,14 @@ func (r *Rule) parse() error {
 		}
 		parts[name] = value
 	}
-	switch parts["FREQ"] {
-	case "DAILY":
-		o.Freq = rrule.DAILY
-	case "WEEKLY":
-		o.Freq = rrule.WEEKLY
-	case "MONTHLY":
-		o.Freq = rrule.MONTHLY
-	case "YEARLY":
-		o.Freq = rrule.YEARLY
-	case "":
+	freq, known := ruleFrequencies[parts["FREQ"]]
+	switch {
+	case parts["FREQ"] == "":
 		return errors.New("FREQ is missing: allowed is DAILY, WEEKLY, MONTHLY or YEARLY")
-	default:
+	case !known:
 		return fmt.Errorf("FREQ=%s: allowed is DAILY, WEEKLY, MONTHLY or YEARLY", parts["FREQ"])
 	}
+	o.Freq = freq
 	delete(parts, "FREQ")
 
 	o.Interval = 1
