@@ -48,13 +48,13 @@ func (l *loop) stamp(r store.Record) {
 
 // recorded takes the answer of an append.
 func (l *loop) recorded(a store.Ack) {
+	again := false // the journal answers again
 	switch {
 	case a.Err == nil:
 		l.cfg.Metrics.Appended(a.Took)
-		if l.journal.slow {
+		if again = l.journal.slow; again {
 			l.journal.slow = false
 			l.trust(doubtJournal)
-			l.record(store.StateEntries(l.state)...) // what was shut meanwhile is in the latch only
 		}
 	case l.store.Current(a) && (!l.doubted(doubtJournal) || l.journal.slow):
 		l.journal.slow = false
@@ -62,6 +62,9 @@ func (l *loop) recorded(a store.Ack) {
 	}
 	if refused := l.store.Settle(a); refused != nil {
 		l.cfg.Logger.Error("not recorded", "err", refused)
+	}
+	if again { // what was shut meanwhile is in the latch only; what the append reopened is open by now
+		l.record(store.StateEntries(l.state)...)
 	}
 }
 

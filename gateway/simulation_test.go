@@ -295,7 +295,7 @@ func (s *simulation) anyPolicy() *policy.Policy {
 		t.Services[0].Last += uint16(s.random.IntN(2))
 		t.Masquerade = s.random.IntN(2) == 0
 	}
-	p.Digest = fmt.Sprintf("%064x", len(s.known))
+	p.Digest = fmt.Sprintf("%x", s.random.Uint64())
 	s.do(func() { s.known[p.Digest] = p })
 	return p
 }
