@@ -164,8 +164,16 @@ func (l *loop) turn() {
 		}
 		l.evaluate()
 	}
-	l.store.Latch.Set(l.state.Shuts())
+	l.latch()
 	l.publish()
+}
+
+// latch has the latch say what is shut. Before there is a journal, a latch that
+// says that nothing is shut would show that there was one.
+func (l *loop) latch() {
+	if shuts := l.state.Shuts(); len(shuts) > 0 || l.store.HasJournal() {
+		l.store.Latch.Set(shuts)
+	}
 }
 
 // tick reads the clock. A clock that was set makes new plans, and one that went
@@ -341,7 +349,7 @@ func (l *loop) stop() error {
 	if all { // who gave a command hears whether it is recorded
 		l.store.Untold(l.recorded)
 		l.kernel.unanswered()
-		l.store.Latch.Set(l.state.Shuts())
+		l.latch()
 	}
 	ended(l.store.Latch.Quit(), "the latch was still being written")
 	if all { // closing waits for the write under way

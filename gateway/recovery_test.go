@@ -646,6 +646,19 @@ func TestAMarkerThatCannotBeRead(t *testing.T) {
 	})
 }
 
+// A first start whose journal cannot be made leaves no latch, which would show
+// that there was a journal.
+func TestAFirstStartWithoutAJournalLeavesNoLatch(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.damage = errFault
+		w.start()
+		w.do(func() { same(t, "the latch is there", w.latch != nil, false) })
+		same(t, "kept", w.shut("acme").Kept, true)
+		w.do(func() { same(t, "records in the latch", len(w.latch), 1) })
+	})
+}
+
 func TestRecoverRestartsALostTunnel(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
 		w.at("01:30:00")

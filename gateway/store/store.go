@@ -106,6 +106,9 @@ func (s *Store) Damaged() (*Past, error) {
 	return past, lost
 }
 
+// HasJournal reports whether a journal is in use.
+func (s *Store) HasJournal() bool { return s.journal != nil }
+
 // Add sends a record to the journal. It never blocks.
 func (s *Store) Add(r Record) { s.recorder.add(r) }
 
