@@ -45,7 +45,7 @@ type loop struct {
 	refusals *tally.Refusals
 	store    *store.Store
 	journal  journalState
-	file     policyFile
+	file     policyWatch
 	kernel   enforcer
 	// reopening are the reopenings on their way to the disk, by scope.
 	reopening map[policy.Scope]*effect
@@ -91,7 +91,7 @@ func (g *Gateway) run(ctx context.Context, stopping chan<- struct{}) error {
 	l := &loop{
 		g: g, cfg: &g.cfg, clock: watch, state: policy.NewState(), openings: opening.NewSet(watch), sessions: session.NewTable(watch),
 		refusals: tally.New(), store: g.store, reopening: map[policy.Scope]*effect{}, lastBeat: watch.Boot,
-		file: policyFile{checks: make(chan fileCheck, 1)}, kernel: enforcer{applier: newApplier(g.cfg.Firewall, g.cfg.Dropped)},
+		file: policyWatch{checks: make(chan fileCheck, 1)}, kernel: enforcer{applier: newApplier(g.cfg.Firewall, g.cfg.Dropped)},
 	}
 	l.plans.wanted = l.state.Plan(l.clock.Now)
 	l.plans.inForce = l.plans.wanted.Doubted(view.Say(view.Begins, nil).String())

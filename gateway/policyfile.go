@@ -13,8 +13,8 @@ import (
 	"kidoban/gateway/view"
 )
 
-// policyFile is what the loop knows of the policy on disk.
-type policyFile struct {
+// policyWatch follows the policy on disk.
+type policyWatch struct {
 	loadedAt time.Time // of the policy in force
 	warnings []view.Message
 	warnedOn policy.Date // the site's date that the warnings are for
@@ -136,7 +136,7 @@ func (l *loop) take(actor policy.Actor, r reading) (changed []string, err error)
 type fileCheck struct {
 	digest string
 	err    error
-	loads  int // policyFile.loads when the check began
+	loads  int // policyWatch.loads when the check began
 
 	warnings []view.Message // of the policy in force
 	on       policy.Date    // the date that they are for; zero: the check did not ask for them
