@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"gateway/lab":      {},
 	"gateway/syslog":   {},
 	"config":           {"gateway/durable", "gateway/policy", "gateway/view"},
-	"gateway/tunnel":   {"gateway/clock", "gateway/policy", "gateway/tally"},
+	"gateway/tunnel":   {"gateway/clock", "gateway/policy", "gateway/tally", "gateway/view"},
 	"gateway/firewall": {"gateway/clock", "gateway/durable", "gateway/policy", "gateway/tally", "gateway/view"},
 	"gateway":          {"gateway/clock", "gateway/journal", "gateway/opening", "gateway/policy", "gateway/session", "gateway/store", "gateway/tally", "gateway/view"},
 	"gateway/clock":    {},
@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"gateway/metrics":  {"gateway/policy", "gateway/session", "gateway/view"},
 	"gateway/session":  {"gateway/clock", "gateway/policy", "gateway/view"},
 	"gateway/admin":    {"gateway", "gateway/policy", "gateway/view"},
+	"gateway/log":      {},
 	"gateway/e2e":      {}, // tests only, which may import any package
 }
 

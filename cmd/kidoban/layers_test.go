@@ -11,6 +11,7 @@ import (
 	"runtime/pprof"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"kidoban/config"
 	"kidoban/gateway"
 	"kidoban/gateway/clock"
+	"kidoban/gateway/firewall"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/store"
@@ -96,9 +98,8 @@ func init() {
 			case doubtLayer:
 				c = undoubting(c)
 			case copiesLayer:
-				live := c.Firewall.(*liveFirewall)
-				close(live.quit)
-				c.Firewall = noCopies{live}
+				c.Firewall = noCopies{c.Firewall}
+				c.Tunnel = newUninspecting(c.Tunnel)
 			case reasonLayer:
 				c.Tunnel = newOtherReason(c.Tunnel)
 			default:
@@ -246,12 +247,29 @@ func (h hangingJournal) Append(entries ...journal.Entry) error {
 }
 
 // noCopies is a firewall whose refusals nobody hears of.
-type noCopies struct{ live *liveFirewall }
+type noCopies struct{ gateway.Firewall }
 
-func (n noCopies) Set(p *policy.Plan, live []netip.AddrPort) error { return n.live.Set(p, live) }
-func (n noCopies) Check() error                                    { return n.live.Check() }
-func (n noCopies) Facts() <-chan policy.Fact                       { return nil }
-func (n noCopies) Close() error                                    { return n.live.Firewall.Close() }
+func (noCopies) Facts() <-chan policy.Fact { return nil }
+
+// uninspecting is a tunnel that names nobody whom the kernel refused: their
+// addresses are not listed.
+type uninspecting struct {
+	otherFacts
+	plan *atomic.Pointer[policy.Plan]
+}
+
+func newUninspecting(t gateway.Tunnel) gateway.Tunnel {
+	plan := &atomic.Pointer[policy.Plan]{}
+	return uninspecting{changeFacts(t, func(f policy.Fact) (policy.Fact, bool) {
+		p := plan.Load()
+		return f, f.Kind != policy.Refusal || p != nil && p.Listed(f.Source.Addr(), time.Now())
+	}), plan}
+}
+
+func (u uninspecting) Set(p *policy.Plan) error {
+	u.plan.Store(p)
+	return u.otherFacts.Set(p)
+}
 
 // offsetClock is off by what a file says, and tells when that changes, as the
 // kernel tells when its clock is set.
@@ -304,7 +322,7 @@ func undoubting(c gateway.Config) gateway.Config {
 	if err != nil {
 		panic(err)
 	}
-	good := &policyFile{path: settings.PolicyFile + ".good", tunnel: settings.Interface}
+	good := &config.File{Path: settings.PolicyFile + ".good", Addresses: func() ([]netip.Addr, error) { return firewall.HostAddresses(settings.Interface) }}
 	c.PolicyFile = goodFile{c.PolicyFile, good}
 	c.Journals = otherJournals{c.Journals, func(open func() (store.Journal, error)) (store.Journal, error) {
 		if j, err := open(); err == nil {
@@ -321,7 +339,7 @@ func undoubting(c gateway.Config) gateway.Config {
 // goodFile is a policy file that is never bad.
 type goodFile struct {
 	gateway.PolicyFile
-	good *policyFile
+	good *config.File
 }
 
 func (f goodFile) Load() (*policy.Policy, []view.Message, error) {

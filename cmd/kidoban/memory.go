@@ -7,34 +7,26 @@ import (
 	"runtime/metrics"
 	"time"
 
-	"kidoban/gateway"
+	"kidoban/gateway/view"
 )
 
 const (
 	// restPercent is GOGC while nobody is inside. Most of the live heap is
-	// WireGuard's receive buffers, which at rest have never been touched; with
-	// Go's own 100 as much garbage as all of them may gather.
+	// WireGuard's receive buffers, which at rest have never been touched. With
+	// Go's own 100, as much garbage as all of them may gather.
 	restPercent = 15
 	workPercent = 100 // Go's own
-	// restMost is the live heap, in bytes, above which collecting often costs
-	// more than it saves: policies of thousands of engineers.
+	// restMost is the live heap, in bytes, above which frequent collections cost
+	// more than they save: policies of thousands of engineers.
 	restMost = 64 << 20
-	// restInterval is how often it is asked whether somebody is inside.
+	// restInterval is how often the sessions are counted.
 	restInterval = 2 * time.Second
 )
-
-// collection is GOGC for so many sessions and such a live heap.
-func collection(sessions int, live uint64) int {
-	if sessions == 0 && live <= restMost {
-		return restPercent
-	}
-	return workPercent
-}
 
 // keepSmall keeps the process small while nobody is inside, and leaves the
 // collector alone while packets flow, or where GOGC is set. It returns when
 // the context ends.
-func keepSmall(ctx context.Context, g *gateway.Gateway) {
+func keepSmall(ctx context.Context, snapshot func() *view.Snapshot) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
@@ -49,7 +41,10 @@ func keepSmall(ctx context.Context, g *gateway.Gateway) {
 		case <-tick.C:
 		}
 		metrics.Read(live)
-		want := collection(len(g.Snapshot().Sessions), live[0].Value.Uint64())
+		want := workPercent
+		if len(snapshot().Sessions) == 0 && live[0].Value.Uint64() <= restMost {
+			want = restPercent
+		}
 		if want == percent {
 			continue
 		}

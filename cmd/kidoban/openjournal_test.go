@@ -1,12 +1,13 @@
 package main
 
 import (
-	"kidoban/gateway/store"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"kidoban/gateway/store"
 )
 
 // TestAFirstStartIsNoLostJournal: the latch, by which a lost journal is told

@@ -4,16 +4,14 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/vishvananda/netlink"
-
 	"kidoban/config"
 	"kidoban/gateway/admin"
+	"kidoban/gateway/firewall"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
@@ -30,33 +28,11 @@ func (p *program) loadPolicy(path string) (*policy.Policy, []view.Message, error
 
 // readPolicy reads a policy file for this machine.
 func readPolicy(path string, gatewayKey *policy.Key, tunnel string) (*policy.Policy, []view.Message, error) {
-	addresses, err := ownAddresses(tunnel)
+	addresses, err := firewall.HostAddresses(tunnel)
 	if err != nil {
 		return nil, nil, err
 	}
 	return config.LoadPolicy(path, config.Host{Key: gatewayKey, Addresses: addresses})
-}
-
-// ownAddresses lists the machine's addresses, but for those of the tunnel.
-func ownAddresses(tunnel string) ([]netip.Addr, error) {
-	names, err := interfaces()
-	if err != nil {
-		return nil, fmt.Errorf("list this machine's interfaces: %w", err)
-	}
-	all, err := undisturbed(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
-	if err != nil {
-		return nil, fmt.Errorf("list this machine's addresses: %w", err)
-	}
-	var own []netip.Addr
-	for _, a := range all {
-		if a.IPNet == nil || names[a.LinkIndex] == tunnel {
-			continue
-		}
-		if addr, ok := netip.AddrFromSlice(a.IP); ok {
-			own = append(own, addr.Unmap())
-		}
-	}
-	return own, nil
 }
 
 type checkCommand struct {

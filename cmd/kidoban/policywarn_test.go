@@ -1,11 +1,14 @@
 package main
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"kidoban/config"
 )
 
 // TestWarningsOfAnotherDay: a contract comes to its end while the policy is in
@@ -15,15 +18,15 @@ func TestWarningsOfAnotherDay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &policyFile{path: filepath.Join(t.TempDir(), "policy.yaml"), tunnel: "kido0"}
-	if err := os.WriteFile(f.path, text, 0o640); err != nil {
+	f := &config.File{Path: filepath.Join(t.TempDir(), "policy.yaml"), Addresses: func() ([]netip.Addr, error) { return nil, nil }}
+	if err := os.WriteFile(f.Path, text, 0o640); err != nil {
 		t.Fatal(err)
 	}
 	loaded, _, err := f.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(f.path); err != nil {
+	if err := os.Remove(f.Path); err != nil {
 		t.Fatal(err)
 	}
 	for at, want := range map[string]string{
@@ -41,7 +44,7 @@ func TestWarningsOfAnotherDay(t *testing.T) {
 				got = append(got, warning.String())
 			}
 		}
-		if (want != "") != (len(got) == 1) || want != "" && (!strings.HasPrefix(got[0], f.path+":") || !strings.Contains(got[0], want)) {
+		if (want != "") != (len(got) == 1) || want != "" && (!strings.HasPrefix(got[0], f.Path+":") || !strings.Contains(got[0], want)) {
 			t.Errorf("at %s: %q, want %q", at, got, want)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
 	"kidoban/config"
@@ -21,9 +23,10 @@ import (
 	"kidoban/gateway/admin"
 	"kidoban/gateway/clock"
 	"kidoban/gateway/firewall"
+	"kidoban/gateway/log"
 	"kidoban/gateway/metrics"
-	"kidoban/gateway/policy"
 	"kidoban/gateway/store"
+	"kidoban/gateway/syslog"
 	"kidoban/gateway/tunnel"
 	"kidoban/gateway/view"
 )
@@ -49,9 +52,9 @@ func (runCommand) Run(p *program) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	s := p.settings
-	logger, log := newLogger(p)
-	defer log.Close()
-	logger, elsewhere, err := alsoElsewhere(logger, s)
+	logger, queue := log.New(p.err, p.settings.LogLevel, p.settings.LogFormat)
+	defer queue.Close()
+	logger, elsewhere, err := syslog.Also(logger, s.SyslogAddress, s.SyslogCAFile, s.LogLevel)
 	if err != nil {
 		return err
 	}
@@ -73,7 +76,7 @@ func (runCommand) Run(p *program) error {
 	}
 	// What may fail because the machine is not set up for it fails here,
 	// before anything is changed.
-	metricsListener, err := listenMetrics(ctx, s.MetricsAddress)
+	metricsListener, err := admin.ListenPages(ctx, s.MetricsAddress)
 	if err != nil {
 		return fmt.Errorf("KIDOBAN_METRICS_ADDRESS: %w", err)
 	}
@@ -83,29 +86,31 @@ func (runCommand) Run(p *program) error {
 		return fmt.Errorf("KIDOBAN_ADMIN_SOCKET: %w", err)
 	}
 	defer adminListener.Close()
-	passing := besideSocket(s.AdminSocket, logger)
+	passing := admin.Beside(s.AdminSocket, logger)
+	gate, err := tunnel.New(tunnel.Config{Interface: s.Interface, ListenPort: s.ListenPort, MTU: admin.MTU, PrivateKey: private, Logger: logger, UAPI: true})
+	if err != nil {
+		return err
+	}
 	// From here on nothing passes that is not in a plan.
-	wall, err := firewall.New(firewall.Options{
+	kernel, err := firewall.New(firewall.Options{
 		Interface: s.Interface, ListenPort: s.ListenPort, Masquerade: s.Masquerade, ForwardOthers: s.ForwardOthers, LogGroup: logGroup,
-		ForwardingFile: passing("forwarding.json"), Logger: logger,
+		ForwardingFile: passing("forwarding.json"), Inside: s.InsideInterfaces, Inspect: gate.Inspect, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
-	gate := newLiveTunnel(tunnel.Config{Interface: s.Interface, ListenPort: s.ListenPort, MTU: admin.MTU, PrivateKey: private, Logger: logger, UAPI: true})
-	kernel := newLiveFirewall(wall, gate, s.Interface, s.InsideInterfaces, logger)
-	file := &policyFile{path: s.PolicyFile, key: public, tunnel: s.Interface}
+	file := &config.File{Path: s.PolicyFile, Key: public, Addresses: func() ([]netip.Addr, error) { return firewall.HostAddresses(s.Interface) }}
 	dir, keyFile := journalPlace(s.StateDir)
 	latch := store.ShutFile{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: passing("shut.json")}
 	counts := metrics.New(versionText())
-	counts.LogDropped = log.Dropped
+	counts.LogDropped = queue.Dropped
 	counts.MostEngineers = s.MetricsEngineers
 	if elsewhere != nil {
 		counts.SyslogDropped = elsewhere.Dropped
 	}
 	g := gateway.New(wired(gateway.Config{
 		Tunnel: gate, Firewall: kernel, Clock: source, PolicyFile: file, Journals: journals{dir, keyFile, latch, logger}, Latch: latch,
-		Dropped: kernel.dropped, Hints: func() []view.Hint { return slices.Concat(kernel.hints(), gate.hints()) },
+		Dropped: kernel.Dropped, Hints: func() []view.Hint { return slices.Concat(kernel.Hints(), gate.Hints()) },
 		Notify: notify(logger), Metrics: counts, Logger: logger, Version: versionText(),
 	}))
 
@@ -119,13 +124,15 @@ func (runCommand) Run(p *program) error {
 	defer end()
 	stopServing := serve(end, logger, map[string]func(context.Context) error{
 		"metrics": func(ctx context.Context) error {
-			return serveMetrics(ctx, metricsListener, s.MetricsAddress, registry, g, logger)
+			pages := promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+				ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError), EnableOpenMetrics: true, MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
+			return (&admin.Pages{Gateway: g, Address: s.MetricsAddress, Metrics: pages, Logger: logger}).Serve(ctx, metricsListener)
 		},
 		"the admin socket": func(ctx context.Context) error {
 			return (&admin.Server{Gateway: g, Key: public, Logger: logger}).Serve(ctx, adminListener)
 		},
-		"SIGHUP": func(ctx context.Context) error { reloadOnHangup(ctx, hangup, g, logger); return nil },
-		"memory": func(ctx context.Context) error { keepSmall(ctx, g); return nil },
+		"SIGHUP": func(ctx context.Context) error { admin.ReloadOnHangup(ctx, hangup, g, logger); return nil },
+		"memory": func(ctx context.Context) error { keepSmall(ctx, g.Snapshot); return nil },
 	})
 	logger.Info("kidoban starts", "version", versionText(), "interface", s.Interface, "port", s.ListenPort, "public_key", public.String(),
 		"metrics", metricsListener.Addr().String(), "admin", s.AdminSocket)
@@ -155,72 +162,4 @@ func serve(end func(), logger *slog.Logger, all map[string]func(context.Context)
 		cancel()
 		return group.Wait()
 	}
-}
-
-// reloadOnHangup reloads at each signal until the context ends. A reading of the
-// policy file that its disk never answers does not hold the end up.
-func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gateway, logger *slog.Logger) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hangup:
-		}
-		reloaded := make(chan struct{})
-		go func() {
-			defer close(reloaded)
-			out, err := g.Reload(ctx, policy.Actor{Via: "signal", Text: "SIGHUP"})
-			if err != nil {
-				logger.Error("reload on SIGHUP failed", "err", err)
-			}
-			// Nobody waits for an answer to a signal: it is all in the log.
-			if out.Problem != "" {
-				logger.Error("reload on SIGHUP is not complete", "err", out.Problem)
-			}
-			for _, w := range out.Warnings {
-				logger.Warn("reload on SIGHUP", "warning", w)
-			}
-		}()
-		waits := time.NewTimer(hangupPatience)
-		select {
-		case <-ctx.Done():
-			return
-		case <-reloaded:
-			continue
-		case <-waits.C:
-			logger.Error("reload on SIGHUP still reads the policy file, whose disk may not answer; further signals wait for it", "for", hangupPatience)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-reloaded:
-		}
-	}
-}
-
-// hangupPatience is after how long a reload on SIGHUP is said to hang. One that
-// waits for a reading that hangs says so itself, and sooner.
-const hangupPatience = 15 * time.Second
-
-// besideSocket names the files of what has to outlive a process, and not a boot,
-// and must wait for no disk: they lie beside the admin socket, in /run. In a
-// folder of somebody else, or in which anybody may write, there are none, since
-// the next process would believe whatever lies there.
-func besideSocket(socket string, logger *slog.Logger) func(name string) string {
-	folder := filepath.Dir(socket)
-	info, err := os.Stat(folder)
-	if err == nil && info.Mode().Perm()&0o002 != 0 {
-		err = fmt.Errorf("its mode is %04o: allowed is one in which only its owner and group write", info.Mode().Perm())
-	}
-	if err == nil {
-		if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != os.Geteuid() {
-			err = fmt.Errorf("it belongs to user %d: allowed is root or whom the gateway runs as", s.Uid)
-		}
-	}
-	if err != nil {
-		logger.Warn("nothing is kept in the folder of KIDOBAN_ADMIN_SOCKET, so a start does not turn forwarding back that a killed process turned on",
-			"folder", folder, "err", err)
-		return func(string) string { return "" }
-	}
-	return func(name string) string { return filepath.Join(folder, name) }
 }

@@ -1,74 +1,52 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
-	"os"
-	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
-	"time"
-
-	"kidoban/gateway"
-	"kidoban/gateway/clock"
-	"kidoban/gateway/policy"
-	"kidoban/gateway/view"
 )
 
-// TestAReloadThatHangsDoesNotHoldTheEndUp: SIGHUP comes while the disk of the
-// policy file does not answer, and then the process is to end.
-func TestAReloadThatHangsDoesNotHoldTheEndUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		answer := make(chan struct{})
-		asked := 0
-		began := time.Now()
-		g := gateway.New(gateway.Config{
-			Clock: clock.Source{Wall: time.Now, Boot: func() time.Duration { return time.Since(began) }},
-			PolicyFile: hangingFile(func() error {
-				asked++
-				<-answer
-				return errors.New("it has errors")
-			}),
+func TestAServerThatFailsEndsTheGateway(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"one fails", errors.New("accept: too bad"), "metrics: not served any more: accept: too bad"},
+		{"none fails", nil, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				running, end := context.WithCancel(t.Context())
+				defer end()
+				otherEnded := false
+				stop := serve(end, slog.New(slog.NewTextHandler(io.Discard, nil)), map[string]func(context.Context) error{
+					"metrics": func(ctx context.Context) error {
+						if c.err == nil {
+							<-ctx.Done()
+						}
+						return c.err
+					},
+					"other": func(ctx context.Context) error { <-ctx.Done(); otherEnded = true; return nil },
+				})
+				synctest.Wait()
+				if got := running.Err() != nil; got != (c.err != nil) {
+					t.Errorf("the gateway was ended: %v", got)
+				}
+				if otherEnded {
+					t.Error("the other server ended before the gateway")
+				}
+				got := ""
+				if err := stop(); err != nil {
+					got = err.Error()
+				}
+				if got != c.want || !otherEnded {
+					t.Errorf("stopping gives %q, want %q; the other server has ended: %v", got, c.want, otherEnded)
+				}
+			})
 		})
-		hangup := make(chan os.Signal, 1)
-		var said bytes.Buffer
-		logger := slog.New(slog.NewTextHandler(&said, nil))
-		stop := serve(func() {}, logger, map[string]func(context.Context) error{
-			"SIGHUP": func(ctx context.Context) error { reloadOnHangup(ctx, hangup, g, logger); return nil },
-		})
-		hangup <- syscall.SIGHUP
-		synctest.Wait()
-		hangup <- syscall.SIGHUP
-		synctest.Wait()
-		if asked != 1 {
-			t.Errorf("the policy file is read %d times at once", asked)
-		}
-		time.Sleep(hangupPatience + time.Second)
-		synctest.Wait()
-		if !strings.Contains(said.String(), "still reads the policy file") {
-			t.Errorf("nobody is told that it hangs: %s", &said)
-		}
-		ended := make(chan error, 1)
-		go func() { ended <- stop() }()
-		synctest.Wait()
-		select {
-		case err := <-ended:
-			if err != nil {
-				t.Error(err)
-			}
-		default:
-			t.Error("the end waits for the disk of the policy file")
-		}
-		close(answer)
-	})
+	}
 }
-
-// hangingFile is a policy file with errors.
-type hangingFile func() error
-
-func (f hangingFile) Load() (*policy.Policy, []view.Message, error)   { return nil, nil, f() }
-func (hangingFile) Check() (string, error)                            { return "", nil }
-func (hangingFile) Warnings(*policy.Policy, time.Time) []view.Message { return nil }

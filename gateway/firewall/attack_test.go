@@ -86,7 +86,7 @@ func TestFault80RewrittenDestination(t *testing.T) {
 			}
 			stays(t, "rewritten", n.engineer, "tcp", to)
 			n.waitCounter(t, refusedDNAT, 1)
-			if got, err := n.firewall.Rewriters(); err != nil || !slices.Equal(got, []string{"chain pre of table inet other"}) {
+			if got, err := n.firewall.rewriters(); err != nil || !slices.Equal(got, []string{"chain pre of table inet other"}) {
 				t.Errorf("who rewrites: %q, %v", got, err)
 			}
 			passes(t, "what is not rewritten", n.engineer, "tcp", "10.1.0.5:5901")
@@ -141,7 +141,7 @@ func TestFault81ALoudEngineerHidesNobody(t *testing.T) {
 	lab.WaitFor(t, 10*time.Second, fmt.Sprintf("each of suzuki's %d attempts is told", attempts), func() bool {
 		for {
 			select {
-			case f := <-n.firewall.Facts():
+			case f := <-n.firewall.facts():
 				if f.Engineer != nil && f.Engineer.Name == "suzuki" {
 					told[f.To.Port()] = true
 				}
@@ -358,7 +358,7 @@ func TestFault77ReadBackBeforeTheNextPlan(t *testing.T) {
 		t.Fatal(out, err)
 	}
 	before := n.firewall.verified
-	if err := n.firewall.Check(); err != nil {
+	if err := n.firewall.check(); err != nil {
 		t.Fatal(err)
 	}
 	if n.firewall.verified == before {
@@ -468,7 +468,7 @@ func TestFault76OneEngineersShare(t *testing.T) {
 	lab.WaitFor(t, 10*time.Second, "the engineer is named", func() bool {
 		for {
 			select {
-			case f := <-n.firewall.Facts():
+			case f := <-n.firewall.facts():
 				named = named || f.Decision.Reason == policy.RateLimited && f.Engineer.Name == "sato" && f.To == netip.AddrPortFrom(target4, 22)
 			default:
 				return named
@@ -584,7 +584,7 @@ func TestFault76Fragments(t *testing.T) {
 			n.set(t, openPlan(p, time.Now().Add(time.Hour)))
 			paths := maps.Clone(testPaths)
 			paths[other.Prefix] = []string{"lan"}
-			if err := n.firewall.SetPaths(paths, nil); err != nil {
+			if err := n.firewall.setPaths(paths, nil); err != nil {
 				t.Fatal(err)
 			}
 			if out, err := n.target.Command(t.Context(), "ip", "addr", "add", "10.1.0.6/24", "dev", "eth0").CombinedOutput(); err != nil {
@@ -700,7 +700,7 @@ func TestFault74RedirectsAreOff(t *testing.T) {
 	f.forwarding.release()
 	f = s.firewall(t, o)
 	s.set(t, f, true, "kido0", "lan")
-	if err := s.Do(f.Close); err != nil {
+	if err := s.Do(f.close); err != nil {
 		t.Error(err)
 	}
 	check("after the stop", "1")
@@ -711,7 +711,7 @@ func TestFault74RedirectsAreOff(t *testing.T) {
 // new routes.
 func TestFault74RouterAdvertisements(t *testing.T) {
 	n := newPlace(t, testOptions)
-	if err := n.firewall.SetPaths(testPaths, []string{"lan"}); err != nil {
+	if err := n.firewall.setPaths(testPaths, []string{"lan"}); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"lan", "far"} {

@@ -16,31 +16,29 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// sweepInterval is how often everything is read back although nobody seems
-// to have changed anything.
+// sweepInterval is how often everything is read back without a reason.
 const sweepInterval = time.Minute
 
-// sweepCost bounds the share of time that reading back may take where other
-// programs change their own rules all the time: after a sweep that took t the
+// sweepCost bounds the share of time that reading back may take while other
+// programs change their own rules all the time: after a sweep of duration t the
 // next one waits for sweepCost times t.
 const sweepCost = 10
 
-// Check reads the ruleset back where there is reason to: somebody changed a
-// ruleset in this network namespace, the machine slept, or a minute passed.
-// What is not as written is reported as drift and mended: rules are written
-// anew, elements that should not be there or end too late are closed. Check
-// also renews what lives longer than a day, and tells what found no room in
-// Facts.
+// check reads the ruleset back where there is reason to: a ruleset in this
+// network namespace changed, the machine slept, or a minute passed. Differences
+// are drift. They are reported and mended: rules are written anew, elements that
+// should not be there or end too late are closed. check also renews elements,
+// and retries facts that found no room.
 //
-// Its error is what cannot be mended from here, such as that the kernel's
-// copies of what it refuses cannot be read; then nobody may enter.
-func (f *Firewall) Check() error {
+// Its error is a fault that cannot be mended here. Then the gateway admits no
+// engineer.
+func (f *ruleset) check() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
 		return errClosed
 	}
-	f.reports.again()
+	f.outbox.again()
 	boot := clock.Boot()
 	slept := clock.Suspended() - f.suspended
 	g, err := f.link.generation()
@@ -63,27 +61,33 @@ func (f *Firewall) Check() error {
 }
 
 // sweep reads everything back and mends it.
-func (f *Firewall) sweep() error {
+func (f *ruleset) sweep() error {
 	begin := clock.Boot()
 	defer func() { f.sweepTook = clock.Boot() - begin }()
 	if f.held == nil {
 		return f.replace()
 	}
+	return f.mend(true)
+}
+
+// mend reads everything back. Changed rules are written anew; the kernel's
+// elements are on record then, for apply to correct.
+func (f *ruleset) mend(report bool) error {
 	err := f.verify()
 	var d *driftError
 	if !errors.As(err, &d) {
 		return err
 	}
-	f.report(d)
+	if report {
+		f.report(d)
+	}
 	if d.structure {
 		return f.replace()
 	}
-	// What was learned about elements is on record; apply closes and opens
-	// what the plan wants otherwise.
 	return nil
 }
 
-// driftError says how the kernel's ruleset is not what was written.
+// driftError lists differences between the kernel's ruleset and ours.
 type driftError struct {
 	structure bool // rules, sets, chains or the table: nothing but writing them anew helps
 	what      []string
@@ -102,13 +106,13 @@ func (e *driftError) add(format string, args ...any) {
 }
 
 // report never blocks.
-func (f *Firewall) report(d *driftError) {
-	f.reports.drift(policy.Fact{Kind: policy.Drift, At: time.Now(), Count: len(d.what), Err: d})
+func (f *ruleset) report(d *driftError) {
+	f.outbox.drift(policy.Fact{Kind: policy.Drift, At: time.Now(), Count: len(d.what), Err: d})
 }
 
-// verify reads everything back. Its error is a *driftError if something is
-// not as written; elements are on record then as the kernel has them.
-func (f *Firewall) verify() error {
+// verify reads everything back. If there are differences its error is a
+// *driftError, and the kernel's elements are on record.
+func (f *ruleset) verify() error {
 	g, err := f.link.generation()
 	if err != nil {
 		return err
@@ -138,21 +142,8 @@ func (f *Firewall) verify() error {
 	return nil
 }
 
-// learn puts on record what the kernel has, after an answer was lost.
-func (f *Firewall) learn() error {
-	err := f.verify()
-	var d *driftError
-	if errors.As(err, &d) {
-		if d.structure {
-			return f.replace()
-		}
-		return nil
-	}
-	return err
-}
-
 // verifyStructure compares the table, its chains, rules and sets.
-func (f *Firewall) verifyStructure(d *driftError) error {
+func (f *ruleset) verifyStructure(d *driftError) error {
 	there, err := f.compareTable(d)
 	if err != nil || !there {
 		return err
@@ -166,7 +157,7 @@ func (f *Firewall) verifyStructure(d *driftError) error {
 }
 
 // compareTable also reports whether the table is there.
-func (f *Firewall) compareTable(d *driftError) (there bool, err error) {
+func (f *ruleset) compareTable(d *driftError) (there bool, err error) {
 	have, err := f.link.nft.ListTableOfFamily(table.Name, table.Family)
 	if errors.Is(err, unix.ENOENT) {
 		d.add("table inet %s is gone", tableName)
@@ -181,7 +172,7 @@ func (f *Firewall) compareTable(d *driftError) (there bool, err error) {
 	return true, nil
 }
 
-func (f *Firewall) compareChains(d *driftError) error {
+func (f *ruleset) compareChains(d *driftError) error {
 	var chains []*nftables.Chain
 	err := f.link.undisturbed(func() (err error) {
 		chains, err = f.link.nft.ListChainsOfTableFamily(table.Family)
@@ -213,7 +204,7 @@ func (f *Firewall) compareChains(d *driftError) error {
 	return nil
 }
 
-func (f *Firewall) compareRules(d *driftError) error {
+func (f *ruleset) compareRules(d *driftError) error {
 	dumped, err := f.read(unix.NFT_MSG_GETRULE, unix.NFTA_RULE_TABLE)
 	if err != nil {
 		return fmt.Errorf("reading rules: %w", err)
@@ -239,7 +230,7 @@ func (f *Firewall) compareRules(d *driftError) error {
 	return nil
 }
 
-func (f *Firewall) compareSets(d *driftError) error {
+func (f *ruleset) compareSets(d *driftError) error {
 	dumped, err := f.read(unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE)
 	if err != nil {
 		return fmt.Errorf("reading sets: %w", err)
@@ -279,7 +270,7 @@ func describe(c *nftables.Chain) string {
 
 // read dumps our table's objects of a kind, as the kernel writes them; where
 // is the attribute that names an object's table.
-func (f *Firewall) read(kind, where uint16) ([][]netlink.Attribute, error) {
+func (f *ruleset) read(kind, where uint16) ([][]netlink.Attribute, error) {
 	replies, err := f.link.dump(message(kind, 0, text(where, tableName)))
 	if err != nil {
 		return nil, err
@@ -299,9 +290,9 @@ func (f *Firewall) read(kind, where uint16) ([][]netlink.Attribute, error) {
 // forever stands for the end of an element that has none.
 const forever = time.Duration(math.MaxInt64)
 
-// verifyElements compares the elements of a set and puts on record what the
-// kernel has.
-func (f *Firewall) verifyElements(s *set, d *driftError) error {
+// verifyElements compares the elements of a set, and puts those of the kernel on
+// record.
+func (f *ruleset) verifyElements(s *set, d *driftError) error {
 	old := f.held.ends[s.name]
 	ends := make(map[string]end, len(old))
 	have, err := f.readElements(s)
@@ -318,8 +309,7 @@ func (f *Firewall) verifyElements(s *set, d *driftError) error {
 		} else {
 			continue
 		}
-		// Nothing is known about where that end comes from, so the plan's
-		// counts, whether it is earlier or later.
+		// The origin of this end is unknown, so the plan's end replaces it.
 		learned := end{boot: forever}
 		if !e.permanent {
 			learned.boot = e.after + e.remaining
@@ -331,7 +321,7 @@ func (f *Firewall) verifyElements(s *set, d *driftError) error {
 		if _, ok := ends[key]; ok {
 			continue
 		}
-		// What just ended, or is about to, may be there or not.
+		// An element at its end may be there or not.
 		if written.boot > now+time.Second {
 			d.add("set %s: %s is missing", s.name, s.kind.text(key))
 		}
@@ -347,7 +337,7 @@ func (f *Firewall) verifyElements(s *set, d *driftError) error {
 // the hash table of a set that just grew, a dump leaves elements out and
 // repeats others. Such a dump is known by elements that it lacks and that are
 // there when asked for by name.
-func (f *Firewall) readElements(s *set) (map[string]found, error) {
+func (f *ruleset) readElements(s *set) (map[string]found, error) {
 	for range readAttempts {
 		var elements []nftables.SetElement
 		var before, after time.Duration
@@ -382,7 +372,7 @@ func (f *Firewall) readElements(s *set) (map[string]found, error) {
 }
 
 // lacking reports whether a dump left out an element that is there.
-func (f *Firewall) lacking(s *set, have map[string]found) (bool, error) {
+func (f *ruleset) lacking(s *set, have map[string]found) (bool, error) {
 	asked := 0
 	for key := range f.held.ends[s.name] {
 		if _, ok := have[key]; ok {
@@ -403,7 +393,7 @@ func (f *Firewall) lacking(s *set, have map[string]found) (bool, error) {
 }
 
 // readElement gives one element, nil if it is not there.
-func (f *Firewall) readElement(s *set, key string) (*found, error) {
+func (f *ruleset) readElement(s *set, key string) (*found, error) {
 	before := clock.Boot()
 	elements, err := f.link.nft.FindSetElements(s.kernel(), []nftables.SetElement{{Key: []byte(key)}})
 	after := clock.Boot()
@@ -429,8 +419,8 @@ type found struct {
 	before, after time.Duration // boot times of asking and of the answer
 }
 
-// foundElement reads an element. The kernel tells the timeout of each that has
-// one, and what is left of it, which may be nothing.
+// foundElement reads an element. The kernel tells the timeout of each element
+// that has one, and the rest of it, which may be zero.
 func foundElement(e nftables.SetElement, before, after time.Duration) found {
 	return found{permanent: e.Timeout == 0 && e.Expires == 0, remaining: e.Expires, before: before, after: after}
 }
@@ -452,20 +442,19 @@ func (e found) drift(written end) string {
 // whole sets are.
 const confirmOneByOne = 1024
 
-// confirm reads back what was changed.
-func (f *Firewall) confirm(c *changes) error {
+// confirm reads the changes back.
+func (f *ruleset) confirm(c *changes) error {
 	d := &driftError{}
 	if c.structure {
 		if err := f.verifyStructure(d); err != nil {
 			return err
 		}
 	}
-	if len(c.shut)+len(c.moved)+len(c.opened) > confirmOneByOne {
+	all := slices.Concat(c.shut, c.moved, c.opened)
+	if len(all) > confirmOneByOne {
 		touched := map[string]bool{}
-		for _, list := range [][]change{c.shut, c.moved, c.opened} {
-			for _, e := range list {
-				touched[e.set] = true
-			}
+		for _, e := range all {
+			touched[e.set] = true
 		}
 		for _, s := range f.held.rules.sets {
 			if touched[s.name] {
@@ -474,13 +463,11 @@ func (f *Firewall) confirm(c *changes) error {
 				}
 			}
 		}
-	} else {
-		for _, list := range [][]change{c.shut, c.moved, c.opened} {
-			for _, e := range list {
-				if err := f.confirmOne(e, d); err != nil {
-					return err
-				}
-			}
+		all = nil
+	}
+	for _, e := range all {
+		if err := f.confirmOne(e, d); err != nil {
+			return err
 		}
 	}
 	if len(d.what) == 0 {
@@ -491,7 +478,7 @@ func (f *Firewall) confirm(c *changes) error {
 	return fmt.Errorf("reading back: %w", d)
 }
 
-func (f *Firewall) confirmOne(c change, d *driftError) error {
+func (f *ruleset) confirmOne(c change, d *driftError) error {
 	s := f.held.rules.set(c.set)
 	if s == nil {
 		return nil
@@ -515,7 +502,7 @@ func (f *Firewall) confirmOne(c change, d *driftError) error {
 
 // findFlowtables refuses hosts that move packets past the forward chain: a
 // flow that any table offloads outlives its element.
-func (f *Firewall) findFlowtables() error {
+func (f *ruleset) findFlowtables() error {
 	var all []*nftables.Flowtable
 	err := f.link.undisturbed(func() error {
 		all = nil
@@ -547,9 +534,9 @@ func obstacle(flowtables []*nftables.Flowtable) error {
 		flowtables[0].Name, flowtables[0].Table.Name)
 }
 
-// Rewriters lists the chains of other programs in which a packet may be given
+// rewriters lists the chains of other programs in which a packet may be given
 // another destination before it is routed, as "chain pre of table ip other".
-func (f *Firewall) Rewriters() ([]string, error) {
+func (f *ruleset) rewriters() ([]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {

@@ -15,12 +15,11 @@ import (
 
 // connections makes conntrack forget flows.
 //
-// Conntrack keeps a flow by its addresses and ports, for days. Without this, a
-// stream that was cut would go on as soon as a later grant lists the same flow;
-// a target could still send to the engineer in it; and an engineer who gets
-// another one's tunnel address would go on with the other one's connections.
-// So conntrack forgets every flow that is not open any more, and nothing opens
-// before it has.
+// Conntrack keeps a flow by its addresses and ports, for days. If it kept closed
+// flows, a stream that was cut would go on under a later grant, its target could
+// still send to the engineer, and the next engineer with the tunnel address
+// would inherit it. So conntrack forgets every closed flow before anything
+// opens.
 type connections struct {
 	socket   int // netlink's, to nfnetlink
 	buffer   []byte
@@ -46,8 +45,8 @@ func openConnections() (*connections, error) {
 
 func (c *connections) close() error { return unix.Close(c.socket) }
 
-// moved gives the addresses that a policy gives to others than had them last,
-// or to somebody for the first time.
+// moved gives the addresses that a policy gives to another engineer than before,
+// or for the first time.
 func (c *connections) moved(p *policy.Policy) map[netip.Addr]policy.Key {
 	if p == nil || p == c.of {
 		return nil
@@ -68,8 +67,7 @@ func (c *connections) moved(p *policy.Policy) map[netip.Addr]policy.Key {
 	return moved
 }
 
-// without gives the plan without the grants of engineers whose addresses are
-// among those.
+// without gives the plan without the grants of engineers with such addresses.
 func without(p *policy.Plan, moved map[netip.Addr]policy.Key) *policy.Plan {
 	return p.Restrict(func(g *policy.Grant) *policy.Grant {
 		for _, a := range g.Engineer.Addresses {
@@ -87,8 +85,7 @@ const forgettings = 8
 
 // forget deletes every flow that began from a tunnel address and is not open.
 // The addresses are those in owners and in coming, which get other owners now.
-// open has the elements of the sets of flows; the ruleset must not let any
-// other flow pass.
+// open has the elements of the sets of flows.
 func (c *connections) forget(coming map[netip.Addr]policy.Key, open map[string]map[string]end) error {
 	for _, family := range families {
 		if len(c.owners)+len(coming) == 0 {
@@ -138,10 +135,10 @@ func (c *connections) forgetOnce(family int, coming map[netip.Addr]policy.Key, o
 	return len(closed), nil
 }
 
-// took takes note of who has the addresses now.
+// took notes the owners of addresses.
 func (c *connections) took(moved map[netip.Addr]policy.Key) { maps.Copy(c.owners, moved) }
 
-// What of nfnetlink_conntrack.h golang.org/x/sys lacks.
+// Numbers of nfnetlink_conntrack.h that golang.org/x/sys lacks.
 const (
 	ctGet    = 1 // IPCTNL_MSG_CT_GET
 	ctDelete = 2 // IPCTNL_MSG_CT_DELETE

@@ -74,7 +74,7 @@ func TestFault71AddressChangesHands(t *testing.T) {
 				n.firewall.closed = true
 				n.firewall.flows.close()
 				n.firewall = newFirewall(t, n.gateway, o)
-				if err := n.firewall.SetPaths(testPaths, nil); err != nil {
+				if err := n.firewall.setPaths(testPaths, nil); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -102,7 +102,7 @@ func TestFault71AddressChangesHands(t *testing.T) {
 					t.Errorf("it passes:\n%s", lab.Lines(got))
 				}
 			}
-			if err := n.firewall.Check(); err != nil {
+			if err := n.firewall.check(); err != nil {
 				t.Error(err)
 			}
 		})

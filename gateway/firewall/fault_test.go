@@ -88,10 +88,10 @@ func TestFault02EndedGrantHoldsUpNobody(t *testing.T) {
 	p := bothEngineers()
 	for _, left := range []time.Duration{0, -time.Nanosecond, -time.Millisecond, -time.Second, -365 * 24 * time.Hour} {
 		now := time.Now()
-		if err := f.Set(endings(p, map[string]time.Time{"sato": now.Add(time.Hour)}), nil); err != nil {
+		if err := f.set(endings(p, map[string]time.Time{"sato": now.Add(time.Hour)}), nil); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.Set(endings(p, map[string]time.Time{"sato": now.Add(left), "suzuki": now.Add(time.Hour)}), nil); err != nil {
+		if err := f.set(endings(p, map[string]time.Time{"sato": now.Add(left), "suzuki": now.Add(time.Hour)}), nil); err != nil {
 			t.Errorf("sato's grant ending in %v: %v", left, err)
 		}
 		if got, want := holds(t, h), []string{colleague4.String()}; !slices.Equal(got, want) {
@@ -106,7 +106,7 @@ func TestFault03SetWithoutTimeouts(t *testing.T) {
 	h := lab.New(t).Host("gateway")
 	f := newFirewall(t, h, testOptions)
 	plan := openPlan(testPolicy(), time.Now().Add(time.Hour))
-	if err := f.Set(plan, nil); err != nil {
+	if err := f.set(plan, nil); err != nil {
 		t.Fatal(err)
 	}
 	rules, err := Ruleset(f.options, plan, nil, nil, nil, time.Now())
@@ -145,7 +145,7 @@ func TestFault03SetWithoutTimeouts(t *testing.T) {
 
 // meddle changes the table through its owner's connection, the only one that
 // can, as a fault of ours or the kernel's would.
-func meddle(t *testing.T, f *Firewall, change func(c *nftables.Conn)) {
+func meddle(t *testing.T, f *ruleset, change func(c *nftables.Conn)) {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -156,24 +156,24 @@ func meddle(t *testing.T, f *Firewall, change func(c *nftables.Conn)) {
 }
 
 // wantDrift has Check find something, say so, and leave nothing of it.
-func wantDrift(t *testing.T, f *Firewall, want string) {
+func wantDrift(t *testing.T, f *ruleset, want string) {
 	t.Helper()
-	if err := f.Check(); err != nil {
+	if err := f.check(); err != nil {
 		t.Errorf("Check: %v", err)
 	}
 	select {
-	case fact := <-f.Facts():
+	case fact := <-f.facts():
 		if fact.Kind != policy.Drift || !strings.Contains(fact.Err.Error(), want) {
 			t.Errorf("fact %d: %v, want drift: %s", fact.Kind, fact.Err, want)
 		}
 	default:
 		t.Errorf("no fact, want drift: %s", want)
 	}
-	if err := f.Check(); err != nil {
+	if err := f.check(); err != nil {
 		t.Errorf("Check again: %v", err)
 	}
 	select {
-	case fact := <-f.Facts():
+	case fact := <-f.facts():
 		t.Errorf("Check again: %v", fact.Err)
 	default:
 	}
@@ -199,7 +199,7 @@ func TestFault05NothingIsPermanent(t *testing.T) {
 		{"8,000 years for both", map[string]time.Time{"sato": time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), "suzuki": time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, 2},
 	} {
 		for range 2 {
-			if err := f.Set(endings(p, step.ends), nil); err != nil {
+			if err := f.set(endings(p, step.ends), nil); err != nil {
 				t.Errorf("%s: %v", step.name, err)
 			}
 		}
@@ -225,19 +225,19 @@ func TestFault06ClosingWhatHasJustEnded(t *testing.T) {
 	p := bothEngineers()
 	for i := range 24 {
 		end := time.Now().Add(40 * time.Millisecond)
-		if err := f.Set(endings(p, map[string]time.Time{"sato": end}), nil); err != nil {
+		if err := f.set(endings(p, map[string]time.Time{"sato": end}), nil); err != nil {
 			t.Fatal(err)
 		}
 		// From 12 ms before the end to 11 ms after it, in which the kernel,
 		// which counts in up to 10 ms, lets go at a time of its own.
 		time.Sleep(time.Until(end.Add(time.Duration(i-12) * time.Millisecond)))
-		if err := f.Set(endings(p, map[string]time.Time{"suzuki": end.Add(time.Hour)}), nil); err != nil {
+		if err := f.set(endings(p, map[string]time.Time{"suzuki": end.Add(time.Hour)}), nil); err != nil {
 			t.Errorf("closing %v after the end: %v", time.Since(end), err)
 		}
 		if got, want := holds(t, h), []string{colleague4.String()}; !slices.Equal(got, want) {
 			t.Errorf("closing at about %d ms after the end: flows of %v, want of %v", i-12, got, want)
 		}
-		if err := f.Set(nil, nil); err != nil {
+		if err := f.set(nil, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -418,11 +418,11 @@ func TestFault19ForeignChains(t *testing.T) {
 		if got, want := d.knock(t, "203.0.113.10", "203.0.113.11"), []string{"203.0.113.10"}; !slices.Equal(got, want) {
 			t.Errorf("%s: heard %v, want %v", when, got, want)
 		}
-		if err := n.firewall.Check(); err != nil {
+		if err := n.firewall.check(); err != nil {
 			t.Errorf("%s: Check: %v", when, err)
 		}
 		select {
-		case fact := <-n.firewall.Facts():
+		case fact := <-n.firewall.facts():
 			if fact.Kind == policy.Drift {
 				t.Errorf("%s: %v", when, fact.Err)
 			}
@@ -710,12 +710,12 @@ func TestFault42FullScan(t *testing.T) {
 	atTarget, atEngineer, outside := n.target.Capture("eth0"), n.engineer.Capture("eth0"), n.outsider.Capture("eth0")
 	counted := func() (sum uint64) {
 		t.Helper()
-		c, err := n.firewall.Counters()
+		c, err := n.firewall.counters()
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, one := range c {
-			sum += one.Packets
+			sum += one
 		}
 		return sum
 	}
@@ -795,7 +795,7 @@ func TestFault61OutsideToInside(t *testing.T) {
 	allStay(t, "while something is open", closed...)
 	n.set(t, nil)
 	allStay(t, "after", closed...)
-	if err := n.firewall.Close(); err != nil {
+	if err := n.firewall.close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := n.outsider.Ping(limited(t, 5*time.Second), target4); err != nil {

@@ -27,9 +27,9 @@ func TestMain(m *testing.M) {
 const childVariable = "FIREWALL_TEST_CHILD"
 
 func child() {
-	f, err := New(testOptions)
+	f, err := newRuleset(testOptions)
 	if err == nil {
-		err = f.Set(openPlan(testPolicy(), time.Now().Add(time.Hour)), nil)
+		err = f.set(openPlan(testPolicy(), time.Now().Add(time.Hour)), nil)
 	}
 	if err != nil {
 		fmt.Println(err)
@@ -106,7 +106,7 @@ func openPlan(p *policy.Policy, until time.Time) *policy.Plan {
 type place struct {
 	lab                                         *lab.Lab
 	gateway, engineer, vendor, outsider, target *lab.Host
-	firewall                                    *Firewall
+	firewall                                    *ruleset
 }
 
 func newPlace(t *testing.T, o Options) *place {
@@ -135,21 +135,21 @@ func newPlace(t *testing.T, o Options) *place {
 	neighbour(n.engineer, "eth0", "fd00:99::1", n.gateway, "kido0")
 	neighbour(n.gateway, "kido0", "fd00:99::2", n.engineer, "eth0")
 	n.firewall = newFirewall(t, n.gateway, o)
-	if err := n.firewall.SetPaths(testPaths, nil); err != nil {
+	if err := n.firewall.setPaths(testPaths, nil); err != nil {
 		t.Fatal(err)
 	}
 	n.gateway.Forward()
 	return n
 }
 
-func newFirewall(t *testing.T, h *lab.Host, o Options) *Firewall {
+func newFirewall(t *testing.T, h *lab.Host, o Options) *ruleset {
 	t.Helper()
-	var f *Firewall
-	if err := h.Do(func() (err error) { f, err = New(o); return err }); err != nil {
+	var f *ruleset
+	if err := h.Do(func() (err error) { f, err = newRuleset(o); return err }); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := f.Close(); err != nil {
+		if err := f.close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -158,7 +158,7 @@ func newFirewall(t *testing.T, h *lab.Host, o Options) *Firewall {
 
 func (n *place) set(t *testing.T, p *policy.Plan, live ...netip.AddrPort) {
 	t.Helper()
-	if err := n.firewall.Set(p, live); err != nil {
+	if err := n.firewall.set(p, live); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -166,11 +166,11 @@ func (n *place) set(t *testing.T, p *policy.Plan, live ...netip.AddrPort) {
 // counted waits until a counter has at least so many packets more than before.
 func (n *place) counter(t *testing.T, name string) uint64 {
 	t.Helper()
-	c, err := n.firewall.Counters()
+	c, err := n.firewall.counters()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c[name].Packets
+	return c[name]
 }
 
 func (n *place) waitCounter(t *testing.T, name string, want uint64) {

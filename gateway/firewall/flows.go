@@ -15,8 +15,7 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// setKind is what a key of a set consists of: the parts, each padded to 4
-// bytes, one after the other.
+// setKind is the parts of a set's keys. Each part is padded to 4 bytes.
 type setKind []nftables.SetDatatype
 
 // padded is how many bytes a part takes in a key.
@@ -44,7 +43,7 @@ const (
 	echoRequest6 = 128 << 8
 )
 
-// maxFlows bounds what one engineer can open. Policies are far below.
+// maxFlows bounds the flows that one engineer can open. Policies are far below.
 const maxFlows = 1 << 16
 
 // sourceSet is the set of the sources of one prefix length.
@@ -95,18 +94,22 @@ func newSets(what string, kind map[int]setKind, each term) map[int]*set {
 	return sets
 }
 
+// newDynamic makes sets of addresses that rules fill.
+func newDynamic(what string, each term) map[int]*set {
+	sets := newSets(what, addressKind, each)
+	for _, s := range sets {
+		s.dynamic = true
+	}
+	return sets
+}
+
 // opened works out every element that is open at an instant, and its end: the
 // end of the contiguous union of the grants that produce it.
 func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now time.Time) (*openings, error) {
 	open := &openings{live: newSets("live", endpointKind, liveRate.term()), engineers: newSets("engineers", pairKind, term{}),
-		begins: newSets("begins", addressKind, beginRate.term()), counts: newSets("counts", addressKind, atOnce(flowsAtOnce)),
-		copies: newSets("copies", addressKind, refusalRate.term()), fragments: newSets("fragments", addressKind, fragmentRate.term()),
-		targetFragments: newSets("target_fragments", addressKind, fragmentRate.term()), paths: newSets("paths", pathKind, term{}), flows: newSets("flows", flowKind, term{})}
-	for _, f := range families {
-		for _, of := range []map[int]*set{open.begins, open.counts, open.copies, open.fragments, open.targetFragments} {
-			of[f].dynamic = true
-		}
-	}
+		begins: newDynamic("begins", beginRate.term()), counts: newDynamic("counts", atOnce(flowsAtOnce)),
+		copies: newDynamic("copies", refusalRate.term()), fragments: newDynamic("fragments", fragmentRate.term()),
+		targetFragments: newDynamic("target_fragments", fragmentRate.term()), paths: newSets("paths", pathKind, term{}), flows: newSets("flows", flowKind, term{})}
 	if !o.Masquerade {
 		open.masquerades = newSets("masquerade", flowKind, term{})
 	}

@@ -18,9 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forwarding remembers the switches of the host that were turned, and how
-// they were found, also for the next process: one that is killed cannot turn
-// them back.
+// forwarding remembers the values that the host's switches had before they were
+// turned, also for the next process: a killed process cannot restore them.
 type forwarding struct {
 	path   string // of the record; empty: nothing outlives this process
 	here   record // without switches
@@ -37,9 +36,8 @@ type turned struct {
 	index int // its index; 0: the switch is the host's
 }
 
-// record is what is kept of the switches that were turned. It counts in the
-// boot and the network namespace in which they were, so it need not outlive a
-// crash of the machine.
+// record lists the switches that were turned. It is valid in this boot and this
+// network namespace only, so it need not outlive a crash of the machine.
 type record struct {
 	Boot      string           `json:"boot"`
 	Namespace uint64           `json:"namespace"`
@@ -52,28 +50,26 @@ type recordedSwitch struct {
 	Interface int    `json:"interface,omitempty"`
 }
 
-// ErrRouterAdvertisements means that IPv6 forwarding stays off, because the
+// errRouterAdvertisements means that IPv6 forwarding stays off, because the
 // host would stop to learn its own routes.
-var ErrRouterAdvertisements = errors.New("the host takes IPv6 router advertisements, which end where it forwards; " +
+var errRouterAdvertisements = errors.New("the host takes IPv6 router advertisements, which end where it forwards; " +
 	"give it static IPv6 routes (accept_ra=0) or let it take them all the same (accept_ra=2)")
 
-// SetForwarding lets the kernel forward what these interfaces receive of IPv4
-// and of IPv6. It is turned on for these interfaces alone where
-// the kernel can do that: always for IPv4, from 6.17 on for IPv6; else for
-// the host. The forward chain already drops what no plan opens. What an
-// earlier call, or a process before this one, turned on and this call does
-// not name is as it was found. An interface that is not there receives
-// nothing and is passed over. A switch that somebody else has turned back is
-// turned on again: so call it often.
+// setForwarding lets the kernel forward packets that these interfaces receive.
+// It is turned on for these interfaces alone where the kernel can do that:
+// always for IPv4, from 6.17 on for IPv6; else for the host. The forward chain
+// drops all that no plan opens. Switches that an earlier call or process turned,
+// and this call does not name, are restored. A missing interface is passed over.
+// A switch that another program turned back is turned again, so call it often.
 //
-// As long as anything is forwarded, no interface of the host takes ICMP
-// redirects, where this process may turn that off.
+// While anything is forwarded, no interface takes ICMP redirects, where this
+// process may turn that off.
 //
-// Close restores what was found. The switches are those of the network
-// namespace of the calling thread.
+// close restores the switches, which are those of the calling thread's network
+// namespace.
 //
-// With ErrRouterAdvertisements (errors.Is) IPv4 is on, and IPv6 is as it was.
-func (f *Firewall) SetForwarding(ipv4, ipv6 []string) error {
+// With errRouterAdvertisements (errors.Is) IPv4 is on, and IPv6 is unchanged.
+func (f *ruleset) setForwarding(ipv4, ipv6 []string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed || f.held == nil {
@@ -130,7 +126,7 @@ func redirectSwitches() []string {
 	return names
 }
 
-// meant is what a switch is turned to.
+// meant is the value that a switch is turned to.
 func meant(name string) string {
 	if strings.HasSuffix(name, acceptRedirects) {
 		return "0"
@@ -154,7 +150,7 @@ func advertised() error {
 			continue
 		}
 		if setting("ipv6/conf/"+i.Name()+"/accept_ra") == "1" && setting("ipv6/conf/"+i.Name()+"/forwarding") == "0" {
-			return fmt.Errorf("interface %q: %w", i.Name(), ErrRouterAdvertisements)
+			return fmt.Errorf("interface %q: %w", i.Name(), errRouterAdvertisements)
 		}
 	}
 	return nil
@@ -198,9 +194,8 @@ func (t *turned) read() (string, error) {
 	return strings.TrimSpace(string(b[:n])), nil
 }
 
-// write turns a switch, unless its interface is gone, and took it along. An
-// interface that has another name has another switch, which is as the old one
-// was; it is sought in the network namespace of the calling thread.
+// write turns a switch. If its interface has another name now, it turns the
+// switch of that name. If the interface is gone, so is the switch.
 func (t *turned) write(value string) error {
 	_, err := t.file.WriteAt([]byte(value), 0)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -228,8 +223,8 @@ func (f *forwarding) find(name string) int {
 	return slices.IndexFunc(f.turned, func(t turned) bool { return t.name == name })
 }
 
-// turn turns a switch and remembers how it was found. One that is as it should
-// be is only read: in a container /proc/sys cannot be written, and the host's
+// turn turns a switch and remembers its value. A switch that already has the
+// value is only read: in a container /proc/sys cannot be written, and the host's
 // administrator has turned it.
 func (f *forwarding) turn(name string) error {
 	want := meant(name)
@@ -249,8 +244,7 @@ func (f *forwarding) turn(name string) error {
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
-		// Its interface went, and took the switch along, or has another name.
-		// There may be another one of this name.
+		// The interface is gone or renamed. Another one may have its name.
 		if err := t.write(t.was); err != nil {
 			return err
 		}
@@ -294,8 +288,8 @@ func (f *forwarding) turn(name string) error {
 	return t.write(want)
 }
 
-// restore turns back what was turned and is not wanted, the last first. What
-// cannot be turned back stays on record.
+// restore turns back switches that are not wanted any more, the last first.
+// Switches that cannot be turned back stay on record.
 func (f *forwarding) restore(wanted func(name string) bool) error {
 	var failures []error
 	changed := false
@@ -316,7 +310,7 @@ func (f *forwarding) restore(wanted func(name string) bool) error {
 		changed = true
 	}
 	if changed {
-		// A record of too much only turns back what is as it was.
+		// A switch too many on record does no harm.
 		if err := f.keep(); err != nil {
 			f.logger.Warn("the record of forwarding cannot be written", "err", err)
 		}
@@ -371,9 +365,9 @@ func (f *forwarding) keep() error {
 // isSwitch is the name of a switch of those that are turned.
 var isSwitch = regexp.MustCompile(`^(ipv[46]/conf/[^/]+/(forwarding|accept_redirects)|ipv6/conf/[^/]+/force_forwarding)$`)
 
-// adopt takes over what a process before us turned and did not turn back.
-// What is on record of another boot, of another network namespace, or of an
-// interface that is gone does not count.
+// adopt takes over the switches that a process before us turned and did not turn
+// back. Records of another boot or network namespace, and of interfaces that are
+// gone, do not count.
 func (f *forwarding) adopt() error {
 	if f.path == "" {
 		return nil

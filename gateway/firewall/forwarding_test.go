@@ -56,22 +56,22 @@ func (s switches) setting(name string) (value string) {
 	return value
 }
 
-func (s switches) firewall(t *testing.T, o Options) *Firewall {
+func (s switches) firewall(t *testing.T, o Options) *ruleset {
 	t.Helper()
-	var f *Firewall
-	if err := s.Do(func() (err error) { f, err = New(o); return err }); err != nil {
+	var f *ruleset
+	if err := s.Do(func() (err error) { f, err = newRuleset(o); return err }); err != nil {
 		t.Fatal(err)
 	}
 	return f
 }
 
-func (s switches) set(t *testing.T, f *Firewall, ipv6 bool, interfaces ...string) {
+func (s switches) set(t *testing.T, f *ruleset, ipv6 bool, interfaces ...string) {
 	t.Helper()
 	var interfaces6 []string
 	if ipv6 {
 		interfaces6 = interfaces
 	}
-	if err := s.Do(func() error { return f.SetForwarding(interfaces, interfaces6) }); err != nil {
+	if err := s.Do(func() error { return f.setForwarding(interfaces, interfaces6) }); err != nil {
 		t.Errorf("forwarding from %v: %v", interfaces, err)
 	}
 }
@@ -119,11 +119,11 @@ func TestFault61ForwardingIsRestored(t *testing.T) {
 			t.Errorf("the log lacks %s:\n%s", want, &log)
 		}
 	}
-	if err := f.Close(); err != nil {
+	if err := f.close(); err != nil {
 		t.Error(err)
 	}
 	check("closed, lan as somebody left it", "")
-	if err := s.Do(func() error { return f.SetForwarding([]string{"kido0"}, nil) }); err == nil {
+	if err := s.Do(func() error { return f.setForwarding([]string{"kido0"}, nil) }); err == nil {
 		t.Error("forwarding is turned on without a ruleset")
 	}
 }
@@ -138,7 +138,7 @@ func TestFault61WhatStaysForwardedStaysDenied(t *testing.T) {
 			o.ForwardingFile = filepath.Join(t.TempDir(), "forwarding.json")
 			n := newPlace(t, o)
 			n.gateway.Sysctl("net.ipv4.ip_forward", "0")
-			if err := n.gateway.Do(func() error { return n.firewall.SetForwarding([]string{"kido0", "lan", "far"}, nil) }); err != nil {
+			if err := n.gateway.Do(func() error { return n.firewall.setForwarding([]string{"kido0", "lan", "far"}, nil) }); err != nil {
 				t.Fatal(err)
 			}
 			n.target.Echo("tcp", "10.1.0.5:22")
@@ -150,7 +150,7 @@ func TestFault61WhatStaysForwardedStaysDenied(t *testing.T) {
 			if err := n.gateway.Do(func() (err error) { far.file, err = os.Open(sysctls + far.name); return err }); err != nil {
 				t.Fatal(err)
 			}
-			err := n.firewall.Close()
+			err := n.firewall.close()
 			for _, want := range []string{"restoring net.ipv4.conf.far.forwarding to 0: ", "table inet kidoban stays", "`nft delete table inet kidoban`"} {
 				if err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("closing: error %v, want %s", err, want)
@@ -181,7 +181,7 @@ func TestFault61WhatStaysForwardedStaysDenied(t *testing.T) {
 				if out, err := nft(t, n.gateway, "delete", "table", "inet", "kidoban"); err != nil {
 					t.Error(err, out)
 				}
-			} else if err := newFirewall(t, n.gateway, o).Close(); err != nil {
+			} else if err := newFirewall(t, n.gateway, o).close(); err != nil {
 				t.Error(err)
 			}
 			if got := switches(); got != "000" {
@@ -219,7 +219,7 @@ func TestFault61StartThatFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if err := s.Do(func() error { _, err := New(o); return err }); err == nil || !strings.Contains(err.Error(), "another program may hold it") {
+	if err := s.Do(func() error { _, err := newRuleset(o); return err }); err == nil || !strings.Contains(err.Error(), "another program may hold it") {
 		t.Errorf("a start without its NFLOG group: %v", err)
 	}
 	if got, want := s.on(), "lan"; got != want {
@@ -275,7 +275,7 @@ func TestForwardingOutlivesAProcess(t *testing.T) {
 					t.Errorf("once the new process knows what it needs: %s forward, want %s", got, want)
 				}
 			}
-			if err := f.Close(); err != nil {
+			if err := f.close(); err != nil {
 				t.Error(err)
 			}
 			if got := s.on(); got != tt.want {
@@ -305,13 +305,13 @@ func TestForwardingOfRenamedInterface(t *testing.T) {
 	const renamed = "wan-of-another-"
 	for _, tt := range []struct {
 		name string
-		then func(t *testing.T, s switches, f *Firewall)
+		then func(t *testing.T, s switches, f *ruleset)
 		on   string // before the stop
 	}{
-		{"nobody has noticed", func(*testing.T, switches, *Firewall) {}, "kido0 lan " + renamed},
-		{"it is wanted by its new name", func(t *testing.T, s switches, f *Firewall) { s.set(t, f, false, "kido0", renamed) }, "kido0 lan " + renamed},
-		{"it is not wanted", func(t *testing.T, s switches, f *Firewall) { s.set(t, f, false, "kido0") }, "kido0 lan"},
-		{"another one has its name", func(t *testing.T, s switches, f *Firewall) {
+		{"nobody has noticed", func(*testing.T, switches, *ruleset) {}, "kido0 lan " + renamed},
+		{"it is wanted by its new name", func(t *testing.T, s switches, f *ruleset) { s.set(t, f, false, "kido0", renamed) }, "kido0 lan " + renamed},
+		{"it is not wanted", func(t *testing.T, s switches, f *ruleset) { s.set(t, f, false, "kido0") }, "kido0 lan"},
+		{"another one has its name", func(t *testing.T, s switches, f *ruleset) {
 			s.lab.Link(s.Host, "wan", lab.Prefixes("10.2.0.1/24"), s.peer, "eth3", lab.Prefixes("10.2.0.5/24"))
 			s.set(t, f, false, "kido0", "wan")
 		}, "kido0 lan wan"},
@@ -325,7 +325,7 @@ func TestForwardingOfRenamedInterface(t *testing.T) {
 			if got := s.on(); got != tt.on {
 				t.Errorf("%s forward, want %s", got, tt.on)
 			}
-			if err := s.Do(f.Close); err != nil {
+			if err := s.Do(f.close); err != nil {
 				t.Error(err)
 			}
 			if got, want := s.on(), "lan"; got != want {
@@ -352,8 +352,8 @@ func TestForwardingWithoutRecord(t *testing.T) {
 	o := testOptions
 	o.ForwardingFile = filepath.Join(t.TempDir(), "missing", "forwarding.json")
 	f := s.firewall(t, o)
-	defer f.Close()
-	err := s.Do(func() error { return f.SetForwarding([]string{"wan"}, nil) })
+	defer f.close()
+	err := s.Do(func() error { return f.setForwarding([]string{"wan"}, nil) })
 	if err == nil || !strings.Contains(err.Error(), "it stays as it is: how it was found cannot be kept") {
 		t.Errorf("no folder for the record: error %v, want that the switch stays off", err)
 	}
@@ -370,13 +370,13 @@ func TestForwardingReadOnly(t *testing.T) {
 	h, peer := l.Host("gateway"), l.Host("peer")
 	l.Link(h, "kido0", lab.Prefixes("10.99.0.1/24"), peer, "eth0", lab.Prefixes("10.99.0.2/24"))
 	l.Link(h, "lan.7", lab.Prefixes("10.1.0.1/24"), peer, "eth1", lab.Prefixes("10.1.0.5/24"))
-	var f *Firewall
-	if err := h.Do(func() (err error) { f, err = New(testOptions); return err }); err != nil {
+	var f *ruleset
+	if err := h.Do(func() (err error) { f, err = newRuleset(testOptions); return err }); err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer f.close()
 	enable := func() error {
-		return readOnly(h, func() error { return f.SetForwarding([]string{"kido0", "lan.7"}, []string{"kido0", "lan.7"}) })
+		return readOnly(h, func() error { return f.setForwarding([]string{"kido0", "lan.7"}, []string{"kido0", "lan.7"}) })
 	}
 
 	h.Sysctl("net.ipv4.conf.kido0.forwarding", "1")

@@ -24,7 +24,7 @@ import (
 func TestFault16OtherManagersChangeNothing(t *testing.T) {
 	h := lab.New(t).Host("gateway")
 	f := newFirewall(t, h, testOptions)
-	if err := f.Set(openPlan(testPolicy(), time.Now().Add(time.Hour)), nil); err != nil {
+	if err := f.set(openPlan(testPolicy(), time.Now().Add(time.Hour)), nil); err != nil {
 		t.Fatal(err)
 	}
 	before, err := nft(t, h, "--stateless", "list", "ruleset")
@@ -46,15 +46,15 @@ func TestFault16OtherManagersChangeNothing(t *testing.T) {
 	if after, _ := nft(t, h, "--stateless", "list", "ruleset"); after != before {
 		t.Errorf("the ruleset changed:\n%s\nbefore:\n%s", after, before)
 	}
-	err = h.Do(func() error { _, err := New(testOptions); return err })
+	err = h.Do(func() error { _, err := newRuleset(testOptions); return err })
 	if err == nil || !strings.Contains(err.Error(), "another process owns table inet kidoban") {
 		t.Errorf("a second firewall: error %v, want that there is an owner", err)
 	}
-	if err := f.Check(); err != nil {
+	if err := f.check(); err != nil {
 		t.Error(err)
 	}
 	select {
-	case fact := <-f.Facts():
+	case fact := <-f.facts():
 		t.Errorf("unexpected fact: %v", fact.Err)
 	default:
 	}
@@ -92,7 +92,7 @@ func TestFault17OrphanIsAdopted(t *testing.T) {
 	if strings.Contains(list, "elements") || !strings.Contains(list, "policy drop") || !strings.Contains(list, "owner") {
 		t.Errorf("the new owner does not start closed:\n%s", list)
 	}
-	if err := f.Set(openPlan(testPolicy(), time.Now().Add(time.Hour)), nil); err != nil {
+	if err := f.set(openPlan(testPolicy(), time.Now().Add(time.Hour)), nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -197,7 +197,7 @@ func TestDrift(t *testing.T) {
 			o := testOptions
 			o.Masquerade = true // of all rules there are
 			f := newFirewall(t, h, o)
-			if err := f.Set(openPlan(testPolicy(), time.Now().Add(time.Hour)), nil); err != nil {
+			if err := f.set(openPlan(testPolicy(), time.Now().Add(time.Hour)), nil); err != nil {
 				t.Fatal(err)
 			}
 			want, err := nft(t, h, "--stateless", "list", "ruleset")
@@ -214,11 +214,11 @@ func TestDrift(t *testing.T) {
 			if got, _ := nft(t, h, "list", "ruleset"); got == "" && tt.name != "the table is gone" {
 				t.Fatal("nothing is left to be found")
 			}
-			if err := f.Check(); err != nil {
+			if err := f.check(); err != nil {
 				t.Errorf("Check: %v", err)
 			}
 			select {
-			case fact := <-f.Facts():
+			case fact := <-f.facts():
 				if fact.Kind != policy.Drift || !strings.Contains(fact.Err.Error(), tt.want) {
 					t.Errorf("fact %d: %v, want drift: %s", fact.Kind, fact.Err, tt.want)
 				}
@@ -233,11 +233,11 @@ func TestDrift(t *testing.T) {
 				t.Errorf("not every flow has an end in less than an hour:\n%s", out)
 			}
 			// Nothing is found a second time.
-			if err := f.Check(); err != nil {
+			if err := f.check(); err != nil {
 				t.Errorf("Check again: %v", err)
 			}
 			select {
-			case fact := <-f.Facts():
+			case fact := <-f.facts():
 				t.Errorf("once more: %v", fact.Err)
 			default:
 			}
@@ -255,10 +255,10 @@ func TestFault21FlowtableClosesAll(t *testing.T) {
 		t.Skipf("this kernel makes no flowtables (CONFIG_NF_FLOW_TABLE): %v: %s", err, out)
 	}
 	const want = "flowtable f of table fast moves packets past all forward rules"
-	if err := n.firewall.Check(); err == nil || !strings.Contains(err.Error(), want) {
+	if err := n.firewall.check(); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("Check: %v, want %s", err, want)
 	}
-	if err := n.firewall.Set(p, nil); err == nil || !strings.Contains(err.Error(), want) {
+	if err := n.firewall.set(p, nil); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("Set: %v, want %s", err, want)
 	}
 	if out, _ := nft(t, n.gateway, "list", "table", "inet", "kidoban"); strings.Contains(out, "elements") {
@@ -268,7 +268,7 @@ func TestFault21FlowtableClosesAll(t *testing.T) {
 		t.Fatal(out, err)
 	}
 	n.set(t, p)
-	if err := n.firewall.Check(); err != nil {
+	if err := n.firewall.check(); err != nil {
 		t.Error(err)
 	}
 }
@@ -303,7 +303,7 @@ func TestFault11HundredThousandElements(t *testing.T) {
 	v.Windows[0].Targets, v.Windows[0].Engineers = p.Targets, v.Engineers
 	const all = 100 * 256 * 4
 	begin := time.Now()
-	if err := f.Set(openPlan(p, begin.Add(time.Hour)), nil); err != nil {
+	if err := f.set(openPlan(p, begin.Add(time.Hour)), nil); err != nil {
 		t.Fatal(err)
 	}
 	opened := time.Since(begin)
@@ -322,7 +322,7 @@ func TestFault11HundredThousandElements(t *testing.T) {
 		t.Errorf("%d elements, want %d", got, all)
 	}
 	begin = time.Now()
-	if err := f.Set(openPlan(p, begin.Add(30*time.Minute)), nil); err != nil {
+	if err := f.set(openPlan(p, begin.Add(30*time.Minute)), nil); err != nil {
 		t.Fatal(err)
 	}
 	moved := time.Since(begin)
@@ -331,12 +331,12 @@ func TestFault11HundredThousandElements(t *testing.T) {
 	}
 	begin = time.Now()
 	f.generation++
-	if err := f.Check(); err != nil {
+	if err := f.check(); err != nil {
 		t.Fatal(err)
 	}
 	checked := time.Since(begin)
 	begin = time.Now()
-	if err := f.CloseAll(); err != nil {
+	if err := f.set(nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("opened in %v, moved in %v, checked in %v, closed in %v", opened, moved, checked, time.Since(begin))
@@ -349,16 +349,16 @@ func TestFault11HundredThousandElements(t *testing.T) {
 func TestClose(t *testing.T) {
 	h := lab.New(t).Host("gateway")
 	f := newFirewall(t, h, testOptions)
-	if err := f.Set(openPlan(testPolicy(), time.Now().Add(time.Hour)), nil); err != nil {
+	if err := f.set(openPlan(testPolicy(), time.Now().Add(time.Hour)), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Close(); err != nil {
+	if err := f.close(); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := nft(t, h, "list", "ruleset"); err != nil || out != "" {
 		t.Errorf("after Close: %v\n%s", err, out)
 	}
-	if err := f.Set(nil, nil); err == nil {
+	if err := f.set(nil, nil); err == nil {
 		t.Error("Set works after Close")
 	}
 	newFirewall(t, h, testOptions)
@@ -375,7 +375,7 @@ func TestTooManyFiles(t *testing.T) {
 		defer file.Close()
 		last = file.Fd()
 	}
-	err := h.Do(func() error { _, err := New(testOptions); return err })
+	err := h.Do(func() error { _, err := newRuleset(testOptions); return err })
 	if err == nil || !strings.Contains(err.Error(), "allowed are those below 1024") {
 		t.Errorf("New with 1,024 files open: %v, want that the socket's number is too large", err)
 	}

@@ -14,8 +14,8 @@ const tableName = "kidoban"
 // and has one of its own.
 var table = &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 
-// ownership keeps everybody else's hands off the table, also between the
-// death of its owner and the next one.
+// ownership keeps other programs' hands off the table, also between the death of
+// its owner and the next one.
 const ownership = nftables.TableFlagOwner | nftables.TableFlagPersist
 
 // kernel is the set as nft takes it, for its elements. Without HasTimeout nft

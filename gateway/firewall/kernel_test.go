@@ -259,7 +259,7 @@ func TestFault04SetMovesEnds(t *testing.T) {
 	f := newFirewall(t, h, testOptions)
 	for _, left := range []time.Duration{time.Hour, time.Minute, 3 * time.Hour, 30 * time.Hour, time.Minute, 0, time.Hour} {
 		before := time.Now()
-		if err := f.Set(openPlan(testPolicy(), before.Add(left)), nil); err != nil {
+		if err := f.set(openPlan(testPolicy(), before.Add(left)), nil); err != nil {
 			t.Fatalf("ending in %v: %v", left, err)
 		}
 		for _, set := range []string{"flows4", "flows6", "sources4_32"} {
@@ -295,7 +295,7 @@ func TestFault01AlmostOver(t *testing.T) {
 	h := lab.New(t).Host("gateway")
 	f := newFirewall(t, h, testOptions)
 	for _, left := range []time.Duration{500 * time.Microsecond, 0, -time.Millisecond, -time.Hour} {
-		if err := f.Set(openPlan(testPolicy(), time.Now().Add(left)), nil); err != nil {
+		if err := f.set(openPlan(testPolicy(), time.Now().Add(left)), nil); err != nil {
 			t.Errorf("ending in %v: %v", left, err)
 		}
 		if out, _ := nft(t, h, "list", "ruleset"); strings.Contains(out, "elements") {

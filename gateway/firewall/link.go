@@ -18,10 +18,9 @@ const answerTimeout = 10 * time.Second
 // link is the one lasting netlink connection. The table belongs to it: when
 // it closes, the table has no owner. It is not safe for concurrent use.
 //
-// conn is the socket of nft, for the messages that nft lacks. Deadlines stand
-// only while those are on their way: nft reads what is there and never waits
-// for more, but it reads on after an error, and would read a deadline that
-// passed with an answer unread for ever.
+// conn is the socket of nft, for the messages that nft lacks. Deadlines are set
+// only for those: nft never waits, but would read a deadline that passed for
+// ever.
 type link struct {
 	nft     *nftables.Conn
 	conn    *netlink.Conn
@@ -72,10 +71,9 @@ func (l *link) prepare(c *netlink.Conn) error {
 	return widen(c, socket)
 }
 
-// widen makes the kernel send dumps in datagrams of 32 kB. It fills them as
-// far as the largest buffer that the socket was ever read with, which for
-// package netlink just fits what comes; and for each datagram it walks a set
-// from its beginning.
+// widen makes the kernel send dumps in datagrams of 32 kB. It fills them up to
+// the largest buffer that the socket was ever read with, and package netlink
+// uses small ones; for each datagram it walks a set from its beginning.
 func widen(c *netlink.Conn, socket syscall.RawConn) error {
 	if _, err := c.Send(message(unix.NFT_MSG_GETGEN, 0)); err != nil {
 		return err
@@ -89,13 +87,12 @@ func widen(c *netlink.Conn, socket syscall.RawConn) error {
 
 func (l *link) close() error { return l.nft.CloseLasting() }
 
-// errLost means that the kernel's answer did not reach us: what was sent may
-// be in force or not.
+// errLost means that the kernel's answer was lost: the change may be in force or
+// not.
 var errLost = errors.New("the kernel's answer was lost; what was sent may be in force")
 
-// flush sends what nft queued, at least one message, as one transaction: all
-// of it takes effect, or none. A success is not answered, so what must be
-// certain has to be read back.
+// flush sends the queued messages as one transaction: all of it takes effect, or
+// none. A success is not answered, so important changes have to be read back.
 func (l *link) flush() error {
 	err := l.nft.Flush()
 	switch {
@@ -148,8 +145,8 @@ func (l *link) commit(messages ...netlink.Message) error {
 			}
 			if failure == nil {
 				failure = fmt.Errorf("message %d of %d: %w", op.Sequence-first, len(messages), err)
-				// What else the kernel has to say is already there, and nft
-				// would take it for the answer to its next request.
+				// Further answers are already there, and nft would take them for
+				// the answer to its next request.
 				if err := l.conn.SetDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
 					return failure
 				}
@@ -177,9 +174,9 @@ func (l *link) commit(messages ...netlink.Message) error {
 // changed underneath.
 const readAttempts = 10
 
-// undisturbed repeats a reading during which somebody changed the ruleset.
-// The kernel marks the dumps that a change interrupted (NLM_F_DUMP_INTR),
-// which nft does not tell; every change moves the generation.
+// undisturbed repeats a reading during which the ruleset changed. The kernel
+// marks interrupted dumps (NLM_F_DUMP_INTR), but nft hides that; every change
+// moves the generation.
 func (l *link) undisturbed(read func() error) error {
 	for range readAttempts {
 		before, err := l.generation()

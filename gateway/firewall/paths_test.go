@@ -13,7 +13,7 @@ import (
 // setPaths tells the firewall by which interfaces the two targets are reached.
 func (n *place) setPaths(t *testing.T, p Paths) {
 	t.Helper()
-	if err := n.firewall.SetPaths(p, nil); err != nil {
+	if err := n.firewall.setPaths(p, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -94,11 +94,11 @@ func TestFault67TargetsByTheirPaths(t *testing.T) {
 			}
 			n.waitCounter(t, refusedPath, refused+1)
 		}
-		if err := n.firewall.Check(); err != nil {
+		if err := n.firewall.check(); err != nil {
 			t.Errorf("%s: Check: %v", step.name, err)
 		}
 		select {
-		case f := <-n.firewall.Facts():
+		case f := <-n.firewall.facts():
 			t.Errorf("%s: a fact: %+v", step.name, f)
 		default:
 		}

@@ -14,8 +14,7 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// Options are what the ruleset depends on besides the plan. They hold for
-// the life of a Firewall.
+// Options are the settings of a Firewall. They hold for its life.
 type Options struct {
 	Interface     string // the tunnel's, up to 15 bytes; it need not exist
 	ListenPort    uint16 // the UDP port of WireGuard, 1 to 65535
@@ -27,10 +26,17 @@ type Options struct {
 	// is written while the ruleset is set, so its folder must be one that waits
 	// for no disk. It outlives a process, but need not outlive a boot.
 	ForwardingFile string
-	Logger         *slog.Logger // nil: silent
+	// Inside are the interfaces that lead to targets; empty: the host's routes and
+	// addresses tell.
+	Inside []string
+	// Inspect takes the payload of each WireGuard initiation that the kernel
+	// refused, at most 50 a second. It must not block, and not keep the payload.
+	// nil: nobody does.
+	Inspect func(payload []byte, source netip.AddrPort)
+	Logger  *slog.Logger // nil: silent
 
-	// translated is whether flows may be open whose source was rewritten: without
-	// NAT their answers would be taken for the gateway's own, and be reset.
+	// translated is set once sources of flows may have been rewritten: without
+	// NAT their answers would be reset.
 	translated bool
 }
 
@@ -53,9 +59,9 @@ var (
 	beginRate    = rate{50, 500}         // new flows of one tunnel address
 	strangerRate = rate{50, 50}          // copies of refused initiations
 	refusalRate  = rate{5, 20}           // copies of the refused packets of one tunnel address
-	// fragmentRate is of the fragments of one tunnel address, of one target, and of
-	// all others. The kernel keeps some 4,000 datagrams that lack a part for 30 s,
-	// of everybody together, so that one sender can have a sixth of these.
+	// fragmentRate is for the fragments of one tunnel address, of one target,
+	// and of all others. The kernel keeps some 4,000 incomplete datagrams for 30
+	// s, of all senders together; this gives one sender a sixth.
 	fragmentRate = rate{20, 100}
 )
 
@@ -157,13 +163,12 @@ func (r *Rules) set(name string) *set {
 // there is no prefix.
 type Paths map[netip.Prefix][]string
 
-// Ruleset is pure: what the table must hold at an instant. Live are the outer
-// endpoints of sessions; those at addresses that no open grant lists do not
-// count. A plan that is nil or in doubt, or has no policy, opens nothing, nor
-// does one whose targets have no paths. Interfaces in deaf take no router
-// advertisements.
+// Ruleset is pure: it computes the table's content at an instant. Live are the
+// outer endpoints of sessions; those at addresses that no open grant lists do
+// not count. A plan that is nil, in doubt or without policy opens nothing, nor
+// does a plan without paths. Interfaces in deaf take no router advertisements.
 //
-// What cannot be opened stays closed and is told by the error; the rules are
+// The error names flows that cannot be opened and stay closed; the rules are
 // good all the same.
 func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, deaf []string, now time.Time) (*Rules, error) {
 	open, err := opened(o, p, live, paths, now)
@@ -184,13 +189,13 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, deaf
 	return r, err
 }
 
-// arrive judges what is for the WireGuard port, and sources that lie.
+// arrive judges packets to the WireGuard port, and false sources.
 func (r *Rules) arrive(o Options, p *policy.Policy, open *openings) {
 	port := o.ListenPort
 	prerouting := r.base("prerouting", "filter", unix.NF_INET_PRE_ROUTING, rawPriority)
-	// What comes out of the tunnel is judged where it goes on, by input or
-	// forward. Every packet passes here, so what most of them are comes first,
-	// and the route is looked up only where nothing cheaper decides.
+	// input or forward judge the tunnel's packets. Every packet passes this
+	// chain, so the most frequent cases come first, and the route is looked up
+	// only where nothing cheaper decides.
 	prerouting.add(from(o.Interface), follow("out_of_tunnel"))
 	if o.ForwardOthers {
 		prerouting.add(portTerm(unix.IPPROTO_UDP, "dport", port), notToOthers(), follow("tunnel"))
@@ -209,7 +214,7 @@ func (r *Rules) arrive(o Options, p *policy.Policy, open *openings) {
 		}
 	}
 
-	// What wants to be put together waits in a memory that all share.
+	// Incomplete datagrams wait in a memory that all senders share.
 	outOfTunnel := r.chain("out_of_tunnel")
 	for _, f := range families {
 		outOfTunnel.add(fragment(f), follow("fragments_of_one"))
@@ -233,9 +238,9 @@ func (r *Rules) arrive(o Options, p *policy.Policy, open *openings) {
 		tunnel.add(whole(f), endpoint("saddr", "sport", f, name("live", f)), notrack(), accept())
 	}
 	if !o.ForwardOthers {
-		// A session's packet to somebody else would go no farther anyway; what
-		// is left may be an answer for the tunnel, which forward judges, or come
-		// from one of the tunnel's addresses, which prerouting does.
+		// Packets to other hosts would go no farther anyway. The rest may be
+		// answers for the tunnel, which forward judges, or come from tunnel
+		// addresses, which prerouting judges.
 		tunnel.add(toOthers(), back())
 	}
 	for _, f := range families {
@@ -248,7 +253,7 @@ func (r *Rules) arrive(o Options, p *policy.Policy, open *openings) {
 	tunnel.add(count(refusedSource), drop())
 }
 
-// answer judges what leaves from the WireGuard port.
+// answer judges packets from the WireGuard port.
 func (r *Rules) answer(o Options, open *openings) {
 	outputRaw := r.base("output_raw", "filter", unix.NF_INET_LOCAL_OUT, rawPriority)
 	outputRaw.add(portTerm(unix.IPPROTO_UDP, "sport", o.ListenPort), follow("answers"))
@@ -264,22 +269,22 @@ func (r *Rules) answer(o Options, open *openings) {
 	answers.add(count(refusedAnswer), drop())
 }
 
-// host judges what is for the gateway itself, and what is from it. Router
-// advertisements are not taken by the interfaces in deaf.
+// host judges packets to and from the gateway itself. The interfaces in deaf
+// take no router advertisements.
 func (r *Rules) host(o Options, deaf []string) {
 	port := o.ListenPort
 	input := r.base("input", "filter", unix.NF_INET_LOCAL_IN, 0)
-	// Before what is untracked: prerouting leaves the tunnel's packets tracked,
-	// but another program's rules may not.
+	// Before the untracked packets: prerouting leaves the tunnel's packets
+	// tracked, but another program's rules may not.
 	input.add(from(o.Interface), follow("refused_to_gateway"))
 	// All that prerouting let through is untracked. Anything else was put
 	// together from fragments after prerouting had seen them.
 	input.add(portTerm(unix.IPPROTO_UDP, "dport", port), state("untracked"), accept())
 	input.add(portTerm(unix.IPPROTO_UDP, "dport", port), count(refusedFragment), drop())
 
-	// Anybody can send these, from any address. The kernel would believe for ten
-	// minutes that the way to a vendor or a target is narrow, or leads by
-	// another router; of TCP only who sees the connection can say so.
+	// Any host can send these, from any address. The kernel would believe for
+	// ten minutes that the way to a vendor or a target is narrow, or leads by
+	// another router; for TCP it takes the sequence number to say so.
 	for _, t := range tooBigButTCP() {
 		input.add(t, count(refusedICMP), drop())
 	}
@@ -304,7 +309,7 @@ func (r *Rules) host(o Options, deaf []string) {
 	}
 }
 
-// forward judges what passes between engineers and targets.
+// forward judges packets between engineers and targets.
 func (r *Rules) forward(o Options) {
 	forward := r.base("forward", "filter", unix.NF_INET_FORWARD, 0)
 	forward.drops = true
@@ -319,15 +324,15 @@ func (r *Rules) forward(o Options) {
 	forward.add(to(o.Interface), follow("to_tunnel"))
 	forward.add(count(refusedForward), drop())
 
-	// Who sends is who began the flow. Of the flow's own packets conntrack
-	// knows that; an ICMP error is related to a flow whoever sends it.
+	// The sender must have begun the flow. Conntrack knows that for the flow's
+	// own packets; an ICMP error is related to a flow whatever its sender.
 	fromTunnel, toTunnel := r.chain("from_tunnel"), r.chain("to_tunnel")
 	for _, f := range families {
 		fromTunnel.add(direction("original"), state("established"), plainFlow(f, name("flows", f)), follow("to_site"))
 	}
 	fromTunnel.add(state("new"), follow("new_flow"))
-	// No engineer's machine is on the way of what a target sends to others. A
-	// target that is masqueraded would believe it of all of them.
+	// An engineer's machine is on no path from a target to others. A masqueraded
+	// target would believe it of all of them.
 	for _, t := range tooBig() {
 		fromTunnel.add(t, count(refusedICMP), drop())
 	}
@@ -335,9 +340,9 @@ func (r *Rules) forward(o Options) {
 		fromTunnel.add(direction("original"), state("related"), plainError(f), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), follow("to_site"))
 	}
 	fromTunnel.add(follow("refused_to_site"))
-	// A target that still holds a connection that was cut answers the first segment
-	// of a new one with what it has of the old one. conntrack lets that pass. A reset tells the target
-	// that the old one is over, so that the new one comes about.
+	// A target that still holds a cut connection answers the first segment of a
+	// new one with data of the old one, and conntrack lets that pass. A reset
+	// tells the target that the old one is over.
 	toTunnel.add(direction("reply"), unansweredTCP(), count(refusedInward), reset())
 	for _, f := range families {
 		toTunnel.add(direction("reply"), plainFlow(f, name("flows", f)), follow("from_site"))
@@ -345,10 +350,10 @@ func (r *Rules) forward(o Options) {
 	toTunnel.add(direction("reply"), state("related"), plainError(6), flow(6, name("flows", 6)), follow("from_site"))
 	toTunnel.add(count(refusedInward), drop())
 
-	// A connection begins with its first segment: conntrack would take any, also
-	// in the middle of one that somebody else began from this address. And its
-	// destination is the one that is listed: conntrack keeps the one that the
-	// engineer wrote, wherever another program sends it.
+	// A connection must begin with its first segment: conntrack would take any,
+	// also in the middle of another engineer's connection from this address. And
+	// its destination must be the listed one: conntrack keeps the destination
+	// that the engineer wrote, wherever another program sends it.
 	newFlow := r.chain("new_flow")
 	newFlow.add(midstream(), follow("refused_to_site"))
 	newFlow.add(destinationRewritten(), follow("refused_rewritten"))
@@ -356,7 +361,7 @@ func (r *Rules) forward(o Options) {
 		newFlow.add(plainFlow(f, name("flows", f)), follow("admitted_flow"))
 	}
 	newFlow.add(follow("refused_to_site"))
-	// A flow that nobody answers stays new. Only its first packet counts.
+	// An unanswered flow stays new. Only its first packet counts.
 	admitted := r.chain("admitted_flow")
 	admitted.add(confirmed(), follow("to_site"))
 	for _, f := range families {
@@ -364,9 +369,9 @@ func (r *Rules) forward(o Options) {
 	}
 	admitted.add(follow("refused_in_excess"))
 
-	// The kernel routes a packet before the forward chain sees it; where the
-	// way to the target is down, by the default route, to the Internet. And
-	// nobody answers in a target's name, or tells of its flows, from there.
+	// The kernel routes a packet before the forward chain sees it; if the way to
+	// the target is down, by the default route to the Internet. No host there
+	// may answer as the target, or send errors about its flows.
 	toSite, fromSite := r.chain("to_site"), r.chain("from_site")
 	for _, f := range families {
 		toSite.add(way(f, name("paths", f)), accept())
@@ -380,7 +385,7 @@ func (r *Rules) forward(o Options) {
 	r.chain("refused_rewritten").refuse(o, refusedDNAT, copiedFlow)
 }
 
-// translate rewrites the sources of flows whose targets want it, to ports
+// translate rewrites the sources of flows to targets that need it, to ports
 // other than WireGuard's.
 func (r *Rules) translate(o Options) {
 	postrouting := r.base("postrouting", "nat", unix.NF_INET_POST_ROUTING, 100)

@@ -106,18 +106,18 @@ func TestFault20KernelHoldsTheText(t *testing.T) {
 				p = g.plan(now)
 			}
 			for range 2 {
-				if err := f.Set(p, g.live); err != nil {
+				if err := f.set(p, g.live); err != nil {
 					t.Fatal(err)
 				}
-				if err := f.SetPaths(g.paths, g.deaf); err != nil {
+				if err := f.setPaths(g.paths, g.deaf); err != nil {
 					t.Fatal(err)
 				}
-				if err := f.Check(); err != nil {
+				if err := f.check(); err != nil {
 					t.Fatal(err)
 				}
 			}
 			select {
-			case fact := <-f.Facts():
+			case fact := <-f.facts():
 				t.Errorf("unexpected fact: %v", fact.Err)
 			default:
 			}
@@ -437,7 +437,7 @@ func TestNATIsThereWhereItIsOfUse(t *testing.T) {
 	f := newFirewall(t, h, testOptions)
 	wants := func(what string, want bool) {
 		t.Helper()
-		if err := f.Check(); err != nil {
+		if err := f.check(); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 		out, err := nft(t, h, "list", "ruleset")
@@ -452,14 +452,14 @@ func TestNATIsThereWhereItIsOfUse(t *testing.T) {
 		t.Helper()
 		p := testPolicy()
 		p.Targets[0].Masquerade = masquerade
-		if err := f.Set(openPlan(p, time.Now().Add(time.Hour)), nil); err != nil {
+		if err := f.set(openPlan(p, time.Now().Add(time.Hour)), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	wants("before a plan", true)
 	set(false)
 	wants("no target masquerades", false)
-	if err := f.CloseAll(); err != nil {
+	if err := f.set(nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	wants("closed", true)
@@ -470,7 +470,7 @@ func TestNATIsThereWhereItIsOfUse(t *testing.T) {
 	set(false)
 	wants("it did before", true)
 	select {
-	case fact := <-f.Facts():
+	case fact := <-f.facts():
 		t.Errorf("unexpected fact: %v", fact.Err)
 	default:
 	}

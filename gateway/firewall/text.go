@@ -13,8 +13,8 @@ import (
 	"github.com/google/nftables"
 )
 
-// String is the ruleset as `nft list ruleset` prints it, except that elements
-// show their ends instead of what is left, and counters no numbers.
+// String is the ruleset as `nft list ruleset` prints it, but elements show their
+// ends, and counters no numbers.
 func (r *Rules) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", tableName)

@@ -202,7 +202,7 @@ func TestCutLetsANewHandshakeIn(t *testing.T) {
 	c := s.client(s.medisys, s.sato, medisysEndpoint)
 	s.enter(c)
 	x := s.streams()
-	before := s.tunnel.Timestamps()[s.sato.Key]
+	before := s.timestamps()[s.sato.Key]
 	lab.WaitFor(t, 5*time.Second, "counts", func() bool { return received(s) > 0 })
 	s.tunnel.Cut(s.sato.Engineer)
 	if live := s.live(); len(live) != 0 {
@@ -214,14 +214,14 @@ func TestCutLetsANewHandshakeIn(t *testing.T) {
 	counted := received(s)
 	s.enter(c)
 	s.flowing(x)
-	if after := s.tunnel.Timestamps()[s.sato.Key]; string(after[:]) <= string(before[:]) {
+	if after := s.timestamps()[s.sato.Key]; string(after[:]) <= string(before[:]) {
 		t.Errorf("greatest timestamp %x after %x", after, before)
 	}
 	lab.WaitFor(t, 5*time.Second, "counts that go on from those before the cut", func() bool { return received(s) > counted })
 }
 
 func received(s *site) uint64 {
-	peers := s.tunnel.Peers()
+	peers := s.tunnel.peers.all()
 	i := slices.IndexFunc(peers, func(p Peer) bool { return p.Key == s.sato.Key })
 	if i < 0 {
 		return 0
@@ -232,7 +232,7 @@ func received(s *site) uint64 {
 func TestFault44SetBackClockExtendsNothing(t *testing.T) {
 	at := time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC)
 	now := instant{boot: 1000 * time.Second, wall: at}
-	var p presence
+	var p admission
 	for _, step := range []struct {
 		what  string
 		boot  time.Duration // since the start
@@ -259,7 +259,7 @@ func TestFault44SetBackClockExtendsNothing(t *testing.T) {
 func TestDeadlineOfAThousandSessions(t *testing.T) {
 	const sessions = 1000
 	now := instant{clock.Boot(), time.Now()}
-	h, engineers, state := houseAt(t, sessions, now)
+	h, engineers, state := tableAt(t, sessions, now)
 	end := later()
 	plan := state.Plan(now.wall).Restrict(func(g *policy.Grant) *policy.Grant {
 		shorter := *g
@@ -277,27 +277,27 @@ func TestDeadlineOfAThousandSessions(t *testing.T) {
 		}
 	}
 
-	h, _, state = fullHouse(t, sessions)
+	h, _, state = fullTable(t, sessions)
 	began := time.Now()
 	h.follow(state.Plan(time.Now()).Doubted("closed"), instant{clock.Boot(), time.Now()})
 	t.Logf("closing %d sessions took %v", sessions, time.Since(began))
 	for _, p := range h.engineers {
-		if len(p.presences) != 0 || p.deadline.Load() != 0 {
+		if len(p.admissions) != 0 || p.deadline.Load() != 0 {
 			t.Fatal("a session is open after its plan was closed")
 		}
 	}
 }
 
-// fullHouse has one session with two indices of each engineer, which are on
+// fullTable has one session with two indices of each engineer, which are on
 // disk.
-func fullHouse(t testing.TB, sessions int) (*house, []*policy.Engineer, *policy.State) {
+func fullTable(t testing.TB, sessions int) (*table, []*policy.Engineer, *policy.State) {
 	t.Helper()
-	return houseAt(t, sessions, instant{clock.Boot(), time.Now()})
+	return tableAt(t, sessions, instant{clock.Boot(), time.Now()})
 }
 
-// houseAt is a full house at one instant. Whoever reads the clocks again may
+// tableAt is a full table at one instant. Whoever reads the clocks again may
 // have had to wait between the one and the other, which makes ends earlier.
-func houseAt(t testing.TB, sessions int, now instant) (*house, []*policy.Engineer, *policy.State) {
+func tableAt(t testing.TB, sessions int, now instant) (*table, []*policy.Engineer, *policy.State) {
 	t.Helper()
 	var engineers []*policy.Engineer
 	for i := range sessions {
@@ -310,7 +310,7 @@ func houseAt(t testing.TB, sessions int, now instant) (*house, []*policy.Enginee
 	if err := state.Apply(now.wall, "test", policy.PolicyLoaded{Digest: "test", Policy: p}); err != nil {
 		t.Fatal(err)
 	}
-	h := newHouse()
+	h := newTable()
 	h.follow(state.Plan(now.wall), now)
 	source := netip.MustParseAddrPort("203.0.113.10:4000")
 	for i, e := range engineers {
@@ -320,7 +320,7 @@ func houseAt(t testing.TB, sessions int, now instant) (*house, []*policy.Enginee
 			if to == nil {
 				t.Fatalf("%v is not admitted: %v", e, d.Reason)
 			}
-			if h.answered(to.presence.engineer, uint32(n), uint32(2*i+n), now.boot) != to {
+			if h.answered(to.admission.engineer, uint32(n), uint32(2*i+n), now.boot) != to {
 				t.Fatal("the response found no admission")
 			}
 			if !h.recorded(uint64(2*i+n), now.boot) {

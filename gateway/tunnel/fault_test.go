@@ -72,9 +72,9 @@ func (s *site) rekey(c *lab.Client) error {
 	s.t.Helper()
 	// What was admitted before is cut if it is told to be on disk after that.
 	lab.WaitFor(s.t, 5*time.Second, "all that was admitted is told to be on disk", func() bool {
-		s.tunnel.house.mu.Lock()
-		defer s.tunnel.house.mu.Unlock()
-		return len(s.tunnel.house.due) == 0
+		s.tunnel.table.mu.Lock()
+		defer s.tunnel.table.mu.Unlock()
+		return len(s.tunnel.table.due) == 0
 	})
 	s.boot.advance(time.Second) // at which one engineer's rate refills by one
 	last := c.Status().LastHandshake
@@ -141,10 +141,10 @@ func TestFault32LiveEndpointKeepsItsRate(t *testing.T) {
 	public := [32]byte{7}
 	g.checker.Init(public)
 	live := netip.MustParseAddrPort("203.0.113.10:4000")
-	for key := range g.house.engineers {
-		g.house.indices[1].endpoint(stdEndpoint(live), live)
-		g.house.indices[1].seen.Store(true)
-		if _, ok := g.house.confirm(key); !ok {
+	for key := range g.table.engineers {
+		g.table.indices[1].endpoint(stdEndpoint(live), live)
+		g.table.indices[1].seen.Store(true)
+		if _, ok := g.table.confirm(key); !ok {
 			t.Fatal("the session is not confirmed")
 		}
 	}
@@ -168,11 +168,11 @@ func TestFault32LiveEndpointKeepsItsRate(t *testing.T) {
 	if len(g.renewals) != liveBurst {
 		t.Errorf("%d renewals went on at once, want at most %d", len(g.renewals), liveBurst)
 	}
-	for key := range g.house.engineers {
-		g.house.end(key)
+	for key := range g.table.engineers {
+		g.table.end(key)
 	}
-	g.house.sweep(g.boot())
-	if g.house.liveEndpoint(live) {
+	g.table.sweep(g.boot())
+	if g.table.liveEndpoint(live) {
 		t.Error("the endpoint of a session that is over is still taken for live")
 	}
 }
@@ -390,7 +390,7 @@ func TestFault68RestartLeadsOut(t *testing.T) {
 	if err := s.gateway.Do(s.tunnel.Restart); err != nil {
 		t.Fatal(err)
 	}
-	s.tunnel.examine() // as the clerk does at the next beat
+	s.tunnel.examine() // as the reconciler does at the next beat
 	lab.WaitFor(t, 5*time.Second, "no failure any more", func() bool { return s.tunnel.Err() == nil })
 	s.open(later(), s.sato)
 	s.enter(s.client(s.medisys, s.sato, medisysEndpoint))
@@ -413,7 +413,7 @@ func (s *scripted) Close() error { return nil }
 func TestFault68UnreadableSocket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		result := error(unix.ENOMEM)
-		g := &gate{house: newHouse(), boot: clock.Boot, inner: &scripted{receive: func() error { return result }}}
+		g := &gate{table: newTable(), boot: clock.Boot, inner: &scripted{receive: func() error { return result }}}
 		open := func() func() error {
 			receive, _, err := g.Open(0)
 			if err != nil {

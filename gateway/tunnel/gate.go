@@ -17,10 +17,10 @@ import (
 	"kidoban/gateway/tally"
 )
 
-// Per source: initiations at once and per second. The first pair is for
-// whoever sends; beyond it, the second is for who proves with a cookie that
-// the address is its own, so that a flood from a forged source does not take
-// the real one's share (WireGuard whitepaper, section 5.3).
+// Per source: initiations at once and per second. The first pair holds for all;
+// beyond it the second holds for sources that prove their address with a cookie,
+// so that a flood from a forged source does not take the real one's share
+// (WireGuard whitepaper, section 5.3).
 const (
 	sourceBurst, sourceRate = 20, 10
 	cookieBurst, cookieRate = 20, 10
@@ -29,7 +29,7 @@ const (
 	maximumSources          = 4096
 )
 
-// waiting bounds the initiations between the data path and the porter, renewing
+// waiting bounds the initiations between the data path and the authenticator, renewing
 // those among them that renew a session.
 const waiting, renewing = 256, 64
 
@@ -39,7 +39,7 @@ const inFlight = 64
 
 // gate is the conn.Bind between the sockets and WireGuard.
 type gate struct {
-	house *house
+	table *table
 	now   func() instant
 	boot  func() time.Duration
 
@@ -50,11 +50,11 @@ type gate struct {
 	live     *limiter[netip.AddrPort]
 	refusals *tally.Sum
 
-	initiations chan initiation              // to the porter
-	renewals    chan initiation              // to the porter, before the others
+	initiations chan initiation              // to the authenticator
+	renewals    chan initiation              // to the authenticator, before the others
 	inspect     func([]byte, netip.AddrPort) // for what the kernel should have dropped
 	seen        func()                       // data came with an index that is not confirmed
-	again       chan admitted                // from the porter, back into WireGuard
+	again       chan admitted                // from the authenticator, back into WireGuard
 	answers     chan struct{}                // holds one token for each initiation WireGuard works on
 	inner       conn.Bind                    // a StdNetBind
 	port        atomic.Uint32                // the UDP port in use
@@ -116,9 +116,9 @@ const (
 	unreadMost  = 10
 )
 
-// persistent reads a socket until the bind is closed. WireGuard stops at an
-// error that is not temporary, or after ten that are, and tells nobody: then
-// everything would look well, and nobody could enter.
+// persistent reads a socket until the bind is closed. WireGuard stops silently
+// at an error that is not temporary, or after ten that are; then no engineer
+// could enter, and there would be no sign of it.
 func (g *gate) persistent(closed <-chan struct{}, receive conn.ReceiveFunc) conn.ReceiveFunc {
 	failed := 0
 	var told *failure
@@ -169,12 +169,12 @@ func (g *gate) ParseEndpoint(string) (conn.Endpoint, error) {
 	return nil, errors.New("endpoints are learned from handshakes only")
 }
 
-// sift keeps of a batch what WireGuard may see and empties the rest. It never
+// sift empties the packets of a batch that WireGuard must not see. It never
 // blocks.
 func (g *gate) sift(packets [][]byte, sizes []int, from []conn.Endpoint) {
 	boot := g.boot()
 	others, fresh := false, false
-	g.house.table.RLock()
+	g.table.lookup.RLock()
 	for i, size := range sizes {
 		if size == 0 {
 			continue
@@ -184,12 +184,12 @@ func (g *gate) sift(packets [][]byte, sizes []int, from []conn.Endpoint) {
 			continue
 		}
 		sizes[i] = 0
-		x := g.house.indices[binary.LittleEndian.Uint32(packets[i][device.MessageTransportOffsetReceiver:])]
-		if x == nil || boot >= x.expires || !x.presence.open(boot) {
+		x := g.table.indices[binary.LittleEndian.Uint32(packets[i][device.MessageTransportOffsetReceiver:])]
+		if x == nil || boot >= x.expires || !x.admission.open(boot) {
 			continue
 		}
 		inner, ok := from[i].(*conn.StdNetEndpoint)
-		if !ok || inner.Addr() != x.presence.address {
+		if !ok || inner.Addr() != x.admission.address {
 			continue
 		}
 		sizes[i] = size
@@ -199,7 +199,7 @@ func (g *gate) sift(packets [][]byte, sizes []int, from []conn.Endpoint) {
 			fresh = true
 		}
 	}
-	g.house.table.RUnlock()
+	g.table.lookup.RUnlock()
 	if fresh {
 		g.seen()
 	}
@@ -212,7 +212,7 @@ func (g *gate) sift(packets [][]byte, sizes []int, from []conn.Endpoint) {
 // of the initiations that may be worth opening.
 func (g *gate) handshakes(packets [][]byte, sizes []int, from []conn.Endpoint) {
 	now := g.now()
-	plan := g.house.current()
+	plan := g.table.current()
 	for i, size := range sizes {
 		if size == 0 || size >= device.MinMessageSize && binary.LittleEndian.Uint32(packets[i]) == device.MessageTransportType {
 			continue
@@ -233,8 +233,8 @@ func (g *gate) handshake(packet []byte, inner *conn.StdNetEndpoint, plan *policy
 		g.refusals.Add(policy.Fact{At: now.wall, Source: source, Decision: d})
 	}
 	if source.Addr().Is4In6() {
-		// The sockets give IPv4 as IPv4. This came as IPv6, from someone who
-		// would like to be taken for an IPv4 address.
+		// The sockets give IPv4 as IPv4. This packet came as IPv6, and its
+		// sender would like to be taken for an IPv4 address.
 		refuse(policy.Malformed)
 		return
 	}
@@ -246,9 +246,9 @@ func (g *gate) handshake(packet []byte, inner *conn.StdNetEndpoint, plan *policy
 		refuse(policy.Malformed)
 		return
 	}
-	if g.house.liveEndpoint(source) && g.live.allow(source, now.boot) {
-		// A session renews its keys whatever a stranger sends in the name of
-		// its address: the stranger does not know the port.
+	if g.table.liveEndpoint(source) && g.live.allow(source, now.boot) {
+		// A session renews its keys even during a flood in the name of its
+		// address: a stranger does not know the port.
 		select {
 		case g.renewals <- initiation{packetInitiation(packet), inner, source}:
 			return
@@ -276,8 +276,8 @@ func (g *gate) handshake(packet []byte, inner *conn.StdNetEndpoint, plan *policy
 	}
 }
 
-// wellFormed reports whether the packet is an initiation made by someone who
-// knows the gateway's public key. All four bytes of the type count.
+// wellFormed reports whether the packet is an initiation whose sender knows the
+// gateway's public key. All four bytes of the type count.
 func wellFormed(packet []byte, checker *device.CookieChecker) bool {
 	return len(packet) == device.MessageInitiationSize &&
 		binary.LittleEndian.Uint32(packet) == device.MessageInitiationType &&
@@ -313,8 +313,8 @@ func (g *gate) readmit(closed <-chan struct{}, packets [][]byte, sizes []int, fr
 	}
 }
 
-// pace waits until WireGuard has answered enough of what it was given. It
-// drops some without an answer; those are written off after a moment.
+// pace waits until WireGuard has answered enough initiations. WireGuard drops
+// some without an answer; those are written off after a moment.
 func (g *gate) pace() {
 	select {
 	case g.answers <- struct{}{}:
@@ -336,9 +336,9 @@ func (g *gate) pace() {
 	}
 }
 
-// Send implements conn.Bind. The gateway never initiates; its responses leave
-// for where the initiation came from and register what its data will carry;
-// data leaves until the deadline.
+// Send implements conn.Bind. The gateway never initiates. A response leaves for
+// the address of its initiation, and registers the index that its data will
+// carry. Data leaves until the deadline.
 func (g *gate) Send(packets [][]byte, to conn.Endpoint) error {
 	e, ok := to.(*endpoint)
 	if !ok {
@@ -358,7 +358,7 @@ func (g *gate) Send(packets [][]byte, to conn.Endpoint) error {
 	}
 	switch binary.LittleEndian.Uint32(first) {
 	case device.MessageTransportType:
-		if !e.presence.open(g.boot()) {
+		if !e.admission.open(g.boot()) {
 			return errCut
 		}
 		return g.inner.Send(packets, e.inner)
@@ -372,14 +372,14 @@ func (g *gate) Send(packets [][]byte, to conn.Endpoint) error {
 		}
 		index := binary.LittleEndian.Uint32(first[4:])
 		initiator := binary.LittleEndian.Uint32(first[8:])
-		origin := g.house.answered(e.presence.engineer, initiator, index, g.boot())
+		origin := g.table.answered(e.admission.engineer, initiator, index, g.boot())
 		if origin == nil {
 			return nil
 		}
 		return g.inner.Send(packets, origin.inner)
 	case device.MessageCookieReplyType:
 		now := g.now()
-		if !g.house.current().Listed(e.source.Addr(), now.wall) {
+		if !g.table.current().Listed(e.source.Addr(), now.wall) {
 			return nil
 		}
 		return g.inner.Send(packets, e.inner)

@@ -29,14 +29,14 @@ func (o *outbox) Send(packets [][]byte, _ conn.Endpoint) error {
 	return nil
 }
 
-// testGate is a gate without a device or sockets, before a full house.
+// testGate is a gate without a device or sockets, before a full table.
 func testGate(t testing.TB, sessions int) (*gate, *outbox) {
 	t.Helper()
-	h, _, _ := fullHouse(t, sessions)
+	h, _, _ := fullTable(t, sessions)
 	_, public := lab.NewKey()
 	o := &outbox{}
 	g := &gate{
-		house: h, boot: clock.Boot,
+		table: h, boot: clock.Boot,
 		now:         func() instant { return instant{clock.Boot(), time.Now()} },
 		checker:     &device.CookieChecker{},
 		sources:     newLimiter[netip.Addr](sourceBurst, sourceRate, maximumSources),
@@ -97,7 +97,7 @@ func TestFault37SiftKeepsOnlyDataOfASession(t *testing.T) {
 		if got := sizes[0] != 0; got != test.pass {
 			t.Errorf("%s: passes %v, want %v", test.name, got, test.pass)
 		}
-		if e, ok := from[0].(*endpoint); test.pass && (!ok || e.source != netip.MustParseAddrPort(test.from) || e.presence.address.String() != "203.0.113.10") {
+		if e, ok := from[0].(*endpoint); test.pass && (!ok || e.source != netip.MustParseAddrPort(test.from) || e.admission.address.String() != "203.0.113.10") {
 			t.Errorf("%s: passes with endpoint %v", test.name, from[0])
 		}
 		if len(o.sent) != 0 {
@@ -108,7 +108,7 @@ func TestFault37SiftKeepsOnlyDataOfASession(t *testing.T) {
 
 func TestFault28SendLetsNoInitiationOut(t *testing.T) {
 	g, o := testGate(t, 1)
-	to := g.house.indices[0].endpoint(stdEndpoint(netip.MustParseAddrPort("203.0.113.10:4000")), netip.MustParseAddrPort("203.0.113.10:4000"))
+	to := g.table.indices[0].endpoint(stdEndpoint(netip.MustParseAddrPort("203.0.113.10:4000")), netip.MustParseAddrPort("203.0.113.10:4000"))
 	packet := func(kind byte, size int) []byte { p := make([]byte, size); p[0] = kind; return p }
 	for _, test := range []struct {
 		name    string
@@ -129,7 +129,7 @@ func TestFault28SendLetsNoInitiationOut(t *testing.T) {
 			t.Errorf("%s: %d packets left, want %d", test.name, len(o.sent), test.leave)
 		}
 	}
-	g.house.follow(g.house.current().Doubted("closed"), g.now())
+	g.table.follow(g.table.current().Doubted("closed"), g.now())
 	o.sent = nil
 	if err := g.Send([][]byte{packet(4, 32)}, to); err == nil || len(o.sent) != 0 {
 		t.Errorf("data after closing: %d packets left, error %v", len(o.sent), err)
@@ -194,7 +194,7 @@ func TestFault33FloodGetsCookiesAndTheRealSourceGoesOn(t *testing.T) {
 }
 
 func TestFault37IndicesAreBoundedAndUnconfirmedOnesGoFirst(t *testing.T) {
-	h, engineers, _ := fullHouse(t, 2)
+	h, engineers, _ := fullTable(t, 2)
 	now := instant{clock.Boot(), time.Now()}
 	source := netip.MustParseAddrPort("203.0.113.10:4000")
 	key := engineers[0].Key
@@ -211,15 +211,15 @@ func TestFault37IndicesAreBoundedAndUnconfirmedOnesGoFirst(t *testing.T) {
 			t.Fatalf("not admitted: %v", d.Reason)
 		}
 		if i%2 == 0 {
-			h.answered(to.presence.engineer, i, 1000+i, now.boot)
+			h.answered(to.admission.engineer, i, 1000+i, now.boot)
 		}
 	}
 	e := h.engineers[key]
-	if len(e.pending) > maximumPending || len(e.entries) > maximumConfirmed+maximumUnconfirmed || len(e.presences) > maximumPresences+1 {
-		t.Errorf("%d pending, %d entries, %d presences, want at most %d, %d, %d", len(e.pending), len(e.entries), len(e.presences),
-			maximumPending, maximumConfirmed+maximumUnconfirmed, maximumPresences+1)
+	if len(e.pending) > maximumPending || len(e.entries) > maximumConfirmed+maximumUnconfirmed || len(e.admissions) > maximumAdmissions+1 {
+		t.Errorf("%d pending, %d entries, %d admissions, want at most %d, %d, %d", len(e.pending), len(e.entries), len(e.admissions),
+			maximumPending, maximumConfirmed+maximumUnconfirmed, maximumAdmissions+1)
 	}
-	if h.indices[1] != first || !first.presence.open(now.boot) || first.presence.address != source.Addr() {
+	if h.indices[1] != first || !first.admission.open(now.boot) || first.admission.address != source.Addr() {
 		t.Error("a confirmed session was evicted by handshakes that nobody confirmed")
 	}
 	if len(h.indices) != len(e.entries)+2 {
@@ -227,9 +227,9 @@ func TestFault37IndicesAreBoundedAndUnconfirmedOnesGoFirst(t *testing.T) {
 	}
 	// An index that WireGuard gave to another engineer is not theirs to drop.
 	other := h.indices[2]
-	h.table.Lock()
+	h.lookup.Lock()
 	h.indices[1] = other
-	h.table.Unlock()
+	h.lookup.Unlock()
 	h.end(key)
 	if h.indices[1] != other {
 		t.Error("cutting an engineer took an index that is another's now")
@@ -241,15 +241,15 @@ func TestFault37IndicesAreBoundedAndUnconfirmedOnesGoFirst(t *testing.T) {
 }
 
 func TestSupersededByAConfirmedHandshakeOnly(t *testing.T) {
-	h, engineers, _ := fullHouse(t, 1)
+	h, engineers, _ := fullTable(t, 1)
 	now := instant{clock.Boot(), time.Now()}
 	key := engineers[0].Key
-	old := h.indices[0].presence
+	old := h.indices[0].admission
 	h.indices[1].seen.Store(true)
 	h.confirm(key)
 	from := netip.MustParseAddrPort("203.0.113.11:4000")
 	to, _ := h.admit(policy.Query{Key: key, Proven: true, Source: from.Addr()}, stdEndpoint(from), from, 7, 7, now, func(policy.Decision) bool { return true })
-	h.answered(to.presence.engineer, 7, 77, now.boot)
+	h.answered(to.admission.engineer, 7, 77, now.boot)
 	if _, ok := h.confirm(key); ok || !old.open(now.boot) {
 		t.Errorf("without data of the new one: confirmed %v, the old session is open %v, want false, true", ok, old.open(now.boot))
 	}
@@ -264,7 +264,7 @@ func TestSupersededByAConfirmedHandshakeOnly(t *testing.T) {
 }
 
 func TestNoRoomForFactsNobodyEnters(t *testing.T) {
-	h, engineers, _ := fullHouse(t, 1)
+	h, engineers, _ := fullTable(t, 1)
 	from := netip.MustParseAddrPort("203.0.113.10:4000")
 	before := len(h.engineers[engineers[0].Key].pending)
 	to, d := h.admit(policy.Query{Key: engineers[0].Key, Proven: true, Source: from.Addr()}, stdEndpoint(from), from, 9, 9,
@@ -328,7 +328,7 @@ func FuzzGate(f *testing.F) {
 		pass := sizes[0] != 0
 		want := len(packet) >= 32 && binary.LittleEndian.Uint32(packet) == 4 && host == 10 && !six
 		if want {
-			_, want = g.house.indices[binary.LittleEndian.Uint32(packet[4:])]
+			_, want = g.table.indices[binary.LittleEndian.Uint32(packet[4:])]
 		}
 		if pass != want {
 			t.Errorf("%x from host %d passes %v, want %v", packet, host, pass, want)
@@ -360,7 +360,7 @@ func BenchmarkSift(b *testing.B) {
 func BenchmarkClose(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
-		h, _, _ := fullHouse(b, 1000)
+		h, _, _ := fullTable(b, 1000)
 		closed := h.plan.Doubted("closed")
 		b.StartTimer()
 		h.follow(closed, instant{clock.Boot(), time.Now()})
@@ -372,7 +372,7 @@ func BenchmarkClose(b *testing.B) {
 func TestAdmittedForLong(t *testing.T) {
 	now := instant{clock.Boot(), time.Now()}
 	pass := func(d time.Duration) { now.boot, now.wall = now.boot+d, now.wall.Add(d) }
-	h, engineers, state := houseAt(t, 1, now)
+	h, engineers, state := tableAt(t, 1, now)
 	old, added := netip.MustParseAddr("203.0.113.10"), netip.MustParseAddr("192.0.2.66")
 	expect := func(what string, source netip.Addr, want bool) {
 		t.Helper()

@@ -57,8 +57,8 @@ func (o *opener) shared(key policy.Key) ([32]byte, error) {
 	return [32]byte(secret), nil
 }
 
-// claim is an initiation whose static key was read. Whoever knows two public
-// keys can make one; only timestamp proves who did.
+// claim is an initiation with its static key. Anyone who knows two public keys
+// can make one; only timestamp proves the sender.
 type claim struct {
 	key         policy.Key
 	chain, hash [blake2s.Size]byte
@@ -114,8 +114,8 @@ func mixHash(hash [blake2s.Size]byte, data []byte) [blake2s.Size]byte {
 // 2^62, and the 10 s that TAI was ahead in 1970.
 const tai64nBase = 1<<62 + 10
 
-// stampTime is the instant that a TAI64N timestamp names. Labels beyond what
-// an int64 of seconds holds come out far in the future, as they should.
+// stampTime is the instant that a TAI64N timestamp names. Labels that are too
+// great for an int64 of seconds give the far future.
 func stampTime(stamp [12]byte) time.Time {
 	seconds := binary.BigEndian.Uint64(stamp[:8])
 	if seconds < tai64nBase {

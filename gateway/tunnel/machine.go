@@ -12,7 +12,7 @@ import (
 	"golang.zx2c4.com/wireguard/device"
 )
 
-// machine is interface and device: what Restart makes anew.
+// machine is interface and device. Restart makes another.
 type machine struct {
 	device  *device.Device
 	link    *link
@@ -21,7 +21,7 @@ type machine struct {
 	closed  atomic.Bool
 }
 
-// build makes a machine and puts it to work.
+// build makes a machine and puts it to work; building is held.
 func (t *Tunnel) build() error {
 	c := t.config
 	native, err := createTUN(c.Interface)
@@ -31,7 +31,7 @@ func (t *Tunnel) build() error {
 	if err != nil {
 		return fmt.Errorf("create interface %s: %w", c.Interface, err)
 	}
-	link, err := newLink(c.Interface, c.MTU, c.Addresses)
+	link, err := newLink(c.Interface, c.MTU, t.addresses)
 	if err != nil {
 		native.Close()
 		return err
@@ -41,9 +41,9 @@ func (t *Tunnel) build() error {
 			t.log.Debug("wireguard: " + fmt.Sprintf(format, values...))
 		}
 	}
-	k := newKeeper(native, t.house, t.boot, t.fail)
-	// What it calls errors are packets that were cut, and addresses that
-	// cannot be reached. What matters is seen by keeper and clerk.
+	k := newGatedTUN(native, t.table, t.boot, t.fail)
+	// Its errors are packets that were cut and addresses that cannot be reached.
+	// gatedTUN and the reconciler see the serious ones.
 	m := &machine{device: device.NewDevice(k, t.gate, &device.Logger{Verbosef: debug, Errorf: debug}), link: link}
 	err = m.device.IpcSet(fmt.Sprintf("private_key=%x\nlisten_port=%d\n", c.PrivateKey[:], c.ListenPort))
 	if err == nil {

@@ -15,6 +15,7 @@ import (
 	"golang.zx2c4.com/wireguard/device"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // eager is how many engineers with an open grant get their peers at once;
@@ -25,23 +26,22 @@ const eager = 1000
 // for all of them.
 const chunk = 64
 
-// Peer is what the device counted for one key, up to a second ago.
-// Received and Transmitted are bytes of UDP payload, and grow for as long as
-// policies list the key, whether or not the device knows it now, and whoever
-// the engineer is to whom it belongs.
+// Peer is the device's counts for one key, up to a second old. Received and
+// Transmitted are bytes of UDP payload, and grow for as long as policies list
+// the key, whether or not the device knows it now, and also under another
+// engineer.
 type Peer struct {
-	Key                   policy.Key
-	Open                  bool           // the device knows the key now
-	Endpoint              netip.AddrPort // of the last authenticated packet; zero: none
-	LastHandshake         time.Time      // confirmed; zero: none
-	Received, Transmitted uint64
+	Key      policy.Key
+	Open     bool           // the device knows the key now
+	Endpoint netip.AddrPort // of the last authenticated packet; zero: none
+	view.Traffic
 
 	unlisted bool // the policy in force does not list the key
 }
 
 // peers makes the device's peers match the plan, and keeps their counts.
 type peers struct {
-	house *house
+	table *table
 
 	// mu is held over device calls, so neither Set nor the data path may
 	// take it.
@@ -62,11 +62,11 @@ type held struct {
 	received, transmitted uint64
 }
 
-func newPeers(h *house) *peers {
-	return &peers{house: h, held: map[policy.Key]*held{}, counts: map[policy.Key]*Peer{}}
+func newPeers(h *table) *peers {
+	return &peers{table: h, held: map[policy.Key]*held{}, counts: map[policy.Key]*Peer{}}
 }
 
-// renew goes on with another device, which knows nobody yet.
+// renew goes on with a new device.
 func (p *peers) renew(d *device.Device) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -76,12 +76,19 @@ func (p *peers) renew(d *device.Device) {
 	}
 }
 
+// ready reports whether there has been a device.
+func (p *peers) ready() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.device != nil
+}
+
 // ensure makes the device ready for a handshake of the engineer: it knows the
-// peer, and holds no keys of what was cut.
+// peer, and holds no keys of closed sessions.
 func (p *peers) ensure(e *policy.Engineer) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	stale := p.house.takeStale(e.Key)
+	stale := p.table.takeStale(e.Key)
 	if h := p.held[e.Key]; h != nil {
 		if !stale && policy.SamePeer(h.engineer, e) {
 			return nil
@@ -93,7 +100,7 @@ func (p *peers) ensure(e *policy.Engineer) error {
 
 // match adds and removes peers. Removing one zeroes its keys.
 func (p *peers) match(now time.Time) (watch []policy.Fact, err error) {
-	plan := p.house.current()
+	plan := p.table.current()
 	open := map[policy.Key]*policy.Engineer{}
 	for _, a := range plan.Accesses() {
 		if !policy.ContiguousEnd(a.Grants, now).IsZero() {
@@ -102,23 +109,23 @@ func (p *peers) match(now time.Time) (watch []policy.Fact, err error) {
 	}
 	surplus := p.surplus(plan, open)
 	if len(surplus) > 0 {
-		// The last counts of what is about to go.
+		// The last counts of the peers that are removed.
 		if watch, err = p.ask(now); err != nil {
 			return watch, err
 		}
 	}
 	for _, key := range surplus {
 		p.mu.Lock()
-		// The porter may have seen to it meanwhile, under a newer plan.
-		current := p.house.current()
+		// The authenticator may have seen to it meanwhile, under a newer plan.
+		current := p.table.current()
 		e := current.ByKey(key)
 		h := p.held[key]
-		if h != nil && (p.house.takeStale(key) || !policy.SamePeer(e, h.engineer) || current.Until(e, now).IsZero()) {
+		if h != nil && (p.table.takeStale(key) || !policy.SamePeer(e, h.engineer) || current.Until(e, now).IsZero()) {
 			p.remove(key)
 		}
 		p.mu.Unlock()
 	}
-	if len(open) > eager {
+	if len(open) > eager || !p.ready() {
 		return watch, nil
 	}
 	for missing := range slices.Chunk(p.missing(open), chunk) {
@@ -138,7 +145,7 @@ func (p *peers) surplus(plan *policy.Plan, open map[policy.Key]*policy.Engineer)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.keep(plan)
-	stale := p.house.staleKeys()
+	stale := p.table.staleKeys()
 	var surplus []policy.Key
 	for key, h := range p.held {
 		if stale[key] || !policy.SamePeer(open[key], h.engineer) {
@@ -149,13 +156,13 @@ func (p *peers) surplus(plan *policy.Plan, open map[policy.Key]*policy.Engineer)
 	}
 	for key := range stale {
 		if p.held[key] == nil {
-			p.house.takeStale(key)
+			p.table.takeStale(key)
 		}
 	}
 	return surplus
 }
 
-// missing lists who is open and no peer of the device.
+// missing lists the open engineers that are no peers of the device.
 func (p *peers) missing(open map[policy.Key]*policy.Engineer) []*policy.Engineer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -226,9 +233,9 @@ func (p *peers) forget(key policy.Key) {
 	}
 }
 
-// keep drops what was counted of keys that a second policy in a row does not
-// list. With the first one sessions end, and their counts are read after it is
-// in force. mu is held.
+// keep drops the counts of keys that a second policy in a row does not list.
+// With the first one sessions end, and their counts are read after it is in
+// force. mu is held.
 func (p *peers) keep(plan *policy.Plan) {
 	if plan.Policy == nil || plan.Policy == p.listed {
 		return
@@ -245,8 +252,8 @@ func (p *peers) keep(plan *policy.Plan) {
 	}
 }
 
-// ask reads what the device knows of its peers, and gives a confirmation for
-// each handshake that was completed since it was last asked.
+// ask reads the device's counts, and gives a confirmation for each handshake
+// that was completed since the last time.
 func (p *peers) ask(now time.Time) (confirmations []policy.Fact, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -273,7 +280,7 @@ func (p *peers) ask(now time.Time) (confirmations []policy.Fact, err error) {
 		}
 		h.handshake = told.handshake
 		c.LastHandshake = time.Unix(0, told.handshake)
-		if f, ok := p.house.confirm(told.key); ok {
+		if f, ok := p.table.confirm(told.key); ok {
 			f.At = now
 			confirmations = append(confirmations, f)
 		}
@@ -290,16 +297,6 @@ func (p *peers) all() []Peer {
 		all = append(all, *c)
 	}
 	return all
-}
-
-// takeOver begins with what another device counted.
-func (p *peers) takeOver(counted []Peer) {
-	p.countsMu.Lock()
-	defer p.countsMu.Unlock()
-	for _, c := range counted {
-		c.Open, c.Endpoint = false, netip.AddrPort{}
-		p.counts[c.Key] = &c
-	}
 }
 
 // toldPeer is a peer as the device tells of it.
@@ -328,14 +325,13 @@ func eachPeer(r io.Reader, f func(toldPeer)) error {
 			_, err = hex.Decode(one.key[:], []byte(value))
 		case "endpoint":
 			one.endpoint, err = netip.ParseAddrPort(value)
-		case "last_handshake_time_sec":
-			var seconds int64
-			seconds, err = strconv.ParseInt(value, 10, 64)
-			one.handshake += seconds * int64(time.Second)
-		case "last_handshake_time_nsec":
-			var nanoseconds int64
-			nanoseconds, err = strconv.ParseInt(value, 10, 64)
-			one.handshake += nanoseconds
+		case "last_handshake_time_sec", "last_handshake_time_nsec":
+			var n int64
+			n, err = strconv.ParseInt(value, 10, 64)
+			if name == "last_handshake_time_sec" {
+				n *= int64(time.Second)
+			}
+			one.handshake += n
 		case "rx_bytes":
 			one.received, err = strconv.ParseUint(value, 10, 64)
 		case "tx_bytes":

@@ -66,8 +66,8 @@ func (l *limiter[K]) sweep(now time.Duration) bool {
 	return len(l.buckets) < l.maximum
 }
 
-// rateKey is what a source is limited by: an IPv4 address, or the /64 of an
-// IPv6 address, since whoever has one address of it has all.
+// rateKey is the key of a source's rate: an IPv4 address, or the /64 of an IPv6
+// address, since the owner of one address in it has all.
 func rateKey(source netip.Addr) netip.Addr {
 	if source.Is4() {
 		return source

@@ -58,12 +58,12 @@ func TestNoRecordNoEntry(t *testing.T) {
 // whether they come in time.
 func (s *site) recordAll(t *testing.T, inTime bool) {
 	t.Helper()
-	s.tunnel.house.mu.Lock()
+	s.tunnel.table.mu.Lock()
 	var waiting []uint64
-	for n := range s.tunnel.house.due {
+	for n := range s.tunnel.table.due {
 		waiting = append(waiting, n)
 	}
-	s.tunnel.house.mu.Unlock()
+	s.tunnel.table.mu.Unlock()
 	if len(waiting) == 0 {
 		t.Error("no admission waits for its record")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -124,10 +125,15 @@ func (s *site) start() {
 	}
 	err := s.gateway.Do(func() (err error) {
 		s.tunnel, err = New(Config{
-			Interface: "kido0", Addresses: lab.Prefixes("10.99.0.1/24", "fd00:99::1/64"),
-			ListenPort: 51820, PrivateKey: s.private, UAPI: true, Boottime: s.boot.now,
+			Interface: "kido0", ListenPort: 51820, PrivateKey: s.private, UAPI: true, Boottime: s.boot.now,
 		})
-		return err
+		if err != nil {
+			return err
+		}
+		if err := s.tunnel.Set(s.state.Plan(time.Now()).Doubted("closed")); err != nil {
+			return err
+		}
+		return s.tunnel.Set(policy.NewState().Plan(time.Now()))
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -171,7 +177,8 @@ func testVendor(name string, sources []netip.Prefix, engineers ...*policy.Engine
 }
 
 func testPolicy(vendors ...*policy.Vendor) *policy.Policy {
-	return &policy.Policy{Site: "test", Zone: time.UTC, Vendors: vendors, Digest: "test"}
+	return &policy.Policy{Site: "test", Zone: time.UTC, Vendors: vendors, Digest: "test",
+		Tunnel: policy.Tunnel{Addresses: lab.Prefixes("10.99.0.1/24", "fd00:99::1/64")}}
 }
 
 // open puts a plan in force that admits the engineers until then.
@@ -185,7 +192,7 @@ func (s *site) open(until time.Time, who ...*engineerAt) {
 		shorter.Until = until
 		return &shorter
 	})
-	if err := s.tunnel.Set(p); err != nil {
+	if err := s.gateway.Do(func() error { return s.tunnel.Set(p) }); err != nil {
 		s.t.Fatalf("Set: %v", err)
 	}
 }
@@ -333,13 +340,20 @@ func initiate(t testing.TB, private, gateway lab.Key, stamp [12]byte, claimed *l
 // live lists from where the device last heard of whom the gate lets pass.
 func (s *site) live() []netip.AddrPort {
 	var live []netip.AddrPort
-	for _, p := range s.tunnel.Peers() {
-		s.tunnel.house.mu.Lock()
-		e := s.tunnel.house.engineers[p.Key]
-		if e != nil && slices.ContainsFunc(e.presences, func(x *presence) bool { return x.confirmed && x.address == p.Endpoint.Addr() }) {
+	for _, p := range s.tunnel.peers.all() {
+		s.tunnel.table.mu.Lock()
+		e := s.tunnel.table.engineers[p.Key]
+		if e != nil && slices.ContainsFunc(e.admissions, func(x *admission) bool { return x.confirmed && x.address == p.Endpoint.Addr() }) {
 			live = append(live, p.Endpoint)
 		}
-		s.tunnel.house.mu.Unlock()
+		s.tunnel.table.mu.Unlock()
 	}
 	return live
+}
+
+// timestamps copies the greatest timestamp of every key.
+func (s *site) timestamps() map[policy.Key][12]byte {
+	s.tunnel.stamps.mu.Lock()
+	defer s.tunnel.stamps.mu.Unlock()
+	return maps.Clone(s.tunnel.stamps.greatest)
 }

@@ -15,13 +15,13 @@ import (
 
 // sockets is a StdNetBind that may talk IPv4 and IPv6 at a time.
 //
-// StdNetBind.Send takes an address from one pool for both families and copies
-// an IPv6 destination into it before it makes room for 16 bytes. If the
-// address last served IPv4, only four bytes are copied, and the packet leaves
-// for a mix of this destination and the one before: to nobody, or to another
-// vendor. So IPv6 is sent by a second StdNetBind that has its own pool and
-// shares the socket. Its fields are private; a version that names them
-// differently is refused when the sockets are opened.
+// StdNetBind.Send takes an address from one pool for both families and copies an
+// IPv6 destination into it before it makes room for 16 bytes. If the address
+// last served IPv4, only four bytes are copied, and the packet leaves for a mix
+// of two destinations, perhaps another vendor's. So IPv6 is sent by a second
+// StdNetBind that has its own pool and shares the socket. Its fields are
+// private; a version that names them differently is refused when the sockets are
+// opened.
 type sockets struct {
 	*conn.StdNetBind
 	six atomic.Pointer[conn.StdNetBind] // sends to IPv6 only; nil before the first Open
@@ -53,10 +53,9 @@ func (s *sockets) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	return receive, actual, nil
 }
 
-// ignorePaths has the sockets send by their interface's own MTU and by a hop
-// limit of their own. What the host has learned of a path, or of an interface,
-// anybody may have told it, also before the ruleset stood: that a path is narrow
-// (ip(7), IP_MTU_DISCOVER), or, by a router advertisement, that the hop limit is 1.
+// ignorePaths has the sockets send by their interface's own MTU and a fixed hop
+// limit. Other hosts may have told this one that a path is narrow (ip(7),
+// IP_MTU_DISCOVER), or, by a router advertisement, that the hop limit is 1.
 func (s *sockets) ignorePaths() error {
 	for _, f := range []struct {
 		name    string

@@ -3,8 +3,11 @@ package tunnel
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/netip"
+	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,13 +18,13 @@ import (
 	"kidoban/gateway/clock"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/tally"
+	"kidoban/gateway/view"
 )
 
-// Config says what a tunnel is made of.
+// Config is the settings of a tunnel. Its addresses come with the policy.
 type Config struct {
-	Interface  string         // the name of the TUN interface, up to 15 bytes
-	Addresses  []netip.Prefix // the gateway's own, with the prefix in which engineers lie
-	ListenPort uint16         // UDP, both families; 0: any
+	Interface  string // the name of the TUN interface, up to 15 bytes
+	ListenPort uint16 // UDP, both families; 0: any
 	PrivateKey [32]byte
 	MTU        int          // 1280 to 65455; 0: 1420
 	Logger     *slog.Logger // nil: none
@@ -39,18 +42,20 @@ type Tunnel struct {
 	log    *slog.Logger
 	boot   func() time.Duration // for packets
 	exact  func() time.Duration // for deadlines
-	house  *house
+	table  *table
 	gate   *gate
 	peers  *peers
 	stamps *stamps
 
-	building sync.Mutex // one Restart or Close at a time
-	machine  atomic.Pointer[machine]
+	building  sync.Mutex // held by Set, Restart and Close; guards addresses and built
+	addresses []netip.Prefix
+	built     bool                    // the machine has these addresses
+	machine   atomic.Pointer[machine] // never nil; a closed one before the first policy
 
 	facts    chan policy.Fact
 	refusals *tally.Sum
-	dropped  chan dropped  // to the porter
-	wake     chan struct{} // wakes the clerk
+	dropped  chan dropped  // to the authenticator
+	wake     chan struct{} // wakes the reconciler
 	closing  chan struct{}
 	close    sync.Once
 	workers  sync.WaitGroup
@@ -64,9 +69,7 @@ type failure struct{ err error }
 // half of that, so that admissions find room in a flood of them.
 const factsWaiting = 1024
 
-// New makes the interface and a WireGuard device on it. Until the first Set
-// everything is closed. It needs CAP_NET_ADMIN, and takes the interface and
-// the sockets in the network namespace of the calling thread.
+// New prepares a tunnel. Set makes the interface and the WireGuard device.
 func New(c Config) (*Tunnel, error) {
 	if c.MTU == 0 {
 		c.MTU = device.DefaultMTU
@@ -88,7 +91,7 @@ func New(c Config) (*Tunnel, error) {
 		log:     c.Logger,
 		boot:    c.Boottime,
 		exact:   c.Boottime,
-		house:   newHouse(),
+		table:   newTable(),
 		stamps:  &stamps{greatest: map[policy.Key][12]byte{}},
 		facts:   make(chan policy.Fact, factsWaiting),
 		dropped: make(chan dropped, 64),
@@ -103,7 +106,7 @@ func New(c Config) (*Tunnel, error) {
 	}
 	t.refusals = &tally.Sum{Wake: t.kick}
 	t.gate = &gate{
-		house: t.house, now: t.now, boot: t.boot,
+		table: t.table, now: t.now, boot: t.boot,
 		checker:     &device.CookieChecker{},
 		sources:     newLimiter[netip.Addr](sourceBurst, sourceRate, maximumSources),
 		proven:      newLimiter[netip.Addr](cookieBurst, cookieRate, maximumSources),
@@ -119,41 +122,72 @@ func New(c Config) (*Tunnel, error) {
 		inner:       newSockets(),
 	}
 	t.gate.checker.Init(o.public)
-	t.peers = newPeers(t.house)
-	if err := t.build(); err != nil {
-		return nil, err
-	}
-	p := &porter{
+	t.peers = newPeers(t.table)
+	none := &machine{}
+	none.closed.Store(true)
+	t.machine.Store(none)
+	p := &authenticator{
 		t: t, opener: o, secrets: map[policy.Key][32]byte{},
 		engineers: newLimiter[policy.Key](engineerBurst, engineerRate, 1<<16),
 		admitted:  newLimiter[policy.Key](admissionBurst, admissionRate, 1<<16),
 		inspected: newLimiter[struct{}](inspectBurst, inspectRate, 1),
 	}
 	t.workers.Go(p.run)
-	t.workers.Go(t.clerk)
+	t.workers.Go(t.reconcile)
 	return t, nil
 }
 
-// Restart makes interface and device anew, as New did: the way out of a
-// failure. Every session ends; plan, counts and timestamps stay. It may take
-// a second.
+// Restart makes interface and device anew: the way out of a failure. Every
+// session ends; plan, counts and timestamps stay. It may take a second. Before
+// the first policy it does nothing.
 func (t *Tunnel) Restart() error {
 	t.building.Lock()
 	defer t.building.Unlock()
-	select {
-	case <-t.closing:
+	if t.isClosed() {
 		return errors.New("the tunnel is closed")
-	default:
 	}
-	t.house.endAll()
+	if t.addresses == nil {
+		return nil
+	}
+	err := t.rebuild()
+	if err != nil {
+		t.fail(err)
+	}
+	return err
+}
+
+// suit gives the tunnel the addresses of a policy.
+func (t *Tunnel) suit(p *policy.Policy) error {
+	t.building.Lock()
+	defer t.building.Unlock()
+	if p == nil || t.isClosed() || t.built && slices.Equal(p.Tunnel.Addresses, t.addresses) {
+		return nil
+	}
+	if t.built {
+		t.log.Warn("the tunnel's own addresses changed: every session ends")
+	}
+	t.addresses = slices.Clone(p.Tunnel.Addresses)
+	return t.rebuild()
+}
+
+// rebuild replaces interface and device; building is held.
+func (t *Tunnel) rebuild() error {
+	t.table.endAll()
 	t.machine.Load().close()
 	t.failure.Store(nil)
-	if err := t.build(); err != nil {
-		t.fail(err)
-		return err
-	}
+	err := t.build()
+	t.built = err == nil
 	t.kick()
-	return nil
+	return err
+}
+
+func (t *Tunnel) isClosed() bool {
+	select {
+	case <-t.closing:
+		return true
+	default:
+		return false
+	}
 }
 
 // Close shuts the gate, removes the interface and waits until all has ended.
@@ -161,7 +195,7 @@ func (t *Tunnel) Close() error {
 	t.building.Lock()
 	defer t.building.Unlock()
 	t.close.Do(func() {
-		t.house.follow(policy.NewState().Plan(time.Now()), t.now())
+		t.table.follow(policy.NewState().Plan(time.Now()), t.now())
 		close(t.closing)
 		t.machine.Load().close()
 		t.workers.Wait()
@@ -172,44 +206,48 @@ func (t *Tunnel) Close() error {
 // Port is the UDP port in use.
 func (t *Tunnel) Port() uint16 { return uint16(t.gate.port.Load()) }
 
-// Facts gives admissions, confirmations, refusals and failures. It must be
-// read: when it is full, nobody new is admitted, and an admission that is not
+// Facts gives admissions, confirmations, refusals and failures. It must be read:
+// while it is full, the gate admits nobody new, and an admission that is not
 // answered with Recorded is cut. It is never closed.
 func (t *Tunnel) Facts() <-chan policy.Fact { return t.facts }
 
-// Set puts a plan in force. When it returns, nothing passes any more in
-// either direction that the plan does not admit. It waits for no device, disk
-// or network; the device's peers follow by themselves. The error is that of
-// Err: the plan is in force all the same.
+// Set puts a plan in force. When it returns, nothing passes any more in either
+// direction that the plan does not admit. It waits for no disk or network; the
+// device's peers follow by themselves. The first policy, and one with other
+// tunnel addresses, has interface and device made anew. That takes CAP_NET_ADMIN
+// and up to a second, in the network namespace of the calling thread.
+//
+// After an error the plan is in force all the same.
 func (t *Tunnel) Set(p *policy.Plan) error {
 	if p == nil {
 		return errors.New("no plan: allowed is one that opens nothing")
 	}
-	t.house.follow(p, t.now())
+	t.table.follow(p, t.now())
 	t.kick()
+	if err := t.suit(p.Policy); err != nil {
+		return err
+	}
 	return t.Err()
 }
 
-// Cut ends whatever the engineer has open. The plan still holds: a new
-// handshake may be admitted.
+// Cut ends the engineer's admissions. The plan still holds: a new handshake may
+// be admitted.
 func (t *Tunnel) Cut(e *policy.Engineer) {
-	t.house.end(e.Key)
+	t.table.end(e.Key)
 	t.kick()
 }
 
-// Recorded tells that an admission is on disk. Until then it lasts for a
-// second only, and what its engineer has open at that address with it: the
-// gate holds that by itself, whatever the caller does. While one has waited
-// longer than that, nobody new is admitted. The answer is whether this came
-// in time; if not, what was open has been cut.
-func (t *Tunnel) Recorded(admission uint64) bool {
-	return t.house.recorded(admission, t.boot())
+// Recorded tells that an admission is on disk. Without it the gate by itself
+// cuts the engineer at that address after a second, and then admits nobody new.
+// The answer is whether it came in time.
+func (t *Tunnel) Recorded(number uint64) bool {
+	return t.table.recorded(number, t.boot())
 }
 
-// Inspect names who sent a UDP payload that the kernel dropped on its way to
-// the WireGuard port: it becomes a Refusal. Nothing is answered, and nothing
-// changes, but that an initiation from the engineer's own address cannot be
-// played again. It never blocks; what exceeds the rate is counted, not opened.
+// Inspect names the sender of a UDP payload that the kernel dropped: it becomes
+// a Refusal. Nothing is answered, and nothing changes, but that an initiation
+// from the engineer's own address cannot be played again. It never blocks;
+// payloads beyond the rate are counted, not opened.
 func (t *Tunnel) Inspect(payload []byte, source netip.AddrPort) {
 	d := dropped{size: len(payload), source: unmapped(source)}
 	if d.size == len(d.packet) {
@@ -219,39 +257,39 @@ func (t *Tunnel) Inspect(payload []byte, source netip.AddrPort) {
 	case t.dropped <- d:
 	default:
 		now := t.now()
-		decision := t.house.current().Decide(policy.Query{Fault: policy.RateLimited, Source: d.source.Addr()}, now.wall)
+		decision := t.table.current().Decide(policy.Query{Fault: policy.RateLimited, Source: d.source.Addr()}, now.wall)
 		t.refusals.Add(policy.Fact{At: now.wall, Source: d.source, Decision: decision})
 	}
 }
 
-// Peers lists every key that the device has known since the start and that the
-// policy in force lists, or the one before it.
-func (t *Tunnel) Peers() []Peer { return t.peers.all() }
+// Traffic counts the bytes of every key that the device has known since the
+// start and that the policy in force lists, or the one before it.
+func (t *Tunnel) Traffic() iter.Seq2[policy.Key, view.Traffic] {
+	return func(yield func(policy.Key, view.Traffic) bool) {
+		for _, p := range t.peers.all() {
+			if !yield(p.Key, p.Traffic) {
+				return
+			}
+		}
+	}
+}
 
-// SetPeers goes on with what another tunnel counted, which is closed. It is
-// called before the first Set.
-func (t *Tunnel) SetPeers(counted []Peer) { t.peers.takeOver(counted) }
-
-// Timestamps gives the greatest TAI64N timestamp seen of every key.
-func (t *Tunnel) Timestamps() map[policy.Key][12]byte { return t.stamps.all() }
-
-// SetTimestamps replaces them, with what a journal kept. An empty map forgets
-// them, so that a key whose owner's clock was ahead may enter again; then
-// whatever is open ends, since the device remembers too.
+// SetTimestamps replaces the greatest timestamp of each key. An empty map
+// forgets all, so that a key whose owner's clock was ahead may enter again. Then
+// all admissions end, since the device remembers timestamps too.
 func (t *Tunnel) SetTimestamps(all map[policy.Key][12]byte) {
 	if len(all) == 0 {
-		t.house.endAll()
+		t.table.endAll()
 	}
 	t.stamps.set(all)
 	t.kick()
 }
 
-// Unshown says why `wg show` shows nothing, or is nil. Nothing else suffers
-// from that.
-func (t *Tunnel) Unshown() error {
+// Hints gives hints about the tunnel for operators.
+func (t *Tunnel) Hints() []view.Hint {
 	if u := t.machine.Load().uapi; u != nil {
 		if err := u.problem.Load(); err != nil {
-			return *err
+			return []view.Hint{{Message: view.Say(view.Unshown, view.Args{"cause": *err, "uid": os.Geteuid()})}}
 		}
 	}
 	return nil
@@ -301,6 +339,9 @@ func (t *Tunnel) fail(err error) {
 func (t *Tunnel) ready(e *policy.Engineer) error {
 	if err := t.Err(); err != nil {
 		return err
+	}
+	if t.machine.Load().closed.Load() {
+		return errors.New("there is no device")
 	}
 	return t.peers.ensure(e)
 }

@@ -33,7 +33,7 @@ func TestAdmittedEngineerReachesTheInside(t *testing.T) {
 		t.Errorf("confirmation of admission %d from %v by %v, want %d from %v by %v",
 			confirmation.Admission, confirmation.Source, confirmation.Engineer, admission.Admission, admission.Source, s.sato.Engineer)
 	}
-	if got := s.tunnel.Timestamps()[s.sato.Key]; got != admission.Timestamp {
+	if got := s.timestamps()[s.sato.Key]; got != admission.Timestamp {
 		t.Errorf("greatest timestamp %x, want %x", got, admission.Timestamp)
 	}
 	if _, err := s.medisys.Ping(within(t, 5*time.Second), netip.MustParseAddr("fd00:99::1")); err != nil {
@@ -45,7 +45,7 @@ func TestAdmittedEngineerReachesTheInside(t *testing.T) {
 		t.Errorf("the other vendor: %v", err)
 	}
 	lab.WaitFor(t, 5*time.Second, "two peers with counts, two live", func() bool {
-		peers := s.tunnel.Peers()
+		peers := s.tunnel.peers.all()
 		return len(peers) == 2 && len(s.live()) == 2 && !slices.ContainsFunc(peers, func(p Peer) bool {
 			return !p.Open || p.Received == 0 || p.Transmitted == 0 || p.LastHandshake.IsZero()
 		})
@@ -281,6 +281,7 @@ func withMACs(gateway lab.Key, packet []byte) []byte {
 func TestCountsAreKeptWhileTheKeyIsListed(t *testing.T) {
 	s := newSite(t)
 	sources := lab.Prefixes("203.0.113.0/28", "2001:db8:1::/64")
+	var addresses []netip.Prefix // of the tunnel; nil: as usual
 	load := func(engineers ...*engineerAt) {
 		t.Helper()
 		vendor := testVendor("medisys", sources)
@@ -289,7 +290,11 @@ func TestCountsAreKeptWhileTheKeyIsListed(t *testing.T) {
 			vendor.Engineers = append(vendor.Engineers, e.Engineer)
 		}
 		vendor.Windows[0].Engineers = vendor.Engineers
-		if err := s.state.Apply(time.Now(), "test", policy.PolicyLoaded{Digest: "test", Policy: testPolicy(vendor)}); err != nil {
+		p := testPolicy(vendor)
+		if addresses != nil {
+			p.Tunnel.Addresses = addresses
+		}
+		if err := s.state.Apply(time.Now(), "test", policy.PolicyLoaded{Digest: "test", Policy: p}); err != nil {
 			t.Fatal(err)
 		}
 		s.open(later(), engineers...)
@@ -300,7 +305,7 @@ func TestCountsAreKeptWhileTheKeyIsListed(t *testing.T) {
 		return &engineerAt{&x, e.private}
 	}
 	counted := func(key policy.Key) uint64 {
-		for _, p := range s.tunnel.Peers() {
+		for _, p := range s.tunnel.peers.all() {
 			if p.Key == key {
 				return p.Received
 			}
@@ -313,7 +318,7 @@ func TestCountsAreKeptWhileTheKeyIsListed(t *testing.T) {
 		t.Helper()
 		lab.WaitFor(t, 5*time.Second, "the peers of the policy", func() bool {
 			open := map[policy.Key]bool{}
-			for _, p := range s.tunnel.Peers() {
+			for _, p := range s.tunnel.peers.all() {
 				if p.Open {
 					open[p.Key] = true
 				}
@@ -354,13 +359,17 @@ func TestCountsAreKeptWhileTheKeyIsListed(t *testing.T) {
 	load(s.sato)
 	matched(s.sato)
 	kept("when the key is back with the next policy")
-	before := s.tunnel
-	s.start()
-	s.tunnel.SetPeers(before.Peers())
-	kept("in another tunnel, before the first policy")
-	s.open(later(), s.sato)
+	addresses = lab.Prefixes("10.99.0.9/24", "fd00:99::1/64")
+	load(s.sato)
 	matched(s.sato)
-	kept("in another tunnel")
+	kept("when the tunnel has other addresses")
+	link, err := s.gateway.Command(t.Context(), "ip", "addr", "show", "dev", "kido0").Output()
+	if err != nil || !strings.Contains(string(link), "10.99.0.9/24") || strings.Contains(string(link), "10.99.0.1/24") {
+		t.Errorf("the interface has not the addresses of the policy: %v\n%s", err, link)
+	}
+	addresses = nil
+	load(s.sato)
+	matched(s.sato)
 	enter()
 
 	s.open(later())
@@ -376,7 +385,7 @@ func TestCountsAreKeptWhileTheKeyIsListed(t *testing.T) {
 	load(s.tanaka)
 	matched(s.tanaka)
 	lab.WaitFor(t, 5*time.Second, "only keys of the last two policies have counts", func() bool {
-		return !slices.ContainsFunc(s.tunnel.Peers(), func(p Peer) bool { return p.Key != s.suzuki.Key && p.Key != s.tanaka.Key })
+		return !slices.ContainsFunc(s.tunnel.peers.all(), func(p Peer) bool { return p.Key != s.suzuki.Key && p.Key != s.tanaka.Key })
 	})
 }
 
@@ -402,11 +411,11 @@ func TestFault29ReplayIsRefusedForEver(t *testing.T) {
 	replay("at once")
 	s.open(later(), s.sato)
 	lab.WaitFor(t, 5*time.Second, "the peer removed", func() bool {
-		return slices.ContainsFunc(s.tunnel.Peers(), func(p Peer) bool { return p.Key == s.tanaka.Key && !p.Open })
+		return slices.ContainsFunc(s.tunnel.peers.all(), func(p Peer) bool { return p.Key == s.tanaka.Key && !p.Open })
 	})
 	s.open(later(), s.tanaka)
 	replay("after the peer was added again")
-	kept := s.tunnel.Timestamps()
+	kept := s.timestamps()
 	s.start()
 	s.tunnel.SetTimestamps(kept)
 	s.open(later(), s.tanaka)
@@ -472,7 +481,7 @@ func TestInspectNamesAndChangesNothing(t *testing.T) {
 	s.open(later(), s.sato)
 	first := stampAt(time.Now())
 	s.tunnel.Inspect(initiate(t, s.sato.private, s.public, first, nil), netip.MustParseAddrPort("203.0.113.10:4001"))
-	lab.WaitFor(t, 5*time.Second, "the first to be looked at", func() bool { return len(s.tunnel.Timestamps()) == 1 })
+	lab.WaitFor(t, 5*time.Second, "the first to be looked at", func() bool { return len(s.timestamps()) == 1 })
 	s.boot.setSlow(false)
 	tomorrow := initiate(t, s.sato.private, s.public, stampAt(time.Now().Add(ahead/2)), nil)
 	s.tunnel.Inspect(tomorrow, netip.MustParseAddrPort("[::ffff:192.0.2.66]:4000"))
@@ -481,7 +490,7 @@ func TestInspectNamesAndChangesNothing(t *testing.T) {
 	}
 	s.tunnel.Inspect([]byte{0}, netip.MustParseAddrPort("192.0.2.66:4000"))
 	s.refusal(policy.UnlistedSource)
-	if got := s.tunnel.Timestamps(); len(got) != 1 || got[s.sato.Key] != first {
+	if got := s.timestamps(); len(got) != 1 || got[s.sato.Key] != first {
 		t.Errorf("what came from elsewhere advanced timestamps: %v, want %x of sato", got, first)
 	}
 	s.boot.advance(settling)
@@ -513,7 +522,7 @@ func TestStolenKeyTakesNothingFromItsOwner(t *testing.T) {
 	s.kind(policy.Admission)
 }
 
-// TestAdmissionsAreNumberedThroughout: a tunnel that takes the place of another
+// TestAdmissionsAreNumberedThroughout: a device that takes the place of another
 // gives no number again.
 func TestAdmissionsAreNumberedThroughout(t *testing.T) {
 	s := newSite(t)
@@ -526,7 +535,9 @@ func TestAdmissionsAreNumberedThroughout(t *testing.T) {
 			t.Errorf("admission %d after %d", f.Admission, last)
 		}
 		last = f.Admission
-		s.start()
+		if err := s.gateway.Do(s.tunnel.Restart); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -723,7 +734,7 @@ func TestFault41StormOfLinks(t *testing.T) {
 			for i in $(seq 0 15); do for j in $(seq 1 250); do echo "addr add 172.16.$i.$j/12 dev storm"; done; done | ip -batch -
 			ip link del storm`)
 	}
-	// WireGuard reads packets after it, and the clerk looks.
+	// WireGuard reads packets after it, and the reconciler looks.
 	for end := time.Now().Add(2 * beat); time.Now().Before(end); {
 		if err := s.ping(s.medisys, 5*time.Second); err != nil {
 			t.Fatalf("after a storm: %v", err)
@@ -746,8 +757,8 @@ func TestWithoutWgShow(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(path) })
 	s.start()
-	if err := s.tunnel.Unshown(); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("told %v, want %s named", err, path)
+	if h := s.tunnel.Hints(); len(h) != 1 || !strings.Contains(h[0].Message.String(), path) {
+		t.Errorf("told %v, want %s named", h, path)
 	}
 	s.open(later(), s.sato)
 	s.enter(s.client(s.medisys, s.sato, medisysEndpoint))
@@ -757,7 +768,7 @@ func TestWithoutWgShow(t *testing.T) {
 	lab.WaitFor(t, time.Minute, "wg show shows the tunnel", func() bool {
 		return s.gateway.Command(within(t, 5*time.Second), "wg", "show", "kido0").Run() == nil
 	})
-	if err := s.tunnel.Unshown(); err != nil {
-		t.Errorf("wg show works, and told is %v", err)
+	if h := s.tunnel.Hints(); len(h) > 0 {
+		t.Errorf("wg show works, and told is %v", h)
 	}
 }

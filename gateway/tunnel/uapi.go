@@ -29,8 +29,8 @@ const (
 // uapi answers wg(8) on a socket named after the interface. It only tells: a
 // "set" gets EPERM, and no secret key is told.
 //
-// The tunnel does without: what is in the way of the socket, as one that root
-// left behind, is told, and it is tried again.
+// The tunnel works without. If something is in the way of the socket, as one
+// that root left behind, that is told, and it is tried again.
 type uapi struct {
 	device   *device.Device
 	log      *slog.Logger

@@ -1,9 +1,7 @@
-package main
+package log
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,8 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"kidoban/config"
 )
 
 // stuckWriter takes nothing until it is released.
@@ -39,7 +35,7 @@ func TestALogThatNobodyReadsStopsNobody(t *testing.T) {
 		t.Run(format, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := &stuckWriter{release: make(chan struct{})}
-				logger, queue := newLogger(&program{settings: config.Settings{LogFormat: format}, err: w})
+				logger, queue := New(w, slog.LevelInfo, format)
 				const lines = logWaiting + 100
 				for i := range lines {
 					logger.Info("a line", "number", i)
@@ -77,7 +73,7 @@ func TestALogThatNobodyReadsStopsNobody(t *testing.T) {
 func TestTheLogIsWrittenBeforeTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the end waits for 2 s at most
 		var text bytes.Buffer
-		logger, queue := newLogger(&program{err: &text})
+		logger, queue := New(&text, slog.LevelInfo, "text")
 		for i := range 500 {
 			logger.Info("a line", "number", i)
 		}
@@ -116,7 +112,7 @@ func TestTheJournalOfSystemdIsToldLevels(t *testing.T) {
 			}
 			t.Setenv("JOURNAL_STREAM", c.stream)
 			synctest.Test(t, func(t *testing.T) { // the end waits for 2 s at most
-				logger, queue := newLogger(&program{settings: config.Settings{LogFormat: c.format, LogLevel: slog.LevelDebug}, err: to})
+				logger, queue := New(to, slog.LevelDebug, c.format)
 				logger.With("engineer", "m/sato").Error("broken")
 				logger.Warn("a look\n<0>") // no text makes a line of its own
 				logger.Info("news")
@@ -132,48 +128,6 @@ func TestTheJournalOfSystemdIsToldLevels(t *testing.T) {
 			if got != c.want {
 				t.Errorf("got\n%swant\n%s", got, c.want)
 			}
-		})
-	}
-}
-
-func TestAServerThatFailsEndsTheGateway(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		err  error
-		want string
-	}{
-		{"one fails", errors.New("accept: too bad"), "metrics: not served any more: accept: too bad"},
-		{"none fails", nil, ""},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				running, end := context.WithCancel(t.Context())
-				defer end()
-				otherEnded := false
-				stop := serve(end, slog.New(slog.NewTextHandler(io.Discard, nil)), map[string]func(context.Context) error{
-					"metrics": func(ctx context.Context) error {
-						if c.err == nil {
-							<-ctx.Done()
-						}
-						return c.err
-					},
-					"other": func(ctx context.Context) error { <-ctx.Done(); otherEnded = true; return nil },
-				})
-				synctest.Wait()
-				if got := running.Err() != nil; got != (c.err != nil) {
-					t.Errorf("the gateway was ended: %v", got)
-				}
-				if otherEnded {
-					t.Error("the other server ended before the gateway")
-				}
-				got := ""
-				if err := stop(); err != nil {
-					got = err.Error()
-				}
-				if got != c.want || !otherEnded {
-					t.Errorf("stopping gives %q, want %q; the other server has ended: %v", got, c.want, otherEnded)
-				}
-			})
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"net/netip"
@@ -9,15 +9,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"kidoban/config"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
 
-// policyFile is the policy's file on disk.
-type policyFile struct {
-	path, tunnel string
-	key          policy.Key
+// File is the gateway's policy file on disk.
+type File struct {
+	Path      string
+	Key       policy.Key                   // the gateway's public key
+	Addresses func() ([]netip.Addr, error) // the host's own, which a policy may not list
 
 	mu     sync.Mutex
 	files  []dated      // as they were when they were last read: itself, then the preshared-key files
@@ -28,23 +28,27 @@ type policyFile struct {
 }
 
 // Load implements gateway.PolicyFile.
-func (f *policyFile) Load() (*policy.Policy, []view.Message, error) {
-	return readPolicy(f.path, &f.key, f.tunnel)
+func (f *File) Load() (*policy.Policy, []view.Message, error) {
+	own, err := f.Addresses()
+	if err != nil {
+		return nil, nil, err
+	}
+	return LoadPolicy(f.Path, Host{Key: &f.Key, Addresses: own})
 }
 
 // Warnings implements gateway.PolicyFile. It does not read the file.
-func (f *policyFile) Warnings(p *policy.Policy, now time.Time) []view.Message {
-	_, warnings, _ := config.ParsePolicy(f.path, []byte(p.Text), filepath.Dir(f.path), config.Host{Key: &f.key}, now)
+func (f *File) Warnings(p *policy.Policy, now time.Time) []view.Message {
+	_, warnings, _ := ParsePolicy(f.Path, []byte(p.Text), filepath.Dir(f.Path), Host{Key: &f.Key}, now)
 	return warnings
 }
 
 // Check implements gateway.PolicyFile. It reads the file anew only if something
 // looks changed that a restart would find: the file, the preshared-key files that
 // it names, or the host's own addresses.
-func (f *policyFile) Check() (string, error) {
+func (f *File) Check() (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	own, err := ownAddresses(f.tunnel)
+	own, err := f.Addresses()
 	if err != nil {
 		if f.files == nil {
 			return "", err
@@ -55,8 +59,8 @@ func (f *policyFile) Check() (string, error) {
 		return f.digest, f.err
 	}
 	// What changes while it is read is read again the next time.
-	files := []dated{{f.path, stampOf(f.path)}}
-	loaded, _, err := config.LoadPolicy(f.path, config.Host{Key: &f.key, Addresses: own, Opens: func(path string) {
+	files := []dated{{f.Path, stampOf(f.Path)}}
+	loaded, _, err := LoadPolicy(f.Path, Host{Key: &f.Key, Addresses: own, Opens: func(path string) {
 		files = append(files, dated{path, stampOf(path)})
 	}})
 	f.files, f.own, f.digest, f.err = files, own, "", err
@@ -70,7 +74,7 @@ func (f *policyFile) Check() (string, error) {
 // is every second: those of 10,000 engineers take some turns.
 const keysALook = 1000
 
-func (f *policyFile) unchanged() bool {
+func (f *File) unchanged() bool {
 	if !f.files[0].unchanged() {
 		return false
 	}

@@ -18,7 +18,7 @@ func TestFault69DriftBehindAScan(t *testing.T) {
 	h := lab.New(t).Host("gateway")
 	f := newFirewall(t, h, testOptions)
 	p := bothEngineers()
-	if err := f.Set(openPlan(p, time.Now().Add(time.Hour)), nil); err != nil {
+	if err := f.set(openPlan(p, time.Now().Add(time.Hour)), nil); err != nil {
 		t.Fatal(err)
 	}
 	const asked, rare, drifts = 2 * factsWaiting, 3, factsWaiting/2 + 2
@@ -34,7 +34,7 @@ func TestFault69DriftBehindAScan(t *testing.T) {
 		err := f.sweep()
 		f.mu.Unlock()
 		if err == nil {
-			err = f.Check() // mends it
+			err = f.check() // mends it
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -48,7 +48,7 @@ func TestFault69DriftBehindAScan(t *testing.T) {
 	heard := func() {
 		for {
 			select {
-			case fact := <-f.Facts():
+			case fact := <-f.facts():
 				switch fact.Kind {
 				case policy.Drift:
 					told++
@@ -72,7 +72,7 @@ func TestFault69DriftBehindAScan(t *testing.T) {
 	// What has no next one is told all the same.
 	scan()
 	heard()
-	if err := f.Check(); err != nil {
+	if err := f.check(); err != nil {
 		t.Error(err)
 	}
 	heard()

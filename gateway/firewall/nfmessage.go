@@ -10,16 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What google/nftables cannot write is written here in nf_tables' own words:
-// sets with a limit for each element (it knows counters), and masquerade with
-// ports and flags. What it cannot read is compared here with what was
-// written: of rules it drops the expressions that it has no type for when it
-// reads (rt, byteorder), of sets all expressions.
+// google/nftables cannot write sets with a limit for each element, nor
+// masquerade with ports and flags; these are written here. When it reads it
+// drops expressions that it has no type for (rt, byteorder), and all expressions
+// of sets; so they are compared here as bytes.
 
 const setExpression = 17 // NFTA_SET_EXPR, which golang.org/x/sys lacks
 
-// encoded takes what an encoder gives. It fails for attributes of more than
-// 65,535 bytes, of which only a broken build makes one.
+// encoded unwraps the result of an encoder. Encoders fail only for attributes of
+// more than 65,535 bytes.
 func encoded(b []byte, err error) []byte {
 	if err != nil {
 		panic(fmt.Sprintf("netlink attributes: %v", err))
@@ -130,8 +129,9 @@ func clearChain(name string) netlink.Message {
 	return message(unix.NFT_MSG_DELRULE, 0, text(unix.NFTA_RULE_TABLE, tableName), text(unix.NFTA_RULE_CHAIN, name))
 }
 
-// differ says where what the kernel has is not what was written, or nothing.
-// An attribute that only one side has must be zero: it is a default.
+// differ names a difference between the attributes that were written and those
+// that the kernel has; empty: none. An attribute that only one side has must be
+// zero: it is a default.
 func differ(written, read []byte) string {
 	theirs := unmarshal(read)
 	next := map[uint16]int{} // by kind: where to go on, for lists

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"kidoban/gateway/policy"
@@ -17,14 +16,14 @@ const (
 	engineerBurst, engineerRate = 10, 1
 	// Of these, those that are admitted, each of which the journal keeps. In a
 	// session WireGuard sends one every 120 s, and a client that hears no answer
-	// 18 in 90 s. Attempts that are refused take nothing of this, so that whoever
-	// tries until a window opens enters when it does.
+	// 18 in 90 s. Refused attempts do not count, so that a client that tries
+	// until a window opens enters when it does.
 	admissionBurst, admissionRate = 60, 1. / 30
 	inspectBurst, inspectRate     = 100, 50 // all of what the kernel dropped
 )
 
-// settling is how long after the gate has begun to admit somebody a packet that
-// the kernel dropped may still have come before the kernel did.
+// settling is how long a packet that the kernel dropped may arrive here after
+// the gate began to admit its engineer.
 const settling = 2 * time.Second
 
 // ahead is how far in the future a timestamp may lie.
@@ -52,12 +51,6 @@ func (s *stamps) advance(key policy.Key, stamp [12]byte) {
 	}
 }
 
-func (s *stamps) all() map[policy.Key][12]byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.greatest)
-}
-
 func (s *stamps) set(all map[policy.Key][12]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,8 +65,8 @@ type dropped struct {
 	source netip.AddrPort
 }
 
-// porter opens initiations, one at a time, off the data path.
-type porter struct {
+// authenticator opens initiations, one at a time, off the data path.
+type authenticator struct {
 	t         *Tunnel
 	opener    *opener
 	secrets   map[policy.Key][32]byte // static-static, of the policy's keys
@@ -81,31 +74,19 @@ type porter struct {
 	engineers *limiter[policy.Key]
 	admitted  *limiter[policy.Key]
 	inspected *limiter[struct{}]
+	number    uint64 // of the last admission
 }
 
-// admissions is the number of the last admission. A tunnel that takes the
-// place of another goes on with it: what the loop then records of the old one
-// must not stand for the new one's.
-var admissions atomic.Uint64
-
-func (p *porter) run() {
+func (p *authenticator) run() {
 	for {
-		// Sessions go before who wants to enter, and both before what was
-		// dropped.
-		select {
-		case i := <-p.t.gate.renewals:
+		// Renewals go first, dropped packets last.
+		if i, ok := next(p.t.gate.renewals); ok {
 			p.initiation(i)
 			continue
-		default:
 		}
-		select {
-		case i := <-p.t.gate.renewals:
+		if i, ok := next(p.t.gate.initiations); ok {
 			p.initiation(i)
 			continue
-		case i := <-p.t.gate.initiations:
-			p.initiation(i)
-			continue
-		default:
 		}
 		select {
 		case <-p.t.closing:
@@ -120,10 +101,20 @@ func (p *porter) run() {
 	}
 }
 
-// question is what an initiation asks of the plan. A packet that was only
-// inspected takes nothing of the engineer's rate, nor does one from elsewhere:
-// that is a thief of the key, who would lock its owner out.
-func (p *porter) question(packet *packetInitiation, source netip.Addr, plan *policy.Plan, now instant, inspected bool) (q policy.Query, stamp [12]byte) {
+// next gives what waits in a channel.
+func next[T any](c <-chan T) (one T, ok bool) {
+	select {
+	case one = <-c:
+		return one, true
+	default:
+		return one, false
+	}
+}
+
+// question makes the query to the plan. A packet that was only inspected takes
+// nothing of the engineer's rate, nor does one from another source: a thief of
+// the key could lock its owner out.
+func (p *authenticator) question(packet *packetInitiation, source netip.Addr, plan *policy.Plan, now instant, inspected bool) (q policy.Query, stamp [12]byte) {
 	q = policy.Query{Fault: policy.Admitted, Source: source}
 	c, ok := p.opener.open(packet)
 	if !ok {
@@ -152,10 +143,9 @@ func (p *porter) question(packet *packetInitiation, source netip.Addr, plan *pol
 	return q, stamp
 }
 
-// keeps reports whether the timestamp of an initiation is kept: whatever
-// becomes of it, nobody shall play it again, neither when a window is open,
-// nor when what keeps everybody out now is over. From elsewhere it counts for
-// nothing, or a thief of the key could lock its owner out with a timestamp of
+// keeps reports whether the timestamp of an initiation is kept, so that nobody
+// plays it again once a window opens or a doubt is over. From another source it
+// is not: a thief of the key could lock its owner out with a timestamp of
 // tomorrow.
 func keeps(q policy.Query, plan *policy.Plan) bool {
 	return q.Proven && q.Fault == policy.Admitted && plan.ByKey(q.Key).MayComeFrom(q.Source)
@@ -163,7 +153,7 @@ func keeps(q policy.Query, plan *policy.Plan) bool {
 
 // secret gives the static-static secret with a key of the policy, worked out
 // at its first claim.
-func (p *porter) secret(of *policy.Policy, key policy.Key) ([32]byte, bool) {
+func (p *authenticator) secret(of *policy.Policy, key policy.Key) ([32]byte, bool) {
 	if p.of != of {
 		p.of, p.secrets = of, map[policy.Key][32]byte{}
 	}
@@ -178,9 +168,9 @@ func (p *porter) secret(of *policy.Policy, key policy.Key) ([32]byte, bool) {
 	return secret, true
 }
 
-func (p *porter) initiation(i initiation) {
+func (p *authenticator) initiation(i initiation) {
 	t := p.t
-	plan, now := t.house.current(), t.now()
+	plan, now := t.table.current(), t.now()
 	var seen [12]byte
 	refuse := func(d policy.Decision) {
 		t.refusals.Add(policy.Fact{At: now.wall, Source: i.source, Engineer: d.Engineer, Decision: d, Timestamp: seen})
@@ -207,13 +197,13 @@ func (p *porter) initiation(i initiation) {
 		refuse(policy.Decision{Reason: policy.NotReady, Engineer: d.Engineer})
 		return
 	}
-	number := admissions.Add(1)
+	p.number++
 	now = t.now()
 	sender := binary.LittleEndian.Uint32(i.packet[senderAt:])
-	to, d := t.house.admit(q, i.inner, i.source, sender, number, now, func(d policy.Decision) bool {
+	to, d := t.table.admit(q, i.inner, i.source, sender, p.number, now, func(d policy.Decision) bool {
 		return t.send(policy.Fact{
 			Kind: policy.Admission, At: now.wall, Engineer: d.Engineer, Source: i.source,
-			Decision: d, Timestamp: stamp, Admission: number, Count: 1,
+			Decision: d, Timestamp: stamp, Admission: p.number, Count: 1,
 		})
 	})
 	if to == nil {
@@ -226,10 +216,10 @@ func (p *porter) initiation(i initiation) {
 	}
 }
 
-// inspect names who sent a packet that the kernel dropped.
-func (p *porter) inspect(d dropped) {
+// inspect names the sender of a packet that the kernel dropped.
+func (p *authenticator) inspect(d dropped) {
 	t := p.t
-	plan, now := t.house.current(), t.now()
+	plan, now := t.table.current(), t.now()
 	q := policy.Query{Fault: policy.Admitted, Source: d.source.Addr()}
 	var stamp [12]byte
 	if d.size == len(d.packet) && wellFormed(d.packet[:], t.gate.checker) {
@@ -246,7 +236,7 @@ func (p *porter) inspect(d dropped) {
 		seen = stamp
 	}
 	if decision.Reason == policy.Admitted {
-		if !t.house.admittedForLong(q, now) {
+		if !t.table.admittedForLong(q, now) {
 			return // it came a moment before the kernel let it through: no refusal to speak of
 		}
 		// Dropped all the same, so it was more than the kernel lets through.

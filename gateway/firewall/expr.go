@@ -3,6 +3,7 @@ package firewall
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -32,8 +33,8 @@ func (r rule) String() string {
 	return strings.Join(words, " ")
 }
 
-// expressions are those of all terms. What several of them need to know of a
-// packet first, its family or its protocol, is asked once.
+// expressions are those of all terms. Several terms may test the packet's family
+// or protocol; only the first test is kept.
 func (r rule) expressions() []expr.Any {
 	type answer struct {
 		key  expr.MetaKey
@@ -101,8 +102,8 @@ func mask(bits []byte) expr.Any {
 	return &expr.Bitwise{SourceRegister: register1, DestRegister: register1, Len: uint32(len(bits)), Mask: bits, Xor: make([]byte, len(bits))}
 }
 
-// conntrack loads what conntrack knows of the flow. Fields of a tuple are
-// those of the tuple with which the flow began.
+// conntrack loads a field of the flow. Tuple fields are those of the original
+// tuple.
 func conntrack(key expr.CtKey, register uint32) expr.Any {
 	return &expr.Ct{Key: key, Register: register, Direction: expr.CtDirOriginal}
 }
@@ -135,8 +136,8 @@ func notFrom(name string) term {
 func to(name string) term    { return interfaceName(expr.MetaKeyOIFNAME, "oifname", name, true) }
 func notTo(name string) term { return interfaceName(expr.MetaKeyOIFNAME, "oifname", name, false) }
 
-// toOthers matches packets whose destination is somebody else's unicast
-// address; notToOthers those that the host might take in itself.
+// toOthers matches packets to another host's unicast address; notToOthers the
+// rest, which the host might take in.
 func toOthers() term    { return destination(expr.CmpOpEq, "") }
 func notToOthers() term { return destination(expr.CmpOpNeq, "!= ") }
 
@@ -147,7 +148,8 @@ func destination(op expr.CmpOp, sign string) term {
 	}}
 }
 
-// family is what nft adds by itself where a term needs it, and does not print.
+// family tests the family. nft adds this test by itself where a term needs it,
+// and does not print it.
 func family(f int) []expr.Any {
 	protocol := byte(unix.NFPROTO_IPV4)
 	if f == 6 {
@@ -162,16 +164,19 @@ func carries(protocol byte) []expr.Any {
 
 // portTerm matches "udp dport", "udp sport" and the same of tcp.
 func portTerm(protocol byte, word string, number uint16) term {
-	offset := uint32(0)
-	if word == "dport" {
-		offset = 2
-	}
 	return term{fmt.Sprintf("%s %s %d", protocolWord(protocol), word, number),
-		append(carries(protocol), transport(offset, 2, register1), equal(big16(number)...))}
+		append(carries(protocol), transport(portOffset(word), 2, register1), equal(big16(number)...))}
+}
+
+func portOffset(word string) uint32 {
+	if word == "dport" {
+		return 2
+	}
+	return 0
 }
 
 // fragment matches every fragment of a family: an offset, or more to come, or
-// in IPv6 the header that says so. whole matches what is none.
+// the fragment header of IPv6. whole matches all other packets.
 func fragment(f int) term { return inPieces(f, true) }
 func whole(f int) term    { return inPieces(f, false) }
 
@@ -221,32 +226,22 @@ func addressBits(f int) int {
 	return 32
 }
 
-func prefixMask(f, bits int) []byte {
-	all := make([]byte, addressBits(f)/8)
-	for i := range bits {
-		all[i/8] |= 0x80 >> (i % 8)
-	}
-	return all
-}
+func prefixMask(f, bits int) []byte { return net.CIDRMask(bits, addressBits(f)) }
 
 // within matches addresses of a prefix.
 func within(word string, p netip.Prefix) term {
 	f := familyOf(p.Addr())
-	offset, length := addressOffset(f, word)
 	return term{fmt.Sprintf("%s %s %s", familyWord(f), word, p.Masked()), append(family(f),
-		network(offset, length, register1), mask(prefixMask(f, p.Bits())), equal(p.Masked().Addr().AsSlice()...))}
+		address(f, word), mask(prefixMask(f, p.Bits())), equal(p.Masked().Addr().AsSlice()...))}
 }
 
 // listed looks an address up, masked to the length that the set holds.
 func listed(word string, f, bits int, set string) term {
-	offset, length := addressOffset(f, word)
-	t := term{expressions: append(family(f), network(offset, length, register1))}
-	if bits == int(length)*8 {
-		t.text = fmt.Sprintf("%s %s @%s", familyWord(f), word, set)
-	} else {
+	t := term{fmt.Sprintf("%s %s @%s", familyWord(f), word, set), append(family(f), address(f, word))}
+	if bits < addressBits(f) {
 		m := prefixMask(f, bits)
-		address, _ := netip.AddrFromSlice(m)
-		t.text = fmt.Sprintf("%s %s & %s == @%s", familyWord(f), word, address, set)
+		a, _ := netip.AddrFromSlice(m)
+		t.text = fmt.Sprintf("%s %s & %s == @%s", familyWord(f), word, a, set)
 		t.expressions = append(t.expressions, mask(m))
 	}
 	t.expressions = append(t.expressions, lookup(set))
@@ -255,17 +250,8 @@ func listed(word string, f, bits int, set string) term {
 
 // endpoint looks an outer address and UDP port up.
 func endpoint(addressWord, portWord string, f int, set string) term {
-	offset, length := addressOffset(f, addressWord)
-	portOffset, portRegister := uint32(0), uint32(quarter1)
-	if portWord == "dport" {
-		portOffset = 2
-	}
-	if f == 6 {
-		portRegister = register2
-	}
 	return term{fmt.Sprintf("%s %s . udp %s @%s", familyWord(f), addressWord, portWord, set),
-		append(append(family(f), carries(unix.IPPROTO_UDP)...),
-			network(offset, length, register1), transport(portOffset, 2, portRegister), lookup(set))}
+		append(append(family(f), carries(unix.IPPROTO_UDP)...), address(f, addressWord), transport(portOffset(portWord), 2, after(f)), lookup(set))}
 }
 
 // flow looks the original tuple up. The protocol is conntrack's, not the
@@ -284,8 +270,8 @@ func flow(f int, set string) term {
 }
 
 // plainFlow is flow for packets without options (IPv4) and extension headers
-// (IPv6): what follows the IP header is the flow's own protocol. So it does
-// not match ICMP errors of IPv6 about other protocols.
+// (IPv6): the flow's own protocol follows the IP header. So it does not match
+// ICMPv6 errors about other protocols.
 func plainFlow(f int, set string) term {
 	t := flow(f, set)
 	if f == 4 {
@@ -301,8 +287,8 @@ func plain4() term {
 	return term{"ip hdrlength 5", append(family(4), network(0, 1, register1), mask([]byte{0x0f}), equal(5))}
 }
 
-// plainError matches packets of ICMP without options or extension headers. What
-// a helper of conntrack calls related is none.
+// plainError matches ICMP packets without options or extension headers. Related
+// packets of a conntrack helper do not match.
 func plainError(f int) term {
 	if f == 4 {
 		return plain4().and(term{"ip protocol icmp", []expr.Any{network(9, 1, register1), equal(unix.IPPROTO_ICMP)}})
@@ -316,7 +302,7 @@ func destinationRewritten() term { return status("dnat") }
 // confirmed matches flows of which a packet has left already.
 func confirmed() term { return status("confirmed") }
 
-// status matches what conntrack has noted of a flow, in nft's words
+// status matches a bit of the flow's status in nft's words
 // (nf_conntrack_common.h, ip_conntrack_status).
 func status(word string) term {
 	bit := map[string]uint32{"confirmed": 1 << 3, "dnat": 1 << 5}[word]
@@ -324,58 +310,59 @@ func status(word string) term {
 }
 
 // limitedBy adds the packet's source to a dynamic set. It matches within the
-// limit that the set has for each source by itself; a source for which there
-// is no room does not match.
+// limit that the set has for each source; a source for which there is no room
+// does not match.
 func limitedBy(f int, set string) term {
-	offset, length := addressOffset(f, "saddr")
-	return term{fmt.Sprintf("add @%s { %s saddr }", set, familyWord(f)), append(family(f), network(offset, length, register1),
+	return term{fmt.Sprintf("add @%s { %s saddr }", set, familyWord(f)), append(family(f), address(f, "saddr"),
 		&expr.Dynset{SrcRegKey: register1, SetName: set, Operation: unix.NFT_DYNSET_OP_ADD})}
+}
+
+// after is the register for a field behind an address in register1.
+func after(f int) uint32 {
+	if f == 6 {
+		return register2
+	}
+	return quarter1
+}
+
+// originKey loads an address of the original tuple.
+func originKey(f int, four, six expr.CtKey, register uint32) expr.Any {
+	if f == 6 {
+		four = six
+	}
+	return conntrack(four, register)
+}
+
+// address loads a packet's source or destination.
+func address(f int, word string) expr.Any {
+	offset, length := addressOffset(f, word)
+	return network(offset, length, register1)
 }
 
 // sentByOrigin looks up the packet's source and that of the flow that it
 // belongs to, in a set of pairs of an address and itself.
 func sentByOrigin(f int, set string) term {
-	offset, length := addressOffset(f, "saddr")
-	key, register := expr.CtKeySRCIP, uint32(quarter1)
-	if f == 6 {
-		key, register = expr.CtKeySRCIP6, register2
-	}
 	return term{fmt.Sprintf("%[1]s saddr . ct original %[1]s saddr @%[2]s", familyWord(f), set),
-		append(family(f), network(offset, length, register1), conntrack(key, register), lookup(set))}
+		append(family(f), address(f, "saddr"), originKey(f, expr.CtKeySRCIP, expr.CtKeySRCIP6, after(f)), lookup(set))}
 }
 
 // path looks up the target that the flow was begun to, and the interface by
 // which the packet came.
 func path(f int, set string) term {
-	key, register := expr.CtKeyDSTIP, uint32(quarter1)
-	if f == 6 {
-		key, register = expr.CtKeyDSTIP6, register2
-	}
-	return term{fmt.Sprintf("ct original %s daddr . iifname @%s", familyWord(f), set),
-		[]expr.Any{conntrack(key, register1), &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register}, lookup(set)}}
+	return term{fmt.Sprintf("ct original %s daddr . iifname @%s", familyWord(f), set), []expr.Any{
+		originKey(f, expr.CtKeyDSTIP, expr.CtKeyDSTIP6, register1), &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: after(f)}, lookup(set)}}
 }
 
-// way looks up where the packet goes, whatever its flow was begun to, and the
-// interface by which it will leave.
+// way looks up the packet's destination and the interface by which it will leave.
 func way(f int, set string) term {
-	offset, length := addressOffset(f, "daddr")
-	register := uint32(quarter1)
-	if f == 6 {
-		register = register2
-	}
-	return term{fmt.Sprintf("%s daddr . oifname @%s", familyWord(f), set), append(family(f),
-		network(offset, length, register1), &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: register}, lookup(set))}
+	return term{fmt.Sprintf("%s daddr . oifname @%s", familyWord(f), set),
+		append(family(f), address(f, "daddr"), &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: after(f)}, lookup(set))}
 }
 
 // comesBy looks up a packet's source, a target, and the interface by which it came.
 func comesBy(f int, set string) term {
-	offset, length := addressOffset(f, "saddr")
-	register := uint32(quarter1)
-	if f == 6 {
-		register = register2
-	}
-	return term{fmt.Sprintf("%s saddr . iifname @%s", familyWord(f), set), append(family(f),
-		network(offset, length, register1), &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register}, lookup(set))}
+	return term{fmt.Sprintf("%s saddr . iifname @%s", familyWord(f), set),
+		append(family(f), address(f, "saddr"), &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: after(f)}, lookup(set))}
 }
 
 // unansweredTCP matches segments that are neither a connection's first answer
@@ -387,10 +374,7 @@ func unansweredTCP() term {
 }
 
 func direction(word string) term {
-	value := byte(0)
-	if word == "reply" {
-		value = 1
-	}
+	value := map[string]byte{"original": 0, "reply": 1}[word]
 	return term{"ct direction " + word, []expr.Any{conntrack(expr.CtKeyDIRECTION, register1), equal(value)}}
 }
 
@@ -424,10 +408,9 @@ func tooBig() []term {
 	return []term{icmp(4, 3, "destination-unreachable", 4, "frag-needed"), icmp(6, 2, "packet-too-big", -1, "")}
 }
 
-// tooBigButTCP matches those of them that quote, after their own 8 bytes, no
-// TCP. Of TCP the kernel wants to see a sequence number that is under way. Of
-// anything else it believes what anybody made up: an answer to a ping needs no
-// socket, and the one of a UDP port need not be guessed.
+// tooBigButTCP matches those of them that do not quote TCP. For TCP the kernel
+// checks the sequence number. For other protocols it believes made-up errors: an
+// answer to a ping needs no socket, and a UDP port can be guessed.
 func tooBigButTCP() []term {
 	list := tooBig()
 	return []term{list[0].and(quotesNot(9, unix.IPPROTO_TCP)), list[1].and(quotesNot(6, unix.IPPROTO_TCP))}
@@ -440,7 +423,7 @@ func quotesNot(offset uint32, b byte) term {
 		[]expr.Any{transport(8+offset, 1, register1), compare(expr.CmpOpNeq, []byte{b})}}
 }
 
-// redirects matches what says that another router is the better way.
+// redirects matches ICMP redirects of both families.
 func redirects() []term {
 	return []term{icmp(4, 5, "redirect", -1, ""), icmp(6, 137, "nd-redirect", -1, "")}
 }
@@ -458,7 +441,7 @@ func (t term) and(other term) term {
 	return term{t.text + " " + other.text, slices.Concat(t.expressions, other.expressions)}
 }
 
-// initiation matches what has the length and the first four bytes of a
+// initiation matches packets with the length and the first four bytes of a
 // WireGuard handshake initiation (whitepaper, section 5.4.2).
 func initiation() term {
 	return term{"udp length 156 @th,64,32 0x1000000", append(carries(unix.IPPROTO_UDP),
@@ -477,7 +460,7 @@ func midstream() term {
 		transport(13, 1, register1), mask([]byte{0x17}), compare(expr.CmpOpNeq, []byte{0x02}))}
 }
 
-// clamp lowers the maximum segment size to what both routes take.
+// clamp lowers the maximum segment size to the MTU of both routes.
 func clamp() term {
 	return term{"tcp option maxseg size set rt mtu", []expr.Any{
 		&expr.Rt{Key: expr.RtTCPMSS, Register: register1},

@@ -1,4 +1,4 @@
-package main
+package firewall
 
 import (
 	"time"
@@ -6,8 +6,8 @@ import (
 	"kidoban/gateway/view"
 )
 
-// refusing is what is known of engineers' flows that the ruleset refuses, and
-// counts, because of something else on the host.
+// refusing watches one counter of refused flows, and keeps the hint on their
+// cause.
 type refusing struct {
 	lasting bool      // a few refused packets are no news
 	packets uint64    // so many were refused up to now

@@ -34,7 +34,7 @@ func TestFault70CopiesAreReadAgain(t *testing.T) {
 			}
 			for {
 				select {
-				case fact := <-n.firewall.Facts():
+				case fact := <-n.firewall.facts():
 					if fact.Kind == policy.Refusal && fact.Engineer.Name == "sato" && fact.To.Port() == asked {
 						return true
 					}
@@ -64,7 +64,7 @@ func TestFault70CopiesAreReadAgain(t *testing.T) {
 	fail(func() { opened <- true })
 	lab.WaitFor(t, 10*time.Second, "it is opened again", func() bool { return len(opened) == 1 })
 	named("after reading failed once")
-	if err := n.firewall.Check(); err != nil {
+	if err := n.firewall.check(); err != nil {
 		t.Errorf("reading failed once, and Check says: %v", err)
 	}
 
@@ -79,13 +79,13 @@ func TestFault70CopiesAreReadAgain(t *testing.T) {
 	lab.WaitFor(t, 10*time.Second, "it is opened again, too late", func() bool { return len(taken) == 1 })
 	other := <-taken
 	lab.WaitFor(t, 10*time.Second, "Check reports it", func() bool {
-		err := n.firewall.Check()
+		err := n.firewall.check()
 		return err != nil && strings.Contains(err.Error(), "cannot be read") && strings.Contains(err.Error(), "another program may hold it")
 	})
 	if err := other.Close(); err != nil {
 		t.Fatal(err)
 	}
-	lab.WaitFor(t, 10*time.Second, "Check reports it no longer", func() bool { return n.firewall.Check() == nil })
+	lab.WaitFor(t, 10*time.Second, "Check reports it no longer", func() bool { return n.firewall.check() == nil })
 	named("when the other program has left")
 }
 

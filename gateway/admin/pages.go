@@ -1,4 +1,4 @@
-package main
+package admin
 
 import (
 	"context"
@@ -13,18 +13,15 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sys/unix"
 
 	"kidoban/gateway"
-	"kidoban/gateway/admin"
 )
 
-// listenMetrics listens also on an address that the host does not have yet:
+// ListenPages listens also on an address that the host does not have yet:
 // the gateway starts before the network is up, so that everything is denied
 // before packets can come (ip(7), IP_FREEBIND).
-func listenMetrics(ctx context.Context, address string) (net.Listener, error) {
+func ListenPages(ctx context.Context, address string) (net.Listener, error) {
 	free := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) (err error) {
 		level, option := unix.IPPROTO_IP, unix.IP_FREEBIND
 		if network == "tcp6" {
@@ -72,11 +69,19 @@ func noStrangers(address string, next http.Handler) http.Handler {
 	})
 }
 
-// serveMetrics serves /metrics, /livez and /readyz until the context ends.
-func serveMetrics(ctx context.Context, l net.Listener, address string, registry *prometheus.Registry, g *gateway.Gateway, logger *slog.Logger) error {
+// Pages are what monitoring reads: /metrics, /livez and /readyz.
+type Pages struct {
+	Gateway *gateway.Gateway
+	Address string // KIDOBAN_METRICS_ADDRESS
+	Metrics http.Handler
+	Logger  *slog.Logger
+}
+
+// Serve serves until the context ends.
+func (p *Pages) Serve(ctx context.Context, l net.Listener) error {
+	g := p.Gateway
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError), EnableOpenMetrics: true, MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	mux.Handle("GET /metrics", p.Metrics)
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		if !g.Live() {
 			http.Error(w, "the loop does not turn", http.StatusServiceUnavailable)
@@ -94,9 +99,9 @@ func serveMetrics(ctx context.Context, l net.Listener, address string, registry 
 			fmt.Fprintln(w, "ready")
 		}
 	})
-	server := &http.Server{Handler: noStrangers(address, mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug)}
-	admin.Bound(server)
+	server := &http.Server{Handler: noStrangers(p.Address, mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(p.Logger.Handler(), slog.LevelDebug)}
+	Bound(server)
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -6,17 +6,17 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// The clerk works every second, and at once when woken. While an admission
+// The reconciler works every second, and at once when woken. While an admission
 // waits for its confirmation, it asks the device: after soonest, then at
 // doubling intervals. Asking costs 2 ms at 1,000 peers, so it takes at most a
-// twentieth of the clerk's time.
+// twentieth of the reconciler's time.
 const (
 	beat    = time.Second
 	soonest = 5 * time.Millisecond
 )
 
-// clerk makes the peers match the plan, and sends facts.
-func (t *Tunnel) clerk() {
+// reconcile makes the peers match the plan, and sends facts.
+func (t *Tunnel) reconcile() {
 	var (
 		outbox    []policy.Fact // confirmations and failures; none may be lost
 		failed    *failure      // the last in outbox; nil: it is over
@@ -38,10 +38,10 @@ func (t *Tunnel) clerk() {
 			pause = soonest
 		}
 		now := t.now()
-		t.house.follow(nil, now)
+		t.table.follow(nil, now)
 		if now.boot >= nextBeat {
 			nextBeat = now.boot + beat
-			t.house.sweep(now.boot)
+			t.table.sweep(now.boot)
 			t.examine()
 			nextAsk = min(nextAsk, now.boot)
 		}
@@ -52,7 +52,7 @@ func (t *Tunnel) clerk() {
 			}
 		}
 
-		if plan := t.house.current(); plan != matched || len(t.house.staleKeys()) > 0 || now.boot >= nextMatch {
+		if plan := t.table.current(); plan != matched || len(t.table.staleKeys()) > 0 || now.boot >= nextMatch {
 			confirmed, err := t.peers.match(now.wall)
 			if err != nil && !t.machine.Load().lost() {
 				t.log.Error("the device's peers do not match the plan", "err", err)
@@ -60,7 +60,7 @@ func (t *Tunnel) clerk() {
 			outbox = append(outbox, confirmed...)
 			matched, nextMatch = plan, now.boot+beat
 		}
-		unconfirmed := t.house.unconfirmed()
+		unconfirmed := t.table.unconfirmed()
 		if now.boot >= nextAsk {
 			before := t.boot()
 			confirmed, err := t.peers.ask(now.wall)
@@ -69,7 +69,7 @@ func (t *Tunnel) clerk() {
 			}
 			outbox = append(outbox, confirmed...)
 			took := t.boot() - before
-			unconfirmed = t.house.unconfirmed()
+			unconfirmed = t.table.unconfirmed()
 			nextAsk = now.boot + max(beat, 20*took)
 			if unconfirmed {
 				nextAsk = now.boot + max(pause, 20*took)

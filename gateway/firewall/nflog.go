@@ -18,19 +18,14 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// Initiation is a WireGuard handshake initiation that the kernel refused.
-type Initiation struct {
-	Source netip.AddrPort // the outer address, unmapped
-	Packet [initiationLength]byte
-}
-
-// copies reads what rules copy to NFLOG (linux/netfilter/nfnetlink_log.h).
+// copies reads the packets that rules copy to NFLOG
+// (linux/netfilter/nfnetlink_log.h).
 type copies struct {
-	initiations chan Initiation
-	logger      *slog.Logger
-	namespace   *os.File              // the network namespace
-	unread      atomic.Pointer[error] // why nothing can be read for a while now; nil: it can
-	done        chan struct{}         // closed when run has returned
+	inspect   func(payload []byte, source netip.AddrPort) // takes refused initiations
+	logger    *slog.Logger
+	namespace *os.File              // the network namespace
+	unread    atomic.Pointer[error] // why nothing can be read for a while now; nil: it can
+	done      chan struct{}         // closed when run has returned
 
 	mu     sync.Mutex
 	open   func() (logSocket, error)
@@ -61,20 +56,20 @@ const (
 	logPrefix  = 10 // NFULA_PREFIX
 )
 
-// flowReport takes a copy of a refused flow. fault is why, if it is not for
-// what the plan says: else it is Admitted.
+// flowReport takes a copy of a refused flow. fault is Admitted, unless the
+// kernel refused it for a reason that the plan does not know.
 type flowReport func(source netip.Addr, to netip.AddrPort, protocol uint8, fault policy.Reason)
 
-// openCopies binds the group. flow is called for each copy of a refused
-// flow, on a goroutine of its own. It belongs to the network namespace of the
+// openCopies binds the group. inspect and flow are called for each copy of a
+// refused initiation and of a refused flow, on a goroutine of its own. It belongs to the network namespace of the
 // calling thread.
-func openCopies(group uint16, flow flowReport, logger *slog.Logger) (*copies, error) {
+func openCopies(group uint16, inspect func([]byte, netip.AddrPort), flow flowReport, logger *slog.Logger) (*copies, error) {
 	namespace, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		return nil, fmt.Errorf("NFLOG: %w", err)
 	}
 	c := &copies{
-		initiations: make(chan Initiation, 64), logger: logger, namespace: namespace,
+		inspect: inspect, logger: logger, namespace: namespace,
 		open: func() (logSocket, error) { return openLog(group, namespace) },
 		done: make(chan struct{}), closed: make(chan struct{}),
 	}
@@ -156,8 +151,8 @@ const (
 	unreadCalm  = time.Second
 )
 
-// run reads until closed. Whatever happens to the socket, it does not end
-// otherwise: nobody would be named any more, and everything would look well.
+// run reads until closed, whatever happens to the socket: without the copies no
+// refused engineer is named.
 func (c *copies) run(flow flowReport) {
 	defer close(c.done)
 	for failed := 0; ; {
@@ -198,7 +193,7 @@ func (c *copies) run(flow flowReport) {
 	}
 }
 
-// opened gives the socket, or a new one in place of what could not be read.
+// opened gives the socket, or a new one if it could not be read.
 func (c *copies) opened() (logSocket, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -254,15 +249,10 @@ func (c *copies) err() error {
 	return nil
 }
 
+// initiation hands on the payload of an initiation, without the UDP header.
 func (c *copies) initiation(p packet) {
-	if p.protocol != unix.IPPROTO_UDP || len(p.payload) < 8+initiationLength {
-		return
-	}
-	i := Initiation{Source: p.source}
-	copy(i.Packet[:], p.payload[8:])
-	select {
-	case c.initiations <- i:
-	default: // who reads is behind; this is for people, and bounded
+	if p.protocol == unix.IPPROTO_UDP && len(p.payload) >= 8+initiationLength && c.inspect != nil {
+		c.inspect(p.payload[8:8+initiationLength], p.source)
 	}
 }
 
@@ -276,7 +266,7 @@ func parseCopy(m netlink.Message) (prefix string, p packet, ok bool) {
 	return stringOf(find(a, logPrefix)), p, ok
 }
 
-// packet is what a refusal says about a packet.
+// packet is the part of an IP packet that a refusal shows.
 type packet struct {
 	source, to netip.AddrPort // ports are 0 where the protocol has none or they cannot be read
 	protocol   uint8
@@ -332,10 +322,10 @@ func extension(protocol uint8) bool {
 	return false
 }
 
-// refused reports a flow that the kernel refused to an engineer. The reason
-// is the plan's, unless the kernel had one that no plan knows (fault). What
-// the plan admits is no refusal: it was on its way while the plan changed.
-func (f *Firewall) refused(source netip.Addr, to netip.AddrPort, protocol uint8, fault policy.Reason) {
+// refused reports a flow that the kernel refused to an engineer. The reason is
+// the plan's, unless the kernel had its own (fault). A flow that the plan admits
+// was on its way while the plan changed, and is not reported.
+func (f *ruleset) refused(source netip.Addr, to netip.AddrPort, protocol uint8, fault policy.Reason) {
 	p := f.plan.Load()
 	if p == nil || p.Policy == nil {
 		return
@@ -349,5 +339,5 @@ func (f *Firewall) refused(source netip.Addr, to netip.AddrPort, protocol uint8,
 		return
 	}
 	fact.Engineer = fact.Decision.Engineer
-	f.reports.refusal(fact)
+	f.outbox.refusal(fact)
 }

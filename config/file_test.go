@@ -1,11 +1,11 @@
-package main
+package config
 
 import (
 	"encoding/base64"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
-
 	"strings"
 	"testing"
 	"time"
@@ -13,12 +13,45 @@ import (
 	"kidoban/gateway/lab"
 )
 
+// TestPolicyFileOfManyKeys: of more preshared-key files than are looked at each
+// time every one is looked at in the end.
+func TestPolicyFileOfManyKeys(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f := &File{}
+	for i := range 1 + 2*keysALook + 1 {
+		path := filepath.Join(dir, fmt.Sprint(i))
+		if err := os.WriteFile(path, nil, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		f.files = append(f.files, dated{path, stampOf(path)})
+	}
+	const looks = 3
+	for _, i := range []int{1, 2, keysALook, keysALook + 1, 2 * keysALook, 2*keysALook + 1} {
+		for range looks {
+			if !f.unchanged() {
+				t.Fatalf("before %d goes: something changed", i)
+			}
+		}
+		if err := os.Remove(f.files[i].path); err != nil {
+			t.Fatal(err)
+		}
+		seen := false
+		for range looks {
+			seen = seen || !f.unchanged()
+		}
+		if !seen {
+			t.Errorf("key %d of %d is gone, and that was not seen in %d looks", i, len(f.files)-1, looks)
+		}
+		f.files[i].was = stampOf(f.files[i].path)
+	}
+}
+
 // TestPolicyFileIsLookedAt: whatever changes of what a restart would find is
 // seen at the next look, and so is its end; else nothing is read again.
 func TestPolicyFileIsLookedAt(t *testing.T) {
 	t.Parallel()
-	host := lab.New(t).Host("gateway")
-	text, err := os.ReadFile("testdata/site.yaml")
+	text, err := os.ReadFile("../cmd/kidoban/testdata/site.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,12 +73,6 @@ func TestPolicyFileIsLookedAt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ip := func(args ...string) {
-		t.Helper()
-		if out, err := host.Command(t.Context(), "ip", args...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %v: %v: %s", args, err, out)
-		}
-	}
 	psk := func() string {
 		key, _ := lab.NewKey()
 		return base64.StdEncoding.EncodeToString(key[:]) + "\n"
@@ -53,16 +80,14 @@ func TestPolicyFileIsLookedAt(t *testing.T) {
 	good, key := strings.Replace(string(text), suzuki, suzuki+"        preshared_key_file: suzuki.psk\n", 1), psk()
 	write("policy.yaml", good)
 	write("suzuki.psk", key)
-	f := &policyFile{path: in("policy.yaml"), tunnel: "kido0"}
+	var own []netip.Addr
+	f := &File{Path: in("policy.yaml"), Addresses: func() ([]netip.Addr, error) { return own, nil }}
 	look := func() (digest, complaint string) {
 		t.Helper()
-		must(host.Do(func() error {
-			var err error
-			if digest, err = f.Check(); err != nil {
-				complaint = err.Error()
-			}
-			return nil
-		}))
+		var err error
+		if digest, err = f.Check(); err != nil {
+			complaint = err.Error()
+		}
 		return digest, complaint
 	}
 	digest, complaint := look()
@@ -90,7 +115,7 @@ func TestPolicyFileIsLookedAt(t *testing.T) {
 			must(os.Chtimes(in("new"), time.Time{}, old.ModTime()))
 			must(os.Rename(in("new"), in("suzuki.psk")))
 		}, func() { write("new", key); must(os.Rename(in("new"), in("suzuki.psk"))) }, ""},
-		{"the host gets a target's address", func() { ip("addr", "add", "10.1.2.3/32", "dev", "lo") }, func() { ip("addr", "del", "10.1.2.3/32", "dev", "lo") },
+		{"the host gets a target's address", func() { own = []netip.Addr{netip.MustParseAddr("10.1.2.3")} }, func() { own = nil },
 			"10.1.2.0/28 contains the gateway's own address 10.1.2.3"},
 	} {
 		before := &f.files[0]
@@ -113,39 +138,5 @@ func TestPolicyFileIsLookedAt(t *testing.T) {
 		if again, complaint := look(); again != digest || complaint != "" {
 			t.Errorf("no more %s: digest %q, want %q; %s", x.what, again, digest, complaint)
 		}
-	}
-}
-
-// TestPolicyFileOfManyKeys: of more preshared-key files than are looked at each
-// time every one is looked at in the end.
-func TestPolicyFileOfManyKeys(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	f := &policyFile{}
-	for i := range 1 + 2*keysALook + 1 {
-		path := filepath.Join(dir, fmt.Sprint(i))
-		if err := os.WriteFile(path, nil, 0o640); err != nil {
-			t.Fatal(err)
-		}
-		f.files = append(f.files, dated{path, stampOf(path)})
-	}
-	const looks = 3
-	for _, i := range []int{1, 2, keysALook, keysALook + 1, 2 * keysALook, 2*keysALook + 1} {
-		for range looks {
-			if !f.unchanged() {
-				t.Fatalf("before %d goes: something changed", i)
-			}
-		}
-		if err := os.Remove(f.files[i].path); err != nil {
-			t.Fatal(err)
-		}
-		seen := false
-		for range looks {
-			seen = seen || !f.unchanged()
-		}
-		if !seen {
-			t.Errorf("key %d of %d is gone, and that was not seen in %d looks", i, len(f.files)-1, looks)
-		}
-		f.files[i].was = stampOf(f.files[i].path)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package firewall
 
 import (
 	"encoding/binary"
@@ -15,7 +15,6 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"kidoban/gateway/firewall"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
@@ -23,7 +22,7 @@ import (
 // paths is how the host reaches the targets of a policy.
 type paths struct {
 	policy     *policy.Policy
-	to         firewall.Paths
+	to         Paths
 	ipv4, ipv6 []string // interfaces on which packets of its flows arrive: from the tunnel, and from the targets
 	complete   bool     // each target has a route that counts
 	hints      []view.Hint
@@ -38,8 +37,7 @@ type paths struct {
 	deaf []string
 }
 
-// routing is what decides by which interface the host sends a packet of the
-// tunnel.
+// routing decides the interface by which the host sends a packet of the tunnel.
 type routing struct {
 	sights
 	inside    []string                  // KIDOBAN_INSIDE_INTERFACES
@@ -48,8 +46,8 @@ type routing struct {
 	permanent map[string][]netip.Prefix // by interface, the networks of addresses that nobody on the wire gave it
 }
 
-// sights are what may not be forgotten: whoever is on the wire could take back
-// what the host knew an interface by.
+// sights are facts that must not be forgotten: a host on the wire could take
+// back the route or address by which an interface was judged.
 type sights struct {
 	others     int      // network cards
 	outside    []string // interfaces of a default route that no router advertised
@@ -80,8 +78,8 @@ type hop struct {
 	down      bool   // its link is dead, or has no carrier: nothing goes there
 }
 
-// anywhere reports whether a route is the default route: what leads to whatever
-// nobody knows better, and was not written for the tunnel.
+// anywhere reports whether a route is the default route: a route to everywhere
+// that was not written for the tunnel.
 func (r route) anywhere() bool { return leadsAnywhere(r.to) && !r.written }
 
 // heard reports whether a router advertised a route, as far as that shows.
@@ -96,9 +94,9 @@ func (r route) through() []string {
 	return union(names, nil)
 }
 
-// leadsOut reports whether an interface is the way to the Internet. Somebody at
-// the site may advertise a default route over IPv6, so that alone does not make
-// an interface with a permanent address such a way.
+// leadsOut reports whether an interface leads to the Internet. A host at the
+// site may advertise an IPv6 default route, so an advertisement alone does not
+// count on an interface with a permanent address.
 func (r routing) leadsOut(name string) bool {
 	return slices.Contains(r.outside, name) || slices.Contains(r.advertised, name) && !r.fixed(name, true) && !r.fixed(name, false)
 }
@@ -123,7 +121,7 @@ func (r *routing) see(to route) {
 	}
 }
 
-// standing is what a route through an interface is for a target.
+// standing is the verdict on a route through an interface.
 type standing int
 
 const (
@@ -143,12 +141,11 @@ var whyNot = [standings]view.Code{
 	byDefault: view.RouteDefault,
 }
 
-// standing judges a route through one of its interfaces. Where operators have
-// said which interfaces lead inside, that is all. Otherwise the interface of
-// the default route leads to the Internet, where what an engineer says would go
-// in the clear, and whose hosts must not answer in a target's name. Whoever is
-// on the wire of another can have the host make routes as well, the longest to
-// a target among them; none of these counts.
+// standing judges a route through one of its interfaces. If operators have named
+// the interfaces that lead inside, only those count. Otherwise no interface of
+// the default route counts, since it leads to the Internet: packets would go
+// there in the clear, and hosts there could answer as the target. Routes that a
+// host on the wire may have caused do not count either.
 func (r routing) standing(to route, by hop) standing {
 	switch {
 	case len(r.inside) > 0 && slices.Contains(r.inside, by.through):
@@ -165,14 +162,14 @@ func (r routing) standing(to route, by hop) standing {
 	return counts
 }
 
-// own reports whether a route is the host's own, as far as that shows. What DHCP
-// or a router told may leave routes that look as if the kernel or an
-// administrator had made them: without an end, of protocol kernel or boot. The
-// addresses that come with them do not look so, as a rule. So the route of an
-// attached network needs a permanent address with its prefix, and any other
-// route needs one of its family on its interface. Of IPv6 a
-// link-local one is enough for a gateway that has a link-local address itself. Of
-// IPv4 (169.254/16) it is not: programs give it where nobody gave another.
+// own reports whether a route is the host's own, as far as that shows. Routes by
+// DHCP or a router may look like routes of the kernel or an administrator:
+// without an end, of protocol kernel or boot. The addresses that come with them
+// have an end, as a rule. So the route of an attached network needs a permanent
+// address with its prefix, and any other route needs one of its family on its
+// interface. For an IPv6 gateway with a link-local address a link-local one is
+// enough. In IPv4 (169.254/16) it is not: programs assign it where there is no
+// other.
 func (r routing) own(to route, by hop) bool {
 	switch to.protocol {
 	case unix.RTPROT_DHCP, unix.RTPROT_RA, unix.RTPROT_REDIRECT:
@@ -194,13 +191,12 @@ type astray struct {
 	part    bool
 }
 
-// pathsTo says by which interfaces a policy's targets are reached: those of
-// routes that count. Every table is looked at that a rule names, so that
-// whatever rules look at, be it marks or ports, what they choose is a path.
-// Where there is one network card and nothing else every route through it
-// counts, since it is the only way there is.
+// pathsTo finds the interfaces by which a policy's targets are reached: those of
+// routes that count. Every table that a rule names is looked at, so that marks
+// and ports make no difference. On a host with one network card alone every
+// route counts.
 func pathsTo(p *policy.Policy, device string, r routing) paths {
-	w := paths{policy: p, to: firewall.Paths{}, complete: true}
+	w := paths{policy: p, to: Paths{}, complete: true}
 	strict := r.others > 1 || len(r.inside) > 0
 	lost, used := map[astray][]string{}, []string(nil)
 	for _, t := range p.Targets {
@@ -366,16 +362,16 @@ func union(a, b []string) []string {
 	return slices.Compact(all)
 }
 
-// leadsAnywhere reports whether a route stands for the Internet: the default
-// route, and what VPN clients (0.0.0.0/1 and 128.0.0.0/1) and IPv6 hosts
-// (2000::/3, RFC 4291) write for it.
+// leadsAnywhere reports whether a prefix stands for the Internet: the default
+// route, or one of those that VPN clients (0.0.0.0/1 and 128.0.0.0/1) and IPv6
+// hosts (2000::/3, RFC 4291) write for it.
 func leadsAnywhere(to netip.Prefix) bool {
 	return to.Bits() <= 1 || to.Addr().Is6() && to.Bits() <= 3
 }
 
-// readRouting reads the host's interfaces, addresses, rules and routes. Of both
-// families, whatever the targets are: the default route of either tells which
-// way the Internet is.
+// readRouting reads the host's interfaces, addresses, rules and routes. It reads
+// both families for any targets, since the default route of either leads to the
+// Internet.
 func readRouting(p *policy.Policy, device string, inside []string) (routing, error) {
 	r := routing{inside: inside, tables: map[int][]route{}}
 	names, err := interfaces()
@@ -420,9 +416,8 @@ func interfaces() (map[int]string, error) {
 	return names, nil
 }
 
-// cards counts the network cards: what is neither lo nor the tunnel, nor a part
-// of another interface (of a bond or a bridge), nor one of the tunnels that the
-// kernel makes by itself.
+// cards counts the network cards. lo, the tunnel, parts of another interface (a
+// bond or a bridge) and the kernel's own tunnels do not count.
 func cards(device string) (int, error) {
 	links, err := netlink.LinkList()
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
@@ -516,9 +511,9 @@ func (r *routing) read(family int, tunnel []netip.Prefix, device string, names m
 	return nil
 }
 
-// parseRoute reads a route as the kernel writes it (rtnetlink(7)), and the
-// table it is in. The library's routes do not tell whether they expire, and
-// what is cut short it does not survive.
+// parseRoute reads a route as the kernel writes it (rtnetlink(7)), and its
+// table. The library does not tell whether a route expires, and panics on routes
+// that are cut short.
 func parseRoute(m []byte, family int, names map[int]string) (r route, table int, ok bool) {
 	if len(m) < unix.SizeofRtMsg {
 		return r, 0, false
@@ -651,7 +646,7 @@ func addressIn(attributes *mdnetlink.AttributeDecoder, family int) (a netip.Addr
 	return a
 }
 
-// fromTunnel reports whether a rule is about nothing but what the tunnel sends.
+// fromTunnel reports whether a rule applies to the tunnel's packets alone.
 func fromTunnel(rule netlink.Rule, tunnel []netip.Prefix, device string) bool {
 	if rule.Invert {
 		return false
@@ -678,7 +673,7 @@ func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
 	return netip.PrefixFrom(a, bits).Masked(), true
 }
 
-// undisturbed repeats a reading during which somebody changed what is read.
+// undisturbed repeats a reading that was interrupted by a change.
 func undisturbed[T any](read func() (T, error)) (T, error) {
 	const attempts = 5
 	for range attempts - 1 {
@@ -687,4 +682,26 @@ func undisturbed[T any](read func() (T, error)) (T, error) {
 		}
 	}
 	return read()
+}
+
+// HostAddresses lists the host's addresses, but for those of an interface.
+func HostAddresses(except string) ([]netip.Addr, error) {
+	names, err := interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("list this machine's interfaces: %w", err)
+	}
+	all, err := undisturbed(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, fmt.Errorf("list this machine's addresses: %w", err)
+	}
+	var own []netip.Addr
+	for _, a := range all {
+		if a.IPNet == nil || names[a.LinkIndex] == except {
+			continue
+		}
+		if addr, ok := netip.AddrFromSlice(a.IP); ok {
+			own = append(own, addr.Unmap())
+		}
+	}
+	return own, nil
 }

@@ -1,4 +1,4 @@
-package main
+package syslog
 
 import (
 	"bufio"
@@ -13,8 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"kidoban/config"
 )
 
 // What is logged goes both ways.
@@ -49,8 +47,7 @@ func TestTheLogGoesElsewhereAsWell(t *testing.T) {
 		t.Fatal(err)
 	}
 	var here bytes.Buffer
-	s := config.Settings{SyslogAddress: collector.Addr().String(), SyslogCAFile: authority}
-	logger, elsewhere, err := alsoElsewhere(slog.New(slog.NewTextHandler(&here, nil)), s)
+	logger, elsewhere, err := Also(slog.New(slog.NewTextHandler(&here, nil)), collector.Addr().String(), authority, slog.LevelInfo)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +67,7 @@ func TestWrongSyslogAuthorities(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, want := range map[string]string{"/nowhere": "KIDOBAN_SYSLOG_CA_FILE: open /nowhere", empty: "has no certificate: allowed are certificates in PEM"} {
-		_, _, err := alsoElsewhere(slog.New(slog.DiscardHandler), config.Settings{SyslogAddress: "127.0.0.1:6514", SyslogCAFile: file})
+		_, _, err := Also(slog.New(slog.DiscardHandler), "127.0.0.1:6514", file, slog.LevelInfo)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", file, err, want)
 		}

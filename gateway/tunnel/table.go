@@ -17,21 +17,21 @@ import (
 // Bounds per engineer. WireGuard itself holds three key pairs a peer; the rest
 // is for handshakes that cross.
 const (
-	maximumPresences   = 4 // unconfirmed ones; a confirmed one is never evicted
+	maximumAdmissions  = 4 // unconfirmed ones; a confirmed one is never evicted
 	maximumPending     = 8
 	maximumUnconfirmed = 8
 	maximumConfirmed   = 3
 )
 
-// presence is one engineer at one address, from an admission to the deadline.
-// Cutting it is final: who comes back gets another one, so that nothing of
-// before comes alive again with it.
-type presence struct {
+// admission is one engineer at one address, from the first admitted initiation
+// to the deadline. Cutting it is final: an engineer who comes back gets another
+// one.
+type admission struct {
 	engineer *engineer
 	address  netip.Addr
 	deadline atomic.Int64 // nanoseconds since boot; 0: cut
 
-	// Guarded by house.mu.
+	// Guarded by table.mu.
 	until      time.Time                // the end in wall-clock time that planned stands for
 	planned    int64                    // the deadline if every admission were on disk; as deadline
 	unrecorded map[uint64]time.Duration // admissions that are not on disk, and when each of them ends everything
@@ -39,11 +39,11 @@ type presence struct {
 	touched    time.Duration // the last admission, since boot
 }
 
-func (p *presence) open(now time.Duration) bool { return int64(now) < p.deadline.Load() }
+func (p *admission) open(now time.Duration) bool { return int64(now) < p.deadline.Load() }
 
-// setDeadline works the deadline out: the plan's, or that of the first
-// admission that is not on disk. It must not be called for what is over.
-func (p *presence) setDeadline() {
+// setDeadline computes the deadline: the plan's, or that of the first initiation
+// that is not on disk. It must not be called after the end.
+func (p *admission) setDeadline() {
 	deadline := p.planned
 	for _, due := range p.unrecorded {
 		deadline = min(deadline, int64(due))
@@ -51,22 +51,22 @@ func (p *presence) setDeadline() {
 	p.deadline.Store(max(deadline, 0))
 }
 
-// engineer is what the gate holds for one key while there are presences.
+// engineer is the state of one key while there are admissions.
 type engineer struct {
-	deadline atomic.Int64 // the latest of the presences'; 0: none
+	deadline atomic.Int64 // the latest of the admissions'; 0: none
 
-	// Guarded by house.mu.
-	policy    *policy.Engineer // of the latest plan
-	presences []*presence
-	pending   []pending
-	entries   []*entry // oldest first
+	// Guarded by table.mu.
+	policy     *policy.Engineer // of the latest plan
+	admissions []*admission
+	pending    []pending
+	entries    []*entry // oldest first
 }
 
 // setDeadline works out until when anything of the engineer's may pass;
-// house.mu is held.
+// table.mu is held.
 func (e *engineer) setDeadline() {
 	var latest int64
-	for _, p := range e.presences {
+	for _, p := range e.admissions {
 		latest = max(latest, p.deadline.Load())
 	}
 	e.deadline.Store(latest)
@@ -74,31 +74,31 @@ func (e *engineer) setDeadline() {
 
 // pending is an admitted initiation that WireGuard has not answered yet.
 type pending struct {
-	sender    uint32 // the initiator's index, which the response repeats
-	admission uint64
-	endpoint  *endpoint
-	since     time.Duration
+	sender   uint32 // the initiator's index, which the response repeats
+	number   uint64
+	endpoint *endpoint
+	since    time.Duration
 }
 
-// entry is what a receiver index of ours stands for.
+// entry is the state of one receiver index of ours.
 type entry struct {
-	presence  *presence
+	admission *admission
 	index     uint32
-	admission uint64
+	number    uint64
 	expires   time.Duration            // REJECT_AFTER_TIME after the response
 	seen      atomic.Bool              // data with this index has passed the gate
 	last      atomic.Pointer[endpoint] // the one given to the last packet
 
-	confirmed bool // guarded by house.mu
+	confirmed bool // guarded by table.mu
 }
 
-// endpoint names who a packet is from, or for. It is immutable, so any number
-// of packets may share it; WireGuard's ClearSrc is for endpoints that it
-// shares with nobody, and here the next packet received corrects the source.
+// endpoint names the engineer of a packet. It is immutable, so that packets may
+// share it. WireGuard's ClearSrc is for endpoints that are not shared; here the
+// next packet received corrects the source.
 type endpoint struct {
-	inner    *conn.StdNetEndpoint
-	source   netip.AddrPort // unmapped
-	presence *presence
+	inner     *conn.StdNetEndpoint
+	source    netip.AddrPort // unmapped
+	admission *admission
 }
 
 func (e *endpoint) ClearSrc()           {}
@@ -108,7 +108,7 @@ func (e *endpoint) DstIP() netip.Addr   { return e.source.Addr() }
 func (e *endpoint) SrcIP() netip.Addr   { return e.inner.SrcIP() }
 func (e *endpoint) DstToBytes() []byte  { return addressBytes(e.source) }
 
-// addressBytes is what cookies are bound to.
+// addressBytes is the address that cookies are bound to.
 func addressBytes(a netip.AddrPort) []byte {
 	b, _ := a.MarshalBinary() // never fails
 	return b
@@ -120,13 +120,13 @@ func (e *entry) endpoint(inner *conn.StdNetEndpoint, source netip.AddrPort) *end
 	if last != nil && last.source == source && last.inner.SrcIP() == inner.SrcIP() && last.inner.SrcIfidx() == inner.SrcIfidx() {
 		return last
 	}
-	last = &endpoint{inner, source, e.presence}
+	last = &endpoint{inner, source, e.admission}
 	e.last.Store(last)
 	return last
 }
 
-// house knows who is inside.
-type house struct {
+// table knows the admissions.
+type table struct {
 	// mu is held for looking things up and changing them, never over a
 	// device call or a wait.
 	mu        sync.Mutex
@@ -137,7 +137,7 @@ type house struct {
 	due       map[uint64]due      // admissions whose record nobody has told of yet
 
 	// The tables of the data path. Locked after mu, if both are.
-	table   sync.RWMutex
+	lookup  sync.RWMutex
 	indices map[uint32]*entry
 	inner   map[netip.Addr]*engineer // by tunnel address
 
@@ -155,9 +155,9 @@ type inForce struct {
 // maximumPlans bounds how many plans of the last moments are kept.
 const maximumPlans = 16
 
-func newHouse() *house {
+func newTable() *table {
 	p := policy.NewState().Plan(time.Now())
-	return &house{
+	return &table{
 		plan:      p,
 		plans:     []inForce{{plan: p}},
 		engineers: map[policy.Key]*engineer{},
@@ -168,15 +168,15 @@ func newHouse() *house {
 	}
 }
 
-func (h *house) current() *policy.Plan {
+func (h *table) current() *policy.Plan {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.plan
 }
 
 // follow puts a plan in force, or looks at the one in force again if it is nil:
-// what it no longer admits is cut, and deadlines are set anew.
-func (h *house) follow(p *policy.Plan, now instant) {
+// it cuts admissions that the plan does not admit, and sets deadlines anew.
+func (h *table) follow(p *policy.Plan, now instant) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if p != nil {
@@ -195,7 +195,7 @@ func (h *house) follow(p *policy.Plan, now instant) {
 				e.policy = next
 			}
 		}
-		for _, pr := range slices.Clone(e.presences) {
+		for _, pr := range slices.Clone(e.admissions) {
 			if !pr.open(now.boot) {
 				h.cut(e, pr)
 				continue
@@ -211,8 +211,9 @@ func (h *house) follow(p *policy.Plan, now instant) {
 	}
 }
 
-// forgetPlans drops what has not been in force for the last moments; mu is held.
-func (h *house) forgetPlans(now time.Duration) {
+// forgetPlans drops plans that were replaced before the last moments; mu is
+// held.
+func (h *table) forgetPlans(now time.Duration) {
 	n := max(0, len(h.plans)-maximumPlans)
 	for n+1 < len(h.plans) && now-h.plans[n+1].since.boot >= settling {
 		n++
@@ -222,7 +223,7 @@ func (h *house) forgetPlans(now time.Duration) {
 
 // admittedForLong reports whether the gate has admitted this for longer than
 // the last moments, so that it had come to the kernel.
-func (h *house) admittedForLong(q policy.Query, now instant) bool {
+func (h *table) admittedForLong(q policy.Query, now instant) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.forgetPlans(now.boot)
@@ -238,8 +239,8 @@ func (h *house) admittedForLong(q policy.Query, now instant) bool {
 	return true
 }
 
-// instant is one moment on both clocks. The boot clock is read first: what
-// passes between the readings then makes a deadline earlier, never later.
+// instant is one moment on both clocks. The boot clock is read first, so that a
+// delay between the readings makes a deadline earlier.
 type instant struct {
 	boot time.Duration
 	wall time.Time
@@ -248,7 +249,7 @@ type instant struct {
 // extend sets the deadline to the end that a plan gives. An end that is the
 // same as before, or later by so much, moves the deadline by no more than
 // that: a wall clock that was set back extends nothing.
-func (p *presence) extend(until time.Time, now instant) {
+func (p *admission) extend(until time.Time, now instant) {
 	deadline := int64(now.boot) + int64(until.Sub(now.wall))
 	if !p.until.IsZero() {
 		deadline = min(deadline, p.planned+int64(until.Sub(p.until)))
@@ -263,14 +264,14 @@ const recordWithin = time.Second
 
 // due is an admission that waits for its record.
 type due struct {
-	presence *presence
-	engineer *engineer
-	at       time.Duration // when it has waited too long, since boot
+	admission *admission
+	engineer  *engineer
+	at        time.Duration // when it has waited too long, since boot
 }
 
 // overdue reports whether an admission has waited for its record for too long:
 // then the record of another would wait as well. mu is held.
-func (h *house) overdue(now time.Duration) bool {
+func (h *table) overdue(now time.Duration) bool {
 	for _, d := range h.due {
 		if now >= d.at {
 			return true
@@ -281,46 +282,46 @@ func (h *house) overdue(now time.Duration) bool {
 
 // recorded takes note that an admission is on disk. It reports whether that
 // was in time.
-func (h *house) recorded(admission uint64, now time.Duration) bool {
+func (h *table) recorded(number uint64, now time.Duration) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	d, ok := h.due[admission]
+	d, ok := h.due[number]
 	if !ok {
 		return true // cut with everybody, and told so
 	}
-	delete(h.due, admission)
+	delete(h.due, number)
 	if now >= d.at {
 		return false
 	}
-	delete(d.presence.unrecorded, admission)
-	if d.presence.open(now) {
-		d.presence.setDeadline()
+	delete(d.admission.unrecorded, number)
+	if d.admission.open(now) {
+		d.admission.setDeadline()
 		d.engineer.setDeadline()
 	}
 	return true
 }
 
-// cut ends a presence of an engineer, or all of them if it is nil. With the
+// cut ends a admission of an engineer, or all of them if it is nil. With the
 // last one the device's keys are stale: it would go on sending with them as
-// soon as the engineer has a presence again.
-func (h *house) cut(e *engineer, one *presence) {
-	for _, p := range e.presences {
+// soon as the engineer has a admission again.
+func (h *table) cut(e *engineer, one *admission) {
+	for _, p := range e.admissions {
 		if one == nil || p == one {
 			p.deadline.Store(0)
 		}
 	}
-	e.presences = slices.DeleteFunc(e.presences, func(p *presence) bool { return p.deadline.Load() == 0 })
-	e.pending = slices.DeleteFunc(e.pending, func(a pending) bool { return a.endpoint.presence.deadline.Load() == 0 })
-	h.forget(e, func(x *entry) bool { return x.presence.deadline.Load() == 0 })
+	e.admissions = slices.DeleteFunc(e.admissions, func(p *admission) bool { return p.deadline.Load() == 0 })
+	e.pending = slices.DeleteFunc(e.pending, func(a pending) bool { return a.endpoint.admission.deadline.Load() == 0 })
+	h.forget(e, func(x *entry) bool { return x.admission.deadline.Load() == 0 })
 	e.setDeadline()
-	if len(e.presences) == 0 {
+	if len(e.admissions) == 0 {
 		h.stale[e.policy.Key] = true
 	}
 }
 
-// takeStale reports whether the device still holds keys of what was cut, and
-// leaves it to the caller to remove them.
-func (h *house) takeStale(key policy.Key) bool {
+// takeStale reports whether the device still holds keys of a cut admission. The
+// caller must remove them.
+func (h *table) takeStale(key policy.Key) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	stale := h.stale[key]
@@ -330,23 +331,23 @@ func (h *house) takeStale(key policy.Key) bool {
 
 // forget removes an engineer's entries that drop selects, from the table too
 // unless the index has been given to another one since.
-func (h *house) forget(e *engineer, drop func(*entry) bool) {
+func (h *table) forget(e *engineer, drop func(*entry) bool) {
 	e.entries = slices.DeleteFunc(e.entries, func(x *entry) bool {
 		if !drop(x) {
 			return false
 		}
-		h.table.Lock()
+		h.lookup.Lock()
 		if h.indices[x.index] == x {
 			delete(h.indices, x.index)
 		}
-		h.table.Unlock()
+		h.lookup.Unlock()
 		return true
 	})
 }
 
-// admit makes a presence out of an initiation if the plan in force still
+// admit makes a admission out of an initiation if the plan in force still
 // admits it. announce is called when nothing can fail any more but itself.
-func (h *house) admit(q policy.Query, inner *conn.StdNetEndpoint, source netip.AddrPort, sender uint32, number uint64, now instant, announce func(policy.Decision) bool) (*endpoint, policy.Decision) {
+func (h *table) admit(q policy.Query, inner *conn.StdNetEndpoint, source netip.AddrPort, sender uint32, number uint64, now instant, announce func(policy.Decision) bool) (*endpoint, policy.Decision) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	d := h.plan.Decide(q, now.wall)
@@ -366,21 +367,21 @@ func (h *house) admit(q policy.Query, inner *conn.StdNetEndpoint, source netip.A
 		h.unmap(e) // follow has cut what there was
 	}
 	e.policy = d.Engineer
-	h.table.Lock()
+	h.lookup.Lock()
 	for _, a := range d.Engineer.Addresses {
 		h.inner[a] = e
 	}
-	h.table.Unlock()
+	h.lookup.Unlock()
 
-	i := slices.IndexFunc(e.presences, func(p *presence) bool { return p.address == source.Addr() && p.open(now.boot) })
+	i := slices.IndexFunc(e.admissions, func(p *admission) bool { return p.address == source.Addr() && p.open(now.boot) })
 	if i < 0 {
 		h.makeRoom(e)
-		e.presences = append(e.presences, &presence{engineer: e, address: source.Addr(), unrecorded: map[uint64]time.Duration{}})
-		i = len(e.presences) - 1
+		e.admissions = append(e.admissions, &admission{engineer: e, address: source.Addr(), unrecorded: map[uint64]time.Duration{}})
+		i = len(e.admissions) - 1
 	}
-	p := e.presences[i]
+	p := e.admissions[i]
 	p.touched = now.boot
-	// A renewal puts what is open at stake as well: it is one session.
+	// A renewal puts the open session at stake as well.
 	p.unrecorded[number] = now.boot + recordWithin
 	h.due[number] = due{p, e, now.boot + recordWithin}
 	p.extend(d.Until, now)
@@ -393,11 +394,11 @@ func (h *house) admit(q policy.Query, inner *conn.StdNetEndpoint, source netip.A
 	return to, d
 }
 
-// makeRoom evicts the oldest unconfirmed presence when there are too many.
-func (h *house) makeRoom(e *engineer) {
-	var oldest *presence
+// makeRoom evicts the oldest unconfirmed admission when there are too many.
+func (h *table) makeRoom(e *engineer) {
+	var oldest *admission
 	count := 0
-	for _, p := range e.presences {
+	for _, p := range e.admissions {
 		if p.confirmed {
 			continue
 		}
@@ -406,7 +407,7 @@ func (h *house) makeRoom(e *engineer) {
 			oldest = p
 		}
 	}
-	if count >= maximumPresences {
+	if count >= maximumAdmissions {
 		h.cut(e, oldest)
 	}
 }
@@ -414,7 +415,7 @@ func (h *house) makeRoom(e *engineer) {
 // answered finds the admission that a response answers and registers the
 // index that data of the new session will carry. It gives nil if there is
 // none, or its time is over.
-func (h *house) answered(from *engineer, initiator, index uint32, now time.Duration) *endpoint {
+func (h *table) answered(from *engineer, initiator, index uint32, now time.Duration) *endpoint {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	i := slices.IndexFunc(from.pending, func(a pending) bool { return a.sender == initiator })
@@ -423,21 +424,21 @@ func (h *house) answered(from *engineer, initiator, index uint32, now time.Durat
 	}
 	a := from.pending[i]
 	from.pending = slices.Delete(from.pending, i, i+1)
-	p := a.endpoint.presence
+	p := a.endpoint.admission
 	if !p.open(now) {
 		return nil
 	}
-	x := &entry{presence: p, index: index, admission: a.admission, expires: now + device.RejectAfterTime}
+	x := &entry{admission: p, index: index, number: a.number, expires: now + device.RejectAfterTime}
 	h.trim(from, false, maximumUnconfirmed-1)
 	from.entries = append(from.entries, x)
-	h.table.Lock()
+	h.lookup.Lock()
 	h.indices[index] = x
-	h.table.Unlock()
+	h.lookup.Unlock()
 	return a.endpoint
 }
 
 // trim drops the oldest confirmed or unconfirmed entries beyond keep.
-func (h *house) trim(e *engineer, confirmed bool, keep int) {
+func (h *table) trim(e *engineer, confirmed bool, keep int) {
 	excess := -keep
 	for _, x := range e.entries {
 		if x.confirmed == confirmed {
@@ -454,9 +455,9 @@ func (h *house) trim(e *engineer, confirmed bool, keep int) {
 }
 
 // confirm takes note that the device completed another handshake of the key:
-// that of the newest admission whose data has passed. Presences at other addresses are
+// that of the newest admission whose data has passed. Admissions at other addresses are
 // superseded. It reports whether there was anything to confirm.
-func (h *house) confirm(key policy.Key) (policy.Fact, bool) {
+func (h *table) confirm(key policy.Key) (policy.Fact, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	e := h.engineers[key]
@@ -474,20 +475,20 @@ func (h *house) confirm(key policy.Key) (policy.Fact, bool) {
 	}
 	x := e.entries[newest]
 	for _, older := range e.entries[:newest+1] {
-		if older.seen.Load() && older.presence == x.presence {
+		if older.seen.Load() && older.admission == x.admission {
 			older.confirmed = true
 		}
 	}
-	x.presence.confirmed = true
-	for _, p := range slices.Clone(e.presences) {
-		if p != x.presence {
+	x.admission.confirmed = true
+	for _, p := range slices.Clone(e.admissions) {
+		if p != x.admission {
 			h.cut(e, p)
 		}
 	}
 	h.trim(e, true, maximumConfirmed)
 	f := policy.Fact{
-		Kind: policy.Confirmation, Engineer: e.policy, Admission: x.admission,
-		Decision: policy.Decision{Reason: policy.Admitted, Engineer: e.policy, Until: x.presence.until},
+		Kind: policy.Confirmation, Engineer: e.policy, Admission: x.number,
+		Decision: policy.Decision{Reason: policy.Admitted, Engineer: e.policy, Until: x.admission.until},
 	}
 	if last := x.last.Load(); last != nil {
 		f.Source = last.source
@@ -497,7 +498,7 @@ func (h *house) confirm(key policy.Key) (policy.Fact, bool) {
 }
 
 // noteLive takes note of where sessions are; mu is held.
-func (h *house) noteLive() {
+func (h *table) noteLive() {
 	live := map[netip.AddrPort]bool{}
 	for _, e := range h.engineers {
 		for _, x := range e.entries {
@@ -511,14 +512,14 @@ func (h *house) noteLive() {
 
 // liveEndpoint reports whether a session was last seen at this address and
 // port. It takes no lock.
-func (h *house) liveEndpoint(a netip.AddrPort) bool {
+func (h *table) liveEndpoint(a netip.AddrPort) bool {
 	live := h.live.Load()
 	return live != nil && (*live)[a]
 }
 
 // unconfirmed reports whether data came with an index that is not confirmed,
 // so that it is worth asking the device.
-func (h *house) unconfirmed() bool {
+func (h *table) unconfirmed() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, e := range h.engineers {
@@ -534,22 +535,22 @@ func (h *house) unconfirmed() bool {
 // patience is how long an admission may stay unanswered by the device.
 const patience = 10 * time.Second
 
-// sweep forgets what has expired by itself.
-func (h *house) sweep(now time.Duration) {
+// sweep forgets expired state.
+func (h *table) sweep(now time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.forgetPlans(now)
 	for key, e := range h.engineers {
 		e.pending = slices.DeleteFunc(e.pending, func(a pending) bool { return now-a.since > patience })
 		h.forget(e, func(x *entry) bool { return now >= x.expires })
-		for _, p := range slices.Clone(e.presences) {
-			used := slices.ContainsFunc(e.entries, func(x *entry) bool { return x.presence == p }) ||
-				slices.ContainsFunc(e.pending, func(a pending) bool { return a.endpoint.presence == p })
+		for _, p := range slices.Clone(e.admissions) {
+			used := slices.ContainsFunc(e.entries, func(x *entry) bool { return x.admission == p }) ||
+				slices.ContainsFunc(e.pending, func(a pending) bool { return a.endpoint.admission == p })
 			if !used {
 				h.cut(e, p)
 			}
 		}
-		if len(e.presences) == 0 && len(e.pending) == 0 {
+		if len(e.admissions) == 0 && len(e.pending) == 0 {
 			delete(h.engineers, key)
 			h.unmap(e)
 		}
@@ -558,9 +559,9 @@ func (h *house) sweep(now time.Duration) {
 }
 
 // unmap takes an engineer's tunnel addresses out of the table.
-func (h *house) unmap(e *engineer) {
-	h.table.Lock()
-	defer h.table.Unlock()
+func (h *table) unmap(e *engineer) {
+	h.lookup.Lock()
+	defer h.lookup.Unlock()
 	for _, a := range e.policy.Addresses {
 		if h.inner[a] == e {
 			delete(h.inner, a)
@@ -569,7 +570,7 @@ func (h *house) unmap(e *engineer) {
 }
 
 // end cuts everything of a key.
-func (h *house) end(key policy.Key) {
+func (h *table) end(key policy.Key) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if e := h.engineers[key]; e != nil {
@@ -578,22 +579,22 @@ func (h *house) end(key policy.Key) {
 }
 
 // mayPass reports whether an engineer with this tunnel address is inside now.
-func (h *house) mayPass(inner netip.Addr, now time.Duration) bool {
-	h.table.RLock()
+func (h *table) mayPass(inner netip.Addr, now time.Duration) bool {
+	h.lookup.RLock()
 	e := h.inner[inner]
-	h.table.RUnlock()
+	h.lookup.RUnlock()
 	return e != nil && int64(now) < e.deadline.Load()
 }
 
 // staleKeys copies the set of keys whose peers must be made anew.
-func (h *house) staleKeys() map[policy.Key]bool {
+func (h *table) staleKeys() map[policy.Key]bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return maps.Clone(h.stale)
 }
 
-// endAll cuts everybody, and has every peer in the device made anew.
-func (h *house) endAll() {
+// endAll cuts all admissions, and has every peer in the device made anew.
+func (h *table) endAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, e := range h.engineers {

@@ -1,4 +1,5 @@
-package main
+// Package log writes the program's log. A reader that hangs holds up nobody.
+package log
 
 import (
 	"io"
@@ -15,10 +16,10 @@ const (
 	logFlush   = 2 * time.Second // how long the end of the program waits for them
 )
 
-// logQueue writes a log that perhaps nobody reads: a terminal that was
-// stopped, a collector that hangs. Who logs never waits for it; what finds no
-// room is dropped and counted.
-type logQueue struct {
+// Queue writes a log that perhaps nobody reads: a terminal that was stopped, a
+// collector that hangs. No logger waits for it; lines that find no room are
+// dropped and counted.
+type Queue struct {
 	to      io.Writer
 	lines   chan []byte
 	missing *slog.Logger // writes to the same, and waits
@@ -28,16 +29,16 @@ type logQueue struct {
 	close   sync.Once
 }
 
-// newLogQueue writes to a writer, in the form of a handler.
-func newLogQueue(to io.Writer, form func(io.Writer) slog.Handler) *logQueue {
-	q := &logQueue{to: to, missing: slog.New(form(to)), lines: make(chan []byte, logWaiting), quit: make(chan struct{}), done: make(chan struct{})}
+// newQueue writes to a writer, in the form of a handler.
+func newQueue(to io.Writer, form func(io.Writer) slog.Handler) *Queue {
+	q := &Queue{to: to, missing: slog.New(form(to)), lines: make(chan []byte, logWaiting), quit: make(chan struct{}), done: make(chan struct{})}
 	go q.run()
 	return q
 }
 
 // Write implements io.Writer for a slog handler, which gives whole lines. It
 // never blocks and never fails.
-func (q *logQueue) Write(line []byte) (int, error) {
+func (q *Queue) Write(line []byte) (int, error) {
 	select {
 	case q.lines <- append([]byte(nil), line...):
 	default:
@@ -47,11 +48,11 @@ func (q *logQueue) Write(line []byte) (int, error) {
 }
 
 // Dropped is how many lines were not written.
-func (q *logQueue) Dropped() uint64 { return q.dropped.Load() }
+func (q *Queue) Dropped() uint64 { return q.dropped.Load() }
 
 // run writes until quit is closed, and what then waits before it returns.
 // After a gap it says how much is missing.
-func (q *logQueue) run() {
+func (q *Queue) run() {
 	defer close(q.done)
 	told := uint64(0)
 	for {
@@ -75,7 +76,7 @@ func (q *logQueue) run() {
 }
 
 // Close waits, bounded, until everything is written.
-func (q *logQueue) Close() {
+func (q *Queue) Close() {
 	q.close.Do(func() { close(q.quit) })
 	select {
 	case <-q.done:
@@ -83,19 +84,20 @@ func (q *logQueue) Close() {
 	}
 }
 
-// newLogger logs as the settings say, through a queue that the caller closes.
-func newLogger(p *program) (*slog.Logger, *logQueue) {
+// New gives a logger in a format, "json" or text, and its queue, which the caller
+// closes. If systemd's journal reads the log, it is told the levels.
+func New(to io.Writer, level slog.Level, format string) (*slog.Logger, *Queue) {
 	plain := func(to io.Writer) slog.Handler {
-		o := &slog.HandlerOptions{Level: p.settings.LogLevel}
-		if p.settings.LogFormat == "json" {
+		o := &slog.HandlerOptions{Level: level}
+		if format == "json" {
 			return slog.NewJSONHandler(to, o)
 		}
 		return slog.NewTextHandler(to, o)
 	}
 	form := plain
-	if toJournald(p.err, os.Getenv("JOURNAL_STREAM")) {
+	if toJournald(to, os.Getenv("JOURNAL_STREAM")) {
 		form = func(to io.Writer) slog.Handler { return newPriorities(to, plain) }
 	}
-	queue := newLogQueue(p.err, form)
+	queue := newQueue(to, form)
 	return slog.New(form(queue)), queue
 }

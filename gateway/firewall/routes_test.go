@@ -1,4 +1,4 @@
-package main
+package firewall
 
 import (
 	"encoding/binary"
@@ -300,7 +300,7 @@ func TestDeaf(t *testing.T) {
 		l.Link(h, name, lab.Prefixes([]string{"10.1.0.1/24", "10.3.0.1/24", "10.4.0.1/24"}[i]), peer, fmt.Sprintf("eth%d", i), nil)
 	}
 	p := &policy.Policy{Targets: []*policy.Target{{Name: "ehr", Prefix: netip.MustParsePrefix("10.1.0.5/32")}, {Name: "pacs", Prefix: netip.MustParsePrefix("10.3.0.5/32")}}}
-	f := &liveFirewall{device: "kido0", inside: []string{"lan", "lan2", "other"}}
+	f := &Firewall{kernel: &ruleset{options: Options{Interface: "kido0", Inside: []string{"lan", "lan2", "other"}}}}
 	for _, step := range []struct {
 		args string
 		want []string
@@ -326,7 +326,7 @@ func TestDeaf(t *testing.T) {
 			t.Errorf("after ip %s: %q, want %q", step.args, w.deaf, step.want)
 		}
 	}
-	f = &liveFirewall{device: "kido0"}
+	f = &Firewall{kernel: &ruleset{options: testOptions}}
 	for _, name := range []string{"lan2", "other"} {
 		if out, err := h.Command(t.Context(), "ip", "link", "del", name).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
@@ -336,5 +336,21 @@ func TestDeaf(t *testing.T) {
 	_ = h.Do(func() error { w = f.look(p); return nil })
 	if len(w.deaf) > 0 || !slices.Equal(w.to[p.Targets[0].Prefix], []string{"lan"}) {
 		t.Errorf("with one card alone: %q deaf, ehr by %q; want none, and lan", w.deaf, w.to[p.Targets[0].Prefix])
+	}
+}
+
+// TestHostAddresses: those of the tunnel are not the host's own.
+func TestHostAddresses(t *testing.T) {
+	l := lab.New(t)
+	h := l.Host("gateway")
+	for i, name := range []string{"kido0", "lan"} {
+		l.Link(h, name, lab.Prefixes([]string{"10.99.0.1/24", "10.1.0.1/24"}[i]), l.Host(name), "eth0", nil)
+	}
+	var own []netip.Addr
+	if err := h.Do(func() (err error) { own, err = HostAddresses("kido0"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(own, netip.MustParseAddr("10.1.0.1")) || slices.Contains(own, netip.MustParseAddr("10.99.0.1")) {
+		t.Errorf("%v: want 10.1.0.1 among them, and not 10.99.0.1", own)
 	}
 }

@@ -15,26 +15,25 @@ import (
 	"golang.zx2c4.com/wireguard/tun"
 )
 
-// keeper stands between WireGuard and the interface: packets from and to a
+// gatedTUN stands between WireGuard and the interface: packets from and to a
 // tunnel address pass only until its engineer's deadline, however long they
 // waited in WireGuard's queues.
-type keeper struct {
+type gatedTUN struct {
 	tun.Device
-	house *house
+	table *table
 	boot  func() time.Duration
 	fail  func(error)
 
 	closed atomic.Bool
 }
 
-func newKeeper(d tun.Device, h *house, boot func() time.Duration, fail func(error)) *keeper {
-	return &keeper{Device: d, house: h, boot: boot, fail: fail}
+func newGatedTUN(d tun.Device, h *table, boot func() time.Duration, fail func(error)) *gatedTUN {
+	return &gatedTUN{Device: d, table: h, boot: boot, fail: fail}
 }
 
-// createTUN makes the interface in the network namespace of the calling
-// thread. tun.CreateTUN would also listen to what becomes of every interface
-// of the host, and give up the tunnel when that is more at once than its
-// socket holds. The clerk looks at this one every second.
+// createTUN makes the interface in the network namespace of the calling thread.
+// tun.CreateTUN would also watch every interface of the host, and give up when
+// many change at once. The reconciler looks at this one every second.
 func createTUN(name string) (tun.Device, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -54,13 +53,13 @@ func createTUN(name string) (tun.Device, error) {
 }
 
 // Close implements tun.Device.
-func (k *keeper) Close() error {
+func (k *gatedTUN) Close() error {
 	k.closed.Store(true)
 	return k.Device.Close()
 }
 
 // Read implements tun.Device: packets from the site towards engineers.
-func (k *keeper) Read(packets [][]byte, sizes []int, offset int) (int, error) {
+func (k *gatedTUN) Read(packets [][]byte, sizes []int, offset int) (int, error) {
 	n, err := k.Device.Read(packets, sizes, offset)
 	switch {
 	case err == nil || errors.Is(err, tun.ErrTooManySegments) || k.closed.Load():
@@ -74,7 +73,7 @@ func (k *keeper) Read(packets [][]byte, sizes []int, offset int) (int, error) {
 	pass := false
 	for i := range n {
 		if _, to := innerAddresses(packets[i][offset : offset+sizes[i]]); to != last || !to.IsValid() {
-			last, pass = to, k.house.mayPass(to, now)
+			last, pass = to, k.table.mayPass(to, now)
 		}
 		if !pass {
 			sizes[i] = 0
@@ -83,9 +82,9 @@ func (k *keeper) Read(packets [][]byte, sizes []int, offset int) (int, error) {
 	return n, err
 }
 
-// unreadable reports whether an error of reading is about one packet that the
-// kernel gave up already: either it could not describe it to us (EINVAL), or
-// what it read cannot be taken apart, which is no error of a system call.
+// unreadable reports whether a read error is about one packet that the kernel
+// gave up already: the kernel could not describe it (EINVAL), or the packet
+// cannot be split, which is no error of a system call.
 func unreadable(err error) bool {
 	var call *fs.PathError
 	return errors.Is(err, unix.EINVAL) || !errors.As(err, &call) && !errors.Is(err, fs.ErrClosed)
@@ -94,11 +93,11 @@ func unreadable(err error) bool {
 // Write implements tun.Device: packets from an engineer towards the site.
 // WireGuard writes the packets of one peer at a time and has compared their
 // source addresses with the peer's, so the first stands for all.
-func (k *keeper) Write(packets [][]byte, offset int) (int, error) {
+func (k *gatedTUN) Write(packets [][]byte, offset int) (int, error) {
 	if len(packets) == 0 {
 		return 0, nil
 	}
-	if from, _ := innerAddresses(packets[0][offset:]); !k.house.mayPass(from, k.boot()) {
+	if from, _ := innerAddresses(packets[0][offset:]); !k.table.mayPass(from, k.boot()) {
 		return len(packets), nil
 	}
 	return k.Device.Write(packets, offset)
@@ -159,7 +158,7 @@ func (l *link) configure() error {
 	return nil
 }
 
-// check reports what has become of the interface; nil: it is as it was made.
+// check reports a change of the interface; nil: there is none.
 func (l *link) check() error {
 	// The addresses are read first: an interface that is set down loses some,
 	// and then it is down that counts.

@@ -1,0 +1,669 @@
+package firewall
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"kidoban/gateway/clock"
+	"kidoban/gateway/policy"
+)
+
+// Timeouts of elements. The kernel counts in jiffies of up to 10 ms.
+const (
+	farthest    = 24 * time.Hour         // no element lives longer without being renewed
+	renewBefore = farthest / 2           // what is left when an element with a later end is renewed
+	shortest    = time.Millisecond       // the kernel takes less for "no timeout"; here it is closed
+	tolerance   = 5 * time.Millisecond   // between two readings of two clocks
+	tooLate     = 100 * time.Millisecond // by which the kernel's end may be later than ours, jiffies and rounding included
+)
+
+// ruleset holds the table. Its methods may be called from any goroutine; one at
+// a time has an effect.
+type ruleset struct {
+	options Options
+	outbox  *facts
+	copies  *copies
+	plan    atomic.Pointer[policy.Plan] // by which refused flows are judged
+
+	mu         sync.Mutex
+	link       *link
+	flags      nftables.TableFlags // of the table
+	held       *held               // what is in force, as far as we know
+	current    *policy.Plan
+	live       []netip.AddrPort
+	paths      Paths
+	deaf       []string
+	generation uint32        // of the ruleset when we last knew all of it
+	verified   time.Duration // boot time of the last full read-back
+	suspended  time.Duration // how long the machine had slept by then
+	sweepTook  time.Duration
+	uncertain  bool // an answer was lost: the next change begins with a full read-back
+	forwarding forwarding
+	flows      *connections
+	closed     bool
+}
+
+// held is the ruleset in force.
+type held struct {
+	rules *Rules // its elements are not looked at
+	ends  map[string]map[string]end
+}
+
+// end is when an element ends. The kernel's timers run with the boot time, which
+// cannot be set.
+type end struct {
+	wall time.Time     // as the plan has it
+	boot time.Duration // CLOCK_BOOTTIME; never more than farthest ahead when it was written
+	far  bool          // wall was farther ahead than that
+}
+
+// instant is one moment on both clocks.
+type instant struct {
+	wall time.Time
+	boot time.Duration
+}
+
+// read reads both clocks without much time between.
+func read() instant {
+	wall, boot := clock.Source{Wall: time.Now, Boot: clock.Boot}.Read()
+	return instant{wall, boot}
+}
+
+// newRuleset denies everything and returns when that stands: it replaces a table of
+// the same name that a process before us left, in one transaction, so that no
+// packet ever meets less than the old table or one that denies everything. It
+// fails if a living process owns the table, and without CAP_NET_ADMIN.
+//
+// It belongs to the network namespace of the calling thread.
+func newRuleset(o Options) (*ruleset, error) {
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("firewall: %w", err)
+	}
+	if o.LogGroup == 0 {
+		o.LogGroup = defaultLogGroup
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	l, err := dial()
+	if err != nil {
+		return nil, fmt.Errorf("firewall: %w", err)
+	}
+	f := &ruleset{options: o, link: l, outbox: newFacts(), flags: ownership, forwarding: forwarding{path: o.ForwardingFile, logger: o.Logger}}
+	if f.forwarding.here, err = recordHere(); err != nil {
+		l.close()
+		return nil, fmt.Errorf("firewall: %w", err)
+	}
+	if f.flows, err = openConnections(); err != nil {
+		l.close()
+		return nil, fmt.Errorf("firewall: %w", err)
+	}
+	err = f.replace()
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
+		// Kernels before 6.9 know no persist. Owner alone would take the table
+		// away with the process, so they get neither.
+		o.Logger.Warn("this kernel cannot keep a table for its owner alone; anyone who may change nftables can empty it, and that is seen only afterwards", "err", err)
+		f.flags = 0
+		err = f.replace()
+	}
+	if err != nil {
+		f.flows.close()
+		l.close()
+		return nil, fmt.Errorf("firewall: denying everything: %w", explained(err, release()))
+	}
+	// The host may have learned paths before it refused to.
+	if err := forgetPaths(); err != nil {
+		o.Logger.Warn("what somebody may have told the host of narrow or better paths counts for up to ten minutes", "err", err)
+	}
+	// From here on a failure removes the table; forwarding of an earlier process
+	// has to be restored before.
+	if err := f.forwarding.adopt(); err != nil {
+		o.Logger.Warn("what a process before this one changed of the host's forwarding may stay changed", "err", err)
+	}
+	// Else every opening would fail.
+	if err := f.destroyMissing(); err != nil {
+		return nil, errors.Join(fmt.Errorf("firewall: destroying what is not there: %w", explained(err, release())), f.giveBack())
+	}
+	if f.copies, err = openCopies(o.LogGroup, o.Inspect, f.refused, o.Logger); err != nil {
+		return nil, errors.Join(fmt.Errorf("firewall: %w", err), f.giveBack())
+	}
+	return f, nil
+}
+
+// forgetPaths has the kernel forget the paths to single addresses that it
+// learned from ICMP errors and redirects. Of IPv6 it keeps narrow ones.
+func forgetPaths() error {
+	var failures []error
+	for _, family := range []string{"ipv4", "ipv6"} {
+		// In a user namespace there is no such file, and without IPv6 no such folder.
+		if err := os.WriteFile(sysctls+family+"/route/flush", []byte("1"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failures = append(failures, err)
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// destroyMissing destroys an element that is not there, as every change of
+// elements does.
+func (f *ruleset) destroyMissing() error {
+	missing := nftables.SetElement{Key: make([]byte, 8)} // 0.0.0.0:0
+	if err := f.link.nft.SetDestroyElements(f.held.rules.set(name("live", 4)).kernel(), []nftables.SetElement{missing}); err != nil {
+		return err
+	}
+	return f.link.flush()
+}
+
+// release is that of the kernel.
+func release() string {
+	var u unix.Utsname
+	_ = unix.Uname(&u) // fails only if it were not told where to
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+// oldest is the first kernel that serves. Before 6.3 destroy commands are
+// unknown (EINVAL), and up to 6.6.2 one for a missing element failed (ENOENT;
+// mended by a7d5a955bfa8 of 6.7).
+var oldest = []int{6, 6, 3}
+
+// explained adds the likely cause to an error of the first transaction.
+func explained(err error, release string) error {
+	is := make([]int, len(oldest))
+	_, _ = fmt.Sscanf(release, "%d.%d.%d", &is[0], &is[1], &is[2]) // of 6.12-rc1 what there is
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: another process owns table inet %s, or CAP_NET_ADMIN is missing", err, tableName)
+	case (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT)) && slices.Compare(is, oldest) < 0:
+		return fmt.Errorf("%w: this kernel is %s; Kidoban needs Linux 6.6.3 or later (destroy commands of nf_tables)", err, release)
+	}
+	return err
+}
+
+// facts gives refused flows, with the reason of the plan, and drift. No sender
+// waits: a fact that finds no room is told later, drift piece by piece, and
+// refusals in the Count of the next of their kind.
+func (f *ruleset) facts() <-chan policy.Fact { return f.outbox.facts }
+
+// replace replaces the table by one without any element: in one transaction a
+// foundation that denies everything, then the other rules, which open nothing.
+func (f *ruleset) replace() error {
+	f.held = nil
+	f.flows.stale = true // flows may have begun while these rules did not stand
+	rules, _ := Ruleset(f.options, nil, nil, nil, f.deaf, time.Time{})
+	foundation := rules.foundation()
+	nft := f.link.nft
+	nft.DestroyTable(table)
+	nft.AddTable(&nftables.Table{Name: table.Name, Family: table.Family, Flags: f.flags})
+	for _, c := range counterNames {
+		nft.AddObject(&nftables.CounterObj{Table: table, Name: c})
+	}
+	for _, c := range foundation.chains {
+		nft.AddChain(c.kernel())
+	}
+	for _, c := range foundation.chains {
+		for _, r := range c.rules {
+			nft.AddRule(r.kernel(c))
+		}
+	}
+	if err := f.link.flush(); err != nil {
+		return err
+	}
+	f.held = &held{rules: foundation}
+	if err := f.restructure(rules); err != nil {
+		f.held = nil
+		return fmt.Errorf("completing the rules: %w", err)
+	}
+	if err := f.verify(); err != nil {
+		f.held = nil
+		return fmt.Errorf("reading back: %w", err)
+	}
+	return nil
+}
+
+// set is Firewall.Set without paths and forwarding.
+func (f *ruleset) set(p *policy.Plan, live []netip.AddrPort) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return errClosed
+	}
+	f.current, f.live = p, slices.Clone(live)
+	f.plan.Store(p)
+	return f.apply()
+}
+
+// setPaths sets the interfaces by which targets are reached. Packets from the
+// tunnel to a target leave by no other, and packets of its flows are taken from
+// no other. Before the first call nothing passes. Lost paths close first, and
+// are read back. The interfaces in deaf take no router advertisements. The
+// caller must not change either argument afterwards.
+//
+// After an error set and check repeat it.
+func (f *ruleset) setPaths(paths Paths, deaf []string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closed:
+		return errClosed
+	case maps.EqualFunc(f.paths, paths, slices.Equal) && slices.Equal(f.deaf, deaf):
+		return nil
+	}
+	f.paths, f.deaf = paths, deaf
+	return f.apply()
+}
+
+var errClosed = errors.New("firewall: closed")
+
+// apply makes the kernel hold the current plan.
+func (f *ruleset) apply() error {
+	if f.held == nil {
+		if err := f.replace(); err != nil {
+			return fmt.Errorf("firewall: denying everything: %w", err)
+		}
+	}
+	if f.uncertain {
+		if err := f.mend(false); err != nil { // after a lost answer
+			return fmt.Errorf("firewall: %w", err)
+		}
+		f.uncertain = false
+	}
+	plan, refused := f.current, f.findFlowtables()
+	if refused != nil {
+		plan = nil
+	}
+	if plan != nil {
+		// The kernel must forget the flows of an address's last owner before
+		// anything opens for the next one.
+		if moved := f.flows.moved(plan.Policy); len(moved) > 0 {
+			if err := f.hold(without(plan, moved), refused, moved); err != nil {
+				return err
+			}
+			f.flows.took(moved)
+		}
+	}
+	return f.hold(plan, refused, nil)
+}
+
+// hold makes the kernel hold a plan, and forget the flows that it closes and
+// those of the addresses in coming. refused is an earlier error to return as
+// well.
+func (f *ruleset) hold(plan *policy.Plan, refused error, coming map[netip.Addr]policy.Key) error {
+	if plan != nil && plan.Policy != nil && f.options.masquerades(plan.Policy) {
+		f.options.translated = true
+	}
+	rules, left := Ruleset(f.options, plan, f.live, f.paths, f.deaf, time.Now())
+	refused = errors.Join(refused, left)
+	changes := f.held.changes(rules, read())
+	f.flows.stale = f.flows.stale || changes.ended || len(coming) > 0
+	commits := f.link.commits
+	if err := f.carryOut(rules, changes, coming); err != nil {
+		// It is unknown which chunk took effect.
+		f.uncertain = true
+		return fmt.Errorf("firewall: %w", errors.Join(err, refused))
+	}
+	// If another program changed a ruleset too, the generation on record is too
+	// low, and the next check reads everything.
+	f.generation += f.link.commits - commits
+	if err := errors.Join(f.confirm(changes), refused); err != nil {
+		return fmt.Errorf("firewall: %w", err)
+	}
+	return nil
+}
+
+// change is the new end of one element.
+type change struct {
+	set string
+	key string
+	end end // zero: it closes
+}
+
+// changes lead from the held rules to others. They are carried out in this
+// order: shut, moved, structure, opened.
+type changes struct {
+	shut, moved, opened []change
+	structure           bool
+	ended               bool // a flow is open no longer, or has been closed meanwhile
+}
+
+// changes finds the changes that lead to rules.
+func (h *held) changes(rules *Rules, now instant) *changes {
+	c := &changes{structure: h.structureDiffers(rules)}
+	for _, s := range h.rules.sets {
+		next := rules.set(s.name)
+		for key, old := range h.ends[s.name] {
+			if old.boot <= now.boot {
+				// The kernel let it go by itself.
+				delete(h.ends[s.name], key)
+				c.ended = c.ended || s.holdsFlows()
+				continue
+			}
+			if next == nil {
+				continue // it goes with its set
+			}
+			wall, ok := next.elements[key]
+			left := wall.Sub(now.wall)
+			switch {
+			case !ok || left < shortest:
+				c.shut = append(c.shut, change{set: s.name, key: key})
+				c.ended = c.ended || s.holdsFlows()
+			case old.renewed(wall, left, now):
+				c.moved = append(c.moved, change{s.name, key, ending(wall, left, now)})
+			}
+		}
+	}
+	for _, s := range rules.sets {
+		for key, wall := range s.elements {
+			if _, ok := h.ends[s.name][key]; ok {
+				continue
+			}
+			if left := wall.Sub(now.wall); left >= shortest {
+				c.opened = append(c.opened, change{s.name, key, ending(wall, left, now)})
+			}
+		}
+	}
+	for _, list := range [][]change{c.shut, c.moved, c.opened} {
+		slices.SortFunc(list, func(a, b change) int { return cmp.Or(strings.Compare(a.set, b.set), strings.Compare(a.key, b.key)) })
+	}
+	return c
+}
+
+func ending(wall time.Time, left time.Duration, now instant) end {
+	return end{wall, now.boot + min(left, farthest), left > farthest}
+}
+
+// renewed reports whether an element must be written anew to end in left.
+func (e end) renewed(wall time.Time, left time.Duration, now instant) bool {
+	due := now.boot + left
+	switch {
+	case due < e.boot-tolerance:
+		return true
+	case due <= e.boot+tolerance:
+		return false
+	case wall.After(e.wall):
+		// A later end: at once if we can tell the kernel, else with the renewal.
+		return left <= farthest || e.boot-now.boot < renewBefore
+	default:
+		// The same end seems farther away than before. Either it was too far for
+		// an element, or the clock was set back, which prolongs nothing.
+		return e.far && e.boot-now.boot < renewBefore
+	}
+}
+
+func (h *held) structureDiffers(rules *Rules) bool {
+	if !slices.EqualFunc(h.rules.sets, rules.sets, func(a, b *set) bool { return a.name == b.name }) {
+		return true
+	}
+	return len(h.rules.chains) != len(rules.chains) ||
+		slices.ContainsFunc(rules.chains, func(c *chain) bool { return c.differsFrom(h.rules.find(c.name)) })
+}
+
+func (r *Rules) find(chainName string) *chain {
+	for _, c := range r.chains {
+		if c.name == chainName {
+			return c
+		}
+	}
+	return nil
+}
+
+// carryOut tells the kernel, in chunks that fit.
+func (f *ruleset) carryOut(rules *Rules, c *changes, coming map[netip.Addr]policy.Key) error {
+	if err := f.write(c.shut); err != nil {
+		return fmt.Errorf("closing: %w", err)
+	}
+	if f.flows.stale {
+		if err := f.flows.forget(coming, f.held.ends); err != nil {
+			return err
+		}
+	}
+	if c.structure {
+		if err := f.restructure(rules); err != nil {
+			return fmt.Errorf("changing rules: %w", err)
+		}
+	}
+	if err := f.write(c.moved); err != nil {
+		return fmt.Errorf("moving ends: %w", err)
+	}
+	if err := f.write(c.opened); err != nil {
+		return fmt.Errorf("opening: %w", err)
+	}
+	return nil
+}
+
+// elementSize is the most that one element takes in a batch that destroys
+// and adds it, in bytes: twice two headers and a key of 40 bytes, and a
+// timeout.
+const elementSize = 128
+
+// chunkElements is how many elements change in one transaction at first.
+// Their ends are as much too late as the transaction takes, which is some
+// milliseconds unless the machine is busy.
+const chunkElements = 1 << 11
+
+// rewrites bounds how many chunks are written anew because they took long.
+const rewrites = 16
+
+// write sets the ends of elements. Each is destroyed first: before kernel 6.12
+// adding an existing element keeps the old end, and deleting one that just ended
+// would fail the batch. Timeouts count from the moment of the transaction, so
+// each chunk computes them right before it is sent, and is repeated in smaller
+// chunks if that made them late.
+func (f *ruleset) write(list []change) error {
+	size, left := min(f.link.limit/elementSize, chunkElements), rewrites
+	for len(list) > 0 {
+		chunk := list[:min(size, len(list))]
+		now := clock.Boot()
+		for rest := chunk; len(rest) > 0; {
+			n := 1
+			for n < len(rest) && rest[n].set == rest[0].set {
+				n++
+			}
+			if err := f.queue(rest[:n], now); err != nil {
+				return err
+			}
+			rest = rest[n:]
+		}
+		if err := f.link.flush(); err != nil {
+			return err
+		}
+		for _, c := range chunk {
+			f.note(c)
+		}
+		opens := chunk[0].end.boot > 0
+		if took := clock.Boot() - now; opens && took > tooLate/2 && left > 0 {
+			size, left = max(size/2, 1), left-1
+			continue
+		}
+		list = list[len(chunk):]
+	}
+	return nil
+}
+
+// queue prepares changes to one set. nft takes a timeout of nothing for none,
+// and one of less than a millisecond for nothing.
+func (f *ruleset) queue(list []change, now time.Duration) error {
+	var destroyed, added []nftables.SetElement
+	for _, c := range list {
+		destroyed = append(destroyed, nftables.SetElement{Key: []byte(c.key)})
+		if left := c.end.boot - now; left >= shortest {
+			added = append(added, nftables.SetElement{Key: []byte(c.key), Timeout: left})
+		}
+	}
+	s := f.held.rules.set(list[0].set).kernel()
+	if err := f.link.nft.SetDestroyElements(s, destroyed); err != nil {
+		return err
+	}
+	return f.link.nft.SetAddElements(s, added)
+}
+
+func (f *ruleset) note(c change) {
+	ends := f.held.ends[c.set]
+	if c.end.boot == 0 {
+		delete(ends, c.key)
+	} else {
+		ends[c.key] = c.end
+	}
+}
+
+// restructure changes rules and sets in one transaction of nft. Messages that
+// nft lacks go separately: before it new sets with limits, which are empty;
+// after it rules that only rewrite. Removed sets take their elements with them.
+func (f *ruleset) restructure(rules *Rules) error {
+	old, nft := f.held.rules, f.link.nft
+	var plain []*set
+	var before, after []netlink.Message
+	for _, s := range rules.sets {
+		switch {
+		case old.set(s.name) != nil:
+		case s.limited():
+			before = append(before, newSet(s, uint32(len(before)+1)))
+		default:
+			plain = append(plain, s)
+		}
+	}
+	if err := f.link.commit(before...); err != nil {
+		return err
+	}
+	queued := false
+	for _, s := range plain {
+		nft.AddSet(s.kernel(), nil) // its error is Flush's as well
+		queued = true
+	}
+	for _, c := range old.chains {
+		if rules.find(c.name) == nil {
+			nft.FlushChain(c.kernel())
+			nft.DelChain(c.kernel())
+			queued = true
+		}
+	}
+	for _, c := range rules.chains {
+		if old.find(c.name) == nil {
+			nft.AddChain(c.kernel())
+			queued = true
+		}
+		switch {
+		case !c.differsFrom(old.find(c.name)):
+		case c.byHand():
+			after = append(after, clearChain(c.name))
+			for _, r := range c.rules {
+				after = append(after, newRule(c, r))
+			}
+		default:
+			nft.FlushChain(c.kernel())
+			for _, r := range c.rules {
+				nft.AddRule(r.kernel(c))
+			}
+			queued = true
+		}
+	}
+	for _, s := range old.sets {
+		if rules.set(s.name) == nil {
+			nft.DelSet(s.kernel())
+			queued = true
+		}
+	}
+	if queued {
+		if err := f.link.flush(); err != nil {
+			return err
+		}
+	}
+	if err := f.link.commit(after...); err != nil {
+		return err
+	}
+	ends := map[string]map[string]end{}
+	for _, s := range rules.sets {
+		if ends[s.name] = f.held.ends[s.name]; ends[s.name] == nil {
+			ends[s.name] = map[string]end{}
+		}
+	}
+	f.held = &held{rules, ends}
+	return nil
+}
+
+// closeAll closes everything at once, in one transaction.
+func (f *ruleset) closeAll() error {
+	f.flows.stale = true
+	if f.held != nil {
+		for _, s := range f.held.rules.sets {
+			f.link.nft.FlushSet(s.kernel())
+		}
+		if f.link.flush() == nil {
+			for _, s := range f.held.rules.sets {
+				clear(f.held.ends[s.name])
+			}
+			return f.verify()
+		}
+	}
+	if err := f.replace(); err != nil {
+		f.uncertain = true
+		return fmt.Errorf("firewall: closing everything: %w", err)
+	}
+	return nil
+}
+
+// close is Firewall.Close.
+func (f *ruleset) close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil
+	}
+	f.closed = true
+	err := f.closeAll()
+	return errors.Join(err, f.giveBack(), f.copies.close())
+}
+
+// giveBack restores the host as it was found, once everything is denied.
+func (f *ruleset) giveBack() error {
+	err := f.forwarding.restore(func(string) bool { return false })
+	if err == nil {
+		f.link.nft.DestroyTable(table)
+		err = f.link.flush()
+	} else {
+		err = fmt.Errorf("firewall: table inet %s stays and denies what the host would forward: %w; "+
+			"start the gateway again and stop it, or turn that back (sysctl -w) and then `nft delete table inet %s`", tableName, err, tableName)
+	}
+	f.forwarding.release()
+	return errors.Join(err, f.flows.close(), f.link.close())
+}
+
+// counters gives how many packets were dropped since the table was made, by
+// cause. The causes are the same in every answer.
+func (f *ruleset) counters() (map[string]uint64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, errClosed
+	}
+	packets := make(map[string]uint64, len(counterNames))
+	err := f.link.undisturbed(func() error {
+		for _, name := range counterNames {
+			packets[name] = 0
+		}
+		objects, err := f.link.nft.GetObjects(table)
+		for _, o := range objects {
+			if c, ok := o.(*nftables.CounterObj); ok {
+				packets[c.Name] = c.Packets
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("firewall: counters: %w", err)
+	}
+	return packets, nil
+}
