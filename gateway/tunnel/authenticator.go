@@ -19,7 +19,7 @@ const (
 	// 18 in 90 s. Refused attempts do not count, so that a client that tries
 	// until a window opens enters when it does.
 	admissionBurst, admissionRate = 60, 1. / 30
-	inspectBurst, inspectRate     = 100, 50 // all of what the kernel dropped
+	inspectBurst, inspectRate     = 100, 50 // all packets that the kernel dropped
 )
 
 // settling is how long a packet that the kernel dropped may arrive here after
@@ -61,7 +61,7 @@ func (s *stamps) set(all map[policy.Key][12]byte) {
 // dropped is a packet that the kernel dropped and showed to us.
 type dropped struct {
 	packet packetInitiation
-	size   int // what it had; other sizes than an initiation's carry no content here
+	size   int // its length; other sizes than an initiation's carry no content here
 	source netip.AddrPort
 }
 
@@ -70,7 +70,7 @@ type authenticator struct {
 	t         *Tunnel
 	opener    *opener
 	secrets   map[policy.Key][32]byte // static-static, of the policy's keys
-	of        *policy.Policy          // whose keys secrets belong to
+	of        *policy.Policy          // the policy of secrets
 	engineers *limiter[policy.Key]
 	admitted  *limiter[policy.Key]
 	inspected *limiter[struct{}]
@@ -101,7 +101,7 @@ func (p *authenticator) run() {
 	}
 }
 
-// next gives what waits in a channel.
+// next takes from a channel without waiting.
 func next[T any](c <-chan T) (one T, ok bool) {
 	select {
 	case one = <-c:

@@ -52,7 +52,7 @@ type gate struct {
 
 	initiations chan initiation              // to the authenticator
 	renewals    chan initiation              // to the authenticator, before the others
-	inspect     func([]byte, netip.AddrPort) // for what the kernel should have dropped
+	inspect     func([]byte, netip.AddrPort) // for packets that the kernel should have dropped
 	seen        func()                       // data came with an index that is not confirmed
 	again       chan admitted                // from the authenticator, back into WireGuard
 	answers     chan struct{}                // holds one token for each initiation WireGuard works on

@@ -16,7 +16,7 @@ import (
 type machine struct {
 	device  *device.Device
 	link    *link
-	uapi    *uapi // nil if nobody is to be told
+	uapi    *uapi // may be nil
 	workers sync.WaitGroup
 	closed  atomic.Bool
 }

@@ -49,7 +49,7 @@ type peers struct {
 	device *device.Device
 	held   map[policy.Key]*held
 
-	listed *policy.Policy // whose keys were compared with the counts last; guarded by mu
+	listed *policy.Policy // last compared with the counts; guarded by mu
 
 	countsMu sync.Mutex
 	counts   map[policy.Key]*Peer

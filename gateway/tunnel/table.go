@@ -134,7 +134,7 @@ type table struct {
 	plans     []inForce    // those of the last moments, settling; the newest is plan
 	engineers map[policy.Key]*engineer
 	stale     map[policy.Key]bool // their keys in the device must go before the next handshake
-	due       map[uint64]due      // admissions whose record nobody has told of yet
+	due       map[uint64]due      // admissions that are not known to be on disk
 
 	// The tables of the data path. Locked after mu, if both are.
 	lookup  sync.RWMutex
@@ -184,7 +184,7 @@ func (h *table) follow(p *policy.Plan, now instant) {
 		h.plans = append(h.plans, inForce{p, now})
 		h.forgetPlans(now.boot)
 		if p.Doubt != "" {
-			clear(h.due) // everybody goes, and nobody comes before the doubt is over
+			clear(h.due) // a plan in doubt cuts all and admits nobody
 		}
 	}
 	for key, e := range h.engineers {
@@ -287,7 +287,7 @@ func (h *table) recorded(number uint64, now time.Duration) bool {
 	defer h.mu.Unlock()
 	d, ok := h.due[number]
 	if !ok {
-		return true // cut with everybody, and told so
+		return true // it was cut together with all others
 	}
 	delete(h.due, number)
 	if now >= d.at {
@@ -364,7 +364,7 @@ func (h *table) admit(q policy.Query, inner *conn.StdNetEndpoint, source netip.A
 		h.engineers[q.Key] = e
 	}
 	if !policy.SamePeer(e.policy, d.Engineer) {
-		h.unmap(e) // follow has cut what there was
+		h.unmap(e) // follow has cut its admissions
 	}
 	e.policy = d.Engineer
 	h.lookup.Lock()

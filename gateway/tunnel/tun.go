@@ -64,7 +64,7 @@ func (k *gatedTUN) Read(packets [][]byte, sizes []int, offset int) (int, error) 
 	switch {
 	case err == nil || errors.Is(err, tun.ErrTooManySegments) || k.closed.Load():
 	case unreadable(err):
-		err = nil // WireGuard would close itself, for everybody
+		err = nil // WireGuard would close itself
 	default:
 		k.fail(fmt.Errorf("the tunnel interface was lost: read: %w", err))
 	}
@@ -173,7 +173,7 @@ func (l *link) check() error {
 		return fmt.Errorf("the tunnel interface was renamed from %s to %s", l.name, attributes.Name)
 	case attributes.Flags&net.FlagUp == 0:
 		return fmt.Errorf("the tunnel interface %s is down", l.name)
-	case interrupted: // somebody changes addresses of this host: the next beat reads them
+	case interrupted: // addresses of this host change: the next beat reads them
 		return nil
 	case listErr != nil:
 		return fmt.Errorf("list the addresses of %s: %w", l.name, listErr)

@@ -113,7 +113,7 @@ func (u *uapi) accept() {
 			go func() {
 				defer func() { <-u.clients }()
 				defer c.Close()
-				_ = u.serve(c) // whoever asked is gone, or said what wg never says
+				_ = u.serve(c) // the client is gone, or is not wg
 			}()
 		default:
 			c.Close()
