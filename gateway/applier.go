@@ -77,7 +77,7 @@ func (a *applier) busy() time.Duration {
 	return time.Since(a.began)
 }
 
-// run sets plans until quit is closed. It does not set what then waits: the
+// run sets plans until quit is closed. It leaves a waiting plan then: the
 // firewall's Close denies everything.
 func (a *applier) run() {
 	defer close(a.done)
@@ -103,8 +103,8 @@ func (a *applier) run() {
 		case check:
 			done = applied{checked: true, err: a.firewall.Check()}
 			if a.dropped != nil {
-				// Without an answer the counters stay where they were; that the
-				// kernel does not answer is what Check finds.
+				// Without an answer the counters stay where they were; Check finds
+				// that the kernel does not answer.
 				done.dropped, _ = a.dropped()
 			}
 		}

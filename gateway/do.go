@@ -13,8 +13,7 @@ import (
 	"kidoban/gateway/view"
 )
 
-// effectWait bounds how long a command waits for its effect before it answers
-// what it knows.
+// effectWait bounds how long a command waits for its effect before it answers.
 const effectWait = 3 * time.Second
 
 // Outcome answers an event that changed something.
@@ -22,13 +21,13 @@ type Outcome struct {
 	Scope    policy.Scope `json:"scope,omitempty"`
 	Applied  bool         `json:"applied"`  // gate and kernel are both as decided
 	Recorded bool         `json:"recorded"` // the entry is on disk
-	Kept     bool         `json:"kept"`     // not recorded, but a restart and a boot honour it all the same
-	// UntilBoot says that a restart honours what is not recorded, and the
-	// machine's next boot does not.
+	Kept     bool         `json:"kept"`     // not recorded, but it holds over a restart and a boot
+	// UntilBoot says that it holds over a restart of the gateway, and not over
+	// the machine's next boot.
 	UntilBoot bool     `json:"until_boot,omitempty"`
 	Sessions  int      `json:"sessions"`           // how many sessions it cut
 	Problem   string   `json:"problem,omitempty"`  // Problems in English
-	Shut      []string `json:"shut"`               // what is shut now
+	Shut      []string `json:"shut"`               // the scopes that are shut now
 	Changes   []string `json:"changes,omitempty"`  // of a reload
 	Warnings  []string `json:"warnings,omitempty"` // of a reload or a recovery, in English
 	Digest    string   `json:"digest,omitempty"`   // of a reload
@@ -85,8 +84,8 @@ func checkReason(reason string) error {
 	return nil
 }
 
-// shut cuts now, whatever the journal does, and stays over restarts: it goes to
-// the latch and to the loop at once. A loop that hangs shuts the scope when it
+// shut cuts at once, also while the journal is dead, and holds over restarts: it
+// goes to the latch and to the loop at the same time. A loop that hangs shuts the scope when it
 // goes on, or the next process does; that is an error, since nothing is cut now.
 func (g *Gateway) shut(ctx context.Context, actor policy.Actor, event policy.Shut) (Outcome, error) {
 	e := newEffect()
@@ -142,8 +141,8 @@ func awaitKept(kept <-chan error) error {
 	}
 }
 
-// hangs says what becomes of a shut that a loop has not taken; kept is how the
-// latch took it.
+// hangs is the error of a shut that the loop has not taken; kept is the latch's
+// answer.
 func (g *Gateway) hangs(scope policy.Scope, kept error) error {
 	code := view.ShutHangs
 	if g.snapshot.Load().InDoubt(view.Starting) {
@@ -221,7 +220,7 @@ func (l *loop) reopen(actor policy.Actor, event policy.Reopened, e *effect) erro
 	return nil
 }
 
-// effect collects what a command waits for. The loop fills the outcome, also
+// effect collects the results of a command. The loop fills the outcome, also
 // after the command has stopped waiting.
 type effect struct {
 	applied, recorded chan error
@@ -258,7 +257,7 @@ func (l *loop) stand(e *effect, scope policy.Scope) {
 	})
 }
 
-// wait returns what became of an event.
+// wait returns the outcome of an event.
 func (e *effect) wait(ctx context.Context) Outcome {
 	timeout := time.NewTimer(effectWait)
 	defer timeout.Stop()

@@ -9,28 +9,28 @@
 // waits for a disk or for netlink: the store appends to the journal and the
 // applier sets the ruleset, each on a goroutine of its own, and their answers
 // come back as turns of the loop. One exception: a tunnel that is built, for the
-// first policy, for other tunnel addresses or to recover, may take a second. What
-// is open ends in time all the same, since gate and kernel have its deadline.
+// first policy, for other tunnel addresses or to recover, may take a second. Open
+// grants end in time meanwhile, since gate and kernel have their deadlines.
 //
 // Where anything is in doubt (no policy, a journal that does not verify, a clock
 // that went back, a ruleset that reads back differently, a lost TUN) the loop
 // sets a plan without grants, says why, and goes on serving status and metrics.
-// Each doubt names what leads out of it.
+// Each doubt names the way out of it.
 //
-//	gateway.go     what a gateway is made of
+//	gateway.go     the parts of a gateway
 //	loop.go        the turns: facts, events, plans, effects
-//	do.go          operators' events: what closes, what opens, and its outcome
+//	do.go          operators' events: closing, opening, and the outcome
 //	policyfile.go  reading the policy
 //	recovery.go    the way out of doubt
 //	start.go       from nothing to the first plan
-//	doubts.go      what keeps everybody out
+//	doubts.go      the reasons to admit no engineer
 //	openings.go    grants in the journal
 //	sessions.go    admissions and sessions in the journal
 //	refusals.go    refusals in the journal
 //	records.go     the journal's answers
 //	enforcer.go    tunnel and ruleset follow the plan
 //	applier.go     the goroutine that sets the ruleset
-//	snapshot.go    what everybody else sees
+//	snapshot.go    the view of all other packages
 //	events.go      the log, in the journal's words
-//	metrics.go     what is counted
+//	metrics.go     the counters
 package gateway

@@ -6,7 +6,7 @@ import (
 	"kidoban/gateway/view"
 )
 
-// doubt names a subject of doubt. Their order is that of the output.
+// doubt names a subject of doubt. The output has them in this order.
 type doubt uint8
 
 const (

@@ -19,13 +19,13 @@ const (
 	// rulesetWait is how long the kernel may take to set a ruleset, or to read
 	// it back, before the gateway is in doubt.
 	rulesetWait = 30 * time.Second
-	// renewAfter is how often elements are renewed whose end lies further ahead
-	// than the kernel is told.
+	// renewAfter is how often the elements of the ruleset are renewed. The kernel
+	// is told no end that lies further ahead than a day.
 	renewAfter = time.Hour
 )
 
-// enforcer is what the loop knows of tunnel and kernel: how far they follow the
-// plan in force, and when the loop acts on that, by the boot clock.
+// enforcer follows how far tunnel and kernel have the plan in force. Times are
+// those of the boot clock.
 type enforcer struct {
 	applier      *applier
 	tunnelBehind bool   // the tunnel did not take the plan in force
@@ -35,19 +35,19 @@ type enforcer struct {
 	hangs        bool   // the kernel has not answered for rulesetWait
 	setAgainAt   time.Duration
 	openAt       time.Duration // nothing opens before, because an opening failed
-	openAfter    time.Duration // how long that was from the last failure; 0: what was opened since has been read back
+	openAfter    time.Duration // the delay of openAt after the last failure; 0: later openings have been read back
 	renewAt      time.Duration
 	closings     []time.Time // ends that gate and kernel have not both shown yet
 	waiting      []waiter
 }
 
-// waiter is told when the kernel has a plan.
+// waiter hears when the kernel has a plan.
 type waiter struct {
 	number uint64
 	done   func(error)
 }
 
-// unanswered tells who waits for the ruleset that the gateway stops.
+// unanswered tells the waiters that the gateway stops.
 func (e *enforcer) unanswered() {
 	for _, w := range e.waiting {
 		w.done(errStopped)
@@ -151,7 +151,7 @@ func (l *loop) rulesetTrust() {
 	}
 }
 
-// beatKernel does what is due once a heartbeat for tunnel and ruleset.
+// beatKernel looks after tunnel and ruleset, once a heartbeat.
 func (l *loop) beatKernel() {
 	k := &l.kernel
 	if k.applier.busy() >= rulesetWait {
@@ -175,14 +175,14 @@ func (l *loop) beatKernel() {
 	k.applier.verify()
 }
 
-// cutNarrowed cuts the engineers who lost something that the kernel has not
-// taken away in time.
+// cutNarrowed cuts engineers at the gate, because the kernel has not taken away
+// their losses in time.
 func (l *loop) cutNarrowed() {
 	if !l.openings.Narrowing.Expire(l.clock.Boot) {
 		return
 	}
 	l.plans.stale = true
-	if l.plans.inForce.Doubt == "" { // in doubt everybody is out, and the log has the doubt
+	if l.plans.inForce.Doubt == "" { // in doubt all are out, and the log has the doubt
 		l.cfg.Logger.Warn("the kernel does not take a ruleset that takes something away: the engineers it concerns are out until it does",
 			"engineers", l.openings.Narrowing.Out(), "waited", opening.NarrowedWithin)
 	}

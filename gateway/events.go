@@ -13,13 +13,13 @@ import (
 // the same events in the same words: the attribute "event" is the entry's kind,
 // and the others are named as its fields. Levels:
 //
-//	error  nobody can enter, or something is broken
-//	warn   somebody should look at this
-//	info   what happens at a gate
-//	debug  what happens all the time
+//	error  no engineer can enter, or something is broken
+//	warn   an operator should look at this
+//	info   the ordinary work of a gate
+//	debug  events that come all the time
 //
-// What operators do is logged where it takes effect, also when the journal is
-// dead; and of a policy the log has what changed, not its text.
+// Operators' events are logged where they take effect, also when the journal is
+// dead. The log has the changes of a policy, not its text.
 func (l *loop) tell(e journal.Entry) {
 	level, message := slog.LevelInfo, ""
 	switch e.Kind {
@@ -78,5 +78,5 @@ func (l *loop) tell(e journal.Entry) {
 	l.cfg.Logger.LogAttrs(context.Background(), level, message, attributes...)
 }
 
-// eventAttr names in the log what the journal calls an entry.
+// eventAttr is the log's attribute for the kind of an entry.
 func eventAttr(kind journal.Kind) slog.Attr { return slog.String("event", string(kind)) }

@@ -17,26 +17,26 @@ import (
 
 // Tunnel is the WireGuard device and the gate in front of it.
 type Tunnel interface {
-	// Set puts a plan in force. What the plan no longer opens is closed in
-	// both directions when Set returns. It never waits for a peer or a disk;
+	// Set puts a plan in force. Everything else is closed in both directions
+	// when Set returns. It never waits for a peer or a disk;
 	// a plan with other tunnel addresses has the device built anew.
 	Set(*policy.Plan) error
 	// Facts reports admissions, confirmations, refusals and failures.
 	Facts() <-chan policy.Fact
-	// Cut ends what an engineer has open, keys included; a new handshake may
-	// follow if the plan admits it.
+	// Cut ends an engineer's session, keys included; a new handshake may follow
+	// if the plan admits it.
 	Cut(*policy.Engineer)
-	// Recorded tells that an admission is on disk. One that is not within a
-	// second is cut by the tunnel itself, and nobody new is admitted until
-	// this is told, or a plan in doubt was set. The answer is whether it came
-	// in time. It never waits.
+	// Recorded tells that an admission is on disk. Without it the tunnel cuts
+	// the admission after a second, and admits no other engineer until Recorded
+	// comes or a plan in doubt is set. It reports whether it came in time. It
+	// never waits.
 	Recorded(admission uint64) bool
-	// Traffic counts the bytes of each key since the process began, whoever
-	// owns it by the plan in force; the totals outlive peers. They are kept
+	// Traffic counts the bytes of each key since the process began, also when
+	// another engineer gets the key; the totals outlive peers. They are kept
 	// until a second policy in a row does not list the key.
 	Traffic() iter.Seq2[policy.Key, view.Traffic]
 	// SetTimestamps seeds the greatest handshake timestamp seen of each key;
-	// an empty map forgets all of them.
+	// an empty map forgets all.
 	SetTimestamps(map[policy.Key][12]byte)
 	// Restart builds the device anew after a Failure, which may take a second.
 	Restart() error
@@ -49,12 +49,13 @@ type Firewall interface {
 	// sessions, which keep a rate of their own. It may take long, and is
 	// called by one goroutine at a time.
 	Set(p *policy.Plan, live []netip.AddrPort) error
-	// Check reads the ruleset back, mends what it may, and says what it may not.
+	// Check reads the ruleset back and mends it. An error says why it is still
+	// wrong.
 	Check() error
 	// Facts reports refused flows and drift.
 	Facts() <-chan policy.Fact
-	// Close denies everything, restores what was changed on the host, and
-	// removes the table last.
+	// Close denies everything, restores the host's settings, and removes the
+	// table last.
 	Close() error
 }
 
@@ -70,7 +71,7 @@ type PolicyFile interface {
 	Warnings(*policy.Policy, time.Time) []view.Message
 }
 
-// Config is what a Gateway is made of. Everything but Dropped, Hints, Notify and
+// Config has the parts of a Gateway. Everything but Dropped, Hints, Notify and
 // Logger is required.
 type Config struct {
 	Tunnel     Tunnel
@@ -81,9 +82,9 @@ type Config struct {
 	Latch      store.LatchFile
 	Metrics    Metrics
 	// Dropped returns how many packets the kernel has dropped, by cause, since
-	// the table was made; nil: nobody counts.
+	// the table was made; nil: they are not counted.
 	Dropped func() (map[string]uint64, error)
-	// Hints returns what operators should know about this host. It does not wait.
+	// Hints returns hints about this host for operators. It does not wait.
 	Hints func() []view.Hint
 	// Notify tells the service manager: "ready", "stopping", "watchdog", or a status line.
 	Notify  func(state string)
@@ -99,8 +100,8 @@ type Gateway struct {
 	snapshot atomic.Pointer[view.Snapshot]
 	commands chan func(*loop)
 	stopped  chan struct{}
-	reading  chan struct{} // full while somebody reads the policy file
-	recovery sync.Mutex    // held by the one recovery at a time
+	reading  chan struct{} // full while the policy file is being read
+	recovery sync.Mutex    // held by a recovery
 }
 
 // New prepares a gateway; Run does everything.
@@ -121,8 +122,8 @@ func New(cfg Config) *Gateway {
 }
 
 // Snapshot returns the state of the gateway at the loop's last turn. A loop that
-// does not turn admits nobody, since the tunnel cuts whom nobody records: its
-// snapshot says so.
+// does not turn records no admission, and so the tunnel admits no engineer: the
+// snapshot says so then.
 func (g *Gateway) Snapshot() *view.Snapshot {
 	s := g.snapshot.Load()
 	if age := g.age(s); age >= liveWithin {

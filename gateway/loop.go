@@ -26,9 +26,9 @@ const (
 	factsATurn = 64
 	// stopWait bounds how long a stop waits for the kernel and the disk in all.
 	stopWait = 5 * time.Second
-	// stepWait is what each step of a stop has at least, should another take it
-	// all. So a stop in which nothing answers takes 8 s, which service managers
-	// allow.
+	// stepWait is the least time of each step of a stop, also after another step
+	// took all of stopWait. A stop in which nothing answers takes 8 s, and service
+	// managers allow that.
 	stepWait = 500 * time.Millisecond
 )
 
@@ -52,10 +52,10 @@ type loop struct {
 	lastBeat  time.Duration
 }
 
-// plans are what the state would open, and what is open.
+// plans are the plan of the state, and the plan that is in force.
 type plans struct {
 	wanted  *policy.Plan // by the state alone
-	inForce *policy.Plan // wanted, as far as it is recorded and nothing is in doubt
+	inForce *policy.Plan // the recorded part of wanted; nothing, if there is a doubt
 	stale   bool         // something changed: evaluate makes new ones
 	wakeAt  time.Time    // when they are stale at the latest; zero: never
 }
@@ -168,8 +168,9 @@ func (l *loop) turn() {
 	l.publish()
 }
 
-// latch has the latch say what is shut. Before there is a journal, a latch that
-// says that nothing is shut would show that there was one.
+// latch brings the latch up to date. Without a journal there is no latch that
+// says "nothing is shut": the next start would take it for the rest of a lost
+// journal.
 func (l *loop) latch() {
 	if shuts := l.state.Shuts(); len(shuts) > 0 || l.store.HasJournal() {
 		l.store.Latch.Set(shuts)
@@ -207,9 +208,9 @@ func (l *loop) local(t time.Time) string {
 	return t.Format("2006-01-02 15:04:05 MST")
 }
 
-// evaluate plans anew and puts the plan in force. What the plan closes closes in
-// this order: gate, firewall, records. What it opens goes to the journal first;
-// it opens in a later turn, when it is on disk.
+// evaluate plans anew and puts the plan in force. It closes in this order: gate,
+// firewall, records. New grants go to the journal first; they open in a later
+// turn, when they are on disk.
 func (l *loop) evaluate() {
 	l.plans.stale = false
 	before := l.plans.inForce
@@ -243,7 +244,7 @@ func (l *loop) evaluate() {
 	}
 }
 
-// beat does what is due once a heartbeat.
+// beat does the work of a heartbeat.
 func (l *loop) beat() {
 	l.usage(l.clock.Boot - l.lastBeat)
 	l.lastBeat = l.clock.Boot
@@ -340,13 +341,13 @@ func (l *loop) stop() error {
 			errs = append(errs, err)
 		}
 	}
-	// What the host gets back does not wait for the disk. The firewall closes
-	// after the ruleset that is being set: it begins the wait all the same.
+	// The host's settings do not wait for the disk. The firewall closes after
+	// the ruleset that is being set, so that one is waited for first.
 	ended(l.kernel.applier.done, "the ruleset was still being set")
 	closed(l.cfg.Tunnel.Close, "the tunnel was not down")
 	closed(l.cfg.Firewall.Close, "forwarding was not as it was: the table stays and denies what the host would forward, until the next stop")
 	all := ended(written, "the last entries had not reached the disk")
-	if all { // who gave a command hears whether it is recorded
+	if all { // commands hear whether they are recorded
 		l.store.Untold(l.recorded)
 		l.kernel.unanswered()
 		l.latch()

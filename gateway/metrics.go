@@ -7,7 +7,7 @@ import (
 	"kidoban/gateway/session"
 )
 
-// Metrics counts what the loop does.
+// Metrics counts the events of the loop.
 type Metrics interface {
 	Reloaded(p *policy.Policy, at time.Time)                                         // nil: the policy file could not be read
 	Remember(listed, seen map[policy.Key]time.Time)                                  // instants of keys, from the journal

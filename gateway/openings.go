@@ -11,7 +11,7 @@ import (
 	"kidoban/gateway/store"
 )
 
-// openGrants sends to the journal what is to open and is not there yet.
+// openGrants sends new grants to the journal.
 func (l *loop) openGrants() {
 	for _, o := range l.openings.ToRecord(l.plans.wanted) {
 		l.add(store.Record{Entries: []journal.Entry{grantEntry(journal.WindowOpened, o.Grant)}, Done: func(err error) {
@@ -23,7 +23,7 @@ func (l *loop) openGrants() {
 	}
 }
 
-// closeGrants records what was open and no longer is.
+// closeGrants records the grants that ended.
 func (l *loop) closeGrants() {
 	var entries []journal.Entry
 	for _, c := range l.openings.Close(l.plans.inForce) {

@@ -59,7 +59,7 @@ func (g *Gateway) Reload(ctx context.Context, actor policy.Actor) (Outcome, erro
 		})
 		l.add(store.Record{Done: func(err error) { e.recorded <- err }})
 	})
-	<-g.reading // only now: what is read later is taken later
+	<-g.reading // only now: a later reading is taken later
 	switch {
 	case err != nil:
 		return Outcome{}, err
@@ -79,16 +79,16 @@ type reading struct {
 	err      error
 }
 
-// read reads the policy file, for who holds g.reading. It takes as long as the
-// disk does.
+// read reads the policy file; g.reading is held. It takes as long as the disk
+// does.
 func (g *Gateway) read() reading {
 	r := reading{at: g.cfg.Clock.Wall()}
 	r.policy, r.warnings, r.err = g.cfg.PolicyFile.Load()
 	return r
 }
 
-// take puts a policy in force. What it closes closes in this turn; what it opens
-// waits for the disk as every opening does. It returns what changed.
+// take puts a policy in force: closing in this turn, opening when the new grants
+// are on disk. It returns the changes.
 func (l *loop) take(actor policy.Actor, r reading) (changed []string, err error) {
 	p := r.policy
 	if r.err != nil {
@@ -121,7 +121,7 @@ func (l *loop) take(actor policy.Actor, r reading) (changed []string, err error)
 	l.file.loads++
 	l.file.loadedAt, l.file.warnings, l.file.warnedOn = l.clock.Now, r.warnings, policy.DateOf(r.at.In(p.Zone))
 	l.trust(doubtPolicy)
-	l.kernel.openAt = 0 // another policy may open what the kernel takes
+	l.kernel.openAt = 0 // the kernel may take the openings of another policy
 	l.plans.stale = true
 	l.cfg.Metrics.Reloaded(p, l.clock.Now)
 	for _, event := range store.NewKeys(shuts, l.state.Shuts()) {
@@ -151,7 +151,7 @@ func (l *loop) checkFile() {
 	select {
 	case l.g.reading <- struct{}{}:
 	default:
-		return // somebody reads it
+		return // it is being read
 	}
 	l.file.checking = true
 	p, now := l.state.Policy(), l.clock.Now

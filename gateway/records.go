@@ -16,12 +16,14 @@ const (
 	textMax = 4000
 )
 
-// journalState is what the loop knows of a journal that is in doubt.
+// journalState describes a journal that is in doubt.
 type journalState struct {
 	slow bool // the doubt is that an append takes too long
-	lost bool // everything is shut: the journal did not open at the start, and nobody can read all that it had shut
-	// unlatched: nor can the latch be read, so a journal that opens later does
-	// not show all that was shut either.
+	// lost: the journal did not open at the start and its closes cannot all be
+	// read, so everything is shut.
+	lost bool
+	// unlatched: nor can the latch be read, so a journal that opens later need
+	// not have all closes.
 	unlatched bool
 }
 
@@ -63,7 +65,7 @@ func (l *loop) recorded(a store.Ack) {
 	if refused := l.store.Settle(a); refused != nil {
 		l.cfg.Logger.Error("not recorded", "err", refused)
 	}
-	if again { // what was shut meanwhile is in the latch only; what the append reopened is open by now
+	if again { // the latch alone has the closes of the meantime; Settle has reopened the reopened scopes
 		l.record(store.StateEntries(l.state)...)
 	}
 }
@@ -73,7 +75,7 @@ func (l *loop) journalFailed(cause any) {
 	l.doubt(doubtJournal, view.Say(view.JournalUnwritten, view.Args{"cause": cause}))
 }
 
-// clip shortens a text to what an entry takes beside everything else.
+// clip shortens a text so that it fits into an entry.
 func clip(text string) string {
 	if len(text) <= textMax {
 		return text

@@ -15,8 +15,8 @@ import (
 // Recover is the way out of doubt: it takes the clock as it is, forgets
 // handshake timestamps, moves a broken journal aside and begins a new one that
 // names the old one's last checkpoint, builds a lost tunnel anew, and sets the
-// ruleset. What is shut stays shut, and every session ends, also where nothing
-// was in doubt. One recovery runs at a time.
+// ruleset. Closes hold, and every session ends, also where nothing was in doubt.
+// One recovery runs at a time.
 func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string) (Outcome, error) {
 	if err := checkReason(reason); err != nil {
 		return Outcome{}, err
@@ -92,8 +92,7 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 	return out, nil
 }
 
-// keptMeanwhile waits until what is shut outlives a crash while no journal has
-// it.
+// keptMeanwhile waits until the latch has the closes while no journal has them.
 func keptMeanwhile(kept <-chan error) error {
 	if err := awaitKept(kept); err != nil && !errors.Is(err, store.ErrUntilBoot) {
 		return &view.Error{Message: view.Say(view.LatchUnkept, view.Args{"cause": err}), Cause: err}
@@ -101,15 +100,15 @@ func keptMeanwhile(kept <-chan error) error {
 	return nil
 }
 
-// tearDown takes note that the next plan finds a tunnel in which everybody was
-// cut.
+// tearDown takes note that the next plan finds a rebuilt tunnel without
+// sessions.
 func (l *loop) tearDown(why session.Ended) {
 	l.sessions.TearDown(why)
 	l.plans.stale = true
 }
 
 // takeJournal puts a journal in the place of the dead one. It begins with the
-// recovery; what the dead one did not take any more and what holds now follow.
+// recovery. The closings that the dead one did not take follow, then the state.
 func (l *loop) takeJournal(next store.Replacement, first store.Record, e *effect) {
 	l.trust(doubtJournal)
 	switch lost := l.journal.lost; {
@@ -120,7 +119,7 @@ func (l *loop) takeJournal(next store.Replacement, first store.Record, e *effect
 				out.warn(view.Say(view.EverythingShut, view.Args{"journal": next.Aside}))
 			}
 		})
-	case lost && !l.journal.unlatched: // the journal can be read again, and says itself what is shut
+	case lost && !l.journal.unlatched: // the journal can be read again, and has the closes itself
 		was := l.state
 		l.state = next.Past.State
 		for _, r := range was.Shuts() {
@@ -138,7 +137,7 @@ func (l *loop) takeJournal(next store.Replacement, first store.Record, e *effect
 	l.record(store.StateEntries(l.state)...)
 }
 
-// stillInDoubt returns what is in doubt after a recovery. A ruleset that read
+// stillInDoubt returns the doubts that are left after a recovery. A ruleset that read
 // back wrong is trusted only when it reads back right: it is read now, and
 // waited for, bounded. So is an opening, where the last one failed.
 func (g *Gateway) stillInDoubt(ctx context.Context) (doubts []view.Doubt) {

@@ -32,7 +32,7 @@ func (l *loop) admitted(f policy.Fact) {
 	}})
 }
 
-// cut cuts an engineer whose admission did not reach the disk in time.
+// cut cuts an admission that did not reach the disk in time.
 func (l *loop) cut(a *session.Admission) {
 	over := l.sessions.Cut(a)
 	l.cfg.Logger.Error("cut: the admission was not on disk in time", "engineer", a.Engineer.String(), "allowed", session.UnrecordedAfter)
@@ -79,7 +79,7 @@ func (l *loop) count(s *session.Session) {
 	l.cfg.Metrics.Traffic(s.Engineer, received, transmitted, l.clock.Now)
 }
 
-// end records the end of sessions. Whoever calls it has closed the gate.
+// end records the end of sessions. The gate is closed for them already.
 func (l *loop) end(over []session.Ending) {
 	if len(over) == 0 {
 		return

@@ -7,9 +7,8 @@ import (
 	"kidoban/gateway/view"
 )
 
-// start reads the latch and the journal, closes in the journal what a crash left
-// open, and loads the policy. What fails becomes a doubt; the loop runs all the
-// same.
+// start reads the latch and the journal, records the ends of sessions and grants
+// after a crash, and loads the policy. A failure becomes a doubt, and the loop runs.
 func (l *loop) start() {
 	if l.clock.Boot < bootWait && !l.clock.Synchronized {
 		l.doubt(doubtClock, view.Say(view.ClockUnsettled, view.Args{"wait": bootWait}))
@@ -37,7 +36,7 @@ func (l *loop) start() {
 	}
 }
 
-// takePast begins with what a journal tells.
+// takePast begins with the past that a journal has.
 func (l *loop) takePast(past *store.Past) {
 	l.clock.Record(past.Newest)
 	l.cfg.Tunnel.SetTimestamps(past.Timestamps)
@@ -47,9 +46,8 @@ func (l *loop) takePast(past *store.Past) {
 	l.doubtClock()
 }
 
-// startDamaged begins with a journal that does not open. What it shut stays
-// shut; everything is shut if some of that cannot be read, unless the latch has
-// it.
+// startDamaged begins with a journal that does not open. Its closes hold. If some
+// of its entries cannot be read, and there is no latch, everything is shut.
 func (l *loop) startDamaged(why error, latched bool) {
 	past, lost := l.store.Damaged()
 	l.state = past.State
@@ -63,7 +61,7 @@ func (l *loop) startDamaged(why error, latched bool) {
 		l.journal.lost = true
 		reason := view.Say(view.ShutLost, view.Args{"cause": lost}).String()
 		if have, ok := l.state.Shut(policy.All); ok {
-			reason = have.Reason + "; " + reason // whoever reopens that has to know
+			reason = have.Reason + "; " + reason // for the operator who reopens it
 		}
 		_ = l.state.Apply(l.clock.Now, policy.Gateway.Text, policy.Shut{Scope: policy.All, Reason: clip(reason)}) // a state without a policy takes all
 	}

@@ -8,29 +8,28 @@ import (
 
 // The gate knows engineers and deadlines; only the kernel knows targets, and it
 // may be busy for long with another program's transaction. So when a plan takes
-// something away, the loop waits for the ruleset of that plan. An engineer who
-// lost something is cut at the gate if the kernel takes too long.
+// something away, the loop waits for the ruleset of that plan. If the kernel takes
+// too long, the engineers concerned are cut at the gate.
 
 // NarrowedWithin is how long the kernel may take for a ruleset that takes
 // something away: closing closes within a second.
 const NarrowedWithin = 500 * time.Millisecond
 
-// Narrowing keeps the engineers who lost something that the kernel may still
-// let pass.
+// Narrowing keeps the engineers' losses that the kernel has not taken away yet.
 type Narrowing struct {
 	losses map[policy.Key]*loss
-	timed  uint64 // the first application whose timers in the kernel know the clock as it is set now
+	timed  uint64 // the first application with timers made after the last step of the clock
 }
 
-// loss is what one engineer lost in one change or several.
+// loss is the loss of one engineer, by one change or several.
 type loss struct {
-	application uint64        // the one that takes all of it away
+	application uint64        // it takes all of the loss away
 	due         time.Duration // boot time until which the loop waits for it
 	out         bool          // the loop waited too long: nothing is open for the engineer
 }
 
-// Lost returns, for each engineer who loses something by the next plan, when it
-// must stop passing. A grant that reaches its end is not lost if ends are timed:
+// Lost returns the engineers' losses by the next plan, each with the time from
+// which the lost part must not pass. A grant that reaches its end is not lost if ends are timed:
 // the kernel's own timer ends it. A grant is kept if one grant of the next plan
 // opens all of it, by the same names of targets.
 func Lost(before, next *policy.Plan, now time.Time, timed bool) map[policy.Key]time.Time {
@@ -100,8 +99,8 @@ func (n *Narrowing) Next(most, boot time.Duration) time.Duration {
 	return most
 }
 
-// Expire puts engineers out for whom the kernel took too long. It reports
-// whether there were any.
+// Expire puts engineers out because the kernel took too long. It reports whether
+// there were any.
 func (n *Narrowing) Expire(boot time.Duration) (any bool) {
 	for _, x := range n.losses {
 		if !x.out && x.due <= boot {
@@ -111,8 +110,8 @@ func (n *Narrowing) Expire(boot time.Duration) (any bool) {
 	return any
 }
 
-// Stands forgets the losses that an application took away. It reports whether an
-// engineer was out because of them.
+// Stands forgets the losses that an application took away. It reports whether
+// they kept an engineer out.
 func (n *Narrowing) Stands(application uint64) (any bool) {
 	for key, x := range n.losses {
 		if x.application <= application {
@@ -128,7 +127,7 @@ func (n *Narrowing) keepsOut(key policy.Key) bool {
 	return x != nil && x.out
 }
 
-// Out counts the engineers who are out.
+// Out counts the engineers that are kept out.
 func (n *Narrowing) Out() (count int) {
 	for _, x := range n.losses {
 		if x.out {

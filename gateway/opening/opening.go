@@ -1,11 +1,11 @@
 // Package opening is the set of grants that the journal lets open. It is a pure
-// state machine: a plan comes in, and what may be in force, what must be
-// recorded and what has closed come out.
+// state machine: a plan comes in; the plan that may be in force, the grants to
+// record and the grants that closed come out.
 //
 //	opening.go    which grants are recorded, or on their way to the disk
 //	recorded.go   how much of a grant the entry of an earlier one lets open
 //	span.go       how long a grant may last when the wall clock is set
-//	narrowing.go  engineers who lost something that the kernel may still let pass
+//	narrowing.go  losses that the kernel has not taken away yet
 package opening
 
 import (
@@ -34,8 +34,8 @@ type Set struct {
 	openNow  map[string]*Opening  // recorded ones that are open now, by engineer and window; nil: not worked out for this plan
 	spans    map[string]beginning // of grants that are or were open, by id
 
-	addressOwners map[netip.Addr]policy.Key // of tunnel addresses, as far as the ruleset has them
-	settled       *policy.Policy            // whose engineers are all in addressOwners
+	addressOwners map[netip.Addr]policy.Key // the owner of each tunnel address in the ruleset
+	settled       *policy.Policy            // its engineers are all in addressOwners
 }
 
 // NewSet makes an empty set.
@@ -44,15 +44,15 @@ func NewSet(c *clock.Watch) *Set {
 		spans: map[string]beginning{}, addressOwners: map[netip.Addr]policy.Key{}}
 }
 
-// Restrict leaves of a plan what may be in force now.
+// Restrict returns the part of a plan that may be in force now.
 func (s *Set) Restrict(wanted *policy.Plan) *policy.Plan {
 	s.openNow = nil
 	return wanted.Restrict(s.narrow)
 }
 
-// narrow leaves of a grant what its entry on disk covers. The entry loses what
-// the policy no longer opens: if a later policy opens that again, it is recorded
-// anew, and so is a grant of an engineer who was out.
+// narrow returns the part of a grant that its entry on disk covers. The entry
+// shrinks with the policy: if a later policy opens more again, that is recorded
+// anew, and so is a grant of an engineer that was kept out.
 func (s *Set) narrow(g *policy.Grant) *policy.Grant {
 	if s.Narrowing.keepsOut(g.Engineer.Key) {
 		return nil
@@ -81,9 +81,9 @@ func (s *Set) narrow(g *policy.Grant) *policy.Grant {
 	return &shorter
 }
 
-// instead finds the entry by which a grant is open that has no entry of its own
-// yet, because its window now begins at another time: that of the same engineer
-// and window as they were.
+// instead finds the entry of the same engineer and window with another beginning.
+// It covers a grant without an entry of its own, after a reload moved the
+// beginning of an open window.
 func (s *Set) instead(g *policy.Grant) *Opening {
 	if !g.Contains(s.clock.Now) {
 		return nil
@@ -181,7 +181,7 @@ func (s *Set) Close(inForce *policy.Plan) (closings []Closing) {
 }
 
 // quarantined reports whether the ruleset may still have an engineer's tunnel
-// address for another engineer, whose flows the kernel has not forgotten.
+// address for another engineer, with flows that the kernel has not forgotten.
 func (s *Set) quarantined(e *policy.Engineer) bool {
 	return slices.ContainsFunc(e.Addresses, func(a netip.Addr) bool {
 		key, known := s.addressOwners[a]

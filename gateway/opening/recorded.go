@@ -8,9 +8,9 @@ import (
 )
 
 // A journal entry lets a grant open: for an engineer, from sources, to targets,
-// until an end. A later policy may mean more or less by the same grant. What is
-// open already then stays open while the entry of the new meaning is on its way
-// to the disk, if one of the two meanings contains the other.
+// until an end. A later policy may mean more or less by the same grant. While the
+// entry of the new meaning is on its way to the disk, the smaller meaning stays
+// open, if one contains the other.
 
 // covered returns as much of a grant as the recorded one lets open. Of sources,
 // and of targets, the smaller list counts where one list contains the other;

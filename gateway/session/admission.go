@@ -90,8 +90,8 @@ func (t *Table) Forget() {
 	}
 }
 
-// ForgetOverdue takes note that the gate, which admits nobody any more, has
-// forgotten the admissions whose entry it waited for.
+// ForgetOverdue forgets the overdue admissions. The gate does so too when a plan
+// in doubt is set.
 func (t *Table) ForgetOverdue() { clear(t.overdue) }
 
 // Overdue returns how long the gate has waited for the entry of an admission
@@ -113,7 +113,7 @@ func (t *Table) Next(most time.Duration) time.Duration {
 	return most
 }
 
-// Source returns the outer address of an engineer who is inside, or about to be:
+// Source returns the outer address of an engineer's session or newest admission:
 // a flow may be refused before the session's confirmation is heard.
 func (t *Table) Source(e *policy.Engineer) netip.AddrPort {
 	if s := t.Of(e); s != nil {

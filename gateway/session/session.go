@@ -3,10 +3,10 @@
 // sessions that opened or ended come out. The loop carries them to the gate and
 // to the journal.
 //
-//	session.go    sessions: who is inside, from where, until when
+//	session.go    sessions: engineer, outer address, end
 //	admission.go  admissions: initiations that are not sessions yet
 //	ended.go      the reasons for which sessions end
-//	traffic.go    what a session sends and gets back
+//	traffic.go    the payload of a session in both directions
 package session
 
 import (
@@ -46,7 +46,7 @@ type Table struct {
 	clock      *clock.Watch
 	open       map[string]*Session // by engineer
 	admissions map[uint64]*Admission
-	overdue    map[uint64]time.Duration    // admissions cut because their journal entry took over 1 s; until it arrives the gate admits nobody. Value: boot time of admission
+	overdue    map[uint64]time.Duration    // admissions cut because their journal entry took over 1 s; until it arrives the gate admits no engineer. Value: boot time of admission
 	teardown   Ended                       // why the tunnel is about to be rebuilt; empty: it is not
 	generation uint64                      // counts rebuilds of the tunnel; older admissions are void
 	totals     map[policy.Key]view.Traffic // the last reading; replaced by each reading
@@ -148,8 +148,7 @@ func (t *Table) Review(plan *policy.Plan, stopping bool) (over []Ending) {
 	return over
 }
 
-// TearDown takes note that the next plan finds a rebuilt tunnel, in which
-// everybody was cut.
+// TearDown takes note that the next plan finds a rebuilt tunnel without sessions.
 func (t *Table) TearDown(why Ended) {
 	t.teardown = why
 	t.generation++

@@ -1,9 +1,9 @@
-// Package store keeps what must outlive the process: the journal, which is
-// written off the loop, and the latch, which says what is shut beside it.
+// Package store keeps the records that outlive the process: the journal, written
+// off the loop, and the latch, a copy of the closes beside it.
 //
 //	store.go      the journal in use, and how a dead one is replaced
 //	recorder.go   the goroutine that appends to it
-//	past.go       what a journal tells about the time before
+//	past.go       the past that a journal has
 //	entries.go    operators' decisions as entries
 //	latch.go      the goroutine that writes the latch
 //	shutfile.go   the latch's files

@@ -58,7 +58,7 @@ func PolicyEntries(actor string, p *policy.Policy, before *policy.State) (entrie
 	return entries
 }
 
-// StateEntries say what is shut and which policy is in force.
+// StateEntries record the closes and the policy in force.
 func StateEntries(s *policy.State) (entries []journal.Entry) {
 	for _, r := range s.Shuts() {
 		entries = append(entries, ShutEntries(r.Actor, policy.Shut{Scope: r.Scope, Reason: r.Reason, Keys: r.Keys})...)
@@ -69,8 +69,8 @@ func StateEntries(s *policy.State) (entries []journal.Entry) {
 	return entries
 }
 
-// ShutAlso adds to a state that has no policy, and so takes any scope, records
-// of what is shut. It returns the entries of those that the state did not have.
+// ShutAlso adds closes to a state without a policy, which takes any scope. It
+// returns the entries of the closes that the state did not have.
 func ShutAlso(state *policy.State, shut []policy.ShutRecord) (entries []journal.Entry) {
 	for _, r := range shut {
 		event := policy.Shut{Scope: r.Scope, Reason: r.Reason, Keys: r.Keys}

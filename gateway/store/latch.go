@@ -18,21 +18,20 @@ var ErrUntilBoot = errors.New("kept until the next boot only")
 type LatchFile interface {
 	// Save returns when the records are durable, or with an error that wraps
 	// ErrUntilBoot when they are so until the machine boots. A Save that fails
-	// leaves nothing for Load, as far as it can.
+	// tries to leave nothing for Load.
 	Save([]policy.ShutRecord) error
 	// Load returns the records. Known is false if nothing was ever saved. An
 	// error says that there are records that cannot be read.
 	Load() (shut []policy.ShutRecord, known bool, err error)
 }
 
-// Latch keeps a copy of what is shut outside the journal. It never says less
-// than what is shut: a close is added before anything else is done about it,
-// and a reopening is taken out when it is on disk and in force. So it carries a
-// close over a restart while the journal is dead, slow or damaged, and while
-// the loop hangs.
+// Latch keeps a copy of all closes outside the journal. It never has fewer than
+// hold: a close is added before any other step, and a reopening is taken out when
+// it is on disk and in force. So a close holds over a restart while the journal is
+// dead, slow or damaged, and while the loop hangs.
 //
-// One goroutine writes it. Only the newest state matters; everybody who waits
-// hears how its writing went.
+// One goroutine writes it. It writes the newest state only, and all waiting calls
+// hear the result.
 type Latch struct {
 	file   LatchFile
 	logger *slog.Logger
@@ -69,9 +68,8 @@ func (l *Latch) begin() (shut []policy.ShutRecord, known bool, err error) {
 	return shut, known, err
 }
 
-// Add has the latch say that a scope is shut. It never blocks. The result comes
-// when that is durable. The loop calls Set with what it returns once it has
-// handled the close.
+// Add adds a close. It never blocks. The result comes when the close is durable.
+// The loop gives the Added to Set once it has handled the close.
 func (l *Latch) Add(r policy.ShutRecord) (a *Added, kept <-chan error) {
 	a = &Added{record: r}
 	l.mu.Lock()
@@ -80,9 +78,9 @@ func (l *Latch) Add(r policy.ShutRecord) (a *Added, kept <-chan error) {
 	return a, l.ask()
 }
 
-// Set has the latch say exactly what is shut, and that closes were handled. It
-// never blocks. The result comes when that is durable; it is nil if the latch
-// says so already.
+// Set sets all closes by the state, and drops the added closes that are handled.
+// It never blocks. The result comes when that is durable; it is nil if nothing
+// changes.
 func (l *Latch) Set(shut []policy.ShutRecord, handled ...*Added) (kept <-chan error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -114,14 +112,14 @@ func (l *Latch) ask() <-chan error {
 	return result
 }
 
-// Quit ends the goroutine, which writes what still waits. The channel is closed
-// when it has.
+// Quit ends the goroutine after a last write, if one waits. The channel is closed
+// then.
 func (l *Latch) Quit() <-chan struct{} {
 	close(l.quit)
 	return l.done
 }
 
-// run writes until quit is closed, and then writes what still waits.
+// run writes until quit is closed, and then once more if a write waits.
 func (l *Latch) run() {
 	defer close(l.done)
 	var failed bool

@@ -11,7 +11,7 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// Past is what a journal tells about the time before.
+// Past is the state of a gateway as its journal has it.
 type Past struct {
 	State      *policy.State            // without the policy, which is read from its file
 	Timestamps map[policy.Key][12]byte  // the greatest handshake timestamp of each key
@@ -32,7 +32,7 @@ func newPast() *Past {
 		Seen: map[policy.Key]time.Time{}, Attempts: map[string]netip.Addr{}, open: map[string]journal.Entry{}}
 }
 
-// nameOf names what an opening opens and a closing closes.
+// nameOf names the session or grant of an opening and of its closing.
 func nameOf(e journal.Entry) string {
 	if e.Session != "" {
 		return "session " + e.Session
@@ -138,9 +138,9 @@ func (p *Past) attempted(e journal.Entry) {
 	}
 }
 
-// Closings closes what the journal has open, sessions first, then the windows
-// they stood on: by a closing that this process knows and could not write, else
-// as open when the last process died.
+// Closings closes the openings without a closing, sessions first, then the windows
+// they stood on. It takes the closing that this process could not write, if there
+// is one, else `crashed`.
 func (p *Past) Closings(known map[string]journal.Entry) (entries []journal.Entry) {
 	for _, kind := range []journal.Kind{journal.SessionOpened, journal.WindowOpened} {
 		for _, name := range p.order {

@@ -13,7 +13,7 @@ import (
 // Record is a batch of entries for the journal.
 type Record struct {
 	Entries []journal.Entry
-	Done    func(error) // called by Settle when the record is durable, or known never to be; nil: nobody waits
+	Done    func(error) // called by Settle with the result; nil: no caller waits
 	refused error       // why the journal did not take the record; known once the append is over
 }
 
@@ -45,7 +45,7 @@ type recorder struct {
 	acks    chan Ack
 	quit    chan struct{}
 	done    chan struct{} // closed when run has returned
-	untold  []Ack         // that nobody took any more; to be read then
+	untold  []Ack         // not taken before quit; to be read when done is closed
 }
 
 // flight is a batch that is being appended, until Settle.
@@ -107,8 +107,7 @@ func (r *recorder) settled(a Ack) []Record {
 }
 
 // abandon ends the recorder without waiting for it, and returns every record
-// that is not acknowledged. What is being appended may reach the disk all the
-// same.
+// that is not acknowledged. A part of them may still reach the disk.
 func (r *recorder) abandon() []Record {
 	r.mu.Lock()
 	left := r.queue
@@ -171,9 +170,9 @@ func (r *recorder) drain(report bool) {
 	}
 }
 
-// appendAll appends records in order, in one commit. If the journal refuses one
-// of them, each is appended on its own, so that no other suffers; refused then
-// says which. The error is that of a dead journal.
+// appendAll appends records in order, in one commit. If the journal refuses one,
+// each is appended on its own, so that no other suffers, and refused has the
+// reasons. The error says that the journal is dead.
 func appendAll(j Journal, records []Record) (refused []error, err error) {
 	if j == nil {
 		return nil, ErrNoJournal
@@ -190,7 +189,7 @@ func appendAll(j Journal, records []Record) (refused []error, err error) {
 	}
 	refused = make([]error, len(records))
 	for i, rec := range records {
-		// A record that somebody waits for is durable whole or not at all.
+		// A record with a waiting caller is durable whole or not at all.
 		parts := [][]journal.Entry{rec.Entries}
 		if rec.Done == nil {
 			parts = slices.Collect(slices.Chunk(rec.Entries, 1))

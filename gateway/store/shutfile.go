@@ -60,7 +60,7 @@ func (f ShutFile) Save(shut []policy.ShutRecord) error {
 
 // save replaces a file of a size at least; where the disk has no room for
 // another, it writes over the file in place. It removes a file that it cannot
-// write: a file that says less than what is shut is worse than none.
+// write: a file with fewer closes than hold is worse than none.
 func save(path string, text []byte, size int) error {
 	err := durable.Replace(path, padded(text, size), 0o600)
 	if err == nil || size > 0 && durable.Overwrite(path, text, size) == nil {

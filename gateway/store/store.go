@@ -15,7 +15,7 @@ import (
 
 // Journal is the append-only record.
 type Journal interface {
-	// Append returns when the entries are durable, all of them, in order.
+	// Append returns when all entries are durable, in order.
 	// Once it has failed it fails for good.
 	Append(...journal.Entry) error
 	Replay() iter.Seq2[journal.Entry, error]
@@ -28,8 +28,8 @@ type Journal interface {
 type Journals interface {
 	// Open opens, verifies and locks the journal.
 	Open() (Journal, error)
-	// ReadDamaged returns what can still be read of a journal that does not
-	// open. An error, the last it yields, says that the journal had more.
+	// ReadDamaged returns the readable entries of a journal that does not open.
+	// An error, the last it yields, says that the journal had more.
 	ReadDamaged() iter.Seq2[journal.Entry, error]
 	// Archive moves a broken journal aside. It returns where the journal is now,
 	// and its last checkpoint.
@@ -46,7 +46,7 @@ type Store struct {
 
 	journals  Journals
 	journal   Journal // in use; nil: none
-	broken    Journal // that the loop let go of and that is not closed yet
+	broken    Journal // detached, and not closed yet
 	recorder  *recorder
 	unwritten map[string]journal.Entry // closings that did not reach the journal, by Past.open's names
 }
@@ -56,7 +56,7 @@ func New(journals Journals, file LatchFile, logger *slog.Logger) *Store {
 	return &Store{Latch: newLatch(file, logger), journals: journals, recorder: newRecorder(), unwritten: map[string]journal.Entry{}}
 }
 
-// Begin reads the latch, and then keeps it. What known and the error mean, see
+// Begin reads the latch and starts to write it. The results are those of
 // LatchFile.Load.
 func (s *Store) Begin() (shut []policy.ShutRecord, known bool, err error) {
 	defer func() { go s.Latch.run() }()
@@ -90,8 +90,8 @@ func (s *Store) use(j Journal) {
 	go s.recorder.run()
 }
 
-// Damaged reads what a journal that does not open says is shut. The error says
-// that it may have said more.
+// Damaged reads the closes of a journal that does not open. The error says that
+// it may have had more.
 func (s *Store) Damaged() (*Past, error) {
 	past := newPast()
 	var lost error
@@ -171,8 +171,8 @@ func (s *Store) Detach() {
 type Replacement struct {
 	Anew  bool   // it is a new one
 	Aside string // where the broken one is now; empty: nothing was left of it
-	Text  string // what the new one's first entry says of the broken one
-	Past  *Past  // what the journal has already
+	Text  string // for the new one's first entry: the broken one's last checkpoint, and its fault
+	Past  *Past  // the past that the journal has
 
 	journal Journal
 }
@@ -228,7 +228,7 @@ func (s *Store) Take(r Replacement, first Record) {
 	kick(s.recorder.wake)
 }
 
-// Drop closes a journal that nobody takes any more.
+// Drop closes the journal of a replacement that is not taken.
 func (r Replacement) Drop() { r.journal.Close() }
 
 // Quit ends the recorder, which appends the records that wait. The channel is
@@ -238,7 +238,7 @@ func (s *Store) Quit() <-chan struct{} {
 	return s.recorder.done
 }
 
-// Untold gives to f the acks that nobody took before Quit was done.
+// Untold gives to f the acks that were not taken before Quit was done.
 func (s *Store) Untold(f func(Ack)) {
 	for _, a := range s.recorder.untold {
 		f(a)
