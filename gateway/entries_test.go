@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -73,9 +75,10 @@ func TestTheGreatestEntriesFit(t *testing.T) {
 		p.Targets = append(p.Targets, &policy.Target{Name: long(i), Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}), 32), Services: p.Targets[0].Services})
 	}
 	acme := p.Vendors[0]
-	acme.Name = long(1)
+	const namesMax = 200 // characters, of up to four bytes, as package config allows
+	acme.Name, acme.DisplayName = long(1), worst(namesMax)
 	brown := acme.Engineers[0]
-	brown.Name, brown.Sources = long(2), nil
+	brown.Name, brown.DisplayName, brown.Sources = long(2), worst(namesMax), nil
 	for i := range sourcesMax + 10 {
 		brown.Sources = append(brown.Sources, netip.MustParsePrefix(fmt.Sprintf("2001:db80:ffff:ffff:ffff:ffff:ffff:f%03d/128", i)))
 	}
@@ -145,6 +148,61 @@ func TestTheGreatestEntriesFit(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Every entry about an engineer has the names for people, also the closings
+// after a crash, and so has the log. A policy without names adds nothing.
+func TestEntriesHaveTheNames(t *testing.T) {
+	named := oneHour()
+	named.Vendors[0].DisplayName, named.Vendors[0].Engineers[0].DisplayName = "株式会社アクメ", "佐藤 太郎"
+	type names struct{ Vendor, VendorName, Engineer, EngineerName string }
+	for file, want := range map[*policy.Policy]names{named: {"acme", "株式会社アクメ", "brown", "佐藤 太郎"}, oneHour(): {"acme", "", "brown", ""}} {
+		simulate(t, file, func(t *testing.T, w *world) {
+			var text bytes.Buffer
+			w.logger = slog.New(slog.NewJSONHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			w.at("01:30:00")
+			w.start()
+			w.enter("acme/brown", address)
+			w.knock("acme/brown", "198.51.100.1:1000")
+			time.Sleep(2 * heartbeat)
+			w.shut("acme")
+			w.reopen("acme")
+			w.enter("acme/brown", address)
+			w.crash()
+			w.file = site() // the closings take the names from the openings
+			w.start()
+			kinds := map[journal.Kind]int{}
+			for _, e := range w.durable() {
+				if e.Vendor != "" {
+					kinds[e.Kind]++
+					same(t, string(e.Kind), names{e.Vendor, e.VendorName, e.Engineer, e.EngineerName}, want)
+				}
+			}
+			same(t, "kinds", kinds, map[journal.Kind]int{journal.WindowOpened: 2, journal.WindowClosed: 2, journal.Admission: 2,
+				journal.SessionOpened: 2, journal.SessionClosed: 2, journal.Refused: 1})
+			logged := 0
+			for lines := json.NewDecoder(&text); lines.More(); {
+				var line struct {
+					Event, Vendor, Engineer string
+					VendorName              *string `json:"vendor_name"`
+					EngineerName            *string `json:"engineer_name"`
+				}
+				if err := lines.Decode(&line); err != nil {
+					t.Fatal(err)
+				}
+				if line.Vendor == "" {
+					continue
+				}
+				logged++
+				if (line.VendorName != nil) != (want.VendorName != "") || line.VendorName != nil && (*line.VendorName != want.VendorName || *line.EngineerName != want.EngineerName) {
+					t.Errorf("the log says of %s: %v, %v", line.Event, line.VendorName, line.EngineerName)
+				}
+			}
+			if logged < 10 {
+				t.Errorf("%d lines about an engineer", logged)
+			}
+		})
+	}
 }
 
 // An entry that the journal does not take is no dead disk: it alone is lost,

@@ -59,7 +59,7 @@ func (l *loop) tell(e journal.Entry) {
 	}
 	attributes := []slog.Attr{eventAttr(e.Kind)}
 	for _, field := range []struct{ name, value string }{
-		{"vendor", e.Vendor}, {"engineer", e.Engineer}, {"window", e.Window}, {"grant", e.Grant}, {"session", e.Session},
+		{"vendor", e.Vendor}, {"vendor_name", e.VendorName}, {"engineer", e.Engineer}, {"engineer_name", e.EngineerName}, {"window", e.Window}, {"grant", e.Grant}, {"session", e.Session},
 		{"source", e.Source}, {"target", e.Target}, {"reason", e.Reason}, {"text", e.Text},
 	} {
 		if field.value != "" {

@@ -48,8 +48,8 @@ func (l *loop) closeGrants() {
 const targetsMax, sourcesMax = 500, 100
 
 func grantEntry(kind journal.Kind, g *policy.Grant) journal.Entry {
-	e := journal.Entry{Kind: kind, Actor: "gateway", Vendor: g.Engineer.Vendor.Name, Engineer: g.Engineer.Name, Window: g.Window.Name,
-		Grant: g.ID, From: g.From, Until: g.Until}
+	e := entryOf(kind, g.Engineer)
+	e.Window, e.Grant, e.From, e.Until = g.Window.Name, g.ID, g.From, g.Until
 	if kind == journal.WindowClosed {
 		return e
 	}

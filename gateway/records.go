@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
 	"kidoban/gateway/store"
 	"kidoban/gateway/view"
 )
@@ -46,6 +47,11 @@ func (l *loop) stamp(r store.Record) {
 		r.Entries[i].Time = l.clock.Now
 		l.tell(r.Entries[i])
 	}
+}
+
+// entryOf begins an entry about an engineer.
+func entryOf(kind journal.Kind, e *policy.Engineer) journal.Entry {
+	return journal.Entry{Kind: kind, Actor: "gateway", Vendor: e.Vendor.Name, VendorName: e.Vendor.DisplayName, Engineer: e.Name, EngineerName: e.DisplayName}
 }
 
 // recorded takes the answer of an append.

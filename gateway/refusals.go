@@ -26,8 +26,8 @@ func (l *loop) refused(f policy.Fact) {
 func refusedEntries(all []tally.Due) []journal.Entry {
 	var entries []journal.Entry
 	for _, d := range all {
-		e := journal.Entry{Kind: journal.Refused, Actor: "gateway", Vendor: d.Vendor, Engineer: d.Engineer, Reason: d.Reason,
-			Target: d.Target, Count: int64(d.Count), First: d.First, Last: d.Last}
+		e := journal.Entry{Kind: journal.Refused, Actor: "gateway", Vendor: d.Vendor, VendorName: d.VendorName, Engineer: d.Engineer, EngineerName: d.EngineerName,
+			Reason: d.Reason, Target: d.Target, Count: int64(d.Count), First: d.First, Last: d.Last}
 		if d.Source.IsValid() {
 			e.Source = d.Source.String()
 		}

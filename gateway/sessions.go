@@ -20,8 +20,9 @@ func (l *loop) admitted(f policy.Fact) {
 	e := f.Engineer
 	l.cfg.Metrics.Admitted(e, l.clock.Now)
 	l.refusals.Attempted(e, f.Source.Addr())
-	entry := journal.Entry{Kind: journal.Admission, Actor: "gateway", Vendor: e.Vendor.Name, Engineer: e.Name,
-		Source: f.Source.Addr().String(), Reason: policy.Admitted.String(), Key: e.Key.String(), Timestamp: hex.EncodeToString(f.Timestamp[:])}
+	entry := entryOf(journal.Admission, e)
+	entry.Source, entry.Reason = f.Source.Addr().String(), policy.Admitted.String()
+	entry.Key, entry.Timestamp = e.Key.String(), hex.EncodeToString(f.Timestamp[:])
 	if g := f.Decision.Grant; g != nil {
 		entry.Grant, entry.Window, entry.Until = g.ID, g.Window.Name, f.Decision.Until
 	}
@@ -64,8 +65,8 @@ func (l *loop) confirmed(f policy.Fact) {
 const grantsMax = 200
 
 func sessionEntry(kind journal.Kind, s *session.Session) journal.Entry {
-	e := journal.Entry{Kind: kind, Actor: "gateway", Vendor: s.Engineer.Vendor.Name, Engineer: s.Engineer.Name, Session: s.ID,
-		Source: s.Source.Addr().String(), From: s.OpenedAt, Until: s.Until, Grants: s.Grants}
+	e := entryOf(kind, s.Engineer)
+	e.Session, e.Source, e.From, e.Until, e.Grants = s.ID, s.Source.Addr().String(), s.OpenedAt, s.Until, s.Grants
 	if more := len(s.Grants) - grantsMax; more > 0 {
 		e.Grants = s.Grants[:grantsMax]
 		e.Text = fmt.Sprintf("and %d more grants, each with an entry of its own", more)

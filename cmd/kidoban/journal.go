@@ -232,7 +232,7 @@ func entryText(index int64, e journal.Entry, zone *time.Location) string {
 		who += "/" + e.Engineer
 	}
 	for _, part := range []struct{ name, text string }{
-		{"", who}, {"", e.Window}, {"scope ", e.Scope}, {"from ", e.Source}, {"to ", e.Target}, {"", e.Reason}, {"session ", e.Session},
+		{"", named(who, strings.TrimSpace(e.VendorName+" "+e.EngineerName))}, {"", e.Window}, {"scope ", e.Scope}, {"from ", e.Source}, {"to ", e.Target}, {"", e.Reason}, {"session ", e.Session},
 	} {
 		if part.text != "" {
 			fmt.Fprintf(&b, "  %s%s", part.name, oneLine(part.text))

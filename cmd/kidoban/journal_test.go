@@ -6,9 +6,23 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"kidoban/gateway/journal"
 )
+
+// A line shows the names for people beside the short ones.
+func TestTheJournalIsListedWithNames(t *testing.T) {
+	e := journal.Entry{Kind: journal.SessionOpened, Vendor: "medisys", VendorName: "株式会社メディシス", Engineer: "sato", EngineerName: "佐藤\n太郎"}
+	for want, e := range map[string]journal.Entry{
+		"  medisys/sato (株式会社メディシス 佐藤·太郎)": e,
+		"  medisys/sato": {Kind: e.Kind, Vendor: e.Vendor, Engineer: e.Engineer},
+	} {
+		if got := entryText(7, e, time.UTC); !strings.HasSuffix(got, want) {
+			t.Errorf("listed as %q, want the end %q", got, want)
+		}
+	}
+}
 
 // A key is a possible name of a file. Who hands a copy over that he signed
 // himself must not get his key believed by a file of that name beside it.

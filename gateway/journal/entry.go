@@ -52,20 +52,23 @@ type Entry struct {
 	Kind  Kind   `json:"kind"`
 	Actor string `json:"actor,omitempty"` // the operator, "SIGHUP", or "gateway": itself
 
-	Vendor   string    `json:"vendor,omitempty"`
-	Engineer string    `json:"engineer,omitempty"` // the short name, with Vendor
-	Window   string    `json:"window,omitempty"`
-	Grant    string    `json:"grant,omitempty"`
-	Session  string    `json:"session,omitempty"`
-	Source   string    `json:"source,omitempty"`
-	Target   string    `json:"target,omitempty"`
-	Targets  []string  `json:"targets,omitempty"` // of an opening
-	Sources  []string  `json:"sources,omitempty"` // of an opening: prefixes
-	Grants   []string  `json:"grants,omitempty"`  // of a session: its grants
-	Scope    string    `json:"scope,omitempty"`   // of Shut and Reopened: all, a vendor, or vendor/engineer
-	Reason   string    `json:"reason,omitempty"`
-	From     time.Time `json:"from,omitzero"`
-	Until    time.Time `json:"until,omitzero"`
+	Vendor       string `json:"vendor,omitempty"`      // the short name
+	VendorName   string `json:"vendor_name,omitempty"` // for people, as the policy had it
+	Engineer     string `json:"engineer,omitempty"`    // the short name, with Vendor
+	EngineerName string `json:"engineer_name,omitempty"`
+
+	Window  string    `json:"window,omitempty"`
+	Grant   string    `json:"grant,omitempty"`
+	Session string    `json:"session,omitempty"`
+	Source  string    `json:"source,omitempty"`
+	Target  string    `json:"target,omitempty"`
+	Targets []string  `json:"targets,omitempty"` // of an opening
+	Sources []string  `json:"sources,omitempty"` // of an opening: prefixes
+	Grants  []string  `json:"grants,omitempty"`  // of a session: its grants
+	Scope   string    `json:"scope,omitempty"`   // of Shut and Reopened: all, a vendor, or vendor/engineer
+	Reason  string    `json:"reason,omitempty"`
+	From    time.Time `json:"from,omitzero"`
+	Until   time.Time `json:"until,omitzero"`
 
 	Count int64     `json:"count,omitempty"` // how many it stands for, between First and Last
 	First time.Time `json:"first,omitzero"`

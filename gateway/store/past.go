@@ -157,8 +157,8 @@ func (p *Past) Closings(known map[string]journal.Entry) (entries []journal.Entry
 			if kind == journal.WindowOpened {
 				closed = journal.WindowClosed
 			}
-			entries = append(entries, journal.Entry{Kind: closed, Actor: "gateway", Vendor: e.Vendor, Engineer: e.Engineer, Window: e.Window,
-				Grant: e.Grant, Grants: e.Grants, Session: e.Session, Source: e.Source, From: e.From, Reason: Crashed})
+			entries = append(entries, journal.Entry{Kind: closed, Actor: "gateway", Vendor: e.Vendor, VendorName: e.VendorName,
+				Engineer: e.Engineer, EngineerName: e.EngineerName, Window: e.Window, Grant: e.Grant, Grants: e.Grants, Session: e.Session, Source: e.Source, From: e.From, Reason: Crashed})
 		}
 	}
 	return entries

@@ -53,4 +53,7 @@ func count(r *view.Refusal, f policy.Fact) {
 	}
 	r.Count += max(f.Count, 1)
 	r.Last = f.At
+	if r.Engineer != "" {
+		r.Names = view.NamesOf(f.Engineer)
+	}
 }

@@ -169,9 +169,6 @@ func (s *Snapshot) RefusalsLocal() []Refusal {
 	all := make([]Refusal, len(s.Refusals))
 	for i, r := range s.Refusals {
 		r.First, r.Last = s.Local(r.First), s.Local(r.Last)
-		if p := s.Plan.Policy; p != nil {
-			r.Names = NamesOf(p.Engineer(r.Vendor + "/" + r.Engineer))
-		}
 		all[i] = r
 	}
 	return all
