@@ -72,16 +72,53 @@ type question struct {
 	links             []dataLink
 	noValue           string // instead of "No data"
 	mayBeEmpty        string
-	min, max          *float64
-	decimals          *int
+	scale             scale
+	whole             bool // the values are whole numbers
 	timeFrom          string
-	stacked, bars     bool
-	exemplars         bool
+	drawn             drawing
 	names             []Naming // of a histogram's buckets
 }
 
+// scale is the range of a panel's axis.
+type scale int
+
+const (
+	fromZero scale = iota + 1
+	share          // from 0 to 1
+)
+
+// drawing says how a panel draws its series over time.
+type drawing int
+
+const (
+	bars drawing = 1 << iota
+	stacked
+	exemplars
+)
+
 // Naming says the bound of a histogram's bucket in words.
 type Naming struct{ Bound, Words string }
+
+// Columns that several tables have.
+func (b builder) gateway() Column {
+	return Column{Field: "instance", Title: b.say("Gateway", "ゲートウェイ")}
+}
+func (b builder) engineer() Column {
+	return Column{Field: "engineer", Title: b.say("Engineer", "作業者")}
+}
+func (b builder) engineerName() Column {
+	return Column{Field: "engineer_name", Title: b.say("Engineer's name", "作業者名")}
+}
+
+// vendorName is the column of a vendor's name, which is in the label name or vendor_name.
+func (b builder) vendorName(label string) Column {
+	return Column{Field: label, Title: b.say("Vendor's name", "業者名")}
+}
+
+// inside asks for a value of each engineer who is inside, with the session and the names.
+func inside(value string) query {
+	return query{namedEngineer(value + " * on (instance, vendor, engineer) group_left (session) kidoban_session_info"), ""}
+}
 
 // lay places rows and questions on the grid, 24 columns wide, in order.
 func (b builder) lay(d *Dashboard, parts ...any) *Dashboard {
@@ -122,12 +159,21 @@ func (b builder) panel(q question) *Panel {
 		case "bargauge": // of a histogram: Grafana sorts the buckets and takes them apart
 			t.Instant, t.Format = true, "heatmap"
 		default:
-			t.Range, t.Exemplar = true, q.exemplars
+			t.Range, t.Exemplar = true, q.drawn&exemplars != 0
 		}
 		p.Targets = append(p.Targets, t)
 	}
-	f := &fields{Overrides: []override{}, Defaults: defaults{Unit: q.unit, Min: q.min, Max: q.max, Decimals: q.decimals, NoValue: q.noValue,
+	f := &fields{Overrides: []override{}, Defaults: defaults{Unit: q.unit, NoValue: q.noValue,
 		Mappings: q.mappings, Links: q.links, Thresholds: &thresholds{"absolute", q.thresholds}, Color: object{"mode": "thresholds"}}}
+	if q.scale > 0 {
+		f.Defaults.Min = new(float64)
+	}
+	if q.scale == share {
+		f.Defaults.Max = new(1.0)
+	}
+	if q.whole {
+		f.Defaults.Decimals = new(int)
+	}
 	if f.Defaults.Mappings == nil {
 		f.Defaults.Mappings = []mapping{}
 	}
@@ -170,14 +216,14 @@ func (p *Panel) series(q question) {
 	legend := object{"showLegend": true, "displayMode": "table", "placement": "bottom", "calcs": []string{"lastNotNull", "max"}}
 	custom := object{"drawStyle": "line", "lineWidth": 2, "fillOpacity": 0, "showPoints": "auto", "pointSize": 5, "spanNulls": false,
 		"lineInterpolation": "stepAfter", "axisPlacement": "auto", "stacking": object{"mode": "none", "group": "A"}}
-	if q.bars {
+	if q.drawn&bars != 0 {
 		custom["drawStyle"], custom["fillOpacity"], custom["lineWidth"] = "bars", 80, 0
 		// $__rate_interval is at least four scrapes: a smaller distance of bars would show one
 		// event in several. The legend has no sums, since these would count some events twice.
 		p.Interval = "1m"
 		legend["displayMode"], legend["calcs"] = "list", []string{}
 	}
-	if q.stacked {
+	if q.drawn&stacked != 0 {
 		custom["stacking"] = object{"mode": "normal", "group": "A"}
 	}
 	p.Options = object{"legend": legend, "tooltip": object{"mode": "multi", "sort": "desc"}}
@@ -253,11 +299,30 @@ func steps(first string, then ...any) []step {
 	return all
 }
 
-// turned gives the last time in each step, in milliseconds, at which a state changed to a value. No
-// change is missed, whatever the step. Grafana shows no annotation for the value 0, so the state
+// named gives the series of vendors their names for people, in the label name.
+func named(expr string) string { return joined(expr, "vendor", "name", "kidoban_vendor_info") }
+
+// namedEngineer gives the series of engineers both names for people.
+func namedEngineer(expr string) string {
+	return joined(expr, "vendor, engineer", "vendor_name, engineer_name", "kidoban_engineer_info")
+}
+
+// joined adds labels of an info series. Series without one stay as they are: strangers, what the
+// policy no longer lists, and the time before a gateway had info series.
+func joined(expr, on, labels, info string) string {
+	return fmt.Sprintf("(%s) * on (instance, %s) group_left (%s) %s or on (instance, %s) (%s)", expr, on, labels, info, on, expr)
+}
+
+// turns has a value where a state changed to it.
+func turns(state string, to int) string {
+	return fmt.Sprintf("%s == %d and (%s offset 1m) == %d", state, to, state, 1-to)
+}
+
+// lastTime gives the last time in each step, in milliseconds, at which an expression had a value. No
+// time is missed, whatever the step. Grafana shows no annotation for the value 0, so the state
 // itself cannot be the value.
-func turned(state string, to int) string {
-	return fmt.Sprintf("1000 * max_over_time(timestamp(%s == %d and (%s offset 1m) == %d)[$__interval:1m])", state, to, state, 1-to)
+func lastTime(expr string) string {
+	return "1000 * max_over_time(timestamp(" + expr + ")[$__interval:1m])"
 }
 
 // dashboard has the common parts: variables, links, annotations. The selector chooses the windows
@@ -283,9 +348,9 @@ func (b builder) dashboard(name, title, description, from, selector string, vari
 	}
 	windows := "kidoban_window_open{" + selector + "}"
 	d.Annotations.List = []Annotation{
-		annotation(b.say("Windows open", "時間帯の開始"), sky, turned(windows, 1), b.say("{{vendor}}/{{window}} opened", "{{vendor}}/{{window}} 開始")),
-		annotation(b.say("Windows close", "時間帯の終了"), grey, turned(windows, 0), b.say("{{vendor}}/{{window}} closed", "{{vendor}}/{{window}} 終了")),
-		annotation(b.say("Kill switch", "全面遮断"), vermilion, turned("kidoban_shut{"+ofInstance+`,scope="all"}`, 1), b.say("An operator closed everything", "運用者が全面遮断")),
+		annotation(b.say("Windows open", "時間帯の開始"), sky, lastTime(named(turns(windows, 1))), b.say("{{vendor}}/{{window}} ({{name}}) opened", "{{vendor}}/{{window}}（{{name}}）開始")),
+		annotation(b.say("Windows close", "時間帯の終了"), grey, lastTime(named(turns(windows, 0))), b.say("{{vendor}}/{{window}} ({{name}}) closed", "{{vendor}}/{{window}}（{{name}}）終了")),
+		annotation(b.say("Kill switch", "全面遮断"), vermilion, lastTime(turns("kidoban_shut{"+ofInstance+`,scope="all"}`, 1)), b.say("An operator closed everything", "運用者が全面遮断")),
 	}
 	return d
 }

@@ -8,8 +8,7 @@ func (b builder) vendor() *Dashboard {
 		b.say("One vendor: who of it is inside, how much of what was approved is used, whose keys lie unused, and when does the contract end?",
 			"一つの業者について：誰が接続中か、承認した時間のうちどれだけ使われたか、使われていない鍵、契約終了日。"),
 		"now-30d", ofVendor, b.variable("vendor", b.say("Vendor", "業者"), "label_values(kidoban_engineers{"+ofInstance+"}, vendor)", false))
-	instance := Column{Field: "instance", Title: b.say("Gateway", "ゲートウェイ")}
-	engineer := Column{Field: "engineer", Title: b.say("Engineer", "作業者")}
+	instance, engineer, engineerName := b.gateway(), b.engineer(), b.engineerName()
 	return b.lay(d,
 		row(b.say("Now", "現在")),
 		question{kind: "stat", width: 4, height: 4, title: b.say("Inside now", "接続中の人数"),
@@ -38,10 +37,10 @@ func (b builder) vendor() *Dashboard {
 			text: b.say("Who of the vendor is inside, since when, until when, and under which number in the journal?", "この業者の誰が・いつから・いつまで接続中か。セッション番号は記録と同じ。"),
 			unit: "none", noValue: b.say("nobody", "なし"),
 			queries: []query{
-				{`kidoban_session_start_timestamp_seconds{` + ofVendor + `} * 1000 * on (instance, vendor, engineer) group_left (session) kidoban_session_info`, ""},
-				{`kidoban_session_until_timestamp_seconds{` + ofVendor + `} * 1000 * on (instance, vendor, engineer) group_left (session) kidoban_session_info`, ""},
+				inside(`kidoban_session_start_timestamp_seconds{` + ofVendor + `} * 1000`),
+				inside(`kidoban_session_until_timestamp_seconds{` + ofVendor + `} * 1000`),
 			},
-			columns: []Column{instance, engineer, {Field: "Value #A", Title: b.say("Since", "開始"), Unit: "dateTimeAsLocal"},
+			columns: []Column{instance, engineer, engineerName, {Field: "Value #A", Title: b.say("Since", "開始"), Unit: "dateTimeAsLocal"},
 				{Field: "Value #B", Title: b.say("Until", "終了予定"), Unit: "dateTimeAsLocal"}, {Field: "session", Title: b.say("Session", "セッション")}},
 			mayBeEmpty: "nobody is inside"},
 
@@ -61,7 +60,7 @@ func (b builder) vendor() *Dashboard {
 			unit: "none", queries: []query{{`max by (instance, window) (kidoban_window_open{` + ofVendor + `})`, "{{window}}"}}, mappings: b.open(), thresholds: steps(grey, 1, blue)},
 		question{kind: "timeseries", width: 12, height: 8, title: b.say("Sessions that ended, and why", "終了したセッションと理由"),
 			text: b.say("How many sessions ended when, and why? `idle` is an engineer who went home; `window_closed` one who was cut.", "いつ・いくつのセッションが・なぜ終了したか。idle は作業終了、window_closed は時間切れによる切断。"),
-			unit: "none", queries: []query{{`sum by (ended) (increase(kidoban_sessions_total{` + ofVendor + `}[$__rate_interval]))`, "{{ended}}"}}, bars: true, stacked: true, exemplars: true, min: new(float64),
+			unit: "none", queries: []query{{`sum by (ended) (increase(kidoban_sessions_total{` + ofVendor + `}[$__rate_interval]))`, "{{ended}}"}}, drawn: bars | stacked | exemplars, scale: fromZero,
 			colors: map[string]string{"idle": grey, "window_closed": blue, "vendor_shut": vermilion, "engineer_shut": vermilion, "gateway_shut": vermilion, "unrecorded": purple, "crashed": orange, "policy_changed": sky}},
 		question{kind: "table", width: 12, height: 8, title: b.say("Why sessions ended", "終了理由の内訳"),
 			text: b.say("How many sessions ended in the period shown, for which reason, in words?", "表示期間中に終了したセッションの理由別の数。"),
@@ -69,16 +68,16 @@ func (b builder) vendor() *Dashboard {
 			columns: []Column{{Field: "ended", Title: b.say("Code", "理由コード")}, {Field: "meaning", Title: b.say("Meaning", "意味"), Mappings: b.endings()}, {Field: "Value", Title: b.say("Sessions", "セッション数"), Unit: "none"}}},
 		question{kind: "bargauge", width: 8, height: 8, title: b.say("How long sessions lasted", "セッションの長さの分布"),
 			text: b.say("How many of the sessions that ended in the period shown had lasted up to so long? Each bar begins where the one before ends.", "表示期間中に終了したセッションの長さの分布。各棒は、上の棒の時間を超え、示された時間以内だったものの数。"),
-			unit: "none", queries: []query{{`round(sum by (le) (increase(kidoban_session_duration_seconds_bucket{` + ofVendor + `}[$__range])))`, "{{le}}"}}, min: new(float64), names: b.durations()},
+			unit: "none", queries: []query{{`round(sum by (le) (increase(kidoban_session_duration_seconds_bucket{` + ofVendor + `}[$__range])))`, "{{le}}"}}, scale: fromZero, names: b.durations()},
 		question{kind: "timeseries", width: 8, height: 8, title: b.say("Duration of sessions", "セッションの平均時間"),
 			text: b.say("How long did sessions last on average, by when they ended? The points name single sessions; their numbers are those of the journal.", "終了時刻ごとの平均継続時間。点（exemplar）は個々のセッションで、番号は記録と同じ。"),
-			unit: "s", queries: []query{{`sum(rate(kidoban_session_duration_seconds_sum{` + ofVendor + `}[$__rate_interval])) / (sum(rate(kidoban_session_duration_seconds_count{` + ofVendor + `}[$__rate_interval])) > 0)`, b.say("mean", "平均")}}, exemplars: true, min: new(float64),
+			unit: "s", queries: []query{{`sum(rate(kidoban_session_duration_seconds_sum{` + ofVendor + `}[$__rate_interval])) / (sum(rate(kidoban_session_duration_seconds_count{` + ofVendor + `}[$__rate_interval])) > 0)`, b.say("mean", "平均")}}, drawn: exemplars, scale: fromZero,
 			mayBeEmpty: "shows a value only around a session's end"},
 		question{kind: "timeseries", width: 8, height: 8, title: b.say("Traffic", "通信量"),
 			text: b.say("How much does the vendor send to the site, and take from it? Much taken at an unusual hour is worth a question.", "業者から施設内へ・施設内から業者への通信量。普段と違う時間の大量の持ち出しは確認する。"),
 			unit: "Bps", queries: []query{
 				{`sum(rate(kidoban_session_receive_bytes_total{` + ofVendor + `}[$__rate_interval]))`, b.say("into the site", "施設内へ")},
-				{`sum(rate(kidoban_session_transmit_bytes_total{` + ofVendor + `}[$__rate_interval]))`, b.say("out of the site", "施設外へ")}}, min: new(float64)},
+				{`sum(rate(kidoban_session_transmit_bytes_total{` + ofVendor + `}[$__rate_interval]))`, b.say("out of the site", "施設外へ")}}, scale: fromZero},
 
 		row(b.say("Who belongs to the vendor", "登録作業者")),
 		question{kind: "table", width: 12, height: 8, title: b.say("Last seen", "最終接続"),
@@ -86,10 +85,10 @@ func (b builder) vendor() *Dashboard {
 				"各作業者の最終接続と、鍵が使われていない期間（未使用なら登録から）。作業者数が KIDOBAN_METRICS_ENGINEERS を超えると空欄。"),
 			unit: "none", noValue: b.say("too many engineers to be shown", "作業者数が上限を超えている"),
 			queries: []query{
-				{`kidoban_engineer_last_seen_timestamp_seconds{` + ofVendor + `} * 1000`, ""},
-				{`kidoban:engineer_idle_seconds{` + ofVendor + `}`, ""},
+				{namedEngineer(`kidoban_engineer_last_seen_timestamp_seconds{` + ofVendor + `} * 1000`), ""},
+				{namedEngineer(`kidoban:engineer_idle_seconds{` + ofVendor + `}`), ""},
 			},
-			columns: []Column{instance, engineer, {Field: "Value #A", Title: b.say("Last seen", "最終接続"), Unit: "dateTimeAsLocal", Mappings: map[string]string{"0": b.say("never", "なし")}}, {Field: "Value #B", Title: b.say("Unused for", "未使用期間"), Unit: "s"}}},
+			columns: []Column{instance, engineer, engineerName, {Field: "Value #A", Title: b.say("Last seen", "最終接続"), Unit: "dateTimeAsLocal", Mappings: map[string]string{"0": b.say("never", "なし")}}, {Field: "Value #B", Title: b.say("Unused for", "未使用期間"), Unit: "s"}}},
 		question{kind: "table", width: 12, height: 8, title: b.say("Refused, and why", "拒否と理由"),
 			text: b.say("How often was somebody refused who proved a key of this vendor, and why?", "この業者の鍵を持つ者が拒否された回数と理由。"),
 			unit: "none", noValue: b.say("nobody", "なし"),

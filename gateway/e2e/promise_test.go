@@ -63,9 +63,10 @@ type ground struct {
 
 	process  *lab.Cmd
 	ended    chan struct{}
-	stderr   *os.File // of the gateway; nil: its log is in the folder
-	settings []string // NAME=value, besides those that every ground has
-	without  []string // layers that are left out
+	stderr   *os.File          // of the gateway; nil: its log is in the folder
+	settings []string          // NAME=value, besides those that every ground has
+	names    *strings.Replacer // puts names for people into the policy
+	without  []string          // layers that are left out
 
 	held atomic.Bool // flows of the test send nothing for now
 
@@ -127,7 +128,7 @@ func newGround(t *testing.T, without ...string) *ground {
 		t.Fatal(err)
 	}
 	l := lab.New(t)
-	g := &ground{t: t, lab: l, folder: t.TempDir(), device: fmt.Sprintf("kido%d", grounds.Add(1)), people: map[string]*person{}, without: without}
+	g := &ground{t: t, lab: l, folder: t.TempDir(), device: fmt.Sprintf("kido%d", grounds.Add(1)), people: map[string]*person{}, names: strings.NewReplacer(), without: without}
 	g.internet, g.medisys, g.scanco, g.outsider = l.Host("internet"), l.Host("medisys"), l.Host("scanco"), l.Host("outsider")
 	g.gateway, g.hospital = l.Host("gateway"), l.Host("hospital")
 	l.Link(g.medisys, "eth0", lab.Prefixes("203.0.113.10/24", "203.0.113.11/24", "2001:db8:1::10/64"),
@@ -230,7 +231,7 @@ func (g *ground) policyText(medisys, scanco []string) string {
 		}
 		return b.String()
 	}
-	return fmt.Sprintf(`version: 1
+	return g.names.Replace(fmt.Sprintf(`version: 1
 site: Kido Municipal Hospital
 timezone: Asia/Tokyo
 tunnel:
@@ -249,7 +250,7 @@ vendors:
     sources: [198.51.100.10, "2001:db8:2::10"]
     engineers:
 %s    windows:
-%s`, outside4, ehr4, ehr6, pacs4, people("medisys"), strings.Join(medisys, ""), people("scanco"), strings.Join(scanco, ""))
+%s`, outside4, ehr4, ehr6, pacs4, people("medisys"), strings.Join(medisys, ""), people("scanco"), strings.Join(scanco, "")))
 }
 
 func (g *ground) policyFile() string { return filepath.Join(g.folder, "policy.yaml") }

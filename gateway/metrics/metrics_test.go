@@ -52,6 +52,8 @@ func TestMetricsKeepTheirNames(t *testing.T) {
 		"kidoban_journal_append_seconds | histogram | ",
 		"kidoban_clock_synchronized | gauge | ",
 		"kidoban_shut | gauge | scope",
+		"kidoban_vendor_info | gauge | vendor, name",
+		"kidoban_engineer_info | gauge | vendor, engineer, vendor_name, engineer_name",
 		"kidoban_engineer_last_refusal_timestamp_seconds | gauge | vendor, engineer, reason",
 	} {
 		if !strings.Contains(strings.ReplaceAll(table, "`", ""), "| "+want+" |") {
@@ -160,6 +162,33 @@ func BenchmarkScrape(b *testing.B) {
 			b.ReportMetric(float64(lines), "lines")
 			b.ReportMetric(float64(one)/float64(time.Second/2), "share-allowed")
 		})
+	}
+}
+
+// Names for people are in two series, which others join by the short names:
+// each vendor and each engineer has one, also where the policy gives no name. Of
+// more engineers than may be shown, those inside have one.
+func TestNamesForPeople(t *testing.T) {
+	medisys, acme := &policy.Vendor{Name: "medisys", DisplayName: "株式会社メディシス"}, &policy.Vendor{Name: "acme"}
+	medisys.Engineers = []*policy.Engineer{{Vendor: medisys, Name: "sato", DisplayName: "佐藤 太郎", Key: policy.Key{1}}}
+	acme.Engineers = []*policy.Engineer{{Vendor: acme, Name: "brown", Key: policy.Key{2}}}
+	s := &view.Snapshot{Base: policy.NewState(), Plan: &policy.Plan{Policy: &policy.Policy{Zone: time.UTC, Vendors: []*policy.Vendor{acme, medisys}}},
+		Sessions: []view.SessionStatus{{ID: "A", Vendor: "medisys", Engineer: "sato", Names: view.NamesOf(medisys.Engineers[0])}}}
+	const names = "# HELP kidoban_vendor_info Always 1 for each vendor; its name for people is in the label, or the short one where the policy gives none.\n" +
+		"# TYPE kidoban_vendor_info gauge\n" +
+		"kidoban_vendor_info{name=\"acme\",vendor=\"acme\"} 1\nkidoban_vendor_info{name=\"株式会社メディシス\",vendor=\"medisys\"} 1\n" +
+		"# HELP kidoban_engineer_info Always 1 for each engineer; the names for people are in the labels, or the short ones where the policy gives none.\n" +
+		"# TYPE kidoban_engineer_info gauge\n"
+	const inside = "kidoban_engineer_info{engineer=\"sato\",engineer_name=\"佐藤 太郎\",vendor=\"medisys\",vendor_name=\"株式会社メディシス\"} 1\n"
+	const outside = "kidoban_engineer_info{engineer=\"brown\",engineer_name=\"brown\",vendor=\"acme\",vendor_name=\"acme\"} 1\n"
+	for most, want := range map[int]string{2: names + inside + outside, 1: names + inside} {
+		m := New("test")
+		m.MostEngineers = most
+		registry := prometheus.NewPedanticRegistry()
+		registry.MustRegister(m.Collectors(still{s, time.Now()}, "kido0", policy.Key{1})...)
+		if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "kidoban_vendor_info", "kidoban_engineer_info"); err != nil {
+			t.Errorf("with at most %d engineers: %v", most, err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"cmp"
 	"os"
 	"slices"
 	"strconv"
@@ -66,6 +67,7 @@ var (
 	descConntrackMost = desc("kidoban_conntrack_limit", "How many the kernel can track; beyond it new flows fail.")
 
 	descEngineers   = desc("kidoban_engineers", "Engineers whom the policy lists, by vendor.", "vendor")
+	descVendor      = desc("kidoban_vendor_info", "Always 1 for each vendor; its name for people is in the label, or the short one where the policy gives none.", "vendor", "name")
 	descContract    = desc("kidoban_vendor_contract_end_timestamp_seconds", "Unix time at which the vendor's contract is over; absent: the policy names no end.", "vendor")
 	descVendorShut  = desc("kidoban_vendor_shut", "1 if an operator closed this vendor, or everything.", "vendor")
 	descActive      = desc("kidoban_session_active", "Open sessions, by vendor.", "vendor")
@@ -77,6 +79,7 @@ var (
 	descNextClose = desc("kidoban_window_next_close_timestamp_seconds", "Unix time at which the window closes next; absent: not within 400 days.", "vendor", "window")
 	descNextUntil = desc("kidoban_window_next_open_until_timestamp_seconds", "Unix time until which the next opening lasts; absent: not within 400 days.", "vendor", "window")
 
+	descEngineer     = desc("kidoban_engineer_info", "Always 1 for each engineer; the names for people are in the labels, or the short ones where the policy gives none.", "vendor", "engineer", "vendor_name", "engineer_name")
 	descSession      = desc("kidoban_session_info", "1 for each engineer who is inside; the session's id is the journal's.", "vendor", "engineer", "session")
 	descSessionSince = desc("kidoban_session_start_timestamp_seconds", "Unix time at which the engineer's open session began; absent: not inside.", "vendor", "engineer")
 	descSessionUntil = desc("kidoban_session_until_timestamp_seconds", "Unix time at which the engineer's open session must end; absent: not inside.", "vendor", "engineer")
@@ -139,6 +142,9 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 	// Few have sessions, even if many are listed.
 	if len(s.Sessions) <= c.metrics.MostEngineers {
 		for _, sess := range s.Sessions {
+			if engineers > c.metrics.MostEngineers {
+				info(gauge, sess.Vendor, sess.Engineer, sess.Names)
+			}
 			gauge(descSession, 1, sess.Vendor, sess.Engineer, sess.ID)
 			gauge(descSessionSince, unixSeconds(sess.OpenedAt), sess.Vendor, sess.Engineer)
 			gauge(descSessionUntil, unixSeconds(sess.Until), sess.Vendor, sess.Engineer)
@@ -147,6 +153,11 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 }
 
 type toGauge func(d *prometheus.Desc, v float64, labels ...string)
+
+// info shows an engineer's names, which others join to series of engineers.
+func info(gauge toGauge, vendor, engineer string, n view.Names) {
+	gauge(descEngineer, 1, vendor, engineer, cmp.Or(n.VendorName, vendor), cmp.Or(n.EngineerName, engineer))
+}
 
 func (c *states) vendors(s *view.Snapshot, now time.Time, gauge toGauge) {
 	active, grants, ends := map[string]int{}, map[string]int{}, map[string]time.Time{}
@@ -162,6 +173,7 @@ func (c *states) vendors(s *view.Snapshot, now time.Time, gauge toGauge) {
 		}
 	}
 	for _, v := range s.Plan.Policy.Vendors {
+		gauge(descVendor, 1, v.Name, cmp.Or(v.DisplayName, v.Name))
 		gauge(descActive, float64(active[v.Name]), v.Name)
 		gauge(descGrants, float64(grants[v.Name]), v.Name)
 		gauge(descSessionEnds, unixSeconds(ends[v.Name]), v.Name)
@@ -219,6 +231,7 @@ func (c *states) engineers(s *view.Snapshot, ch chan<- prometheus.Metric, gauge 
 	listed, seen, refused := c.metrics.copy()
 	for _, v := range s.Plan.Policy.Vendors {
 		for _, e := range v.Engineers {
+			info(gauge, v.Name, e.Name, view.NamesOf(e))
 			gauge(descSeen, unixSeconds(seen[e.Key]), v.Name, e.Name)
 			gauge(descListed, unixSeconds(listed[e.Key]), v.Name, e.Name)
 			if t, ok := s.Traffic[e.Key]; ok {
