@@ -51,7 +51,7 @@ const (
 type Column struct {
 	Field, Title, Unit string
 	Mappings           map[string]string // of a label's values
-	Link               *dataLink
+	Link               object
 }
 
 // query is a target before it has a letter.
@@ -69,23 +69,15 @@ type question struct {
 	thresholds        []step
 	colors            map[string]string // by the name of a series
 	columns           []Column
-	links             []dataLink
+	links             []object
 	noValue           string // instead of "No data"
 	mayBeEmpty        string
-	scale             scale
+	share             bool // the axis ends at 1
 	whole             bool // the values are whole numbers
 	timeFrom          string
 	drawn             drawing
 	names             []Naming // of a histogram's buckets
 }
-
-// scale is the range of a panel's axis.
-type scale int
-
-const (
-	fromZero scale = iota + 1
-	share          // from 0 to 1
-)
 
 // drawing says how a panel draws its series over time.
 type drawing int
@@ -163,12 +155,12 @@ func (b builder) panel(q question) *Panel {
 		}
 		p.Targets = append(p.Targets, t)
 	}
-	f := &fields{Overrides: []override{}, Defaults: defaults{Unit: q.unit, NoValue: q.noValue,
-		Mappings: q.mappings, Links: q.links, Thresholds: &thresholds{"absolute", q.thresholds}, Color: object{"mode": "thresholds"}}}
-	if q.scale > 0 {
+	f := &fields{Overrides: []object{}, Defaults: defaults{Unit: q.unit, NoValue: q.noValue,
+		Mappings: q.mappings, Links: q.links, Thresholds: object{"mode": "absolute", "steps": q.thresholds}, Color: object{"mode": "thresholds"}}}
+	if q.kind == "timeseries" || q.kind == "bargauge" {
 		f.Defaults.Min = new(float64)
 	}
-	if q.scale == share {
+	if q.share {
 		f.Defaults.Max = new(1.0)
 	}
 	if q.whole {
@@ -178,7 +170,7 @@ func (b builder) panel(q question) *Panel {
 		f.Defaults.Mappings = []mapping{}
 	}
 	if q.thresholds == nil {
-		f.Defaults.Thresholds.Steps = steps(blue)
+		f.Defaults.Thresholds["steps"] = steps(blue)
 	}
 	p.FieldConfig = f
 	switch q.kind {
@@ -193,7 +185,7 @@ func (b builder) panel(q question) *Panel {
 			"minVizHeight": 16, "maxVizHeight": 300, "minVizWidth": 8, "namePlacement": "auto", "sizing": "auto",
 			"legend": object{"showLegend": false, "displayMode": "list", "placement": "bottom", "calcs": []string{}}}
 		for _, n := range q.names {
-			f.Overrides = append(f.Overrides, override{matcher{"byRegexp", "/^" + regexp.QuoteMeta(n.Bound) + "(\\.0)?$/"}, []property{{"displayName", n.Words}}})
+			f.Overrides = append(f.Overrides, override("byRegexp", "/^"+regexp.QuoteMeta(n.Bound)+"(\\.0)?$/", option("displayName", n.Words)))
 		}
 	case "state-timeline":
 		p.Options = object{"mergeValues": true, "showValue": "auto", "alignValue": "left", "rowHeight": 0.8, "perPage": 20,
@@ -230,8 +222,8 @@ func (p *Panel) series(q question) {
 	p.FieldConfig.Defaults.Custom = custom
 	p.FieldConfig.Defaults.Color = object{"mode": "palette-classic-by-name"}
 	for _, name := range slices.Sorted(maps.Keys(q.colors)) {
-		p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, override{matcher{"byName", name},
-			[]property{{"color", object{"mode": "fixed", "fixedColor": q.colors[name]}}}})
+		p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, override("byName", name,
+			option("color", object{"mode": "fixed", "fixedColor": q.colors[name]})))
 	}
 }
 
@@ -244,26 +236,33 @@ func (p *Panel) table(q question) {
 	for i, c := range q.columns {
 		names[c.Field], order[c.Field] = c.Title, i
 		pattern = append(pattern, c.Field)
-		var properties []property
+		var properties []object
 		if c.Unit != "" {
-			properties = append(properties, property{"unit", c.Unit})
+			properties = append(properties, option("unit", c.Unit))
 		}
 		if c.Mappings != nil {
-			properties = append(properties, property{"mappings", []mapping{wordMapping(c.Mappings)}})
+			properties = append(properties, option("mappings", []mapping{wordMapping(c.Mappings)}))
 		}
 		if c.Link != nil {
-			properties = append(properties, property{"links", []dataLink{*c.Link}})
+			properties = append(properties, option("links", []object{c.Link}))
 		}
 		if properties != nil {
-			p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, override{matcher{"byName", c.Title}, properties})
+			p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, override("byName", c.Title, properties...))
 		}
 	}
-	p.Transformations = []transform{
-		{"merge", object{}},
-		{"filterFieldsByName", object{"include": object{"names": pattern}}},
-		{"organize", object{"excludeByName": object{}, "includeByName": object{}, "indexByName": order, "renameByName": names}},
+	p.Transformations = []object{
+		{"id": "merge", "options": object{}},
+		{"id": "filterFieldsByName", "options": object{"include": object{"names": pattern}}},
+		{"id": "organize", "options": object{"excludeByName": object{}, "includeByName": object{}, "indexByName": order, "renameByName": names}},
 	}
 }
+
+// override sets options of the fields that a matcher chooses.
+func override(by, name string, options ...object) object {
+	return object{"matcher": object{"id": by, "options": name}, "properties": options}
+}
+
+func option(id string, value any) object { return object{"id": id, "value": value} }
 
 // wordMapping says words instead of a label's values.
 func wordMapping(words map[string]string) mapping {
@@ -287,14 +286,7 @@ func is(results ...any) []mapping {
 func steps(first string, then ...any) []step {
 	all := []step{{first, nil}}
 	for i := 0; i+1 < len(then); i += 2 {
-		var value float64
-		switch v := then[i].(type) {
-		case int:
-			value = float64(v)
-		case float64:
-			value = v
-		}
-		all = append(all, step{then[i+1].(string), &value})
+		all = append(all, step{then[i+1].(string), new(float64(then[i].(int)))})
 	}
 	return all
 }
@@ -329,8 +321,8 @@ func lastTime(expr string) string {
 // that are marked.
 func (b builder) dashboard(name, title, description, from, selector string, variables ...object) *Dashboard {
 	d := &Dashboard{UID: b.uid(name), Title: title, Description: description, Tags: []string{"kidoban", [...]string{"en", "ja"}[b.language]},
-		SchemaVersion: SchemaVersion, Version: 1, Editable: true, GraphTooltip: 1, Refresh: "30s", Time: timeRange{from, "now"}, Timezone: "browser", WeekStart: "monday",
-		Links: []link{}}
+		SchemaVersion: SchemaVersion, Version: 1, Editable: true, GraphTooltip: 1, Refresh: "30s", Time: object{"from": from, "to": "now"}, Timezone: "browser", WeekStart: "monday",
+		Links: []object{}}
 	d.Templating.List = append([]object{{
 		"name": "datasource", "type": "datasource", "label": b.say("Data source", "データソース"), "query": "prometheus", "refresh": 1, "hide": 0,
 		"includeAll": false, "multi": false, "regex": "", "options": []object{}, "skipUrlSync": false,
@@ -339,7 +331,8 @@ func (b builder) dashboard(name, title, description, from, selector string, vari
 		{"gate", b.say("Gate", "木戸")}, {"vendor", b.say("Vendor", "業者")}, {"appliance", b.say("Appliance", "装置")},
 	} {
 		if other.name != name {
-			d.Links = append(d.Links, link{Title: other.title, Type: "link", URL: "/d/" + b.uid(other.name), Icon: "dashboard", Tags: []string{}, IncludeVars: true, KeepTime: true})
+			d.Links = append(d.Links, object{"title": other.title, "type": "link", "url": "/d/" + b.uid(other.name), "tooltip": "", "icon": "dashboard",
+				"tags": []string{}, "asDropdown": false, "includeVars": true, "keepTime": true, "targetBlank": false})
 		}
 	}
 	annotation := func(name, color, expr, title string) Annotation {
@@ -374,6 +367,6 @@ func (b builder) variable(name, label, query string, all bool) object {
 }
 
 // toVendor leads from a vendor's name to its dashboard.
-func (b builder) toVendor(name string) dataLink {
-	return dataLink{Title: b.say("This vendor", "この業者を見る"), URL: "/d/" + b.uid("vendor") + "?var-vendor=" + name + "&${datasource:queryparam}&${instance:queryparam}&${__url_time_range}"}
+func (b builder) toVendor(name string) object {
+	return object{"title": b.say("This vendor", "この業者を見る"), "targetBlank": false, "url": "/d/" + b.uid("vendor") + "?var-vendor=" + name + "&${datasource:queryparam}&${instance:queryparam}&${__url_time_range}"}
 }

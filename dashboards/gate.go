@@ -16,7 +16,7 @@ func (b builder) gate() *Dashboard {
 	vendorLink := b.toVendor("${__value.text}")
 	seriesLink := b.toVendor("${__field.labels.vendor}")
 	instance, engineer, engineerName := b.gateway(), b.engineer(), b.engineerName()
-	vendor := Column{Field: "vendor", Title: b.say("Vendor", "業者"), Link: &vendorLink}
+	vendor := Column{Field: "vendor", Title: b.say("Vendor", "業者"), Link: vendorLink}
 	words, runbooks := b.alerts()
 	return b.lay(d,
 		row(b.say("Is the gate healthy?", "木戸は健全か")),
@@ -73,17 +73,17 @@ func (b builder) gate() *Dashboard {
 			mayBeEmpty: "nobody is inside"},
 		question{kind: "timeseries", width: 6, height: 7, title: b.say("Inside, over time", "接続人数の推移"),
 			text: b.say("How many engineers of which vendor were inside when?", "いつ・どの業者が何人接続していたか。"),
-			unit: "none", queries: []query{{`sum by (vendor, name) (` + named(`kidoban_session_active{`+ofVendors+`}`) + `)`, "{{vendor}} ({{name}})"}}, links: []dataLink{seriesLink}, scale: fromZero, drawn: stacked},
+			unit: "none", queries: []query{{`sum by (vendor, name) (` + named(`kidoban_session_active{`+ofVendors+`}`) + `)`, "{{vendor}} ({{name}})"}}, links: []object{seriesLink}, drawn: stacked},
 
 		row(b.say("When may anybody enter?", "いつ接続できるか")),
 		question{kind: "state-timeline", width: 12, height: 8, title: b.say("Windows of the next 24 hours", "今後24時間の承認時間帯"), timeFrom: "+24h",
 			text: b.say("When will which window be open? As the policy in force has it now; of each window what is left of this opening, and the next one.",
 				"どの時間帯がいつ開くか（現在のポリシーによる予定。各時間帯の進行中の残りと次回分）。"),
-			unit: "none", queries: []query{{windowsAhead, "{{vendor}}/{{window}} ({{name}})"}}, mappings: b.open(), thresholds: steps(grey, 1, blue), links: []dataLink{seriesLink}},
+			unit: "none", queries: []query{{windowsAhead, "{{vendor}}/{{window}} ({{name}})"}}, mappings: b.open(), thresholds: steps(grey, 1, blue), links: []object{seriesLink}},
 		question{kind: "state-timeline", width: 12, height: 8, title: b.say("Windows of the last 7 days", "過去7日間の承認時間帯"), timeFrom: "7d",
 			text: b.say("When was which window open? Gaps: the gateway was absent. A window that an operator had closed, or that fell into a time of doubt, was not open.",
 				"どの時間帯がいつ開いていたか。空白はゲートウェイ不在。遮断中や疑義による停止中は開いていない。"),
-			unit: "none", queries: []query{{named(`max by (instance, vendor, window) (kidoban_window_open{` + ofVendors + `})`), "{{vendor}}/{{window}} ({{name}})"}}, mappings: b.open(), thresholds: steps(grey, 1, blue), links: []dataLink{seriesLink}},
+			unit: "none", queries: []query{{named(`max by (instance, vendor, window) (kidoban_window_open{` + ofVendors + `})`), "{{vendor}}/{{window}} ({{name}})"}}, mappings: b.open(), thresholds: steps(grey, 1, blue), links: []object{seriesLink}},
 
 		row(b.say("Who tried, and why not?", "誰が・なぜ拒否されたか")),
 		question{kind: "stat", width: 4, height: 8, title: b.say("Refusals that should worry, 24 h", "要確認の拒否（24時間）"),
@@ -111,7 +111,7 @@ func (b builder) gate() *Dashboard {
 		question{kind: "timeseries", width: 24, height: 8, title: b.say("Admitted and refused, by reason", "許可と拒否（理由別）"),
 			text: b.say("When were how many decisions made, for which reason? The codes are those of the panel above. `admitted` also counts the renewals of open sessions, about one in two minutes each.",
 				"いつ・どの理由の判定が何件あったか。コードは上の表のとおり。admitted には接続中の鍵更新（約2分ごと）も含む。"),
-			unit: "none", queries: []query{{`sum by (reason) (increase(kidoban_admissions_total{` + ofVendors + `}[$__rate_interval]))`, "{{reason}}"}}, drawn: bars | stacked, scale: fromZero,
+			unit: "none", queries: []query{{`sum by (reason) (increase(kidoban_admissions_total{` + ofVendors + `}[$__rate_interval]))`, "{{reason}}"}}, drawn: bars | stacked,
 			colors: map[string]string{"admitted": blue, "wrong_source": vermilion, "replayed": purple, "outside_window": sky, "unknown_key": orange, "unlisted_source": grey, "rate_limited": yellow, "unlisted_target": teal}},
 
 		row(b.say("Requests and approvals (a later version brings them)", "申請と承認（今後の版で追加）")),

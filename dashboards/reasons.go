@@ -70,38 +70,31 @@ func (b builder) doubts() map[string]string {
 
 // alerts gives for each alert its meaning and its runbook.
 func (b builder) alerts() (words, runbooks map[string]string) {
-	words = map[string]string{
-		"KidobanAbsent":                      b.say("the gateway does not answer Prometheus", "ゲートウェイが応答しない"),
-		"KidobanNotReady":                    b.say("the gateway is shut in doubt", "ゲートウェイが安全側に停止中"),
-		"KidobanSessionOutsideWindow":        b.say("SOMEBODY IS INSIDE OUTSIDE EVERY WINDOW", "承認時間外に接続中"),
-		"KidobanWrongSource":                 b.say("a vendor's key was used from an address that is not its own", "業者の鍵が登録外アドレスから使われた"),
-		"KidobanReplayed":                    b.say("a vendor's key was used again and again with an old time: recorded, or two machines", "業者の鍵による古い接続要求の繰り返し（再送、または端末が二台）"),
-		"KidobanRefusalBurst":                b.say("many refusals in a short time", "短時間に多数の拒否"),
-		"KidobanFlowsInExcess":               b.say("an engineer has more connections than one may", "上限を超えた通信を大量に拒否"),
-		"KidobanDestinationRewritten":        b.say("another program rewrites where engineers' connections go", "他のプログラムが通信の宛先を書き換えている"),
-		"KidobanWindowEndsWithSessionInside": b.say("somebody is inside and will be cut within ten minutes", "接続中の者が10分以内に切断される"),
-		"KidobanRulesetDrift":                b.say("somebody changed the kernel's rules", "カーネルの規則が変更された"),
-		"KidobanRulesetStuck":                b.say("the kernel does not take the rules", "カーネルが規則を受け付けない"),
-		"KidobanJournalStuck":                b.say("the journal does not advance", "記録が進まない"),
-		"KidobanJournalDoubtful":             b.say("the journal does not verify or cannot be written", "記録を検証または書込できない"),
-		"KidobanJournalShrank":               b.say("the journal has fewer entries than before", "記録の件数が減った"),
-		"KidobanJournalReplaced":             b.say("an operator began a new journal", "運用者が新しい記録を始めた"),
-		"KidobanClockUnsynchronized":         b.say("the clock is not synchronized", "時計が同期していない"),
-		"KidobanPolicyReloadFailed":          b.say("the policy file has errors", "ポリシーファイルに誤りがある"),
-		"KidobanClosingLate":                 b.say("a closing took longer than a second", "閉鎖に1秒以上かかった"),
-		"KidobanContractEnds":                b.say("a contract ends within 30 days", "契約が30日以内に終了する"),
-		"KidobanDormantKey":                  b.say("a key has not been used for 90 days", "鍵が90日間使われていない"),
-		"KidobanKillSwitchOn":                b.say("everything has been closed for four hours", "全面遮断が4時間続いている"),
-	}
-	pages := map[string]string{"KidobanAbsent": "absent", "KidobanNotReady": "not-ready", "KidobanSessionOutsideWindow": "session-outside-window",
-		"KidobanWrongSource": "wrong-source", "KidobanReplayed": "replayed", "KidobanRefusalBurst": "refusal-burst", "KidobanFlowsInExcess": "flows-in-excess", "KidobanDestinationRewritten": "destination-rewritten",
-		"KidobanWindowEndsWithSessionInside": "window-ends",
-		"KidobanRulesetDrift":                "ruleset-drift", "KidobanRulesetStuck": "ruleset-stuck", "KidobanJournalStuck": "journal-stuck", "KidobanJournalDoubtful": "journal-doubtful",
-		"KidobanJournalShrank": "journal-shrank", "KidobanJournalReplaced": "journal-shrank", "KidobanClockUnsynchronized": "clock", "KidobanPolicyReloadFailed": "policy-reload-failed",
-		"KidobanClosingLate": "closing-late", "KidobanContractEnds": "contract-ends", "KidobanDormantKey": "dormant-key", "KidobanKillSwitchOn": "kill-switch"}
-	runbooks = map[string]string{}
-	for alert, page := range pages {
-		runbooks[alert] = "docs/runbooks/" + b.language.folder() + page + ".md"
+	words, runbooks = map[string]string{}, map[string]string{}
+	for alert, a := range map[string]struct{ page, words string }{
+		"KidobanAbsent":                      {"absent", b.say("the gateway does not answer Prometheus", "ゲートウェイが応答しない")},
+		"KidobanNotReady":                    {"not-ready", b.say("the gateway is shut in doubt", "ゲートウェイが安全側に停止中")},
+		"KidobanSessionOutsideWindow":        {"session-outside-window", b.say("SOMEBODY IS INSIDE OUTSIDE EVERY WINDOW", "承認時間外に接続中")},
+		"KidobanWrongSource":                 {"wrong-source", b.say("a vendor's key was used from an address that is not its own", "業者の鍵が登録外アドレスから使われた")},
+		"KidobanReplayed":                    {"replayed", b.say("a vendor's key was used again and again with an old time: recorded, or two machines", "業者の鍵による古い接続要求の繰り返し（再送、または端末が二台）")},
+		"KidobanRefusalBurst":                {"refusal-burst", b.say("many refusals in a short time", "短時間に多数の拒否")},
+		"KidobanFlowsInExcess":               {"flows-in-excess", b.say("an engineer has more connections than one may", "上限を超えた通信を大量に拒否")},
+		"KidobanDestinationRewritten":        {"destination-rewritten", b.say("another program rewrites where engineers' connections go", "他のプログラムが通信の宛先を書き換えている")},
+		"KidobanWindowEndsWithSessionInside": {"window-ends", b.say("somebody is inside and will be cut within ten minutes", "接続中の者が10分以内に切断される")},
+		"KidobanRulesetDrift":                {"ruleset-drift", b.say("somebody changed the kernel's rules", "カーネルの規則が変更された")},
+		"KidobanRulesetStuck":                {"ruleset-stuck", b.say("the kernel does not take the rules", "カーネルが規則を受け付けない")},
+		"KidobanJournalStuck":                {"journal-stuck", b.say("the journal does not advance", "記録が進まない")},
+		"KidobanJournalDoubtful":             {"journal-doubtful", b.say("the journal does not verify or cannot be written", "記録を検証または書込できない")},
+		"KidobanJournalShrank":               {"journal-shrank", b.say("the journal has fewer entries than before", "記録の件数が減った")},
+		"KidobanJournalReplaced":             {"journal-shrank", b.say("an operator began a new journal", "運用者が新しい記録を始めた")},
+		"KidobanClockUnsynchronized":         {"clock", b.say("the clock is not synchronized", "時計が同期していない")},
+		"KidobanPolicyReloadFailed":          {"policy-reload-failed", b.say("the policy file has errors", "ポリシーファイルに誤りがある")},
+		"KidobanClosingLate":                 {"closing-late", b.say("a closing took longer than a second", "閉鎖に1秒以上かかった")},
+		"KidobanContractEnds":                {"contract-ends", b.say("a contract ends within 30 days", "契約が30日以内に終了する")},
+		"KidobanDormantKey":                  {"dormant-key", b.say("a key has not been used for 90 days", "鍵が90日間使われていない")},
+		"KidobanKillSwitchOn":                {"kill-switch", b.say("everything has been closed for four hours", "全面遮断が4時間続いている")},
+	} {
+		words[alert], runbooks[alert] = a.words, "docs/runbooks/"+b.language.folder()+a.page+".md"
 	}
 	return words, runbooks
 }

@@ -8,35 +8,26 @@ type object = map[string]any
 
 // Dashboard is one in Grafana's classic schema.
 type Dashboard struct {
-	UID           string      `json:"uid"`
-	Title         string      `json:"title"`
-	Description   string      `json:"description"`
-	Tags          []string    `json:"tags"`
-	SchemaVersion int         `json:"schemaVersion"`
-	Version       int         `json:"version"`
-	Editable      bool        `json:"editable"`
-	GraphTooltip  int         `json:"graphTooltip"` // 1: the crosshair is shared
-	Refresh       string      `json:"refresh"`
-	Time          timeRange   `json:"time"`
-	Timezone      string      `json:"timezone"`
-	WeekStart     string      `json:"weekStart"`
-	Links         []link      `json:"links"`
-	Templating    list        `json:"templating"`
-	Annotations   annotations `json:"annotations"`
-	Panels        []*Panel    `json:"panels"`
-}
-
-type timeRange struct {
-	From string `json:"from"`
-	To   string `json:"to"`
-}
-
-type list struct {
-	List []object `json:"list"`
-}
-
-type annotations struct {
-	List []Annotation `json:"list"`
+	UID           string   `json:"uid"`
+	Title         string   `json:"title"`
+	Description   string   `json:"description"`
+	Tags          []string `json:"tags"`
+	SchemaVersion int      `json:"schemaVersion"`
+	Version       int      `json:"version"`
+	Editable      bool     `json:"editable"`
+	GraphTooltip  int      `json:"graphTooltip"` // 1: the crosshair is shared
+	Refresh       string   `json:"refresh"`
+	Time          object   `json:"time"`
+	Timezone      string   `json:"timezone"`
+	WeekStart     string   `json:"weekStart"`
+	Links         []object `json:"links"`
+	Templating    struct {
+		List []object `json:"list"`
+	} `json:"templating"`
+	Annotations struct {
+		List []Annotation `json:"list"`
+	} `json:"annotations"`
+	Panels []*Panel `json:"panels"`
 }
 
 // Annotation marks moments on all panels with a time axis. The values of the query are times in
@@ -67,36 +58,23 @@ type source struct {
 // fromVariable is the datasource that the dashboard's variable names.
 var fromVariable = source{"prometheus", "${datasource}"}
 
-type link struct {
-	Title       string   `json:"title"`
-	Type        string   `json:"type"`
-	URL         string   `json:"url"`
-	Tooltip     string   `json:"tooltip"`
-	Icon        string   `json:"icon"`
-	Tags        []string `json:"tags"`
-	AsDropdown  bool     `json:"asDropdown"`
-	IncludeVars bool     `json:"includeVars"`
-	KeepTime    bool     `json:"keepTime"`
-	TargetBlank bool     `json:"targetBlank"`
-}
-
 // Panel answers one question. Of a row only the title counts.
 type Panel struct {
-	ID              int         `json:"id"`
-	Type            string      `json:"type"`
-	Title           string      `json:"title"`
-	Description     string      `json:"description,omitempty"`
-	GridPos         grid        `json:"gridPos"`
-	Datasource      *source     `json:"datasource,omitempty"`
-	Targets         []Target    `json:"targets,omitempty"`
-	FieldConfig     *fields     `json:"fieldConfig,omitempty"`
-	Options         object      `json:"options,omitempty"`
-	Transformations []transform `json:"transformations,omitempty"`
-	TimeFrom        string      `json:"timeFrom,omitempty"` // another period than the dashboard's: "7d" back, "+24h" ahead
-	Interval        string      `json:"interval,omitempty"` // the least step
-	MaxDataPoints   int         `json:"maxDataPoints,omitempty"`
-	Collapsed       *bool       `json:"collapsed,omitempty"` // of a row
-	Panels          []*Panel    `json:"panels,omitzero"`     // of a row
+	ID              int      `json:"id"`
+	Type            string   `json:"type"`
+	Title           string   `json:"title"`
+	Description     string   `json:"description,omitempty"`
+	GridPos         grid     `json:"gridPos"`
+	Datasource      *source  `json:"datasource,omitempty"`
+	Targets         []Target `json:"targets,omitempty"`
+	FieldConfig     *fields  `json:"fieldConfig,omitempty"`
+	Options         object   `json:"options,omitempty"`
+	Transformations []object `json:"transformations,omitempty"`
+	TimeFrom        string   `json:"timeFrom,omitempty"` // another period than the dashboard's: "7d" back, "+24h" ahead
+	Interval        string   `json:"interval,omitempty"` // the least step
+	MaxDataPoints   int      `json:"maxDataPoints,omitempty"`
+	Collapsed       *bool    `json:"collapsed,omitempty"` // of a row
+	Panels          []*Panel `json:"panels,omitzero"`     // of a row
 
 	// MayBeEmpty says why the panel may rightly show nothing; empty: it may not.
 	MayBeEmpty string `json:"-"`
@@ -126,26 +104,21 @@ type Target struct {
 }
 
 type fields struct {
-	Defaults  defaults   `json:"defaults"`
-	Overrides []override `json:"overrides"`
+	Defaults  defaults `json:"defaults"`
+	Overrides []object `json:"overrides"`
 }
 
 type defaults struct {
-	Unit       string      `json:"unit"`
-	Min        *float64    `json:"min,omitempty"`
-	Max        *float64    `json:"max,omitempty"`
-	Decimals   *int        `json:"decimals,omitempty"`
-	NoValue    string      `json:"noValue,omitempty"`
-	Color      object      `json:"color"`
-	Thresholds *thresholds `json:"thresholds"`
-	Mappings   []mapping   `json:"mappings"`
-	Links      []dataLink  `json:"links,omitempty"`
-	Custom     object      `json:"custom,omitempty"`
-}
-
-type thresholds struct {
-	Mode  string `json:"mode"`
-	Steps []step `json:"steps"`
+	Unit       string    `json:"unit"`
+	Min        *float64  `json:"min,omitempty"`
+	Max        *float64  `json:"max,omitempty"`
+	Decimals   *int      `json:"decimals,omitempty"`
+	NoValue    string    `json:"noValue,omitempty"`
+	Color      object    `json:"color"`
+	Thresholds object    `json:"thresholds"`
+	Mappings   []mapping `json:"mappings"`
+	Links      []object  `json:"links,omitempty"`
+	Custom     object    `json:"custom,omitempty"`
 }
 
 // step colours values from Value on; nil: all values.
@@ -163,30 +136,4 @@ type result struct {
 	Text  string `json:"text"`
 	Color string `json:"color,omitempty"`
 	Index int    `json:"index"`
-}
-
-type dataLink struct {
-	Title       string `json:"title"`
-	URL         string `json:"url"`
-	TargetBlank bool   `json:"targetBlank"`
-}
-
-type override struct {
-	Matcher    matcher    `json:"matcher"`
-	Properties []property `json:"properties"`
-}
-
-type matcher struct {
-	ID      string `json:"id"`
-	Options string `json:"options"`
-}
-
-type property struct {
-	ID    string `json:"id"`
-	Value any    `json:"value"`
-}
-
-type transform struct {
-	ID      string `json:"id"`
-	Options object `json:"options"`
 }
