@@ -107,7 +107,7 @@ func (b builder) vendorName(label string) Column {
 	return Column{Field: label, Title: b.say("Vendor's name", "業者名")}
 }
 
-// inside asks for a value of each engineer who is inside, with the session and the names.
+// inside asks for a value of each open session, with its number and the names.
 func inside(value string) query {
 	return query{namedEngineer(value + " * on (instance, vendor, engineer) group_left (session) kidoban_session_info"), ""}
 }
@@ -299,8 +299,8 @@ func namedEngineer(expr string) string {
 	return joined(expr, "vendor, engineer", "vendor_name, engineer_name", "kidoban_engineer_info")
 }
 
-// joined adds labels of an info series. Series without one stay as they are: strangers, what the
-// policy no longer lists, and the time before a gateway had info series.
+// joined adds labels of an info series. Series without one stay as they are: of strangers, of vendors
+// that the policy no longer lists, and of the time before a gateway had info series.
 func joined(expr, on, labels, info string) string {
 	return fmt.Sprintf("(%s) * on (instance, %s) group_left (%s) %s or on (instance, %s) (%s)", expr, on, labels, info, on, expr)
 }
