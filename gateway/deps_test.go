@@ -35,7 +35,8 @@ var mayImport = map[string][]string{
 	"dashboards":       {},
 	"gateway/metrics":  {"gateway/policy", "gateway/session", "gateway/view"},
 	"gateway/session":  {"gateway/clock", "gateway/policy", "gateway/view"},
-	"gateway/admin":    {"gateway", "gateway/policy", "gateway/view"},
+	"gateway/api":      {"gateway", "gateway/policy", "gateway/view"},
+	"gateway/admin":    {"gateway", "gateway/api", "gateway/policy"},
 	"gateway/log":      {},
 	"gateway/e2e":      {}, // tests only, which may import any package
 }

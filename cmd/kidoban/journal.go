@@ -13,7 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"kidoban/config"
-	"kidoban/gateway/admin"
+	"kidoban/gateway/api"
 	"kidoban/gateway/journal"
 )
 
@@ -149,7 +149,7 @@ func (c verifyCommand) key(p *program) (key, from string, err error) {
 		key = strings.TrimSpace(string(text))
 	}
 	if _, err := note.NewVerifier(key); err != nil {
-		return "", "", &admin.InputError{Text: fmt.Sprintf("--key: %.80q is neither a verifier key nor a file that holds one: allowed is NAME+HASH+KEY, as `kidoban journal key` prints it", key)}
+		return "", "", &api.InputError{Text: fmt.Sprintf("--key: %.80q is neither a verifier key nor a file that holds one: allowed is NAME+HASH+KEY, as `kidoban journal key` prints it", key)}
 	}
 	return key, string(c.Key), nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kidoban/gateway"
-	"kidoban/gateway/admin"
+	"kidoban/gateway/api"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
@@ -144,9 +144,9 @@ func TestTimesOfTheSite(t *testing.T) {
 		{"sessions", "/v1/sessions", s.Sessions, []string{"SINCE (CET, CEST)", "2031-03-29 22:00", "2031-03-30 06:00"}},
 		{"grants", "/v1/grants", s.Grants, []string{"FROM (CET, CEST)", "2031-03-29 22:00", "2031-03-30 06:00"}},
 		{"refusals", "/v1/refusals", []view.Refusal{{First: from, Last: until}}, []string{"LAST (CET, CEST)", "2031-03-30 06:00", "2031-03-29 22:00"}},
-		{"explain acme/brown", "/v1/explain", admin.Explanation{Decision: "admit", At: from, Until: &until, NextOpening: &until},
+		{"explain acme/brown", "/v1/explain", api.Explanation{Decision: "admit", At: from, Until: &until, NextOpening: &until},
 			[]string{"at            2031-03-29 22:00:00 CET\n", "until         2031-03-30 06:00:00 CEST\n", "next opening  2031-03-30 06:00:00 CEST\n"}},
-		{"calendar", "/v1/calendar", []admin.Opening{{From: from, Until: until}}, []string{"FROM (CET, CEST)", "Sat 2031-03-29 22:00 CET", "Sun 2031-03-30 06:00 CEST"}},
+		{"calendar", "/v1/calendar", []api.Opening{{From: from, Until: until}}, []string{"FROM (CET, CEST)", "Sat 2031-03-29 22:00 CET", "Sun 2031-03-30 06:00 CEST"}},
 	} {
 		out, failures, _, _ := askedIn(t, "Europe/Berlin", map[string]answer{"GET " + test.path: {body: test.body}}, strings.Fields(test.args)...)
 		for _, want := range test.want {
@@ -284,18 +284,18 @@ func TestOrders(t *testing.T) {
 		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Recorded: true, Shut: []string{"all"}, Problem: "the kernel's ruleset is not set"}},
 			exitFailed, `{"reason":"drill","scope":"all"}`,
 			"Shut: all. It stays shut over restarts until `kidoban reopen`.\nShut now: all\n", "kidoban: the kernel's ruleset is not set\n"},
-		{"close acme --reason drill", "POST /v1/close", answer{404, admin.Problem{Status: 404, Detail: `the policy has no vendor or engineer "acme"`}},
+		{"close acme --reason drill", "POST /v1/close", answer{404, api.Problem{Status: 404, Detail: `the policy has no vendor or engineer "acme"`}},
 			exitNo, `{"reason":"drill","scope":"acme"}`, "", "kidoban: the policy has no vendor or engineer \"acme\"\n"},
-		{"close medisys --reason drill", "POST /v1/close", answer{403, admin.Problem{Status: 403, Detail: "it could be anybody"}},
+		{"close medisys --reason drill", "POST /v1/close", answer{403, api.Problem{Status: 403, Detail: "it could be anybody"}},
 			exitFailed, `{"reason":"drill","scope":"medisys"}`, "", "kidoban: it could be anybody\n"},
 		{"reopen medisys --reason over", "POST /v1/reopen", answer{body: done}, exitYes, `{"reason":"over","scope":"medisys"}`, "Reopened: medisys.\n", ""},
-		{"reopen medisys --reason over", "POST /v1/reopen", answer{404, admin.Problem{Status: 404, Detail: `"medisys" is not shut`}},
+		{"reopen medisys --reason over", "POST /v1/reopen", answer{404, api.Problem{Status: 404, Detail: `"medisys" is not shut`}},
 			exitNo, `{"reason":"over","scope":"medisys"}`, "", "kidoban: \"medisys\" is not shut\n"},
 		{"reload", "POST /v1/reload", answer{body: gateway.Outcome{Applied: true, Recorded: true, Digest: "0123456789abcdef", Changes: []string{"medisys/late: removed"}, Warnings: []string{"tcp/3389 opens RDP"}}},
 			exitYes, "", "Policy 0123456789ab is in force.\n  medisys/late: removed\n  warning: tcp/3389 opens RDP\n", ""},
 		{"reload", "POST /v1/reload", answer{body: gateway.Outcome{Applied: true, Recorded: true, Digest: "0123456789abcdef"}},
 			exitYes, "", "Policy 0123456789ab is in force; nothing changed.\n", ""},
-		{"reload", "POST /v1/reload", answer{409, admin.Problem{Status: 409, Detail: "two", Errors: []string{"policy.yaml:3:1: one", "policy.yaml:4:1: two"}}},
+		{"reload", "POST /v1/reload", answer{409, api.Problem{Status: 409, Detail: "two", Errors: []string{"policy.yaml:3:1: one", "policy.yaml:4:1: two"}}},
 			exitFailed, "", "", "policy.yaml:3:1: one\npolicy.yaml:4:1: two\nkidoban: the policy file has errors; the policy in force stays, and the file would not survive a restart\n"},
 		{"recover --reason battery", "POST /v1/recover", answer{body: gateway.Outcome{Applied: true, Recorded: true, Journal: "/var/lib/kidoban/journal.broken-1"}},
 			exitYes, `{"reason":"battery"}`,
@@ -352,7 +352,7 @@ func TestWords(t *testing.T) {
 
 // TestExplainOfNobody is no answer of a gateway, and so no "no".
 func TestExplainOfNobody(t *testing.T) {
-	out, failures, exit, _ := askedOf(t, map[string]answer{"GET /v1/explain": {404, admin.Problem{Status: 404, Detail: `the policy has no vendor "nobody"`}}}, "explain", "nobody/x", "--json")
+	out, failures, exit, _ := askedOf(t, map[string]answer{"GET /v1/explain": {404, api.Problem{Status: 404, Detail: `the policy has no vendor "nobody"`}}}, "explain", "nobody/x", "--json")
 	if exit != exitUsage || out != "" || failures != "kidoban: the policy has no vendor \"nobody\"\n" {
 		t.Errorf("exit %d: %q, %q", exit, out, failures)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"kidoban/config"
 	"kidoban/gateway/admin"
+	"kidoban/gateway/api"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
@@ -108,8 +109,8 @@ func status(err error, out io.Writer) int {
 	var said *exitError
 	var negative *noError
 	var missing *policy.NoMatchError
-	var problem *admin.Problem
-	var input *admin.InputError
+	var problem *api.Problem
+	var input *api.InputError
 	switch {
 	case err == nil:
 		return exitYes

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"kidoban/gateway"
-	"kidoban/gateway/admin"
+	"kidoban/gateway/api"
 	"kidoban/gateway/policy"
 )
 
@@ -25,25 +25,25 @@ func (w who) scope() (policy.Scope, error) {
 	}
 	switch {
 	case w.All && w.Who != "":
-		return "", &admin.InputError{Text: "either WHO or --all, not both"}
+		return "", &api.InputError{Text: "either WHO or --all, not both"}
 	case w.All:
 		return policy.All, nil
 	case policy.Scope(w.Who) == policy.All:
 		// Nobody is called so, and it is a word that is easily typed.
-		return "", &admin.InputError{Text: "everything is --all: allowed is vendor/engineer, vendor, or --all"}
+		return "", &api.InputError{Text: "everything is --all: allowed is vendor/engineer, vendor, or --all"}
 	case w.Who == "":
-		return "", &admin.InputError{Text: "who? allowed is vendor/engineer, vendor, or --all"}
+		return "", &api.InputError{Text: "who? allowed is vendor/engineer, vendor, or --all"}
 	}
-	return policy.Scope(w.Who), admin.Shows("WHO", string(w.Who))
+	return policy.Scope(w.Who), api.Shows("WHO", string(w.Who))
 }
 
 // because refuses a reason that says nothing, or not what was typed, also where
 // no gateway runs.
 func because(reason string) error {
 	if strings.TrimSpace(reason) == "" {
-		return &admin.InputError{Text: "--reason: is empty: say why, it is kept in the journal"}
+		return &api.InputError{Text: "--reason: is empty: say why, it is kept in the journal"}
 	}
-	return admin.Shows("--reason:", reason)
+	return api.Shows("--reason:", reason)
 }
 
 // order gives a command to the gateway.
@@ -141,7 +141,7 @@ type reloadCommand struct{ jsonFlag }
 func (c reloadCommand) Run(p *program) error {
 	out, err := p.order("/v1/reload", nil)
 	if err != nil {
-		var problem *admin.Problem
+		var problem *api.Problem
 		if errors.As(err, &problem) && len(problem.Errors) > 0 {
 			if c.JSON {
 				_ = printJSON(p.out, problem)

@@ -11,6 +11,7 @@ import (
 
 	"kidoban/config"
 	"kidoban/gateway/admin"
+	"kidoban/gateway/api"
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
@@ -54,7 +55,7 @@ type checkAnswer struct {
 	Digest   string          `json:"digest,omitempty"`
 	Errors   []*config.Error `json:"errors"`
 	Warnings []checkWarning  `json:"warnings"`
-	Openings []admin.Opening `json:"openings"`
+	Openings []api.Opening   `json:"openings"`
 }
 
 func (c checkCommand) Run(p *program) error {
@@ -62,7 +63,7 @@ func (c checkCommand) Run(p *program) error {
 	if path == "" {
 		path = p.settings.PolicyFile
 	}
-	answer := checkAnswer{File: path, Errors: []*config.Error{}, Warnings: []checkWarning{}, Openings: []admin.Opening{}}
+	answer := checkAnswer{File: path, Errors: []*config.Error{}, Warnings: []checkWarning{}, Openings: []api.Opening{}}
 	loaded, warnings, err := p.loadPolicy(path)
 	for _, w := range warnings {
 		at := w.Args
@@ -76,7 +77,7 @@ func (c checkCommand) Run(p *program) error {
 	answer.Errors = append(answer.Errors, mistakes...)
 	if err == nil {
 		answer.OK, answer.Digest = true, loaded.Digest
-		if answer.Openings, err = admin.Calendar(loaded, "", "", time.Now()); err != nil {
+		if answer.Openings, err = api.Calendar(loaded, "", "", time.Now()); err != nil {
 			return err
 		}
 	}
@@ -121,7 +122,7 @@ type explainCommand struct {
 }
 
 func (c explainCommand) Run(p *program) error {
-	var x admin.Explanation
+	var x api.Explanation
 	query := url.Values{"engineer": {c.Engineer}, "from": {string(c.From)}, "to": {string(c.To)}, "at": {string(c.At)}}
 	show, err := c.ask(p, "/v1/explain", query, &x)
 	if errors.Is(err, admin.ErrNoGateway) {
@@ -133,9 +134,9 @@ func (c explainCommand) Run(p *program) error {
 	}
 	// 3 is an answer, whose JSON can be read. This is a question about nobody.
 	var missing *policy.NoMatchError
-	var problem *admin.Problem
+	var problem *api.Problem
 	if errors.As(err, &missing) || errors.As(err, &problem) && problem.Status == 404 {
-		return &admin.InputError{Text: err.Error()}
+		return &api.InputError{Text: err.Error()}
 	}
 	if err != nil {
 		return err
@@ -151,21 +152,21 @@ func (c explainCommand) Run(p *program) error {
 	return nil
 }
 
-func (c explainCommand) offline(p *program) (admin.Explanation, error) {
+func (c explainCommand) offline(p *program) (api.Explanation, error) {
 	loaded, _, err := p.loadPolicy(p.settings.PolicyFile)
 	if err != nil {
-		return admin.Explanation{}, err
+		return api.Explanation{}, err
 	}
 	now := time.Now()
 	s, err := view.Offline(loaded, now)
 	if err != nil {
-		return admin.Explanation{}, err
+		return api.Explanation{}, err
 	}
 	fmt.Fprintln(p.err, "kidoban: no gateway runs here; this is what the policy file says, whatever may be shut")
-	return admin.Explain(s, admin.Question{Engineer: c.Engineer, From: string(c.From), To: string(c.To), At: string(c.At)}, now)
+	return api.Explain(s, api.Question{Engineer: c.Engineer, From: string(c.From), To: string(c.To), At: string(c.At)}, now)
 }
 
-func (c explainCommand) show(p *program, x admin.Explanation) error {
+func (c explainCommand) show(p *program, x api.Explanation) error {
 	verdict := view.SayRefuse
 	if x.Decision == "admit" {
 		verdict = view.SayAdmit
@@ -199,7 +200,7 @@ type calendarCommand struct {
 }
 
 func (c calendarCommand) Run(p *program) error {
-	var openings []admin.Opening
+	var openings []api.Opening
 	show, err := c.ask(p, "/v1/calendar", url.Values{"from": {string(c.From)}, "until": {string(c.Until)}}, &openings)
 	if errors.Is(err, admin.ErrNoGateway) {
 		var loaded *policy.Policy
@@ -207,7 +208,7 @@ func (c calendarCommand) Run(p *program) error {
 			return err
 		}
 		fmt.Fprintln(p.err, "kidoban: no gateway runs here; this is what the policy file says")
-		if openings, err = admin.Calendar(loaded, string(c.From), string(c.Until), time.Now()); err == nil {
+		if openings, err = api.Calendar(loaded, string(c.From), string(c.Until), time.Now()); err == nil {
 			if show = !c.JSON; c.JSON {
 				err = printJSON(p.out, openings)
 			}
@@ -226,7 +227,7 @@ func (c calendarCommand) Run(p *program) error {
 // calendarLines bounds what a person is shown.
 const calendarLines = 200
 
-func printCalendar(p *program, openings []admin.Opening) error {
+func printCalendar(p *program, openings []api.Opening) error {
 	shown := slices.Clone(openings[:min(len(openings), calendarLines)])
 	for i := range shown {
 		shown[i].From, shown[i].Until = p.in(shown[i].From), p.in(shown[i].Until)
@@ -264,7 +265,7 @@ func printCalendar(p *program, openings []admin.Opening) error {
 	return nil
 }
 
-func times(openings []admin.Opening) []time.Time {
+func times(openings []api.Opening) []time.Time {
 	var all []time.Time
 	for _, o := range openings {
 		all = append(all, o.From, o.Until)
@@ -292,7 +293,7 @@ func (c clientConfigCommand) Run(p *program) error {
 		if loadErr != nil {
 			return loadErr
 		}
-		if answer.Config, err = admin.ClientConfig(loaded, c.Engineer, config.PublicKey(private), string(c.MTU)); err == nil {
+		if answer.Config, err = api.ClientConfig(loaded, c.Engineer, config.PublicKey(private), string(c.MTU)); err == nil {
 			if show = !c.JSON; c.JSON {
 				err = printJSON(p.out, answer)
 			}

@@ -21,6 +21,7 @@ import (
 	"kidoban/config"
 	"kidoban/gateway"
 	"kidoban/gateway/admin"
+	"kidoban/gateway/api"
 	"kidoban/gateway/clock"
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/log"
@@ -87,7 +88,7 @@ func (runCommand) Run(p *program) error {
 	}
 	defer adminListener.Close()
 	passing := admin.Beside(s.AdminSocket, logger)
-	gate, err := tunnel.New(tunnel.Config{Interface: s.Interface, ListenPort: s.ListenPort, MTU: admin.MTU, PrivateKey: private, Logger: logger, UAPI: true})
+	gate, err := tunnel.New(tunnel.Config{Interface: s.Interface, ListenPort: s.ListenPort, MTU: api.MTU, PrivateKey: private, Logger: logger, UAPI: true})
 	if err != nil {
 		return err
 	}
@@ -129,7 +130,7 @@ func (runCommand) Run(p *program) error {
 			return (&admin.Pages{Gateway: g, Address: s.MetricsAddress, Metrics: pages, Logger: logger}).Serve(ctx, metricsListener)
 		},
 		"the admin socket": func(ctx context.Context) error {
-			return (&admin.Server{Gateway: g, Key: public, Logger: logger}).Serve(ctx, adminListener)
+			return admin.Serve(ctx, adminListener, &api.Handler{Gateway: g, Key: public, Who: admin.Who}, logger)
 		},
 		"SIGHUP": func(ctx context.Context) error { admin.ReloadOnHangup(ctx, hangup, g, logger); return nil },
 		"memory": func(ctx context.Context) error { keepSmall(ctx, g.Snapshot); return nil },

@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"syscall"
 	"time"
+
+	"kidoban/gateway/api"
 )
 
 // ErrNoGateway says that no gateway serves the socket.
@@ -40,7 +42,7 @@ const (
 const answerMost = 256 << 20
 
 // Get asks, and gives the JSON of the answer and the site's time zone, nil
-// where none is known. Errors are a *Problem, ErrNoGateway, or say why the
+// where none is known. Errors are an *api.Problem, ErrNoGateway, or say why the
 // socket could not be used.
 func (c Client) Get(path string, query url.Values) (json.RawMessage, *time.Location, error) {
 	if len(query) > 0 {
@@ -48,7 +50,7 @@ func (c Client) Get(path string, query url.Values) (json.RawMessage, *time.Locat
 	}
 	text, header, err := c.do(http.MethodGet, path, nil, readWait)
 	var zone *time.Location
-	if name := header.Get(zoneHeader); name != "" {
+	if name := header.Get(api.ZoneHeader); name != "" {
 		zone, _ = time.LoadLocation(name) // else the offsets must do
 	}
 	return text, zone, err
@@ -56,12 +58,12 @@ func (c Client) Get(path string, query url.Values) (json.RawMessage, *time.Locat
 
 // Post commands. body may be nil.
 func (c Client) Post(path string, body any) (json.RawMessage, error) {
-	text, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	if body == nil {
-		text = nil
+	var text []byte
+	var err error
+	if body != nil {
+		if text, err = json.Marshal(body); err != nil {
+			return nil, err
+		}
 	}
 	wait := mostWait
 	if path == "/v1/close" || path == "/v1/reopen" {
@@ -81,42 +83,35 @@ func (c Client) do(method, path string, body []byte, wait time.Duration) (json.R
 	client := http.Client{Timeout: mostWait, Transport: &http.Transport{
 		DisableKeepAlives: true, ResponseHeaderTimeout: wait,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", c.Socket)
+			return new(net.Dialer).DialContext(ctx, "unix", c.Socket)
 		},
 	}}
 	request, err := http.NewRequest(method, "http://"+host+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, err
 	}
+	var text []byte
 	response, err := client.Do(request)
+	if err == nil {
+		defer response.Body.Close()
+		wait = mostWait
+		text, err = io.ReadAll(io.LimitReader(response.Body, answerMost))
+	}
+	var late net.Error
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED):
 		return nil, nil, fmt.Errorf("%w at %s (KIDOBAN_ADMIN_SOCKET)", ErrNoGateway, c.Socket)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, nil, fmt.Errorf("%s: permission denied: operators belong to group %s", c.Socket, group)
+	case errors.Is(err, syscall.EAGAIN), // the socket's queue is full: the gateway accepts nobody
+		errors.As(err, &late) && late.Timeout():
+		return nil, nil, fmt.Errorf("%w within %s: it hangs, or was stopped; windows end all the same, by the kernel's own timers; `systemctl restart kidoban` cuts everything and starts it anew", ErrNoAnswer, wait)
 	case err != nil:
-		return nil, nil, unanswered(err, wait)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, answerMost))
-	if err != nil {
-		return nil, nil, unanswered(err, mostWait)
-	}
-	if response.StatusCode != http.StatusOK {
-		p := &Problem{Status: response.StatusCode, Detail: response.Status}
+		return nil, nil, fmt.Errorf("ask the gateway: %w", err)
+	case response.StatusCode != http.StatusOK:
+		p := &api.Problem{Status: response.StatusCode, Detail: response.Status}
 		_ = json.Unmarshal(text, p) // else the status line must do
 		return nil, nil, p
 	}
 	return text, response.Header, nil
-}
-
-// unanswered says in plain words that nothing came in time. A socket whose
-// queue is full belongs to who does not take anybody from it.
-func unanswered(err error, wait time.Duration) error {
-	var late net.Error
-	if !errors.Is(err, syscall.EAGAIN) && !(errors.As(err, &late) && late.Timeout()) {
-		return fmt.Errorf("ask the gateway: %w", err)
-	}
-	return fmt.Errorf("%w within %s: it hangs, or was stopped; windows end all the same, by the kernel's own timers; `systemctl restart kidoban` cuts everything and starts it anew", ErrNoAnswer, wait)
 }

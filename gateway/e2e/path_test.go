@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"kidoban/gateway/admin"
+	"kidoban/gateway/api"
 	"kidoban/gateway/lab"
 )
 
@@ -26,9 +26,9 @@ func TestNarrowPath(t *testing.T) {
 		path, family, mtu int // of the link, outside; 4 or 6; the engineer's
 		passes            bool
 	}{
-		{1400, 4, admin.MTU, true},
-		{1420, 6, admin.MTU, true},
-		{1399, 4, admin.MTU, false},
+		{1400, 4, api.MTU, true},
+		{1420, 6, api.MTU, true},
+		{1399, 4, api.MTU, false},
 		{1340, 4, 1280, true},
 		{1360, 6, 1280, true},
 	} {

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kidoban/gateway/admin"
+	"kidoban/gateway/api"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
 	"kidoban/gateway/view"
@@ -422,7 +423,7 @@ func (g *ground) socket() admin.Client {
 }
 
 // explain reads the JSON answer of `kidoban explain`.
-func (g *ground) explain(args ...string) (x admin.Explanation, err error) {
+func (g *ground) explain(args ...string) (x api.Explanation, err error) {
 	out, complaint, exit := g.operator(append([]string{"explain", "--json"}, args...)...)
 	if exit != exitYes && exit != exitNo {
 		return x, fmt.Errorf("kidoban explain %v: exit %d: %s", args, exit, complaint)

@@ -1,16 +1,16 @@
-package admin
+package api
 
 import (
 	"context"
 	"errors"
 	"iter"
-	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
-	_ "time/tzdata" // the client looks the zone up
 
 	"kidoban/gateway"
 	"kidoban/gateway/clock"
@@ -51,18 +51,17 @@ func (j realJournal) CheckpointTime() time.Time {
 	return signed
 }
 
-// served is a gateway that runs, with a server on a real socket.
+// served is a gateway that runs, with a server.
 type served struct {
-	t       *testing.T
-	gateway *gateway.Gateway
-	socket  string
-	client  Client
-	tunnel  quietTunnel
-	policy  *policy.Policy
+	t      *testing.T
+	server *httptest.Server
+	tunnel quietTunnel
+	policy *policy.Policy
 
-	mu    sync.Mutex
-	file  error  // what is wrong with the policy file; nil: nothing
-	loads func() // called once, by whoever reads the policy file next; nil: nothing
+	stranger error // of a request without a name; nil: everybody has one
+
+	mu   sync.Mutex
+	file error // of the policy file; nil: it is good
 }
 
 var site = time.FixedZone("Asia/Tokyo", 9*60*60)
@@ -111,31 +110,27 @@ func serve(t *testing.T) *served {
 func begin(t *testing.T, mistake error) *served {
 	t.Helper()
 	dir := t.TempDir()
-	s := &served{t: t, socket: filepath.Join(dir, "run", "admin.sock"), tunnel: quietTunnel{make(chan policy.Fact)}, policy: hospital(), file: mistake}
-	s.client = Client{Socket: s.socket}
-	l, err := Listen(s.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := &served{t: t, tunnel: quietTunnel{make(chan policy.Fact)}, policy: hospital(), file: mistake}
 	g := gateway.New(gateway.Config{
 		Tunnel: s.tunnel, Firewall: quietFirewall{},
 		Clock:      clock.Source{Wall: time.Now, Boot: clock.Boot, Synchronized: func() bool { return true }},
 		PolicyFile: servedFile{s}, Journals: servedJournals{dir}, Latch: store.ShutFile{Lasting: filepath.Join(dir, "shut.json")},
 		Metrics: metrics.New("test"), Version: "test",
 	})
-	s.gateway = g
+	who := func(*http.Request) (policy.Actor, error) {
+		return policy.Actor{ID: "tanaka", Via: "test", Text: "tanaka"}, s.stranger
+	}
+	s.server = httptest.NewUnstartedServer(&Handler{Gateway: g, Key: policy.Key{9}, Who: who})
+	s.server.Config.DisableGeneralOptionsHandler = true
+	s.server.Start()
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 2)
+	ended := make(chan error, 1)
 	go func() { ended <- g.Run(ctx) }()
-	go func() {
-		ended <- (&Server{Gateway: g, Key: policy.Key{9}, Logger: slog.New(slog.DiscardHandler)}).Serve(ctx, l)
-	}()
 	t.Cleanup(func() {
+		s.server.Close()
 		cancel()
-		for range 2 {
-			if err := <-ended; err != nil {
-				t.Errorf("at the end: %v", err)
-			}
+		if err := <-ended; err != nil {
+			t.Errorf("at the end: %v", err)
 		}
 	})
 	return s
@@ -158,13 +153,6 @@ func (s *served) breakFile(err error) {
 	s.file = err
 }
 
-// onLoad has f called by whoever reads the policy file next.
-func (s *served) onLoad(f func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.loads = f
-}
-
 // fact sends what the tunnel saw.
 func (s *served) fact(f policy.Fact) {
 	s.t.Helper()
@@ -179,13 +167,6 @@ func (s *served) fact(f policy.Fact) {
 type servedFile struct{ *served }
 
 func (f servedFile) Load() (*policy.Policy, []view.Message, error) {
-	f.mu.Lock()
-	loads := f.loads
-	f.loads = nil
-	f.mu.Unlock()
-	if loads != nil {
-		loads()
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.policy, nil, f.file

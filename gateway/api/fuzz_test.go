@@ -1,4 +1,4 @@
-package admin
+package api
 
 import (
 	"bytes"
@@ -73,10 +73,11 @@ func FuzzOrder(f *testing.F) {
 		f.Add([]byte(body), false)
 	}
 	f.Fuzz(func(t *testing.T, body []byte, scope bool) {
-		o, err := readOrder(bytes.NewReader(body))
-		if err == nil {
-			err = o.complete(scope)
+		fields := []string{"reason"}
+		if scope {
+			fields = append(fields, "scope")
 		}
+		o, err := readOrder(bytes.NewReader(body), fields)
 		if err != nil {
 			isRefusal(t, err)
 			return

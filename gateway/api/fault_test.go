@@ -1,4 +1,4 @@
-package admin
+package api
 
 import (
 	"bufio"
@@ -40,7 +40,7 @@ func TestFault82TimesWithoutEnd(t *testing.T) {
 			"/v1/explain":  {"engineer": {"medisys/sato"}, "at": {at}},
 			"/v1/calendar": {"from": {at}},
 		} {
-			text, _, err := s.client.Get(path, query)
+			text, _, err := s.ask(path, query)
 			if err == nil {
 				t.Errorf("GET %s about %s: no error, %.100q", path, at, text)
 				continue
@@ -91,7 +91,7 @@ func TestFault82WhatIsNotUTF8(t *testing.T) {
 	s := serve(t)
 	raw := func(request string) string {
 		t.Helper()
-		c, err := net.Dial("unix", s.socket)
+		c, err := net.Dial("tcp", s.server.Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,287 @@
+package api
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
+)
+
+// Question is a question of `kidoban explain`, as it was typed.
+type Question struct {
+	Engineer string // vendor/engineer
+	From     string // an address; empty: where the engineer last came from
+	To       string // ADDR:tcp/22; empty: the tunnel only
+	At       string // a time; empty: now
+}
+
+// Explanation is the answer.
+type Explanation struct {
+	Decision    string     `json:"decision"` // admit or refuse
+	Reason      string     `json:"reason"`
+	Grant       string     `json:"grant"`        // empty: refused
+	Until       *time.Time `json:"until"`        // null: refused
+	NextOpening *time.Time `json:"next_opening"` // null: none within 400 days, or none while something is shut or ended
+	Engineer    string     `json:"engineer"`
+	view.Names
+	Source string    `json:"source"` // the address that was asked about; empty: none
+	At     time.Time `json:"at"`
+	// Details are for people: about a refusal, and about obstacles to an engineer
+	// who is admitted. Detail is their English text, a line each.
+	Detail  string         `json:"detail,omitempty"`
+	Details []view.Message `json:"detail_messages,omitempty"`
+}
+
+// Explain answers a question from a snapshot of a gateway, or one that was made
+// from a policy file alone. Without a policy in force nobody enters; that is
+// then the answer about every engineer.
+func Explain(s *view.Snapshot, q Question, now time.Time) (Explanation, error) {
+	p := s.Plan.Policy
+	query := policy.Query{Proven: true, Fault: policy.Admitted}
+	e, err := engineerOf(p, q.Engineer)
+	if err != nil {
+		return Explanation{}, err
+	}
+	zone := time.Local // of the machine, where no policy names the site's
+	var inside netip.Addr
+	if p != nil {
+		zone, inside = p.Zone, s.SessionSource(e)
+		query.Key, query.Source = e.Key, s.LastAttempt(e)
+	}
+	at, err := parseTime(q.At, zone, now)
+	if err != nil {
+		return Explanation{}, err
+	}
+	if q.From != "" {
+		var ok bool
+		if query.Source, ok = parseAddr(q.From); !ok {
+			return Explanation{}, invalid("--from: %q is not an address: allowed is IPv4 or IPv6, as in 203.0.113.10", q.From)
+		}
+	}
+	if q.To != "" {
+		if query.To, query.Proto, err = parseDestination(q.To); err != nil {
+			return Explanation{}, err
+		}
+		// A flow comes from the session's address, even if somebody has since
+		// tried the key elsewhere.
+		if q.From == "" && inside.IsValid() {
+			query.Source = inside
+		}
+	}
+	x := Explanation{Decision: "refuse", Reason: policy.NotReady.String(), Engineer: q.Engineer, Names: view.NamesOf(e), At: s.Local(at)}
+	if query.Source.IsValid() {
+		x.Source = query.Source.String()
+	}
+	if p == nil {
+		x.detail(doubts(s)...)
+		return x, nil
+	}
+	d := s.Explain(query, at, now)
+	then := s.State().Plan(at) // the policy's grants at that time, whatever is in doubt now
+	x.Reason = d.Reason.String()
+	x.detail(details(s, then, e, query.To.Addr(), d.Reason, at)...)
+	x.detail(s.Obstacles(query, d, at, now)...)
+	if d.Reason == policy.WrongSource && q.From == "" && inside.IsValid() && inside != query.Source {
+		x.detail(view.Say(view.InsideElsewhere, view.Args{"source": inside}))
+	}
+	if d.Reason == policy.Admitted {
+		until := s.Local(d.Until)
+		x.Decision, x.Grant, x.Until = "admit", d.Grant.ID, &until
+	}
+	if next := then.NextOpening(e, at); !next.IsZero() {
+		next = s.Local(next)
+		x.NextOpening = &next
+	}
+	return x, nil
+}
+
+// detail adds messages.
+func (x *Explanation) detail(more ...view.Message) {
+	x.Details = append(x.Details, more...)
+	x.Detail = strings.Join(view.Texts(x.Details), "\n")
+}
+
+func doubts(s *view.Snapshot) (all []view.Message) {
+	for _, d := range s.Doubts {
+		all = append(all, d.Message)
+	}
+	return all
+}
+
+// details tell more about a refusal than its reason, and how to end it.
+func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.Addr, reason policy.Reason, at time.Time) (all []view.Message) {
+	switch reason {
+	case policy.NotReady:
+		return doubts(s)
+	case policy.GatewayShut, policy.VendorShut, policy.EngineerShut:
+		return []view.Message{shutBy(s, e)}
+	case policy.WrongSource:
+		all = append(all, view.Say(view.SourcesListed, view.Args{"sources": listed(e.Sources)}))
+		if until := then.Until(e, at); !until.IsZero() {
+			all = append(all, view.Say(view.OpenUntil, view.Args{"until": s.Local(until).Format(time.RFC3339)}))
+		}
+	case policy.ContractEnded:
+		return []view.Message{view.Say(view.ContractOver, view.Args{"day": e.Vendor.ContractUntil})}
+	case policy.UnlistedTarget:
+		if !e.Reaches(to) {
+			family := map[bool]string{false: "IPv4", true: "IPv6"}[to.Is6()]
+			all = append(all, view.Say(view.NoFamily, view.Args{"family": family}))
+		}
+		var open []string
+		for _, g := range then.Grants {
+			for _, t := range g.Window.Targets {
+				if g.Engineer == e && g.Contains(at) && e.Reaches(t.Prefix.Addr()) && !slices.Contains(open, t.Name) {
+					open = append(open, t.Name)
+				}
+			}
+		}
+		if len(open) == 0 {
+			return append(all, view.Say(view.TargetsNone, nil))
+		}
+		all = append(all, view.Say(view.TargetsOpen, view.Args{"targets": open}))
+	}
+	return all
+}
+
+// shutBy tells by whom, when and why an engineer was shut, and the command that
+// reopens. It names the shut scope if the key had another name then.
+func shutBy(s *view.Snapshot, e *policy.Engineer) view.Message {
+	r, _ := s.Plan.ShutBy(e)
+	args := view.Args{"actor": r.Actor, "at": s.Local(r.At).Format(time.RFC3339), "reason": r.Reason, "scope": string(r.Scope)}
+	switch r.Scope {
+	case policy.All:
+		args["scope"] = "--all"
+	case policy.Scope(e.Vendor.Name), policy.Scope(e.String()):
+	default:
+		args["name"] = string(r.Scope)
+		return view.Say(view.ShutAs, args)
+	}
+	return view.Say(view.ShutBy, args)
+}
+
+// listed shows prefixes as in a policy, up to eight.
+func listed(prefixes []netip.Prefix) any {
+	const most = 8
+	var all []string
+	for _, p := range prefixes[:min(len(prefixes), most)] {
+		if p.IsSingleIP() {
+			all = append(all, p.Addr().String())
+		} else {
+			all = append(all, p.String())
+		}
+	}
+	if more := len(prefixes) - most; more > 0 {
+		return view.Say(view.SayNamesMore, view.Args{"names": all, "count": more})
+	}
+	return all
+}
+
+// Opening is one line of `kidoban calendar`.
+type Opening struct {
+	Vendor     string    `json:"vendor"`
+	VendorName string    `json:"vendor_name,omitempty"`
+	Window     string    `json:"window"`
+	From       time.Time `json:"from"`
+	Until      time.Time `json:"until"`
+	Engineers  []string  `json:"engineers"`
+	Names      []string  `json:"engineer_names"` // as many as engineers; empty: the policy has none
+	Targets    []string  `json:"targets"`
+	ApprovedBy string    `json:"approved_by"`
+	Ticket     string    `json:"ticket"`
+}
+
+// calendarMost bounds the span of a calendar, so that one question does not keep
+// the machine busy.
+const calendarMost = 400 * 24 * time.Hour
+
+// Calendar lists the openings of a span. Empty times mean now and 30 days after
+// the beginning.
+func Calendar(p *policy.Policy, from, until string, now time.Time) ([]Opening, error) {
+	start, err := parseTime(from, p.Zone, now)
+	if err != nil {
+		return nil, err
+	}
+	end, err := parseTime(until, p.Zone, start.AddDate(0, 0, 30))
+	switch {
+	case err != nil:
+		return nil, err
+	case !end.After(start):
+		return nil, invalid("the calendar's end %s is not after its beginning %s", end.Format(time.RFC3339), start.Format(time.RFC3339))
+	case end.Sub(start) > calendarMost:
+		return nil, invalid("the calendar spans %d days: allowed are 400", int(end.Sub(start).Hours()/24))
+	}
+	openings := []Opening{}
+	for _, o := range p.Openings(start, end) {
+		line := Opening{Vendor: o.Window.Vendor.Name, VendorName: o.Window.Vendor.DisplayName, Window: o.Window.Name, From: o.From.In(p.Zone), Until: o.Until.In(p.Zone),
+			Engineers: []string{}, Names: []string{}, Targets: []string{}, ApprovedBy: o.Window.ApprovedBy, Ticket: o.Window.Ticket}
+		for _, e := range o.Window.Engineers {
+			line.Engineers = append(line.Engineers, e.Name)
+			line.Names = append(line.Names, e.DisplayName)
+		}
+		for _, t := range o.Window.Targets {
+			line.Targets = append(line.Targets, t.Name)
+		}
+		openings = append(openings, line)
+	}
+	return openings, nil
+}
+
+// MTU is the tunnel's default at both ends, in bytes: outside a packet takes up
+// to 1420, which fits through PPPoE, DS-Lite and MAP-E. Both ends must agree:
+// WireGuard pads a packet to a multiple of 16 bytes, but not beyond the MTU of
+// the end that sends it.
+const MTU = 1340
+
+// A tunnel that carries IPv6 needs 1280 (RFC 8200, section 5). Beyond 1420 its
+// packets do not fit into Ethernet's.
+const leastMTU, mostMTU = 1280, 1420
+
+// ClientConfig is the text that an engineer pastes below the lines that a
+// WireGuard client makes with "add empty tunnel". It holds no secret.
+// An empty MTU means the default.
+func ClientConfig(p *policy.Policy, name string, gatewayKey policy.Key, mtuText string) (string, error) {
+	mtu, err := strconv.Atoi(cmp.Or(mtuText, strconv.Itoa(MTU)))
+	if err != nil || mtu < leastMTU || mtu > mostMTU {
+		return "", invalid("--mtu: %q is not an MTU of the tunnel: allowed is %d to %d", mtuText, leastMTU, mostMTU)
+	}
+	e, err := engineerOf(p, name)
+	if err != nil {
+		return "", err
+	}
+	var addresses, allowed []string
+	for _, a := range e.Addresses {
+		addresses = append(addresses, netip.PrefixFrom(a, a.BitLen()).String())
+	}
+	for _, w := range e.Vendor.Windows {
+		for _, t := range w.Targets {
+			if prefix := t.Prefix.String(); slices.Contains(w.Engineers, e) && e.Reaches(t.Prefix.Addr()) && !slices.Contains(allowed, prefix) {
+				allowed = append(allowed, prefix)
+			}
+		}
+	}
+	if len(allowed) == 0 {
+		return "", &policy.NoMatchError{What: fmt.Sprintf("no window of the policy opens anything that %s can reach", name)}
+	}
+	presharedKey := ""
+	if e.PresharedKey != [32]byte{} {
+		presharedKey = "# This tunnel needs a preshared key, sent to you by another way. Put it after the sign and remove the mark:\n# PresharedKey =\n"
+	}
+	return fmt.Sprintf(`# %s: %s
+# 有効なのに「最新のハンドシェイク」が出ないときは、接続が拒否されています（時間帯・接続元を確認）。%[1]sへお電話ください。
+# Active without a latest handshake means refused (outside your window, or not from your listed address): call %[1]s.
+Address = %[3]s
+MTU = %d
+
+[Peer]
+PublicKey = %s
+%sEndpoint = %s
+AllowedIPs = %s
+PersistentKeepalive = 25
+`, p.Site, e, strings.Join(addresses, ", "), mtu, gatewayKey, presharedKey, p.Tunnel.Endpoint, strings.Join(allowed, ", ")), nil
+}
