@@ -14,7 +14,7 @@ import (
 )
 
 // effectWait bounds how long a command waits for its effect before it answers.
-const effectWait = 3 * time.Second
+const effectWait = view.EffectWithin
 
 // Outcome answers an event that changed something.
 type Outcome struct {
@@ -34,6 +34,7 @@ type Outcome struct {
 	Journal   string   `json:"journal,omitempty"`  // of a recovery: where the broken journal is now
 
 	Problems        []view.Message `json:"problem_messages,omitempty"`
+	ChangeMessages  []view.Message `json:"change_messages,omitempty"`
 	WarningMessages []view.Message `json:"warning_messages,omitempty"`
 }
 

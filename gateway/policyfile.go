@@ -44,7 +44,7 @@ func (g *Gateway) Reload(ctx context.Context, actor policy.Actor) (Outcome, erro
 	r := g.read()
 	e := newEffect()
 	err := g.send(ctx, func(l *loop) {
-		var changes []string
+		var changes []view.Message
 		if changes, e.refused = l.take(actor, r); e.refused != nil {
 			if l.state.Policy() == nil {
 				l.doubt(doubtPolicy, noPolicy(e.refused))
@@ -54,7 +54,7 @@ func (g *Gateway) Reload(ctx context.Context, actor policy.Actor) (Outcome, erro
 		}
 		l.stand(e, "")
 		e.note(func(out *Outcome) {
-			out.Changes, out.Digest = changes, r.policy.Digest
+			out.Changes, out.ChangeMessages, out.Digest = append(out.Changes, view.Texts(changes)...), changes, r.policy.Digest
 			out.warn(r.warnings...)
 		})
 		l.add(store.Record{Done: func(err error) { e.recorded <- err }})
@@ -89,7 +89,7 @@ func (g *Gateway) read() reading {
 
 // take puts a policy in force: closing in this turn, opening when the new grants
 // are on disk. It returns the changes.
-func (l *loop) take(actor policy.Actor, r reading) (changed []string, err error) {
+func (l *loop) take(actor policy.Actor, r reading) (changed []view.Message, err error) {
 	p := r.policy
 	if r.err != nil {
 		l.cfg.Metrics.Reloaded(nil, l.clock.Now)
@@ -101,20 +101,20 @@ func (l *loop) take(actor policy.Actor, r reading) (changed []string, err error)
 	if err := l.state.Apply(l.clock.Now, actor.Text, policy.PolicyLoaded{Digest: p.Digest, Policy: p}); err != nil {
 		return nil, err
 	}
-	changed = []string{"first policy"}
+	changed = []view.Message{view.Say(view.FirstPolicy, nil)}
 	if old != nil {
 		changed = nil
 		for _, c := range policy.Changes(old, p) {
-			changed = append(changed, c.String())
+			changed = append(changed, view.Changed(c))
 		}
 	}
 	for _, h := range l.state.Held() {
 		if !slices.Contains(held, h) { // another name does not help
-			changed = append(changed, view.Say(view.StaysShut, view.Args{"engineer": h.Engineer, "scope": string(h.Scope)}).String())
+			changed = append(changed, view.Say(view.StaysShut, view.Args{"engineer": h.Engineer, "scope": string(h.Scope)}))
 		}
 	}
 	if old != nil && !slices.Equal(old.Tunnel.Addresses, p.Tunnel.Addresses) {
-		changed = append(changed, view.Say(view.TunnelAnew, nil).String())
+		changed = append(changed, view.Say(view.TunnelAnew, nil))
 		l.tearDown(session.PolicyChanged)
 	}
 	l.file.problem, l.file.changed = nil, false
@@ -128,7 +128,7 @@ func (l *loop) take(actor policy.Actor, r reading) (changed []string, err error)
 		entries = append(entries, store.ShutEntries(actor.Text, event)...)
 	}
 	l.record(entries...)
-	l.cfg.Logger.Info("policy loaded", eventAttr(journal.PolicyLoaded), "digest", p.Digest, "actor", actor.Text, "changes", slices.Clone(changed))
+	l.cfg.Logger.Info("policy loaded", eventAttr(journal.PolicyLoaded), "digest", p.Digest, "actor", actor.Text, "changes", view.Texts(changed))
 	return changed, nil
 }
 

@@ -130,6 +130,7 @@ func TestReload(t *testing.T) {
 				same(t, "end of the session at once", end(), c.endAtOnce)
 				out := <-answered
 				same(t, "changes", out.Changes, c.changes)
+				same(t, "the messages of them", append([]string(nil), view.Texts(out.ChangeMessages)...), c.changes)
 				time.Sleep(2 * time.Second)
 				w.step(0)
 				same(t, "within reach when it is on disk", w.reach("acme/brown"), c.then)

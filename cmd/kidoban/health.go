@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"kidoban/gateway/view"
 )
 
 // healthCommand asks /livez, for a container engine, which has no watchdog.
@@ -26,7 +28,7 @@ func (healthCommand) Run(p *program) error {
 	}
 	said := strings.TrimSpace(string(text))
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("the gateway is not live: %s", said)
+		return &view.Error{Message: view.Say("not_live", view.Args{"cause": said})}
 	}
 	_, err = fmt.Fprintln(p.out, said)
 	return err

@@ -7,14 +7,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"kidoban/config"
-	"kidoban/gateway/api"
 	"kidoban/gateway/journal"
+	"kidoban/gateway/view"
 )
 
 type journalCommand struct {
@@ -107,21 +108,22 @@ func (c verifyCommand) Run(p *program) error {
 		if err := printJSON(p.out, a); err != nil || a.OK {
 			return err
 		}
-		return &exitError{exitNo}
+		return &exitError{status: exitNo}
 	}
 	if damage != nil {
-		return no("%s: %v (verified with the key %s, of %s)", c.dir(p), damage, key, keyFrom)
+		return &exitError{view.Say("unverified", view.Args{"journal": c.dir(p), "cause": damage, "key": key, "from": keyFrom}), exitNo}
 	}
-	fmt.Fprintf(p.out, "VERIFIED  %s: %d entries", c.dir(p), a.Size)
 	if a.First != nil {
-		zone := siteZone(c.dir(p))
-		fmt.Fprintf(p.out, ", %s to %s", local(a.First.In(zone)), local(a.Last.In(zone)))
-	}
-	fmt.Fprintf(p.out, "\nWith the key %s, of %s.\n", key, keyFrom)
-	if since != nil {
-		fmt.Fprintf(p.out, "A continuation of the earlier checkpoint of %d entries.\n", a.Since)
+		p.zone = siteZone(c.dir(p))
+		p.tell("verified_span", view.Args{"journal": c.dir(p), "count": a.Size, "first": p.local(*a.First), "last": p.local(*a.Last)})
 	} else {
-		fmt.Fprintln(p.out, "An older copy of the whole folder would verify too: keep the checkpoint below elsewhere, and give it to --since the next time.")
+		p.tell("verified", view.Args{"journal": c.dir(p), "count": a.Size})
+	}
+	p.tell("verified_with", view.Args{"key": key, "from": keyFrom})
+	if since != nil {
+		p.tell("verified_since", view.Args{"count": a.Since})
+	} else {
+		p.tell("verified_alone", nil)
 	}
 	fmt.Fprintf(p.out, "\n%s", a.Checkpoint)
 	return nil
@@ -135,7 +137,7 @@ func (c verifyCommand) key(p *program) (key, from string, err error) {
 			return p.ownKey()
 		}
 		if key, from, err = p.ownKey(); err != nil {
-			err = fmt.Errorf("this machine has no key of its own, so give --key, as `kidoban journal key` printed it where the journal was written: %w", err)
+			err = &view.Error{Message: view.Say("no_own_key", view.Args{"cause": err}), Cause: err}
 		}
 		return key, from, err
 	}
@@ -149,7 +151,7 @@ func (c verifyCommand) key(p *program) (key, from string, err error) {
 		key = strings.TrimSpace(string(text))
 	}
 	if _, err := note.NewVerifier(key); err != nil {
-		return "", "", &api.InputError{Text: fmt.Sprintf("--key: %.80q is neither a verifier key nor a file that holds one: allowed is NAME+HASH+KEY, as `kidoban journal key` prints it", key)}
+		return "", "", wrong("key_wrong", view.Args{"key": fmt.Sprintf("%.80q", key)})
 	}
 	return key, string(c.Key), nil
 }
@@ -164,7 +166,7 @@ func (p *program) ownKey() (key, file string, err error) {
 // orNoJournal says why this machine may have no journal.
 func (p *program) orNoJournal(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no journal in %s (KIDOBAN_STATE_DIR): the gateway makes it at its first start: %w", p.settings.StateDir, err)
+		return &view.Error{Message: view.Say("no_journal", view.Args{"folder": p.settings.StateDir, "cause": err}), Cause: err}
 	}
 	return err
 }
@@ -176,7 +178,7 @@ type listCommand struct {
 
 func (c listCommand) Run(p *program) error {
 	dir := c.dir(p)
-	zone := siteZone(dir)
+	p.zone = siteZone(dir)
 	listed := false
 	var lost []error // what cannot be read, said at the end
 	for line, err := range journal.List(dir, 0) {
@@ -194,10 +196,10 @@ func (c listCommand) Run(p *program) error {
 			lost = append(lost, fmt.Errorf("entry %d: %w", line.Index, err))
 			continue
 		}
-		fmt.Fprintln(p.out, entryText(line.Index, e, zone))
+		fmt.Fprintln(p.out, p.entry(line.Index, e))
 	}
 	if c.Dir != "" {
-		fmt.Fprintln(p.err, "not verified: `kidoban journal verify` of it tells whether this is all, and as it was written")
+		fmt.Fprintln(p.err, p.say("list_unverified", nil))
 	}
 	if !listed && c.Dir == "" && len(lost) > 0 {
 		return p.orNoJournal(lost[0])
@@ -223,41 +225,45 @@ func siteZone(dir string) *time.Location {
 	return time.Local
 }
 
-// entryText is one line a person can read, with times in a zone.
-func entryText(index int64, e journal.Entry, zone *time.Location) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%6d  %s  %-14s", index, local(e.Time.In(zone)), oneLine(string(e.Kind)))
+// entry gives an entry as one line that a person can read.
+func (p *program) entry(index int64, e journal.Entry) string {
 	who := e.Vendor
 	if e.Engineer != "" {
 		who += "/" + e.Engineer
 	}
-	for _, part := range []struct{ name, text string }{
-		{"", named(who, strings.TrimSpace(e.VendorName+" "+e.EngineerName))}, {"", e.Window}, {"scope ", e.Scope}, {"from ", e.Source}, {"to ", e.Target}, {"", e.Reason}, {"session ", e.Session},
-	} {
-		if part.text != "" {
-			fmt.Fprintf(&b, "  %s%s", part.name, oneLine(part.text))
-		}
+	text, until, times, by := e.Text, "", "", e.Actor
+	if r := []rune(text); len(r) > 160 {
+		text = string(r[:160]) + "…"
+	}
+	if e.Kind == journal.PolicyText {
+		text = ""
 	}
 	if !e.Until.IsZero() {
-		fmt.Fprintf(&b, "  until %s", local(e.Until.In(zone)))
+		until = p.local(e.Until)
 	}
 	if e.Count > 1 {
-		fmt.Fprintf(&b, "  %d times", e.Count)
+		times = strconv.FormatInt(e.Count, 10)
 	}
-	if e.Digest != "" {
-		fmt.Fprintf(&b, "  policy %.12s", oneLine(e.Digest))
+	if by == "gateway" {
+		by = ""
 	}
-	if e.Text != "" && e.Kind != journal.PolicyText {
-		text := oneLine(e.Text)
-		if r := []rune(text); len(r) > 160 {
-			text = string(r[:160]) + "…"
+	line := fmt.Sprintf("%6d  %s  %-14s", index, p.local(e.Time), oneLine(string(e.Kind)))
+	for _, part := range []struct {
+		code view.Code // empty: the text alone
+		text string
+	}{
+		{"", named(who, strings.TrimSpace(e.VendorName+" "+e.EngineerName))}, {"", e.Window}, {"entry_scope", e.Scope}, {"entry_from", e.Source}, {"entry_to", e.Target}, {"", e.Reason}, {"entry_session", e.Session},
+		{"entry_until", until}, {"entry_times", times}, {"entry_policy", fmt.Sprintf("%.12s", e.Digest)}, {"", text}, {"entry_by", by},
+	} {
+		switch {
+		case part.text == "":
+		case part.code == "":
+			line += "  " + oneLine(part.text)
+		default:
+			line += "  " + p.say(part.code, view.Args{"text": part.text})
 		}
-		fmt.Fprintf(&b, "  %s", text)
 	}
-	if e.Actor != "" && e.Actor != "gateway" {
-		fmt.Fprintf(&b, "  by %s", oneLine(e.Actor))
-	}
-	return strings.TrimRight(b.String(), " ")
+	return strings.TrimRight(line, " ")
 }
 
 type keyCommand struct{ jsonFlag }

@@ -18,7 +18,7 @@ func TestTheJournalIsListedWithNames(t *testing.T) {
 		"  medisys/sato (株式会社メディシス 佐藤·太郎)": e,
 		"  medisys/sato": {Kind: e.Kind, Vendor: e.Vendor, Engineer: e.Engineer},
 	} {
-		if got := entryText(7, e, time.UTC); !strings.HasSuffix(got, want) {
+		if got := (&program{zone: time.UTC}).entry(7, e); !strings.HasSuffix(got, want) {
 			t.Errorf("listed as %q, want the end %q", got, want)
 		}
 	}

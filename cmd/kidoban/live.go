@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -15,7 +16,7 @@ type statusCommand struct{ jsonFlag }
 
 func (c statusCommand) Run(p *program) error {
 	var s view.Status
-	show, err := c.ask(p, "/v1/status", nil, &s)
+	show, err := c.ask(p, "/v1/status", nil, &s, nil)
 	if err != nil {
 		return err
 	}
@@ -25,38 +26,36 @@ func (c statusCommand) Run(p *program) error {
 		}
 	}
 	if !s.Ready {
-		return &exitError{exitNo}
+		return &exitError{status: exitNo}
 	}
 	return nil
 }
 
 func printStatus(p *program, s view.Status) error {
-	head := view.SayReady
+	head := p.say("ready", nil)
 	switch {
 	case !s.Ready:
-		head = view.SayNotReady
+		head = p.say("not_ready", nil)
 	case s.Shut.All:
-		head = view.SayShut
+		head = p.say("shut", nil)
 	}
-	fmt.Fprintln(p.out, strings.TrimSpace(p.say(head, nil)+"  "+oneLine(s.Site)))
+	fmt.Fprintln(p.out, strings.TrimSpace(head+"  "+oneLine(s.Site)))
 	told := false // what is wrong with the policy file
 	for _, d := range s.Doubts {
 		told = told || d.Message.Code == view.NoPolicy && d.Message.Args["cause"] == s.Policy.Error
-		for line := range strings.Lines(d.Message.In(p.lang)) {
-			fmt.Fprintf(p.out, "  %s\n", oneLine(strings.TrimSuffix(line, "\n")))
-		}
+		p.indent(d.Message)
 	}
-	rows := [][]string{{p.label(view.LabelNow), local(p.in(s.Now))}}
+	rows := [][]string{{p.label("label_now"), p.local(s.Now)}}
 	if s.NextChange != nil {
-		rows = append(rows, []string{p.label(view.LabelNextChange), local(p.in(*s.NextChange))})
+		rows = append(rows, []string{p.label("label_next_change"), p.local(*s.NextChange)})
 	}
 	if s.Policy.LoadedAt != nil {
-		file := view.SayFileOK
+		file := view.Say("file_good", nil)
 		if !s.Policy.FileOK {
-			file = view.SayFileWrong
+			file = view.Say("file_bad", nil)
 		}
-		rows = append(rows, []string{p.label(view.LabelPolicy), p.say(view.SayPolicy, view.Args{
-			"digest": fmt.Sprintf("%.12s", s.Policy.Digest), "at": local(p.in(*s.Policy.LoadedAt)), "file": view.Say(file, nil)})})
+		rows = append(rows, []string{p.label("label_policy"), p.say("policy", view.Args{
+			"digest": fmt.Sprintf("%.12s", s.Policy.Digest), "at": p.local(*s.Policy.LoadedAt), "file": file})})
 	}
 	if s.Policy.Error != "" && !told {
 		for _, line := range strings.Split(s.Policy.Error, "\n") {
@@ -64,98 +63,81 @@ func printStatus(p *program, s view.Status) error {
 		}
 	}
 	for _, r := range s.Shut.Records {
-		rows = append(rows, []string{p.label(view.LabelShut),
-			p.say(view.SayShutBy, view.Args{"scope": string(r.Scope), "actor": r.Actor, "at": local(p.in(r.At)), "reason": r.Reason})})
+		rows = append(rows, []string{p.label("label_shut"),
+			p.say("shut_line", view.Args{"scope": string(r.Scope), "actor": r.Actor, "at": p.local(r.At), "reason": r.Reason})})
 	}
 	for _, h := range s.Shut.ByKey {
-		rows = append(rows, []string{p.label(view.LabelShut), p.say(view.SayShutByKey, view.Args{"engineer": h.Engineer, "scope": string(h.Scope)})})
+		rows = append(rows, []string{p.label("label_shut"), p.say("shut_by_key", view.Args{"engineer": h.Engineer, "scope": string(h.Scope)})})
 	}
 	if err := table(p.out, rows); err != nil {
 		return err
 	}
 	for _, h := range s.HintMessages {
-		fmt.Fprintf(p.out, "  %s\n", p.say(view.SayHint, view.Args{"text": h}))
+		p.indent(view.Say("hint", view.Args{"text": h}))
 	}
-	for i, w := range s.Warnings {
-		if i == warningLines {
-			more := len(s.Warnings) - warningLines
-			fmt.Fprintf(p.out, "  %s\n", p.say(view.SayMoreWarnings, view.Args{"count": more}))
-			break
-		}
-		fmt.Fprintf(p.out, "  %s\n", p.say(view.SayWarning, view.Args{"text": w}))
+	// At night people look for something else than the policy's warnings.
+	const warnings = 5
+	for _, w := range s.Warnings[:min(len(s.Warnings), warnings)] {
+		p.indent(view.Say("warning", view.Args{"text": w}))
 	}
-	fmt.Fprintf(p.out, "\n%s\n", p.count(len(s.Grants), view.SayNoGrants, view.SayGrant, view.SayGrants))
+	if more := len(s.Warnings) - warnings; more > 0 {
+		p.indent(view.Say("more_warnings", view.Args{"count": more}))
+	}
+	fmt.Fprintln(p.out)
+	p.tell("grants", view.Args{"count": len(s.Grants)})
 	if err := printGrants(p, s.Grants, s.Now); err != nil {
 		return err
 	}
-	fmt.Fprintf(p.out, "\n%s\n", p.count(len(s.Sessions), view.SayNoSessions, view.SaySession, view.SaySessions))
+	fmt.Fprintln(p.out)
+	p.tell("sessions", view.Args{"count": len(s.Sessions)})
 	return printSessions(p, s.Sessions, s.Now)
 }
 
-// warningLines bounds the policy's warnings in a status: at night people look
-// for something else.
-const warningLines = 5
-
-type sessionsCommand struct{ jsonFlag }
-
-func (c sessionsCommand) Run(p *program) error {
-	var all []view.SessionStatus
-	show, err := c.ask(p, "/v1/sessions", nil, &all)
+// list shows what the gateway answers with, or a text where that is nothing.
+func list[T any](p *program, j jsonFlag, path string, none view.Code, print func(*program, []T, time.Time) error) error {
+	var all []T
+	show, err := j.ask(p, path, nil, &all, nil)
 	if err != nil || !show {
 		return err
 	}
 	if len(all) == 0 {
-		fmt.Fprintln(p.out, p.say(view.SayNobodyInside, nil))
+		p.tell(none, nil)
 	}
-	return printSessions(p, all, time.Now())
+	return print(p, all, time.Now())
+}
+
+type sessionsCommand struct{ jsonFlag }
+
+func (c sessionsCommand) Run(p *program) error {
+	return list(p, c.jsonFlag, "/v1/sessions", "nobody_inside", printSessions)
 }
 
 func printSessions(p *program, all []view.SessionStatus, now time.Time) error {
-	if len(all) == 0 {
-		return nil
-	}
+	rows := [][]string{p.heading("label_engineer", "label_source", "label_since", "label_until", "label_received", "label_sent", "label_handshake", "label_session")}
 	var times []time.Time
 	for _, s := range all {
-		times = append(times, p.in(s.OpenedAt), p.in(s.Until))
-	}
-	rows := [][]string{p.heading(view.LabelEngineer, view.LabelSource, view.LabelSince, view.LabelUntil, view.LabelReceived, view.LabelSent, view.LabelHandshake, view.LabelSession)}
-	rows[0][2] = inZone(rows[0][2], times...)
-	for _, s := range all {
+		times = append(times, s.OpenedAt, s.Until)
 		handshake := "-"
 		if s.LastHandshake != nil {
-			handshake = p.say(view.SayAgo, view.Args{"time": now.Sub(*s.LastHandshake).Round(time.Second)})
+			handshake = p.say("ago", view.Args{"time": now.Sub(*s.LastHandshake).Round(time.Second)})
 		}
-		rows = append(rows, []string{named(s.Vendor+"/"+s.Engineer, s.Names.String()), s.Source.String(), short(p.in(s.OpenedAt), now), short(p.in(s.Until), now),
+		rows = append(rows, []string{named(s.Vendor+"/"+s.Engineer, s.Names.String()), s.Source.String(), p.short(s.OpenedAt, now), p.short(s.Until, now),
 			bytesText(s.Received), bytesText(s.Transmitted), handshake, s.ID})
 	}
-	return table(p.out, rows)
+	return p.table(rows, 2, times)
 }
 
 type grantsCommand struct{ jsonFlag }
 
 func (c grantsCommand) Run(p *program) error {
-	var all []view.GrantStatus
-	show, err := c.ask(p, "/v1/grants", nil, &all)
-	if err != nil || !show {
-		return err
-	}
-	if len(all) == 0 {
-		fmt.Fprintln(p.out, p.say(view.SayNothingOpen, nil))
-	}
-	return printGrants(p, all, time.Now())
+	return list(p, c.jsonFlag, "/v1/grants", "nothing_open", printGrants)
 }
 
 func printGrants(p *program, all []view.GrantStatus, now time.Time) error {
-	if len(all) == 0 {
-		return nil
-	}
+	rows := [][]string{p.heading("label_engineer", "label_window", "label_begin", "label_until", "label_targets", "label_sources")}
 	var times []time.Time
 	for _, g := range all {
-		times = append(times, p.in(g.From), p.in(g.Until))
-	}
-	rows := [][]string{p.heading(view.LabelEngineer, view.LabelWindow, view.LabelBegin, view.LabelUntil, view.LabelTargets, view.LabelSources)}
-	rows[0][2] = inZone(rows[0][2], times...)
-	for _, g := range all {
+		times = append(times, g.From, g.Until)
 		var sources []string
 		for _, s := range g.Sources {
 			if s.IsSingleIP() {
@@ -164,47 +146,38 @@ func printGrants(p *program, all []view.GrantStatus, now time.Time) error {
 				sources = append(sources, s.String())
 			}
 		}
-		rows = append(rows, []string{named(g.Vendor+"/"+g.Engineer, g.Names.String()), g.Window, short(p.in(g.From), now), short(p.in(g.Until), now),
+		rows = append(rows, []string{named(g.Vendor+"/"+g.Engineer, g.Names.String()), g.Window, p.short(g.From, now), p.short(g.Until, now),
 			p.some(g.Targets), p.some(sources)})
 	}
-	return table(p.out, rows)
+	return p.table(rows, 2, times)
 }
 
 type refusalsCommand struct{ jsonFlag }
 
 func (c refusalsCommand) Run(p *program) error {
-	var all []view.Refusal
-	show, err := c.ask(p, "/v1/refusals", nil, &all)
-	if err != nil || !show {
-		return err
-	}
+	return list(p, c.jsonFlag, "/v1/refusals", "no_refusals", printRefusals)
+}
+
+func printRefusals(p *program, all []view.Refusal, now time.Time) error {
 	if len(all) == 0 {
-		fmt.Fprintln(p.out, p.say(view.SayNoRefusals, nil))
 		return nil
 	}
-	now := time.Now()
+	rows := [][]string{p.heading("label_last", "label_first", "label_count", "label_reason", "label_who", "label_source", "label_to")}
 	var times []time.Time
 	met := map[string]bool{}
 	for _, r := range all {
-		times = append(times, p.in(r.First), p.in(r.Last))
+		times = append(times, r.First, r.Last)
 		met[r.Reason] = true
-	}
-	rows := [][]string{p.heading(view.LabelLast, view.LabelFirst, view.LabelCount, view.LabelReason, view.LabelWho, view.LabelSource, view.LabelTo)}
-	rows[0][0] = inZone(rows[0][0], times...)
-	for _, r := range all {
-		engineer, source, to := "-", "-", "-"
+		engineer, source := "-", "-"
 		if r.Vendor != "" {
 			engineer = named(r.Vendor+"/"+r.Engineer, r.Names.String())
 		}
 		if r.Source.IsValid() {
 			source = r.Source.String()
 		}
-		if r.Target != "" {
-			to = r.Target
-		}
-		rows = append(rows, []string{short(p.in(r.Last), now), short(p.in(r.First), now), strconv.Itoa(r.Count), r.Reason, engineer, source, to})
+		rows = append(rows, []string{p.short(r.Last, now), p.short(r.First, now), strconv.Itoa(r.Count), r.Reason, engineer, source, cmp.Or(r.Target, "-")})
 	}
-	if err := table(p.out, rows); err != nil {
+	if err := p.table(rows, 0, times); err != nil {
 		return err
 	}
 	fmt.Fprintln(p.out)
@@ -215,52 +188,9 @@ func (c refusalsCommand) Run(p *program) error {
 		}
 	}
 	if met["summed"] {
-		meanings = append(meanings, []string{"summed", p.say(view.SaySummed, nil)})
+		meanings = append(meanings, []string{"summed", p.say("summed", nil)})
 	}
 	return table(p.out, meanings)
-}
-
-// named puts what people say behind a short name.
-func named(short, name string) string {
-	if name == "" {
-		return short
-	}
-	return fmt.Sprintf("%s (%s)", short, oneLine(name))
-}
-
-// say gives a message in the user's language, on one line.
-func (p *program) say(code view.Code, args view.Args) string {
-	return oneLine(view.Say(code, args).In(p.lang))
-}
-
-// label begins a line of a list.
-func (p *program) label(code view.Code) string { return "  " + p.say(code, nil) }
-
-func (p *program) heading(codes ...view.Code) (row []string) {
-	for _, c := range codes {
-		row = append(row, p.say(c, nil))
-	}
-	return row
-}
-
-// count says how many there are.
-func (p *program) count(n int, none, one, many view.Code) string {
-	switch n {
-	case 0:
-		return p.say(none, nil)
-	case 1:
-		return p.say(one, nil)
-	}
-	return p.say(many, view.Args{"count": n})
-}
-
-// some lists names in a cell of a table: all of a few, else the first ones.
-func (p *program) some(names []string) string {
-	const most = 5
-	if len(names) > most {
-		return p.say(view.SayNamesMore, view.Args{"names": strings.Join(names[:most-1], ","), "count": len(names) - most + 1})
-	}
-	return strings.Join(names, ",")
 }
 
 // language is that of the locale: the first of its variables that is set decides.

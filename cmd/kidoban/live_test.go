@@ -110,11 +110,11 @@ func TestStatus(t *testing.T) {
   SHUT         scanco-east/tanaka by its key: it was closed as scanco
   hint: how the host reaches targets cannot be read, so none is reached: ·[2J
 
-1 grant open
+grants open: 1
 ENGINEER      WINDOW   FROM (JST)  UNTIL     TARGETS      SOURCES
 medisys/sato  support  09:00:00    17:30:00  ehr-db,pacs  203.0.113.10,198.51.100.0/28
 
-1 session inside
+sessions inside: 1
 ENGINEER      FROM          SINCE (JST)  UNTIL     RECEIVED  SENT     HANDSHAKE  SESSION
 medisys/sato  203.0.113.10  09:30:00     17:30:00  1023 B    5.0 MiB  1m0s ago   SESSION1
 `
@@ -175,7 +175,7 @@ func TestHintsBeforeWarnings(t *testing.T) {
 	for _, line := range []int{8, 9, 15, 22, 43} {
 		want += fmt.Sprintf("  warning: /etc/kidoban/policy.yaml:%d:23: vendors.v.windows.w.days: is all day, every day\n", line)
 	}
-	want += "  warnings about the policy that are not shown: 2; `kidoban check` shows them\n\n1 grant open\n"
+	want += "  warnings about the policy that are not shown: 2; `kidoban check` shows them\n\ngrants open: 1\n"
 	if !strings.Contains(out, want) {
 		t.Errorf("got\n%s\nwant in it\n%s", out, want)
 	}
@@ -196,7 +196,7 @@ func TestStatusInDoubt(t *testing.T) {
 		"  and more; mend it, then `kidoban reload`",
 		"policy.yaml:3:1: site: is blank",
 		"policy.yaml:9:1: targets: is empty",
-		"no grants open",
+		"grants open: 0",
 	} {
 		if !strings.Contains(out, line+"\n") && !strings.Contains(out, line+"  ") {
 			t.Errorf("the answer lacks the line %q:\n%s", line, out)
@@ -262,6 +262,7 @@ unlisted_source  no readable initiation, from an address that no open window lis
 // TestOrders: what an operator commands, what is sent, and how the outcome is told.
 func TestOrders(t *testing.T) {
 	done := gateway.Outcome{Applied: true, Recorded: true, Shut: []string{}}
+	risky := view.Say(view.WarnServiceRisky, view.Args{"file": "policy.yaml", "line": 6, "column": 39, "where": "targets.ehr.ports", "service": "tcp/3389", "name": "RDP"})
 	for _, test := range []struct {
 		args           string // the last is a reason where there is one
 		path           string
@@ -272,18 +273,18 @@ func TestOrders(t *testing.T) {
 	}{
 		{"close medisys/sato --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Recorded: true, Sessions: 1, Shut: []string{"medisys/sato"}}},
 			exitYes, `{"reason":"drill","scope":"medisys/sato"}`,
-			"Shut: medisys/sato. It stays shut over restarts until `kidoban reopen`.\nCut: 1 session.\nShut now: medisys/sato\n", ""},
-		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Kept: true, Shut: []string{"all"}, Problem: "not recorded: the disk is full"}},
+			"Shut: medisys/sato. It stays shut over restarts until `kidoban reopen`.\nSessions cut: 1.\nShut now: medisys/sato\n", ""},
+		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Kept: true, Shut: []string{"all"}, Problems: []view.Message{view.Say(view.NotRecorded, view.Args{"cause": "the disk is full"})}}},
 			exitYes, `{"reason":"drill","scope":"all"}`,
 			"Shut: all. It stays shut over restarts until `kidoban reopen`.\nShut now: all\nNOT RECORDED in the journal.\nA restart honours it all the same.\n",
 			"kidoban: not recorded: the disk is full\n"},
-		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, UntilBoot: true, Shut: []string{"all"}, Problem: "not recorded: the disk is full"}},
+		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, UntilBoot: true, Shut: []string{"all"}, Problems: []view.Message{view.Say(view.NotRecorded, view.Args{"cause": "the disk is full"})}}},
 			exitFailed, `{"reason":"drill","scope":"all"}`,
 			"Shut: all, while the gateway runs.\nShut now: all\nNOT RECORDED in the journal.\nA restart of the gateway honours it, the machine's NEXT BOOT FORGETS IT: mend the disk, then `kidoban recover` records it.\n",
 			"kidoban: not recorded: the disk is full\n"},
-		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Recorded: true, Shut: []string{"all"}, Problem: "the kernel's ruleset is not set"}},
+		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Recorded: true, Shut: []string{"all"}, Problems: []view.Message{view.Say(view.NotAppliedYet, view.Args{"wait": 3 * time.Second})}}},
 			exitFailed, `{"reason":"drill","scope":"all"}`,
-			"Shut: all. It stays shut over restarts until `kidoban reopen`.\nShut now: all\n", "kidoban: the kernel's ruleset is not set\n"},
+			"Shut: all. It stays shut over restarts until `kidoban reopen`.\nShut now: all\n", "kidoban: the kernel's ruleset was not set within 3s\n"},
 		{"close acme --reason drill", "POST /v1/close", answer{404, api.Problem{Status: 404, Detail: `the policy has no vendor or engineer "acme"`}},
 			exitNo, `{"reason":"drill","scope":"acme"}`, "", "kidoban: the policy has no vendor or engineer \"acme\"\n"},
 		{"close medisys --reason drill", "POST /v1/close", answer{403, api.Problem{Status: 403, Detail: "it could be anybody"}},
@@ -291,8 +292,9 @@ func TestOrders(t *testing.T) {
 		{"reopen medisys --reason over", "POST /v1/reopen", answer{body: done}, exitYes, `{"reason":"over","scope":"medisys"}`, "Reopened: medisys.\n", ""},
 		{"reopen medisys --reason over", "POST /v1/reopen", answer{404, api.Problem{Status: 404, Detail: `"medisys" is not shut`}},
 			exitNo, `{"reason":"over","scope":"medisys"}`, "", "kidoban: \"medisys\" is not shut\n"},
-		{"reload", "POST /v1/reload", answer{body: gateway.Outcome{Applied: true, Recorded: true, Digest: "0123456789abcdef", Changes: []string{"medisys/late: removed"}, Warnings: []string{"tcp/3389 opens RDP"}}},
-			exitYes, "", "Policy 0123456789ab is in force.\n  medisys/late: removed\n  warning: tcp/3389 opens RDP\n", ""},
+		{"reload", "POST /v1/reload", answer{body: gateway.Outcome{Applied: true, Recorded: true, Digest: "0123456789abcdef", Changes: []string{"2"}, WarningMessages: []view.Message{risky},
+			ChangeMessages: []view.Message{view.Changed(policy.Change{Kind: "removed", Thing: "window", Name: "medisys/late"}), view.Changed(policy.Change{Kind: "changed", Thing: "tunnel"})}}},
+			exitYes, "", "Policy 0123456789ab is in force.\n  removed window medisys/late\n  changed tunnel\n  warning: policy.yaml:6:39: targets.ehr.ports: tcp/3389 opens RDP, the usual way of ransomware: is it needed?\n", ""},
 		{"reload", "POST /v1/reload", answer{body: gateway.Outcome{Applied: true, Recorded: true, Digest: "0123456789abcdef"}},
 			exitYes, "", "Policy 0123456789ab is in force; nothing changed.\n", ""},
 		{"reload", "POST /v1/reload", answer{409, api.Problem{Status: 409, Detail: "two", Errors: []string{"policy.yaml:3:1: one", "policy.yaml:4:1: two"}}},
@@ -300,9 +302,9 @@ func TestOrders(t *testing.T) {
 		{"recover --reason battery", "POST /v1/recover", answer{body: gateway.Outcome{Applied: true, Recorded: true, Journal: "/var/lib/kidoban/journal.broken-1"}},
 			exitYes, `{"reason":"battery"}`,
 			"Recovered: the clock is accepted, handshake timestamps are forgotten.\nThe broken journal is kept at /var/lib/kidoban/journal.broken-1: copy it to a safe place.\n", ""},
-		{"recover --reason battery", "POST /v1/recover", answer{body: gateway.Outcome{Applied: true, Recorded: true, Problem: "there is no policy in force"}},
+		{"recover --reason battery", "POST /v1/recover", answer{body: gateway.Outcome{Applied: true, Recorded: true, Problems: []view.Message{view.Say(view.NoPolicyYet, nil), view.Say(view.Stops, nil)}}},
 			exitFailed, `{"reason":"battery"}`,
-			"Recovered: the clock is accepted, handshake timestamps are forgotten.\n", "kidoban: there is no policy in force\n"},
+			"Recovered: the clock is accepted, handshake timestamps are forgotten.\n", "kidoban: there is no policy in force yet\nthe gateway is stopping\n"},
 		{"status", "GET /v1/status", answer{body: "<html>"}, exitFailed, "", "", "kidoban: the gateway answered what this command does not know: invalid character '<' looking for beginning of value\n"},
 		{"status", "GET /v1/status", answer{500, "oops"}, exitFailed, "", "", "kidoban: 500 Internal Server Error\n"},
 	} {
@@ -329,11 +331,6 @@ func TestWords(t *testing.T) {
 	for n, want := range map[int]string{0: "", 1: "a", 5: "a,b,c,d,e", 6: "a,b,c,d and 2 more", 7: "a,b,c,d and 3 more"} {
 		if got := english.some(names[:n]); got != want {
 			t.Errorf("some of %d: %q, want %q", n, got, want)
-		}
-	}
-	for n, want := range map[int]string{0: "no grants", 1: "1 grant", 2: "2 grants"} {
-		if got := counted(n, "grant"); got != want {
-			t.Errorf("counted(%d) = %q, want %q", n, got, want)
 		}
 	}
 	for text, want := range map[string]string{
@@ -399,5 +396,42 @@ medisys/sato (株式会社メディシス 佐藤)  203.0.113.10  09:30:00    17:
 	english, _, _, _ := askedOf(t, answers, "status", "--json", "--lang=en")
 	if japanese != english {
 		t.Errorf("JSON differs:\n%s\n%s", japanese, english)
+	}
+}
+
+// TestOrdersInJapanese: outcomes and problems come with their messages.
+func TestOrdersInJapanese(t *testing.T) {
+	closed := gateway.Outcome{Applied: true, Kept: true, Sessions: 2, Shut: []string{"all", "medisys"}, Problem: "not shown",
+		Problems: []view.Message{view.Say(view.NotRecordedYet, view.Args{"wait": 3 * time.Second})}}
+	reloaded := gateway.Outcome{Applied: true, Recorded: true, Digest: "0123456789abcdef", Changes: []string{"not shown"}, Warnings: []string{"not shown"},
+		ChangeMessages:  []view.Message{view.Changed(policy.Change{Kind: "added", Thing: "window", Name: "medisys/patch"}), view.Changed(policy.Change{Kind: "changed", Thing: "tunnel"}), view.Say(view.TunnelAnew, nil)},
+		WarningMessages: []view.Message{view.Say(view.WarnWindowAlways, view.Args{"file": "policy.yaml", "line": 8, "column": 3, "where": "vendors.medisys"})}}
+	hangs := view.Say(view.ShutLater, view.Args{"why": view.Say(view.ShutStarts, view.Args{"scope": "all"})})
+	for _, test := range []struct {
+		args, path     string
+		answer         answer
+		exit           int
+		out, complaint string
+	}{
+		{"close --all --reason drill", "POST /v1/close", answer{body: closed}, exitYes,
+			"all を遮断しました。再起動しても、`kidoban reopen` で解除するまで続きます。\n切断したセッション: 2 件\n現在の遮断: all, medisys\nジャーナルに記録していません。\n再起動しても続きます。\n",
+			"kidoban: ジャーナルへの記録が 3s 以内に終わりませんでした\n"},
+		{"close --all --reason drill", "POST /v1/close", answer{409, api.Problem{Status: 409, Detail: hangs.String(), Code: hangs.Code, Args: hangs.Args}}, exitFailed,
+			"", "kidoban: ゲートウェイは起動中で、接続中の人はいません（all）。ゲートウェイが再び動くか再起動すると、すぐに遮断します\n"},
+		{"close x --reason drill", "POST /v1/close", answer{409, api.Problem{Status: 409, Detail: "of a newer gateway", Code: "of_tomorrow"}}, exitFailed, "", "kidoban: of a newer gateway\n"},
+		{"close x --reason drill", "POST /v1/close", answer{404, api.Problem{Status: 404, Detail: "the policy has no x"}}, exitNo, "", "kidoban: 該当がありません: the policy has no x\n"},
+		{"close --reason drill", "", answer{}, exitUsage, "", "kidoban: 対象がありません。指定できるのは 業者/作業者、業者、--all です\n"},
+		{"reload", "POST /v1/reload", answer{body: reloaded}, exitYes,
+			"ポリシー 0123456789ab が有効になりました。\n  追加: 時間帯 medisys/patch\n  変更: トンネル\n  トンネル自身のアドレスが変わったため作り直します。すべてのセッションが終了します\n" +
+				"  警告: policy.yaml:8:3: vendors.medisys: 毎日、終日開いています\n", ""},
+		{"calendar", "GET /v1/calendar", answer{body: []api.Opening{{Vendor: "medisys", VendorName: "株式会社メディシス", Window: "w", From: at("09:00:00"), Until: at("17:30:00"),
+			Engineers: []string{"sato"}, Names: []string{"佐藤"}, Targets: []string{"ehr"}, ApprovedBy: "院長"}}}, exitYes,
+			"開始 (JST)           終了   時間帯                          作業者       接続先  承認\n" +
+				"月 2030-12-09 09:00  17:30  medisys/w (株式会社メディシス)  sato (佐藤)  ehr     院長\n", ""},
+	} {
+		out, complaint, exit, _ := askedOf(t, map[string]answer{test.path: test.answer}, append([]string{"--lang=ja"}, strings.Fields(test.args)...)...)
+		if exit != test.exit || out != test.out || complaint != test.complaint {
+			t.Errorf("kidoban %s:\n got exit %d, stdout %q, stderr %q\nwant exit %d, stdout %q, stderr %q", test.args, exit, out, complaint, test.exit, test.out, test.complaint)
+		}
 	}
 }

@@ -66,12 +66,16 @@ type program struct {
 
 func (p *program) client() admin.Client { return admin.Client{Socket: p.settings.AdminSocket} }
 
-// noError is a well-formed "no".
-type noError struct{ text string }
+// exitError ends the program with a status. Without a message all has been said.
+type exitError struct {
+	view.Message
+	status int
+}
 
-func (e *noError) Error() string { return e.text }
+func (e *exitError) Error() string { return e.String() }
 
-func no(format string, a ...any) error { return &noError{fmt.Sprintf(format, a...)} }
+// wrong is wrong usage.
+func wrong(code view.Code, args view.Args) error { return &exitError{view.Say(code, args), exitUsage} }
 
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
@@ -101,47 +105,43 @@ func run(args, environ []string, out, failures io.Writer) int {
 	if c.Lang == "auto" {
 		c.Lang = language(environ)
 	}
-	return status(command.Run(&program{settings: settings, lang: c.Lang, out: out, err: failures}), failures)
+	p := &program{settings: settings, lang: c.Lang, out: out, err: failures}
+	return p.fail(command.Run(p))
 }
 
-// status tells an error and turns it into an exit status.
-func status(err error, out io.Writer) int {
+// fail tells an error and turns it into an exit status.
+func (p *program) fail(err error) int {
+	if err == nil {
+		return exitYes
+	}
 	var said *exitError
-	var negative *noError
+	var message *view.Error
 	var missing *policy.NoMatchError
 	var problem *api.Problem
 	var input *api.InputError
-	switch {
-	case err == nil:
-		return exitYes
-	case errors.As(err, &said):
-		return said.status
-	case errors.As(err, &negative):
-		fmt.Fprintln(out, "kidoban:", negative.text)
-		return exitNo
-	case errors.As(err, &missing):
-		fmt.Fprintln(out, "kidoban:", err)
-		return exitNo
-	case errors.As(err, &input):
-		fmt.Fprintln(out, "kidoban:", err)
-		return exitUsage
-	case errors.As(err, &problem):
-		fmt.Fprintln(out, "kidoban:", problem.Detail)
-		switch problem.Status {
-		case 404:
-			return exitNo
-		case 400, 413:
-			return exitUsage
-		}
-		return exitFailed
-	}
 	var mistakes config.Errors
-	if errors.As(err, &mistakes) {
-		fmt.Fprintln(out, mistakes) // each begins with its file
-		return exitFailed
+	text, status := err.Error(), exitFailed
+	if errors.As(err, &problem) {
+		text = problem.In(p.lang)
 	}
-	fmt.Fprintln(out, "kidoban:", err)
-	return exitFailed
+	switch {
+	case errors.As(err, &said):
+		if said.Empty() {
+			return said.status
+		}
+		text, status = said.In(p.lang), said.status
+	case errors.As(err, &missing), problem != nil && problem.Status == 404:
+		text, status = view.Say("no_match", view.Args{"cause": text}).In(p.lang), exitNo
+	case errors.As(err, &input), problem != nil && (problem.Status == 400 || problem.Status == 413):
+		text, status = view.Say("input_wrong", view.Args{"cause": text}).In(p.lang), exitUsage
+	case errors.As(err, &mistakes):
+		fmt.Fprintln(p.err, mistakes) // each begins with its file
+		return exitFailed
+	case errors.As(err, &message):
+		text = message.In(p.lang)
+	}
+	fmt.Fprintln(p.err, "kidoban:", text)
+	return status
 }
 
 type versionCommand struct{ jsonFlag }

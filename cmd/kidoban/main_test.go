@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 func TestStatusOfProblems(t *testing.T) {
 	for code, want := range map[int]int{400: exitUsage, 403: exitFailed, 404: exitNo, 409: exitFailed, 413: exitUsage} {
 		var said bytes.Buffer
-		if got := status(&api.Problem{Status: code, Detail: "why"}, &said); got != want || said.String() != "kidoban: why\n" {
+		if got := (&program{err: &said}).fail(&api.Problem{Status: code, Detail: "why"}); got != want || said.String() != "kidoban: why\n" {
 			t.Errorf("%d: exit %d with %q, want %d", code, got, said.String(), want)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"kidoban/gateway"
 	"kidoban/gateway/api"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // who is what close and reopen are about.
@@ -25,23 +26,34 @@ func (w who) scope() (policy.Scope, error) {
 	}
 	switch {
 	case w.All && w.Who != "":
-		return "", &api.InputError{Text: "either WHO or --all, not both"}
+		return "", wrong("who_twice", nil)
 	case w.All:
 		return policy.All, nil
 	case policy.Scope(w.Who) == policy.All:
 		// Nobody is called so, and it is a word that is easily typed.
-		return "", &api.InputError{Text: "everything is --all: allowed is vendor/engineer, vendor, or --all"}
+		return "", wrong("who_all", nil)
 	case w.Who == "":
-		return "", &api.InputError{Text: "who? allowed is vendor/engineer, vendor, or --all"}
+		return "", wrong("who_missing", nil)
 	}
 	return policy.Scope(w.Who), api.Shows("WHO", string(w.Who))
+}
+
+// order gives the command to the gateway.
+func (w who) order(p *program, path string) (gateway.Outcome, error) {
+	scope, err := w.scope()
+	if err != nil {
+		return gateway.Outcome{}, err
+	}
+	out, err := p.order(path, map[string]any{"scope": scope, "reason": w.Reason})
+	out.Scope = scope
+	return out, err
 }
 
 // because refuses a reason that says nothing, or not what was typed, also where
 // no gateway runs.
 func because(reason string) error {
 	if strings.TrimSpace(reason) == "" {
-		return &api.InputError{Text: "--reason: is empty: say why, it is kept in the journal"}
+		return wrong("reason_empty", nil)
 	}
 	return api.Shows("--reason:", reason)
 }
@@ -56,8 +68,8 @@ func (p *program) order(path string, body any) (gateway.Outcome, error) {
 	return out, err
 }
 
-// tell prints an outcome, and fails if not everything stands.
-func (p *program) tell(asJSON bool, out gateway.Outcome, done string) error {
+// outcome prints an outcome, and fails if not everything stands.
+func (p *program) outcome(asJSON bool, out gateway.Outcome, done string) error {
 	if asJSON {
 		if err := printJSON(p.out, out); err != nil {
 			return err
@@ -65,32 +77,36 @@ func (p *program) tell(asJSON bool, out gateway.Outcome, done string) error {
 	} else {
 		fmt.Fprintln(p.out, done)
 		if out.Sessions > 0 {
-			fmt.Fprintf(p.out, "Cut: %s.\n", counted(out.Sessions, "session"))
+			p.tell("cut", view.Args{"count": out.Sessions})
 		}
-		for _, line := range out.Changes {
-			fmt.Fprintf(p.out, "  %s\n", line)
+		for _, m := range out.ChangeMessages {
+			p.indent(m)
 		}
-		for _, line := range out.Warnings {
-			fmt.Fprintf(p.out, "  warning: %s\n", oneLine(line))
+		for _, m := range out.WarningMessages {
+			p.indent(view.Say("warning", view.Args{"text": m}))
 		}
 		if len(out.Shut) > 0 {
-			fmt.Fprintf(p.out, "Shut now: %s\n", strings.Join(out.Shut, ", "))
+			p.tell("shut_now", view.Args{"scopes": out.Shut})
 		}
 		if out.Journal != "" {
-			fmt.Fprintf(p.out, "The broken journal is kept at %s: copy it to a safe place.\n", out.Journal)
+			p.tell("journal_aside", view.Args{"path": out.Journal})
 		}
 		if !out.Recorded {
-			fmt.Fprintln(p.out, "NOT RECORDED in the journal.")
+			p.tell("unrecorded", nil)
 			if out.Kept {
-				fmt.Fprintln(p.out, "A restart honours it all the same.")
+				p.tell("restart_keeps", nil)
 			}
 			if out.UntilBoot {
-				fmt.Fprintln(p.out, "A restart of the gateway honours it, the machine's NEXT BOOT FORGETS IT: mend the disk, then `kidoban recover` records it.")
+				p.tell("boot_forgets", nil)
 			}
 		}
 	}
-	if out.Problem != "" {
-		return errors.New(out.Problem)
+	var problems []string
+	for _, m := range out.Problems {
+		problems = append(problems, m.In(p.lang))
+	}
+	if len(problems) > 0 {
+		return errors.New(strings.Join(problems, "\n"))
 	}
 	return nil
 }
@@ -98,25 +114,19 @@ func (p *program) tell(asJSON bool, out gateway.Outcome, done string) error {
 type closeCommand struct{ who }
 
 func (c closeCommand) Run(p *program) error {
-	scope, err := c.scope()
+	out, err := c.order(p, "/v1/close")
 	if err != nil {
 		return err
 	}
-	out, err := p.order("/v1/close", map[string]any{"scope": scope, "reason": c.Reason})
-	if err != nil {
-		return err
-	}
-	done := fmt.Sprintf("Shut: %s. It stays shut over restarts until `kidoban reopen`.", scope)
+	done := p.say("closed", view.Args{"scope": string(out.Scope)})
 	if !out.Recorded && !out.Kept {
-		done = fmt.Sprintf("Shut: %s, while the gateway runs.", scope)
+		done = p.say("closed_for_now", view.Args{"scope": string(out.Scope)})
 	}
-	if err := p.tell(c.JSON, out, done); err != nil {
-		// It is closed: that the record is missing is told, and is no failure
-		// where a restart honours it.
-		if out.Applied && out.Kept {
-			fmt.Fprintln(p.err, "kidoban:", err)
-			return nil
-		}
+	// A record that is missing is told, and is no failure where a restart honours
+	// the close.
+	if err := p.outcome(c.JSON, out, done); err != nil && out.Applied && out.Kept {
+		fmt.Fprintln(p.err, "kidoban:", err)
+	} else if err != nil {
 		return err
 	}
 	return nil
@@ -125,38 +135,33 @@ func (c closeCommand) Run(p *program) error {
 type reopenCommand struct{ who }
 
 func (c reopenCommand) Run(p *program) error {
-	scope, err := c.scope()
+	out, err := c.order(p, "/v1/reopen")
 	if err != nil {
 		return err
 	}
-	out, err := p.order("/v1/reopen", map[string]any{"scope": scope, "reason": c.Reason})
-	if err != nil {
-		return err
-	}
-	return p.tell(c.JSON, out, fmt.Sprintf("Reopened: %s.", scope))
+	return p.outcome(c.JSON, out, p.say("reopened", view.Args{"scope": string(out.Scope)}))
 }
 
 type reloadCommand struct{ jsonFlag }
 
 func (c reloadCommand) Run(p *program) error {
 	out, err := p.order("/v1/reload", nil)
-	if err != nil {
-		var problem *api.Problem
-		if errors.As(err, &problem) && len(problem.Errors) > 0 {
-			if c.JSON {
-				_ = printJSON(p.out, problem)
-			}
-			fmt.Fprintln(p.err, strings.Join(problem.Errors, "\n"))
-			fmt.Fprintln(p.err, "kidoban: the policy file has errors; the policy in force stays, and the file would not survive a restart")
-			return &exitError{exitFailed}
+	var problem *api.Problem
+	if errors.As(err, &problem) && len(problem.Errors) > 0 {
+		if c.JSON {
+			_ = printJSON(p.out, problem)
 		}
+		fmt.Fprintln(p.err, strings.Join(problem.Errors, "\n"))
+		return &view.Error{Message: view.Say("file_refused", nil)}
+	}
+	if err != nil {
 		return err
 	}
-	done := fmt.Sprintf("Policy %.12s is in force.", out.Digest)
+	done := p.say("in_force", view.Args{"digest": fmt.Sprintf("%.12s", out.Digest)})
 	if len(out.Changes) == 0 {
-		done = fmt.Sprintf("Policy %.12s is in force; nothing changed.", out.Digest)
+		done = p.say("in_force_unchanged", view.Args{"digest": fmt.Sprintf("%.12s", out.Digest)})
 	}
-	return p.tell(c.JSON, out, done)
+	return p.outcome(c.JSON, out, done)
 }
 
 type recoverCommand struct {
@@ -172,5 +177,5 @@ func (c recoverCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.tell(c.JSON, out, "Recovered: the clock is accepted, handshake timestamps are forgotten.")
+	return p.outcome(c.JSON, out, p.say("recovered", nil))
 }

@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"kidoban/config"
-	"kidoban/gateway/admin"
 	"kidoban/gateway/api"
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/policy"
@@ -66,9 +66,9 @@ func (c checkCommand) Run(p *program) error {
 	answer := checkAnswer{File: path, Errors: []*config.Error{}, Warnings: []checkWarning{}, Openings: []api.Opening{}}
 	loaded, warnings, err := p.loadPolicy(path)
 	for _, w := range warnings {
-		at := w.Args
-		what := strings.TrimPrefix(w.String(), fmt.Sprintf("%v:%v:%v: %v: ", at["file"], at["line"], at["column"], at["where"]))
-		answer.Warnings = append(answer.Warnings, checkWarning{at["line"], at["column"], at["where"], what})
+		what := maps.Clone(w.Args)
+		delete(what, "where") // without it the text does not begin with the place
+		answer.Warnings = append(answer.Warnings, checkWarning{w.Args["line"], w.Args["column"], w.Args["where"], view.Say(w.Code, what).String()})
 	}
 	var mistakes config.Errors
 	if err != nil && !errors.As(err, &mistakes) {
@@ -85,33 +85,30 @@ func (c checkCommand) Run(p *program) error {
 		if err := printJSON(p.out, answer); err != nil || answer.OK {
 			return err
 		}
-		return &exitError{exitFailed}
+		return &exitError{status: exitFailed}
 	}
 	for _, w := range warnings {
-		fmt.Fprintf(p.err, "%s (warning)\n", w)
+		fmt.Fprintln(p.err, p.say("check_warning", view.Args{"text": w}))
 	}
 	if len(mistakes) > 0 {
 		fmt.Fprintln(p.err, mistakes)
-		fmt.Fprintf(p.err, "%s: %s, %s: a gateway would not take it\n", path, counted(len(mistakes), "error"), counted(len(warnings), "warning"))
-		return &exitError{exitFailed}
+		fmt.Fprintln(p.err, p.say("check_refused", view.Args{"file": path, "errors": len(mistakes), "warnings": len(warnings)}))
+		return &exitError{status: exitFailed}
 	}
 	engineers := 0
 	for _, v := range loaded.Vendors {
 		engineers += len(v.Engineers)
 	}
-	fmt.Fprintf(p.out, "%s: %s, %s, %s, no errors, %s\ndigest %s\n\n", path, loaded.Site, counted(len(loaded.Vendors), "vendor"), counted(engineers, "engineer"), counted(len(warnings), "warning"), loaded.Digest)
+	p.tell("check_taken", view.Args{"file": path, "site": loaded.Site, "vendors": len(loaded.Vendors), "engineers": engineers, "warnings": len(warnings)})
+	p.tell("digest", view.Args{"digest": loaded.Digest})
+	fmt.Fprintln(p.out)
 	if len(answer.Openings) == 0 {
-		fmt.Fprintln(p.out, "Nothing opens in the next 30 days.")
+		p.tell("opens_not", nil)
 		return nil
 	}
-	fmt.Fprintln(p.out, "Opens in the next 30 days:")
+	p.tell("opens", nil)
 	return printCalendar(p, answer.Openings)
 }
-
-// exitError ends with a status where everything has been said already.
-type exitError struct{ status int }
-
-func (e *exitError) Error() string { return fmt.Sprint("exit status ", e.status) }
 
 type explainCommand struct {
 	jsonFlag
@@ -124,14 +121,20 @@ type explainCommand struct {
 func (c explainCommand) Run(p *program) error {
 	var x api.Explanation
 	query := url.Values{"engineer": {c.Engineer}, "from": {string(c.From)}, "to": {string(c.To)}, "at": {string(c.At)}}
-	show, err := c.ask(p, "/v1/explain", query, &x)
-	if errors.Is(err, admin.ErrNoGateway) {
-		x, err = c.offline(p)
-		show = err == nil && !c.JSON
-		if err == nil && c.JSON {
-			err = printJSON(p.out, x)
+	show, err := c.ask(p, "/v1/explain", query, &x, func() error {
+		loaded, _, err := p.loadPolicy(p.settings.PolicyFile)
+		if err != nil {
+			return err
 		}
-	}
+		now := time.Now()
+		s, err := view.Offline(loaded, now)
+		if err != nil {
+			return err
+		}
+		p.note("from_file_shut", nil)
+		x, err = api.Explain(s, api.Question{Engineer: c.Engineer, From: string(c.From), To: string(c.To), At: string(c.At)}, now)
+		return err
+	})
 	// 3 is an answer, whose JSON can be read. This is a question about nobody.
 	var missing *policy.NoMatchError
 	var problem *api.Problem
@@ -147,48 +150,32 @@ func (c explainCommand) Run(p *program) error {
 		}
 	}
 	if x.Decision != "admit" {
-		return &exitError{exitNo}
+		return &exitError{status: exitNo}
 	}
 	return nil
 }
 
-func (c explainCommand) offline(p *program) (api.Explanation, error) {
-	loaded, _, err := p.loadPolicy(p.settings.PolicyFile)
-	if err != nil {
-		return api.Explanation{}, err
-	}
-	now := time.Now()
-	s, err := view.Offline(loaded, now)
-	if err != nil {
-		return api.Explanation{}, err
-	}
-	fmt.Fprintln(p.err, "kidoban: no gateway runs here; this is what the policy file says, whatever may be shut")
-	return api.Explain(s, api.Question{Engineer: c.Engineer, From: string(c.From), To: string(c.To), At: string(c.At)}, now)
-}
-
 func (c explainCommand) show(p *program, x api.Explanation) error {
-	verdict := view.SayRefuse
+	verdict := p.say("refuse", nil)
 	if x.Decision == "admit" {
-		verdict = view.SayAdmit
+		verdict = p.say("admit", nil)
 	}
 	var reason policy.Reason
 	_ = reason.UnmarshalText([]byte(x.Reason))
-	fmt.Fprintf(p.out, "%s  %s: %s\n", p.say(verdict, nil), x.Reason, view.Meaning(reason).In(p.lang))
+	fmt.Fprintf(p.out, "%s  %s: %s\n", verdict, x.Reason, view.Meaning(reason).In(p.lang))
 	for _, d := range x.Details {
-		for line := range strings.Lines(d.In(p.lang)) {
-			fmt.Fprintf(p.out, "  %s\n", oneLine(strings.TrimSuffix(line, "\n")))
-		}
+		p.indent(d)
 	}
-	source, to := cmp.Or(x.Source, p.say(view.SayAnySource, nil)), cmp.Or(string(c.To), p.say(view.SayTunnel, nil))
-	rows := [][]string{{p.label(view.LabelOf), named(x.Engineer, x.Names.String())}, {p.label(view.LabelFrom), source}, {p.label(view.LabelToward), to}, {p.label(view.LabelAt), local(p.in(x.At))}}
+	source, to := cmp.Or(x.Source, p.say("any_source", nil)), cmp.Or(string(c.To), p.say("tunnel", nil))
+	rows := [][]string{{p.label("label_of"), named(x.Engineer, x.Names.String())}, {p.label("label_from"), source}, {p.label("label_toward"), to}, {p.label("label_at"), p.local(x.At)}}
 	if x.Until != nil {
-		rows = append(rows, []string{p.label(view.LabelGrant), x.Grant}, []string{p.label(view.LabelEnd), local(p.in(*x.Until))})
+		rows = append(rows, []string{p.label("label_grant"), x.Grant}, []string{p.label("label_end"), p.local(*x.Until)})
 	}
 	switch {
 	case x.NextOpening != nil:
-		rows = append(rows, []string{p.label(view.LabelNextOpening), local(p.in(*x.NextOpening))})
+		rows = append(rows, []string{p.label("label_next_opening"), p.local(*x.NextOpening)})
 	case reason == policy.OutsideWindow:
-		rows = append(rows, []string{p.label(view.LabelNextOpening), p.say(view.SayNoOpening, nil)})
+		rows = append(rows, []string{p.label("label_next_opening"), p.say("no_opening", nil)})
 	}
 	return table(p.out, rows)
 }
@@ -201,25 +188,21 @@ type calendarCommand struct {
 
 func (c calendarCommand) Run(p *program) error {
 	var openings []api.Opening
-	show, err := c.ask(p, "/v1/calendar", url.Values{"from": {string(c.From)}, "until": {string(c.Until)}}, &openings)
-	if errors.Is(err, admin.ErrNoGateway) {
-		var loaded *policy.Policy
-		if loaded, _, err = p.loadPolicy(p.settings.PolicyFile); err != nil {
+	query := url.Values{"from": {string(c.From)}, "until": {string(c.Until)}}
+	show, err := c.ask(p, "/v1/calendar", query, &openings, func() error {
+		loaded, _, err := p.loadPolicy(p.settings.PolicyFile)
+		if err != nil {
 			return err
 		}
-		fmt.Fprintln(p.err, "kidoban: no gateway runs here; this is what the policy file says")
-		if openings, err = api.Calendar(loaded, string(c.From), string(c.Until), time.Now()); err == nil {
-			if show = !c.JSON; c.JSON {
-				err = printJSON(p.out, openings)
-			}
-		}
-	}
+		p.note("from_file", nil)
+		openings, err = api.Calendar(loaded, string(c.From), string(c.Until), time.Now())
+		return err
+	})
 	if err != nil || !show {
 		return err
 	}
 	if len(openings) == 0 {
-		fmt.Fprintln(p.out, "Nothing opens.")
-		return nil
+		p.tell("calendar_empty", nil)
 	}
 	return printCalendar(p, openings)
 }
@@ -228,49 +211,44 @@ func (c calendarCommand) Run(p *program) error {
 const calendarLines = 200
 
 func printCalendar(p *program, openings []api.Opening) error {
-	shown := slices.Clone(openings[:min(len(openings), calendarLines)])
-	for i := range shown {
-		shown[i].From, shown[i].Until = p.in(shown[i].From), p.in(shown[i].Until)
-	}
-	zone := inZone("", times(shown)...)
-	minute, day := "15:04", "Mon 2006-01-02 "
-	if strings.Contains(zone, ",") { // over a change of the clock each time has its own
-		minute += " MST"
-	}
-	rows := [][]string{{"FROM" + zone, "UNTIL", "WINDOW", "ENGINEERS", "TARGETS", "APPROVED BY"}}
+	shown := openings[:min(len(openings), calendarLines)]
+	var times []time.Time
 	for _, o := range shown {
-		clock := func(t time.Time) string {
-			if t.Second() != 0 {
-				return t.Format(strings.Replace(minute, "15:04", time.TimeOnly, 1))
-			}
-			return t.Format(minute)
+		times = append(times, o.From, o.Until)
+	}
+	zone := ""
+	if strings.Contains(p.zones(times), ",") { // over a change of the clock each time has its own
+		zone = " MST"
+	}
+	weekdays := strings.Fields(p.say("weekdays", nil))
+	day := func(t time.Time) string { return weekdays[t.Weekday()] + t.Format(" 2006-01-02 ") }
+	clock := func(t time.Time) string {
+		if t.Second() != 0 {
+			return t.Format(time.TimeOnly + zone)
 		}
-		until := clock(o.Until)
-		if o.Until.Format(time.DateOnly) != o.From.Format(time.DateOnly) {
-			until = o.Until.Format(day) + until
+		return t.Format("15:04" + zone)
+	}
+	rows := [][]string{p.heading("label_begin", "label_until", "label_window", "label_engineers", "label_targets", "label_approved")}
+	for _, o := range shown {
+		from, until := p.in(o.From), p.in(o.Until)
+		end := clock(until)
+		if until.Format(time.DateOnly) != from.Format(time.DateOnly) {
+			end = day(until) + end
 		}
 		engineers := slices.Clone(o.Engineers)
 		for i, name := range o.Names {
 			engineers[i] = named(engineers[i], name)
 		}
-		rows = append(rows, []string{o.From.Format(day) + clock(o.From), until, named(o.Vendor+"/"+o.Window, o.VendorName),
+		rows = append(rows, []string{day(from) + clock(from), end, named(o.Vendor+"/"+o.Window, o.VendorName),
 			p.some(engineers), p.some(o.Targets), strings.TrimSpace(oneLine(o.ApprovedBy) + " " + oneLine(o.Ticket))})
 	}
-	if err := table(p.out, rows); err != nil {
+	if err := p.table(rows, 0, times); err != nil {
 		return err
 	}
 	if more := len(openings) - calendarLines; more > 0 {
-		fmt.Fprintf(p.out, "and %d more (--json shows all)\n", more)
+		p.tell("calendar_more", view.Args{"count": more})
 	}
 	return nil
-}
-
-func times(openings []api.Opening) []time.Time {
-	var all []time.Time
-	for _, o := range openings {
-		all = append(all, o.From, o.Until)
-	}
-	return all
 }
 
 type clientConfigCommand struct {
@@ -283,22 +261,19 @@ func (c clientConfigCommand) Run(p *program) error {
 	var answer struct {
 		Config string `json:"config"`
 	}
-	show, err := c.ask(p, "/v1/client-config", url.Values{"engineer": {c.Engineer}, "mtu": {string(c.MTU)}}, &answer)
-	if errors.Is(err, admin.ErrNoGateway) {
-		private, keyErr := config.LoadPrivateKey(p.settings.PrivateKeyFile, false)
-		if keyErr != nil {
-			return fmt.Errorf("no gateway runs, and its key cannot be read: %w", keyErr)
+	query := url.Values{"engineer": {c.Engineer}, "mtu": {string(c.MTU)}}
+	show, err := c.ask(p, "/v1/client-config", query, &answer, func() error {
+		private, err := config.LoadPrivateKey(p.settings.PrivateKeyFile, false)
+		if err != nil {
+			return &view.Error{Message: view.Say("no_gateway_key", view.Args{"cause": err})}
 		}
-		loaded, _, loadErr := p.loadPolicy(p.settings.PolicyFile)
-		if loadErr != nil {
-			return loadErr
+		loaded, _, err := p.loadPolicy(p.settings.PolicyFile)
+		if err != nil {
+			return err
 		}
-		if answer.Config, err = api.ClientConfig(loaded, c.Engineer, config.PublicKey(private), string(c.MTU)); err == nil {
-			if show = !c.JSON; c.JSON {
-				err = printJSON(p.out, answer)
-			}
-		}
-	}
+		answer.Config, err = api.ClientConfig(loaded, c.Engineer, config.PublicKey(private), string(c.MTU))
+		return err
+	})
 	if err != nil || !show {
 		return err
 	}

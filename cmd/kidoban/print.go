@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -9,6 +10,9 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"kidoban/gateway/admin"
+	"kidoban/gateway/view"
 )
 
 // jsonFlag is on everything that reads.
@@ -16,22 +20,96 @@ type jsonFlag struct {
 	JSON bool `name:"json" help:"Print JSON."`
 }
 
-// ask gets an answer of the gateway, prints it as JSON if that is wanted, and
-// else decodes it into answer and reports that it is to be shown.
-func (j jsonFlag) ask(p *program, path string, query url.Values, answer any) (show bool, err error) {
+// ask gets an answer of the gateway; where none runs, offline finds it, unless it is
+// nil. It prints the answer as JSON if that is wanted, else reports that it is to be
+// shown.
+func (j jsonFlag) ask(p *program, path string, query url.Values, answer any, offline func() error) (show bool, err error) {
 	text, zone, err := p.client().Get(path, query)
+	if errors.Is(err, admin.ErrNoGateway) && offline != nil {
+		if err = offline(); err == nil && j.JSON {
+			err = printJSON(p.out, answer)
+		}
+		return err == nil && !j.JSON, err
+	}
 	if err != nil {
 		return false, err
 	}
 	p.zone = zone
 	if err := json.Unmarshal(text, answer); err != nil {
-		return false, fmt.Errorf("the gateway answered what this command does not know: %w", err)
+		return false, &view.Error{Message: view.Say("answer_unknown", view.Args{"cause": err})}
 	}
 	if j.JSON {
 		_, err = p.out.Write(append([]byte(strings.TrimSpace(string(text))), '\n'))
-		return false, err
 	}
-	return true, nil
+	return err == nil && !j.JSON, err
+}
+
+// say gives a message in the user's language, on one line.
+func (p *program) say(code view.Code, args view.Args) string {
+	return oneLine(view.Say(code, args).In(p.lang))
+}
+
+// tell prints a message.
+func (p *program) tell(code view.Code, args view.Args) { fmt.Fprintln(p.out, p.say(code, args)) }
+
+// note prints a message beside the output.
+func (p *program) note(code view.Code, args view.Args) {
+	fmt.Fprintln(p.err, "kidoban:", p.say(code, args))
+}
+
+// indent prints a message, which may have more than one line.
+func (p *program) indent(m view.Message) {
+	for line := range strings.Lines(m.In(p.lang)) {
+		fmt.Fprintf(p.out, "  %s\n", oneLine(strings.TrimSuffix(line, "\n")))
+	}
+}
+
+// label begins a line of a list.
+func (p *program) label(code view.Code) string { return "  " + p.say(code, nil) }
+
+func (p *program) heading(codes ...view.Code) (row []string) {
+	for _, c := range codes {
+		row = append(row, p.say(c, nil))
+	}
+	return row
+}
+
+// some lists names in a cell of a table: all of a few, else the first ones.
+func (p *program) some(names []string) string {
+	const most = 5
+	if len(names) > most {
+		return p.say("say_names_more", view.Args{"names": strings.Join(names[:most-1], ","), "count": len(names) - most + 1})
+	}
+	return strings.Join(names, ",")
+}
+
+// named puts what people say behind a short name.
+func named(short, name string) string {
+	if name == "" {
+		return short
+	}
+	return fmt.Sprintf("%s (%s)", short, oneLine(name))
+}
+
+// table prints rows beneath a heading, to one cell of which it adds the zone of the
+// times, so that no time stands without one. A heading alone is not printed.
+func (p *program) table(rows [][]string, cell int, times []time.Time) error {
+	if len(rows) == 1 {
+		return nil
+	}
+	rows[0][cell] += p.zones(times)
+	return table(p.out, rows)
+}
+
+// zones names the zone of times: two, over a change of the clock.
+func (p *program) zones(times []time.Time) string {
+	var zones []string
+	for _, t := range times {
+		if zone := p.in(t).Format("MST"); !slices.Contains(zones, zone) {
+			zones = append(zones, zone)
+		}
+	}
+	return fmt.Sprintf(" (%s)", strings.Join(zones, ", "))
 }
 
 func printJSON(out io.Writer, v any) error {
@@ -40,7 +118,7 @@ func printJSON(out io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// table prints rows in columns; the first row is the heading.
+// table prints rows in columns.
 func table(out io.Writer, rows [][]string) error {
 	widths := map[int]int{}
 	for _, r := range rows {
@@ -88,37 +166,14 @@ func (p *program) in(t time.Time) time.Time {
 }
 
 // local shows an instant as people read it.
-func local(t time.Time) string { return t.Format("2006-01-02 15:04:05 MST") }
+func (p *program) local(t time.Time) string { return p.in(t).Format("2006-01-02 15:04:05 MST") }
 
 // short shows the time of day alone where the date is that of now.
-func short(t, now time.Time) string {
-	if t.Format(time.DateOnly) == now.In(t.Location()).Format(time.DateOnly) {
+func (p *program) short(t, now time.Time) string {
+	if t = p.in(t); t.Format(time.DateOnly) == now.In(t.Location()).Format(time.DateOnly) {
 		return t.Format("15:04:05")
 	}
 	return t.Format("2006-01-02 15:04")
-}
-
-// inZone adds to a heading the zone of the times beneath it, so that no time
-// stands without one. Over a change of the clock they have two.
-func inZone(heading string, times ...time.Time) string {
-	var zones []string
-	for _, t := range times {
-		if zone := t.Format("MST"); !slices.Contains(zones, zone) {
-			zones = append(zones, zone)
-		}
-	}
-	return fmt.Sprintf("%s (%s)", heading, strings.Join(zones, ", "))
-}
-
-// counted says how many there are.
-func counted(n int, thing string) string {
-	switch n {
-	case 0:
-		return "no " + thing + "s"
-	case 1:
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func bytesText(n uint64) string {

@@ -324,7 +324,7 @@ func TestPagesNameCommandsThatExist(t *testing.T) {
 // TestPagesQuoteMessages: a message that a page quotes in a table is one that the
 // program has, in the page's language.
 func TestPagesQuoteMessages(t *testing.T) {
-	texts := names(t, "../../gateway/view/words.go", `"((?:[^"\\\n]|\\.)*)"`)
+	texts := names(t, "../../gateway/view/words.txt", `(?m)^(?:en|ja) (.*)$`)
 	quote := regexp.MustCompile("``(.*?) ``|`([^`]+)`")
 	command := regexp.MustCompile(`^(kidoban|systemctl|tcpdump|ip|install|masquerade:) `)
 	for _, page := range pagesInTwoLanguages {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"kidoban/gateway/api"
+	"kidoban/gateway/view"
 )
 
 // ErrNoGateway says that no gateway serves the socket.
@@ -71,7 +72,7 @@ func (c Client) Post(path string, body any) (json.RawMessage, error) {
 	}
 	text, _, err = c.do(http.MethodPost, path, text, wait)
 	if errors.Is(err, ErrNoAnswer) {
-		err = fmt.Errorf("%w; what was asked for may still take effect when it goes on", err)
+		err = &view.Error{Message: view.Say(view.NoAnswerYet, view.Args{"why": err}), Cause: err}
 	}
 	return text, err
 }
@@ -100,12 +101,12 @@ func (c Client) do(method, path string, body []byte, wait time.Duration) (json.R
 	var late net.Error
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED):
-		return nil, nil, fmt.Errorf("%w at %s (KIDOBAN_ADMIN_SOCKET)", ErrNoGateway, c.Socket)
+		return nil, nil, &view.Error{Message: view.Say(view.NoGateway, view.Args{"socket": c.Socket}), Cause: ErrNoGateway}
 	case errors.Is(err, fs.ErrPermission):
-		return nil, nil, fmt.Errorf("%s: permission denied: operators belong to group %s", c.Socket, group)
+		return nil, nil, &view.Error{Message: view.Say(view.SocketDenied, view.Args{"socket": c.Socket, "group": group})}
 	case errors.Is(err, syscall.EAGAIN), // the socket's queue is full: the gateway accepts nobody
 		errors.As(err, &late) && late.Timeout():
-		return nil, nil, fmt.Errorf("%w within %s: it hangs, or was stopped; windows end all the same, by the kernel's own timers; `systemctl restart kidoban` cuts everything and starts it anew", ErrNoAnswer, wait)
+		return nil, nil, &view.Error{Message: view.Say(view.NoAnswer, view.Args{"wait": wait}), Cause: ErrNoAnswer}
 	case err != nil:
 		return nil, nil, fmt.Errorf("ask the gateway: %w", err)
 	case response.StatusCode != http.StatusOK:

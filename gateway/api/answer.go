@@ -153,16 +153,15 @@ func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.A
 // reopens. It names the shut scope if the key had another name then.
 func shutBy(s *view.Snapshot, e *policy.Engineer) view.Message {
 	r, _ := s.Plan.ShutBy(e)
-	args := view.Args{"actor": r.Actor, "at": s.Local(r.At).Format(time.RFC3339), "reason": r.Reason, "scope": string(r.Scope)}
+	at, scope := s.Local(r.At).Format(time.RFC3339), string(r.Scope)
 	switch r.Scope {
 	case policy.All:
-		args["scope"] = "--all"
+		scope = "--all"
 	case policy.Scope(e.Vendor.Name), policy.Scope(e.String()):
 	default:
-		args["name"] = string(r.Scope)
-		return view.Say(view.ShutAs, args)
+		return view.Say(view.ShutAs, view.Args{"name": scope, "actor": r.Actor, "at": at, "reason": r.Reason, "scope": scope})
 	}
-	return view.Say(view.ShutBy, args)
+	return view.Say(view.ShutBy, view.Args{"actor": r.Actor, "at": at, "reason": r.Reason, "scope": scope})
 }
 
 // listed shows prefixes as in a policy, up to eight.

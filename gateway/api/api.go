@@ -13,6 +13,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -135,9 +136,15 @@ type Problem struct {
 	Status int      `json:"status"`
 	Detail string   `json:"detail"`
 	Errors []string `json:"errors,omitempty"` // of a policy file, one each
+
+	Code view.Code `json:"code,omitempty"` // of Detail, where it is a message
+	Args view.Args `json:"args,omitempty"`
 }
 
 func (p *Problem) Error() string { return p.Detail }
+
+// In gives the detail in a language, where it is a message that is known.
+func (p *Problem) In(l view.Language) string { return cmp.Or(view.Say(p.Code, p.Args).In(l), p.Detail) }
 
 func problem(status int, format string, a ...any) *Problem {
 	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: fmt.Sprintf(format, a...)}
@@ -165,6 +172,10 @@ func problemOf(err error) *Problem {
 		return problem(http.StatusBadRequest, "%v", err)
 	}
 	p = problem(http.StatusConflict, "%v", err)
+	var message *view.Error
+	if errors.As(err, &message) {
+		p.Code, p.Args = message.Code, message.Args
+	}
 	var several interface{ Unwrap() []error }
 	if errors.As(err, &several) {
 		for _, e := range several.Unwrap() {

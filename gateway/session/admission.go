@@ -5,11 +5,12 @@ import (
 	"time"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 const (
 	// UnrecordedAfter is how long an admission may be without its journal entry.
-	UnrecordedAfter = time.Second
+	UnrecordedAfter = view.RecordWithin
 	// unconfirmedAfter is how long an admission waits for its confirmation: as
 	// long as WireGuard takes data under its keys (whitepaper, section 6.1).
 	unconfirmedAfter = 180 * time.Second

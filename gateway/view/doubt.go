@@ -35,12 +35,12 @@ func Joined(doubts []Doubt) string {
 
 type sentDoubt struct {
 	About string `json:"about"`
-	sent[Args]
+	sent
 }
 
 // MarshalJSON writes the subject and the fields of the message.
 func (d Doubt) MarshalJSON() ([]byte, error) {
-	return json.Marshal(sentDoubt{d.About, sent[Args]{d.Message.Code, d.Message.Args, d.Message.String()}})
+	return json.Marshal(sentDoubt{d.About, sent{d.Message.Code, d.Message.Args, d.Message.String()}})
 }
 
 // UnmarshalJSON reads the form of MarshalJSON.

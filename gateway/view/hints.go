@@ -11,9 +11,12 @@ import (
 )
 
 const (
-	// diskSlow and kernelSlow are the ages from which waiting is a hint.
-	diskSlow   = time.Second
-	kernelSlow = 3 * time.Second
+	// RecordWithin is how long an admission may be without its journal entry, and a
+	// disk silent without a hint.
+	RecordWithin = time.Second
+	// EffectWithin is how long an operator's command waits for its effect, and the
+	// kernel may be silent without a hint.
+	EffectWithin = 3 * time.Second
 	// excessRecent is for how long refused flows are a hint, excessNamed how
 	// many engineers are named.
 	excessRecent = 10 * time.Minute
@@ -44,7 +47,7 @@ func (s *Snapshot) Hints(now time.Time) []Message {
 	hint(s.disk())
 	if wait := s.Ruleset.Truncate(100 * time.Millisecond); s.Ready() && s.KeptOut > 0 {
 		hint(Say(KernelSlowOut, Args{"wait": wait, "engineers": s.KeptOut}))
-	} else if s.Ready() && s.Ruleset >= kernelSlow {
+	} else if s.Ready() && s.Ruleset >= EffectWithin {
 		hint(Say(KernelSlow, Args{"wait": wait}))
 	}
 	for _, sess := range s.Sessions {
@@ -69,7 +72,7 @@ func (s *Snapshot) Hints(now time.Time) []Message {
 // disk is the hint about a disk that does not answer; later it is a doubt.
 func (s *Snapshot) disk() Message {
 	wait := max(s.Journal.Waiting, s.Overdue)
-	if !s.Ready() || wait < diskSlow {
+	if !s.Ready() || wait < RecordWithin {
 		return Message{}
 	}
 	return Say(DiskSlow, Args{"wait": wait.Truncate(time.Second)})

@@ -1,7 +1,7 @@
 package view
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -20,8 +20,7 @@ const (
 type Code string
 
 // Args are the values that a message's text names in braces, as in {cause}.
-// A value is a string, a number, a list of strings, or another Message; Say makes
-// strings of errors and of what can tell its text.
+// A value is a string, a number, a list of strings, or another Message.
 type Args map[string]any
 
 // Message is one thing that a person should know: a doubt, a hint, a warning
@@ -32,12 +31,15 @@ type Message struct {
 	text string // as it was sent, for a code that this program does not know
 }
 
-// Say makes a message. The arguments must be those that the table's text names.
+// Say makes a message. The arguments must be those that the text names. An *Error
+// becomes its message; other errors and Stringers become strings.
 func Say(code Code, args Args) Message {
 	m := Message{Code: code, Args: Args{}}
 	for name, value := range args {
 		switch v := value.(type) {
 		case Message:
+		case *Error:
+			value = v.Message
 		case error:
 			value = v.Error()
 		case fmt.Stringer:
@@ -51,16 +53,18 @@ func Say(code Code, args Args) Message {
 // Empty reports whether the message says nothing.
 func (m Message) Empty() bool { return m.Code == "" }
 
-// In gives the text of the message in a language: English where the table does
-// not have the language.
+// place begins a message about a policy file, which has its arguments.
+const place = "{file}:{line}:{column}: {where}: "
+
+// In gives the text of the message in a language.
 func (m Message) In(l Language) string {
 	words, known := table[m.Code]
 	if !known {
 		return m.text
 	}
-	text := words.en
-	if l == Japanese {
-		text = words.ja
+	text := cmp.Or(words[l], words[English])
+	if m.Args["where"] != nil {
+		text = place + text
 	}
 	var pairs []string
 	for name, value := range m.Args {
@@ -88,35 +92,43 @@ func Texts(all []Message) []string {
 }
 
 // sent is a message as JSON.
-type sent[A any] struct {
+type sent struct {
 	Code Code   `json:"code"`
-	Args A      `json:"args,omitempty"`
+	Args Args   `json:"args,omitempty"`
 	Text string `json:"text"`
 }
 
 // MarshalJSON writes the code, the arguments and the English text.
 func (m Message) MarshalJSON() ([]byte, error) {
-	return json.Marshal(sent[Args]{m.Code, m.Args, m.String()})
+	return json.Marshal(sent{m.Code, m.Args, m.String()})
 }
 
 // UnmarshalJSON reads the form of MarshalJSON.
 func (m *Message) UnmarshalJSON(text []byte) error {
-	var raw sent[map[string]json.RawMessage]
+	var raw sent
+	err := json.Unmarshal(text, &raw)
+	*m = Message{Code: raw.Code, Args: raw.Args, text: raw.Text}
+	return err
+}
+
+// UnmarshalJSON reads each value as Say had it.
+func (a *Args) UnmarshalJSON(text []byte) error {
+	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(text, &raw); err != nil {
 		return err
 	}
-	*m = Message{Code: raw.Code, Args: Args{}, text: raw.Text}
-	for name, value := range raw.Args {
+	*a = Args{}
+	for name, value := range raw {
 		var err error
 		switch value[0] {
 		case '{':
-			m.Args[name], err = decoded[Message](value)
+			(*a)[name], err = decoded[Message](value)
 		case '[':
-			m.Args[name], err = decoded[[]string](value)
+			(*a)[name], err = decoded[[]string](value)
 		case '"':
-			m.Args[name], err = decoded[string](value)
+			(*a)[name], err = decoded[string](value)
 		default:
-			m.Args[name] = json.Number(bytes.TrimSpace(value))
+			(*a)[name] = json.Number(value)
 		}
 		if err != nil {
 			return err

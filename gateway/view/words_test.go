@@ -36,24 +36,18 @@ func placeholders(text string) []string {
 func codes(t *testing.T, headings ...string) map[string]Code {
 	t.Helper()
 	all := map[string]Code{}
-	for _, name := range []string{"codes.go", "codes_config.go", "codes_outcome.go"} {
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
+	file, err := parser.ParseFile(token.NewFileSet(), "codes.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range file.Decls {
+		block := d.(*ast.GenDecl)
+		if len(headings) > 0 && !slices.Contains(headings, strings.TrimSpace(block.Doc.Text())) {
+			continue
 		}
-		for _, d := range file.Decls {
-			block := d.(*ast.GenDecl)
-			if len(headings) > 0 && !slices.Contains(headings, strings.TrimSpace(block.Doc.Text())) {
-				continue
-			}
-			for _, s := range block.Specs {
-				s := s.(*ast.ValueSpec)
-				value, err := strconv.Unquote(s.Values[0].(*ast.BasicLit).Value)
-				if err != nil {
-					t.Error(err)
-				}
-				all[s.Names[0].Name] = Code(value)
-			}
+		for _, s := range block.Specs {
+			s := s.(*ast.ValueSpec)
+			all[s.Names[0].Name] = Code(literal(t, s.Values[0]))
 		}
 	}
 	return all
@@ -66,8 +60,8 @@ func TestDoubtsAndHintsNameACommand(t *testing.T) {
 		t.Errorf("only %d codes were found", len(all))
 	}
 	for name, code := range all {
-		if code != Begins && code != Stops && !strings.Contains(table[code].ja, "`") {
-			t.Errorf("%s names no command: %s", name, table[code].ja)
+		if code != Begins && code != Stops && !strings.Contains(table[code][Japanese], "`") {
+			t.Errorf("%s names no command: %s", name, table[code][Japanese])
 		}
 	}
 }
@@ -80,32 +74,65 @@ func TestEveryCodeHasWords(t *testing.T) {
 			t.Errorf("%s and %s are one code %q", name, other, code)
 		}
 		seen[code] = name
-		if _, ok := table[code]; !ok {
+		if table[code] == nil {
 			t.Errorf("%s has no words", name)
 		}
 	}
 	for _, r := range policy.Reasons() {
 		seen[Meaning(r).Code] = r.String()
 	}
-	for code, w := range table {
-		if w.en == "" || w.ja == "" {
-			t.Errorf("%q: a text is empty", code)
+	for _, kind := range []string{"added", "removed", "changed"} {
+		for _, thing := range []string{"site", "timezone", "tunnel", "calendar", "target", "vendor", "engineer", "window"} {
+			m := Changed(policy.Change{Kind: kind, Thing: thing, Name: "NAME"})
+			seen[m.Code], seen[m.Args["thing"].(Message).Code] = kind, thing
+			if !strings.Contains(m.In(Japanese), "NAME") && !slices.Contains([]string{"site", "timezone", "tunnel"}, thing) {
+				t.Errorf("%s lacks the name", m.In(Japanese))
+			}
 		}
-		if _, ok := seen[code]; !ok {
-			t.Errorf("%q is no code", code)
+	}
+	literals := listen(t).literals
+	for code, words := range table {
+		if len(words) != 2 || words[English] == "" || words[Japanese] == "" {
+			t.Errorf("%q: a text is missing or empty", code)
 		}
-		if en, ja := placeholders(w.en), placeholders(w.ja); !slices.Equal(en, ja) {
+		if _, ok := seen[code]; !ok && !literals[code] {
+			t.Errorf("nobody says %q", code)
+		}
+		if en, ja := placeholders(words[English]), placeholders(words[Japanese]); !slices.Equal(en, ja) {
 			t.Errorf("%q: English names %q, Japanese %q", code, en, ja)
 		}
 	}
 }
 
-// TestSayNamesTheArguments: every view.Say in production code gives exactly the
+// TestWordsThatAreMalformed do not start a program.
+func TestWordsThatAreMalformed(t *testing.T) {
+	for _, text := range []string{"en text", "code\ncode", "code\nen a\nen b", "code\nfr texte", "code\nen a\n text"} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%q is taken", text)
+				}
+			}()
+			parse(text)
+		}()
+	}
+}
+
+// saying has the functions that take a code. Those of the first kind take the
+// arguments beside it.
+var saying = map[string]bool{"say": true, "Say": true, "wrong": true, "tell": true, "note": true, "label": false, "heading": false}
+
+// speech is all that production code says.
+type speech struct {
+	names    map[string]bool // identifiers; a code may be chosen before it is said
+	literals map[Code]bool
+}
+
+// listen reads all production code. Where a code is said, it must have exactly the
 // arguments that its text names.
-func TestSayNamesTheArguments(t *testing.T) {
-	names, said := codes(t), map[string]bool{}
-	root := filepath.Join("..", "..")
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+func listen(t *testing.T) speech {
+	names, said := codes(t), speech{map[string]bool{}, map[Code]bool{}}
+	err := filepath.WalkDir(filepath.Join("..", ".."), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
 		}
@@ -114,28 +141,44 @@ func TestSayNamesTheArguments(t *testing.T) {
 			return err
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
-			// A code may be chosen before it is said.
-			if id, ok := n.(*ast.Ident); ok && !strings.HasPrefix(filepath.Base(path), "codes") && !strings.HasPrefix(filepath.Base(path), "words") {
-				said[id.Name] = true
+			if id, ok := n.(*ast.Ident); ok && filepath.Base(path) != "codes.go" && filepath.Base(path) != "words.go" {
+				said.names[id.Name] = true
+			}
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING && table[Code(literal(t, lit))] != nil {
+				said.literals[Code(literal(t, lit))] = true
 			}
 			call, ok := n.(*ast.CallExpr)
-			if !ok || !strings.EqualFold(called(call.Fun), "say") || len(call.Args) != 2 {
+			if !ok {
 				return true
 			}
-			code, known := names[called(call.Args[0])]
-			if !known {
+			arguments, ok := saying[called(call.Fun)]
+			if !ok {
 				return true
 			}
-			given := []string{}
-			if lit, ok := call.Args[1].(*ast.CompositeLit); ok {
-				for _, e := range lit.Elts {
-					name, _ := strconv.Unquote(e.(*ast.KeyValueExpr).Key.(*ast.BasicLit).Value)
-					given = append(given, name)
+			for i, arg := range call.Args {
+				code, known := names[called(arg)]
+				if lit, ok := arg.(*ast.BasicLit); ok && filepath.Base(filepath.Dir(path)) == "kidoban" {
+					code, known = Code(literal(t, lit)), true
 				}
-			}
-			slices.Sort(given)
-			if want := placeholders(table[code].en); !slices.Equal(given, want) {
-				t.Errorf("%s: %s is given %q, its text names %q", path, code, given, want)
+				if !known || arguments && (i > 0 || len(call.Args) != 2) {
+					continue
+				}
+				if table[code] == nil {
+					t.Errorf("%s says %q, which has no words", path, code)
+				}
+				given := []string{}
+				if lit, ok := call.Args[len(call.Args)-1].(*ast.CompositeLit); ok {
+					for _, e := range lit.Elts {
+						given = append(given, literal(t, e.(*ast.KeyValueExpr).Key))
+					}
+				}
+				if slices.Contains(given, "where") { // the text begins with the place
+					given = slices.DeleteFunc(given, func(name string) bool { return strings.Contains(place, "{"+name+"}") })
+				}
+				slices.Sort(given)
+				if want := placeholders(table[code][English]); !slices.Equal(given, want) {
+					t.Errorf("%s: %s is given %q, its text names %q", path, code, given, want)
+				}
 			}
 			return true
 		})
@@ -144,11 +187,27 @@ func TestSayNamesTheArguments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name := range names {
-		if !said[name] {
+	return said
+}
+
+// TestSayNamesTheArguments: every view.Say in production code gives exactly the
+// arguments that its text names, and every code is said.
+func TestSayNamesTheArguments(t *testing.T) {
+	said := listen(t)
+	for name := range codes(t) {
+		if !said.names[name] {
 			t.Errorf("nobody says %s", name)
 		}
 	}
+}
+
+func literal(t *testing.T, e ast.Expr) string {
+	t.Helper()
+	text, err := strconv.Unquote(e.(*ast.BasicLit).Value)
+	if err != nil {
+		t.Error(err)
+	}
+	return text
 }
 
 func called(e ast.Expr) string {
