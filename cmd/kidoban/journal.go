@@ -105,10 +105,8 @@ func (c verifyCommand) Run(p *program) error {
 		a.Fault, a.Entry = damage.Error(), &damage.Entry
 	}
 	if c.JSON {
-		if err := printJSON(p.out, a); err != nil || a.OK {
-			return err
-		}
-		return &exitError{status: exitNo}
+		p.json(a)
+		return unless(a.OK, exitNo)
 	}
 	if damage != nil {
 		return &exitError{view.Say("unverified", view.Args{"journal": c.dir(p), "cause": damage, "key": key, "from": keyFrom}), exitNo}
@@ -274,8 +272,9 @@ func (c keyCommand) Run(p *program) error {
 		return err
 	}
 	if c.JSON {
-		return printJSON(p.out, map[string]string{"key": key})
+		p.json(map[string]string{"key": key})
+	} else {
+		fmt.Fprintln(p.out, key)
 	}
-	_, err = fmt.Fprintln(p.out, key)
-	return err
+	return nil
 }

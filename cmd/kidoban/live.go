@@ -21,17 +21,12 @@ func (c statusCommand) Run(p *program) error {
 		return err
 	}
 	if show {
-		if err := printStatus(p, s); err != nil {
-			return err
-		}
+		printStatus(p, s)
 	}
-	if !s.Ready {
-		return &exitError{status: exitNo}
-	}
-	return nil
+	return unless(s.Ready, exitNo)
 }
 
-func printStatus(p *program, s view.Status) error {
+func printStatus(p *program, s view.Status) {
 	head := p.say("ready", nil)
 	switch {
 	case !s.Ready:
@@ -69,9 +64,7 @@ func printStatus(p *program, s view.Status) error {
 	for _, h := range s.Shut.ByKey {
 		rows = append(rows, []string{p.label("label_shut"), p.say("shut_by_key", view.Args{"engineer": h.Engineer, "scope": string(h.Scope)})})
 	}
-	if err := table(p.out, rows); err != nil {
-		return err
-	}
+	p.columns(rows)
 	for _, h := range s.HintMessages {
 		p.indent(view.Say("hint", view.Args{"text": h}))
 	}
@@ -85,16 +78,14 @@ func printStatus(p *program, s view.Status) error {
 	}
 	fmt.Fprintln(p.out)
 	p.tell("grants", view.Args{"count": len(s.Grants)})
-	if err := printGrants(p, s.Grants, s.Now); err != nil {
-		return err
-	}
+	printGrants(p, s.Grants, s.Now)
 	fmt.Fprintln(p.out)
 	p.tell("sessions", view.Args{"count": len(s.Sessions)})
-	return printSessions(p, s.Sessions, s.Now)
+	printSessions(p, s.Sessions, s.Now)
 }
 
 // list shows what the gateway answers with, or a text where that is nothing.
-func list[T any](p *program, j jsonFlag, path string, none view.Code, print func(*program, []T, time.Time) error) error {
+func list[T any](p *program, j jsonFlag, path string, none view.Code, print func(*program, []T, time.Time)) error {
 	var all []T
 	show, err := j.ask(p, path, nil, &all, nil)
 	if err != nil || !show {
@@ -103,7 +94,8 @@ func list[T any](p *program, j jsonFlag, path string, none view.Code, print func
 	if len(all) == 0 {
 		p.tell(none, nil)
 	}
-	return print(p, all, time.Now())
+	print(p, all, time.Now())
+	return nil
 }
 
 type sessionsCommand struct{ jsonFlag }
@@ -112,7 +104,7 @@ func (c sessionsCommand) Run(p *program) error {
 	return list(p, c.jsonFlag, "/v1/sessions", "nobody_inside", printSessions)
 }
 
-func printSessions(p *program, all []view.SessionStatus, now time.Time) error {
+func printSessions(p *program, all []view.SessionStatus, now time.Time) {
 	rows := [][]string{p.heading("label_engineer", "label_source", "label_since", "label_until", "label_received", "label_sent", "label_handshake", "label_session")}
 	var times []time.Time
 	for _, s := range all {
@@ -124,7 +116,7 @@ func printSessions(p *program, all []view.SessionStatus, now time.Time) error {
 		rows = append(rows, []string{named(s.Vendor+"/"+s.Engineer, s.Names.String()), s.Source.String(), p.short(s.OpenedAt, now), p.short(s.Until, now),
 			bytesText(s.Received), bytesText(s.Transmitted), handshake, s.ID})
 	}
-	return p.table(rows, 2, times)
+	p.table(rows, 2, times)
 }
 
 type grantsCommand struct{ jsonFlag }
@@ -133,7 +125,7 @@ func (c grantsCommand) Run(p *program) error {
 	return list(p, c.jsonFlag, "/v1/grants", "nothing_open", printGrants)
 }
 
-func printGrants(p *program, all []view.GrantStatus, now time.Time) error {
+func printGrants(p *program, all []view.GrantStatus, now time.Time) {
 	rows := [][]string{p.heading("label_engineer", "label_window", "label_begin", "label_until", "label_targets", "label_sources")}
 	var times []time.Time
 	for _, g := range all {
@@ -149,7 +141,7 @@ func printGrants(p *program, all []view.GrantStatus, now time.Time) error {
 		rows = append(rows, []string{named(g.Vendor+"/"+g.Engineer, g.Names.String()), g.Window, p.short(g.From, now), p.short(g.Until, now),
 			p.some(g.Targets), p.some(sources)})
 	}
-	return p.table(rows, 2, times)
+	p.table(rows, 2, times)
 }
 
 type refusalsCommand struct{ jsonFlag }
@@ -158,9 +150,9 @@ func (c refusalsCommand) Run(p *program) error {
 	return list(p, c.jsonFlag, "/v1/refusals", "no_refusals", printRefusals)
 }
 
-func printRefusals(p *program, all []view.Refusal, now time.Time) error {
+func printRefusals(p *program, all []view.Refusal, now time.Time) {
 	if len(all) == 0 {
-		return nil
+		return
 	}
 	rows := [][]string{p.heading("label_last", "label_first", "label_count", "label_reason", "label_who", "label_source", "label_to")}
 	var times []time.Time
@@ -177,9 +169,7 @@ func printRefusals(p *program, all []view.Refusal, now time.Time) error {
 		}
 		rows = append(rows, []string{p.short(r.Last, now), p.short(r.First, now), strconv.Itoa(r.Count), r.Reason, engineer, source, cmp.Or(r.Target, "-")})
 	}
-	if err := p.table(rows, 0, times); err != nil {
-		return err
-	}
+	p.table(rows, 0, times)
 	fmt.Fprintln(p.out)
 	var meanings [][]string
 	for _, reason := range policy.Reasons() {
@@ -190,7 +180,7 @@ func printRefusals(p *program, all []view.Refusal, now time.Time) error {
 	if met["summed"] {
 		meanings = append(meanings, []string{"summed", p.say("summed", nil)})
 	}
-	return table(p.out, meanings)
+	p.columns(meanings)
 }
 
 // language is that of the locale: the first of its variables that is set decides.

@@ -74,6 +74,14 @@ type exitError struct {
 
 func (e *exitError) Error() string { return e.String() }
 
+// unless ends the program with a status, unless the answer is yes.
+func unless(yes bool, status int) error {
+	if yes {
+		return nil
+	}
+	return &exitError{status: status}
+}
+
 // wrong is wrong usage.
 func wrong(code view.Code, args view.Args) error { return &exitError{view.Say(code, args), exitUsage} }
 
@@ -105,8 +113,12 @@ func run(args, environ []string, out, failures io.Writer) int {
 	if c.Lang == "auto" {
 		c.Lang = language(environ)
 	}
-	p := &program{settings: settings, lang: c.Lang, out: out, err: failures}
-	return p.fail(command.Run(p))
+	printed := &output{Writer: out}
+	p := &program{settings: settings, lang: c.Lang, out: printed, err: failures}
+	if err = command.Run(p); err == nil {
+		err = printed.err
+	}
+	return p.fail(err)
 }
 
 // fail tells an error and turns it into an exit status.
@@ -148,10 +160,11 @@ type versionCommand struct{ jsonFlag }
 
 func (c versionCommand) Run(p *program) error {
 	if c.JSON {
-		return printJSON(p.out, map[string]string{"version": versionText()})
+		p.json(map[string]string{"version": versionText()})
+	} else {
+		fmt.Fprintln(p.out, "kidoban", versionText())
 	}
-	_, err := fmt.Fprintln(p.out, "kidoban", versionText())
-	return err
+	return nil
 }
 
 func versionText() string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"kidoban/gateway/api"
@@ -25,6 +26,21 @@ func TestStatusOfProblems(t *testing.T) {
 		var said bytes.Buffer
 		if got := (&program{err: &said}).fail(&api.Problem{Status: code, Detail: "why"}); got != want || said.String() != "kidoban: why\n" {
 			t.Errorf("%d: exit %d with %q, want %d", code, got, said.String(), want)
+		}
+	}
+}
+
+// TestWhatCannotBePrinted is no yes.
+func TestWhatCannotBePrinted(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, args := range [][]string{{"version"}, {"version", "--json"}, {"check", "testdata/site.yaml"}, {"check", "--json", "testdata/site.yaml"}} {
+		var said bytes.Buffer
+		if got := run(args, nil, full, &said); got != exitFailed || !strings.Contains(said.String(), "no space left on device") {
+			t.Errorf("%q: exit %d with %q", args, got, said.String())
 		}
 	}
 }

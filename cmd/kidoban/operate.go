@@ -49,8 +49,8 @@ func (w who) order(p *program, path string) (gateway.Outcome, error) {
 	return out, err
 }
 
-// because refuses a reason that says nothing, or not what was typed, also where
-// no gateway runs.
+// because refuses a reason that is empty or does not show, also where no gateway
+// runs.
 func because(reason string) error {
 	if strings.TrimSpace(reason) == "" {
 		return wrong("reason_empty", nil)
@@ -71,9 +71,7 @@ func (p *program) order(path string, body any) (gateway.Outcome, error) {
 // outcome prints an outcome, and fails if not everything stands.
 func (p *program) outcome(asJSON bool, out gateway.Outcome, done string) error {
 	if asJSON {
-		if err := printJSON(p.out, out); err != nil {
-			return err
-		}
+		p.json(out)
 	} else {
 		fmt.Fprintln(p.out, done)
 		if out.Sessions > 0 {
@@ -105,10 +103,10 @@ func (p *program) outcome(asJSON bool, out gateway.Outcome, done string) error {
 	for _, m := range out.Problems {
 		problems = append(problems, m.In(p.lang))
 	}
-	if len(problems) > 0 {
-		return errors.New(strings.Join(problems, "\n"))
+	if problems == nil {
+		return nil
 	}
-	return nil
+	return errors.New(strings.Join(problems, "\n"))
 }
 
 type closeCommand struct{ who }
@@ -124,12 +122,12 @@ func (c closeCommand) Run(p *program) error {
 	}
 	// A record that is missing is told, and is no failure where a restart honours
 	// the close.
-	if err := p.outcome(c.JSON, out, done); err != nil && out.Applied && out.Kept {
+	err = p.outcome(c.JSON, out, done)
+	if err != nil && out.Applied && out.Kept {
 		fmt.Fprintln(p.err, "kidoban:", err)
-	} else if err != nil {
-		return err
+		return nil
 	}
-	return nil
+	return err
 }
 
 type reopenCommand struct{ who }
@@ -149,7 +147,7 @@ func (c reloadCommand) Run(p *program) error {
 	var problem *api.Problem
 	if errors.As(err, &problem) && len(problem.Errors) > 0 {
 		if c.JSON {
-			_ = printJSON(p.out, problem)
+			p.json(problem)
 		}
 		fmt.Fprintln(p.err, strings.Join(problem.Errors, "\n"))
 		return &view.Error{Message: view.Say("file_refused", nil)}

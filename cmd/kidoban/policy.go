@@ -82,10 +82,8 @@ func (c checkCommand) Run(p *program) error {
 		}
 	}
 	if c.JSON {
-		if err := printJSON(p.out, answer); err != nil || answer.OK {
-			return err
-		}
-		return &exitError{status: exitFailed}
+		p.json(answer)
+		return unless(answer.OK, exitFailed)
 	}
 	for _, w := range warnings {
 		fmt.Fprintln(p.err, p.say("check_warning", view.Args{"text": w}))
@@ -107,7 +105,8 @@ func (c checkCommand) Run(p *program) error {
 		return nil
 	}
 	p.tell("opens", nil)
-	return printCalendar(p, answer.Openings)
+	printCalendar(p, answer.Openings)
+	return nil
 }
 
 type explainCommand struct {
@@ -145,17 +144,12 @@ func (c explainCommand) Run(p *program) error {
 		return err
 	}
 	if show {
-		if err := c.show(p, x); err != nil {
-			return err
-		}
+		c.show(p, x)
 	}
-	if x.Decision != "admit" {
-		return &exitError{status: exitNo}
-	}
-	return nil
+	return unless(x.Decision == "admit", exitNo)
 }
 
-func (c explainCommand) show(p *program, x api.Explanation) error {
+func (c explainCommand) show(p *program, x api.Explanation) {
 	verdict := p.say("refuse", nil)
 	if x.Decision == "admit" {
 		verdict = p.say("admit", nil)
@@ -177,7 +171,7 @@ func (c explainCommand) show(p *program, x api.Explanation) error {
 	case reason == policy.OutsideWindow:
 		rows = append(rows, []string{p.label("label_next_opening"), p.say("no_opening", nil)})
 	}
-	return table(p.out, rows)
+	p.columns(rows)
 }
 
 type calendarCommand struct {
@@ -204,13 +198,14 @@ func (c calendarCommand) Run(p *program) error {
 	if len(openings) == 0 {
 		p.tell("calendar_empty", nil)
 	}
-	return printCalendar(p, openings)
+	printCalendar(p, openings)
+	return nil
 }
 
 // calendarLines bounds what a person is shown.
 const calendarLines = 200
 
-func printCalendar(p *program, openings []api.Opening) error {
+func printCalendar(p *program, openings []api.Opening) {
 	shown := openings[:min(len(openings), calendarLines)]
 	var times []time.Time
 	for _, o := range shown {
@@ -242,13 +237,10 @@ func printCalendar(p *program, openings []api.Opening) error {
 		rows = append(rows, []string{day(from) + clock(from), end, named(o.Vendor+"/"+o.Window, o.VendorName),
 			p.some(engineers), p.some(o.Targets), strings.TrimSpace(oneLine(o.ApprovedBy) + " " + oneLine(o.Ticket))})
 	}
-	if err := p.table(rows, 0, times); err != nil {
-		return err
-	}
+	p.table(rows, 0, times)
 	if more := len(openings) - calendarLines; more > 0 {
 		p.tell("calendar_more", view.Args{"count": more})
 	}
-	return nil
 }
 
 type clientConfigCommand struct {
@@ -274,9 +266,8 @@ func (c clientConfigCommand) Run(p *program) error {
 		answer.Config, err = api.ClientConfig(loaded, c.Engineer, config.PublicKey(private), string(c.MTU))
 		return err
 	})
-	if err != nil || !show {
-		return err
+	if show {
+		fmt.Fprint(p.out, answer.Config)
 	}
-	_, err = fmt.Fprint(p.out, answer.Config)
 	return err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,20 @@ import (
 	"kidoban/gateway/view"
 )
 
+// output keeps the error of the first write that failed.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (o *output) Write(text []byte) (int, error) {
+	n, err := o.Writer.Write(text)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
 // jsonFlag is on everything that reads.
 type jsonFlag struct {
 	JSON bool `name:"json" help:"Print JSON."`
@@ -27,7 +42,7 @@ func (j jsonFlag) ask(p *program, path string, query url.Values, answer any, off
 	text, zone, err := p.client().Get(path, query)
 	if errors.Is(err, admin.ErrNoGateway) && offline != nil {
 		if err = offline(); err == nil && j.JSON {
-			err = printJSON(p.out, answer)
+			p.json(answer)
 		}
 		return err == nil && !j.JSON, err
 	}
@@ -39,9 +54,9 @@ func (j jsonFlag) ask(p *program, path string, query url.Values, answer any, off
 		return false, &view.Error{Message: view.Say("answer_unknown", view.Args{"cause": err})}
 	}
 	if j.JSON {
-		_, err = p.out.Write(append([]byte(strings.TrimSpace(string(text))), '\n'))
+		fmt.Fprintf(p.out, "%s\n", bytes.TrimSpace(text))
 	}
-	return err == nil && !j.JSON, err
+	return !j.JSON, nil
 }
 
 // say gives a message in the user's language, on one line.
@@ -93,12 +108,11 @@ func named(short, name string) string {
 
 // table prints rows beneath a heading, to one cell of which it adds the zone of the
 // times, so that no time stands without one. A heading alone is not printed.
-func (p *program) table(rows [][]string, cell int, times []time.Time) error {
-	if len(rows) == 1 {
-		return nil
+func (p *program) table(rows [][]string, cell int, times []time.Time) {
+	if len(rows) > 1 {
+		rows[0][cell] += p.zones(times)
+		p.columns(rows)
 	}
-	rows[0][cell] += p.zones(times)
-	return table(p.out, rows)
 }
 
 // zones names the zone of times: two, over a change of the clock.
@@ -112,32 +126,28 @@ func (p *program) zones(times []time.Time) string {
 	return fmt.Sprintf(" (%s)", strings.Join(zones, ", "))
 }
 
-func printJSON(out io.Writer, v any) error {
-	e := json.NewEncoder(out)
+// json prints an answer, which is always JSON.
+func (p *program) json(v any) {
+	e := json.NewEncoder(p.out)
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	_ = e.Encode(v)
 }
 
-// table prints rows in columns.
-func table(out io.Writer, rows [][]string) error {
+// columns prints rows in columns.
+func (p *program) columns(rows [][]string) {
 	widths := map[int]int{}
 	for _, r := range rows {
 		for i, cell := range r {
 			widths[i] = max(widths[i], width(cell))
 		}
 	}
-	var b strings.Builder
 	for _, r := range rows {
-		for i, cell := range r {
-			b.WriteString(cell)
-			if i < len(r)-1 {
-				b.WriteString(strings.Repeat(" ", widths[i]+2-width(cell)))
-			}
+		line := ""
+		for i, cell := range r[:len(r)-1] {
+			line += cell + strings.Repeat(" ", widths[i]+2-width(cell))
 		}
-		b.WriteByte('\n')
+		fmt.Fprintln(p.out, line+r[len(r)-1])
 	}
-	_, err := io.WriteString(out, b.String())
-	return err
 }
 
 // wide has what takes two columns of a terminal: Japanese text and its
