@@ -10,9 +10,8 @@ import (
 	"kidoban/gateway/view"
 )
 
-// healthCommand asks /livez, for a container engine, which has no watchdog.
-// It succeeds while the loop turns, also in doubt: a gateway in doubt keeps
-// everybody out and says why, and to start it anew would mend nothing.
+// healthCommand asks /livez, for container engines, which have no watchdog. It
+// succeeds while the loop turns, also in doubt: a restart would not end a doubt.
 type healthCommand struct{}
 
 func (healthCommand) Run(p *program) error {

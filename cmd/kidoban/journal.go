@@ -73,7 +73,7 @@ type verifyAnswer struct {
 	Since      int64      `json:"since,omitempty"`
 	Checkpoint string     `json:"checkpoint"`
 	Key        string     `json:"key"`      // with which it was verified
-	KeyFrom    string     `json:"key_from"` // --key, or the file: the one --key names, or of this machine's own
+	KeyFrom    string     `json:"key_from"` // --key, or the file with the key
 }
 
 func (c verifyCommand) Run(p *program) error {
@@ -127,8 +127,8 @@ func (c verifyCommand) Run(p *program) error {
 	return nil
 }
 
-// key gives the verifier key and where it is from. A key that lies beside a
-// copy says nothing: whoever rewrites the copy puts another one there.
+// key gives the verifier key and its origin. It never takes the key beside a copy:
+// a forger of the copy writes another key there.
 func (c verifyCommand) key(p *program) (key, from string, err error) {
 	if c.Key == "" {
 		if c.Dir == "" {
@@ -139,8 +139,8 @@ func (c verifyCommand) key(p *program) (key, from string, err error) {
 		}
 		return key, from, err
 	}
-	// A key is a possible name of a file too: who hands the copy over must
-	// not be able to put a file in the place of the key that is given here.
+	// A key is also a possible name of a file: a file that came with the copy must
+	// not replace the key.
 	key = string(c.Key)
 	if _, err := note.NewVerifier(key); err == nil {
 		return key, "--key", nil
@@ -178,7 +178,7 @@ func (c listCommand) Run(p *program) error {
 	dir := c.dir(p)
 	p.zone = siteZone(dir)
 	listed := false
-	var lost []error // what cannot be read, said at the end
+	var lost []error // the entries that cannot be read, named at the end
 	for line, err := range journal.List(dir, 0) {
 		if err != nil {
 			lost = append(lost, err)
@@ -205,9 +205,8 @@ func (c listCommand) Run(p *program) error {
 	return errors.Join(lost...)
 }
 
-// siteZone is the zone of the first policy that a journal has, so that its
-// times read as those of every other command, also far from the site; the
-// machine's where there is none.
+// siteZone is the zone of the first policy in a journal, so that its times read as
+// those of other commands. Without a policy it is the zone of the machine.
 func siteZone(dir string) *time.Location {
 	for line, err := range journal.List(dir, 0) {
 		var e journal.Entry
@@ -223,7 +222,7 @@ func siteZone(dir string) *time.Location {
 	return time.Local
 }
 
-// entry gives an entry as one line that a person can read.
+// entry gives an entry as one line for people.
 func (p *program) entry(index int64, e journal.Entry) string {
 	who := e.Vendor
 	if e.Engineer != "" {

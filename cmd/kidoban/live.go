@@ -35,7 +35,7 @@ func printStatus(p *program, s view.Status) {
 		head = p.say("shut", nil)
 	}
 	fmt.Fprintln(p.out, strings.TrimSpace(head+"  "+oneLine(s.Site)))
-	told := false // what is wrong with the policy file
+	told := false // the errors of the policy file
 	for _, d := range s.Doubts {
 		told = told || d.Message.Code == view.NoPolicy && d.Message.Args["cause"] == s.Policy.Error
 		p.indent(d.Message)
@@ -68,7 +68,7 @@ func printStatus(p *program, s view.Status) {
 	for _, h := range s.HintMessages {
 		p.indent(view.Say("hint", view.Args{"text": h}))
 	}
-	// At night people look for something else than the policy's warnings.
+	// At night people look for other things than the policy's warnings.
 	const warnings = 5
 	for _, w := range s.Warnings[:min(len(s.Warnings), warnings)] {
 		p.indent(view.Say("warning", view.Args{"text": w}))
@@ -84,7 +84,7 @@ func printStatus(p *program, s view.Status) {
 	printSessions(p, s.Sessions, s.Now)
 }
 
-// list shows what the gateway answers with, or a text where that is nothing.
+// list prints the answer of the gateway, or a text if that is empty.
 func list[T any](p *program, j jsonFlag, path string, none view.Code, print func(*program, []T, time.Time)) error {
 	var all []T
 	show, err := j.ask(p, path, nil, &all, nil)

@@ -31,8 +31,7 @@ const (
 	exitNo     = 3
 )
 
-// version is what `go build -ldflags "-X main.version=..."` says, else what
-// the build knows of itself.
+// version is set by `go build -ldflags "-X main.version=..."`.
 var version string
 
 type commands struct {
@@ -56,7 +55,7 @@ type commands struct {
 	Live         healthCommand       `cmd:"" hidden:"" help:"Ask whether the gateway's loop turns: a container's health check."`
 }
 
-// program is what every command gets.
+// program is the argument of every command.
 type program struct {
 	settings config.Settings
 	out, err io.Writer
@@ -66,7 +65,7 @@ type program struct {
 
 func (p *program) client() admin.Client { return admin.Client{Socket: p.settings.AdminSocket} }
 
-// exitError ends the program with a status. Without a message all has been said.
+// exitError ends the program with a status, and with a message if there is one.
 type exitError struct {
 	view.Message
 	status int
@@ -87,7 +86,7 @@ func wrong(code view.Code, args view.Args) error { return &exitError{view.Say(co
 
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
-// run is main with everything it touches as a parameter.
+// run is main, for tests.
 func run(args, environ []string, out, failures io.Writer) int {
 	var c commands
 	exited := -1

@@ -12,7 +12,7 @@ import (
 	"kidoban/gateway/view"
 )
 
-// who is what close and reopen are about.
+// who is the target of close and reopen.
 type who struct {
 	jsonFlag
 	Who    given  `arg:"" optional:"" help:"vendor/engineer, or vendor; or --all"`
@@ -30,7 +30,7 @@ func (w who) scope() (policy.Scope, error) {
 	case w.All:
 		return policy.All, nil
 	case policy.Scope(w.Who) == policy.All:
-		// Nobody is called so, and it is a word that is easily typed.
+		// No vendor has this name, and it is easily typed.
 		return "", wrong("who_all", nil)
 	case w.Who == "":
 		return "", wrong("who_missing", nil)
@@ -120,8 +120,7 @@ func (c closeCommand) Run(p *program) error {
 	if !out.Recorded && !out.Kept {
 		done = p.say("closed_for_now", view.Args{"scope": string(out.Scope)})
 	}
-	// A record that is missing is told, and is no failure where a restart honours
-	// the close.
+	// A missing record is no failure if a restart honours the close.
 	err = p.outcome(c.JSON, out, done)
 	if err != nil && out.Applied && out.Kept {
 		fmt.Fprintln(p.err, "kidoban:", err)

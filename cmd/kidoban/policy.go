@@ -134,7 +134,7 @@ func (c explainCommand) Run(p *program) error {
 		x, err = api.Explain(s, api.Question{Engineer: c.Engineer, From: string(c.From), To: string(c.To), At: string(c.At)}, now)
 		return err
 	})
-	// 3 is an answer, whose JSON can be read. This is a question about nobody.
+	// Exit 3 comes with an answer. For an unknown engineer there is none.
 	var missing *policy.NoMatchError
 	var problem *api.Problem
 	if errors.As(err, &missing) || errors.As(err, &problem) && problem.Status == 404 {
@@ -202,7 +202,7 @@ func (c calendarCommand) Run(p *program) error {
 	return nil
 }
 
-// calendarLines bounds what a person is shown.
+// calendarLines bounds the lines of a calendar for people.
 const calendarLines = 200
 
 func printCalendar(p *program, openings []api.Opening) {
@@ -212,7 +212,7 @@ func printCalendar(p *program, openings []api.Opening) {
 		times = append(times, o.From, o.Until)
 	}
 	zone := ""
-	if strings.Contains(p.zones(times), ",") { // over a change of the clock each time has its own
+	if strings.Contains(p.zones(times), ",") { // over a change of daylight saving each time has its own
 		zone = " MST"
 	}
 	weekdays := strings.Fields(p.say("weekdays", nil))

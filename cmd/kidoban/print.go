@@ -30,14 +30,14 @@ func (o *output) Write(text []byte) (int, error) {
 	return n, err
 }
 
-// jsonFlag is on everything that reads.
+// jsonFlag is on every command that answers.
 type jsonFlag struct {
 	JSON bool `name:"json" help:"Print JSON."`
 }
 
-// ask gets an answer of the gateway; where none runs, offline finds it, unless it is
-// nil. It prints the answer as JSON if that is wanted, else reports that it is to be
-// shown.
+// ask gets an answer of the gateway. If no gateway runs, offline sets the answer,
+// unless it is nil. ask prints JSON with --json, else it reports that the caller
+// must show the answer.
 func (j jsonFlag) ask(p *program, path string, query url.Values, answer any, offline func() error) (show bool, err error) {
 	text, zone, err := p.client().Get(path, query)
 	if errors.Is(err, admin.ErrNoGateway) && offline != nil {
@@ -98,7 +98,7 @@ func (p *program) some(names []string) string {
 	return strings.Join(names, ",")
 }
 
-// named puts what people say behind a short name.
+// named puts the name for people behind a short name.
 func named(short, name string) string {
 	if name == "" {
 		return short
@@ -150,8 +150,8 @@ func (p *program) columns(rows [][]string) {
 	}
 }
 
-// wide has what takes two columns of a terminal: Japanese text and its
-// punctuation, and full-width forms.
+// wide has the characters of two columns: Japanese text and its punctuation, and
+// full-width forms.
 var wide = []*unicode.RangeTable{unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul,
 	{R16: []unicode.Range16{{Lo: 0x3000, Hi: 0x303F, Stride: 1}, {Lo: 0x30FB, Hi: 0x30FC, Stride: 1}, {Lo: 0xFF01, Hi: 0xFF60, Stride: 1}}}}
 
@@ -166,8 +166,8 @@ func width(text string) (n int) {
 	return n
 }
 
-// in gives an instant of an answer in the site's zone. It has the zone's
-// offset already, and no name.
+// in gives a time of an answer in the site's zone. It has the zone's offset, and
+// not its name.
 func (p *program) in(t time.Time) time.Time {
 	if p.zone == nil {
 		return t
@@ -199,8 +199,8 @@ func bytesText(n uint64) string {
 	return fmt.Sprintf("%.1f %ciB", value, "KMGT"[suffix])
 }
 
-// oneLine shows text from outside on one line, without what a terminal would
-// obey, and without what changes how other text shows.
+// oneLine gives text from outside on one line, without control characters and
+// characters that change how other text shows.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {

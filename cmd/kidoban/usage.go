@@ -16,12 +16,11 @@ ENGINEER is vendor/engineer. A TIME is local to the site, as 2026-12-01T20:00, o
 
 Exit status: 0 yes, 1 it failed, 2 wrong usage or settings, 3 a well-formed "no".`
 
-// withoutValue is what kong says of a flag at the end of the line.
+// withoutValue is the error of kong for a flag without its value.
 var withoutValue = regexp.MustCompile(`expected \S+ value but got "EOL" \(<EOL>\)`)
 
-// given is a value of the command line. One that is there and empty is an
-// error: most likely a variable of a script is not set, and the command would
-// be about something else than was meant.
+// given is a value of the command line. An empty value is an error: most likely a
+// variable of a script is not set.
 type given string
 
 // UnmarshalText is called only where there is a value.
@@ -33,8 +32,7 @@ func (g *given) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Validate refuses a value that is given twice, of which only the last would
-// count: most likely one of them was meant for something else.
+// Validate refuses a flag that is given twice: only the last value would count.
 func (commands) Validate(k *kong.Context) error {
 	seen := map[*kong.Flag]bool{}
 	for _, p := range k.Path {
@@ -49,8 +47,7 @@ func (commands) Validate(k *kong.Context) error {
 	return nil
 }
 
-// complain tells what is wrong with a command line, and where help is; who
-// gives none at all gets the help itself.
+// complain prints the error of a command line, or the help if there is no command.
 func complain(err error, args []string, help func(), failures io.Writer) int {
 	if len(args) == 0 {
 		help()

@@ -91,8 +91,8 @@ func (s *Snapshot) unanswered(sess SessionStatus) Message {
 	return Say(Unanswered, Args{"engineer": engineer, "bytes": sess.Unanswered})
 }
 
-// excess has a hint for each engineer who is inside and was lately refused
-// flows because of the share. A handshake that came too fast has no target.
+// excess has a hint for each engineer with a session whose flows were lately refused
+// by the share. A refused handshake has no target.
 func (s *Snapshot) excess(now time.Time) map[string]Message {
 	opened := map[string]time.Time{}
 	for _, sess := range s.Sessions {
@@ -113,9 +113,9 @@ func (s *Snapshot) excess(now time.Time) map[string]Message {
 // sharedAddresses are those of carriers' NAT (RFC 6598).
 var sharedAddresses = netip.MustParsePrefix("100.64.0.0/10")
 
-// sourcesHidden sees most attempts come from one private address: a router in
-// front rewrites sources, so that vendors cannot be told apart. Only attempts
-// that prove a key count: anybody can send junk from anywhere.
+// sourcesHidden reports that most attempts come from one private address: a router in
+// front rewrites sources. Only attempts that prove a key count, since strangers can
+// send packets from any address.
 func (s *Snapshot) sourcesHidden(now time.Time) Message {
 	private := func(a netip.Addr) bool { return a.IsPrivate() || sharedAddresses.Contains(a) }
 	if slices.ContainsFunc(s.Sessions, func(sess SessionStatus) bool { return !private(sess.Source) }) {

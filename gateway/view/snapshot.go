@@ -115,9 +115,8 @@ func aboutNow(at, now time.Time) bool {
 	return -time.Second <= d && d <= time.Second
 }
 
-// Obstacles says what else keeps the asker out, of an answer that admits or is
-// not_ready: the disk, the engineer's share of connections, or no way from the
-// host to the target.
+// Obstacles are the other reasons why an engineer does not get in, for an answer that
+// admits or is not_ready: the disk, the share of connections, or no route to the target.
 func (s *Snapshot) Obstacles(q policy.Query, d policy.Decision, at, now time.Time) []Message {
 	if !aboutNow(at, now) {
 		return nil
@@ -141,13 +140,12 @@ func (s *Snapshot) Obstacles(q policy.Query, d policy.Decision, at, now time.Tim
 	return all
 }
 
-// LastAttempt is where an engineer's last attempt to enter came from, renewals
-// of a session among them; the zero Addr: there has been none, as far as the
-// journal goes back.
+// LastAttempt is the source of an engineer's last attempt to enter or to renew a
+// session; the zero Addr: the journal has none.
 func (s *Snapshot) LastAttempt(e *policy.Engineer) netip.Addr { return s.Attempts[e.String()] }
 
-// SessionSource is where the engineer's open session comes from; the zero
-// Addr: there is none.
+// SessionSource is the source of the engineer's open session; the zero Addr: there
+// is none.
 func (s *Snapshot) SessionSource(e *policy.Engineer) netip.Addr {
 	for _, sess := range s.Sessions {
 		if sess.Vendor == e.Vendor.Name && sess.Engineer == e.Name {
