@@ -126,8 +126,8 @@ func TestACloseWhileTheLoopHangs(t *testing.T) {
 			g.write(g.stuckFile(), "")
 			lab.WaitFor(g.t, eventually, "the loop hangs", func() bool { return exists(g.stuckFile() + ".held") })
 			out, complaint, exit := g.operator(append([]string{"close", "--reason", "a test"}, args...)...)
-			if exit != exitFailed || !strings.Contains(complaint, "the gateway hangs, and who is inside stays inside") ||
-				!strings.Contains(complaint, "is closed as soon as it goes on or is started anew; `systemctl restart kidoban`") {
+			if exit != exitFailed || !strings.Contains(complaint, "is not cut: whoever is inside stays inside; `systemctl restart kidoban`") ||
+				!strings.HasSuffix(complaint, "; it is closed as soon as the gateway goes on or is started anew\n") {
 				g.breaks("told: close %v: exit %d: %s%s", args, exit, out, complaint)
 			}
 			g.holds(g.reach(g.medisys, "tcp", ssh, eventually), "told: sato is inside")
