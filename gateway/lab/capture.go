@@ -1,12 +1,14 @@
 package lab
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,12 +32,8 @@ type Packet struct {
 
 // String is one line like tcpdump's.
 func (p Packet) String() string {
-	direction := "in "
-	if p.Outgoing {
-		direction = "out"
-	}
-	return fmt.Sprintf("%s %s %v > %v protocol %d, %d bytes",
-		p.At.Format("15:04:05.000000"), direction, p.Source, p.Destination, p.Protocol, p.Length)
+	direction := map[bool]string{false: "in ", true: "out"}[p.Outgoing]
+	return fmt.Sprintf("%s %s %v > %v protocol %d, %d bytes", p.At.Format("15:04:05.000000"), direction, p.Source, p.Destination, p.Protocol, p.Length)
 }
 
 // Capture records the IP packets that pass an interface, in both directions: incoming ones before
@@ -107,43 +105,32 @@ func (c *Capture) open() error {
 
 const stamping = unix.SOF_TIMESTAMPING_RX_SOFTWARE | unix.SOF_TIMESTAMPING_SOFTWARE
 
-// stampPackets makes the kernel stamp packets, for the life of this process. The kernel begins from
-// a work queue, some time later; until then SO_TIMESTAMP would give the time of reading. Frames
-// over the loopback interface show that it has begun.
+// stampPackets makes the kernel stamp packets, for the life of this process: the socket stays open.
+// The kernel begins from a work queue, some time later. Datagrams over the loopback interface show
+// that it has begun.
 var stampPackets = sync.OnceValue(func() error {
-	loopback, err := net.InterfaceByName("lo")
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		return err
 	}
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	const experimental = 0x88b5 // EtherType for local experiments, IEEE 802
-	to := &unix.SockaddrLinklayer{Protocol: htons(experimental), Ifindex: loopback.Index, Halen: 6}
-	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stamping)
+	raw, err := c.SyscallConn()
 	if err == nil {
-		err = unix.Bind(fd, to)
+		err = raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stamping) // the end below tells
+		})
 	}
 	var data, control [128]byte
-	for end := time.Now().Add(settle); err == nil; time.Sleep(time.Millisecond) {
-		if err = unix.Sendto(fd, data[:60], 0, to); err != nil {
+	for end := time.Now().Add(settle); err == nil && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if _, err = c.WriteTo(data[:1], c.LocalAddr()); err != nil {
 			break
 		}
-		var n int
-		_, n, _, _, err = unix.Recvmsg(fd, data[:], control[:], unix.MSG_DONTWAIT)
-		switch {
-		case err == nil && !timestamp(control[:n]).IsZero():
-			return nil // the socket stays open
-		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
-			err = nil
+		_, n, _, _, readErr := c.ReadMsgUDP(data[:], control[:])
+		if readErr == nil && !timestamp(control[:n]).IsZero() {
+			return nil
 		}
-		if time.Now().After(end) {
-			err = errors.New("the kernel stamps no packet with its time")
-		}
+		err = readErr
 	}
-	unix.Close(fd)
-	return err
+	return errors.Join(errors.New("the kernel stamps no packet with its time"), err)
 })
 
 // drain reads the packets in the queue; c.mu is held.
@@ -194,14 +181,10 @@ func (c *Capture) Packets(match ...func(Packet) bool) []Packet {
 			c.host.Name, c.interfaceName, lost, captureLimit)
 	}
 	var found []Packet
-next:
 	for _, p := range c.packets {
-		for _, m := range match {
-			if !m(p) {
-				continue next
-			}
+		if !slices.ContainsFunc(match, func(m func(Packet) bool) bool { return !m(p) }) {
+			found = append(found, p)
 		}
-		found = append(found, p)
 	}
 	return found
 }
@@ -225,78 +208,61 @@ func (c *Capture) Stop() {
 	c.file.Close()
 }
 
-// From matches packets with this source address.
-func From(a netip.Addr) func(Packet) bool {
-	return func(p Packet) bool { return p.Source.Addr() == a }
-}
-
-// To matches packets with this destination address.
+// These match packets by source, destination, direction, IANA protocol number, and time.
+func From(a netip.Addr) func(Packet) bool { return func(p Packet) bool { return p.Source.Addr() == a } }
 func To(a netip.Addr) func(Packet) bool {
 	return func(p Packet) bool { return p.Destination.Addr() == a }
 }
-
-// Outgoing matches packets that left the host.
 func Outgoing(p Packet) bool { return p.Outgoing }
-
-// Incoming matches packets that arrived at the host.
 func Incoming(p Packet) bool { return !p.Outgoing }
-
-// Protocol matches packets of an IANA protocol number.
 func Protocol(number uint8) func(Packet) bool {
 	return func(p Packet) bool { return p.Protocol == number }
 }
-
-// After matches packets that passed later than t.
-func After(t time.Time) func(Packet) bool {
-	return func(p Packet) bool { return p.At.After(t) }
-}
+func After(t time.Time) func(Packet) bool { return func(p Packet) bool { return p.At.After(t) } }
 
 // Lines writes packets one a line, for messages; of many only the first 20.
 func Lines(packets []Packet) string {
-	const most = 20
 	var b strings.Builder
-	for i, p := range packets {
-		if i == most {
-			fmt.Fprintf(&b, "and %d more\n", len(packets)-most)
-			break
-		}
+	for _, p := range packets[:min(len(packets), 20)] {
 		fmt.Fprintln(&b, p)
+	}
+	if more := len(packets) - 20; more > 0 {
+		fmt.Fprintf(&b, "and %d more\n", more)
 	}
 	return b.String()
 }
 
-// parsePacket reads the beginning of an IP packet and keeps a copy.
-func parsePacket(data []byte) (Packet, bool) {
-	var p Packet
-	var from, to netip.Addr
-	var rest []byte
-	first := true // not a later fragment, which has no ports
+// parseHeader reads an IP header; rest is all behind it.
+func parseHeader(data []byte) (from, to netip.Addr, protocol uint8, rest []byte, ok bool) {
 	switch {
 	case len(data) >= 20 && data[0]>>4 == 4 && len(data) >= int(data[0]&15)*4:
-		from, to = netip.AddrFrom4([4]byte(data[12:16])), netip.AddrFrom4([4]byte(data[16:20]))
-		p.Protocol = data[9]
-		first = binary.BigEndian.Uint16(data[6:])&0x1fff == 0
-		rest = data[int(data[0]&15)*4:]
+		return netip.AddrFrom4([4]byte(data[12:16])), netip.AddrFrom4([4]byte(data[16:20])), data[9], data[int(data[0]&15)*4:], true
 	case len(data) >= 40 && data[0]>>4 == 6:
-		from, to = netip.AddrFrom16([16]byte(data[8:24])), netip.AddrFrom16([16]byte(data[24:40]))
-		p.Protocol = data[6]
-		rest = data[40:]
-	default:
-		return Packet{}, false // ARP and other things that are not IP
+		return netip.AddrFrom16([16]byte(data[8:24])), netip.AddrFrom16([16]byte(data[24:40])), data[6], data[40:], true
 	}
+	return from, to, 0, nil, false
+}
+
+// parsePacket reads the beginning of an IP packet and keeps a copy. Other packets, as ARP, give false.
+func parsePacket(data []byte) (p Packet, ok bool) {
+	from, to, protocol, rest, ok := parseHeader(data)
+	if !ok {
+		return p, false
+	}
+	p.Protocol = protocol
 	var fromPort, toPort uint16
-	switch {
-	case !first:
-	case p.Protocol == unix.IPPROTO_UDP && len(rest) >= 8:
+	later := from.Is4() && binary.BigEndian.Uint16(data[6:])&0x1fff != 0 // a later fragment has no ports
+	udp, tcp := protocol == unix.IPPROTO_UDP && len(rest) >= 8, protocol == unix.IPPROTO_TCP && len(rest) >= 20
+	if !later && (udp || tcp) {
 		fromPort, toPort = binary.BigEndian.Uint16(rest), binary.BigEndian.Uint16(rest[2:])
-		rest = rest[8:]
-	case p.Protocol == unix.IPPROTO_TCP && len(rest) >= 20:
-		fromPort, toPort = binary.BigEndian.Uint16(rest), binary.BigEndian.Uint16(rest[2:])
-		p.Flags = rest[13]
-		rest = rest[min(len(rest), int(rest[12]>>4)*4):]
+		header := 8
+		if tcp {
+			p.Flags, header = rest[13], int(rest[12]>>4)*4
+		}
+		rest = rest[min(len(rest), header):]
 	}
 	p.Source, p.Destination = netip.AddrPortFrom(from, fromPort), netip.AddrPortFrom(to, toPort)
-	p.Payload = append([]byte(nil), rest...)
+	p.Payload = bytes.Clone(rest)
 	return p, true
 }
 

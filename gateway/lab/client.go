@@ -1,7 +1,7 @@
 package lab
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
@@ -35,16 +35,15 @@ func NewKey() (private, public Key) {
 
 // ClientConfig describes one end of a WireGuard tunnel with one peer.
 type ClientConfig struct {
-	PrivateKey          Key
-	PeerKey             Key            // the other end's public key
-	PresharedKey        Key            // zero: none
-	Endpoint            netip.AddrPort // the zero AddrPort waits for the other end to begin
-	ListenPort          uint16         // 0: the kernel chooses, anew at each Up
-	Interface           string         // at most 15 bytes; empty: "wg0"
-	Addresses           []netip.Prefix // of the TUN interface
-	AllowedIPs          []netip.Prefix // routed into the tunnel; must not cover Endpoint
-	MTU                 int            // bytes; 0: 1420, as wg-quick has it
-	PersistentKeepalive time.Duration  // whole seconds; 0: off
+	PrivateKey   Key
+	PeerKey      Key            // the other end's public key
+	PresharedKey Key            // zero: none
+	Endpoint     netip.AddrPort // the zero AddrPort waits for the other end to begin
+	ListenPort   uint16         // 0: the kernel chooses, anew at each Up
+	Interface    string         // at most 15 bytes; empty: "wg0"
+	Addresses    []netip.Prefix // of the TUN interface
+	AllowedIPs   []netip.Prefix // routed into the tunnel; must not cover Endpoint
+	MTU          int            // bytes; 0: 1420, as wg-quick has it
 }
 
 // Client is unmodified wireguard-go between a kernel TUN interface and a UDP socket inside a host:
@@ -60,15 +59,10 @@ type Client struct {
 }
 
 // NewClient makes a client that is up until the lab ends. It is silent until there is something to
-// send, unless PersistentKeepalive is set.
+// send.
 func (h *Host) NewClient(config ClientConfig) *Client {
 	h.lab.t.Helper()
-	if config.Interface == "" {
-		config.Interface = "wg0"
-	}
-	if config.MTU == 0 {
-		config.MTU = device.DefaultMTU
-	}
+	config.Interface, config.MTU = cmp.Or(config.Interface, "wg0"), cmp.Or(config.MTU, device.DefaultMTU)
 	c := &Client{host: h, config: config}
 	h.must(c.open(), "client on %s", config.Interface)
 	return c
@@ -105,9 +99,7 @@ func (c *Client) open() error {
 	if err := c.host.raise(c.config.Interface, c.config.Addresses); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), settle)
-	defer cancel()
-	if err := Wait(ctx, func() error { return c.host.answers(link) }); err != nil {
+	if err := c.host.carries(c.config.Interface); err != nil {
 		return err
 	}
 	for _, p := range c.config.AllowedIPs {
@@ -141,20 +133,15 @@ func newTUN(name string) (tun.Device, error) {
 
 // uapi writes the configuration (https://www.wireguard.com/xplatform/).
 func (config *ClientConfig) uapi() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "private_key=%x\nlisten_port=%d\n", config.PrivateKey, config.ListenPort)
-	fmt.Fprintf(&b, "public_key=%x\n", config.PeerKey)
-	if config.PresharedKey != (Key{}) {
-		fmt.Fprintf(&b, "preshared_key=%x\n", config.PresharedKey)
-	}
+	text := fmt.Sprintf("private_key=%x\nlisten_port=%d\npublic_key=%x\npreshared_key=%x\n",
+		config.PrivateKey, config.ListenPort, config.PeerKey, config.PresharedKey)
 	if config.Endpoint.IsValid() {
-		fmt.Fprintf(&b, "endpoint=%v\n", config.Endpoint)
+		text += fmt.Sprintf("endpoint=%v\n", config.Endpoint)
 	}
-	fmt.Fprintf(&b, "persistent_keepalive_interval=%d\n", config.PersistentKeepalive/time.Second)
 	for _, p := range config.AllowedIPs {
-		fmt.Fprintf(&b, "allowed_ip=%v\n", p.Masked())
+		text += fmt.Sprintf("allowed_ip=%v\n", p.Masked())
 	}
-	return b.String()
+	return text
 }
 
 // Up opens the client's UDP socket and starts it.
@@ -194,14 +181,14 @@ func (c *Client) initiate() (before time.Time, err error) {
 	}
 	// wireguard-go must not initiate while it takes in a response: it would mix two handshakes and
 	// believe in a session that the other end does not have.
-	if c.bind.withhold() {
+	answered, last := c.bind.withhold()
+	if answered {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		_ = c.completed(ctx, c.before) // a response that does not complete it was refused
 	}
 	// The other end counts from when it took the last one in. That is before its answer, but
 	// perhaps long after the sending.
-	last := c.bind.initiated()
 	if completed := c.Status().LastHandshake; completed.After(last) {
 		last = completed
 	}
@@ -246,27 +233,17 @@ func (c *Client) Status() Status {
 	if err != nil {
 		return s
 	}
-	var seconds, nanoseconds int64
-	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
-		name, value, _ := strings.Cut(lines.Text(), "=")
-		number, _ := strconv.ParseInt(value, 10, 64) // 0 for those that are no numbers
-		switch name {
-		case "last_handshake_time_sec":
-			seconds = number
-		case "last_handshake_time_nsec":
-			nanoseconds = number
-		case "endpoint":
-			s.Endpoint, _ = netip.ParseAddrPort(value) // zero if there is none
-		case "listen_port":
-			s.ListenPort = uint16(number)
-		case "rx_bytes":
-			s.Received = uint64(number)
-		case "tx_bytes":
-			s.Transmitted = uint64(number)
+	numbers := map[string]int64{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		numbers[name], _ = strconv.ParseInt(value, 10, 64) // 0 for those that are no numbers
+		if name == "endpoint" {
+			s.Endpoint, _ = netip.ParseAddrPort(value)
 		}
 	}
-	if seconds != 0 || nanoseconds != 0 {
-		s.LastHandshake = time.Unix(seconds, nanoseconds)
+	s.ListenPort, s.Received, s.Transmitted = uint16(numbers["listen_port"]), uint64(numbers["rx_bytes"]), uint64(numbers["tx_bytes"])
+	if at := time.Unix(numbers["last_handshake_time_sec"], numbers["last_handshake_time_nsec"]); at.UnixNano() != 0 {
+		s.LastHandshake = at
 	}
 	return s
 }
@@ -328,24 +305,16 @@ func (b *hostBind) sends(packet []byte) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.withheld, b.asked, b.answered = false, binary.LittleEndian.Uint32(packet[4:]), false
-	b.sent = time.Now()
+	b.withheld, b.asked, b.answered, b.sent = false, binary.LittleEndian.Uint32(packet[4:]), false, time.Now()
 }
 
-// initiated is when the last initiation was sent, by Client or by WireGuard itself.
-func (b *hostBind) initiated() time.Time {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.sent
-}
-
-// withhold drops responses until the next initiation. It reports whether one to the last initiation
-// has passed.
-func (b *hostBind) withhold() (answered bool) {
+// withhold drops responses until the next initiation. It reports whether a response to the last
+// initiation has passed, and when that initiation was sent.
+func (b *hostBind) withhold() (answered bool, sent time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.withheld = true
-	return b.answered
+	return b.answered, b.sent
 }
 
 // quietTUN hides the events of a TUN, so that wireguard-go goes up and down only by Client. It

@@ -26,10 +26,10 @@ var errForbidden = errors.New("lab: Main has not run: call it from TestMain or m
 
 // Main runs m in new namespaces and exits with the code of m's Run. It is for TestMain and main.
 //
-// The program is started again with the same arguments, environment and standard streams. The files
-// become descriptors 3, 4, ... and keep their namespace. SIGHUP, SIGINT, SIGQUIT and SIGTERM are
-// passed on. Where namespaces are forbidden, m runs outside, and New and Require give the reason.
-func Main(m interface{ Run() int }, files ...*os.File) {
+// The program is started again with the same arguments, environment and standard streams. SIGHUP,
+// SIGINT, SIGQUIT and SIGTERM are passed on. Where namespaces are forbidden, m runs outside, and New
+// and Require give the reason.
+func Main(m interface{ Run() int }) {
 	outside := os.Getenv(outsideVariable)
 	here, err := os.Readlink("/proc/self/ns/net")
 	switch {
@@ -43,7 +43,7 @@ func Main(m interface{ Run() int }, files ...*os.File) {
 		}
 	default:
 		var code int
-		if code, errForbidden = enter(here, files); errForbidden == nil {
+		if code, errForbidden = enter(here); errForbidden == nil {
 			os.Exit(code)
 		}
 	}
@@ -75,28 +75,23 @@ func Require(t T) {
 }
 
 // enter runs this program inside new namespaces and waits for its end. The error is about the
-// start.
-func enter(here string, files []*os.File) (code int, err error) {
+// start; otherwise the caller exits.
+func enter(here string) (code int, err error) {
 	// Pdeathsig comes when the starting thread ends, so this goroutine keeps its thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
 	defer signal.Stop(signals)
 
 	const own = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS
-	start := func(flags uintptr) (*exec.Cmd, error) {
+	start := func(attributes *syscall.SysProcAttr) (*exec.Cmd, error) {
 		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 		cmd.Args[0] = os.Args[0]
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-		cmd.ExtraFiles = files
 		cmd.Env = append(os.Environ(), outsideVariable+"="+here)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
-		if flags&syscall.CLONE_NEWUSER != 0 {
-			cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-			cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-		}
+		cmd.SysProcAttr = attributes
+		attributes.Pdeathsig = syscall.SIGKILL
 		return cmd, cmd.Start()
 	}
 	// With plain namespaces root keeps its rights over files. A container's root without
@@ -104,37 +99,26 @@ func enter(here string, files []*os.File) (code int, err error) {
 	var cmd *exec.Cmd
 	err = syscall.EPERM
 	if os.Geteuid() == 0 {
-		cmd, err = start(own)
+		cmd, err = start(&syscall.SysProcAttr{Cloneflags: own})
 	}
 	if err != nil {
-		cmd, err = start(own | syscall.CLONE_NEWUSER)
+		cmd, err = start(&syscall.SysProcAttr{Cloneflags: own | syscall.CLONE_NEWUSER,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}})
 	}
 	if err != nil {
 		return 0, refused("a user namespace", err)
 	}
-	over := make(chan struct{})
-	defer close(over)
 	go func() {
-		for {
-			select {
-			case s := <-signals:
-				_ = cmd.Process.Signal(s) // it fails only if the child is gone
-			case <-over:
-				return
-			}
+		for s := range signals {
+			_ = cmd.Process.Signal(s) // it fails only if the child is gone
 		}
 	}()
-	if err := cmd.Wait(); err != nil {
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
-			return 1, nil
-		}
-		if status := exit.Sys().(syscall.WaitStatus); status.Signaled() {
-			return 128 + int(status.Signal()), nil // as a shell tells it
-		}
-		return exit.ExitCode(), nil
+	_ = cmd.Wait() // the state says how it ended
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal()), nil // as a shell tells it
 	}
-	return 0, nil
+	return cmd.ProcessState.ExitCode(), nil
 }
 
 // prepare makes the new namespaces fit to work in.
@@ -146,11 +130,7 @@ func prepare() error {
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
 		return refused("a private /run", err)
 	}
-	loopback, err := netlink.LinkByName("lo")
-	if err == nil {
-		err = netlink.LinkSetUp(loopback)
-	}
-	if err != nil {
+	if err := netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}}); err != nil {
 		return refused("its own loopback interface", err)
 	}
 	tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)

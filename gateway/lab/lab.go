@@ -29,52 +29,30 @@ type T interface {
 // Lab is a set of hosts. Its methods, and methods of Host without an error result, must be called
 // from the test's goroutine.
 type Lab struct {
-	t      T
-	origin *os.File // the network namespace of the process, for threads to return to
-	hosts  []*Host
-
-	mu       sync.Mutex
-	ended    bool           // no namespace may be entered any more
-	visitors sync.WaitGroup // threads in a namespace; Add under mu
+	t     T
+	hosts []*Host
 }
+
+// origin is the network namespace of the process, to which threads return.
+var origin = sync.OnceValues(func() (*os.File, error) { return os.Open("/proc/self/ns/net") })
 
 // New makes a Lab without hosts, gone when the test ends. It calls Require.
 func New(t T) *Lab {
 	t.Helper()
 	Require(t)
-	origin, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
+	if _, err := origin(); err != nil {
 		t.Fatalf("lab: %v", err)
 	}
-	l := &Lab{t: t, origin: origin}
-	t.Cleanup(l.close)
+	l := &Lab{t: t}
+	t.Cleanup(func() {
+		for _, h := range slices.Backward(l.hosts) {
+			h.cleanUp()
+		}
+		for _, h := range slices.Backward(l.hosts) {
+			h.close()
+		}
+	})
 	return l
-}
-
-// close undoes everything, newest first. A forgotten goroutine may still be inside a namespace.
-func (l *Lab) close() {
-	for _, h := range slices.Backward(l.hosts) {
-		h.cleanUp()
-	}
-	l.mu.Lock()
-	l.ended = true
-	l.mu.Unlock()
-	l.visitors.Wait()
-	for _, h := range slices.Backward(l.hosts) {
-		h.close()
-	}
-	l.origin.Close()
-}
-
-// visit reports whether a namespace may be entered; then visitors.Done is due.
-func (l *Lab) visit() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ended {
-		return false
-	}
-	l.visitors.Add(1)
-	return true
 }
 
 // Host is one machine: a network namespace. Its methods may be called concurrently, except as Lab
@@ -85,71 +63,59 @@ type Host struct {
 	lab       *Lab
 	namespace *os.File
 	netlink   *netlink.Handle
+	raw       [2]int        // sockets for Send: IPv4, IPv6
 	starts    chan func()   // to the thread that starts the commands
 	ended     chan struct{} // that thread is home
 
 	mu       sync.Mutex
 	cleanups []func()
-	raw      map[int]int // sockets for Send, by address family
 }
 
 // Host adds a host. The name is for messages; it need not be unique.
 func (l *Lab) Host(name string) *Host {
 	l.t.Helper()
-	h := &Host{Name: name, lab: l, starts: make(chan func()), ended: make(chan struct{}), raw: map[int]int{}}
+	h := &Host{Name: name, lab: l, starts: make(chan func()), ended: make(chan struct{})}
 	h.must(h.open(), "its namespace")
 	l.hosts = append(l.hosts, h)
-	for _, s := range [...]struct{ name, value string }{
+	for _, off := range [...]string{
 		// IPv4 inherits the machine's values, so all are set here.
-		{"net.ipv4.ip_forward", "0"},
-		{"net.ipv4.conf.all.rp_filter", "0"},
-		{"net.ipv4.conf.default.rp_filter", "0"},
-		{"net.ipv6.conf.all.forwarding", "0"},
-		{"net.ipv6.conf.all.accept_dad", "0"},
-		{"net.ipv6.conf.default.accept_dad", "0"},
-		{"net.ipv6.conf.all.disable_ipv6", "0"},
-		{"net.ipv6.conf.default.disable_ipv6", "0"},
-		{"net.ipv6.conf.default.router_solicitations", "0"},
+		"ipv4.ip_forward", "ipv4.conf.all.rp_filter", "ipv4.conf.default.rp_filter",
+		"ipv6.conf.all.forwarding", "ipv6.conf.all.accept_dad", "ipv6.conf.default.accept_dad",
+		"ipv6.conf.all.disable_ipv6", "ipv6.conf.default.disable_ipv6", "ipv6.conf.default.router_solicitations",
 	} {
-		h.Sysctl(s.name, s.value)
+		h.Sysctl("net."+off, "0")
 	}
-	loopback, err := h.netlink.LinkByName("lo")
-	if err == nil {
-		err = h.netlink.LinkSetUp(loopback)
-	}
-	h.must(err, "loopback")
+	h.must(h.raise("lo", nil), "loopback")
 	return h
 }
 
-// open makes the namespace, and the thread in it that starts commands.
+// open makes the namespace, and the thread in it that starts commands: Pdeathsig is bound to the
+// starting thread.
 func (h *Host) open() error {
 	ready := make(chan error, 1)
 	go func() {
 		defer close(h.ended)
 		runtime.LockOSThread()
+		defer unlock()
 		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err != nil {
-			runtime.UnlockOSThread()
-			ready <- fmt.Errorf("a new network namespace: %w", err)
-			return
+		if err == nil {
+			h.namespace, err = os.Open("/proc/thread-self/ns/net")
 		}
-		h.namespace, err = os.Open("/proc/thread-self/ns/net")
+		for i, family := range [...]int{unix.AF_INET, unix.AF_INET6} {
+			if err == nil { // with IPPROTO_RAW the sender writes the header (raw(7))
+				h.raw[i], err = unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+			}
+		}
 		ready <- err
-		// Pdeathsig is bound to the starting thread, so one thread starts all commands.
 		for f := range h.starts {
 			f()
 		}
-		h.lab.unlock()
 	}()
-	if err := <-ready; err != nil {
-		return err
+	err := <-ready
+	if err == nil {
+		h.netlink, err = netlink.NewHandleAt(netns.NsHandle(h.namespace.Fd()), unix.NETLINK_ROUTE)
 	}
-	var err error
-	h.netlink, err = netlink.NewHandleAt(netns.NsHandle(h.namespace.Fd()), unix.NETLINK_ROUTE)
-	if err != nil {
-		return fmt.Errorf("netlink: %w", err)
-	}
-	return nil
+	return err
 }
 
 func (h *Host) cleanUp() {
@@ -165,6 +131,8 @@ func (h *Host) cleanUp() {
 func (h *Host) close() {
 	close(h.starts)
 	<-h.ended
+	unix.Close(h.raw[0])
+	unix.Close(h.raw[1])
 	h.netlink.Close()
 	h.namespace.Close()
 }
@@ -186,32 +154,38 @@ func (h *Host) cleanup(f func()) {
 
 // unlock gives the thread back to the runtime if it can return to its namespace. If not, the thread
 // ends with its goroutine.
-func (l *Lab) unlock() {
-	if unix.Setns(int(l.origin.Fd()), unix.CLONE_NEWNET) == nil {
+func unlock() {
+	if home, err := origin(); err == nil && enterNamespace(home) == nil {
 		runtime.UnlockOSThread()
 	}
+}
+
+// enterNamespace moves the calling thread. It fails if the file is closed.
+func enterNamespace(f *os.File) error {
+	c, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var setns error
+	err = c.Control(func(fd uintptr) { setns = unix.Setns(int(fd), unix.CLONE_NEWNET) })
+	return errors.Join(err, setns)
 }
 
 // Do runs f on a thread inside the host's network namespace. Sockets that f makes stay there;
 // goroutines that f starts do not run there. /proc/sys/net and /proc/thread-self/net are the
 // host's.
 func (h *Host) Do(f func() error) error {
-	if !h.lab.visit() {
-		return fmt.Errorf("lab: host %s: the lab has ended", h.Name)
-	}
-	defer h.lab.visitors.Done()
 	// The result if f leaves by runtime.Goexit, as t.Fatal does.
 	err := errors.New("lab: the function given to Do ended its goroutine; t.Fatal and its kin must be called outside")
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		runtime.LockOSThread()
-		if setnsErr := unix.Setns(int(h.namespace.Fd()), unix.CLONE_NEWNET); setnsErr != nil {
-			runtime.UnlockOSThread()
-			err = fmt.Errorf("lab: host %s: enter its namespace: %w", h.Name, setnsErr)
+		defer unlock()
+		if entering := enterNamespace(h.namespace); entering != nil {
+			err = fmt.Errorf("lab: host %s: enter its namespace: %w", h.Name, entering)
 			return
 		}
-		defer h.lab.unlock()
 		err = f()
 	}()
 	<-done
@@ -233,8 +207,7 @@ func (h *Host) Sysctl(name, value string) {
 func (h *Host) ReadSysctl(name string) string {
 	h.lab.t.Helper()
 	var value []byte
-	err := h.Do(func() (err error) { value, err = os.ReadFile(sysctlFile(name)); return err })
-	h.must(err, "read %s", name)
+	h.must(h.Do(func() (err error) { value, err = os.ReadFile(sysctlFile(name)); return err }), "read %s", name)
 	return strings.TrimSpace(string(value))
 }
 
@@ -251,11 +224,7 @@ func (h *Host) Forward() {
 // Each address brings the route to its prefix.
 func (l *Lab) Link(a *Host, aInterface string, aAddresses []netip.Prefix, b *Host, bInterface string, bAddresses []netip.Prefix) {
 	l.t.Helper()
-	err := a.netlink.LinkAdd(&netlink.Veth{
-		LinkAttrs:     netlink.LinkAttrs{Name: aInterface},
-		PeerName:      bInterface,
-		PeerNamespace: netlink.NsFd(b.namespace.Fd()),
-	})
+	err := a.netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: aInterface}, PeerName: bInterface, PeerNamespace: netlink.NsFd(b.namespace.Fd())})
 	for _, next := range []func() error{
 		func() error { return a.raise(aInterface, aAddresses) },
 		func() error { return b.raise(bInterface, bAddresses) },
@@ -301,31 +270,27 @@ func (h *Host) carries(name string) error {
 		if err != nil {
 			return err
 		}
-		if state := link.Attrs().OperState; state != netlink.OperUp {
-			return fmt.Errorf("%s is %v", name, state)
+		if link.Type() == "veth" && link.Attrs().OperState != netlink.OperUp { // a TUN has no such state
+			return fmt.Errorf("%s is %v", name, link.Attrs().OperState)
 		}
-		return h.answers(link)
+		// IPv6 addresses come from a work queue.
+		addresses, err := h.netlink.AddrList(link, netlink.FAMILY_V6)
+		if err != nil {
+			return err
+		}
+		for _, a := range addresses {
+			if a.Flags&unix.IFA_F_TENTATIVE != 0 {
+				return fmt.Errorf("%v is tentative", a.IP)
+			}
+			if a.IP.IsLinkLocalUnicast() {
+				continue // the route to it depends on the interface
+			}
+			if routes, err := h.netlink.RouteGet(a.IP); err != nil || len(routes) != 1 || routes[0].Type != unix.RTN_LOCAL {
+				return fmt.Errorf("%v is not the host's: %v, %v", a.IP, routes, err)
+			}
+		}
+		return nil
 	})
-}
-
-// answers reports whether an interface has all of its addresses: IPv6 ones come from a work queue.
-func (h *Host) answers(link netlink.Link) error {
-	addresses, err := h.netlink.AddrList(link, netlink.FAMILY_V6)
-	if err != nil {
-		return err
-	}
-	for _, a := range addresses {
-		if a.Flags&unix.IFA_F_TENTATIVE != 0 {
-			return fmt.Errorf("%v is tentative", a.IP)
-		}
-		if a.IP.IsLinkLocalUnicast() {
-			continue // the route to it depends on the interface
-		}
-		if routes, err := h.netlink.RouteGet(a.IP); err != nil || len(routes) != 1 || routes[0].Type != unix.RTN_LOCAL {
-			return fmt.Errorf("%v is not the host's: %v, %v", a.IP, routes, err)
-		}
-	}
-	return nil
 }
 
 // Route adds a route by way of a neighbour, or replaces one.
@@ -335,23 +300,17 @@ func (h *Host) Route(to netip.Prefix, via netip.Addr) {
 }
 
 // LinkLocal is the link-local IPv6 address of an interface (RFC 4291, section 2.5.6).
-func (h *Host) LinkLocal(name string) netip.Addr {
+func (h *Host) LinkLocal(name string) (found netip.Addr) {
 	h.lab.t.Helper()
-	var found netip.Addr
-	err := h.Do(func() error {
-		link, err := net.InterfaceByName(name)
-		if err != nil {
-			return err
+	link, err := h.netlink.LinkByName(name)
+	h.must(err, "link-local address of %s", name)
+	addresses, err := h.netlink.AddrList(link, netlink.FAMILY_V6)
+	for _, a := range addresses {
+		if a.IP.IsLinkLocalUnicast() {
+			found, _ = netip.AddrFromSlice(a.IP)
 		}
-		addresses, err := link.Addrs()
-		for _, a := range addresses {
-			if p := netip.MustParsePrefix(a.String()); p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
-				found = p.Addr()
-			}
-		}
-		return err
-	})
-	if err != nil || !found.IsValid() {
+	}
+	if !found.IsValid() {
 		h.lab.t.Fatalf("lab: host %s: no link-local address of %s: %v", h.Name, name, err)
 	}
 	return found

@@ -2,13 +2,16 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -64,41 +67,29 @@ func (h *Host) ListenPacket(network, address string) (net.PacketConn, error) {
 // its address: for port 0 the kernel chooses the port.
 func (h *Host) Echo(network, address string) netip.AddrPort {
 	h.lab.t.Helper()
-	switch network {
-	case "tcp":
-		l, err := h.Listen(network, address)
-		h.must(err, "echo")
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				h.cleanup(func() { c.Close() })
-				go func() {
-					defer c.Close()
-					_, _ = io.Copy(c, c) // the other end says how it went
-				}()
-			}
-		}()
-		return l.Addr().(*net.TCPAddr).AddrPort()
-	case "udp":
+	if network == "udp" {
 		c, err := h.ListenPacket(network, address)
 		h.must(err, "echo")
 		go func() {
 			buffer := make([]byte, 1<<16)
-			for {
-				n, from, err := c.ReadFrom(buffer)
-				if err != nil {
-					return
-				}
+			for n, from, err := c.ReadFrom(buffer); err == nil; n, from, err = c.ReadFrom(buffer) {
 				_, _ = c.WriteTo(buffer[:n], from) // lost as any datagram may be
 			}
 		}()
 		return c.LocalAddr().(*net.UDPAddr).AddrPort()
 	}
-	h.lab.t.Fatalf("lab: host %s: echo over %q: allowed are tcp and udp", h.Name, network)
-	return netip.AddrPort{}
+	l, err := h.Listen(network, address)
+	h.must(err, "echo")
+	go func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			h.cleanup(func() { c.Close() })
+			go func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c) // the other end says how it went
+			}()
+		}
+	}()
+	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
 // Exchange sends a message to an echo server and waits until it has come back whole. It returns the
@@ -112,31 +103,26 @@ func (h *Host) Exchange(ctx context.Context, network, address, message string) (
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if _, err := io.WriteString(c, message); err != nil {
-		return 0, err
-	}
 	answer := make([]byte, len(message))
-	if _, err := io.ReadFull(c, answer); err != nil {
-		return 0, err
+	if _, err = io.WriteString(c, message); err == nil {
+		_, err = io.ReadFull(c, answer)
 	}
-	if string(answer) != message {
-		return 0, fmt.Errorf("lab: echo of %q came back as %q", message, answer)
+	if err == nil && string(answer) != message {
+		err = fmt.Errorf("lab: echo of %q came back as %q", message, answer)
 	}
-	return time.Since(begin), nil
+	return time.Since(begin), err
 }
 
 var pings atomic.Uint32
 
 // Ping sends one ICMP echo request and returns the time until its answer.
 func (h *Host) Ping(ctx context.Context, to netip.Addr) (time.Duration, error) {
-	network, protocol := "ip4:icmp", 1
-	var request, reply icmp.Type = ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply
+	network, reply := "ip4:icmp", byte(ipv4.ICMPTypeEchoReply)
+	var request icmp.Type = ipv4.ICMPTypeEcho
 	if to.Is6() {
-		network, protocol = "ip6:ipv6-icmp", 58
-		request, reply = ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply
+		network, request, reply = "ip6:ipv6-icmp", ipv6.ICMPTypeEchoRequest, byte(ipv6.ICMPTypeEchoReply)
 	}
-	number := int(pings.Add(1))
-	body := &icmp.Echo{ID: os.Getpid() & 0xffff, Seq: number & 0xffff, Data: []byte("kidoban lab")}
+	body := &icmp.Echo{ID: os.Getpid() & 0xffff, Seq: int(pings.Add(1) & 0xffff), Data: []byte("kidoban lab")}
 	packet, err := (&icmp.Message{Type: request, Body: body}).Marshal(nil)
 	if err != nil {
 		return 0, err
@@ -152,17 +138,13 @@ func (h *Host) Ping(ctx context.Context, to netip.Addr) (time.Duration, error) {
 	if _, err := c.Write(packet); err != nil {
 		return 0, fmt.Errorf("lab: ping %v from %s: %w", to, h.Name, err)
 	}
-	buffer := make([]byte, 1500)
-	for {
+	for buffer := make([]byte, 1500); ; {
 		n, _, err := c.(*net.IPConn).ReadFrom(buffer) // Read would give the IPv4 header too
 		if err != nil {
 			return 0, fmt.Errorf("lab: ping %v from %s: no answer in %v: %w", to, h.Name, time.Since(begin).Round(time.Millisecond), err)
 		}
-		m, err := icmp.ParseMessage(protocol, buffer[:n])
-		if err != nil || m.Type != reply {
-			continue
-		}
-		if echo, ok := m.Body.(*icmp.Echo); ok && echo.ID == body.ID && echo.Seq == body.Seq && bytes.Equal(echo.Data, body.Data) {
+		// An answer repeats all behind the checksum.
+		if n == len(packet) && buffer[0] == reply && bytes.Equal(buffer[4:n], packet[4:]) {
 			return time.Since(begin), nil
 		}
 	}
@@ -171,57 +153,18 @@ func (h *Host) Ping(ctx context.Context, to netip.Addr) (time.Duration, error) {
 // Send sends an IP packet with any source along the host's routes. The kernel fills in the IPv4
 // header's checksum.
 func (h *Host) Send(packet []byte) error {
-	to, ok := destination(packet)
-	if !ok {
-		return fmt.Errorf("lab: host %s: send: %d bytes that begin with %x are no IPv4 or IPv6 packet", h.Name, len(packet), packet[:min(len(packet), 20)])
+	_, to, _, _, ok := parseHeader(packet)
+	err := errors.New("this is no IPv4 or IPv6 packet")
+	switch {
+	case ok && to.Is4():
+		err = unix.Sendto(h.raw[0], packet, 0, &unix.SockaddrInet4{Addr: to.As4()})
+	case ok:
+		err = unix.Sendto(h.raw[1], packet, 0, &unix.SockaddrInet6{Addr: to.As16()})
 	}
-	family := unix.AF_INET
-	var address unix.Sockaddr
-	if to.Is4() {
-		address = &unix.SockaddrInet4{Addr: to.As4()}
-	} else {
-		family, address = unix.AF_INET6, &unix.SockaddrInet6{Addr: to.As16()}
-	}
-	fd, err := h.rawSocket(family)
 	if err != nil {
-		return fmt.Errorf("lab: host %s: raw socket: %w", h.Name, err)
-	}
-	if err := unix.Sendto(fd, packet, 0, address); err != nil {
-		return fmt.Errorf("lab: host %s: send to %v: %w", h.Name, to, err)
+		return fmt.Errorf("lab: host %s: send %d bytes that begin with %x: %w", h.Name, len(packet), packet[:min(len(packet), 40)], err)
 	}
 	return nil
-}
-
-// rawSocket gives the host's socket for whole packets of a family. With IPPROTO_RAW the sender
-// writes the header (raw(7)).
-func (h *Host) rawSocket(family int) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if fd, ok := h.raw[family]; ok {
-		return fd, nil
-	}
-	fd := -1
-	err := h.Do(func() (err error) {
-		fd, err = unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
-		return err
-	})
-	if err != nil {
-		return -1, err
-	}
-	h.raw[family] = fd
-	h.cleanups = append(h.cleanups, func() { unix.Close(fd) })
-	return fd, nil
-}
-
-// destination reads the address that an IP packet goes to.
-func destination(packet []byte) (netip.Addr, bool) {
-	switch {
-	case len(packet) >= 20 && packet[0]>>4 == 4:
-		return netip.AddrFrom4([4]byte(packet[16:20])), true
-	case len(packet) >= 40 && packet[0]>>4 == 6:
-		return netip.AddrFrom16([16]byte(packet[24:40])), true
-	}
-	return netip.Addr{}, false
 }
 
 // UDPPacket builds an IP packet with a UDP datagram, for Send. Both addresses are of one family.
@@ -232,49 +175,32 @@ func UDPPacket(from, to netip.AddrPort, payload []byte) []byte {
 	binary.BigEndian.PutUint16(datagram[4:], uint16(8+len(payload)))
 	datagram = append(datagram, payload...)
 	sum := checksum(from.Addr(), to.Addr(), unix.IPPROTO_UDP, datagram)
-	if sum == 0 {
-		sum = 0xffff // RFC 768: zero would mean that there is none
-	}
-	binary.BigEndian.PutUint16(datagram[6:], sum)
+	binary.BigEndian.PutUint16(datagram[6:], cmp.Or(sum, 0xffff)) // RFC 768: zero would mean that there is none
 	return IPPacket(from.Addr(), to.Addr(), unix.IPPROTO_UDP, datagram)
 }
 
 // IPPacket puts an IP header before a payload of the given protocol, for Send.
 func IPPacket(from, to netip.Addr, protocol uint8, payload []byte) []byte {
+	var header []byte
 	if from.Is4() {
-		p := make([]byte, 20, 20+len(payload))
-		p[0] = 0x45
-		binary.BigEndian.PutUint16(p[2:], uint16(20+len(payload)))
-		p[8], p[9] = 64, protocol
-		copy(p[12:], from.AsSlice())
-		copy(p[16:], to.AsSlice())
-		return append(p, payload...)
+		header = []byte{0: 0x45, 8: 64, 9: protocol, 11: 0}
+		binary.BigEndian.PutUint16(header[2:], uint16(20+len(payload)))
+	} else {
+		header = []byte{0: 0x60, 6: protocol, 7: 64}
+		binary.BigEndian.PutUint16(header[4:], uint16(len(payload)))
 	}
-	p := make([]byte, 40, 40+len(payload))
-	p[0] = 0x60
-	binary.BigEndian.PutUint16(p[4:], uint16(len(payload)))
-	p[6], p[7] = protocol, 64
-	copy(p[8:], from.AsSlice())
-	copy(p[24:], to.AsSlice())
-	return append(p, payload...)
+	return slices.Concat(header, from.AsSlice(), to.AsSlice(), payload)
 }
 
 // checksum is the Internet checksum (RFC 1071) over the pseudo header (RFC 768, RFC 8200 section
 // 8.1) and a datagram with a zero checksum field.
 func checksum(from, to netip.Addr, protocol uint8, datagram []byte) uint16 {
-	var sum uint32
-	add := func(b []byte) {
-		for ; len(b) >= 2; b = b[2:] {
-			sum += uint32(binary.BigEndian.Uint16(b))
-		}
-		if len(b) == 1 {
-			sum += uint32(b[0]) << 8
+	sum := uint32(protocol) + uint32(len(datagram))
+	for _, part := range [][]byte{from.AsSlice(), to.AsSlice(), datagram} {
+		for i, b := range part {
+			sum += uint32(b) << (8 * (1 - i%2))
 		}
 	}
-	add(from.AsSlice())
-	add(to.AsSlice())
-	sum += uint32(protocol) + uint32(len(datagram))
-	add(datagram)
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff
 	}
