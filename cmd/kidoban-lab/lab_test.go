@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,53 +95,38 @@ func TestStoryNoticesAMissingGate(t *testing.T) {
 	tale := &story{stage: s, out: newTerminal(&out, func(string) string { return "" })}
 	tale.sato = s.client(s.engineer, gatewayPublic)
 
-	tale.knock("Sato", tale.sato, s.engineerWire)
+	tale.try(silence("Sato", sato))
 	if tale.failures != 1 {
 		t.Errorf("an answered handshake passes for silence:\n%s", &out)
 	}
-	tale.targets()
+	for _, c := range scenes[3].checks { // the targets
+		tale.try(c)
+	}
 	if tale.failures != 3 || tale.checks != 4 {
 		t.Errorf("%d of %d checks failed, want 3 of 4: the listed target is reached, and so are both others:\n%s", tale.failures, tale.checks, &out)
 	}
-	tale.until = time.Now()
-	tale.lastByte("after the end", []lab.Packet{{At: tale.until.Add(latest + time.Millisecond)}})
-	tale.lastByte("broken long before", []lab.Packet{{At: tale.until.Add(-time.Second)}})
-	tale.lastByte("never", nil)
+	tale.until = time.Now().Add(-latest - patience)
+	last := func(name string, after ...time.Duration) {
+		tale.try(lastByte(name, func(*story) (packets []lab.Packet) {
+			for _, d := range after {
+				packets = append(packets, lab.Packet{At: tale.until.Add(d)})
+			}
+			return packets
+		}))
+	}
+	last("after the end", latest+time.Millisecond)
+	last("broken long before", -time.Second)
+	last("never")
 	if tale.failures != 6 {
 		t.Errorf("a stream that was not cut by the closing passes for one that was:\n%s", &out)
 	}
-	tale.lastByte("just after", []lab.Packet{{At: tale.until.Add(3 * time.Millisecond)}})
-	tale.lastByte("just before", []lab.Packet{{At: tale.until.Add(-3 * time.Millisecond)}})
+	last("just after", 3*time.Millisecond)
+	last("just before", -3*time.Millisecond)
 	if tale.failures != 6 {
 		t.Errorf("a stream that was cut at the closing does not pass:\n%s", &out)
 	}
 	if tale.verdict() != 1 {
 		t.Error("a story with failures ends with exit code 0")
-	}
-}
-
-func TestMetricsRelay(t *testing.T) {
-	s := newStage(t)
-	host := lab.New(s).Host("gateway")
-	l, err := host.Listen("tcp", metricsAddress)
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Write([]byte("path " + r.URL.Path))
-	}), ReadHeaderTimeout: time.Second}
-	go served.Serve(l)
-	t.Cleanup(func() { served.Close() })
-	outside := httptest.NewServer(metricsRelay(host))
-	t.Cleanup(outside.Close)
-	answer, err := http.Get(outside.URL + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	var body bytes.Buffer
-	if _, err := body.ReadFrom(answer.Body); err != nil || body.String() != "path /metrics" {
-		t.Errorf("through the relay: %q, %v, want %q", &body, err, "path /metrics")
 	}
 }
 
@@ -271,19 +254,15 @@ func TestTerminalIsPlainWithoutATerminal(t *testing.T) {
 	term := newTerminal(&out, func(name string) string {
 		return map[string]string{"TERM": "xterm", "LANG": "C"}[name]
 	})
-	term.title("Kidoban", "a demo")
-	term.picture("a --- b\n")
-	term.heading("A window, %d s", 12)
+	term.lines("Kidoban", []string{"a --- b"})
+	term.heading("A window, 12 s")
 	term.result(true, "silence: nothing came back")
 	term.result(false, strings.Repeat("long ", 30))
-	term.countdown("it opens", 3*time.Second)
-	term.countdownOver()
-	term.failure("It ended.")
-	term.lines("Its last words", []string{"one", "two"})
+	term.overwrite("it opens in 3 s")
+	term.note("It ended.")
 	term.lines("Nothing", nil)
 	want := `
-  Kidoban  a demo
-
+  Kidoban
     a --- b
 
   1  A window, 12 s
@@ -291,13 +270,8 @@ func TestTerminalIsPlainWithoutATerminal(t *testing.T) {
      NO  long long long long long long long long long long long long long long
          long long long long long long long long long long long long long long
          long long
-  NO  It ended.
-
-  Its last words:
-    one
-    two
+     It ended.
 `
-	want = strings.Replace(want, "\n  NO  It", "\n\n  NO  It", 1)
 	if got := out.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,6 +37,7 @@ type stage struct {
 	folder                                string // policy, state, socket and log of the gateway
 	engineer, outsider, gateway, hospital *lab.Host
 	engineerWire, outsiderWire, lanWire   *lab.Capture
+	tunnelWire                            *lab.Capture // the engineer's end of the tunnel
 
 	privateKey, publicKey lab.Key     // the engineer's
 	sato, thief           *lab.Client // the engineer's WireGuard, and the outsider's with the same key
@@ -67,6 +67,14 @@ func (s *stage) strike() {
 // The hospital's other port and other address are served too, so that silence
 // from them is the gateway's doing.
 func (s *stage) build() {
+	if s.folder == "" {
+		folder, err := os.MkdirTemp("", "kidoban-lab-")
+		if err != nil {
+			s.Fatalf("a folder for the gateway: %v", err)
+		}
+		s.folder = folder
+		s.Cleanup(func() { os.RemoveAll(folder) })
+	}
 	l := lab.New(s)
 	internet := l.Host("internet")
 	s.engineer, s.outsider, s.gateway, s.hospital = l.Host("engineer"), l.Host("outsider"), l.Host("gateway"), l.Host("hospital")
@@ -75,28 +83,21 @@ func (s *stage) build() {
 	l.Link(s.gateway, "wan0", lab.Prefixes("192.0.2.2/24"), internet, "eth2", lab.Prefixes("192.0.2.1/24"))
 	l.Link(s.gateway, "lan0", lab.Prefixes("10.1.0.1/24"), s.hospital, "eth0", lab.Prefixes("10.1.0.5/24", "10.1.0.6/24"))
 	internet.Forward()
-	everywhere := netip.MustParsePrefix("0.0.0.0/0")
-	s.engineer.Route(everywhere, netip.MustParseAddr("203.0.113.1"))
-	s.outsider.Route(everywhere, netip.MustParseAddr("198.51.100.1"))
-	s.gateway.Route(everywhere, netip.MustParseAddr("192.0.2.1"))
-	s.hospital.Route(everywhere, netip.MustParseAddr("10.1.0.1"))
+	for host, router := range map[*lab.Host]string{s.engineer: "203.0.113.1", s.outsider: "198.51.100.1", s.gateway: "192.0.2.1", s.hospital: "10.1.0.1"} {
+		host.Route(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr(router))
+	}
 	for _, at := range []netip.AddrPort{listedService, otherService, otherHost} {
 		s.hospital.Echo("tcp", at.String())
 	}
-	s.engineerWire, s.outsiderWire = s.engineer.Capture("eth0"), s.outsider.Capture("eth0")
-	s.lanWire = s.hospital.Capture("eth0")
+	s.engineerWire, s.outsiderWire, s.lanWire = s.engineer.Capture("eth0"), s.outsider.Capture("eth0"), s.hospital.Capture("eth0")
 	s.privateKey, s.publicKey = lab.NewKey()
 }
 
 // client sets up WireGuard on a host with the engineer's key, for the engineer or the thief.
 func (s *stage) client(h *lab.Host, gatewayKey lab.Key) *lab.Client {
 	return h.NewClient(lab.ClientConfig{
-		PrivateKey: s.privateKey,
-		PeerKey:    gatewayKey,
-		Endpoint:   gatewayAddress,
-		Addresses:  []netip.Prefix{netip.PrefixFrom(engineerInside, 32)},
-		AllowedIPs: lab.Prefixes("10.1.0.0/24"),
-		MTU:        1340,
+		PrivateKey: s.privateKey, PeerKey: gatewayKey, Endpoint: gatewayAddress, MTU: 1340,
+		Addresses: []netip.Prefix{netip.PrefixFrom(engineerInside, 32)}, AllowedIPs: lab.Prefixes("10.1.0.0/24"),
 	})
 }
 
@@ -132,16 +133,13 @@ func (s *stage) startGateway() (took time.Duration) {
 		default:
 		}
 		var status struct {
-			Ready          bool   `json:"ready"`
+			Ready          bool
 			NotReadyReason string `json:"not_ready_reason"`
 		}
-		if err := s.ask(&status, "status"); err != nil {
+		if err := s.ask(&status, "status"); err != nil || status.Ready {
 			return err
 		}
-		if !status.Ready {
-			return fmt.Errorf("not ready: %s", status.NotReadyReason)
-		}
-		return nil
+		return fmt.Errorf("not ready: %s", status.NotReadyReason)
 	})
 	if err != nil {
 		s.Fatalf("%v", err)
@@ -178,13 +176,8 @@ func (s *stage) policyFile() string { return filepath.Join(s.folder, "policy.yam
 
 // environment is the process's own with the demo's settings.
 func (s *stage) environment() []string {
-	var e []string
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "KIDOBAN_") {
-			e = append(e, v)
-		}
-	}
-	return append(e, s.settings()...)
+	others := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KIDOBAN_") })
+	return append(others, s.settings()...)
 }
 
 // operator runs a kidoban command as an operator. Exit code 3 (a well-formed "no") is no error.
@@ -193,42 +186,31 @@ func (s *stage) operator(args ...string) (output []byte, code int, err error) {
 	defer cancel()
 	cmd := s.gateway.Command(ctx, s.executable, args...)
 	cmd.Env = s.environment()
-	var complaint bytes.Buffer
-	cmd.Stderr = &complaint
 	output, err = cmd.Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		code = exit.ExitCode()
-		if code == 3 {
-			err = nil
-		}
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 3 {
+		return output, 3, nil
 	}
 	if err != nil {
-		err = fmt.Errorf("kidoban %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(complaint.Bytes()))
+		err = fmt.Errorf("kidoban %s: %w", strings.Join(args, " "), err)
 	}
-	return output, code, err
+	return output, 0, err
 }
 
 // ask runs a kidoban command with --json and reads its answer.
 func (s *stage) ask(answer any, args ...string) error {
-	args = append(args, "--json")
-	output, _, err := s.operator(args...)
-	if err != nil {
-		return err
+	output, _, err := s.operator(append(args, "--json")...)
+	if err == nil {
+		err = json.Unmarshal(output, answer)
 	}
-	if err := json.Unmarshal(output, answer); err != nil {
-		return fmt.Errorf("kidoban %s: its answer is no JSON as documented: %w: %.200q", strings.Join(args, " "), err, output)
-	}
-	return nil
+	return err
 }
 
 // lastWords are the last lines of the gateway's log.
 func (s *stage) lastWords() []string {
-	const most = 15
 	text, err := os.ReadFile(filepath.Join(s.folder, "gateway.log"))
 	if err != nil {
 		return nil // it never started
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return lines[max(0, len(lines)-most):]
+	return lines[max(0, len(lines)-15):]
 }

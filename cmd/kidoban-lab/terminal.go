@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -54,79 +53,43 @@ func (t *terminal) style(code, text string) string {
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-func (t *terminal) title(name, what string) {
-	fmt.Fprintf(t.w, "\n  %s  %s\n", t.style(bold, name), what)
-}
-
-// picture shows lines as they are.
-func (t *terminal) picture(lines string) {
-	fmt.Fprintln(t.w)
-	for line := range strings.Lines(lines) {
-		fmt.Fprintf(t.w, "    %s\n", t.style(faint, strings.TrimRight(line, "\n")))
-	}
-}
-
 // heading begins a step.
-func (t *terminal) heading(format string, args ...any) {
+func (t *terminal) heading(text string) {
 	t.step++
-	fmt.Fprintf(t.w, "\n  %s  %s\n", t.style(bold, fmt.Sprint(t.step)), t.style(bold, fmt.Sprintf(format, args...)))
+	fmt.Fprintf(t.w, "\n  %s  %s\n", t.style(bold, fmt.Sprint(t.step)), t.style(bold, text))
 }
 
 // result prints an observation, good or bad.
 func (t *terminal) result(good bool, text string) {
-	mark := t.style(green, t.yes)
+	mark, colour := t.yes, green
 	if !good {
-		mark = t.style(red, t.no)
+		mark, colour = t.no, red
 	}
-	indent := 5 + utf8.RuneCountInString(t.yes) + 1
-	lines := wrap(text, width-indent)
-	fmt.Fprintf(t.w, "     %s %s\n", mark, lines[0])
-	for _, line := range lines[1:] {
-		fmt.Fprintf(t.w, "%*s%s\n", indent, "", line)
-	}
+	indent := 6 + utf8.RuneCountInString(mark)
+	lines := strings.Join(wrap(text, width-indent), "\n"+strings.Repeat(" ", indent))
+	fmt.Fprintf(t.w, "     %s %s\n", t.style(colour, mark), lines)
 }
 
 // note tells something that is neither good nor bad.
-func (t *terminal) note(format string, args ...any) {
-	for _, line := range wrap(fmt.Sprintf(format, args...), width-5) {
-		fmt.Fprintf(t.w, "     %s\n", line)
-	}
+func (t *terminal) note(text string) {
+	fmt.Fprintf(t.w, "     %s\n", strings.Join(wrap(text, width-5), "\n     "))
 }
 
-// lines shows text of others below a heading, if there is any.
+// lines shows lines as they are below a heading, if there are any.
 func (t *terminal) lines(heading string, lines []string) {
 	if len(lines) == 0 {
 		return
 	}
-	fmt.Fprintf(t.w, "\n  %s:\n", heading)
+	fmt.Fprintf(t.w, "\n  %s\n", heading)
 	for _, line := range lines {
 		fmt.Fprintf(t.w, "    %s\n", t.style(faint, line))
 	}
 }
 
-// failure tells why the demo cannot go on.
-func (t *terminal) failure(text string) {
-	fmt.Fprintln(t.w)
-	for i, line := range wrap(text, width-5) {
-		mark := strings.Repeat(" ", utf8.RuneCountInString(t.no))
-		if i == 0 {
-			mark = t.style(red, t.no)
-		}
-		fmt.Fprintf(t.w, "  %s %s\n", mark, line)
-	}
-}
-
-// countdown shows how long a wait still takes, where lines may be overwritten.
-func (t *terminal) countdown(what string, left time.Duration) {
+// overwrite shows a line that the next one replaces, where lines may be overwritten.
+func (t *terminal) overwrite(text string) {
 	if t.moving {
-		fmt.Fprintf(t.w, "\r     %s", t.style(faint, fmt.Sprintf("%s in %d s ", what, int(left.Seconds()+0.999))))
-	}
-}
-
-// countdownOver removes it.
-func (t *terminal) countdownOver() {
-	if t.moving {
-		fmt.Fprint(t.w, "\r\x1b[K")
+		fmt.Fprintf(t.w, "\r\x1b[K%s", t.style(faint, text))
 	}
 }
 
