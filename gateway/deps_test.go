@@ -21,7 +21,7 @@ var mayImport = map[string][]string{
 	"gateway/policy":   {},
 	"gateway/journal":  {"gateway/durable"},
 	"gateway/lab":      {},
-	"gateway/syslog":   {},
+	"gateway/syslog":   {"gateway/log"},
 	"config":           {"gateway/durable", "gateway/policy", "gateway/view"},
 	"gateway/tunnel":   {"gateway/clock", "gateway/policy", "gateway/tally", "gateway/view"},
 	"gateway/firewall": {"gateway/clock", "gateway/durable", "gateway/policy", "gateway/tally", "gateway/view"},

@@ -2,42 +2,44 @@
 package log
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Bounds of the log.
+// Bounds of a queue.
 const (
-	logWaiting = 1024            // lines that wait to be written
-	logFlush   = 2 * time.Second // how long the end of the program waits for them
+	Waiting = 1024            // lines that wait to be written
+	Flush   = 2 * time.Second // how long the end of the program waits for them
 )
 
-// Queue writes a log that perhaps nobody reads: a terminal that was stopped, a
-// collector that hangs. No logger waits for it; lines that find no room are
-// dropped and counted.
+// Queue writes lines that perhaps nobody reads: a terminal that was stopped, a
+// collector that hangs. Write never waits; lines that find no room, and lines
+// that cannot be written, are dropped and counted.
 type Queue struct {
 	to      io.Writer
 	lines   chan []byte
-	missing *slog.Logger // writes to the same, and waits
+	missing *slog.Logger // writes to the same, and waits; nil: gaps are not told
 	dropped atomic.Uint64
 	quit    chan struct{}
 	done    chan struct{} // closed when run has returned
 	close   sync.Once
 }
 
-// newQueue writes to a writer, in the form of a handler.
-func newQueue(to io.Writer, form func(io.Writer) slog.Handler) *Queue {
-	q := &Queue{to: to, missing: slog.New(form(to)), lines: make(chan []byte, logWaiting), quit: make(chan struct{}), done: make(chan struct{})}
+// NewQueue begins to write. After a gap, missing is told how many lines it has.
+func NewQueue(to io.Writer, missing *slog.Logger) *Queue {
+	q := &Queue{to: to, missing: missing, lines: make(chan []byte, Waiting), quit: make(chan struct{}), done: make(chan struct{})}
 	go q.run()
 	return q
 }
 
-// Write implements io.Writer for a slog handler, which gives whole lines. It
-// never blocks and never fails.
+// Write implements io.Writer for whole lines. It never blocks and never fails.
 func (q *Queue) Write(line []byte) (int, error) {
 	select {
 	case q.lines <- append([]byte(nil), line...):
@@ -50,8 +52,7 @@ func (q *Queue) Write(line []byte) (int, error) {
 // Dropped is how many lines were not written.
 func (q *Queue) Dropped() uint64 { return q.dropped.Load() }
 
-// run writes until quit is closed, and what then waits before it returns.
-// After a gap it says how much is missing.
+// run writes until quit is closed, and then the rest of the queue.
 func (q *Queue) run() {
 	defer close(q.done)
 	told := uint64(0)
@@ -66,9 +67,10 @@ func (q *Queue) run() {
 				return
 			}
 		}
-		// An error is nothing that could be told anywhere.
-		_, _ = q.to.Write(line)
-		if n := q.dropped.Load(); n != told && len(q.lines) == 0 {
+		if _, err := q.to.Write(line); err != nil {
+			q.dropped.Add(1)
+		}
+		if n := q.Dropped(); q.missing != nil && n != told && len(q.lines) == 0 {
 			q.missing.Warn("lines of this log were dropped, because nobody read it", "dropped", n-told)
 			told = n
 		}
@@ -80,12 +82,13 @@ func (q *Queue) Close() {
 	q.close.Do(func() { close(q.quit) })
 	select {
 	case <-q.done:
-	case <-time.After(logFlush):
+	case <-time.After(Flush):
 	}
 }
 
 // New gives a logger in a format, "json" or text, and its queue, which the caller
-// closes. If systemd's journal reads the log, it is told the levels.
+// closes. If systemd's journal reads the log, it is told the levels as
+// sd-daemon(3) has it, so that journalctl -p finds lines by them.
 func New(to io.Writer, level slog.Level, format string) (*slog.Logger, *Queue) {
 	plain := func(to io.Writer) slog.Handler {
 		o := &slog.HandlerOptions{Level: level}
@@ -96,8 +99,24 @@ func New(to io.Writer, level slog.Level, format string) (*slog.Logger, *Queue) {
 	}
 	form := plain
 	if toJournald(to, os.Getenv("JOURNAL_STREAM")) {
-		form = func(to io.Writer) slog.Handler { return newPriorities(to, plain) }
+		form = func(to io.Writer) slog.Handler {
+			return Framed(plain, func(r slog.Record, _ string, line []byte) error {
+				_, err := to.Write(fmt.Appendf(nil, "<%d>%s", Severity(r.Level), line))
+				return err
+			})
+		}
 	}
-	queue := newQueue(to, form)
+	queue := NewQueue(to, slog.New(form(to)))
 	return slog.New(form(queue)), queue
+}
+
+// toJournald reports whether the log goes to systemd's journal, as
+// systemd.exec(5) has programs find out.
+func toJournald(to io.Writer, stream string) bool {
+	f, ok := to.(*os.File)
+	if !ok || stream == "" {
+		return false
+	}
+	var s unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &s) == nil && fmt.Sprintf("%d:%d", s.Dev, s.Ino) == stream
 }

@@ -36,21 +36,21 @@ func TestALogThatNobodyReadsStopsNobody(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := &stuckWriter{release: make(chan struct{})}
 				logger, queue := New(w, slog.LevelInfo, format)
-				const lines = logWaiting + 100
+				const lines = Waiting + 100
 				for i := range lines {
 					logger.Info("a line", "number", i)
 				}
 				synctest.Wait()
-				// One line is on its way, logWaiting wait; the first may have
+				// One line is on its way, Waiting wait; the first may have
 				// been taken only when the queue was full.
 				dropped := queue.Dropped()
-				if dropped < lines-logWaiting-1 || dropped > lines-logWaiting {
-					t.Errorf("%d lines dropped of %d, with room for %d", dropped, lines, logWaiting)
+				if dropped < lines-Waiting-1 || dropped > lines-Waiting {
+					t.Errorf("%d lines dropped of %d, with room for %d", dropped, lines, Waiting)
 				}
 				began := time.Now()
 				queue.Close()
-				if waited := time.Since(began); waited != logFlush {
-					t.Errorf("closing waited %v for nobody, want %v", waited, logFlush)
+				if waited := time.Since(began); waited != Flush {
+					t.Errorf("closing waited %v for nobody, want %v", waited, Flush)
 				}
 				close(w.release)
 				queue.Close()

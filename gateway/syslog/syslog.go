@@ -7,35 +7,32 @@
 package syslog
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
-	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
+
+	"kidoban/gateway/log"
 )
 
 // Bounds.
 const (
-	queued      = 1024             // messages that wait for the collector
 	messageMost = 8192             // bytes of a message, which every collector takes (RFC 5425, section 4.3.1)
 	patience    = 10 * time.Second // for a connection, and for a message to be taken
 	againFirst  = time.Second      // between attempts to connect, doubled up to againMost; a connection that breaks sooner failed as well
 	againMost   = time.Minute
-	flushMost   = 2 * time.Second // for the rest of the queue when the program ends
 )
 
 // facility 13 is "log audit" (RFC 5424, section 6.2.1).
 const facility = 13
-
-// program is the APP-NAME.
-const program = "kidoban"
 
 // Config has the collector's address and the settings of the messages.
 type Config struct {
@@ -54,37 +51,32 @@ type Config struct {
 // Handler is a slog.Handler. Message and attributes become the text, in slog's format. The
 // attribute "event" is the MSGID.
 type Handler struct {
-	queue *queue
-	level slog.Leveler
-	text  slog.Handler // writes to queue.buffer
-	event string       // of WithAttrs
+	slog.Handler
+	queue        *log.Queue
+	closing, end func()
 }
 
-// queue is shared by all handlers of one collector.
-type queue struct {
-	config   Config
-	host     string
-	messages chan []byte
-	dropped  atomic.Uint64
-	quit     chan struct{}
-	end      time.Time // by when all must be sent, once quit is closed
-	done     chan struct{}
-	close    sync.Once
-
-	mu     sync.Mutex // guards buffer
-	buffer bytes.Buffer
-
-	// Of run alone.
-	wait  time.Duration // before the next attempt to connect
-	told  bool          // Failed knows
-	final bool          // the attempt at the end was made
-}
-
-// connection is one to the collector.
-type connection struct {
-	net.Conn
-	since time.Time
-	over  chan time.Time // gets when it ended
+// Also has a logger send to a collector as well, which shows a certificate of an authority in a
+// file, or of the system's if that is empty. The handler is nil without an address.
+func Also(logger *slog.Logger, address, caFile string, level slog.Level) (*slog.Logger, *Handler, error) {
+	if address == "" {
+		return logger, nil, nil
+	}
+	c := Config{Address: address, TLS: &tls.Config{MinVersion: tls.VersionTLS12}, Level: level, Failed: func(err error) {
+		logger.Warn("the syslog collector is away; the log waits for it", "address", address, "err", err)
+	}}
+	if caFile != "" {
+		text, err := os.ReadFile(caFile)
+		if err != nil {
+			return nil, nil, fmt.Errorf("KIDOBAN_SYSLOG_CA_FILE: %w", err)
+		}
+		c.TLS.RootCAs = x509.NewCertPool()
+		if !c.TLS.RootCAs.AppendCertsFromPEM(text) {
+			return nil, nil, fmt.Errorf("KIDOBAN_SYSLOG_CA_FILE: %s has no certificate: allowed are certificates in PEM", caFile)
+		}
+	}
+	h := New(c)
+	return slog.New(slog.NewMultiHandler(logger.Handler(), h)), h, nil
 }
 
 // New begins to send. It does not wait for the collector.
@@ -92,234 +84,136 @@ func New(c Config) *Handler {
 	if c.dial == nil {
 		c.dial = (&tls.Dialer{Config: c.TLS}).DialContext
 	}
-	q := &queue{config: c, host: name(c.Host), messages: make(chan []byte, queued), quit: make(chan struct{}), done: make(chan struct{})}
-	if c.Host == "" {
-		if host, err := os.Hostname(); err == nil {
-			q.host = name(host)
-		}
-	}
-	level := c.Level
-	if level == nil {
-		level = slog.LevelInfo
-	}
-	h := &Handler{queue: q, level: level}
-	h.text = slog.NewTextHandler(&q.buffer, &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+	machine, _ := os.Hostname() // without one the host is "-"
+	host, options := name(cmp.Or(c.Host, machine), 255), &slog.HandlerOptions{Level: c.Level}
+	options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
 			return slog.Attr{} // they are in the header
 		}
 		return a
-	}})
-	go q.run()
+	}
+	to := &sender{config: c}
+	h := &Handler{}
+	to.closing, h.closing = context.WithCancel(context.Background())
+	to.life, h.end = context.WithCancel(context.Background())
+	h.queue = log.NewQueue(to, nil)
+	h.Handler = log.Framed(func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, options) },
+		func(r slog.Record, event string, line []byte) error {
+			_, err := h.queue.Write(frame(host, r, event, strings.TrimSuffix(string(line), "\n")))
+			return err
+		})
 	return h
 }
 
-// name makes a HOSTNAME: up to 255 printable characters (RFC 5424, section 6.2.4), "-" if there is
-// none.
-func name(text string) string {
+// Dropped is how many records did not reach the collector.
+func (h *Handler) Dropped() uint64 { return h.queue.Dropped() }
+
+// Close sends the rest of the queue, for some seconds at most, and ends. Later records are dropped.
+func (h *Handler) Close() {
+	h.closing()
+	h.queue.Close()
+	h.end()
+}
+
+// name makes a field of the header: up to so many printable characters (RFC 5424, section 6), "-"
+// if there is none.
+func name(text string, most int) string {
 	text = strings.Map(func(r rune) rune {
 		if r <= ' ' || r > '~' {
 			return -1
 		}
 		return r
 	}, text)
-	if text == "" {
-		return "-"
-	}
-	return text[:min(len(text), 255)]
-}
-
-// Enabled implements slog.Handler.
-func (h *Handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level.Level() }
-
-// Handle implements slog.Handler. It neither waits nor fails.
-func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
-	id := h.event
-	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == "event" {
-			id = a.Value.String()
-		}
-		return true
-	})
-	q := h.queue
-	q.mu.Lock()
-	q.buffer.Reset()
-	err := h.text.Handle(ctx, r)
-	text := strings.TrimSuffix(q.buffer.String(), "\n")
-	q.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	select {
-	case q.messages <- q.frame(r.Time, r.Level, id, text):
-	default:
-		q.dropped.Add(1)
-	}
-	return nil
-}
-
-// WithAttrs implements slog.Handler.
-func (h *Handler) WithAttrs(all []slog.Attr) slog.Handler {
-	with := *h
-	with.text = h.text.WithAttrs(all)
-	for _, a := range all {
-		if a.Key == "event" {
-			with.event = a.Value.String()
-		}
-	}
-	return &with
-}
-
-// WithGroup implements slog.Handler.
-func (h *Handler) WithGroup(group string) slog.Handler {
-	with := *h
-	with.text = h.text.WithGroup(group)
-	return &with
-}
-
-// severity is RFC 5424, section 6.2.1.
-func severity(l slog.Level) int {
-	switch {
-	case l >= slog.LevelError:
-		return 3
-	case l >= slog.LevelWarn:
-		return 4
-	case l >= slog.LevelInfo:
-		return 6
-	}
-	return 7
+	return cmp.Or(text[:min(len(text), most)], "-")
 }
 
 // frame is one message behind its length (RFC 5425, section 4.3). Long texts are cut. Structured
 // data would need an enterprise number (RFC 5424, section 7.2.2).
-func (q *queue) frame(at time.Time, l slog.Level, id, text string) []byte {
-	id = name(id)
-	header := "<" + strconv.Itoa(facility*8+severity(l)) + ">1 " + at.UTC().Format("2006-01-02T15:04:05.000000Z07:00") + " " + q.host + " " +
-		program + " " + strconv.Itoa(os.Getpid()) + " " + id[:min(len(id), 32)] + " - \ufeff"
+func frame(host string, r slog.Record, event, text string) []byte {
+	header := fmt.Sprintf("<%d>1 %s %s kidoban %d %s - \ufeff", facility*8+log.Severity(r.Level),
+		r.Time.UTC().Format("2006-01-02T15:04:05.000000Z07:00"), host, os.Getpid(), name(event, 32))
 	if room := messageMost - len(header); len(text) > room {
 		text = strings.ToValidUTF8(text[:room], "")
 	}
-	return []byte(strconv.Itoa(len(header)+len(text)) + " " + header + text)
+	return fmt.Appendf(nil, "%d %s%s", len(header)+len(text), header, text)
 }
 
-// Dropped is how many records did not reach the collector.
-func (h *Handler) Dropped() uint64 { return h.queue.dropped.Load() }
+// sender has the connection to the collector, and makes it anew when it is lost.
+type sender struct {
+	config  Config
+	closing context.Context // done: one attempt to connect is left
+	life    context.Context // done: nothing is sent any more
 
-// Close sends the rest of the queue, for some seconds at most, and ends. Later records are dropped.
-func (h *Handler) Close() {
-	h.queue.close.Do(func() {
-		h.queue.end = time.Now().Add(flushMost)
-		close(h.queue.quit)
-	})
-	select {
-	case <-h.queue.done:
-	case <-time.After(flushMost + time.Second): // a collector that takes nothing
-	}
+	net.Conn                  // nil: there is none
+	since    time.Time        // when it was made
+	over     <-chan time.Time // gets when it ended
+
+	wait  time.Duration // before the next attempt to connect
+	told  bool          // Failed knows
+	final bool          // the attempt at the end was made
 }
 
-// run sends until quit is closed, and then the rest of the queue.
-func (q *queue) run() {
-	defer close(q.done)
-	var c *connection
-	var last time.Time // q.end, once the end has begun
-	defer func() {
-		if c != nil {
-			_ = c.Close() // nothing more is said on it
-		}
-	}()
+// Write sends one message, as soon as the collector is there. After Close it gives up.
+func (c *sender) Write(message []byte) (int, error) {
 	for {
-		var message []byte
-		if last.IsZero() {
-			select {
-			case message = <-q.messages:
-			case <-q.quit:
-				last = q.end
-				continue
-			}
-		} else {
-			select {
-			case message = <-q.messages:
-			default:
-				return
+		if c.Conn == nil {
+			if err := c.connect(); err != nil {
+				return 0, err
 			}
 		}
-		for {
-			if c == nil {
-				if c = q.connect(&last); c == nil { // the end came first
-					q.dropped.Add(1 + uint64(len(q.messages)))
-					return
-				}
-			}
-			until := time.Now().Add(patience)
-			if !last.IsZero() && last.Before(until) {
-				until = last
-			}
-			err := c.SetWriteDeadline(until)
-			if err == nil {
-				_, err = c.Write(message)
-			}
-			if err == nil {
-				break
-			}
-			_ = c.Close() // it is of no use any more
-			if over := <-c.over; over.Sub(c.since) >= againFirst {
-				q.wait, q.told = 0, false // the collector was there
-			}
-			c = nil
-			q.failed(err)
+		_ = c.SetWriteDeadline(time.Now().Add(patience)) // an error is Write's too
+		_, err := c.Conn.Write(message)
+		if err == nil {
+			return len(message), nil
 		}
+		_ = c.Close() // it is of no use any more
+		if over := <-c.over; over.Sub(c.since) >= againFirst {
+			c.wait, c.told = 0, false // the collector was there
+		}
+		c.Conn = nil
+		c.failed(err)
 	}
 }
 
-func (q *queue) failed(err error) {
-	if !q.told && q.config.Failed != nil {
-		q.config.Failed(err)
+func (c *sender) failed(err error) {
+	if !c.told && c.config.Failed != nil {
+		c.config.Failed(err)
 	}
-	q.told = true
+	c.told = true
 }
 
-// connect tries until the collector is there. At the end of the program it tries once more, until
-// last, and gives nil if that fails.
-func (q *queue) connect(last *time.Time) *connection {
+// connect tries until the collector is there. After Close it tries once more.
+func (c *sender) connect() error {
 	for {
-		if last.IsZero() && q.wait > 0 {
+		if c.closing.Err() == nil && c.wait > 0 {
 			select {
-			case <-q.quit:
-				*last = q.end
-			case <-time.After(q.wait):
+			case <-c.closing.Done():
+			case <-time.After(c.wait):
 			}
 		}
-		until := time.Now().Add(patience)
-		if !last.IsZero() {
-			if q.final {
-				return nil
+		if c.closing.Err() != nil {
+			if c.final {
+				return errors.New("the collector is away")
 			}
-			q.final, until = true, *last
+			c.final = true
 		}
-		q.wait = min(max(2*q.wait, againFirst), againMost) // unless this one lasts
-		ctx, cancel := context.WithDeadline(context.Background(), until)
-		stop := make(chan struct{})
-		if last.IsZero() {
-			go func() { // an end does not wait for an attempt
-				select {
-				case <-q.quit:
-					time.AfterFunc(time.Until(q.end), cancel)
-				case <-stop:
-				}
-			}()
-		}
-		c, err := q.config.dial(ctx, "tcp", q.config.Address)
-		close(stop)
+		c.wait = min(max(2*c.wait, againFirst), againMost) // unless this one lasts
+		ctx, cancel := context.WithTimeout(c.life, patience)
+		conn, err := c.config.dial(ctx, "tcp", c.config.Address)
 		cancel()
 		if err == nil {
-			made := &connection{c, time.Now(), make(chan time.Time, 1)}
+			over := make(chan time.Time, 1)
+			c.Conn, c.since, c.over = conn, time.Now(), over
+			stop := context.AfterFunc(c.life, func() { _ = conn.Close() })
 			// The collector never answers. Reading tells when it is gone.
 			go func() {
-				_, _ = io.Copy(io.Discard, c)
-				made.over <- time.Now()
-				_ = c.Close()
+				_, _ = io.Copy(io.Discard, conn)
+				over <- time.Now()
+				stop()
+				_ = conn.Close()
 			}()
-			return made
+			return nil
 		}
-		q.failed(err)
+		c.failed(err)
 	}
 }

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"kidoban/gateway/log"
 )
 
 // collector takes messages as RFC 5425 has them.
@@ -90,17 +92,17 @@ func TestMessages(t *testing.T) {
 	c := newCollector(t, "127.0.0.1:0")
 	h := New(Config{Address: c.listener.Addr().String(), TLS: c.trust, Host: "gate 1\n", Level: slog.LevelDebug})
 	t.Cleanup(h.Close)
-	log := slog.New(h)
+	logger := slog.New(h)
 	for _, x := range []struct {
 		say  func()
 		want string // after the time
 	}{
-		{func() { log.Info("session opened", "event", "session_opened", "session", "ABC") }, `<110>1 TIME gate1 kidoban PID session_opened - BOMmsg="session opened" event=session_opened session=ABC`},
-		{func() { log.Warn("shut") }, `<108>1 TIME gate1 kidoban PID - - BOMmsg=shut`},
-		{func() { log.Error("shut in doubt", "err", errors.New("a\nb\x1b[31m")) }, `<107>1 TIME gate1 kidoban PID - - BOMmsg="shut in doubt" err="a\nb\x1b[31m"`},
-		{func() { log.Debug("d") }, `<111>1 TIME gate1 kidoban PID - - BOMmsg=d`},
-		{func() { log.With("event", "drift", "n", 1).WithGroup("g").Info("x", "y", "z") }, `<110>1 TIME gate1 kidoban PID drift - BOMmsg=x event=drift n=1 g.y=z`},
-		{func() { log.Info("x", "event", "a b\x00"+strings.Repeat("c", 40)) }, `<110>1 TIME gate1 kidoban PID ab` + strings.Repeat("c", 30) + ` - BOMmsg=x event="a b\x00` + strings.Repeat("c", 40) + `"`},
+		{func() { logger.Info("session opened", "event", "session_opened", "session", "ABC") }, `<110>1 TIME gate1 kidoban PID session_opened - BOMmsg="session opened" event=session_opened session=ABC`},
+		{func() { logger.Warn("shut") }, `<108>1 TIME gate1 kidoban PID - - BOMmsg=shut`},
+		{func() { logger.Error("shut in doubt", "err", errors.New("a\nb\x1b[31m")) }, `<107>1 TIME gate1 kidoban PID - - BOMmsg="shut in doubt" err="a\nb\x1b[31m"`},
+		{func() { logger.Debug("d") }, `<111>1 TIME gate1 kidoban PID - - BOMmsg=d`},
+		{func() { logger.With("event", "drift", "n", 1).WithGroup("g").Info("x", "y", "z") }, `<110>1 TIME gate1 kidoban PID drift - BOMmsg=x event=drift n=1 g.y=z`},
+		{func() { logger.Info("x", "event", "a b\x00"+strings.Repeat("c", 40)) }, `<110>1 TIME gate1 kidoban PID ab` + strings.Repeat("c", 30) + ` - BOMmsg=x event="a b\x00` + strings.Repeat("c", 40) + `"`},
 	} {
 		x.say()
 		got := regexp.MustCompile(` \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z `).ReplaceAllString(c.next(), " TIME ")
@@ -109,7 +111,7 @@ func TestMessages(t *testing.T) {
 			t.Errorf("got  %q\nwant %q", got, x.want)
 		}
 	}
-	log.Info(strings.Repeat("木", messageMost))
+	logger.Info(strings.Repeat("木", messageMost))
 	if m := c.next(); len(m) > messageMost || len(m) < messageMost-3 || !strings.HasSuffix(m, "木") {
 		t.Errorf("a long message has %d bytes and ends with %q", len(m), m[len(m)-6:])
 	}
@@ -125,8 +127,8 @@ func TestACollectorThatComesBack(t *testing.T) {
 	var failures atomic.Int32
 	h := New(Config{Address: address, TLS: first.trust, Failed: func(error) { failures.Add(1) }})
 	t.Cleanup(h.Close)
-	log := slog.New(h)
-	log.Info("before")
+	logger := slog.New(h)
+	logger.Info("before")
 	if m := first.next(); !strings.HasSuffix(m, "msg=before") {
 		t.Errorf("got %q", m)
 	}
@@ -137,9 +139,9 @@ func TestACollectorThatComesBack(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the loss was not seen")
 		}
-		log.Info("into the void")
+		logger.Info("into the void")
 	}
-	log.Info("meanwhile")
+	logger.Info("meanwhile")
 	second := newCollector(t, address)
 	for !strings.HasSuffix(second.next(), "msg=meanwhile") {
 	}
@@ -166,10 +168,10 @@ func TestACollectorThatClosesAtOnce(t *testing.T) {
 				return ours, nil
 			},
 		})
-		log := slog.New(h)
+		logger := slog.New(h)
 		say := func(d time.Duration) {
 			for range d / (100 * time.Millisecond) {
-				log.Info("a tenth of a second")
+				logger.Info("a tenth of a second")
 				time.Sleep(100 * time.Millisecond)
 			}
 			synctest.Wait()
@@ -203,24 +205,24 @@ func TestACollectorThatIsNotThere(t *testing.T) {
 	}
 	t.Cleanup(func() { l.Close() }) // it listens, and never says a word of TLS
 	h := New(Config{Address: l.Addr().String()})
-	log := slog.New(h)
+	logger := slog.New(h)
 	began := time.Now()
-	const said = queued + 100
+	const said = log.Waiting + 100
 	for i := range said {
-		log.Info("a record", "number", i)
+		logger.Info("a record", "number", i)
 	}
 	if took := time.Since(began); took > patience/2 { // who waited for it would wait for patience
 		t.Errorf("%d records took %v", said, took)
 	}
-	if d := h.Dropped(); d < said-queued-1 || d > said-queued {
-		t.Errorf("%d of %d dropped, with room for %d and one on its way", d, said, queued)
+	if d := h.Dropped(); d < said-log.Waiting-1 || d > said-log.Waiting {
+		t.Errorf("%d of %d dropped, with room for %d and one on its way", d, said, log.Waiting)
 	}
 	began = time.Now()
 	h.Close()
-	if took := time.Since(began); took > flushMost+3*time.Second {
+	if took := time.Since(began); took > log.Flush+3*time.Second {
 		t.Errorf("the end took %v", took)
 	}
-	<-h.queue.done // where this process slept, Close may have given up first
+	h.queue.Close() // where this process slept, Close may have given up first
 	if d := h.Dropped(); d != said {
 		t.Errorf("%d of %d dropped in the end", d, said)
 	}
@@ -242,7 +244,7 @@ func TestACollectorThatIsNotTrusted(t *testing.T) {
 		t.Error("nothing failed")
 	}
 	h.Close()
-	<-h.queue.done // where this process slept, Close may have given up first
+	h.queue.Close() // where this process slept, Close may have given up first
 	if h.Dropped() != 1 || len(c.messages) != 0 {
 		t.Errorf("%d dropped, %d received", h.Dropped(), len(c.messages))
 	}
@@ -252,16 +254,16 @@ func TestACollectorThatIsNotTrusted(t *testing.T) {
 func TestTheEndFlushes(t *testing.T) {
 	c := newCollector(t, "127.0.0.1:0")
 	h := New(Config{Address: c.listener.Addr().String(), TLS: c.trust})
-	log := slog.New(h)
+	logger := slog.New(h)
 	for i := range 100 {
-		log.Info("a record", "number", i)
+		logger.Info("a record", "number", i)
 	}
 	began := time.Now()
 	h.Close()
 	took := time.Since(began)
-	<-h.queue.done
+	h.queue.Close()
 	sent := 100 - int(h.Dropped())
-	if sent < 100 && took < flushMost {
+	if sent < 100 && took < log.Flush {
 		t.Errorf("%d dropped after %v", h.Dropped(), took)
 	}
 	// Who had no more time for all, because this process slept, says so.
