@@ -36,6 +36,11 @@ func (k key) refusal() view.Refusal {
 	return view.Refusal{Reason: k.reason, Vendor: k.vendor, Engineer: k.engineer, Source: k.source, Target: k.target}
 }
 
+// counts reports whether a summary is the key's.
+func (k key) counts(r view.Refusal) bool {
+	return k.source == r.Source && k.reason == r.Reason && k.target == r.Target && k.engineer == r.Engineer && k.vendor == r.Vendor
+}
+
 type room struct {
 	vendor, engineer string
 	flow             bool

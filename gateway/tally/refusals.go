@@ -30,9 +30,9 @@ const (
 
 // Refusals is the loop's sum of all refusals since the start.
 type Refusals struct {
-	kept      map[room]map[key]*view.Refusal
-	engineers int            // summaries in the rooms of engineers
-	list      []view.Refusal // the sorted summaries of kept; nil: kept has changed
+	kept      map[room][]view.Refusal // the newest last
+	engineers int                     // summaries in the rooms of engineers
+	list      []view.Refusal          // the sorted summaries of kept; nil: kept has changed
 
 	fresh  map[key]*fresh
 	summed view.Refusal // found no place in fresh
@@ -59,7 +59,7 @@ type Due struct {
 
 // New gives an empty sum.
 func New() *Refusals {
-	return &Refusals{kept: map[room]map[key]*view.Refusal{}, fresh: map[key]*fresh{}}
+	return &Refusals{kept: map[room][]view.Refusal{}, fresh: map[key]*fresh{}}
 }
 
 // Add counts a refusal. The count is right even where the bounds leave out the
@@ -89,33 +89,28 @@ func (r *Refusals) Add(f policy.Fact) {
 // summary. Where all engineers together have too many, the fullest room does.
 func (r *Refusals) keep(k key, f policy.Fact) {
 	r.list = nil
-	in := k.room()
-	if r.kept[in] == nil {
-		r.kept[in] = map[key]*view.Refusal{}
+	in, s := k.room(), k.refusal()
+	if i := slices.IndexFunc(r.kept[in], func(s view.Refusal) bool { return k.counts(s) }); i >= 0 {
+		s = r.kept[in][i]
+		r.kept[in] = slices.Delete(r.kept[in], i, i+1)
+	} else if in != strangers {
+		r.engineers++
 	}
-	if have := r.kept[in][k]; have != nil {
-		count(have, f)
+	count(&s, f)
+	r.kept[in] = append(r.kept[in], s)
+	full := len(r.kept[in]) > RoomKept
+	if in == strangers {
+		full = len(r.kept[in]) > StrangersKept
+	} else if !full && r.engineers > engineersKept {
+		in, full = r.fullest(), true
+	}
+	if !full {
 		return
 	}
-	s := k.refusal()
-	count(&s, f)
-	r.kept[in][k] = &s
-	most := StrangersKept
-	if in != strangers {
-		r.engineers++
-		most = RoomKept
-	}
-	if len(r.kept[in]) <= most {
-		if in == strangers || r.engineers <= engineersKept {
-			return
-		}
-		in = r.fullest()
-	}
-	delete(r.kept[in], oldest(r.kept[in]))
 	if in != strangers {
 		r.engineers--
 	}
-	if len(r.kept[in]) == 0 {
+	if r.kept[in] = slices.Delete(r.kept[in], 0, 1); len(r.kept[in]) == 0 {
 		delete(r.kept, in)
 	}
 }
@@ -123,33 +118,19 @@ func (r *Refusals) keep(k key, f policy.Fact) {
 // fullest gives the engineers' room with the most summaries. Among equal rooms
 // it is the room with the oldest summary.
 func (r *Refusals) fullest() (in room) {
-	var most int
-	var last time.Time
+	var most []view.Refusal
 	for other, all := range r.kept {
-		if other == strangers || len(all) < most {
-			continue
-		}
-		if at := all[oldest(all)].Last; len(all) > most || at.Before(last) {
-			in, most, last = other, len(all), at
+		if other != strangers && (len(all) > len(most) || len(all) == len(most) && all[0].Last.Before(most[0].Last)) {
+			in, most = other, all
 		}
 	}
 	return in
 }
 
-func oldest(all map[key]*view.Refusal) (k key) {
-	var first *view.Refusal
-	for other, s := range all {
-		if first == nil || s.Last.Before(first.Last) {
-			k, first = other, s
-		}
-	}
-	return k
-}
-
 // place reports whether fresh has a place for a new key of the room. A key has
 // at most one entry a minute, so the places bound the entries.
 func (r *Refusals) place(in room) bool {
-	same, flows := 0, 0
+	same, flows, left := 0, 0, Recorded-len(r.fresh)
 	for k := range r.fresh {
 		if k.room() == in {
 			same++
@@ -158,7 +139,6 @@ func (r *Refusals) place(in room) bool {
 			flows++
 		}
 	}
-	left := Recorded - len(r.fresh)
 	if in == strangers {
 		return left > 0 && same < strangersRecorded
 	}
@@ -209,9 +189,7 @@ func (r *Refusals) List() []view.Refusal {
 	}
 	r.list = make([]view.Refusal, 0, r.engineers+len(r.kept[strangers]))
 	for _, all := range r.kept {
-		for _, s := range all {
-			r.list = append(r.list, *s)
-		}
+		r.list = append(r.list, all...)
 	}
 	slices.SortFunc(r.list, func(a, b view.Refusal) int {
 		if (a.Engineer == "") != (b.Engineer == "") {
