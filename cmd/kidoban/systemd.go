@@ -11,31 +11,24 @@ import (
 // it: of a service manager that hangs, nobody but itself is the victim.
 func notify(logger *slog.Logger) func(string) {
 	states := make(chan string, 16)
-	tell := tellSystemd(logger)
 	go func() {
 		for state := range states {
-			tell(state)
+			message := map[string]string{"ready": daemon.SdNotifyReady, "stopping": daemon.SdNotifyStopping, "watchdog": daemon.SdNotifyWatchdog}[state]
+			if text, ok := strings.CutPrefix(state, "status "); ok {
+				message = "STATUS=ready"
+				if text != "" {
+					message = "STATUS=not ready: " + strings.ReplaceAll(text, "\n", "; ")
+				}
+			}
+			if _, err := daemon.SdNotify(false, message); err != nil {
+				logger.Warn("the service manager could not be told", "err", err)
+			}
 		}
 	}()
 	return func(state string) {
 		select {
 		case states <- state:
 		default:
-		}
-	}
-}
-
-func tellSystemd(logger *slog.Logger) func(string) {
-	return func(state string) {
-		message := map[string]string{"ready": daemon.SdNotifyReady, "stopping": daemon.SdNotifyStopping, "watchdog": daemon.SdNotifyWatchdog}[state]
-		if text, ok := strings.CutPrefix(state, "status "); ok {
-			message = "STATUS=ready"
-			if text != "" {
-				message = "STATUS=not ready: " + strings.ReplaceAll(text, "\n", "; ")
-			}
-		}
-		if _, err := daemon.SdNotify(false, message); err != nil {
-			logger.Warn("the service manager could not be told", "err", err)
 		}
 	}
 }

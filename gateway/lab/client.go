@@ -75,16 +75,12 @@ func (c *Client) open() error {
 		}
 	}
 	var native tun.Device
-	err := c.host.Do(func() (err error) {
-		native, err = newTUN(c.config.Interface)
-		return err
-	})
+	err := c.host.Do(func() (err error) { native, err = newTUN(c.config.Interface); return err })
 	if err != nil {
 		return fmt.Errorf("its TUN: %w", err)
 	}
 	c.bind = &hostBind{Bind: conn.NewStdNetBind(), host: c.host}
-	c.device = device.NewDevice(newQuietTUN(native, c.config.Interface, c.config.MTU), c.bind,
-		device.NewLogger(device.LogLevelSilent, ""))
+	c.device = device.NewDevice(hostTUN{native, c.config.MTU}, c.bind, device.NewLogger(device.LogLevelSilent, ""))
 	c.host.cleanup(c.device.Close)
 	if err := c.device.IpcSet(c.config.uapi()); err != nil {
 		return fmt.Errorf("configure WireGuard: %w", err)
@@ -112,7 +108,7 @@ func (c *Client) open() error {
 }
 
 // newTUN makes a TUN interface in the network namespace of the calling thread. tun.CreateTUN would
-// listen to all interfaces of the host, and fail where a host has dozens of clients.
+// listen to all interfaces of the host, make events of them, and fail where a host has dozens of clients.
 func newTUN(name string) (tun.Device, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -261,10 +257,7 @@ type hostBind struct {
 }
 
 func (b *hostBind) Open(port uint16) (receive []conn.ReceiveFunc, actual uint16, err error) {
-	err = b.host.Do(func() (err error) {
-		receive, actual, err = b.Bind.Open(port)
-		return err
-	})
+	err = b.host.Do(func() (err error) { receive, actual, err = b.Bind.Open(port); return err })
 	for i, inner := range receive {
 		receive[i] = func(packets [][]byte, sizes []int, from []conn.Endpoint) (int, error) {
 			n, err := inner(packets, sizes, from)
@@ -317,25 +310,11 @@ func (b *hostBind) withhold() (answered bool, sent time.Time) {
 	return b.answered, b.sent
 }
 
-// quietTUN hides the events of a TUN, so that wireguard-go goes up and down only by Client. It
-// answers questions that NativeTun would ask of the calling thread's network namespace.
-type quietTUN struct {
+// hostTUN is a TUN without events, so that wireguard-go goes up and down only by Client. It answers
+// a question that NativeTun would ask of the calling thread's network namespace.
+type hostTUN struct {
 	tun.Device
-	name   string
-	mtu    int
-	events chan tun.Event
+	mtu int
 }
 
-func newQuietTUN(native tun.Device, name string, mtu int) *quietTUN {
-	t := &quietTUN{native, name, mtu, make(chan tun.Event)}
-	go func() {
-		for range native.Events() { // or its listeners would block, and Close with them
-		}
-		close(t.events)
-	}()
-	return t
-}
-
-func (t *quietTUN) Events() <-chan tun.Event { return t.events }
-func (t *quietTUN) MTU() (int, error)        { return t.mtu, nil }
-func (t *quietTUN) Name() (string, error)    { return t.name, nil }
+func (t hostTUN) MTU() (int, error) { return t.mtu, nil }

@@ -46,7 +46,12 @@ func New(t T) *Lab {
 	l := &Lab{t: t}
 	t.Cleanup(func() {
 		for _, h := range slices.Backward(l.hosts) {
-			h.cleanUp()
+			h.mu.Lock()
+			cleanups := h.cleanups
+			h.mu.Unlock()
+			for _, f := range slices.Backward(cleanups) {
+				f()
+			}
 		}
 		for _, h := range slices.Backward(l.hosts) {
 			h.close()
@@ -116,16 +121,6 @@ func (h *Host) open() error {
 		h.netlink, err = netlink.NewHandleAt(netns.NsHandle(h.namespace.Fd()), unix.NETLINK_ROUTE)
 	}
 	return err
-}
-
-func (h *Host) cleanUp() {
-	h.mu.Lock()
-	cleanups := h.cleanups
-	h.cleanups = nil
-	h.mu.Unlock()
-	for _, f := range slices.Backward(cleanups) {
-		f()
-	}
 }
 
 func (h *Host) close() {
@@ -225,36 +220,25 @@ func (h *Host) Forward() {
 func (l *Lab) Link(a *Host, aInterface string, aAddresses []netip.Prefix, b *Host, bInterface string, bAddresses []netip.Prefix) {
 	l.t.Helper()
 	err := a.netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: aInterface}, PeerName: bInterface, PeerNamespace: netlink.NsFd(b.namespace.Fd())})
-	for _, next := range []func() error{
-		func() error { return a.raise(aInterface, aAddresses) },
-		func() error { return b.raise(bInterface, bAddresses) },
-		func() error { return a.carries(aInterface) },
-		func() error { return b.carries(bInterface) },
-	} {
-		if err == nil {
-			err = next()
-		}
-	}
-	if err != nil {
-		l.t.Fatalf("lab: link %s of %s with %s of %s: %v", aInterface, a.Name, bInterface, b.Name, err)
-	}
+	a.must(err, "link %s to %s of %s", aInterface, bInterface, b.Name)
+	a.must(a.raise(aInterface, aAddresses), "set %s up", aInterface)
+	b.must(b.raise(bInterface, bAddresses), "set %s up", bInterface)
+	a.must(a.carries(aInterface), "wait for %s", aInterface)
+	b.must(b.carries(bInterface), "wait for %s", bInterface)
 }
 
 // raise gives an interface its addresses and sets it up.
 func (h *Host) raise(name string, addresses []netip.Prefix) error {
 	link, err := h.netlink.LinkByName(name)
 	if err != nil {
-		return fmt.Errorf("find %s: %w", name, err)
+		return err
 	}
 	for _, p := range addresses {
 		if err := h.netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(p), Flags: unix.IFA_F_NODAD}); err != nil {
-			return fmt.Errorf("add %v to %s: %w", p, name, err)
+			return fmt.Errorf("add %v: %w", p, err)
 		}
 	}
-	if err := h.netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("set %s up: %w", name, err)
-	}
-	return nil
+	return h.netlink.LinkSetUp(link)
 }
 
 // settle is the time limit for the kernel's work queues.

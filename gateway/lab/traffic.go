@@ -24,21 +24,21 @@ import (
 
 // Dial connects from the host. The address must be numeric.
 func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return h.dial(ctx, net.Dialer{}, network, address)
-}
-
-func (h *Host) dial(ctx context.Context, dialer net.Dialer, network, address string) (c net.Conn, err error) {
-	err = h.Do(func() (err error) { c, err = dialer.DialContext(ctx, network, address); return err })
-	return c, err
+	return h.DialFrom(ctx, network, netip.AddrPort{}, address)
 }
 
 // DialFrom is Dial from one of the host's addresses; port 0 lets the kernel choose.
-func (h *Host) DialFrom(ctx context.Context, network string, from netip.AddrPort, address string) (net.Conn, error) {
-	dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from)}
-	if strings.HasPrefix(network, "udp") {
+func (h *Host) DialFrom(ctx context.Context, network string, from netip.AddrPort, address string) (c net.Conn, err error) {
+	var dialer net.Dialer
+	switch {
+	case !from.IsValid():
+	case strings.HasPrefix(network, "udp"):
 		dialer.LocalAddr = net.UDPAddrFromAddrPort(from)
+	default:
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(from)
 	}
-	return h.dial(ctx, dialer, network, address)
+	err = h.Do(func() (err error) { c, err = dialer.DialContext(ctx, network, address); return err })
+	return c, err
 }
 
 // Listen listens on the host for stream connections, until the lab ends.

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -36,12 +35,11 @@ func WaitFor(t T, within time.Duration, expected string, condition func() bool) 
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	not := errors.New("no")
 	if Wait(ctx, func() error {
 		if condition() {
 			return nil
 		}
-		return not
+		return context.DeadlineExceeded
 	}) != nil {
 		t.Fatalf("after %v still not: %s", within, expected)
 	}
