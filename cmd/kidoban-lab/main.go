@@ -9,24 +9,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 
+	"github.com/alecthomas/kong"
+
 	"kidoban/gateway/lab"
 )
 
 func main() {
-	d, err := parse(os.Args[1:], os.Getenv)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		os.Exit(0)
-	case err != nil:
+	d, err := parse(os.Args[1:])
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "kidoban-lab: %v\n", err)
 		os.Exit(2)
 	}
@@ -35,31 +33,29 @@ func main() {
 
 // demo is the command line.
 type demo struct {
-	gateway string // path of the kidoban executable
-	stay    bool
+	Stay    bool   `help:"Keep everything up afterwards, until Ctrl-C; so does STAY=1 in the environment."`
+	Gateway string `help:"The kidoban executable; the default is beside this one."`
 }
 
-// parse reads the command line, and STAY=1 from the environment.
-func parse(args []string, getenv func(string) string) (*demo, error) {
+func parse(args []string) (*demo, error) {
 	d := &demo{}
-	beside, err := os.Executable()
+	parser, err := kong.New(d, kong.Name("kidoban-lab"), kong.Description("Shows on one machine, with real traffic, what the gateway promises."))
+	if err == nil {
+		_, err = parser.Parse(args)
+	}
 	if err != nil {
 		return nil, err
 	}
-	flags := flag.NewFlagSet("kidoban-lab", flag.ContinueOnError)
-	flags.BoolVar(&d.stay, "stay", getenv("STAY") == "1", "keep everything up afterwards, until Ctrl-C; so does STAY=1 in the environment")
-	flags.StringVar(&d.gateway, "gateway", filepath.Join(filepath.Dir(beside), "kidoban"), "`path` of the kidoban executable")
-	if err := flags.Parse(args); err != nil {
-		return nil, err
+	d.Stay = d.Stay || os.Getenv("STAY") == "1"
+	self, err := os.Executable()
+	if err == nil {
+		d.Gateway, err = filepath.Abs(cmp.Or(d.Gateway, filepath.Join(filepath.Dir(self), "kidoban")))
 	}
-	if flags.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q: allowed are --stay and --gateway PATH", flags.Arg(0))
-	}
-	if d.gateway, err = filepath.Abs(d.gateway); err == nil {
-		_, err = os.Stat(d.gateway)
+	if err == nil {
+		_, err = os.Stat(d.Gateway)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the gateway's executable: %w (build both with `go build -o bin/ ./cmd/...`, or name it with --gateway PATH)", err)
+		return nil, fmt.Errorf("the gateway's executable: %w (build both with `go build -o bin/ ./cmd/...`, or name it with --gateway)", err)
 	}
 	return d, nil
 }
@@ -68,7 +64,7 @@ func parse(args []string, getenv func(string) string) (*demo, error) {
 func (d *demo) Run() (code int) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	s := &story{stage: &stage{ctx: ctx, executable: d.gateway}, out: newTerminal(os.Stdout, os.Getenv)}
+	s := &story{stage: &stage{ctx: ctx, executable: d.Gateway}, out: newTerminal(os.Stdout, os.Getenv)}
 	defer s.strike()
 	defer func() {
 		switch end := recover().(type) {
@@ -87,7 +83,7 @@ func (d *demo) Run() (code int) {
 	}()
 	lab.Require(s)
 	s.tell()
-	if d.stay {
+	if d.Stay {
 		s.stay()
 	}
 	s.stopGateway()
@@ -95,7 +91,7 @@ func (d *demo) Run() (code int) {
 		s.out.lines("The gateway's last words:", s.lastWords())
 	}
 	code = s.verdict()
-	if code == 0 && !d.stay {
+	if code == 0 && !d.Stay {
 		s.out.note("To look around in it: make demo STAY=1. A real one: README.md.")
 	}
 	return code

@@ -32,13 +32,6 @@ func once(from, until time.Time) string {
 `, from.In(zone).Format(local), until.In(zone).Format(local))
 }
 
-// daily is a window that is open for the next eleven hours and more, every day.
-func daily(now time.Time) string {
-	local := now.In(zone)
-	return fmt.Sprintf(`      daily: {days: [mon, tue, wed, thu, fri, sat, sun], from: "%02d:00", to: "%02d:00", targets: [ehr], valid: {from: %s, until: %s}, approved_by: Head of IT, ticket: CHG-103}
-`, local.Hour(), (local.Hour()+12)%24, local.AddDate(0, 0, -1).Format(time.DateOnly), local.AddDate(0, 1, 0).Format(time.DateOnly))
-}
-
 // writePolicy writes the policy file with these windows.
 func (s *stage) writePolicy(windows ...string) {
 	text := fmt.Sprintf(`version: 1

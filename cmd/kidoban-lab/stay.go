@@ -8,10 +8,13 @@ import (
 	"time"
 )
 
-// stay keeps everything up until the demo is interrupted, with a daily window open, the engineer at
-// work and the outsider trying, so that there is something to see.
+// staying is how long the window is open after the story.
+const staying = 12 * time.Hour
+
+// stay keeps everything up until the demo is interrupted, with a window open, the engineer at work
+// and the outsider trying, so that there is something to see.
 func (s *story) stay() {
-	s.writePolicy(support(time.Now()), daily(time.Now()))
+	s.writePolicy(support(time.Now()), once(time.Now(), time.Now().Add(staying)))
 	if _, _, err := s.operator("reload"); err != nil {
 		s.Fatalf("%v", err)
 	}

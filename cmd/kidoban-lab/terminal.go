@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -17,26 +16,20 @@ const width = 78
 // terminal prints numbered steps and their results, each with a mark. Without a terminal, or with
 // NO_COLOR, it prints plain text.
 type terminal struct {
-	w       io.Writer
-	colour  bool
-	moving  bool   // lines may be overwritten
-	yes, no string // marks
-	step    int
+	w      io.Writer
+	colour bool
+	moving bool // lines may be overwritten
+	step   int
 }
 
-// newTerminal detects escapes (a terminal; https://no-color.org) and UTF-8 (the locale).
+// newTerminal detects escapes (a terminal; https://no-color.org).
 func newTerminal(w io.Writer, getenv func(string) string) *terminal {
-	t := &terminal{w: w, yes: "ok ", no: "NO "}
-	if f, ok := w.(*os.File); ok {
+	f, ok := w.(*os.File)
+	if ok {
 		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-		t.moving = err == nil && getenv("TERM") != "dumb"
+		ok = err == nil && getenv("TERM") != "dumb"
 	}
-	t.colour = t.moving && getenv("NO_COLOR") == ""
-	locale := strings.ToLower(cmp.Or(getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG")))
-	if strings.Contains(locale, "utf-8") || strings.Contains(locale, "utf8") {
-		t.yes, t.no = "✓", "✗"
-	}
-	return t
+	return &terminal{w: w, moving: ok, colour: ok && getenv("NO_COLOR") == ""}
 }
 
 const (
@@ -61,19 +54,15 @@ func (t *terminal) heading(text string) {
 
 // result prints an observation, good or bad.
 func (t *terminal) result(good bool, text string) {
-	mark, colour := t.yes, green
+	mark := t.style(green, "✓")
 	if !good {
-		mark, colour = t.no, red
+		mark = t.style(red, "✗")
 	}
-	indent := 6 + utf8.RuneCountInString(mark)
-	lines := strings.Join(wrap(text, width-indent), "\n"+strings.Repeat(" ", indent))
-	fmt.Fprintf(t.w, "     %s %s\n", t.style(colour, mark), lines)
+	fmt.Fprintf(t.w, "     %s %s\n", mark, wrap(text, 7))
 }
 
 // note tells something that is neither good nor bad.
-func (t *terminal) note(text string) {
-	fmt.Fprintf(t.w, "     %s\n", strings.Join(wrap(text, width-5), "\n     "))
-}
+func (t *terminal) note(text string) { fmt.Fprintf(t.w, "     %s\n", wrap(text, 5)) }
 
 // lines shows lines as they are below a heading, if there are any.
 func (t *terminal) lines(heading string, lines []string) {
@@ -93,20 +82,21 @@ func (t *terminal) overwrite(text string) {
 	}
 }
 
-// wrap breaks text between words into lines of at most so many columns. Longer words stay whole.
-// There is at least one line.
-func wrap(text string, columns int) []string {
-	lines := []string{""}
+// wrap breaks text between words into lines, all but the first indented. Longer words stay whole.
+func wrap(text string, indent int) string {
+	var b strings.Builder
+	column := indent
 	for _, word := range strings.Fields(text) {
-		last := &lines[len(lines)-1]
-		switch {
-		case *last == "":
-			*last = word
-		case utf8.RuneCountInString(*last)+1+utf8.RuneCountInString(word) <= columns:
-			*last += " " + word
-		default:
-			lines = append(lines, word)
+		switch length := utf8.RuneCountInString(word); {
+		case column > indent && column+1+length > width:
+			fmt.Fprintf(&b, "\n%*s", indent, "")
+			column = indent
+		case column > indent:
+			b.WriteByte(' ')
+			column++
 		}
+		b.WriteString(word)
+		column += utf8.RuneCountInString(word)
 	}
-	return lines
+	return b.String()
 }

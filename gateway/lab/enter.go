@@ -37,7 +37,7 @@ func Main(m interface{ Run() int }) {
 		errForbidden = fmt.Errorf("lab: no network namespaces: %w (is /proc mounted?)", err)
 	case strings.HasSuffix(outside, prepared):
 		errForbidden = nil
-	case Inside():
+	case outside != "" && outside != here:
 		if errForbidden = prepare(); errForbidden == nil {
 			os.Setenv(outsideVariable, outside+prepared)
 		}
@@ -48,13 +48,6 @@ func Main(m interface{ Run() int }) {
 		}
 	}
 	os.Exit(m.Run())
-}
-
-// Inside reports whether this process runs in Main's namespaces.
-func Inside() bool {
-	outside := os.Getenv(outsideVariable)
-	here, err := os.Readlink("/proc/self/ns/net")
-	return err == nil && outside != "" && outside != here
 }
 
 // Available says why this process cannot make hosts, and how to change that; nil: it can.
