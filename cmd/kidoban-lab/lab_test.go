@@ -96,7 +96,7 @@ func TestStoryNoticesAMissingGate(t *testing.T) {
 	tale := &story{stage: s, out: newTerminal(&out, func(string) string { return "" })}
 	tale.sato = s.client(s.engineer, gatewayPublic)
 
-	tale.try(silence("Sato", sato))
+	tale.try(silence("Sato", false))
 	if tale.failures != 1 {
 		t.Errorf("an answered handshake passes for silence:\n%s", &out)
 	}

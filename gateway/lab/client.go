@@ -69,11 +69,6 @@ func (h *Host) NewClient(config ClientConfig) *Client {
 }
 
 func (c *Client) open() error {
-	for _, p := range c.config.AllowedIPs {
-		if p.Contains(c.config.Endpoint.Addr()) {
-			return fmt.Errorf("AllowedIPs %v covers the endpoint %v: the tunnel's own packets would go into the tunnel", p, c.config.Endpoint)
-		}
-	}
 	var native tun.Device
 	err := c.host.Do(func() (err error) { native, err = newTUN(c.config.Interface); return err })
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,21 +44,30 @@ type Metrics struct {
 
 // vendorCounters are by vendor.
 type vendorCounters struct {
-	admissions     *prometheus.CounterVec
-	sessions       *prometheus.CounterVec
-	duration       *prometheus.HistogramVec
-	received, sent *prometheus.CounterVec
-	open, used     *prometheus.CounterVec
+	admissions, sessions, received, sent, open, used *prometheus.CounterVec
+	duration                                         *prometheus.HistogramVec
 }
 
 // rulesetCounters are about the kernel's ruleset.
 type rulesetCounters struct {
-	refused     *prometheus.CounterVec
-	lag         prometheus.Observer
-	drift       prometheus.Counter
-	failures    prometheus.Counter
-	reconciling prometheus.Observer
-	last        map[string]uint64 // the kernel's counters, as last read
+	refused          *prometheus.CounterVec
+	drift, failures  prometheus.Counter
+	lag, reconciling prometheus.Observer
+	last             map[string]uint64 // the kernel's counters, as last read
+}
+
+// keyTimes keeps instants of engineers' keys.
+type keyTimes struct {
+	mu      sync.Mutex
+	seen    map[policy.Key]time.Time // admitted or heard last
+	listed  map[policy.Key]time.Time // since when policies have listed the key
+	refused map[refusal]time.Time    // refused last, in this process
+}
+
+// refusal is a reason for which a proven key was refused.
+type refusal struct {
+	key    policy.Key
+	reason policy.Reason
 }
 
 // defaultEngineers is a number of engineers that a small machine has no trouble
@@ -72,8 +82,7 @@ func New(version string) *Metrics {
 	m.vendors = vendorCounters{
 		admissions: m.counter("kidoban_admissions_total", "Decisions about initiations and flows, by vendor (empty where no identity is proven) and reason.", "vendor", "reason"),
 		sessions:   m.counter("kidoban_sessions_total", "Sessions that ended, by vendor and why they ended.", "vendor", "ended"),
-		duration: m.histogram("kidoban_session_duration_seconds",
-			"How long sessions that ended had lasted, by vendor; exemplars name the session.", []string{"vendor"},
+		duration: m.histogram("kidoban_session_duration_seconds", "How long sessions that ended had lasted, by vendor; exemplars name the session.", []string{"vendor"},
 			10, 60, 300, 900, 1800, 3600, 2*3600, 4*3600, 8*3600, 24*3600),
 		received: m.counter("kidoban_session_receive_bytes_total", "Bytes received from engineers in sessions, by vendor.", "vendor"),
 		sent:     m.counter("kidoban_session_transmit_bytes_total", "Bytes transmitted to engineers in sessions, by vendor.", "vendor"),
@@ -82,8 +91,7 @@ func New(version string) *Metrics {
 	}
 	m.ruleset = rulesetCounters{
 		refused: m.counter("kidoban_refused_packets_total", "Packets that the kernel's ruleset dropped, by cause. They include what admissions count under a reason.", "cause"),
-		lag: m.histogram("kidoban_closing_lag_seconds",
-			"From the end of a grant to the moment gate and ruleset were both set without it.", nil,
+		lag: m.histogram("kidoban_closing_lag_seconds", "From the end of a grant to the moment gate and ruleset were both set without it.", nil,
 			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5).WithLabelValues(),
 		drift:    m.counter("kidoban_ruleset_drift_total", "Times the kernel's ruleset read back differently from what was set.").WithLabelValues(),
 		failures: m.counter("kidoban_reconcile_failures_total", "Times the ruleset could not be set or read back.").WithLabelValues(),
@@ -140,6 +148,35 @@ func (m *Metrics) histogram(name, help string, labels []string, buckets ...float
 // tunnel's interface; key is the gateway's own public key.
 func (m *Metrics) Collectors(source Source, device string, key policy.Key) []prometheus.Collector {
 	return append(slices.Clip(m.all), &states{source, m, device, key.String()})
+}
+
+// Remember adds instants that the journal has.
+func (k *keyTimes) Remember(listed, seen map[policy.Key]time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for key, at := range listed {
+		if have, ok := k.listed[key]; !ok || at.Before(have) {
+			k.listed[key] = at
+		}
+	}
+	for key, at := range seen {
+		if at.After(k.seen[key]) {
+			k.seen[key] = at
+		}
+	}
+}
+
+// set sets an instant in seen or refused.
+func set[K comparable](mu *sync.Mutex, times map[K]time.Time, key K, at time.Time) {
+	mu.Lock()
+	defer mu.Unlock()
+	times[key] = at
+}
+
+func (k *keyTimes) copy() (listed, seen map[policy.Key]time.Time, refused map[refusal]time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.listed), maps.Clone(k.seen), maps.Clone(k.refused)
 }
 
 // Reloaded starts every series of the policy's vendors at 0. Refusals of keys
