@@ -135,7 +135,7 @@ func silence(name string, thief bool) check {
 		c, wire := s.sato, s.engineerWire
 		if thief {
 			c, wire = s.thief, s.outsiderWire
-			defer func() { _ = c.Down() }() // an outsider who goes on is refused as well
+			defer func() { _ = c.Down() }() // otherwise WireGuard tries again by itself
 		}
 		wire.Forget()
 		ctx, cancel := context.WithTimeout(s.ctx, patience)

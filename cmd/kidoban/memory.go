@@ -51,7 +51,7 @@ func keepSmall(ctx context.Context, snapshot func() *view.Snapshot) {
 		debug.SetGCPercent(want)
 		percent = want
 		if want == restPercent {
-			debug.FreeOSMemory() // what the start, or the last session, left behind
+			debug.FreeOSMemory() // garbage of the start, or of the last session
 		}
 	}
 }

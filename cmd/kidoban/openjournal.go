@@ -17,9 +17,9 @@ type journals struct {
 	logger       *slog.Logger
 }
 
-// Open opens the journal, and makes one at the first start. That nothing was
-// ever shut is believed only where no latch is either, which takes its room when
-// the journal has been made.
+// Open opens the journal, and makes one at the first start. It makes none where a
+// latch exists: then operators may have shut something. The latch takes its room
+// once the journal has been made.
 func (j journals) Open() (store.Journal, error) {
 	if !exists(j.dir) && !exists(j.keyFile) && exists(j.latch.Lasting) {
 		return nil, fmt.Errorf("journal %s: it is gone with its key, and %s shows that there was one: put both back, or begin another with `kidoban recover`", j.dir, j.latch.Lasting)

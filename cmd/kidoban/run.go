@@ -35,17 +35,16 @@ import (
 // logGroup is the NFLOG group on which the kernel copies what it refused.
 const logGroup = 9586
 
-// wired gives what the gateway is made of, as it is. The promises' tests put
-// another function in its place, which leaves a layer out, to see that the
-// promise fails without it.
+// wired returns the gateway's parts unchanged. Tests of the promises replace it
+// with a function that leaves a layer out, to see that the promise fails then.
 var wired = func(c gateway.Config) gateway.Config { return c }
 
 type runCommand struct{}
 
 // Run wires everything and serves until SIGTERM or SIGINT; SIGHUP reloads.
 func (runCommand) Run(p *program) error {
-	// First of all the signals: without a handler SIGHUP ends the process, and
-	// so does a log whose reader has gone (SIGPIPE).
+	// Signals come first: without a handler, SIGHUP ends the process, and SIGPIPE
+	// does when the log's reader has gone.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -75,8 +74,7 @@ func (runCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	// What may fail because the machine is not set up for it fails here,
-	// before anything is changed.
+	// A machine that is not set up fails here, before the program changes it.
 	metricsListener, err := admin.ListenPages(ctx, s.MetricsAddress)
 	if err != nil {
 		return fmt.Errorf("KIDOBAN_METRICS_ADDRESS: %w", err)
@@ -92,7 +90,7 @@ func (runCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	// From here on nothing passes that is not in a plan.
+	// From here on only traffic in a plan passes.
 	kernel, err := firewall.New(firewall.Options{
 		Interface: s.Interface, ListenPort: s.ListenPort, Masquerade: s.Masquerade, ForwardOthers: s.ForwardOthers, LogGroup: logGroup,
 		ForwardingFile: passing("forwarding.json"), Inside: s.InsideInterfaces, Inspect: gate.Inspect, Logger: logger,
@@ -119,8 +117,8 @@ func (runCommand) Run(p *program) error {
 	registry.MustRegister(counts.Collectors(g, s.Interface, public)...)
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
-	// The servers outlive the gateway's stop, so that they can tell of it. The
-	// gateway does not outlive them: nobody could close it any more, or see it.
+	// The servers outlive the gateway's stop, so that they can report it. The
+	// gateway does not outlive them: operators could neither close it nor see it.
 	running, end := context.WithCancel(ctx)
 	defer end()
 	stopServing := serve(end, logger, map[string]func(context.Context) error{
@@ -142,17 +140,16 @@ func (runCommand) Run(p *program) error {
 	return errors.Join(err, stopServing())
 }
 
-// serve serves until stop is called, which gives the errors of those that
-// could not go on. The first of these is told, and ends the gateway: the
-// service manager starts it anew.
+// serve runs all servers until stop is called, which returns their errors. The
+// first error ends the gateway: the service manager starts it anew.
 func serve(end func(), logger *slog.Logger, all map[string]func(context.Context) error) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var group errgroup.Group
-	for what, run := range all {
+	for name, run := range all {
 		group.Go(func() error {
 			err := run(ctx)
 			if err != nil {
-				err = fmt.Errorf("%s: not served any more: %w", what, err)
+				err = fmt.Errorf("%s: not served any more: %w", name, err)
 				logger.Error("the gateway stops, because a part of it failed", "err", err)
 				end()
 			}

@@ -7,8 +7,8 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// notify speaks to systemd (sd_notify(3)), if it listens. It does not wait for
-// it: of a service manager that hangs, nobody but itself is the victim.
+// notify speaks to systemd (sd_notify(3)), if it listens. It does not wait: a
+// service manager that hangs must not hold up the gateway.
 func notify(logger *slog.Logger) func(string) {
 	states := make(chan string, 16)
 	go func() {

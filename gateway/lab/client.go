@@ -63,51 +63,31 @@ type Client struct {
 func (h *Host) NewClient(config ClientConfig) *Client {
 	h.lab.t.Helper()
 	config.Interface, config.MTU = cmp.Or(config.Interface, "wg0"), cmp.Or(config.MTU, device.DefaultMTU)
-	c := &Client{host: h, config: config}
-	h.must(c.open(), "client on %s", config.Interface)
+	c := &Client{host: h, config: config, bind: &hostBind{Bind: conn.NewStdNetBind(), host: h}}
+	var native tun.Device
+	h.must(h.Do(func() (err error) { native, err = newTUN(config.Interface); return err }), "make interface %s", config.Interface)
+	c.device = device.NewDevice(hostTUN{native, config.MTU}, c.bind, device.NewLogger(device.LogLevelSilent, ""))
+	h.cleanup(c.device.Close)
+	h.must(c.device.IpcSet(config.uapi()), "configure WireGuard on %s", config.Interface)
+	link, err := h.netlink.LinkByName(config.Interface)
+	h.must(err, "find %s", config.Interface)
+	h.must(h.netlink.LinkSetMTU(link, config.MTU), "set the MTU %d of %s", config.MTU, config.Interface)
+	h.must(h.raise(config.Interface, config.Addresses), "set %s up", config.Interface)
+	h.must(h.carries(config.Interface), "wait for %s", config.Interface)
+	for _, p := range config.AllowedIPs {
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(p.Masked()), Scope: netlink.SCOPE_LINK}
+		h.must(h.netlink.RouteReplace(route), "route %v to %s", p, config.Interface)
+	}
+	h.must(c.Up(), "WireGuard on %s", config.Interface)
 	return c
 }
 
-func (c *Client) open() error {
-	var native tun.Device
-	err := c.host.Do(func() (err error) { native, err = newTUN(c.config.Interface); return err })
-	if err != nil {
-		return fmt.Errorf("its TUN: %w", err)
-	}
-	c.bind = &hostBind{Bind: conn.NewStdNetBind(), host: c.host}
-	c.device = device.NewDevice(hostTUN{native, c.config.MTU}, c.bind, device.NewLogger(device.LogLevelSilent, ""))
-	c.host.cleanup(c.device.Close)
-	if err := c.device.IpcSet(c.config.uapi()); err != nil {
-		return fmt.Errorf("configure WireGuard: %w", err)
-	}
-	link, err := c.host.netlink.LinkByName(c.config.Interface)
-	if err != nil {
-		return err
-	}
-	if err := c.host.netlink.LinkSetMTU(link, c.config.MTU); err != nil {
-		return fmt.Errorf("set the MTU %d: %w", c.config.MTU, err)
-	}
-	if err := c.host.raise(c.config.Interface, c.config.Addresses); err != nil {
-		return err
-	}
-	if err := c.host.carries(c.config.Interface); err != nil {
-		return err
-	}
-	for _, p := range c.config.AllowedIPs {
-		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(p.Masked()), Scope: netlink.SCOPE_LINK}
-		if err := c.host.netlink.RouteReplace(route); err != nil {
-			return fmt.Errorf("route to %v: %w", p, err)
-		}
-	}
-	return c.Up()
-}
-
 // newTUN makes a TUN interface in the network namespace of the calling thread. tun.CreateTUN would
-// listen to all interfaces of the host, make events of them, and fail where a host has dozens of clients.
+// listen to all interfaces of the host, report events, and fail where a host has dozens of clients.
 func newTUN(name string) (tun.Device, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open /dev/net/tun: %w", err)
+		return nil, err
 	}
 	request, err := unix.NewIfreq(name)
 	if err == nil {
@@ -116,7 +96,7 @@ func newTUN(name string) (tun.Device, error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("make interface %s: %w", name, err)
+		return nil, err
 	}
 	device, _, err := tun.CreateUnmonitoredTUNFromFD(fd) // closes fd with the device
 	return device, err

@@ -1,4 +1,4 @@
-// Package log writes the program's log. A reader that hangs holds up nobody.
+// Package log writes the program's log. A reader that hangs does not hold up the program.
 package log
 
 import (
@@ -19,8 +19,8 @@ const (
 	Flush   = 2 * time.Second // how long the end of the program waits for them
 )
 
-// Queue writes lines that perhaps nobody reads: a terminal that was stopped, a
-// collector that hangs. Write never waits; lines that find no room, and lines
+// Queue writes lines to a reader that may hang: a terminal that was stopped, a
+// collector that is away. Write never waits; lines that find no room, and lines
 // that cannot be written, are dropped and counted.
 type Queue struct {
 	to      io.Writer
