@@ -188,13 +188,9 @@ func (c *states) vendors(s *view.Snapshot, now time.Time, gauge toGauge) {
 // vendorShut reports whether the vendor was closed, or everything, or each of
 // its engineers under the name that another vendor had.
 func vendorShut(p *policy.Plan, v *policy.Vendor) bool {
-	if _, all := p.Shut(policy.All); all {
-		return true
-	}
-	if _, named := p.Shut(policy.Scope(v.Name)); named {
-		return true
-	}
-	return len(v.Engineers) > 0 && !slices.ContainsFunc(v.Engineers, func(e *policy.Engineer) bool {
+	_, all := p.Shut(policy.All)
+	_, named := p.Shut(policy.Scope(v.Name))
+	return all || named || len(v.Engineers) > 0 && !slices.ContainsFunc(v.Engineers, func(e *policy.Engineer) bool {
 		_, reason := p.ShutBy(e)
 		return reason != policy.VendorShut
 	})
@@ -214,11 +210,7 @@ func (c *states) windows(s *view.Snapshot, now time.Time, gauge toGauge) {
 			gauge(descNextOpen, unixSeconds(w.Next.From), vendor, window)
 			gauge(descNextUntil, unixSeconds(w.Next.Until), vendor, window)
 		}
-		first := w.Current
-		if first.IsZero() {
-			first = w.Next
-		}
-		if !first.IsZero() {
+		if first := cmp.Or(w.Current, w.Next); !first.IsZero() {
 			gauge(descNextClose, unixSeconds(first.Until), vendor, window)
 		}
 	}
