@@ -65,6 +65,7 @@ func TestWhatAChangeDoesToALiveSession(t *testing.T) {
 			sato(p).Addresses = append(slices.Clone(sato(p).Addresses), netip.MustParseAddr("fd00:99::2"))
 		}, "", keeps, false, true},
 		{"Engineer.Sources", "one more", func(p *policy.Policy) { sato(p).Sources = prefixes("203.0.113.1/32 203.0.113.2/32 198.51.100.9/32") }, keeps, "", false, true},
+		{"Engineer.Sources", "one for another", func(p *policy.Policy) { sato(p).Sources = prefixes("203.0.113.1/32 198.51.100.9/32") }, keeps, "", false, true},
 		{"Engineer.Sources", "one less", func(p *policy.Policy) { sato(p).Sources = prefixes("203.0.113.1/32") }, keeps, "", false, false},
 		{"Engineer.Sources", "without that of the session", func(p *policy.Policy) { sato(p).Sources = prefixes("203.0.113.2/32") }, "", keeps, false, false},
 

@@ -8,13 +8,11 @@ import (
 )
 
 // A journal entry lets a grant open: for an engineer, from sources, to targets,
-// until an end. A later policy may mean more or less by the same grant. While the
-// entry of the new meaning is on its way to the disk, the smaller meaning stays
-// open, if one contains the other.
+// until an end. A later policy may mean more or less by the same grant. Until the
+// entry of the new meaning is on disk, the part that both meanings have stays open.
 
-// covered returns as much of a grant as the recorded one lets open. Of sources,
-// and of targets, the smaller list counts where one list contains the other;
-// else there are none. Without sources the result is nil.
+// covered returns as much of a grant as the recorded one lets open: the grant
+// itself if that is all of it; nil without an address that may come in.
 func covered(recorded, g *policy.Grant) *policy.Grant {
 	if recorded == g {
 		return g
@@ -23,12 +21,14 @@ func covered(recorded, g *policy.Grant) *policy.Grant {
 		return nil
 	}
 	c := *recorded
-	if c.Engineer = smaller(recorded.Engineer, g.Engineer, containsSources, nil); c.Engineer == nil {
-		return nil
+	if c.Engineer = g.Engineer; !containsSources(recorded.Engineer, g.Engineer) {
+		narrower := *g.Engineer
+		narrower.Sources = common(recorded.Engineer.Sources, g.Engineer.Sources, inside)
+		if c.Engineer = &narrower; len(narrower.Sources) == 0 {
+			return nil
+		}
 	}
-	closed := *g.Window
-	closed.Targets = nil
-	c.Window = smaller(recorded.Window, g.Window, containsTargets, &closed)
+	c.Window = coveredWindow(recorded.Window, g.Window)
 	if recorded.ID == g.ID && c.Engineer == g.Engineer && c.Window == g.Window && !recorded.Until.Before(g.Until) {
 		return g
 	}
@@ -38,35 +38,69 @@ func covered(recorded, g *policy.Grant) *policy.Grant {
 	return &c
 }
 
-// smaller returns b if a contains it, a if b contains it, else neither.
-func smaller[T any](a, b *T, contains func(a, b *T) bool, neither *T) *T {
-	switch {
-	case a == b || contains(a, b):
-		return b
-	case contains(b, a):
-		return a
+// coveredWindow returns the window with the part of its targets that the recorded
+// one has by the same name. Masquerading opens nothing, so it does not count.
+func coveredWindow(recorded, w *policy.Window) *policy.Window {
+	if recorded == w || containsTargets(recorded, w) {
+		return w
 	}
-	return neither
+	narrower := *w
+	narrower.Targets = nil
+	known := byName(recorded)
+	for _, t := range w.Targets {
+		c, of := *t, known[t.Name]
+		if of == nil || !of.Prefix.Overlaps(t.Prefix) {
+			continue
+		}
+		if of.Prefix.Bits() > t.Prefix.Bits() {
+			c.Prefix = of.Prefix
+		}
+		if c.Services = common(of.Services, t.Services, offers); len(c.Services) > 0 {
+			narrower.Targets = append(narrower.Targets, &c)
+		}
+	}
+	return &narrower
+}
+
+// common returns the elements of b that lie in a, and those of a that lie in b.
+func common[T comparable](a, b []T, in func(T, ...T) bool) (list []T) {
+	for _, x := range b {
+		if in(x, a...) {
+			list = append(list, x)
+		}
+	}
+	for _, x := range a {
+		if in(x, b...) && !slices.Contains(list, x) {
+			list = append(list, x)
+		}
+	}
+	return list
 }
 
 func containsSources(a, b *policy.Engineer) bool {
 	return all(b.Sources, func(p netip.Prefix) bool { return inside(p, a.Sources...) })
 }
 
-// containsTargets compares targets of the same name. Masquerading opens
-// nothing, so it does not count.
 func containsTargets(a, b *policy.Window) bool {
-	known := make(map[string]*policy.Target, len(a.Targets))
-	for _, t := range a.Targets {
-		known[t.Name] = t
-	}
+	known := byName(a)
 	return all(b.Targets, func(t *policy.Target) bool {
 		of := known[t.Name]
-		return of == t || of != nil && inside(t.Prefix, of.Prefix) && all(t.Services, func(s policy.Service) bool {
-			return slices.ContainsFunc(of.Services, func(r policy.Service) bool {
-				return r.Protocol == s.Protocol && r.First <= s.First && s.Last <= r.Last
-			})
-		})
+		return of == t || of != nil && inside(t.Prefix, of.Prefix) && all(t.Services, func(s policy.Service) bool { return offers(s, of.Services...) })
+	})
+}
+
+func byName(w *policy.Window) map[string]*policy.Target {
+	known := make(map[string]*policy.Target, len(w.Targets))
+	for _, t := range w.Targets {
+		known[t.Name] = t
+	}
+	return known
+}
+
+// offers reports whether one of several services has all ports of s.
+func offers(s policy.Service, services ...policy.Service) bool {
+	return slices.ContainsFunc(services, func(r policy.Service) bool {
+		return r.Protocol == s.Protocol && r.First <= s.First && s.Last <= r.Last
 	})
 }
 

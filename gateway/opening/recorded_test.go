@@ -1,0 +1,84 @@
+package opening
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"kidoban/gateway/policy"
+)
+
+// TestCovered: a grant opens what both its entry and the policy have.
+func TestCovered(t *testing.T) {
+	from := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC)
+	// Sources, and targets as name=prefix=protocol/ports,...
+	grant := func(sources, targets string, hours int) *policy.Grant {
+		v := &policy.Vendor{Name: "acme"}
+		e := &policy.Engineer{Vendor: v, Name: "brown", Key: policy.Key{1}}
+		for s := range strings.FieldsSeq(sources) {
+			e.Sources = append(e.Sources, netip.MustParsePrefix(s))
+		}
+		w := &policy.Window{Vendor: v, Name: "night"}
+		for text := range strings.FieldsSeq(targets) {
+			parts := strings.Split(text, "=")
+			x := &policy.Target{Name: parts[0], Prefix: netip.MustParsePrefix(parts[1])}
+			for ports := range strings.SplitSeq(parts[2], ",") {
+				s := policy.Service{Protocol: policy.TCP}
+				fmt.Sscanf(ports, "%d-%d", &s.First, &s.Last)
+				x.Services = append(x.Services, s)
+			}
+			w.Targets = append(w.Targets, x)
+		}
+		return &policy.Grant{ID: "acme/brown/night", Engineer: e, Window: w, Span: policy.Span{From: from, Until: from.Add(time.Duration(hours) * time.Hour)}}
+	}
+	const all, ehr = "10.0.0.0/8", "ehr=10.1.0.0/24=20-30"
+	for _, c := range []struct {
+		name                               string
+		sources, targets                   string
+		hours                              int
+		nextSources, nextTargets           string
+		nextHours                          int
+		wantSources, wantTargets, wantEnds string
+	}{
+		{"the same", all, ehr, 1, all, ehr, 1, all, ehr, "whole"},
+		{"less", all, ehr, 2, "10.1.0.0/16", "ehr=10.1.0.7/32=22-22", 1, "10.1.0.0/16", "ehr=10.1.0.7/32=22-22", "whole"},
+		{"more", "10.1.0.0/16", "ehr=10.1.0.7/32=22-22", 1, all, ehr, 2, "10.1.0.0/16", "ehr=10.1.0.7/32=22-22", "02:00"},
+		{"an address for another", "10.0.0.1/32 10.0.0.2/32", ehr, 1, "10.0.0.3/32 10.0.0.2/32", ehr, 1, "10.0.0.2/32", ehr, "02:00"},
+		{"other addresses", "10.0.0.1/32", ehr, 1, "10.0.0.2/32", ehr, 1, "", "", ""},
+		{"a target for another", all, ehr + " pacs=10.2.0.1/32=1-1", 1, all, "lab=10.3.0.1/32=1-1 " + ehr, 1, all, ehr, "02:00"},
+		{"a service for another", all, "ehr=10.1.0.0/24=22-22,443-443", 1, all, "ehr=10.1.0.0/24=80-80,22-22", 1, all, "ehr=10.1.0.0/24=22-22", "02:00"},
+		{"another place for a target", all, ehr, 1, all, "ehr=10.9.0.0/24=20-30", 1, all, "", "02:00"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			recorded, next := grant(c.sources, c.targets, c.hours), grant(c.nextSources, c.nextTargets, c.nextHours)
+			got := covered(recorded, next)
+			if got == nil {
+				if c.wantEnds != "" {
+					t.Fatal("nothing is open")
+				}
+				return
+			}
+			want := grant(c.wantSources, c.wantTargets, 1)
+			if a, b := fmt.Sprint(got.Engineer.Sources), fmt.Sprint(want.Engineer.Sources); a != b {
+				t.Errorf("from %s, want %s", a, b)
+			}
+			text := func(w *policy.Window) (all string) {
+				for _, x := range w.Targets {
+					all += fmt.Sprint(x.Name, x.Prefix, x.Services, " ")
+				}
+				return all
+			}
+			if a, b := text(got.Window), text(want.Window); a != b {
+				t.Errorf("to %s, want %s", a, b)
+			}
+			if got == next != (c.wantEnds == "whole") || got != next && got.Until.Format("15:04") != c.wantEnds {
+				t.Errorf("whole: %t, until %s, want %s", got == next, got.Until.Format("15:04"), c.wantEnds)
+			}
+			if covered(got, next) == nil || (covered(got, recorded) == nil) {
+				t.Error("the part that is open is not open any more once it is noted")
+			}
+		})
+	}
+}
