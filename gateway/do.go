@@ -166,7 +166,7 @@ func (l *loop) shut(actor policy.Actor, event policy.Shut, e *effect, added *sto
 	if err != nil {
 		return err
 	}
-	delete(l.reopening, event.Scope)
+	l.closes[event.Scope]++
 	r, _ := l.state.Shut(event.Scope)
 	event.Keys = r.Keys
 	if l.doubted(doubtJournal) {
@@ -197,13 +197,12 @@ func (l *loop) reopen(actor policy.Actor, event policy.Reopened, e *effect) erro
 	if l.doubted(doubtJournal) {
 		return &view.Error{Message: view.Say(view.NotReopened, view.Args{"cause": l.doubts[doubtJournal]})}
 	}
-	l.reopening[event.Scope] = e
+	closes := l.closes[event.Scope]
 	entry := store.EventEntry(journal.Reopened, actor.Text, event.Reason, event.Scope, event)
 	l.add(store.Record{Entries: []journal.Entry{entry}, Done: func(err error) {
-		if err == nil && l.reopening[event.Scope] != e { // the disk was slow, and the later command counts
+		if err == nil && l.closes[event.Scope] != closes { // the disk was slow, and the later command counts
 			err = &view.Error{Message: view.Say(view.ShutAgain, view.Args{"scope": string(event.Scope)})}
 		} else if err == nil {
-			delete(l.reopening, event.Scope)
 			err = l.state.Apply(l.clock.Now, actor.Text, event)
 		}
 		l.stand(e, event.Scope)

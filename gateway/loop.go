@@ -47,9 +47,8 @@ type loop struct {
 	journal  journalState
 	file     policyWatch
 	kernel   enforcer
-	// reopening are the reopenings on their way to the disk, by scope.
-	reopening map[policy.Scope]*effect
-	lastBeat  time.Duration
+	closes   map[policy.Scope]int // how often a command shut each scope
+	lastBeat time.Duration
 }
 
 // plans are the plan of the state, and the plan that is in force.
@@ -90,7 +89,7 @@ func (g *Gateway) run(ctx context.Context, stopping chan<- struct{}) error {
 	watch := clock.NewWatch(g.cfg.Clock)
 	l := &loop{
 		g: g, cfg: &g.cfg, clock: watch, state: policy.NewState(), openings: opening.NewSet(watch), sessions: session.NewTable(watch),
-		refusals: tally.New(), store: g.store, reopening: map[policy.Scope]*effect{}, lastBeat: watch.Boot,
+		refusals: tally.New(), store: g.store, closes: map[policy.Scope]int{}, lastBeat: watch.Boot,
 		file: policyWatch{checks: make(chan fileCheck, 1)}, kernel: enforcer{applier: newApplier(g.cfg.Firewall, g.cfg.Dropped)},
 	}
 	l.plans.wanted = l.state.Plan(l.clock.Now)

@@ -202,6 +202,25 @@ func TestAShutOvertakesAReopening(t *testing.T) {
 	})
 }
 
+// Of two reopenings on their way to the disk the first takes effect.
+func TestTwoReopeningsOfOneScope(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.shut("acme")
+		w.do(func() { w.append.slow = 100 * time.Millisecond })
+		said := make(chan Outcome, 1)
+		go func() {
+			out, _ := w.gateway.Do(t.Context(), yamada, policy.Reopened{Scope: "acme", Reason: "a test"})
+			said <- out
+		}()
+		synctest.Wait()
+		second, first := w.reopen("acme"), <-said
+		same(t, "the first", first.Problem, "")
+		same(t, "the second", second.Problem, `not recorded: "acme" is not shut`)
+	})
+}
+
 // What is shut while the disk does not answer reaches the journal when it does.
 func TestAShutDuringASlowDiskIsNotForgotten(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
