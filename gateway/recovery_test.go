@@ -652,6 +652,66 @@ func TestRecoverFromAJournalThatNeverAnswers(t *testing.T) {
 	})
 }
 
+// After a recovery that failed there is no journal, and nothing waits for one.
+func TestStopAfterARecoveryThatFailed(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.do(func() { w.append.err = errFault })
+		w.shut("acme")
+		w.do(func() { w.damage, w.archiveErr = errFault, errFault })
+		if _, err := w.gateway.Recover(t.Context(), yamada, "r"); err == nil {
+			t.Error("recovered")
+		}
+		began := time.Now()
+		if out := w.reload(site()); !strings.Contains(out.Problem, "there is no journal") {
+			t.Errorf("a reload says %q", out.Problem)
+		}
+		same(t, "how long a reload takes", time.Since(began), 0)
+		began = time.Now()
+		if err := w.stop(); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		same(t, "how long the stop takes", time.Since(began), 0)
+	})
+}
+
+// Until a start ends, a latch that was lost with the journal does not look whole:
+// a close that it takes meanwhile is not all that was shut.
+func TestACloseAtAStartWithoutALatch(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		err  error
+	}{{"absent", nil}, {"unreadable", errFault}} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("01:30:00")
+				w.start()
+				w.shut("acme")
+				w.crash()
+				hang := make(chan struct{})
+				w.do(func() {
+					w.latch, w.loadErr, w.damage, w.lost = nil, c.err, errFault, errFault
+					w.gone = map[int]bool{}
+					for i := range w.disk {
+						w.gone[i] = true
+					}
+					w.opening.hang = hang
+				})
+				w.start()
+				go w.gateway.Do(t.Context(), yamada, policy.Shut{Scope: "medisys", Reason: "a test"})
+				synctest.Wait()
+				w.do(func() { w.process++; w.opening.hang, w.loadErr = nil, nil })
+				w.cancel()
+				<-w.ended
+				close(hang)
+				w.start()
+				same(t, "shut", w.shutNow(), []string{"all", "medisys"})
+			})
+		})
+	}
+}
+
 func TestAMarkerThatCannotBeRead(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
 		w.at("01:30:00")

@@ -13,7 +13,9 @@ func (l *loop) start() {
 	if l.clock.Boot < bootWait && !l.clock.Synchronized {
 		l.doubt(doubtClock, view.Say(view.ClockUnsettled, view.Args{"wait": bootWait}))
 	}
-	latched, known, unreadable := l.store.Begin()
+	everything := policy.ShutRecord{Scope: policy.All, At: l.clock.Now, Actor: policy.Gateway.Text,
+		Reason: view.Say(view.LatchUnread, view.Args{"cause": "no start has ended since it was lost"}).String()}
+	latched, known, unreadable := l.store.Begin(everything)
 	past, err := l.store.Open()
 	if err == nil {
 		l.state = past.State
@@ -24,8 +26,8 @@ func (l *loop) start() {
 	}
 	if unreadable != nil {
 		l.cfg.Logger.Error("the latch, which says what is shut, cannot be read: everything is shut", "err", unreadable)
-		latched = append(latched, policy.ShutRecord{Scope: policy.All, At: l.clock.Now, Actor: policy.Gateway.Text,
-			Reason: clip(view.Say(view.LatchUnread, view.Args{"cause": unreadable}).String())})
+		everything.Reason = clip(view.Say(view.LatchUnread, view.Args{"cause": unreadable}).String())
+		latched = append(latched, everything)
 	}
 	l.record(store.ShutAlso(l.state, latched)...)
 	l.g.reading <- struct{}{}

@@ -60,11 +60,13 @@ func newLatch(file LatchFile, logger *slog.Logger) *Latch {
 }
 
 // begin reads the file; to be called once, before run.
-func (l *Latch) begin() (shut []policy.ShutRecord, known bool, err error) {
+func (l *Latch) begin(everything policy.ShutRecord) (shut []policy.ShutRecord, known bool, err error) {
 	shut, known, err = l.file.Load()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.shut = shut
+	if l.shut = shut; !known || err != nil {
+		l.shut = append(slices.Clone(shut), everything)
+	}
 	return shut, known, err
 }
 

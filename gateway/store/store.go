@@ -51,16 +51,17 @@ type Store struct {
 	unwritten map[string]journal.Entry // closings that did not reach the journal, by Past.open's names
 }
 
-// New makes a store without a journal. Records wait until Open or OpenNone.
+// New makes a store without a journal. Records wait until Open.
 func New(journals Journals, file LatchFile, logger *slog.Logger) *Store {
 	return &Store{Latch: newLatch(file, logger), journals: journals, recorder: newRecorder(), unwritten: map[string]journal.Entry{}}
 }
 
 // Begin reads the latch and starts to write it. The results are those of
-// LatchFile.Load.
-func (s *Store) Begin() (shut []policy.ShutRecord, known bool, err error) {
+// LatchFile.Load. Until the first Set, a latch that could not be read whole says
+// everything beside the closes that are added.
+func (s *Store) Begin(everything policy.ShutRecord) (shut []policy.ShutRecord, known bool, err error) {
 	defer func() { go s.Latch.run() }()
-	return s.Latch.begin()
+	return s.Latch.begin(everything)
 }
 
 // Open opens the journal and reads the past from it.
@@ -155,14 +156,19 @@ func (s *Store) settle(records []Record, err error) (refused error) {
 	return refused
 }
 
-// Detach takes the loop off a journal that is in doubt. Records that wait for it
-// hear ErrNoJournal; new ones wait for the next journal.
+// Detach takes the loop off a journal that is in doubt. Until Take every record
+// hears ErrNoJournal, also if Replace fails.
 func (s *Store) Detach() {
 	if s.journal != nil {
 		s.broken = s.journal
 	}
+	s.abandon()
+	s.use(nil)
+}
+
+// abandon begins another recorder. Records that wait hear ErrNoJournal.
+func (s *Store) abandon() {
 	left := s.recorder.abandon()
-	s.journal = nil
 	s.recorder = newRecorder()
 	_ = s.settle(left, ErrNoJournal)
 }
@@ -212,6 +218,7 @@ func (s *Store) Replace() (Replacement, error) {
 // Take puts a journal in the place of the dead one, with first as its first
 // entries. The closings that the dead one did not take follow.
 func (s *Store) Take(r Replacement, first Record) {
+	s.abandon()
 	var closings []journal.Entry
 	if !r.Anew {
 		closings = r.Past.Closings(s.unwritten)
