@@ -56,13 +56,15 @@ func entryOf(kind journal.Kind, e *policy.Engineer) journal.Entry {
 
 // recorded takes the answer of an append.
 func (l *loop) recorded(a store.Ack) {
-	again := false // the journal answers again
 	switch {
 	case a.Err == nil:
 		l.cfg.Metrics.Appended(a.Took)
-		if again = l.journal.slow; again {
+		if l.journal.slow {
 			l.journal.slow = false
 			l.trust(doubtJournal)
+			// The latch alone has the closes of the meantime. The journal gets them
+			// when each reopening that waited for the disk is in force.
+			l.add(store.Record{Done: func(error) { l.record(store.StateEntries(l.state)...) }})
 		}
 	case l.store.Current(a) && (!l.doubted(doubtJournal) || l.journal.slow):
 		l.journal.slow = false
@@ -70,9 +72,6 @@ func (l *loop) recorded(a store.Ack) {
 	}
 	if refused := l.store.Settle(a); refused != nil {
 		l.cfg.Logger.Error("not recorded", "err", refused)
-	}
-	if again { // the latch alone has the closes of the meantime; Settle has reopened the reopened scopes
-		l.record(store.StateEntries(l.state)...)
 	}
 }
 

@@ -247,26 +247,37 @@ func TestAShutDuringASlowDiskIsNotForgotten(t *testing.T) {
 // What was reopened while the disk did not answer stays open over a restart: the
 // journal does not say that it is shut behind its reopening.
 func TestAReopeningDuringASlowDiskLasts(t *testing.T) {
-	simulate(t, oneHour(), func(t *testing.T, w *world) {
-		w.at("01:30:00")
-		w.start()
-		w.shut("acme")
-		release := make(chan struct{})
-		w.do(func() { w.append.hang = release })
-		if out, err := w.gateway.Do(t.Context(), yamada, policy.Reopened{Scope: "acme", Reason: "a test"}); err != nil || out.Recorded {
-			t.Errorf("reopen while the disk hangs: %+v, %v", out, err)
-		}
-		time.Sleep(journalWait + 2*heartbeat)
-		same(t, "in doubt", w.notReady() != "", true)
-		w.do(func() { w.append.hang = nil })
-		close(release)
-		time.Sleep(time.Second)
-		synctest.Wait()
-		same(t, "open when the disk has answered", w.open(), []string{"acme/brown/night"})
-		w.crash()
-		w.start()
-		same(t, "open after a restart", w.open(), []string{"acme/brown/night"})
-	})
+	for name, before := range map[string]func(*world){
+		"it hangs itself": func(*world) {},
+		"it waits for another append": func(w *world) {
+			go w.gateway.Do(w.t.Context(), yamada, policy.Shut{Scope: "medisys", Reason: "a test"})
+			synctest.Wait()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("01:30:00")
+				w.start()
+				w.shut("acme")
+				release := make(chan struct{})
+				w.do(func() { w.append.hang = release })
+				before(w)
+				if out, err := w.gateway.Do(t.Context(), yamada, policy.Reopened{Scope: "acme", Reason: "a test"}); err != nil || out.Recorded {
+					t.Errorf("reopen while the disk hangs: %+v, %v", out, err)
+				}
+				time.Sleep(journalWait + 2*heartbeat)
+				same(t, "in doubt", w.notReady() != "", true)
+				w.do(func() { w.append.hang = nil })
+				close(release)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				same(t, "open when the disk has answered", w.open(), []string{"acme/brown/night"})
+				w.crash()
+				w.start()
+				same(t, "open after a restart", w.open(), []string{"acme/brown/night"})
+			})
+		})
+	}
 }
 
 func TestRecoverFromADeadJournal(t *testing.T) {
