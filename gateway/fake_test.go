@@ -62,6 +62,7 @@ type world struct {
 	append     fault
 	close      fault               // of the journal
 	latch      []policy.ShutRecord // nil: there is no file
+	partial    bool                // the latch may say less than what is shut
 	save       fault               // of the latch
 	saves      int                 // how often the latch was to be saved
 	loadErr    error               // of the latch
@@ -646,8 +647,8 @@ func (f fakeJournals) Archive() (string, string, error) {
 	return "/journal.broken", "the last checkpoint", nil
 }
 
-// fakeLatch keeps what is shut in the world. A Save that fails leaves nothing,
-// unless it takes effect all the same.
+// fakeLatch keeps what is shut in the world. After a Save that fails
+// its records are stale, unless it takes effect all the same.
 type fakeLatch struct {
 	w       *world
 	process int
@@ -664,9 +665,8 @@ func (l fakeLatch) Save(shut []policy.ShutRecord) error {
 	if l.process != l.w.process {
 		return errors.New("the process was killed")
 	}
-	l.w.latch = append([]policy.ShutRecord{}, shut...)
-	if f.err != nil && !f.after {
-		l.w.latch = nil
+	if l.w.partial = f.err != nil && !f.after; !l.w.partial {
+		l.w.latch = append([]policy.ShutRecord{}, shut...)
 	}
 	return f.err
 }
@@ -674,7 +674,7 @@ func (l fakeLatch) Save(shut []policy.ShutRecord) error {
 func (l fakeLatch) Load() ([]policy.ShutRecord, bool, error) {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
-	return slices.Clone(l.w.latch), l.w.latch != nil, l.w.loadErr
+	return slices.Clone(l.w.latch), l.w.latch != nil && !l.w.partial, l.w.loadErr
 }
 
 // window is one window of a test's policy.

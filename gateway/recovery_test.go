@@ -92,6 +92,23 @@ func TestFault65CloseStaysOverARestart(t *testing.T) {
 	}
 }
 
+// A close of which it was said that it is kept stays, also if the latch takes no
+// later one.
+func TestAKeptCloseOutlivesALatchThatFails(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.do(func() { w.append.err = errFault })
+		same(t, "kept", w.shut("acme").Kept, true)
+		w.do(func() { w.save.err = errFault })
+		same(t, "a later one is kept", w.shut("medisys").Kept, false)
+		w.crash()
+		w.do(func() { w.append, w.save = fault{}, fault{} })
+		w.start()
+		same(t, "shut after a restart", w.shutNow(), []string{"acme"})
+	})
+}
+
 func TestShutsInOrderOfTheirReasons(t *testing.T) {
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
 		w.at("01:30:00")
@@ -855,7 +872,7 @@ func TestStopAnswers(t *testing.T) {
 		}, errFault, nil, 2, 2},
 		{"close, and neither the journal nor the marker takes it", func(w *world) (Outcome, error) {
 			return w.gateway.Do(w.t.Context(), yamada, policy.Shut{Scope: "acme", Reason: "r"})
-		}, errFault, errFault, 0, 1},
+		}, errFault, errFault, 1, 1},
 		{"reopen", func(w *world) (Outcome, error) {
 			return w.gateway.Do(w.t.Context(), yamada, policy.Reopened{Scope: "medisys", Reason: "r"})
 		}, nil, nil, 0, 0},

@@ -346,7 +346,7 @@ func (s *simulation) anyFault() fault {
 
 func (s *simulation) heal() {
 	s.do(func() {
-		s.append, s.save, s.save, s.firewall.set = fault{}, fault{}, fault{}, fault{}
+		s.append, s.save, s.firewall.set = fault{}, fault{}, fault{}
 		close(s.release)
 		s.release = make(chan struct{})
 	})
@@ -365,7 +365,7 @@ func (s *simulation) forgets() {
 		if s.random.IntN(2) == 0 {
 			s.latch = nil
 		}
-		if s.latch == nil {
+		if s.latch == nil || s.partial {
 			s.shuts = map[policy.Scope]*shutting{policy.All: {kept: true, keys: map[policy.Key]bool{}}}
 		} else if len(s.shuts) > 0 {
 			s.done["known from the copy"]++

@@ -17,11 +17,12 @@ var ErrUntilBoot = errors.New("kept until the next boot only")
 // LatchFile is where the latch is kept.
 type LatchFile interface {
 	// Save returns when the records are durable, or with an error that wraps
-	// ErrUntilBoot when they are so until the machine boots. A Save that fails
-	// tries to leave nothing for Load.
+	// ErrUntilBoot when they are so until the machine boots. After a
+	// Save that fails, Load has at least the records before, and known is false, as
+	// far as it can.
 	Save([]policy.ShutRecord) error
-	// Load returns the records. Known is false if nothing was ever saved. An
-	// error says that there are records that cannot be read.
+	// Load returns the records. Known says that they are all. An error says that
+	// there are records that cannot be read.
 	Load() (shut []policy.ShutRecord, known bool, err error)
 }
 

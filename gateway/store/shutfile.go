@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"kidoban/gateway/durable"
 	"kidoban/gateway/policy"
@@ -58,16 +59,23 @@ func (f ShutFile) Save(shut []policy.ShutRecord) error {
 	}
 }
 
+// stale ends the name of a file that may say less than what is shut.
+const stale = ".stale"
+
 // save replaces a file of a size at least; where the disk has no room for
-// another, it writes over the file in place. It removes a file that it cannot
-// write: a file with fewer closes than hold is worse than none.
+// another, it writes over the file in place. A file that it cannot write becomes
+// stale: its records still count, but they are not all.
 func save(path string, text []byte, size int) error {
 	err := durable.Replace(path, padded(text, size), 0o600)
-	if err == nil || size > 0 && durable.Overwrite(path, text, size) == nil {
+	if err == nil {
+		_ = os.Remove(path + stale) // a file that stays says more, not less
 		return nil
 	}
-	if gone := os.Remove(path); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
-		return fmt.Errorf("%w; nor can the file before be removed: %w", err, gone)
+	if kept := os.Rename(path, path+stale); kept != nil && !errors.Is(kept, fs.ErrNotExist) {
+		return fmt.Errorf("%w; nor can the file before be marked as stale: %w", err, kept)
+	}
+	if size > 0 && durable.Overwrite(path+stale, text, size) == nil && os.Rename(path+stale, path) == nil {
+		err = nil
 	}
 	return errors.Join(err, durable.SyncFolder(filepath.Dir(path)))
 }
@@ -77,11 +85,16 @@ func padded(text []byte, size int) []byte {
 	return append(bytes.Clone(text), bytes.Repeat([]byte{' '}, max(0, size-len(text)))...)
 }
 
-// Load returns the records of both files.
+// Load returns the records of both files. Those of stale files alone are not
+// known to be all.
 func (f ShutFile) Load() (all []policy.ShutRecord, known bool, err error) {
-	for _, path := range []string{f.Lasting, f.Passing} {
+	paths := []string{f.Lasting, f.Lasting + stale}
+	if f.Passing != "" {
+		paths = append(paths, f.Passing, f.Passing+stale)
+	}
+	for _, path := range paths {
 		text, readErr := os.ReadFile(path)
-		if path == "" || errors.Is(readErr, fs.ErrNotExist) || readErr == nil && len(bytes.TrimSpace(text)) == 0 {
+		if errors.Is(readErr, fs.ErrNotExist) || readErr == nil && len(bytes.TrimSpace(text)) == 0 {
 			continue
 		}
 		var shut []policy.ShutRecord
@@ -92,7 +105,7 @@ func (f ShutFile) Load() (all []policy.ShutRecord, known bool, err error) {
 			err = errors.Join(err, fmt.Errorf("%s: %w", path, readErr))
 			continue
 		}
-		known = true
+		known = known || !strings.HasSuffix(path, stale)
 		all = append(all, shut...)
 	}
 	return all, known, err

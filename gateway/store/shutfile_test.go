@@ -196,8 +196,8 @@ func TestShutFileThatWasNeverSaved(t *testing.T) {
 	}
 }
 
-// A latch that cannot be written says nothing: what it said before is no longer
-// true.
+// A latch that cannot be written keeps its records, and does not say that they
+// are all.
 func TestShutFileThatCannotBeWritten(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
@@ -209,7 +209,8 @@ func TestShutFileThatCannotBeWritten(t *testing.T) {
 		}
 	})
 	f := ShutFile{Lasting: filepath.Join(dir, "shut.json")}
-	if err := f.Save(nil); err != nil {
+	before := []policy.ShutRecord{{Scope: "medisys"}}
+	if err := f.Save(before); err != nil {
 		t.Fatal(err)
 	}
 	fill := filepath.Join(dir, "fill")
@@ -222,9 +223,19 @@ func TestShutFileThatCannotBeWritten(t *testing.T) {
 		if err := f.Save(shut); !errors.Is(err, unix.ENOSPC) {
 			t.Errorf("save: %v", err)
 		}
-		if got, known, err := f.Load(); known || err != nil {
+		if got, known, err := f.Load(); known || err != nil || !slices.EqualFunc(got, before, sameRecord) {
 			t.Errorf("a latch that cannot be written says %v, known %t, %v", got, known, err)
 		}
+	}
+	// It is no less room for a shorter one.
+	if err := f.Save(before); err != nil {
+		t.Error(err)
+	}
+	if got, known, err := f.Load(); !known || err != nil || len(got) != 1 {
+		t.Errorf("a shorter one: %v, known %t, %v", got, known, err)
+	}
+	if err := f.Save(shut); err == nil {
+		t.Error("the disk took a longer one")
 	}
 	if err := os.Remove(fill); err != nil {
 		t.Fatal(err)
@@ -232,7 +243,7 @@ func TestShutFileThatCannotBeWritten(t *testing.T) {
 	if err := f.Save(nil); err != nil {
 		t.Error(err)
 	}
-	if _, known, err := f.Load(); !known || err != nil {
+	if got, known, err := f.Load(); !known || err != nil || len(got) != 0 {
 		t.Errorf("with room again: known %t, %v", known, err)
 	}
 }
