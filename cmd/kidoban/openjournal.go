@@ -21,7 +21,7 @@ type journals struct {
 // latch exists: then operators may have shut something. The latch takes its room
 // once the journal has been made.
 func (j journals) Open() (store.Journal, error) {
-	if !exists(j.dir) && !exists(j.keyFile) && exists(j.latch.Lasting) {
+	if !exists(j.dir) && !exists(j.keyFile) && j.latch.Exists() {
 		return nil, fmt.Errorf("journal %s: it is gone with its key, and %s shows that there was one: put both back, or begin another with `kidoban recover`", j.dir, j.latch.Lasting)
 	}
 	opened, err := journal.Open(j.dir, j.keyFile)

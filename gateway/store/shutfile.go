@@ -31,11 +31,17 @@ const room = 256 << 10
 // still takes the latch: Save then writes over the file in place, which needs no
 // more room on ext4, XFS and tmpfs; btrfs and ZFS need some.
 func (f ShutFile) Reserve() error {
-	text, err := os.ReadFile(f.Lasting)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) || len(text) >= room {
-		return err
+	if f.Exists() {
+		return nil
 	}
-	return durable.Replace(f.Lasting, padded(text, room), 0o600)
+	return durable.Create(f.Lasting, padded(nil, room)) // not over a Save that comes meanwhile
+}
+
+// Exists reports whether the lasting file is there, stale or not.
+func (f ShutFile) Exists() bool {
+	_, err := os.Stat(f.Lasting)
+	_, errStale := os.Stat(f.Lasting + stale)
+	return !errors.Is(err, fs.ErrNotExist) || !errors.Is(errStale, fs.ErrNotExist)
 }
 
 // Save writes both files.

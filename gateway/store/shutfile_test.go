@@ -89,23 +89,34 @@ func TestShutFile(t *testing.T) {
 		}
 		same(t, "records", len(got), 1)
 	})
-	t.Run("room that is taken leaves what is there", func(t *testing.T) {
+	t.Run("room is taken once, and never over records", func(t *testing.T) {
 		m := ShutFile{Lasting: filepath.Join(t.TempDir(), "kept")}
-		if err := os.WriteFile(m.Lasting, []byte(`[{"scope":"acme"}]`), 0o600); err != nil {
-			t.Fatal(err)
+		for _, path := range []string{m.Lasting, m.Lasting + stale} {
+			if err := os.WriteFile(path, []byte(`[{"scope":"acme"}]`), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Reserve(); err != nil {
+				t.Fatal(err)
+			}
+			got, known, err := m.Load()
+			if err != nil || len(got) != 1 || known != (path == m.Lasting) {
+				t.Errorf("%v, known %t, %v", got, known, err)
+			}
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Stat(m.Lasting); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("beside %s: %v", path, err)
+			}
 		}
 		for range 2 {
 			if err := m.Reserve(); err != nil {
 				t.Fatal(err)
 			}
-		}
-		got, _, err := m.Load()
-		if err != nil || len(got) != 1 {
-			t.Errorf("%v, %v", got, err)
-		}
-		info, err := os.Stat(m.Lasting)
-		if err != nil || info.Size() != room {
-			t.Errorf("%v, %v: want %d bytes", info, err, room)
+			info, err := os.Stat(m.Lasting)
+			if err != nil || info.Size() != room {
+				t.Errorf("%v, %v: want %d bytes", info, err, room)
+			}
 		}
 	})
 	t.Run("shorter, longer, and more than the room", func(t *testing.T) {
