@@ -142,7 +142,7 @@ func (w *world) reads() {
 // start starts a gateway and waits until it has nothing to do.
 func (w *world) start() {
 	w.t.Helper()
-	w.process++
+	w.do(func() { w.process++ })
 	w.tunnel = &fakeTunnel{w: w, facts: make(chan policy.Fact, 4096), traffic: map[policy.Key]view.Traffic{}, due: map[uint64]time.Duration{}}
 	w.firewall = &fakeFirewall{w: w, facts: make(chan policy.Fact, 4096), busy: make(chan struct{}, 1)}
 	w.metrics = metrics.New("test")
