@@ -17,9 +17,8 @@ var ErrUntilBoot = errors.New("kept until the next boot only")
 // LatchFile is where the latch is kept.
 type LatchFile interface {
 	// Save returns when the records are durable, or with an error that wraps
-	// ErrUntilBoot when they are so until the machine boots. After a
-	// Save that fails, Load has at least the records before, and known is false, as
-	// far as it can.
+	// ErrUntilBoot when they are so until the machine boots. After a Save that
+	// fails, Load still has the records before, and known is false.
 	Save([]policy.ShutRecord) error
 	// Load returns the records. Known says that they are all. An error says that
 	// there are records that cannot be read.
