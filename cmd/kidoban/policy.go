@@ -212,7 +212,7 @@ func printCalendar(p *program, openings []api.Opening) {
 		times = append(times, o.From, o.Until)
 	}
 	zone := ""
-	if strings.Contains(p.zones(times), ",") { // over a change of daylight saving each time has its own
+	if len(p.zones(times)) > 1 { // over a change of daylight saving each time has its own
 		zone = " MST"
 	}
 	weekdays := strings.Fields(p.say("weekdays", nil))

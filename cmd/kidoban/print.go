@@ -110,20 +110,19 @@ func named(short, name string) string {
 // times, so that no time stands without one. A heading alone is not printed.
 func (p *program) table(rows [][]string, cell int, times []time.Time) {
 	if len(rows) > 1 {
-		rows[0][cell] += p.zones(times)
+		rows[0][cell] += fmt.Sprintf(" (%s)", strings.Join(p.zones(times), ", "))
 		p.columns(rows)
 	}
 }
 
 // zones names the zone of times: two, over a change of the clock.
-func (p *program) zones(times []time.Time) string {
-	var zones []string
+func (p *program) zones(times []time.Time) (zones []string) {
 	for _, t := range times {
 		if zone := p.in(t).Format("MST"); !slices.Contains(zones, zone) {
 			zones = append(zones, zone)
 		}
 	}
-	return fmt.Sprintf(" (%s)", strings.Join(zones, ", "))
+	return zones
 }
 
 // json prints an answer, which is always JSON.

@@ -36,7 +36,7 @@ func (mode OS) Write(path string, data []byte) error {
 }
 
 // Rename implements Disk.
-func (OS) Rename(from, to string) error { return os.Rename(from, to) }
+func (OS) Rename(from, to string) error { return Rename(from, to) }
 
 // Remove implements Disk.
 func (OS) Remove(path string) error { return os.Remove(path) }
@@ -52,6 +52,9 @@ func write(f *os.File, data []byte) error {
 	}
 	return errors.Join(err, f.Close())
 }
+
+// Rename renames a file. It lasts after SyncFolder of both folders.
+func Rename(from, to string) error { return os.Rename(from, to) }
 
 // Replace replaces a file atomically. The temporary file is path.tmp, so only
 // one Replace of a path may run at a time.

@@ -77,10 +77,10 @@ func save(path string, text []byte, size int) error {
 		_ = os.Remove(path + stale) // a file that stays says more, not less
 		return nil
 	}
-	if kept := os.Rename(path, path+stale); kept != nil && !errors.Is(kept, fs.ErrNotExist) {
+	if kept := durable.Rename(path, path+stale); kept != nil && !errors.Is(kept, fs.ErrNotExist) {
 		return fmt.Errorf("%w; nor can the file before be marked as stale: %w", err, kept)
 	}
-	if size > 0 && durable.Overwrite(path+stale, text, size) == nil && os.Rename(path+stale, path) == nil {
+	if size > 0 && durable.Overwrite(path+stale, text, size) == nil && durable.Rename(path+stale, path) == nil {
 		err = nil
 	}
 	return errors.Join(err, durable.SyncFolder(filepath.Dir(path)))

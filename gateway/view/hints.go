@@ -66,7 +66,7 @@ func (s *Snapshot) Hints(now time.Time) []Message {
 		hint(h.Message)
 	}
 	slices.SortStableFunc(hints, func(a, b Message) int { return cmp.Compare(a.String(), b.String()) })
-	return slices.CompactFunc(hints, func(a, b Message) bool { return a.String() == b.String() })
+	return slices.CompactFunc(hints, Message.Equal)
 }
 
 // disk is the hint about a disk that does not answer; later it is a doubt.

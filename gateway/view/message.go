@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 )
 
@@ -55,6 +56,9 @@ func (m Message) Empty() bool { return m.Code == "" }
 
 // place begins a message about a policy file, which has its arguments.
 const place = "{file}:{line}:{column}: {where}: "
+
+// Equal reports whether two messages say the same.
+func (m Message) Equal(o Message) bool { return m.Code == o.Code && reflect.DeepEqual(m.Args, o.Args) }
 
 // In gives the text of the message in a language.
 func (m Message) In(l Language) string {
