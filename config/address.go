@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -26,78 +27,53 @@ var neverUnicast = []struct {
 	{netip.MustParsePrefix("::/128"), "unspecified"},
 }
 
-// addressOrPrefix reads a unicast "203.0.113.10" or "198.51.100.0/28" without host bits.
-func (d *decoder) addressOrPrefix(v value) (netip.Prefix, bool) {
-	text, ok := d.text(v)
-	if !ok {
-		return netip.Prefix{}, false
-	}
-	var p netip.Prefix
-	if strings.Contains(text, "/") {
-		parsed, err := netip.ParsePrefix(text)
-		if err != nil {
-			d.errorf(v, "%s is no prefix: allowed is as in 198.51.100.0/28 or 2001:db8:1::/64", quote(text))
-			return p, false
-		}
-		p = parsed
-		if !p.Addr().Is4In6() && p.Masked() != p {
-			d.errorf(v, "%s has bits set behind its length: the prefix would be %v, the address alone %v", text, p.Masked(), p.Addr())
-			return p, false
-		}
-	} else {
-		a, err := netip.ParseAddr(text)
-		if err != nil {
-			d.notAnAddress(v, text)
-			return p, false
-		}
+// parsePrefix reads a unicast "203.0.113.10" or "198.51.100.0/28" without host bits.
+func parsePrefix(text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	if !strings.Contains(text, "/") {
+		var a netip.Addr
+		a, err = netip.ParseAddr(text)
 		p = netip.PrefixFrom(a.WithZone(""), a.BitLen())
-		if a.Zone() != "" {
-			d.errorf(v, "%s names an interface (%%): allowed is the address alone", quote(text))
-			return p, false
+		switch {
+		case err != nil && isHost(text):
+			return p, fmt.Errorf("%s is a name: allowed are addresses and prefixes only, since whoever answers for a name could change who enters", quote(text))
+		case err != nil:
+			return p, fmt.Errorf("%s is no address: allowed is as in 203.0.113.10, 198.51.100.0/28 or 2001:db8:1::/64", quote(text))
+		case a.Zone() != "":
+			return p, fmt.Errorf("%s names an interface (%%): allowed is the address alone", quote(text))
 		}
 	}
-	return p, d.unicast(v, text, p)
+	switch {
+	case err != nil:
+		return p, fmt.Errorf("%s is no prefix: allowed is as in 198.51.100.0/28 or 2001:db8:1::/64", quote(text))
+	case !p.Addr().Is4In6() && p.Masked() != p:
+		return p, fmt.Errorf("%s has bits set behind its length: the prefix would be %v, the address alone %v", text, p.Masked(), p.Addr())
+	}
+	return p, checkUnicast(text, p)
 }
 
-// notAnAddress tells names, which we never look up, from typing errors.
-func (d *decoder) notAnAddress(v value, text string) {
-	if isHost(text) {
-		d.errorf(v, "%s is a name: allowed are addresses and prefixes only, since whoever answers for a name could change who enters", quote(text))
-		return
-	}
-	d.errorf(v, "%s is no address: allowed is as in 203.0.113.10, 198.51.100.0/28 or 2001:db8:1::/64", quote(text))
-}
-
-func (d *decoder) unicast(v value, text string, p netip.Prefix) bool {
-	if p.Addr().Is4In6() {
-		d.errorf(v, "%s is an IPv4 address written as IPv6: write %v", text, short(netip.PrefixFrom(p.Addr().Unmap(), max(p.Bits()-96, 0))))
-		return false
-	}
-	if p.Bits() == 0 {
-		d.errorf(v, "%s is every address there is: list those that are meant", text)
-		return false
+func checkUnicast(text string, p netip.Prefix) error {
+	switch {
+	case p.Addr().Is4In6():
+		return fmt.Errorf("%s is an IPv4 address written as IPv6: write %v", text, short(netip.PrefixFrom(p.Addr().Unmap(), max(p.Bits()-96, 0))))
+	case p.Bits() == 0:
+		return fmt.Errorf("%s is every address there is: list those that are meant", text)
 	}
 	for _, never := range neverUnicast {
 		if p.Overlaps(never.prefix) {
-			d.errorf(v, "%s lies in or contains %v (%s): allowed are unicast addresses", text, never.prefix, never.name)
-			return false
+			return fmt.Errorf("%s lies in or contains %v (%s): allowed are unicast addresses", text, never.prefix, never.name)
 		}
 	}
-	return true
+	return nil
 }
 
-// address reads one unicast address.
-func (d *decoder) address(v value) (netip.Addr, bool) {
-	text, ok := d.text(v)
-	if !ok {
-		return netip.Addr{}, false
-	}
+// parseAddress reads one unicast address.
+func parseAddress(text string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(text)
 	if err != nil || a.Zone() != "" {
-		d.errorf(v, "%s is no address: allowed is as in 10.99.0.2 or fd00:99::2, without a length", quote(text))
-		return netip.Addr{}, false
+		return a, fmt.Errorf("%s is no address: allowed is as in 10.99.0.2 or fd00:99::2, without a length", quote(text))
 	}
-	return a, d.unicast(v, text, netip.PrefixFrom(a, a.BitLen()))
+	return a, checkUnicast(text, netip.PrefixFrom(a, a.BitLen()))
 }
 
 // maxSources bounds a list of sources, of which each is held against each other.
@@ -116,7 +92,7 @@ func (d *decoder) upTo(most int, items []value) []value {
 func (d *decoder) sources(v value) []source {
 	var all []source
 	for _, item := range d.upTo(maxSources, d.list(v)) {
-		p, ok := d.addressOrPrefix(item)
+		p, ok := read(d, item, parsePrefix)
 		if !ok {
 			continue
 		}
@@ -141,14 +117,6 @@ type source struct {
 	value  value
 }
 
-func prefixes(sources []source) []netip.Prefix {
-	all := make([]netip.Prefix, len(sources))
-	for i, s := range sources {
-		all[i] = s.prefix
-	}
-	return all
-}
-
 // short writes a prefix of one address as that address.
 func short(p netip.Prefix) string {
 	if p.IsSingleIP() {
@@ -162,53 +130,37 @@ func (d *decoder) tunnel(v value) policy.Tunnel {
 	f := d.mapping(v, "addresses", "endpoint")
 	var t policy.Tunnel
 	for _, item := range d.list(f["addresses"]) {
-		p, ok := d.tunnelAddress(item)
+		p, ok := read(d, item, parseTunnelAddress)
+		if ok && slices.ContainsFunc(t.Addresses, func(other netip.Prefix) bool { return other.Addr().Is4() == p.Addr().Is4() }) {
+			d.errorf(item, "%v is a second prefix of its family: allowed is one for IPv4 and one for IPv6", p)
+			ok = false
+		}
 		if ok {
-			for _, other := range t.Addresses {
-				if other.Addr().Is4() == p.Addr().Is4() {
-					d.errorf(item, "%v is a second prefix of its family: allowed is one for IPv4 and one for IPv6", p)
-					ok = false
-				}
-			}
-			if ok {
-				t.Addresses = append(t.Addresses, p)
-			}
+			t.Addresses = append(t.Addresses, p)
 		}
 		d.tunnelGaps = d.tunnelGaps || !ok
 	}
-	if text, ok := d.text(f["endpoint"]); ok {
-		if err := checkHostPort(text); err != nil {
-			d.errorf(f["endpoint"], "%v", err)
-		}
-		t.Endpoint = text
-	}
+	t.Endpoint, _ = read(d, f["endpoint"], func(text string) (string, error) { return text, checkHostPort(text) })
 	return t
 }
 
-func (d *decoder) tunnelAddress(v value) (p netip.Prefix, ok bool) {
-	text, ok := d.text(v)
-	if !ok {
-		return p, false
-	}
+func parseTunnelAddress(text string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
-		d.errorf(v, "%s is no address with a length: allowed is as in 10.99.0.1/24 or fd00:99::1/64", quote(text))
-		return p, false
+		return p, fmt.Errorf("%s is no address with a length: allowed is as in 10.99.0.1/24 or fd00:99::1/64", quote(text))
 	}
-	if !d.unicast(v, text, netip.PrefixFrom(p.Addr(), p.Addr().BitLen())) {
-		return p, false
+	if err := checkUnicast(text, netip.PrefixFrom(p.Addr(), p.Addr().BitLen())); err != nil {
+		return p, err
 	}
-	switch spare := p.Addr().BitLen() - p.Bits(); {
+	switch {
 	case p.Bits() < 8:
-		d.errorf(v, "%v is wider than /8: allowed is /8 to /30 for IPv4 and /8 to /126 for IPv6", p)
-	case spare < 2:
-		d.errorf(v, "%v leaves no address for an engineer: allowed is /8 to /30 for IPv4 and /8 to /126 for IPv6", p)
+		err = fmt.Errorf("%v is wider than /8: allowed is /8 to /30 for IPv4 and /8 to /126 for IPv6", p)
+	case p.Addr().BitLen()-p.Bits() < 2:
+		err = fmt.Errorf("%v leaves no address for an engineer: allowed is /8 to /30 for IPv4 and /8 to /126 for IPv6", p)
 	case isEdge(p, p.Addr()):
-		d.errorf(v, "%v is the first or last address of its prefix, which names the network: allowed is one between, as %v", p, netip.PrefixFrom(p.Masked().Addr().Next(), p.Bits()))
-	default:
-		return p, true
+		err = fmt.Errorf("%v is the first or last address of its prefix, which names the network: allowed is one between, as %v", p, netip.PrefixFrom(p.Masked().Addr().Next(), p.Bits()))
 	}
-	return p, false
+	return p, err
 }
 
 // isEdge reports whether an address is the first of a prefix (the network, or the routers' anycast
@@ -224,90 +176,77 @@ func isEdge(p netip.Prefix, a netip.Addr) bool {
 func (d *decoder) services(v value, family netip.Addr) []policy.Service {
 	var all []policy.Service
 	for _, item := range d.upTo(maxElements, d.list(v)) { // each is one element at least
-		text, ok := d.text(item)
+		s, ok := read(d, item, func(text string) (policy.Service, error) { return parseService(text, family) })
 		if !ok {
 			continue
 		}
-		s, ok := parseService(text, family)
-		switch {
-		case ok && s.Last < s.First:
-			d.errorf(item, "%s ends before it begins: allowed is %v", quote(text), policy.Service{Protocol: s.Protocol, First: s.Last, Last: s.First})
-			continue
-		case strings.HasPrefix(text, "icmp/"):
-			d.errorf(item, "%s: icmp has no ports, it is ping: allowed is icmp alone", quote(text))
-			continue
-		case !ok:
-			d.errorf(item, "%s is no port: allowed is as in tcp/22, udp/53, tcp/5900-5910 or icmp, with ports from 1 to 65535", quote(text))
+		i := slices.IndexFunc(all, func(other policy.Service) bool {
+			return other.Protocol == s.Protocol && other.First <= s.Last && s.First <= other.Last
+		})
+		if i >= 0 {
+			d.errorf(item, "%v is already in %v", s, all[i])
 			continue
 		}
-		for _, other := range all {
-			if other.Protocol == s.Protocol && other.First <= s.Last && s.First <= other.Last {
-				d.errorf(item, "%v is already in %v", s, other)
-				ok = false
-				break
-			}
-		}
-		if ok {
-			all = append(all, s)
-			d.warnRisky(item, s)
-		}
+		all = append(all, s)
+		d.warnRisky(item, s)
 	}
 	return all
 }
 
-// parseService reads a service. The caller checks the order of the ports.
-func parseService(text string, family netip.Addr) (policy.Service, bool) {
-	if text == "icmp" {
-		if family.Is6() {
-			return policy.Service{Protocol: policy.ICMPv6}, true
-		}
-		return policy.Service{Protocol: policy.ICMP}, true
-	}
+func parseService(text string, family netip.Addr) (policy.Service, error) {
 	name, ports, _ := strings.Cut(text, "/")
-	var s policy.Service
-	switch name {
-	case "tcp":
-		s.Protocol = policy.TCP
-	case "udp":
-		s.Protocol = policy.UDP
-	default:
-		return s, false
-	}
 	first, last, isRange := strings.Cut(ports, "-")
 	if !isRange {
 		last = first
 	}
+	s := policy.Service{Protocol: map[string]uint8{"tcp": policy.TCP, "udp": policy.UDP}[name]}
 	var ok1, ok2 bool
 	s.First, ok1 = parsePort(first)
 	s.Last, ok2 = parsePort(last)
-	return s, ok1 && ok2
+	switch {
+	case text == "icmp" && family.Is6():
+		return policy.Service{Protocol: policy.ICMPv6}, nil
+	case text == "icmp":
+		return policy.Service{Protocol: policy.ICMP}, nil
+	case strings.HasPrefix(text, "icmp/"):
+		return s, fmt.Errorf("%s: icmp has no ports, it is ping: allowed is icmp alone", quote(text))
+	case s.Protocol == 0 || !ok1 || !ok2:
+		return s, fmt.Errorf("%s is no port: allowed is as in tcp/22, udp/53, tcp/5900-5910 or icmp, with ports from 1 to 65535", quote(text))
+	case s.Last < s.First:
+		return s, fmt.Errorf("%s ends before it begins: allowed is %v", quote(text), policy.Service{Protocol: s.Protocol, First: s.Last, Last: s.First})
+	}
+	return s, nil
 }
 
 // outside refuses sources inside the tunnel, and gives the others.
 func (r *reader) outside(sources []source) []source {
 	return slices.DeleteFunc(sources, func(s source) bool {
-		for _, own := range r.policy.Tunnel.Addresses {
-			if own.Overlaps(s.prefix) {
-				r.errorf(s.value, "%v overlaps the tunnel %v: nobody comes to the gateway from inside the tunnel", short(s.prefix), own.Masked())
-				return true
-			}
+		own, inside := r.inTunnel(s.prefix)
+		if inside {
+			r.errorf(s.value, "%v overlaps the tunnel %v: nobody comes to the gateway from inside the tunnel", short(s.prefix), own)
 		}
-		return false
+		return inside
 	})
 }
 
-// target reads one target.
+// inTunnel gives the prefix of the tunnel that p overlaps.
+func (r *reader) inTunnel(p netip.Prefix) (own netip.Prefix, inside bool) {
+	i := slices.IndexFunc(r.policy.Tunnel.Addresses, p.Overlaps)
+	if i < 0 {
+		return own, false
+	}
+	return r.policy.Tunnel.Addresses[i].Masked(), true
+}
+
 func (r *reader) target(e entry) *policy.Target {
 	t := &policy.Target{Name: e.name}
 	f := r.mapping(e.value, "address", "ports", "masquerade?")
-	p, ok := r.addressOrPrefix(f["address"])
+	p, ok := read(&r.decoder, f["address"], parsePrefix)
 	if ok {
 		t.Prefix = p
-		for _, own := range r.policy.Tunnel.Addresses {
-			if own.Overlaps(p) {
-				r.errorf(f["address"], "%v overlaps the tunnel %v: a target is behind the gateway, not in the tunnel", short(p), own.Masked())
-				ok = false
-			}
+		if own, inside := r.inTunnel(p); inside {
+			r.errorf(f["address"], "%v overlaps the tunnel %v: a target is behind the gateway, not in the tunnel", short(p), own)
+			ok = false
 		}
 		for _, own := range r.host.Addresses {
 			if own = own.Unmap().WithZone(""); p.Contains(own) {

@@ -297,6 +297,20 @@ func (d *decoder) text(v value) (string, bool) {
 	}
 }
 
+// read reads a value with parse, and reports the error of parse.
+func read[T any](d *decoder, v value, parse func(text string) (T, error)) (result T, ok bool) {
+	text, ok := d.text(v)
+	if !ok {
+		return result, false
+	}
+	parsed, err := parse(text)
+	if err != nil {
+		d.errorf(v, "%v", err)
+		return result, false
+	}
+	return parsed, true
+}
+
 // visible reads a text of which all characters show.
 func (d *decoder) visible(v value) (string, bool) {
 	text, ok := d.text(v)

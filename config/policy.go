@@ -3,7 +3,6 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -141,16 +140,16 @@ func (r *reader) root(v value) {
 }
 
 func (r *reader) timezone(v value) {
-	text, ok := r.text(v)
-	if !ok {
-		return
+	zone, ok := read(&r.decoder, v, func(text string) (*time.Location, error) {
+		zone, err := time.LoadLocation(text)
+		if err != nil || zone == time.Local {
+			err = fmt.Errorf("%s is no time zone: allowed is a name of the IANA time zone database, as in Asia/Tokyo", quote(text))
+		}
+		return zone, err
+	})
+	if ok {
+		r.policy.Zone = zone
 	}
-	zone, err := time.LoadLocation(text)
-	if err != nil || zone == time.Local {
-		r.errorf(v, "%s is no time zone: allowed is a name of the IANA time zone database, as in Asia/Tokyo", quote(text))
-		return
-	}
-	r.policy.Zone = zone
 }
 
 // ZoneOf gives the time zone in a policy's text, even if the rest is wrong, or nil.
@@ -191,12 +190,8 @@ func (r *reader) calendar(e entry) *policy.Calendar {
 	}
 	var dates []policy.DateRange
 	for _, item := range r.list(f["dates"]) {
-		if text, ok := r.text(item); ok {
-			if dr, err := parseDateRange(text); err != nil {
-				r.errorf(item, "%v", err)
-			} else {
-				dates = append(dates, dr)
-			}
+		if dr, ok := read(&r.decoder, item, parseDateRange); ok {
+			dates = append(dates, dr)
 		}
 	}
 	c, err := policy.NewCalendar(e.name, country, dates)
@@ -228,25 +223,11 @@ func parseDateRange(text string) (policy.DateRange, error) {
 	return policy.DateRange{First: first, Last: last}, nil
 }
 
-// parseDate reads a date in years that a policy can mean.
+// parseDate reads YYYY-MM-DD in years that a policy can mean.
 func parseDate(text string) (policy.Date, error) {
 	d, err := policy.ParseDate(text)
 	if err != nil || d.Year < 2000 || d.Year > 2199 {
-		return policy.Date{}, errors.New("no date")
+		return policy.Date{}, fmt.Errorf("%s is no date: allowed is YYYY-MM-DD, a day that exists, from 2000 to 2199", quote(text))
 	}
 	return d, nil
-}
-
-// date reads YYYY-MM-DD.
-func (d *decoder) date(v value) (policy.Date, bool) {
-	text, ok := d.text(v)
-	if !ok {
-		return policy.Date{}, false
-	}
-	date, err := parseDate(text)
-	if err != nil {
-		d.errorf(v, "%s is no date: allowed is YYYY-MM-DD, a day that exists, from 2000 to 2199", quote(text))
-		return date, false
-	}
-	return date, true
 }

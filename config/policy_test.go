@@ -591,9 +591,13 @@ func TestLowOrderPoints(t *testing.T) {
 	if len(lowOrderPoints) != 7 {
 		t.Errorf("%d points of low order, want 7", len(lowOrderPoints))
 	}
-	for key := range lowOrderPoints {
+	for text := range lowOrderPoints {
+		raw, err := hex.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, high := range []byte{0, 0x80} {
-			key := key
+			key := policy.Key(raw)
 			key[31] |= high
 			if !refused(key) || !lowOrder(key) {
 				t.Errorf("%x: library refuses it: %v, we: %v", key, refused(key), lowOrder(key))

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -19,9 +20,8 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 	f := r.mapping(e.value, "name?", "contract?", "sources", "engineers", "windows?")
 	v.DisplayName = r.display(f["name"])
 	r.contract(v, f["contract"])
-	sources := r.outside(r.sources(f["sources"]))
-	v.Sources = prefixes(sources)
-	for _, s := range sources {
+	for _, s := range r.outside(r.sources(f["sources"])) {
+		v.Sources = append(v.Sources, s.prefix)
 		r.warnSource(s)
 		r.listed = append(r.listed, vendorSource{s, v})
 	}
@@ -58,7 +58,7 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 
 func (r *reader) contract(v *policy.Vendor, at value) {
 	f := r.mapping(at, "until")
-	until, ok := r.date(f["until"])
+	until, ok := read(&r.decoder, f["until"], parseDate)
 	if !ok {
 		return
 	}
@@ -103,13 +103,14 @@ func within(inner, outer netip.Prefix) bool {
 }
 
 func (r *reader) publicKey(g *policy.Engineer, v value) {
-	text, ok := r.text(v)
+	key, ok := read(&r.decoder, v, func(text string) (policy.Key, error) {
+		key, err := policy.ParseKey(text)
+		if err != nil {
+			err = fmt.Errorf("%s is no WireGuard key: allowed is what `wg pubkey` writes, 44 characters that end in =", quote(text))
+		}
+		return key, err
+	})
 	if !ok {
-		return
-	}
-	key, err := policy.ParseKey(text)
-	if err != nil {
-		r.errorf(v, "%s is no WireGuard key: allowed is what `wg pubkey` writes, 44 characters that end in =", quote(text))
 		return
 	}
 	other, twice := r.keys[key]
@@ -133,27 +134,20 @@ func (r *reader) publicKey(g *policy.Engineer, v value) {
 // lowOrderPoints are the points of Curve25519 and its twist of an order that divides 8, as
 // u-coordinates below 2^255, with the two unreduced ones (https://cr.yp.to/ecdh.html#validate).
 // Every shared secret with them is zero.
-var lowOrderPoints = func() map[policy.Key]bool {
-	points := map[policy.Key]bool{}
-	for _, text := range []string{
-		"0000000000000000000000000000000000000000000000000000000000000000", // 0
-		"0100000000000000000000000000000000000000000000000000000000000000", // 1
-		"e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800", // order 8
-		"5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157", // order 8
-		"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // p-1
-		"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // p
-		"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // p+1
-	} {
-		raw, _ := hex.DecodeString(text)
-		points[policy.Key(raw)] = true
-	}
-	return points
-}()
+var lowOrderPoints = map[string]bool{
+	"0000000000000000000000000000000000000000000000000000000000000000": true, // 0
+	"0100000000000000000000000000000000000000000000000000000000000000": true, // 1
+	"e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800": true, // order 8
+	"5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157": true, // order 8
+	"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f": true, // p-1
+	"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f": true, // p
+	"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f": true, // p+1
+}
 
 // lowOrder reports a point of low order. The highest bit is ignored (RFC 7748, section 5).
 func lowOrder(key policy.Key) bool {
 	key[31] &= 127
-	return lowOrderPoints[key]
+	return lowOrderPoints[hex.EncodeToString(key[:])]
 }
 
 // canonical reports whether the number is below p = 2^255-19. Otherwise one key could pass for two.
@@ -170,7 +164,7 @@ func canonical(key policy.Key) bool {
 }
 
 func (r *reader) engineerAddress(g *policy.Engineer, v value) (netip.Addr, bool) {
-	a, ok := r.address(v)
+	a, ok := read(&r.decoder, v, parseAddress)
 	if !ok {
 		return a, false
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -76,8 +77,8 @@ func (r *reader) valid(w *policy.Window, e entry, f map[string]value) (anchor po
 		return someDate
 	}
 	var from, until bool
-	w.ValidFrom, from = r.date(g["from"])
-	w.ValidUntil, until = r.date(g["until"])
+	w.ValidFrom, from = read(&r.decoder, g["from"], parseDate)
+	w.ValidUntil, until = read(&r.decoder, g["until"], parseDate)
 	switch {
 	case from && until && w.ValidUntil.Compare(w.ValidFrom) < 0:
 		r.errorf(g["until"], "%v is before the start %v", w.ValidUntil, w.ValidFrom)
@@ -140,8 +141,8 @@ func (r *reader) schedule(w *policy.Window, e entry, f map[string]value, anchor 
 
 // rule reads a recurrence rule. Stand-ins for bad fields let it check the rule itself.
 func (r *reader) rule(w *policy.Window, f map[string]value, anchor policy.Date) {
-	at, _ := r.timeOfDay(f["at"], false)
-	duration, ok := r.duration(f["duration"])
+	at, _ := read(&r.decoder, f["at"], parseBegin)
+	duration, ok := read(&r.decoder, f["duration"], parseDuration)
 	if !ok {
 		duration = time.Hour
 	}
@@ -172,48 +173,38 @@ func (r *reader) rule(w *policy.Window, f map[string]value, anchor policy.Date) 
 	}
 }
 
-// duration reads elapsed time in the notation of Go: "4h", "90m", "1h30m".
-func (d *decoder) duration(v value) (time.Duration, bool) {
-	text, ok := d.text(v)
-	if !ok {
-		return 0, false
-	}
+// parseDuration reads elapsed time in the notation of Go: "4h", "90m", "1h30m".
+func parseDuration(text string) (time.Duration, error) {
 	duration, err := time.ParseDuration(text)
 	if err != nil || duration < time.Second || duration > maxDuration || duration%time.Second != 0 {
-		d.errorf(v, "%s is no duration: allowed is as in 4h, 90m or 1h30m, from 1s to 168h (7 days), in whole seconds", quote(text))
-		return 0, false
+		return 0, fmt.Errorf("%s is no duration: allowed is as in 4h, 90m or 1h30m, from 1s to 168h (7 days), in whole seconds", quote(text))
 	}
-	return duration, true
+	return duration, nil
 }
 
-// timeOfDay reads "HH:MM" or "HH:MM:SS"; "24:00" where a day may end.
-func (d *decoder) timeOfDay(v value, end bool) (policy.TimeOfDay, bool) {
-	text, ok := d.text(v)
-	if !ok {
-		return 0, false
-	}
-	if end && (text == "24:00" || text == "24:00:00") {
-		return 24 * 60 * 60, true
-	}
-	t, ok := parseTimeOfDay(text)
-	if !ok {
-		upto := ""
-		if end {
-			upto = " and 24:00"
-		}
-		d.errorf(v, "%s is no time of day: allowed is HH:MM or HH:MM:SS, from 00:00 to 23:59:59%s", quote(text), upto)
-	}
-	return t, ok
-}
+const noTimeOfDay = "%s is no time of day: allowed is HH:MM or HH:MM:SS, from 00:00 to 23:59:59"
 
-func parseTimeOfDay(text string) (policy.TimeOfDay, bool) {
+// parseBegin reads "HH:MM" or "HH:MM:SS".
+func parseBegin(text string) (policy.TimeOfDay, error) {
 	for _, layout := range []string{"15:04", "15:04:05"} {
 		// The length excludes "9:30" and fractions of a second, which time.Parse takes.
 		if t, err := time.Parse(layout, text); err == nil && len(text) == len(layout) {
-			return policy.TimeOfDay(t.Hour()*3600 + t.Minute()*60 + t.Second()), true
+			return policy.TimeOfDay(t.Hour()*3600 + t.Minute()*60 + t.Second()), nil
 		}
 	}
-	return 0, false
+	return 0, fmt.Errorf(noTimeOfDay, quote(text))
+}
+
+// parseEnd is parseBegin and "24:00".
+func parseEnd(text string) (policy.TimeOfDay, error) {
+	if text == "24:00" || text == "24:00:00" {
+		return 24 * 60 * 60, nil
+	}
+	t, err := parseBegin(text)
+	if err != nil {
+		err = fmt.Errorf(noTimeOfDay+" and 24:00", quote(text))
+	}
+	return t, err
 }
 
 func (r *reader) days(w *policy.Window, f map[string]value) {
@@ -240,8 +231,8 @@ func (r *reader) days(w *policy.Window, f map[string]value) {
 		}
 		seen[name] = true
 	}
-	from, ok1 := r.timeOfDay(f["from"], false)
-	to, ok2 := r.timeOfDay(f["to"], true)
+	from, ok1 := read(&r.decoder, f["from"], parseBegin)
+	to, ok2 := read(&r.decoder, f["to"], parseEnd)
 	if !ok1 || !ok2 {
 		return
 	}
@@ -256,8 +247,8 @@ func (r *reader) days(w *policy.Window, f map[string]value) {
 
 func (r *reader) once(w *policy.Window, v value) {
 	f := r.mapping(v, "from", "until")
-	from, ok1 := r.localTime(f["from"])
-	until, ok2 := r.localTime(f["until"])
+	from, ok1 := read(&r.decoder, f["from"], parseLocalTime)
+	until, ok2 := read(&r.decoder, f["until"], parseLocalTime)
 	if !ok1 || !ok2 {
 		return
 	}
@@ -277,20 +268,15 @@ func (r *reader) once(w *policy.Window, v value) {
 	w.Schedule = &policy.Once{From: from, Until: until}
 }
 
-// localTime reads "2026-12-01T20:00" or "2026-12-01T20:00:30".
-func (r *reader) localTime(v value) (policy.LocalTime, bool) {
-	text, ok := r.text(v)
-	if !ok {
-		return policy.LocalTime{}, false
-	}
+// parseLocalTime reads "2026-12-01T20:00" or "2026-12-01T20:00:30".
+func parseLocalTime(text string) (policy.LocalTime, error) {
 	dateText, timeText, _ := strings.Cut(text, "T")
-	date, err := parseDate(dateText)
-	t, ok := parseTimeOfDay(timeText)
-	if err != nil || !ok {
-		r.errorf(v, "%s is no local time: allowed is as in 2026-12-01T20:00 or 2026-12-01T20:00:30, without an offset, since the timezone of the policy counts", quote(text))
-		return policy.LocalTime{}, false
+	date, err1 := parseDate(dateText)
+	t, err2 := parseBegin(timeText)
+	if err1 != nil || err2 != nil {
+		return policy.LocalTime{}, fmt.Errorf("%s is no local time: allowed is as in 2026-12-01T20:00 or 2026-12-01T20:00:30, without an offset, since the timezone of the policy counts", quote(text))
 	}
-	return policy.LocalTime{Date: date, Time: t}, true
+	return policy.LocalTime{Date: date, Time: t}, nil
 }
 
 func instant(t policy.LocalTime, zone *time.Location) time.Time {
