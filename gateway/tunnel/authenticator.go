@@ -39,14 +39,14 @@ type stamps struct {
 func (s *stamps) newer(key policy.Key, stamp [12]byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	have, ok := s.greatest[key]
-	return !ok || string(stamp[:]) > string(have[:])
+	have := s.greatest[key]
+	return string(stamp[:]) > string(have[:])
 }
 
 func (s *stamps) advance(key policy.Key, stamp [12]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if have, ok := s.greatest[key]; !ok || string(stamp[:]) > string(have[:]) {
+	if have := s.greatest[key]; string(stamp[:]) > string(have[:]) {
 		s.greatest[key] = stamp
 	}
 }
@@ -58,17 +58,11 @@ func (s *stamps) set(all map[policy.Key][12]byte) {
 	maps.Copy(s.greatest, all)
 }
 
-// dropped is a packet that the kernel dropped and showed to us.
-type dropped struct {
-	packet packetInitiation
-	size   int // its length; other sizes than an initiation's carry no content here
-	source netip.AddrPort
-}
-
 // authenticator opens initiations, one at a time, off the data path.
 type authenticator struct {
 	t         *Tunnel
 	opener    *opener
+	stamps    stamps
 	secrets   map[policy.Key][32]byte // static-static, of the policy's keys
 	of        *policy.Policy          // the policy of secrets
 	engineers *limiter[policy.Key]
@@ -77,25 +71,34 @@ type authenticator struct {
 	number    uint64 // of the last admission
 }
 
+func newAuthenticator(t *Tunnel, o *opener) *authenticator {
+	return &authenticator{
+		t: t, opener: o, stamps: stamps{greatest: map[policy.Key][12]byte{}},
+		engineers: newLimiter[policy.Key](engineerBurst, engineerRate, 1<<16),
+		admitted:  newLimiter[policy.Key](admissionBurst, admissionRate, 1<<16),
+		inspected: newLimiter[struct{}](inspectBurst, inspectRate, 1),
+	}
+}
+
 func (p *authenticator) run() {
+	q := p.t.gate.queues
 	for {
-		// Renewals go first, dropped packets last.
-		if i, ok := next(p.t.gate.renewals); ok {
+		if i, ok := next(q.renewals); ok {
 			p.initiation(i)
 			continue
 		}
-		if i, ok := next(p.t.gate.initiations); ok {
+		if i, ok := next(q.initiations); ok {
 			p.initiation(i)
 			continue
 		}
 		select {
 		case <-p.t.closing:
 			return
-		case i := <-p.t.gate.renewals:
+		case i := <-q.renewals:
 			p.initiation(i)
-		case i := <-p.t.gate.initiations:
+		case i := <-q.initiations:
 			p.initiation(i)
-		case d := <-p.t.dropped:
+		case d := <-q.dropped:
 			p.inspect(d)
 		}
 	}
@@ -133,7 +136,7 @@ func (p *authenticator) question(packet *packetInitiation, source netip.Addr, pl
 		return q, stamp
 	}
 	switch {
-	case !p.t.stamps.newer(c.key, stamp):
+	case !p.stamps.newer(c.key, stamp):
 		q.Fault = policy.Replayed // and takes nothing of the engineer's rate, or it would lock the engineer out
 	case !inspected && engineer.MayComeFrom(source) && !p.engineers.allow(c.key, now.boot):
 		q.Fault = policy.RateLimited
@@ -143,12 +146,16 @@ func (p *authenticator) question(packet *packetInitiation, source netip.Addr, pl
 	return q, stamp
 }
 
-// keeps reports whether the timestamp of an initiation is kept, so that nobody
-// plays it again once a window opens or a doubt is over. From another source it
-// is not: a thief of the key could lock its owner out with a timestamp of
-// tomorrow.
-func keeps(q policy.Query, plan *policy.Plan) bool {
-	return q.Proven && q.Fault == policy.Admitted && plan.ByKey(q.Key).MayComeFrom(q.Source)
+// keep keeps the timestamp of an initiation, so that nobody plays it again once
+// a window opens or a doubt is over. It does not keep one from another source: a
+// thief of the key could lock its owner out with a timestamp of tomorrow. Then
+// seen is zero.
+func (p *authenticator) keep(q policy.Query, stamp [12]byte, plan *policy.Plan) (seen [12]byte) {
+	if q.Proven && q.Fault == policy.Admitted && plan.ByKey(q.Key).MayComeFrom(q.Source) {
+		p.stamps.advance(q.Key, stamp)
+		seen = stamp
+	}
+	return seen
 }
 
 // secret gives the static-static secret with a key of the policy, worked out
@@ -171,17 +178,14 @@ func (p *authenticator) secret(of *policy.Policy, key policy.Key) ([32]byte, boo
 func (p *authenticator) initiation(i initiation) {
 	t := p.t
 	plan, now := t.table.current(), t.now()
-	var seen [12]byte
-	refuse := func(d policy.Decision) {
-		t.refusals.Add(policy.Fact{At: now.wall, Source: i.source, Engineer: d.Engineer, Decision: d, Timestamp: seen})
-	}
-	q, stamp := p.question(&i.packet, i.source.Addr(), plan, now, false)
+	q, stamp := p.question(&i.packet, i.from.Addr(), plan, now, false)
 	if q.Key == (policy.Key{}) {
 		q.Fault = policy.Malformed // sealed to another key, though its MAC names ours
 	}
-	if keeps(q, plan) {
-		t.stamps.advance(q.Key, stamp)
-		seen = stamp
+	f := policy.Fact{At: now.wall, Source: i.from.AddrPort, Timestamp: p.keep(q, stamp, plan)}
+	refuse := func(d policy.Decision) {
+		f.Engineer, f.Decision = d.Engineer, d
+		t.refusals.Add(f)
 	}
 	d := plan.Decide(q, now.wall)
 	if d.Reason == policy.Admitted && !p.admitted.allow(q.Key, now.boot) {
@@ -200,9 +204,9 @@ func (p *authenticator) initiation(i initiation) {
 	p.number++
 	now = t.now()
 	sender := binary.LittleEndian.Uint32(i.packet[senderAt:])
-	to, d := t.table.admit(q, i.inner, i.source, sender, p.number, now, func(d policy.Decision) bool {
+	to, d := t.table.admit(q, i.from, sender, p.number, now, func(d policy.Decision) bool {
 		return t.send(policy.Fact{
-			Kind: policy.Admission, At: now.wall, Engineer: d.Engineer, Source: i.source,
+			Kind: policy.Admission, At: now.wall, Engineer: d.Engineer, Source: i.from.AddrPort,
 			Decision: d, Timestamp: stamp, Admission: p.number, Count: 1,
 		})
 	})
@@ -229,12 +233,7 @@ func (p *authenticator) inspect(d dropped) {
 			q.Fault = policy.RateLimited
 		}
 	}
-	decision := plan.Decide(q, now.wall)
-	var seen [12]byte
-	if keeps(q, plan) {
-		t.stamps.advance(q.Key, stamp)
-		seen = stamp
-	}
+	decision, seen := plan.Decide(q, now.wall), p.keep(q, stamp, plan)
 	if decision.Reason == policy.Admitted {
 		if !t.table.admittedForLong(q, now) {
 			return // it came a moment before the kernel let it through: no refusal to speak of

@@ -221,7 +221,7 @@ func TestCutLetsANewHandshakeIn(t *testing.T) {
 }
 
 func received(s *site) uint64 {
-	peers := s.tunnel.peers.all()
+	peers := s.peers()
 	i := slices.IndexFunc(peers, func(p Peer) bool { return p.Key == s.sato.Key })
 	if i < 0 {
 		return 0
@@ -316,7 +316,7 @@ func tableAt(t testing.TB, sessions int, now instant) (*table, []*policy.Enginee
 	for i, e := range engineers {
 		for n := range 2 {
 			q := policy.Query{Key: e.Key, Proven: true, Source: source.Addr()}
-			to, d := h.admit(q, stdEndpoint(source), source, uint32(n), uint64(2*i+n), now, func(policy.Decision) bool { return true })
+			to, d := h.admit(q, stdEndpoint(source), uint32(n), uint64(2*i+n), now, func(policy.Decision) bool { return true })
 			if to == nil {
 				t.Fatalf("%v is not admitted: %v", e, d.Reason)
 			}

@@ -19,7 +19,6 @@ import (
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 
-	"kidoban/gateway/clock"
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
 )
@@ -142,8 +141,7 @@ func TestFault32LiveEndpointKeepsItsRate(t *testing.T) {
 	g.checker.Init(public)
 	live := netip.MustParseAddrPort("203.0.113.10:4000")
 	for key := range g.table.engineers {
-		g.table.indices[1].endpoint(stdEndpoint(live), live)
-		g.table.indices[1].seen.Store(true)
+		g.table.indices[1].endpoint(stdEndpoint(live))
 		if _, ok := g.table.confirm(key); !ok {
 			t.Fatal("the session is not confirmed")
 		}
@@ -292,7 +290,8 @@ func TestFault38MappedAddresses(t *testing.T) {
 		"[::ffff:192.0.2.66]:4000":   policy.WrongSource,
 	} {
 		s.tunnel.Inspect(initiate(t, s.sato.private, s.public, stampAt(time.Now().Add(time.Second)), nil), netip.MustParseAddrPort(address))
-		if f := s.refusal(want); f.Source != unmapped(netip.MustParseAddrPort(address)) || f.Engineer != s.sato.Engineer {
+		from := netip.MustParseAddrPort(address)
+		if f := s.refusal(want); f.Source != netip.AddrPortFrom(from.Addr().Unmap(), from.Port()) || f.Engineer != s.sato.Engineer {
 			t.Errorf("%s: refused as %v of %v", address, f.Source, f.Engineer)
 		}
 	}
@@ -413,7 +412,7 @@ func (s *scripted) Close() error { return nil }
 func TestFault68UnreadableSocket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		result := error(unix.ENOMEM)
-		g := &gate{table: newTable(), boot: clock.Boot, inner: &scripted{receive: func() error { return result }}}
+		g := &gate{table: newTable(), clocks: newClocks(nil), inner: &scripted{receive: func() error { return result }}}
 		open := func() func() error {
 			receive, _, err := g.Open(0)
 			if err != nil {

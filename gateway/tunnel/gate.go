@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,34 +38,64 @@ const inFlight = 64
 
 // gate is the conn.Bind between the sockets and WireGuard.
 type gate struct {
-	table *table
-	now   func() instant
-	boot  func() time.Duration
-
+	clocks
+	limits
+	queues
+	table    *table
 	checker  *device.CookieChecker
-	sources  *limiter[netip.Addr]
-	proven   *limiter[netip.Addr]
-	replies  *limiter[struct{}]
-	live     *limiter[netip.AddrPort]
 	refusals *tally.Sum
+	seen     func() // data came with an index that is not confirmed
 
-	initiations chan initiation              // to the authenticator
-	renewals    chan initiation              // to the authenticator, before the others
-	inspect     func([]byte, netip.AddrPort) // for packets that the kernel should have dropped
-	seen        func()                       // data came with an index that is not confirmed
-	again       chan admitted                // from the authenticator, back into WireGuard
-	answers     chan struct{}                // holds one token for each initiation WireGuard works on
-	inner       conn.Bind                    // a StdNetBind
-	port        atomic.Uint32                // the UDP port in use
-	unread      atomic.Pointer[failure]      // of a socket that cannot be read; nil: all can
-	mu          sync.Mutex                   // guards closed
-	closed      chan struct{}                // closed while the bind is
+	again   chan admitted           // from the authenticator, back into WireGuard
+	answers chan struct{}           // holds one token for each initiation WireGuard works on
+	inner   conn.Bind               // a StdNetBind
+	port    atomic.Uint32           // the UDP port in use
+	unread  atomic.Pointer[failure] // of a socket that cannot be read; nil: all can
+	closed  chan struct{}           // closed with the bind; guarded by the device, which opens and closes it
+}
+
+// limits are the rates of initiations.
+type limits struct {
+	sources, proven *limiter[netip.Addr]
+	replies         *limiter[struct{}]
+	live            *limiter[netip.AddrPort]
+}
+
+// queues lead to the authenticator. It takes renewals first and dropped packets
+// last.
+type queues struct {
+	renewals, initiations chan initiation
+	dropped               chan dropped // by the kernel
+}
+
+func newGate(h *table, c clocks, public [32]byte, refusals *tally.Sum, seen func()) *gate {
+	g := &gate{
+		table: h, clocks: c, checker: &device.CookieChecker{}, refusals: refusals, seen: seen,
+		limits: limits{
+			sources: newLimiter[netip.Addr](sourceBurst, sourceRate, maximumSources),
+			proven:  newLimiter[netip.Addr](cookieBurst, cookieRate, maximumSources),
+			replies: newLimiter[struct{}](replyBurst, replyRate, 1),
+			live:    newLimiter[netip.AddrPort](liveBurst, liveRate, maximumSources),
+		},
+		queues:  queues{make(chan initiation, renewing), make(chan initiation, waiting), make(chan dropped, 64)},
+		again:   make(chan admitted, 1),
+		answers: make(chan struct{}, inFlight),
+		inner:   newSockets(),
+	}
+	g.checker.Init(public)
+	return g
 }
 
 // initiation is one that may be worth its cryptography.
 type initiation struct {
 	packet packetInitiation
-	inner  *conn.StdNetEndpoint
+	from   *conn.StdNetEndpoint
+}
+
+// dropped is a packet that the kernel dropped.
+type dropped struct {
+	packet packetInitiation // if it has the size of one
+	size   int
 	source netip.AddrPort
 }
 
@@ -86,8 +115,6 @@ func (g *gate) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	closed := make(chan struct{})
 	g.closed = closed
 	g.port.Store(uint32(actual))
@@ -149,12 +176,10 @@ func (g *gate) persistent(closed <-chan struct{}, receive conn.ReceiveFunc) conn
 
 // Close implements conn.Bind.
 func (g *gate) Close() error {
-	g.mu.Lock()
 	if g.closed != nil {
 		close(g.closed)
 		g.closed = nil
 	}
-	g.mu.Unlock()
 	return g.inner.Close()
 }
 
@@ -176,11 +201,8 @@ func (g *gate) sift(packets [][]byte, sizes []int, from []conn.Endpoint) {
 	others, fresh := false, false
 	g.table.lookup.RLock()
 	for i, size := range sizes {
-		if size == 0 {
-			continue
-		}
-		if size < device.MinMessageSize || binary.LittleEndian.Uint32(packets[i]) != device.MessageTransportType {
-			others = true
+		if size < device.MinMessageSize || messageType(packets[i]) != device.MessageTransportType {
+			others = others || size > 0
 			continue
 		}
 		sizes[i] = 0
@@ -193,11 +215,8 @@ func (g *gate) sift(packets [][]byte, sizes []int, from []conn.Endpoint) {
 			continue
 		}
 		sizes[i] = size
-		from[i] = x.endpoint(inner, inner.AddrPort)
-		if !x.seen.Load() {
-			x.seen.Store(true)
-			fresh = true
-		}
+		fresh = fresh || x.last.Load() == nil
+		from[i] = x.endpoint(inner)
 	}
 	g.table.lookup.RUnlock()
 	if fresh {
@@ -208,96 +227,114 @@ func (g *gate) sift(packets [][]byte, sizes []int, from []conn.Endpoint) {
 	}
 }
 
+// messageType is the type of a WireGuard message; 0: it is none. All four bytes
+// count.
+func messageType(packet []byte) uint32 {
+	if len(packet) < 4 {
+		return 0
+	}
+	return binary.LittleEndian.Uint32(packet)
+}
+
 // handshakes empties everything of a batch that is not data, and keeps copies
 // of the initiations that may be worth opening.
 func (g *gate) handshakes(packets [][]byte, sizes []int, from []conn.Endpoint) {
 	now := g.now()
 	plan := g.table.current()
 	for i, size := range sizes {
-		if size == 0 || size >= device.MinMessageSize && binary.LittleEndian.Uint32(packets[i]) == device.MessageTransportType {
+		if size == 0 || size >= device.MinMessageSize && messageType(packets[i]) == device.MessageTransportType {
 			continue
 		}
 		sizes[i] = 0
-		inner, ok := from[i].(*conn.StdNetEndpoint)
-		if !ok {
-			continue
+		if from, ok := from[i].(*conn.StdNetEndpoint); ok {
+			if fault := g.handshake(packets[i][:size], from, plan, now); fault != policy.Admitted {
+				g.refuse(fault, from.AddrPort, plan, now)
+			}
 		}
-		g.handshake(packets[i][:size], inner, plan, now)
 	}
 }
 
-func (g *gate) handshake(packet []byte, inner *conn.StdNetEndpoint, plan *policy.Plan, now instant) {
-	source := inner.AddrPort
-	refuse := func(fault policy.Reason) {
-		d := plan.Decide(policy.Query{Fault: fault, Source: source.Addr()}, now.wall)
-		g.refusals.Add(policy.Fact{At: now.wall, Source: source, Decision: d})
-	}
+func (g *gate) refuse(fault policy.Reason, source netip.AddrPort, plan *policy.Plan, now instant) {
+	d := plan.Decide(policy.Query{Fault: fault, Source: source.Addr()}, now.wall)
+	g.refusals.Add(policy.Fact{At: now.wall, Source: source, Decision: d})
+}
+
+// handshake passes an initiation on, or gives the fault for which it is refused.
+func (g *gate) handshake(packet []byte, from *conn.StdNetEndpoint, plan *policy.Plan, now instant) (fault policy.Reason) {
+	source := from.AddrPort
 	if source.Addr().Is4In6() {
 		// The sockets give IPv4 as IPv4. This packet came as IPv6, and its
 		// sender would like to be taken for an IPv4 address.
-		refuse(policy.Malformed)
-		return
+		return policy.Malformed
 	}
 	if !plan.Listed(source.Addr(), now.wall) {
-		g.inspect(packet, source)
-		return
+		g.inspect(packet, source) // the kernel should have dropped it
+		return policy.Admitted
 	}
 	if !wellFormed(packet, g.checker) {
-		refuse(policy.Malformed)
-		return
+		return policy.Malformed
 	}
+	i := initiation{packetInitiation(packet), from}
 	if g.table.liveEndpoint(source) && g.live.allow(source, now.boot) {
 		// A session renews its keys even during a flood in the name of its
 		// address: a stranger does not know the port.
 		select {
-		case g.renewals <- initiation{packetInitiation(packet), inner, source}:
-			return
+		case g.renewals <- i:
+			return policy.Admitted
 		default:
 		}
 	}
 	key := rateKey(source.Addr())
 	if !g.sources.allow(key, now.boot) {
-		if !g.checker.CheckMAC2(packet, addressBytes(source)) {
+		if !g.checker.CheckMAC2(packet, from.DstToBytes()) {
 			if g.replies.allow(struct{}{}, now.boot) {
-				g.sendCookie(packet, inner, source)
+				g.sendCookie(packet, from)
 			}
-			refuse(policy.RateLimited)
-			return
+			return policy.RateLimited
 		}
 		if !g.proven.allow(key, now.boot) {
-			refuse(policy.RateLimited)
-			return
+			return policy.RateLimited
 		}
 	}
 	select {
-	case g.initiations <- initiation{packetInitiation(packet), inner, source}:
+	case g.initiations <- i:
+		return policy.Admitted
 	default:
-		refuse(policy.RateLimited)
+		return policy.RateLimited
+	}
+}
+
+// inspect has the authenticator name the sender of a packet that the kernel
+// dropped.
+func (g *gate) inspect(payload []byte, source netip.AddrPort) {
+	d := dropped{size: len(payload), source: source}
+	if d.size == len(d.packet) {
+		copy(d.packet[:], payload)
+	}
+	select {
+	case g.dropped <- d:
+	default:
+		g.refuse(policy.RateLimited, source, g.table.current(), g.now())
 	}
 }
 
 // wellFormed reports whether the packet is an initiation whose sender knows the
-// gateway's public key. All four bytes of the type count.
+// gateway's public key.
 func wellFormed(packet []byte, checker *device.CookieChecker) bool {
 	return len(packet) == device.MessageInitiationSize &&
-		binary.LittleEndian.Uint32(packet) == device.MessageInitiationType &&
+		messageType(packet) == device.MessageInitiationType &&
 		checker.CheckMAC1(packet)
 }
 
 // sendCookie answers an initiation beyond its rate with a cookie (WireGuard
 // whitepaper, section 5.4.7).
-func (g *gate) sendCookie(packet []byte, to *conn.StdNetEndpoint, source netip.AddrPort) {
-	reply, err := g.checker.CreateReply(packet, binary.LittleEndian.Uint32(packet[senderAt:]), addressBytes(source))
+func (g *gate) sendCookie(packet []byte, to *conn.StdNetEndpoint) {
+	reply, err := g.checker.CreateReply(packet, binary.LittleEndian.Uint32(packet[senderAt:]), to.DstToBytes())
 	if err != nil {
 		return
 	}
-	out := make([]byte, 0, device.MessageCookieReplySize)
-	out = binary.LittleEndian.AppendUint32(out, reply.Type)
-	out = binary.LittleEndian.AppendUint32(out, reply.Receiver)
-	out = append(out, reply.Nonce[:]...)
-	out = append(out, reply.Cookie[:]...)
-	// A reply that is lost is asked for again.
-	_ = g.inner.Send([][]byte{out}, to)
+	out, _ := binary.Append(nil, binary.LittleEndian, reply) // a struct of fixed size: never fails
+	_ = g.inner.Send([][]byte{out}, to)                      // a reply that is lost is asked for again
 }
 
 // readmit is the ReceiveFunc of admitted initiations.
@@ -318,21 +355,18 @@ func (g *gate) readmit(closed <-chan struct{}, packets [][]byte, sizes []int, fr
 func (g *gate) pace() {
 	select {
 	case g.answers <- struct{}{}:
-		return
-	default:
-	}
-	timer := time.NewTimer(50 * time.Millisecond)
-	defer timer.Stop()
-	select {
-	case g.answers <- struct{}{}:
-	case <-timer.C:
+	case <-time.After(50 * time.Millisecond):
 		for range inFlight {
-			select {
-			case <-g.answers:
-			default:
-				return
-			}
+			g.answered()
 		}
+	}
+}
+
+// answered takes one token back.
+func (g *gate) answered() {
+	select {
+	case <-g.answers:
+	default:
 	}
 }
 
@@ -348,45 +382,26 @@ func (g *gate) Send(packets [][]byte, to conn.Endpoint) error {
 		return nil
 	}
 	for _, p := range packets[1:] {
-		if len(p) < 4 || [4]byte(p) != [4]byte{device.MessageTransportType} {
+		if messageType(p) != device.MessageTransportType {
 			return errCut // WireGuard sends handshakes one at a time
 		}
 	}
-	first := packets[0]
-	if len(first) < 4 {
-		return errCut
-	}
-	switch binary.LittleEndian.Uint32(first) {
+	switch first := packets[0]; messageType(first) {
 	case device.MessageTransportType:
 		if !e.admission.open(g.boot()) {
 			return errCut
 		}
-		return g.inner.Send(packets, e.inner)
+		return g.inner.Send(packets, e.StdNetEndpoint)
 	case device.MessageResponseType:
-		select {
-		case <-g.answers:
-		default:
+		g.answered()
+		index, initiator := binary.LittleEndian.Uint32(first[4:]), binary.LittleEndian.Uint32(first[8:])
+		if origin := g.table.answered(e.admission.engineer, initiator, index, g.boot()); origin != nil {
+			return g.inner.Send(packets, origin.StdNetEndpoint)
 		}
-		if len(first) != device.MessageResponseSize {
-			return nil
-		}
-		index := binary.LittleEndian.Uint32(first[4:])
-		initiator := binary.LittleEndian.Uint32(first[8:])
-		origin := g.table.answered(e.admission.engineer, initiator, index, g.boot())
-		if origin == nil {
-			return nil
-		}
-		return g.inner.Send(packets, origin.inner)
 	case device.MessageCookieReplyType:
-		now := g.now()
-		if !g.table.current().Listed(e.source.Addr(), now.wall) {
-			return nil
+		if g.table.current().Listed(e.Addr(), g.now().wall) {
+			return g.inner.Send(packets, e.StdNetEndpoint)
 		}
-		return g.inner.Send(packets, e.inner)
 	}
 	return nil
-}
-
-func unmapped(a netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }

@@ -35,23 +35,8 @@ func testGate(t testing.TB, sessions int) (*gate, *outbox) {
 	h, _, _ := fullTable(t, sessions)
 	_, public := lab.NewKey()
 	o := &outbox{}
-	g := &gate{
-		table: h, boot: clock.Boot,
-		now:         func() instant { return instant{clock.Boot(), time.Now()} },
-		checker:     &device.CookieChecker{},
-		sources:     newLimiter[netip.Addr](sourceBurst, sourceRate, maximumSources),
-		proven:      newLimiter[netip.Addr](cookieBurst, cookieRate, maximumSources),
-		replies:     newLimiter[struct{}](replyBurst, replyRate, 1),
-		live:        newLimiter[netip.AddrPort](liveBurst, liveRate, maximumSources),
-		refusals:    &tally.Sum{},
-		initiations: make(chan initiation, waiting),
-		renewals:    make(chan initiation, renewing),
-		inspect:     func([]byte, netip.AddrPort) {},
-		seen:        func() {},
-		answers:     make(chan struct{}, inFlight),
-		inner:       o,
-	}
-	g.checker.Init(public)
+	g := newGate(h, newClocks(clock.Boot), public, &tally.Sum{}, func() {})
+	g.inner = o
 	return g, o
 }
 
@@ -97,7 +82,7 @@ func TestFault37SiftKeepsOnlyDataOfASession(t *testing.T) {
 		if got := sizes[0] != 0; got != test.pass {
 			t.Errorf("%s: passes %v, want %v", test.name, got, test.pass)
 		}
-		if e, ok := from[0].(*endpoint); test.pass && (!ok || e.source != netip.MustParseAddrPort(test.from) || e.admission.address.String() != "203.0.113.10") {
+		if e, ok := from[0].(*endpoint); test.pass && (!ok || e.AddrPort != netip.MustParseAddrPort(test.from) || e.admission.address.String() != "203.0.113.10") {
 			t.Errorf("%s: passes with endpoint %v", test.name, from[0])
 		}
 		if len(o.sent) != 0 {
@@ -108,7 +93,7 @@ func TestFault37SiftKeepsOnlyDataOfASession(t *testing.T) {
 
 func TestFault28SendLetsNoInitiationOut(t *testing.T) {
 	g, o := testGate(t, 1)
-	to := g.table.indices[0].endpoint(stdEndpoint(netip.MustParseAddrPort("203.0.113.10:4000")), netip.MustParseAddrPort("203.0.113.10:4000"))
+	to := g.table.indices[0].endpoint(stdEndpoint(netip.MustParseAddrPort("203.0.113.10:4000")))
 	packet := func(kind byte, size int) []byte { p := make([]byte, size); p[0] = kind; return p }
 	for _, test := range []struct {
 		name    string
@@ -199,14 +184,14 @@ func TestFault37IndicesAreBoundedAndUnconfirmedOnesGoFirst(t *testing.T) {
 	source := netip.MustParseAddrPort("203.0.113.10:4000")
 	key := engineers[0].Key
 	first := h.indices[1]
-	first.seen.Store(true)
+	first.endpoint(stdEndpoint(source))
 	if f, ok := h.confirm(key); !ok || f.Admission != 1 {
 		t.Fatalf("confirm gives admission %d, %v, want 1, true", f.Admission, ok)
 	}
 	for i := range uint32(100) {
 		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i % 16)}), 4000)
 		q := policy.Query{Key: key, Proven: true, Source: from.Addr()}
-		to, d := h.admit(q, stdEndpoint(from), from, i, uint64(100+i), now, func(policy.Decision) bool { return true })
+		to, d := h.admit(q, stdEndpoint(from), i, uint64(100+i), now, func(policy.Decision) bool { return true })
 		if to == nil {
 			t.Fatalf("not admitted: %v", d.Reason)
 		}
@@ -245,16 +230,15 @@ func TestSupersededByAConfirmedHandshakeOnly(t *testing.T) {
 	now := instant{clock.Boot(), time.Now()}
 	key := engineers[0].Key
 	old := h.indices[0].admission
-	h.indices[1].seen.Store(true)
+	h.indices[1].endpoint(stdEndpoint(netip.MustParseAddrPort("203.0.113.10:4000")))
 	h.confirm(key)
 	from := netip.MustParseAddrPort("203.0.113.11:4000")
-	to, _ := h.admit(policy.Query{Key: key, Proven: true, Source: from.Addr()}, stdEndpoint(from), from, 7, 7, now, func(policy.Decision) bool { return true })
+	to, _ := h.admit(policy.Query{Key: key, Proven: true, Source: from.Addr()}, stdEndpoint(from), 7, 7, now, func(policy.Decision) bool { return true })
 	h.answered(to.admission.engineer, 7, 77, now.boot)
 	if _, ok := h.confirm(key); ok || !old.open(now.boot) {
 		t.Errorf("without data of the new one: confirmed %v, the old session is open %v, want false, true", ok, old.open(now.boot))
 	}
-	h.indices[77].endpoint(stdEndpoint(from), from)
-	h.indices[77].seen.Store(true)
+	h.indices[77].endpoint(stdEndpoint(from))
 	if f, ok := h.confirm(key); !ok || f.Admission != 7 || f.Source != from {
 		t.Errorf("confirmed %v: admission %d from %v, want 7 from %v", ok, f.Admission, f.Source, from)
 	}
@@ -267,7 +251,7 @@ func TestNoRoomForFactsNobodyEnters(t *testing.T) {
 	h, engineers, _ := fullTable(t, 1)
 	from := netip.MustParseAddrPort("203.0.113.10:4000")
 	before := len(h.engineers[engineers[0].Key].pending)
-	to, d := h.admit(policy.Query{Key: engineers[0].Key, Proven: true, Source: from.Addr()}, stdEndpoint(from), from, 9, 9,
+	to, d := h.admit(policy.Query{Key: engineers[0].Key, Proven: true, Source: from.Addr()}, stdEndpoint(from), 9, 9,
 		instant{clock.Boot(), time.Now()}, func(policy.Decision) bool { return false })
 	if to != nil || d.Reason != policy.NotReady || len(h.engineers[engineers[0].Key].pending) != before {
 		t.Errorf("without room for its admission: %v, %v, want nobody, %v", to, d.Reason, policy.NotReady)
@@ -361,7 +345,7 @@ func BenchmarkClose(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		h, _, _ := fullTable(b, 1000)
-		closed := h.plan.Doubted("closed")
+		closed := h.current().Doubted("closed")
 		b.StartTimer()
 		h.follow(closed, instant{clock.Boot(), time.Now()})
 	}
@@ -426,7 +410,7 @@ func TestAdmittedForLong(t *testing.T) {
 		t.Errorf("%d plans are kept, allowed are %d", len(h.plans), maximumPlans)
 	}
 	h.sweep(now.boot + settling)
-	if len(h.plans) != 1 || h.plans[0].plan != h.plan {
+	if len(h.plans) != 1 || h.plans[0].plan != later {
 		t.Errorf("%d plans are kept after a while, want the one in force", len(h.plans))
 	}
 }

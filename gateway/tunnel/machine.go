@@ -41,7 +41,7 @@ func (t *Tunnel) build() error {
 			t.log.Debug("wireguard: " + fmt.Sprintf(format, values...))
 		}
 	}
-	k := newGatedTUN(native, t.table, t.boot, t.fail)
+	k := &gatedTUN{Device: native, table: t.table, boot: t.boot, fail: t.fail}
 	// Its errors are packets that were cut and addresses that cannot be reached.
 	// gatedTUN and the reconciler see the serious ones.
 	m := &machine{device: device.NewDevice(k, t.gate, &device.Logger{Verbosef: debug, Errorf: debug}), link: link}
@@ -88,11 +88,9 @@ func (m *machine) lost() bool {
 // check reports why the machine cannot work, or nil. One that was closed on
 // purpose has nothing to report.
 func (m *machine) check() error {
-	var err error
+	err := m.link.check()
 	if m.lost() {
 		err = errors.New("WireGuard has ended: the tunnel interface was lost")
-	} else {
-		err = m.link.check()
 	}
 	if m.closed.Load() {
 		return nil

@@ -1,15 +1,14 @@
 package tunnel
 
 import (
-	"bufio"
 	"encoding/hex"
 	"fmt"
-	"io"
-	"net/netip"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.zx2c4.com/wireguard/device"
@@ -26,20 +25,7 @@ const eager = 1000
 // for all of them.
 const chunk = 64
 
-// Peer is the device's counts for one key, up to a second old. Received and
-// Transmitted are bytes of UDP payload, and grow for as long as policies list
-// the key, whether or not the device knows it now, and also under another
-// engineer.
-type Peer struct {
-	Key      policy.Key
-	Open     bool           // the device knows the key now
-	Endpoint netip.AddrPort // of the last authenticated packet; zero: none
-	view.Traffic
-
-	unlisted bool // the policy in force does not list the key
-}
-
-// peers makes the device's peers match the plan, and keeps their counts.
+// peers makes the device's peers match the plan, and counts their traffic.
 type peers struct {
 	table *table
 
@@ -47,23 +33,31 @@ type peers struct {
 	// take it.
 	mu     sync.Mutex
 	device *device.Device
-	held   map[policy.Key]*held
+	known  map[policy.Key]*peer
+	open   int            // peers that the device has
+	listed *policy.Policy // keep has compared it with known
 
-	listed *policy.Policy // last compared with the counts; guarded by mu
-
-	countsMu sync.Mutex
-	counts   map[policy.Key]*Peer
+	counts atomic.Pointer[[]count] // as of the last ask; never changed once stored
 }
 
-// held is a peer that the device has.
-type held struct {
-	engineer              *policy.Engineer
-	handshake             int64 // nanoseconds since 1970, when last asked
-	received, transmitted uint64
+// peer is a key that the device knows, or knew. Its counts grow for as long as
+// policies list the key, whatever devices and engineers it has had.
+type peer struct {
+	count
+	engineer *policy.Engineer // as the device has the peer; nil: it does not
+	told     toldPeer         // by the device, when last asked
+	unlisted bool             // the policy in force does not list the key
+}
+
+type count struct {
+	key policy.Key
+	view.Traffic
 }
 
 func newPeers(h *table) *peers {
-	return &peers{table: h, held: map[policy.Key]*held{}, counts: map[policy.Key]*Peer{}}
+	p := &peers{table: h, known: map[policy.Key]*peer{}}
+	p.counts.Store(new([]count))
+	return p
 }
 
 // renew goes on with a new device.
@@ -71,16 +65,19 @@ func (p *peers) renew(d *device.Device) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.device = d
-	for key := range p.held {
-		p.forget(key)
+	for _, peer := range p.known {
+		peer.engineer = nil
 	}
+	p.open = 0
 }
 
-// ready reports whether there has been a device.
-func (p *peers) ready() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.device != nil
+// held gives the engineer as the device has the peer; nil: it does not. mu is
+// held.
+func (p *peers) held(key policy.Key) *policy.Engineer {
+	if peer := p.known[key]; peer != nil {
+		return peer.engineer
+	}
+	return nil
 }
 
 // ensure makes the device ready for a handshake of the engineer: it knows the
@@ -89,13 +86,13 @@ func (p *peers) ensure(e *policy.Engineer) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	stale := p.table.takeStale(e.Key)
-	if h := p.held[e.Key]; h != nil {
-		if !stale && policy.SamePeer(h.engineer, e) {
+	if have := p.held(e.Key); have != nil {
+		if !stale && policy.SamePeer(have, e) {
 			return nil
 		}
 		p.remove(e.Key)
 	}
-	return p.add(e)
+	return p.add([]*policy.Engineer{e})
 }
 
 // match adds and removes peers. Removing one zeroes its keys.
@@ -118,19 +115,18 @@ func (p *peers) match(now time.Time) (watch []policy.Fact, err error) {
 		p.mu.Lock()
 		// The authenticator may have seen to it meanwhile, under a newer plan.
 		current := p.table.current()
-		e := current.ByKey(key)
-		h := p.held[key]
-		if h != nil && (p.table.takeStale(key) || !policy.SamePeer(e, h.engineer) || current.Until(e, now).IsZero()) {
+		e, have := current.ByKey(key), p.held(key)
+		if have != nil && (p.table.takeStale(key) || !policy.SamePeer(e, have) || current.Until(e, now).IsZero()) {
 			p.remove(key)
 		}
 		p.mu.Unlock()
 	}
-	if len(open) > eager || !p.ready() {
+	if len(open) > eager {
 		return watch, nil
 	}
-	for missing := range slices.Chunk(p.missing(open), chunk) {
+	for some := range slices.Chunk(slices.Collect(maps.Values(open)), chunk) {
 		p.mu.Lock()
-		err = p.add(missing...)
+		err = p.add(some)
 		p.mu.Unlock()
 		if err != nil {
 			return watch, err
@@ -147,41 +143,32 @@ func (p *peers) surplus(plan *policy.Plan, open map[policy.Key]*policy.Engineer)
 	p.keep(plan)
 	stale := p.table.staleKeys()
 	var surplus []policy.Key
-	for key, h := range p.held {
-		if stale[key] || !policy.SamePeer(open[key], h.engineer) {
+	for key, peer := range p.known {
+		switch {
+		case peer.engineer == nil:
+		case stale[key] || !policy.SamePeer(open[key], peer.engineer):
 			surplus = append(surplus, key)
-		} else {
-			h.engineer = open[key]
+		default:
+			peer.engineer = open[key]
 		}
 	}
 	for key := range stale {
-		if p.held[key] == nil {
+		if p.held(key) == nil {
 			p.table.takeStale(key)
 		}
 	}
 	return surplus
 }
 
-// missing lists the open engineers that are no peers of the device.
-func (p *peers) missing(open map[policy.Key]*policy.Engineer) []*policy.Engineer {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var missing []*policy.Engineer
-	for key, e := range open {
-		if p.held[key] == nil {
-			missing = append(missing, e)
-		}
+// add makes the device, if there is one, know those engineers that it does not
+// know. mu is held.
+func (p *peers) add(engineers []*policy.Engineer) error {
+	missing := slices.DeleteFunc(engineers, func(e *policy.Engineer) bool { return p.held(e.Key) != nil })
+	if p.device == nil || len(missing) == 0 {
+		return nil
 	}
-	return missing
-}
-
-// add makes the device know engineers that it does not know. mu is held.
-func (p *peers) add(engineers ...*policy.Engineer) error {
 	var b strings.Builder
-	for _, e := range engineers {
-		if p.held[e.Key] != nil {
-			continue
-		}
+	for _, e := range missing {
 		fmt.Fprintf(&b, "public_key=%x\n", e.Key[:])
 		if e.PresharedKey != ([32]byte{}) {
 			fmt.Fprintf(&b, "preshared_key=%x\n", e.PresharedKey[:])
@@ -193,44 +180,26 @@ func (p *peers) add(engineers ...*policy.Engineer) error {
 	}
 	if err := p.device.IpcSet(b.String()); err != nil {
 		// Some may be there now; none is counted as held, and all go.
-		for _, e := range engineers {
-			if p.held[e.Key] == nil {
-				p.device.RemovePeer(device.NoisePublicKey(e.Key))
-			}
+		for _, e := range missing {
+			p.device.RemovePeer(device.NoisePublicKey(e.Key))
 		}
-		return fmt.Errorf("add %d peers to the device: %w", len(engineers), err)
+		return fmt.Errorf("add %d peers to the device: %w", len(missing), err)
 	}
-	p.countsMu.Lock()
-	defer p.countsMu.Unlock()
-	for _, e := range engineers {
-		if p.held[e.Key] != nil {
-			continue
+	for _, e := range missing {
+		if p.known[e.Key] == nil {
+			p.known[e.Key] = &peer{count: count{key: e.Key}}
 		}
-		p.held[e.Key] = &held{engineer: e}
-		c := p.counts[e.Key]
-		if c == nil {
-			c = &Peer{Key: e.Key}
-			p.counts[e.Key] = c
-		}
-		c.Open = true
+		p.known[e.Key].engineer, p.known[e.Key].told = e, toldPeer{}
 	}
+	p.open += len(missing)
 	return nil
 }
 
 // remove takes a peer out of the device, its keys with it. mu is held.
 func (p *peers) remove(key policy.Key) {
 	p.device.RemovePeer(device.NoisePublicKey(key))
-	p.forget(key)
-}
-
-// forget takes note that the device no longer has a peer. mu is held.
-func (p *peers) forget(key policy.Key) {
-	delete(p.held, key)
-	p.countsMu.Lock()
-	defer p.countsMu.Unlock()
-	if c := p.counts[key]; c != nil {
-		c.Open, c.Endpoint = false, netip.AddrPort{}
-	}
+	p.known[key].engineer = nil
+	p.open--
 }
 
 // keep drops the counts of keys that a second policy in a row does not list.
@@ -241,14 +210,13 @@ func (p *peers) keep(plan *policy.Plan) {
 		return
 	}
 	p.listed = plan.Policy
-	p.countsMu.Lock()
-	defer p.countsMu.Unlock()
-	for key, c := range p.counts {
+	defer p.publish()
+	for key, peer := range p.known {
 		unlisted := plan.ByKey(key) == nil
-		if unlisted && c.unlisted && p.held[key] == nil {
-			delete(p.counts, key)
+		if unlisted && peer.unlisted && peer.engineer == nil {
+			delete(p.known, key)
 		}
-		c.unlisted = unlisted
+		peer.unlisted = unlisted
 	}
 }
 
@@ -257,29 +225,27 @@ func (p *peers) keep(plan *policy.Plan) {
 func (p *peers) ask(now time.Time) (confirmations []policy.Fact, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.held) == 0 {
+	if p.open == 0 {
 		return nil, nil
 	}
 	text, err := p.device.IpcGet()
 	if err != nil {
 		return nil, fmt.Errorf("ask the device for its peers: %w", err)
 	}
-	p.countsMu.Lock()
-	defer p.countsMu.Unlock()
-	err = eachPeer(strings.NewReader(text), func(told toldPeer) {
-		h, c := p.held[told.key], p.counts[told.key]
-		if h == nil || c == nil {
+	defer p.publish()
+	err = eachPeer(text, func(told toldPeer) {
+		peer := p.known[told.key]
+		if peer == nil || peer.engineer == nil {
 			return
 		}
-		c.Received += told.received - h.received
-		c.Transmitted += told.transmitted - h.transmitted
-		h.received, h.transmitted = told.received, told.transmitted
-		c.Endpoint = told.endpoint
-		if told.handshake == h.handshake {
+		before := peer.told
+		peer.told = told
+		peer.Received += told.received - before.received
+		peer.Transmitted += told.transmitted - before.transmitted
+		if told.handshake == before.handshake {
 			return
 		}
-		h.handshake = told.handshake
-		c.LastHandshake = time.Unix(0, told.handshake)
+		peer.LastHandshake = time.Unix(0, told.handshake)
 		if f, ok := p.table.confirm(told.key); ok {
 			f.At = now
 			confirmations = append(confirmations, f)
@@ -288,33 +254,30 @@ func (p *peers) ask(now time.Time) (confirmations []policy.Fact, err error) {
 	return confirmations, err
 }
 
-// all copies the counts.
-func (p *peers) all() []Peer {
-	p.countsMu.Lock()
-	defer p.countsMu.Unlock()
-	all := make([]Peer, 0, len(p.counts))
-	for _, c := range p.counts {
-		all = append(all, *c)
+// publish copies the counts for readers that must not wait for the device; mu is
+// held.
+func (p *peers) publish() {
+	counts := make([]count, 0, len(p.known))
+	for _, peer := range p.known {
+		counts = append(counts, peer.count)
 	}
-	return all
+	p.counts.Store(&counts)
 }
 
 // toldPeer is a peer as the device tells of it.
 type toldPeer struct {
 	key                   policy.Key
-	endpoint              netip.AddrPort
 	handshake             int64 // nanoseconds since 1970; 0: none
 	received, transmitted uint64
 }
 
 // eachPeer reads the answer to a "get" of the cross-platform interface
 // (wireguard.com/xplatform).
-func eachPeer(r io.Reader, f func(toldPeer)) error {
+func eachPeer(text string, f func(toldPeer)) error {
 	var one toldPeer
 	any := false
-	scanner := bufio.NewScanner(r)
-	for scanner.Scan() {
-		name, value, _ := strings.Cut(scanner.Text(), "=")
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
 		var err error
 		switch name {
 		case "public_key":
@@ -323,8 +286,6 @@ func eachPeer(r io.Reader, f func(toldPeer)) error {
 			}
 			one, any = toldPeer{}, true
 			_, err = hex.Decode(one.key[:], []byte(value))
-		case "endpoint":
-			one.endpoint, err = netip.ParseAddrPort(value)
 		case "last_handshake_time_sec", "last_handshake_time_nsec":
 			var n int64
 			n, err = strconv.ParseInt(value, 10, 64)
@@ -344,5 +305,5 @@ func eachPeer(r io.Reader, f func(toldPeer)) error {
 	if any {
 		f(one)
 	}
-	return scanner.Err()
+	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"kidoban/gateway/clock"
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 func TestMain(m *testing.M) { lab.Main(m) }
@@ -337,23 +338,42 @@ func initiate(t testing.TB, private, gateway lab.Key, stamp [12]byte, claimed *l
 	return packet
 }
 
-// live lists from where the device last heard of whom the gate lets pass.
+// live lists from where sessions last sent.
 func (s *site) live() []netip.AddrPort {
+	s.tunnel.table.mu.Lock()
+	defer s.tunnel.table.mu.Unlock()
 	var live []netip.AddrPort
-	for _, p := range s.tunnel.peers.all() {
-		s.tunnel.table.mu.Lock()
-		e := s.tunnel.table.engineers[p.Key]
-		if e != nil && slices.ContainsFunc(e.admissions, func(x *admission) bool { return x.confirmed && x.address == p.Endpoint.Addr() }) {
-			live = append(live, p.Endpoint)
+	for _, e := range s.tunnel.table.engineers {
+		for _, x := range slices.Backward(e.entries) {
+			if last := x.last.Load(); last != nil && x.admission.confirmed {
+				live = append(live, last.AddrPort)
+				break
+			}
 		}
-		s.tunnel.table.mu.Unlock()
 	}
 	return live
 }
 
+// Peer is a key that the device knows, or knew.
+type Peer struct {
+	Key  policy.Key
+	Open bool // it does now
+	view.Traffic
+}
+
+func (s *site) peers() []Peer {
+	s.tunnel.peers.mu.Lock()
+	defer s.tunnel.peers.mu.Unlock()
+	var all []Peer
+	for key, p := range s.tunnel.peers.known {
+		all = append(all, Peer{key, p.engineer != nil, p.Traffic})
+	}
+	return all
+}
+
 // timestamps copies the greatest timestamp of every key.
 func (s *site) timestamps() map[policy.Key][12]byte {
-	s.tunnel.stamps.mu.Lock()
-	defer s.tunnel.stamps.mu.Unlock()
-	return maps.Clone(s.tunnel.stamps.greatest)
+	s.tunnel.authenticator.stamps.mu.Lock()
+	defer s.tunnel.authenticator.stamps.mu.Unlock()
+	return maps.Clone(s.tunnel.authenticator.stamps.greatest)
 }

@@ -24,8 +24,7 @@ const (
 )
 
 // admission is one engineer at one address, from the first admitted initiation
-// to the deadline. Cutting it is final: an engineer who comes back gets another
-// one.
+// to the deadline. Cutting it is final.
 type admission struct {
 	engineer *engineer
 	address  netip.Addr
@@ -33,13 +32,25 @@ type admission struct {
 
 	// Guarded by table.mu.
 	until      time.Time                // the end in wall-clock time that planned stands for
-	planned    int64                    // the deadline if every admission were on disk; as deadline
-	unrecorded map[uint64]time.Duration // admissions that are not on disk, and when each of them ends everything
+	planned    int64                    // the deadline if every initiation were on disk; as deadline
+	unrecorded map[uint64]time.Duration // initiations that are not on disk, by number, and until when they may wait
 	confirmed  bool
-	touched    time.Duration // the last admission, since boot
 }
 
 func (p *admission) open(now time.Duration) bool { return int64(now) < p.deadline.Load() }
+func (p *admission) isCut() bool                 { return p.deadline.Load() == 0 }
+
+// extend sets the deadline to the end that a plan gives. An end that is the
+// same as before, or later by so much, moves the deadline by no more than
+// that: a wall clock that was set back extends nothing.
+func (p *admission) extend(until time.Time, now instant) {
+	deadline := int64(now.boot) + int64(until.Sub(now.wall))
+	if !p.until.IsZero() {
+		deadline = min(deadline, p.planned+int64(until.Sub(p.until)))
+	}
+	p.until, p.planned = until, deadline
+	p.setDeadline()
+}
 
 // setDeadline computes the deadline: the plan's, or that of the first initiation
 // that is not on disk. It must not be called after the end.
@@ -57,7 +68,7 @@ type engineer struct {
 
 	// Guarded by table.mu.
 	policy     *policy.Engineer // of the latest plan
-	admissions []*admission
+	admissions []*admission     // the one of the newest initiation is last
 	pending    []pending
 	entries    []*entry // oldest first
 }
@@ -86,42 +97,33 @@ type entry struct {
 	index     uint32
 	number    uint64
 	expires   time.Duration            // REJECT_AFTER_TIME after the response
-	seen      atomic.Bool              // data with this index has passed the gate
-	last      atomic.Pointer[endpoint] // the one given to the last packet
+	last      atomic.Pointer[endpoint] // of the last data that passed the gate; nil: none has
 
 	confirmed bool // guarded by table.mu
 }
 
+// unconfirmed reports whether data came with the index, but no confirmation;
+// table.mu is held.
+func (e *entry) unconfirmed() bool { return e.last.Load() != nil && !e.confirmed }
+
 // endpoint names the engineer of a packet. It is immutable, so that packets may
-// share it. WireGuard's ClearSrc is for endpoints that are not shared; here the
-// next packet received corrects the source.
+// share it.
 type endpoint struct {
-	inner     *conn.StdNetEndpoint
-	source    netip.AddrPort // unmapped
+	*conn.StdNetEndpoint
 	admission *admission
 }
 
-func (e *endpoint) ClearSrc()           {}
-func (e *endpoint) SrcToString() string { return e.inner.SrcToString() }
-func (e *endpoint) DstToString() string { return e.source.String() }
-func (e *endpoint) DstIP() netip.Addr   { return e.source.Addr() }
-func (e *endpoint) SrcIP() netip.Addr   { return e.inner.SrcIP() }
-func (e *endpoint) DstToBytes() []byte  { return addressBytes(e.source) }
-
-// addressBytes is the address that cookies are bound to.
-func addressBytes(a netip.AddrPort) []byte {
-	b, _ := a.MarshalBinary() // never fails
-	return b
-}
+// ClearSrc is for endpoints that are not shared. Here the next packet received
+// corrects the source.
+func (e *endpoint) ClearSrc() {}
 
 // endpoint gives the endpoint for a packet that came with this index.
-func (e *entry) endpoint(inner *conn.StdNetEndpoint, source netip.AddrPort) *endpoint {
+func (e *entry) endpoint(from *conn.StdNetEndpoint) *endpoint {
 	last := e.last.Load()
-	if last != nil && last.source == source && last.inner.SrcIP() == inner.SrcIP() && last.inner.SrcIfidx() == inner.SrcIfidx() {
-		return last
+	if last == nil || last.AddrPort != from.AddrPort || last.SrcIP() != from.SrcIP() || last.SrcIfidx() != from.SrcIfidx() {
+		last = &endpoint{from, e.admission}
+		e.last.Store(last)
 	}
-	last = &endpoint{inner, source, e.admission}
-	e.last.Store(last)
 	return last
 }
 
@@ -130,20 +132,16 @@ type table struct {
 	// mu is held for looking things up and changing them, never over a
 	// device call or a wait.
 	mu        sync.Mutex
-	plan      *policy.Plan // never nil
-	plans     []inForce    // those of the last moments, settling; the newest is plan
+	plans     []inForce // the one in force, last, and those of the last moments
 	engineers map[policy.Key]*engineer
-	stale     map[policy.Key]bool // their keys in the device must go before the next handshake
-	due       map[uint64]due      // admissions that are not known to be on disk
+	stale     map[policy.Key]bool   // their keys in the device must go before the next handshake
+	due       map[uint64]*admission // initiations that are not known to be on disk, by number
 
 	// The tables of the data path. Locked after mu, if both are.
 	lookup  sync.RWMutex
 	indices map[uint32]*entry
 	inner   map[netip.Addr]*engineer // by tunnel address
-
-	// live are the addresses and ports from which sessions last sent, as of
-	// a second ago or their confirmation. Never changed once stored.
-	live atomic.Pointer[map[netip.AddrPort]bool]
+	live    map[netip.AddrPort]bool  // from where sessions last sent, as of a second ago or their confirmation
 }
 
 // inForce is a plan and since when it is in force.
@@ -156,13 +154,11 @@ type inForce struct {
 const maximumPlans = 16
 
 func newTable() *table {
-	p := policy.NewState().Plan(time.Now())
 	return &table{
-		plan:      p,
-		plans:     []inForce{{plan: p}},
+		plans:     []inForce{{plan: policy.NewState().Plan(time.Now())}},
 		engineers: map[policy.Key]*engineer{},
 		stale:     map[policy.Key]bool{},
-		due:       map[uint64]due{},
+		due:       map[uint64]*admission{},
 		indices:   map[uint32]*entry{},
 		inner:     map[netip.Addr]*engineer{},
 	}
@@ -171,8 +167,11 @@ func newTable() *table {
 func (h *table) current() *policy.Plan {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.plan
+	return h.plan()
 }
+
+// plan is the plan in force; mu is held.
+func (h *table) plan() *policy.Plan { return h.plans[len(h.plans)-1].plan }
 
 // follow puts a plan in force, or looks at the one in force again if it is nil:
 // it cuts admissions that the plan does not admit, and sets deadlines anew.
@@ -180,32 +179,31 @@ func (h *table) follow(p *policy.Plan, now instant) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if p != nil {
-		h.plan = p
 		h.plans = append(h.plans, inForce{p, now})
 		h.forgetPlans(now.boot)
 		if p.Doubt != "" {
 			clear(h.due) // a plan in doubt cuts all and admits nobody
 		}
 	}
+	plan := h.plan()
 	for key, e := range h.engineers {
-		if next := h.plan.ByKey(key); next != e.policy {
-			if !policy.SamePeer(next, e.policy) {
-				h.cut(e, nil)
-			} else {
-				e.policy = next
-			}
+		switch next := plan.ByKey(key); {
+		case next == e.policy:
+		case policy.SamePeer(next, e.policy):
+			e.policy = next
+		default:
+			h.cut(e, nil)
 		}
-		for _, pr := range slices.Clone(e.admissions) {
-			if !pr.open(now.boot) {
-				h.cut(e, pr)
-				continue
+		for _, p := range slices.Clone(e.admissions) {
+			var d policy.Decision
+			if p.open(now.boot) {
+				d = plan.Decide(policy.Query{Key: key, Proven: true, Source: p.address}, now.wall)
 			}
-			d := h.plan.Decide(policy.Query{Key: key, Proven: true, Source: pr.address}, now.wall)
-			if d.Reason != policy.Admitted {
-				h.cut(e, pr)
-				continue
+			if d.Reason == policy.Admitted {
+				p.extend(d.Until, now)
+			} else {
+				h.cut(e, p)
 			}
-			pr.extend(d.Until, now)
 		}
 		e.setDeadline()
 	}
@@ -239,80 +237,54 @@ func (h *table) admittedForLong(q policy.Query, now instant) bool {
 	return true
 }
 
-// instant is one moment on both clocks. The boot clock is read first, so that a
-// delay between the readings makes a deadline earlier.
-type instant struct {
-	boot time.Duration
-	wall time.Time
-}
-
-// extend sets the deadline to the end that a plan gives. An end that is the
-// same as before, or later by so much, moves the deadline by no more than
-// that: a wall clock that was set back extends nothing.
-func (p *admission) extend(until time.Time, now instant) {
-	deadline := int64(now.boot) + int64(until.Sub(now.wall))
-	if !p.until.IsZero() {
-		deadline = min(deadline, p.planned+int64(until.Sub(p.until)))
-	}
-	p.until, p.planned = until, deadline
-	p.setDeadline()
-}
-
 // recordWithin is how long an admission lasts that is not known to be on
 // disk: no record, no entry.
 const recordWithin = time.Second
 
-// due is an admission that waits for its record.
-type due struct {
-	admission *admission
-	engineer  *engineer
-	at        time.Duration // when it has waited too long, since boot
-}
-
-// overdue reports whether an admission has waited for its record for too long:
+// overdue reports whether an initiation has waited for its record for too long:
 // then the record of another would wait as well. mu is held.
 func (h *table) overdue(now time.Duration) bool {
-	for _, d := range h.due {
-		if now >= d.at {
+	for number, p := range h.due {
+		if now >= p.unrecorded[number] {
 			return true
 		}
 	}
 	return false
 }
 
-// recorded takes note that an admission is on disk. It reports whether that
-// was in time.
+// recorded takes note that an admitted initiation is on disk. It reports whether
+// that was in time.
 func (h *table) recorded(number uint64, now time.Duration) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	d, ok := h.due[number]
+	p, ok := h.due[number]
 	if !ok {
 		return true // it was cut together with all others
 	}
 	delete(h.due, number)
-	if now >= d.at {
+	if now >= p.unrecorded[number] {
 		return false
 	}
-	delete(d.admission.unrecorded, number)
-	if d.admission.open(now) {
-		d.admission.setDeadline()
-		d.engineer.setDeadline()
+	delete(p.unrecorded, number)
+	if p.open(now) {
+		p.setDeadline()
+		p.engineer.setDeadline()
 	}
 	return true
 }
 
-// cut ends a admission of an engineer, or all of them if it is nil. With the
+// cut ends an admission of an engineer, or all of them if it is nil. With the
 // last one the device's keys are stale: it would go on sending with them as
-// soon as the engineer has a admission again.
+// soon as the engineer has an admission again.
 func (h *table) cut(e *engineer, one *admission) {
 	for _, p := range e.admissions {
 		if one == nil || p == one {
 			p.deadline.Store(0)
 		}
 	}
-	e.admissions = slices.DeleteFunc(e.admissions, func(p *admission) bool { return p.deadline.Load() == 0 })
-	e.pending = slices.DeleteFunc(e.pending, func(a pending) bool { return a.endpoint.admission.deadline.Load() == 0 })
-	h.forget(e, func(x *entry) bool { return x.admission.deadline.Load() == 0 })
+	e.admissions = slices.DeleteFunc(e.admissions, (*admission).isCut)
+	e.pending = slices.DeleteFunc(e.pending, func(a pending) bool { return a.endpoint.admission.isCut() })
+	h.forget(e, func(x *entry) bool { return x.admission.isCut() })
 	e.setDeadline()
 	if len(e.admissions) == 0 {
 		h.stale[e.policy.Key] = true
@@ -345,12 +317,12 @@ func (h *table) forget(e *engineer, drop func(*entry) bool) {
 	})
 }
 
-// admit makes a admission out of an initiation if the plan in force still
+// admit makes an admission out of an initiation if the plan in force still
 // admits it. announce is called when nothing can fail any more but itself.
-func (h *table) admit(q policy.Query, inner *conn.StdNetEndpoint, source netip.AddrPort, sender uint32, number uint64, now instant, announce func(policy.Decision) bool) (*endpoint, policy.Decision) {
+func (h *table) admit(q policy.Query, from *conn.StdNetEndpoint, sender uint32, number uint64, now instant, announce func(policy.Decision) bool) (*endpoint, policy.Decision) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	d := h.plan.Decide(q, now.wall)
+	d := h.plan().Decide(q, now.wall)
 	if d.Reason != policy.Admitted {
 		return nil, d
 	}
@@ -373,43 +345,28 @@ func (h *table) admit(q policy.Query, inner *conn.StdNetEndpoint, source netip.A
 	}
 	h.lookup.Unlock()
 
-	i := slices.IndexFunc(e.admissions, func(p *admission) bool { return p.address == source.Addr() && p.open(now.boot) })
-	if i < 0 {
-		h.makeRoom(e)
-		e.admissions = append(e.admissions, &admission{engineer: e, address: source.Addr(), unrecorded: map[uint64]time.Duration{}})
-		i = len(e.admissions) - 1
+	i := slices.IndexFunc(e.admissions, func(p *admission) bool { return p.address == from.Addr() && p.open(now.boot) })
+	var p *admission
+	if i >= 0 {
+		p = e.admissions[i]
+		e.admissions = slices.Delete(e.admissions, i, i+1)
+	} else {
+		p = &admission{engineer: e, address: from.Addr(), unrecorded: map[uint64]time.Duration{}}
+		unconfirmed := slices.DeleteFunc(slices.Clone(e.admissions), func(p *admission) bool { return p.confirmed })
+		if len(unconfirmed) >= maximumAdmissions {
+			h.cut(e, unconfirmed[0])
+		}
 	}
-	p := e.admissions[i]
-	p.touched = now.boot
+	e.admissions = append(e.admissions, p)
 	// A renewal puts the open session at stake as well.
 	p.unrecorded[number] = now.boot + recordWithin
-	h.due[number] = due{p, e, now.boot + recordWithin}
+	h.due[number] = p
 	p.extend(d.Until, now)
 	e.setDeadline()
-	to := &endpoint{inner, source, p}
-	if len(e.pending) >= maximumPending {
-		e.pending = slices.Delete(e.pending, 0, 1)
-	}
+	to := &endpoint{from, p}
+	e.pending = slices.Delete(e.pending, 0, max(0, len(e.pending)-maximumPending+1))
 	e.pending = append(e.pending, pending{sender, number, to, now.boot})
 	return to, d
-}
-
-// makeRoom evicts the oldest unconfirmed admission when there are too many.
-func (h *table) makeRoom(e *engineer) {
-	var oldest *admission
-	count := 0
-	for _, p := range e.admissions {
-		if p.confirmed {
-			continue
-		}
-		count++
-		if oldest == nil || p.touched < oldest.touched {
-			oldest = p
-		}
-	}
-	if count >= maximumAdmissions {
-		h.cut(e, oldest)
-	}
 }
 
 // answered finds the admission that a response answers and registers the
@@ -464,19 +421,21 @@ func (h *table) confirm(key policy.Key) (policy.Fact, bool) {
 	if e == nil {
 		return policy.Fact{}, false
 	}
-	newest := -1
-	for i, x := range e.entries {
-		if x.seen.Load() && !x.confirmed {
-			newest = i
+	var x *entry // the newest
+	for _, other := range e.entries {
+		if other.unconfirmed() {
+			x = other
 		}
 	}
-	if newest < 0 {
+	if x == nil {
 		return policy.Fact{}, false
 	}
-	x := e.entries[newest]
-	for _, older := range e.entries[:newest+1] {
-		if older.seen.Load() && older.admission == x.admission {
+	for _, older := range e.entries {
+		if older.last.Load() != nil && older.admission == x.admission {
 			older.confirmed = true
+		}
+		if older == x {
+			break
 		}
 	}
 	x.admission.confirmed = true
@@ -486,15 +445,11 @@ func (h *table) confirm(key policy.Key) (policy.Fact, bool) {
 		}
 	}
 	h.trim(e, true, maximumConfirmed)
-	f := policy.Fact{
-		Kind: policy.Confirmation, Engineer: e.policy, Admission: x.number,
-		Decision: policy.Decision{Reason: policy.Admitted, Engineer: e.policy, Until: x.admission.until},
-	}
-	if last := x.last.Load(); last != nil {
-		f.Source = last.source
-	}
 	h.noteLive()
-	return f, true
+	return policy.Fact{
+		Kind: policy.Confirmation, Engineer: e.policy, Admission: x.number, Source: x.last.Load().AddrPort,
+		Decision: policy.Decision{Reason: policy.Admitted, Engineer: e.policy, Until: x.admission.until},
+	}, true
 }
 
 // noteLive takes note of where sessions are; mu is held.
@@ -502,29 +457,30 @@ func (h *table) noteLive() {
 	live := map[netip.AddrPort]bool{}
 	for _, e := range h.engineers {
 		for _, x := range e.entries {
-			if last := x.last.Load(); x.confirmed && last != nil {
-				live[last.source] = true
+			if x.confirmed {
+				live[x.last.Load().AddrPort] = true
 			}
 		}
 	}
-	h.live.Store(&live)
+	h.lookup.Lock()
+	h.live = live
+	h.lookup.Unlock()
 }
 
-// liveEndpoint reports whether a session was last seen at this address and
-// port. It takes no lock.
+// liveEndpoint reports whether a session was last seen at this address and port.
 func (h *table) liveEndpoint(a netip.AddrPort) bool {
-	live := h.live.Load()
-	return live != nil && (*live)[a]
+	h.lookup.RLock()
+	defer h.lookup.RUnlock()
+	return h.live[a]
 }
 
-// unconfirmed reports whether data came with an index that is not confirmed,
-// so that it is worth asking the device.
+// unconfirmed reports whether it is worth asking the device for confirmations.
 func (h *table) unconfirmed() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, e := range h.engineers {
 		for _, x := range e.entries {
-			if !x.confirmed && x.seen.Load() {
+			if x.unconfirmed() {
 				return true
 			}
 		}
@@ -601,7 +557,7 @@ func (h *table) endAll() {
 		h.cut(e, nil)
 	}
 	clear(h.due)
-	for _, a := range h.plan.Accesses() {
+	for _, a := range h.plan().Accesses() {
 		h.stale[a.Engineer.Key] = true
 	}
 }

@@ -27,10 +27,6 @@ type gatedTUN struct {
 	closed atomic.Bool
 }
 
-func newGatedTUN(d tun.Device, h *table, boot func() time.Duration, fail func(error)) *gatedTUN {
-	return &gatedTUN{Device: d, table: h, boot: boot, fail: fail}
-}
-
 // createTUN makes the interface in the network namespace of the calling thread.
 // tun.CreateTUN would also watch every interface of the host, and give up when
 // many change at once. The reconciler looks at this one every second.
@@ -120,42 +116,36 @@ type link struct {
 	handle    *netlink.Handle
 	index     int
 	name      string
-	mtu       int
 	addresses []netip.Prefix
 }
 
 // newLink gives an interface its MTU and its addresses and sets it up.
-func newLink(name string, mtu int, addresses []netip.Prefix) (*link, error) {
+func newLink(name string, mtu int, addresses []netip.Prefix) (l *link, err error) {
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open a netlink socket: %w", err)
 	}
-	l := &link{handle: handle, name: name, mtu: mtu, addresses: addresses}
-	if err := l.configure(); err != nil {
-		handle.Close()
-		return nil, err
-	}
-	return l, nil
-}
-
-func (l *link) configure() error {
-	device, err := l.handle.LinkByName(l.name)
+	defer func() {
+		if err != nil {
+			handle.Close()
+		}
+	}()
+	device, err := handle.LinkByName(name)
 	if err != nil {
-		return fmt.Errorf("find interface %s: %w", l.name, err)
+		return nil, fmt.Errorf("find interface %s: %w", name, err)
 	}
-	l.index = device.Attrs().Index
-	if err := l.handle.LinkSetMTU(device, l.mtu); err != nil {
-		return fmt.Errorf("set the MTU of interface %s to %d: %w", l.name, l.mtu, err)
+	if err := handle.LinkSetMTU(device, mtu); err != nil {
+		return nil, fmt.Errorf("set the MTU of interface %s to %d: %w", name, mtu, err)
 	}
-	for _, p := range l.addresses {
-		if err := l.handle.AddrReplace(device, &netlink.Addr{IPNet: ipNet(p)}); err != nil {
-			return fmt.Errorf("add %s to interface %s: %w", p, l.name, err)
+	for _, p := range addresses {
+		if err := handle.AddrReplace(device, &netlink.Addr{IPNet: ipNet(p)}); err != nil {
+			return nil, fmt.Errorf("add %s to interface %s: %w", p, name, err)
 		}
 	}
-	if err := l.handle.LinkSetUp(device); err != nil {
-		return fmt.Errorf("set interface %s up: %w", l.name, err)
+	if err := handle.LinkSetUp(device); err != nil {
+		return nil, fmt.Errorf("set interface %s up: %w", name, err)
 	}
-	return nil
+	return &link{handle, device.Attrs().Index, name, addresses}, nil
 }
 
 // check reports a change of the interface; nil: there is none.

@@ -43,7 +43,7 @@ func TestKeeperHoldsTheDeadlineToo(t *testing.T) {
 	h, engineers, _ := fullTable(t, 2)
 	var late time.Duration
 	f := &fixedTUN{}
-	k := newGatedTUN(f, h, func() time.Duration { return clock.Boot() + late }, func(err error) { t.Error(err) })
+	k := &gatedTUN{Device: f, table: h, boot: func() time.Duration { return clock.Boot() + late }, fail: func(err error) { t.Error(err) }}
 	packet := func(from, to netip.Addr) []byte {
 		p := make([]byte, 20)
 		p[0] = 0x45
@@ -118,7 +118,7 @@ func TestOnePacketClosesNoTunnel(t *testing.T) {
 		{&fs.PathError{Op: "read", Path: "/dev/net/tun", Err: os.ErrClosed}, true},
 	} {
 		var told error
-		k := newGatedTUN(&fixedTUN{err: test.err}, newTable(), clock.Boot, func(err error) { told = err })
+		k := &gatedTUN{Device: &fixedTUN{err: test.err}, table: newTable(), boot: clock.Boot, fail: func(err error) { told = err }}
 		n, err := k.Read(make([][]byte, 1), make([]int, 1), 0)
 		if n != 0 || (err != nil) != test.fatal || (told != nil) != test.fatal {
 			t.Errorf("%v: WireGuard hears of %v, the tunnel of %v, want that either does: %v", test.err, err, told, test.fatal)

@@ -38,28 +38,47 @@ type Config struct {
 // Tunnel is a running WireGuard interface behind the gate. Its methods may be
 // called from any goroutine.
 type Tunnel struct {
-	config Config
-	log    *slog.Logger
-	boot   func() time.Duration // for packets
-	exact  func() time.Duration // for deadlines
-	table  *table
-	gate   *gate
-	peers  *peers
-	stamps *stamps
+	clocks
+	config        Config
+	log           *slog.Logger
+	table         *table
+	gate          *gate
+	authenticator *authenticator
+	peers         *peers
 
-	building  sync.Mutex // held by Set, Restart and Close; guards addresses and built
+	building  sync.Mutex // held by Set, Restart and Close; guards addresses
 	addresses []netip.Prefix
-	built     bool                    // the machine has these addresses
-	machine   atomic.Pointer[machine] // never nil; a closed one before the first policy
+	machine   atomic.Pointer[machine] // never nil; a closed one while there is none
 
 	facts    chan policy.Fact
 	refusals *tally.Sum
-	dropped  chan dropped  // to the authenticator
 	wake     chan struct{} // wakes the reconciler
-	closing  chan struct{}
-	close    sync.Once
+	closing  chan struct{} // closed by Close
 	workers  sync.WaitGroup
 	failure  atomic.Pointer[failure]
+}
+
+// instant is one moment on both clocks. The boot clock is read first, so that a
+// delay between the readings makes a deadline earlier.
+type instant struct {
+	boot time.Duration
+	wall time.Time
+}
+
+type clocks struct {
+	boot func() time.Duration // for packets: fast
+	now  func() instant       // for deadlines: exact
+}
+
+func newClocks(boot func() time.Duration) clocks {
+	exact := boot
+	if boot == nil {
+		boot, exact = clock.Fast(clock.Boot), clock.Boot
+	}
+	return clocks{boot, func() instant {
+		at := exact()
+		return instant{at, time.Now()}
+	}}
 }
 
 // failure is why the tunnel cannot hold its promises.
@@ -88,51 +107,24 @@ func New(c Config) (*Tunnel, error) {
 	}
 	t := &Tunnel{
 		config:  c,
+		clocks:  newClocks(c.Boottime),
 		log:     c.Logger,
-		boot:    c.Boottime,
-		exact:   c.Boottime,
 		table:   newTable(),
-		stamps:  &stamps{greatest: map[policy.Key][12]byte{}},
 		facts:   make(chan policy.Fact, factsWaiting),
-		dropped: make(chan dropped, 64),
 		wake:    make(chan struct{}, 1),
 		closing: make(chan struct{}),
 	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
-	if t.boot == nil {
-		t.boot, t.exact = clock.Fast(clock.Boot), clock.Boot
-	}
 	t.refusals = &tally.Sum{Wake: t.kick}
-	t.gate = &gate{
-		table: t.table, now: t.now, boot: t.boot,
-		checker:     &device.CookieChecker{},
-		sources:     newLimiter[netip.Addr](sourceBurst, sourceRate, maximumSources),
-		proven:      newLimiter[netip.Addr](cookieBurst, cookieRate, maximumSources),
-		replies:     newLimiter[struct{}](replyBurst, replyRate, 1),
-		live:        newLimiter[netip.AddrPort](liveBurst, liveRate, maximumSources),
-		refusals:    t.refusals,
-		initiations: make(chan initiation, waiting),
-		renewals:    make(chan initiation, renewing),
-		inspect:     t.Inspect,
-		seen:        t.kick,
-		again:       make(chan admitted, 1),
-		answers:     make(chan struct{}, inFlight),
-		inner:       newSockets(),
-	}
-	t.gate.checker.Init(o.public)
+	t.gate = newGate(t.table, t.clocks, o.public, t.refusals, t.kick)
+	t.authenticator = newAuthenticator(t, o)
 	t.peers = newPeers(t.table)
 	none := &machine{}
 	none.closed.Store(true)
 	t.machine.Store(none)
-	p := &authenticator{
-		t: t, opener: o, secrets: map[policy.Key][32]byte{},
-		engineers: newLimiter[policy.Key](engineerBurst, engineerRate, 1<<16),
-		admitted:  newLimiter[policy.Key](admissionBurst, admissionRate, 1<<16),
-		inspected: newLimiter[struct{}](inspectBurst, inspectRate, 1),
-	}
-	t.workers.Go(p.run)
+	t.workers.Go(t.authenticator.run)
 	t.workers.Go(t.reconcile)
 	return t, nil
 }
@@ -160,10 +152,11 @@ func (t *Tunnel) Restart() error {
 func (t *Tunnel) suit(p *policy.Policy) error {
 	t.building.Lock()
 	defer t.building.Unlock()
-	if p == nil || t.isClosed() || t.built && slices.Equal(p.Tunnel.Addresses, t.addresses) {
+	built := !t.machine.Load().closed.Load()
+	if p == nil || t.isClosed() || built && slices.Equal(p.Tunnel.Addresses, t.addresses) {
 		return nil
 	}
-	if t.built {
+	if built {
 		t.log.Warn("the tunnel's own addresses changed: every session ends")
 	}
 	t.addresses = slices.Clone(p.Tunnel.Addresses)
@@ -175,10 +168,8 @@ func (t *Tunnel) rebuild() error {
 	t.table.endAll()
 	t.machine.Load().close()
 	t.failure.Store(nil)
-	err := t.build()
-	t.built = err == nil
-	t.kick()
-	return err
+	defer t.kick()
+	return t.build()
 }
 
 func (t *Tunnel) isClosed() bool {
@@ -194,12 +185,12 @@ func (t *Tunnel) isClosed() bool {
 func (t *Tunnel) Close() error {
 	t.building.Lock()
 	defer t.building.Unlock()
-	t.close.Do(func() {
+	if !t.isClosed() {
 		t.table.follow(policy.NewState().Plan(time.Now()), t.now())
 		close(t.closing)
 		t.machine.Load().close()
 		t.workers.Wait()
-	})
+	}
 	return nil
 }
 
@@ -249,25 +240,15 @@ func (t *Tunnel) Recorded(number uint64) bool {
 // from the engineer's own address cannot be played again. It never blocks;
 // payloads beyond the rate are counted, not opened.
 func (t *Tunnel) Inspect(payload []byte, source netip.AddrPort) {
-	d := dropped{size: len(payload), source: unmapped(source)}
-	if d.size == len(d.packet) {
-		copy(d.packet[:], payload)
-	}
-	select {
-	case t.dropped <- d:
-	default:
-		now := t.now()
-		decision := t.table.current().Decide(policy.Query{Fault: policy.RateLimited, Source: d.source.Addr()}, now.wall)
-		t.refusals.Add(policy.Fact{At: now.wall, Source: d.source, Decision: decision})
-	}
+	t.gate.inspect(payload, netip.AddrPortFrom(source.Addr().Unmap(), source.Port()))
 }
 
 // Traffic counts the bytes of every key that the device has known since the
 // start and that the policy in force lists, or the one before it.
 func (t *Tunnel) Traffic() iter.Seq2[policy.Key, view.Traffic] {
 	return func(yield func(policy.Key, view.Traffic) bool) {
-		for _, p := range t.peers.all() {
-			if !yield(p.Key, p.Traffic) {
+		for _, p := range *t.peers.counts.Load() {
+			if !yield(p.key, p.Traffic) {
 				return
 			}
 		}
@@ -281,7 +262,7 @@ func (t *Tunnel) SetTimestamps(all map[policy.Key][12]byte) {
 	if len(all) == 0 {
 		t.table.endAll()
 	}
-	t.stamps.set(all)
+	t.authenticator.stamps.set(all)
 	t.kick()
 }
 
@@ -304,11 +285,6 @@ func (t *Tunnel) Err() error {
 	return nil
 }
 
-func (t *Tunnel) now() instant {
-	boot := t.exact()
-	return instant{boot, time.Now()}
-}
-
 func (t *Tunnel) kick() {
 	select {
 	case t.wake <- struct{}{}:
@@ -329,7 +305,6 @@ func (t *Tunnel) send(f policy.Fact) bool {
 	}
 }
 
-// fail takes note of why the tunnel cannot hold its promises.
 func (t *Tunnel) fail(err error) {
 	t.failure.CompareAndSwap(nil, &failure{err})
 	t.kick()

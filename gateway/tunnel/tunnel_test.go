@@ -45,7 +45,7 @@ func TestAdmittedEngineerReachesTheInside(t *testing.T) {
 		t.Errorf("the other vendor: %v", err)
 	}
 	lab.WaitFor(t, 5*time.Second, "two peers with counts, two live", func() bool {
-		peers := s.tunnel.peers.all()
+		peers := s.peers()
 		return len(peers) == 2 && len(s.live()) == 2 && !slices.ContainsFunc(peers, func(p Peer) bool {
 			return !p.Open || p.Received == 0 || p.Transmitted == 0 || p.LastHandshake.IsZero()
 		})
@@ -305,7 +305,7 @@ func TestCountsAreKeptWhileTheKeyIsListed(t *testing.T) {
 		return &engineerAt{&x, e.private}
 	}
 	counted := func(key policy.Key) uint64 {
-		for _, p := range s.tunnel.peers.all() {
+		for _, p := range s.peers() {
 			if p.Key == key {
 				return p.Received
 			}
@@ -318,7 +318,7 @@ func TestCountsAreKeptWhileTheKeyIsListed(t *testing.T) {
 		t.Helper()
 		lab.WaitFor(t, 5*time.Second, "the peers of the policy", func() bool {
 			open := map[policy.Key]bool{}
-			for _, p := range s.tunnel.peers.all() {
+			for _, p := range s.peers() {
 				if p.Open {
 					open[p.Key] = true
 				}
@@ -385,7 +385,7 @@ func TestCountsAreKeptWhileTheKeyIsListed(t *testing.T) {
 	load(s.tanaka)
 	matched(s.tanaka)
 	lab.WaitFor(t, 5*time.Second, "only keys of the last two policies have counts", func() bool {
-		return !slices.ContainsFunc(s.tunnel.peers.all(), func(p Peer) bool { return p.Key != s.suzuki.Key && p.Key != s.tanaka.Key })
+		return !slices.ContainsFunc(s.peers(), func(p Peer) bool { return p.Key != s.suzuki.Key && p.Key != s.tanaka.Key })
 	})
 }
 
@@ -411,7 +411,7 @@ func TestFault29ReplayIsRefusedForEver(t *testing.T) {
 	replay("at once")
 	s.open(later(), s.sato)
 	lab.WaitFor(t, 5*time.Second, "the peer removed", func() bool {
-		return slices.ContainsFunc(s.tunnel.peers.all(), func(p Peer) bool { return p.Key == s.tanaka.Key && !p.Open })
+		return slices.ContainsFunc(s.peers(), func(p Peer) bool { return p.Key == s.tanaka.Key && !p.Open })
 	})
 	s.open(later(), s.tanaka)
 	replay("after the peer was added again")

@@ -19,31 +19,28 @@ import (
 // uapiDirectory is where wg(8) looks for userspace interfaces.
 const uapiDirectory = "/var/run/wireguard"
 
-// Bounds of the socket that `wg show` reads.
 const (
-	uapiClients = 4
-	uapiTimeout = 5 * time.Second
-	uapiAgain   = 5 * time.Second // until it is tried once more to make it
+	uapiTimeout = 5 * time.Second // of a client
+	uapiAgain   = 5 * time.Second // until it is tried once more to make the socket
 )
 
 // uapi answers wg(8) on a socket named after the interface. It only tells: a
 // "set" gets EPERM, and no secret key is told.
 //
-// The tunnel works without. If something is in the way of the socket, as one
-// that root left behind, that is told, and it is tried again.
+// The tunnel works without. If something is in the way of the socket, that is
+// told, and it is tried again.
 type uapi struct {
 	device   *device.Device
 	log      *slog.Logger
 	path     string
 	listener *net.UnixListener // nil until the socket could be made
-	clients  chan struct{}
 	quit     chan struct{}
 	problem  atomic.Pointer[error] // nil: it is there
 }
 
 // newUAPI tries to make the socket; run goes on trying.
 func newUAPI(name string, d *device.Device, log *slog.Logger) *uapi {
-	u := &uapi{device: d, log: log, path: filepath.Join(uapiDirectory, name+".sock"), clients: make(chan struct{}, uapiClients), quit: make(chan struct{})}
+	u := &uapi{device: d, log: log, path: filepath.Join(uapiDirectory, name+".sock"), quit: make(chan struct{})}
 	u.listen()
 	return u
 }
@@ -72,7 +69,20 @@ func (u *uapi) run() {
 		<-u.quit
 		u.listener.Close()
 	}()
-	u.accept()
+	for {
+		c, err := u.listener.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			time.Sleep(100 * time.Millisecond) // out of descriptors
+		default:
+			go func() {
+				defer c.Close()
+				_ = u.serve(c) // the client is gone, or is not wg
+			}()
+		}
+	}
 }
 
 func listenUAPI(path string) (*net.UnixListener, error) {
@@ -95,30 +105,6 @@ func listenUAPI(path string) (*net.UnixListener, error) {
 		return nil, err
 	}
 	return l, nil
-}
-
-// accept serves until the listener is closed.
-func (u *uapi) accept() {
-	for {
-		c, err := u.listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			time.Sleep(100 * time.Millisecond) // out of descriptors
-			continue
-		}
-		select {
-		case u.clients <- struct{}{}:
-			go func() {
-				defer func() { <-u.clients }()
-				defer c.Close()
-				_ = u.serve(c) // the client is gone, or is not wg
-			}()
-		default:
-			c.Close()
-		}
-	}
 }
 
 // serve answers one request (wireguard.com/xplatform).
