@@ -36,13 +36,7 @@ func (d Date) IsZero() bool { return d == Date{} }
 
 // Compare orders dates: -1 if d is before e, 0 if equal, +1 if after.
 func (d Date) Compare(e Date) int {
-	switch {
-	case d.Year != e.Year:
-		return cmp.Compare(d.Year, e.Year)
-	case d.Month != e.Month:
-		return cmp.Compare(d.Month, e.Month)
-	}
-	return cmp.Compare(d.Day, e.Day)
+	return cmp.Or(cmp.Compare(d.Year, e.Year), cmp.Compare(d.Month, e.Month), cmp.Compare(d.Day, e.Day))
 }
 
 // AddDays is the date n days later, or earlier if n is negative.

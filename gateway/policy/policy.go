@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sort"
+	"strings"
 	"time"
 )
 
@@ -176,25 +176,19 @@ func (w *Window) String() string { return w.Vendor.Name + "/" + w.Name }
 
 // Vendor finds a vendor by its name, or returns nil.
 func (p *Policy) Vendor(name string) *Vendor {
-	i := sort.Search(len(p.Vendors), func(i int) bool { return p.Vendors[i].Name >= name })
-	if i < len(p.Vendors) && p.Vendors[i].Name == name {
-		return p.Vendors[i]
+	i, ok := slices.BinarySearchFunc(p.Vendors, name, func(v *Vendor, name string) int { return strings.Compare(v.Name, name) })
+	if !ok {
+		return nil
 	}
-	return nil
+	return p.Vendors[i]
 }
 
 // Engineer finds an engineer by vendor/engineer, or returns nil.
 func (p *Policy) Engineer(name string) *Engineer {
-	for i := range len(name) {
-		if name[i] != '/' {
-			continue
-		}
-		v := p.Vendor(name[:i])
-		if v == nil {
-			return nil
-		}
+	vendor, short, _ := strings.Cut(name, "/")
+	if v := p.Vendor(vendor); v != nil {
 		for _, e := range v.Engineers {
-			if e.Name == name[i+1:] {
+			if e.Name == short {
 				return e
 			}
 		}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -79,10 +80,11 @@ func NewRule(text string, at TimeOfDay, duration time.Duration, anchor Date) (*R
 		return nil, fmt.Errorf("a duration of %v: allowed is whole seconds from 1s to %v", duration, MaxDuration)
 	}
 	r := &Rule{Text: text, At: at, Duration: duration, anchor: anchor}
-	if err := r.parse(); err != nil {
-		return nil, fmt.Errorf("rule %q: %w", text, err)
+	err := r.parse()
+	if err == nil {
+		err = r.complete()
 	}
-	if err := r.complete(); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("rule %q: %w", text, err)
 	}
 	first := anchor
@@ -114,36 +116,30 @@ func (r *Rule) parse() error {
 		}
 		parts[name] = value
 	}
-	freq, known := ruleFrequencies[parts["FREQ"]]
-	switch {
-	case parts["FREQ"] == "":
+	take := func(name, otherwise string) string {
+		value := cmp.Or(parts[name], otherwise)
+		delete(parts, name)
+		return value
+	}
+	var known bool
+	value := take("FREQ", "")
+	if o.Freq, known = ruleFrequencies[value]; value == "" {
 		return errors.New("FREQ is missing: allowed is DAILY, WEEKLY, MONTHLY or YEARLY")
-	case !known:
-		return fmt.Errorf("FREQ=%s: allowed is DAILY, WEEKLY, MONTHLY or YEARLY", parts["FREQ"])
+	} else if !known {
+		return fmt.Errorf("FREQ=%s: allowed is DAILY, WEEKLY, MONTHLY or YEARLY", value)
 	}
-	o.Freq = freq
-	delete(parts, "FREQ")
-
-	o.Interval = 1
-	if value, ok := parts["INTERVAL"]; ok {
-		n, err := strconv.Atoi(value)
-		if err != nil || n < 1 || n > 1000 {
-			return fmt.Errorf("INTERVAL=%s: allowed is 1 to 1000", value)
-		}
-		o.Interval = n
-		delete(parts, "INTERVAL")
+	var err error
+	value = take("INTERVAL", "1")
+	if o.Interval, err = strconv.Atoi(value); err != nil || o.Interval < 1 || o.Interval > 1000 {
+		return fmt.Errorf("INTERVAL=%s: allowed is 1 to 1000", value)
 	}
-	if value, ok := parts["WKST"]; ok {
-		day, known := ruleWeekdays[value]
-		if !known {
-			return fmt.Errorf("WKST=%s: allowed is MO, TU, WE, TH, FR, SA or SU", value)
-		}
-		o.Wkst = day
-		delete(parts, "WKST")
+	value = take("WKST", "MO")
+	if o.Wkst, known = ruleWeekdays[value]; !known {
+		return fmt.Errorf("WKST=%s: allowed is MO, TU, WE, TH, FR, SA or SU", value)
 	}
 	for _, p := range numberParts {
-		value, ok := parts[p.name]
-		if !ok {
+		value := take(p.name, "")
+		if value == "" {
 			continue
 		}
 		if !slices.Contains(p.frequencies, o.Freq) {
@@ -158,13 +154,11 @@ func (r *Rule) parse() error {
 			}
 			*p.field(o) = append(*p.field(o), n)
 		}
-		delete(parts, p.name)
 	}
-	if value, ok := parts["BYDAY"]; ok {
+	if value := take("BYDAY", ""); value != "" {
 		if err := r.parseDays(value); err != nil {
 			return err
 		}
-		delete(parts, "BYDAY")
 	}
 	for name := range parts {
 		return fmt.Errorf("%q is not known: allowed is FREQ, INTERVAL, WKST, BYMONTH, BYYEARDAY, BYMONTHDAY, BYDAY and BYSETPOS", name)
@@ -225,14 +219,13 @@ func (r *Rule) complete() error {
 	switch o.Freq {
 	case rrule.WEEKLY:
 		o.Byweekday = []rrule.Weekday{[...]rrule.Weekday{rrule.SU, rrule.MO, rrule.TU, rrule.WE, rrule.TH, rrule.FR, rrule.SA}[r.anchor.Weekday()]}
+		return nil
 	case rrule.YEARLY:
 		if len(o.Bymonth) == 0 {
 			o.Bymonth = []int{int(r.anchor.Month)}
 		}
-		o.Bymonthday = []int{r.anchor.Day}
-	case rrule.MONTHLY:
-		o.Bymonthday = []int{r.anchor.Day}
 	}
+	o.Bymonthday = []int{r.anchor.Day}
 	return nil
 }
 

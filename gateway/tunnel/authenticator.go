@@ -185,7 +185,7 @@ func (p *authenticator) initiation(i initiation) {
 	f := policy.Fact{At: now.wall, Source: i.from.AddrPort, Timestamp: p.keep(q, stamp, plan)}
 	refuse := func(d policy.Decision) {
 		f.Engineer, f.Decision = d.Engineer, d
-		t.refusals.Add(f)
+		t.gate.refusals.Add(f)
 	}
 	d := plan.Decide(q, now.wall)
 	if d.Reason == policy.Admitted && !p.admitted.allow(q.Key, now.boot) {
@@ -242,5 +242,5 @@ func (p *authenticator) inspect(d dropped) {
 		q.Fault = policy.RateLimited
 		decision = plan.Decide(q, now.wall)
 	}
-	t.refusals.Add(policy.Fact{At: now.wall, Source: d.source, Engineer: decision.Engineer, Decision: decision, Timestamp: seen})
+	t.gate.refusals.Add(policy.Fact{At: now.wall, Source: d.source, Engineer: decision.Engineer, Decision: decision, Timestamp: seen})
 }

@@ -84,10 +84,10 @@ func (t *Tunnel) reconcile() {
 		}
 		if now.boot >= refusedAt {
 			refusedAt = now.boot + beat/10
-			t.refusals.Drain(t.send)
+			t.gate.refusals.Drain(t.send)
 		}
 		next := min(nextBeat, nextAsk)
-		if t.refusals.Waiting() {
+		if t.gate.refusals.Waiting() {
 			next = min(next, refusedAt)
 		}
 		if len(outbox) > 0 {

@@ -50,12 +50,11 @@ type Tunnel struct {
 	addresses []netip.Prefix
 	machine   atomic.Pointer[machine] // never nil; a closed one while there is none
 
-	facts    chan policy.Fact
-	refusals *tally.Sum
-	wake     chan struct{} // wakes the reconciler
-	closing  chan struct{} // closed by Close
-	workers  sync.WaitGroup
-	failure  atomic.Pointer[failure]
+	facts   chan policy.Fact
+	wake    chan struct{} // wakes the reconciler
+	closing chan struct{} // closed by Close
+	workers sync.WaitGroup
+	failure atomic.Pointer[failure]
 }
 
 // instant is one moment on both clocks. The boot clock is read first, so that a
@@ -117,8 +116,7 @@ func New(c Config) (*Tunnel, error) {
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
-	t.refusals = &tally.Sum{Wake: t.kick}
-	t.gate = newGate(t.table, t.clocks, o.public, t.refusals, t.kick)
+	t.gate = newGate(t.table, t.clocks, o.public, &tally.Sum{Wake: t.kick}, t.kick)
 	t.authenticator = newAuthenticator(t, o)
 	t.peers = newPeers(t.table)
 	none := &machine{}
