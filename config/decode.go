@@ -197,22 +197,22 @@ func (d *decoder) mapping(v value, fields ...string) map[string]value {
 	if !ok {
 		return nil
 	}
-	names := make([]string, len(fields))
-	for i, f := range fields {
-		names[i] = strings.TrimSuffix(f, "?")
-	}
 	found := map[string]value{}
 	for _, e := range all {
-		switch {
-		case !slices.Contains(names, e.name):
-			d.errorf(e.named(), "unknown field: allowed here is %s%s", oneOf(names), didYouMean(e.name, names))
-		default:
-			found[e.name] = e.value
+		found[e.name] = e.value
+	}
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		name, optional := strings.CutSuffix(f, "?")
+		names[i] = name
+		if !optional && !found[name].present() {
+			d.errorf(v.named(), "the field %s is missing", name)
 		}
 	}
-	for _, f := range fields {
-		if _, ok := found[f]; !ok && !strings.HasSuffix(f, "?") {
-			d.errorf(v.named(), "the field %s is missing", f)
+	for _, e := range all {
+		if !slices.Contains(names, e.name) {
+			d.errorf(e.named(), "unknown field: allowed here is %s%s", oneOf(names), didYouMean(e.name, names))
+			delete(found, e.name)
 		}
 	}
 	return found
@@ -273,28 +273,26 @@ func (d *decoder) text(v value) (string, bool) {
 	case nil:
 		return "", false
 	case *ast.StringNode:
-		if n.Value == "" {
+		length := utf8.RuneCountInString(n.Value)
+		switch {
+		case length == 0:
 			d.errorf(v, "is empty")
-			return "", false
+		case length > maxText:
+			d.errorf(v, "has %d characters: allowed are %d", length, maxText)
+		default:
+			return n.Value, true
 		}
-		if n := utf8.RuneCountInString(n.Value); n > maxText {
-			d.errorf(v, "has %d characters: allowed are %d", n, maxText)
-			return "", false
-		}
-		return n.Value, true
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
 		return n.GetToken().Value, true
 	case *ast.NullNode:
 		d.errorf(v, "has no value")
-		return "", false
 	case *ast.MappingNode, *ast.MappingValueNode:
 		// As [fd00::1] is to YAML.
 		d.errorf(v, "is a mapping: allowed is one value; an IPv6 address, and other text with a colon, needs quotes")
-		return "", false
 	default:
 		d.errorf(v, "is %s: allowed is one value", describe(n))
-		return "", false
 	}
+	return "", false
 }
 
 // read reads a value with parse, and reports the error of parse.
@@ -325,18 +323,17 @@ func (d *decoder) visible(v value) (string, bool) {
 // display reads a text for people: up to 200 characters that all show.
 func (d *decoder) display(v value) string {
 	text, ok := d.visible(v)
-	if !ok {
-		return ""
-	}
-	if n := utf8.RuneCountInString(text); n > 200 {
+	n := utf8.RuneCountInString(text)
+	switch {
+	case !ok:
+	case n > 200:
 		d.errorf(v, "has %d characters: allowed are 200", n)
-		return ""
-	}
-	if strings.TrimSpace(text) == "" {
+	case strings.TrimSpace(text) == "":
 		d.errorf(v, "is blank")
-		return ""
+	default:
+		return text
 	}
-	return text
+	return ""
 }
 
 // boolean reads true or false.

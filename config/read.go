@@ -307,6 +307,24 @@ func (s *shape) tooMuch() string {
 	return ""
 }
 
+// refusedTokens are the parts of YAML that a policy does not use. The rest of the file is readable
+// behind some of them.
+var refusedTokens = map[token.Type]struct {
+	what     string
+	readable bool
+}{
+	token.AnchorType:         {"an anchor (&) is not allowed: write the value out; text that begins with & needs quotes", true},
+	token.AliasType:          {"an alias (*) is not allowed: write the value out; text that begins with * needs quotes", true},
+	token.MergeKeyType:       {"a merge key (<<) is not allowed: write the values out", true},
+	token.TagType:            {"a tag (!) is not allowed; text that begins with ! needs quotes", true},
+	token.LiteralType:        {"a block text (| or >) is not allowed: write it on one line", true},
+	token.FoldedType:         {"a block text (| or >) is not allowed: write it on one line", true},
+	token.MappingKeyType:     {"a complex key (?) is not allowed: write key: value", false},
+	token.DirectiveType:      {"a directive (%) is not allowed", false},
+	token.DocumentHeaderType: {"a second document (---) is not allowed: a policy is one document", false},
+	token.DocumentEndType:    {"an end of document (...) is not allowed: a policy is one document", false},
+}
+
 // checkTokens refuses the parts of YAML that a policy does not use, and bounds the work of the
 // recursive parser. ok is false if the rest is not readable.
 func (d *decoder) checkTokens(all token.Tokens) (ok bool) {
@@ -321,33 +339,11 @@ func (d *decoder) checkTokens(all token.Tokens) (ok bool) {
 	directive := false
 	for i, tk := range tokens {
 		at := value{at: placeOf(tk)}
-		switch tk.Type {
-		case token.AnchorType:
-			d.errorf(at, "an anchor (&) is not allowed: write the value out; text that begins with & needs quotes")
-		case token.AliasType:
-			d.errorf(at, "an alias (*) is not allowed: write the value out; text that begins with * needs quotes")
-		case token.MergeKeyType:
-			d.errorf(at, "a merge key (<<) is not allowed: write the values out")
-		case token.TagType:
-			d.errorf(at, "a tag (!) is not allowed; text that begins with ! needs quotes")
-		case token.MappingKeyType:
-			d.errorf(at, "a complex key (?) is not allowed: write key: value")
-			ok = false
-		case token.DirectiveType:
-			directive = true
-			d.errorf(at, "a directive (%%) is not allowed")
-			ok = false
-		case token.LiteralType, token.FoldedType:
-			d.errorf(at, "a block text (| or >) is not allowed: write it on one line")
-		case token.DocumentHeaderType:
-			if i > 0 && !directive {
-				d.errorf(at, "a second document (---) is not allowed: a policy is one document")
-				ok = false
-			}
-		case token.DocumentEndType:
-			d.errorf(at, "an end of document (...) is not allowed: a policy is one document")
-			ok = false
+		if refused, is := refusedTokens[tk.Type]; is && (tk.Type != token.DocumentHeaderType || i > 0 && !directive) {
+			d.errorf(at, "%s", refused.what)
+			ok = ok && refused.readable
 		}
+		directive = directive || tk.Type == token.DirectiveType
 		var before, next *token.Token
 		if i > 0 {
 			before = tokens[i-1]

@@ -106,14 +106,12 @@ var forms = []struct {
 func (r *reader) schedule(w *policy.Window, e entry, f map[string]value, anchor policy.Date) {
 	form := ""
 	for _, other := range forms {
-		if !f[other.name].present() {
-			continue
-		}
-		if form != "" {
+		switch here := f[other.name].present(); {
+		case here && form != "":
 			r.errorf(f[other.name].named(), "a window has one of rrule, days or once: this one has %s already", form)
-			continue
+		case here:
+			form = other.name
 		}
-		form = other.name
 	}
 	if form == "" {
 		r.errorf(e.named(), "does not say when it opens: allowed is one of rrule, days or once")
@@ -182,8 +180,6 @@ func parseDuration(text string) (time.Duration, error) {
 	return duration, nil
 }
 
-const noTimeOfDay = "%s is no time of day: allowed is HH:MM or HH:MM:SS, from 00:00 to 23:59:59"
-
 // parseBegin reads "HH:MM" or "HH:MM:SS".
 func parseBegin(text string) (policy.TimeOfDay, error) {
 	for _, layout := range []string{"15:04", "15:04:05"} {
@@ -192,7 +188,7 @@ func parseBegin(text string) (policy.TimeOfDay, error) {
 			return policy.TimeOfDay(t.Hour()*3600 + t.Minute()*60 + t.Second()), nil
 		}
 	}
-	return 0, fmt.Errorf(noTimeOfDay, quote(text))
+	return 0, fmt.Errorf("%s is no time of day: allowed is HH:MM or HH:MM:SS, from 00:00 to 23:59:59", quote(text))
 }
 
 // parseEnd is parseBegin and "24:00".
@@ -202,7 +198,7 @@ func parseEnd(text string) (policy.TimeOfDay, error) {
 	}
 	t, err := parseBegin(text)
 	if err != nil {
-		err = fmt.Errorf(noTimeOfDay+" and 24:00", quote(text))
+		err = fmt.Errorf("%s is no time of day: allowed is HH:MM or HH:MM:SS, from 00:00 to 23:59:59 and 24:00", quote(text))
 	}
 	return t, err
 }

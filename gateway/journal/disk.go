@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"kidoban/gateway/durable"
@@ -106,14 +107,12 @@ type file struct {
 // does not count.
 func (w *writer) commit(tiles []file, checkpoint []byte) error {
 	var dirs []string // in order, each once
-	seen := map[string]bool{}
 	for _, tile := range tiles {
 		parent := filepath.Dir(filepath.Join(w.dir, tile.name))
 		if err := w.makeDirs(parent); err != nil {
 			return err
 		}
-		if !seen[parent] {
-			seen[parent] = true
+		if !slices.Contains(dirs, parent) {
 			dirs = append(dirs, parent)
 		}
 		if err := w.disk.Write(filepath.Join(w.dir, tile.name), tile.data); err != nil {

@@ -247,6 +247,9 @@ func (j *Journal) writeTiles(lines [][]byte) (checkpoint []byte, err error) {
 			entries := t
 			entries.L = entriesLevel
 			tiles = append(tiles, file{tilePath(entries), j.tail})
+			if t.W == tileWidth {
+				j.tail = nil
+			}
 		}
 		tiles = append(tiles, file{tilePath(t), joinHashes(hashes)})
 		return nil
@@ -254,24 +257,14 @@ func (j *Journal) writeTiles(lines [][]byte) (checkpoint []byte, err error) {
 	before := j.edge.size
 	for _, line := range lines {
 		j.tail = appendEntry(j.tail, line)
-		full := func(t tlog.Tile, hashes []tlog.Hash) error {
-			err := add(t, hashes)
-			if t.L == 0 {
-				j.tail = nil
-			}
-			return err
-		}
-		if err := j.edge.add(tlog.RecordHash(line), full); err != nil {
+		if err := j.edge.add(tlog.RecordHash(line), add); err != nil {
 			return nil, err
 		}
 	}
-	if err := j.edge.partial(func(t tlog.Tile, hashes []tlog.Hash) error {
-		if inTree(t, before) {
-			return nil // as it was
+	for t, hashes := range j.edge.partial() {
+		if !inTree(t, before) {
+			_ = add(t, hashes) // never fails
 		}
-		return add(t, hashes)
-	}); err != nil {
-		return nil, err
 	}
 	checkpoint, err = j.key.sign(j.edge.tree())
 	if err != nil {
@@ -293,32 +286,15 @@ func (j *Journal) removeBefore(size int64) {
 // checkpoint.
 func (j *Journal) sweep() error {
 	disk, dir := j.read.disk, j.read.dir
-	var walk func(name string) error
-	walk = func(name string) error {
-		list, err := disk.readDir(filepath.Join(dir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+	for t, err := range j.read.tiles("tile") {
+		if err == nil && !inTree(t, j.tree.N) {
+			if err = disk.Remove(j.read.path(tilePath(t))); err == nil && t.W < tileWidth {
+				j.write.removeEmpty(filepath.Dir(tilePath(t)))
+			}
 		}
 		if err != nil {
 			return err
 		}
-		for _, found := range list {
-			path := name + "/" + found.Name()
-			if found.IsDir() {
-				err = walk(path)
-			} else if t, notTile := parseTilePath(path); notTile == nil && !inTree(t, j.tree.N) {
-				if err = disk.Remove(filepath.Join(dir, path)); err == nil && t.W < tileWidth {
-					j.write.removeEmpty(filepath.Dir(path))
-				}
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if err := walk("tile"); err != nil {
-		return err
 	}
 	for _, leftover := range []string{filepath.Join(dir, "checkpoint.tmp"), filepath.Join(dir+".new", "checkpoint.tmp"), filepath.Join(dir+".new", "checkpoint"), dir + ".new"} {
 		if err := disk.Remove(leftover); err != nil && !errors.Is(err, fs.ErrNotExist) {

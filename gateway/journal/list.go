@@ -133,19 +133,11 @@ func (r reader) each(from, size int64, visit func(index int64, line []byte, err 
 // bundles lists the bundles that are there, in order, of each place the widest.
 func (r reader) bundles() []tlog.Tile {
 	found := []tlog.Tile{}
-	var walk func(name string)
-	walk = func(name string) {
-		names, _ := r.disk.readDir(r.path(name))
-		for _, n := range names {
-			path := name + "/" + n.Name()
-			if n.IsDir() {
-				walk(path)
-			} else if t, err := parseTilePath(path); err == nil && t.L == entriesLevel && 0 <= t.N && t.N < maxSize/tileWidth {
-				found = append(found, t)
-			}
+	for t, err := range r.tiles("tile/entries") {
+		if err == nil && 0 <= t.N && t.N < maxSize/tileWidth {
+			found = append(found, t)
 		}
 	}
-	walk("tile/entries")
 	slices.SortFunc(found, func(a, b tlog.Tile) int { return cmp.Or(cmp.Compare(a.N, b.N), cmp.Compare(b.W, a.W)) })
 	return slices.CompactFunc(found, func(a, b tlog.Tile) bool { return a.N == b.N })
 }

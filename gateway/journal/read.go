@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -61,47 +63,60 @@ func (r reader) tile(t tlog.Tile) (data []byte, found tlog.Tile, err error) {
 		limit = maxBundle
 	}
 	// A writer may replace the tile by a longer one at this moment: try again, but not for ever.
+	found = t
 	for range 16 {
-		found = t
 		data, err = r.disk.readFile(r.path(tilePath(found)), limit)
-		if !errors.Is(err, fs.ErrNotExist) || t.W == tileWidth {
-			return data, found, err
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
 		}
 		longer := r.longer(t)
 		if len(longer) == 0 {
 			return nil, t, err
 		}
 		found = longer[0]
-		data, err = r.disk.readFile(r.path(tilePath(found)), limit)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return data, found, err
-		}
 	}
-	return nil, t, err
+	return data, found, err
 }
 
 // longer lists the wider tiles at the place of t, shorter ones first.
 func (r reader) longer(t tlog.Tile) []tlog.Tile {
-	var found []tlog.Tile
 	partial, full := t, t
 	partial.W, full.W = 1, tileWidth
-	present := map[int]bool{}
+	var found []tlog.Tile
 	names, _ := r.disk.readDir(filepath.Dir(r.path(tilePath(partial))))
 	for _, name := range names {
-		if w, ok := bundleWidth(name.Name()); ok && !name.IsDir() {
-			present[w] = true
+		if w, ok := bundleWidth(name.Name()); ok && !name.IsDir() && w > t.W {
+			partial.W = w
+			found = append(found, partial)
 		}
 	}
-	if _, err := r.disk.stat(r.path(tilePath(full))); err == nil {
-		present[tileWidth] = true
-	}
-	for w := t.W + 1; w <= tileWidth; w++ {
-		if present[w] {
-			t.W = w
-			found = append(found, t)
-		}
+	slices.SortFunc(found, func(a, b tlog.Tile) int { return a.W - b.W })
+	if _, err := r.disk.stat(r.path(tilePath(full))); err == nil && t.W < tileWidth {
+		found = append(found, full)
 	}
 	return found
+}
+
+// tiles lists the tiles that are there below a folder. Other files are left out.
+func (r reader) tiles(folder string) iter.Seq2[tlog.Tile, error] {
+	return func(yield func(tlog.Tile, error) bool) {
+		list, err := r.disk.readDir(r.path(folder))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !yield(tlog.Tile{}, err) {
+			return
+		}
+		for _, found := range list {
+			path := folder + "/" + found.Name()
+			if found.IsDir() {
+				for t, err := range r.tiles(path) {
+					if !yield(t, err) {
+						return
+					}
+				}
+			} else if t, err := parseTilePath(path); err == nil && !yield(t, nil) {
+				return
+			}
+		}
+	}
 }
 
 // entries reads the first t.W entries of a bundle. On an error it gives the whole entries before
@@ -153,6 +168,12 @@ func describe(t tlog.Tile, err error) error {
 // *DamageError, also if the disk cannot be read.
 func (r reader) verify(tree tlog.Tree, visit func(index int64, line []byte) error) (*edge, error) {
 	e := &edge{}
+	compare := func(t tlog.Tile, hashes []tlog.Hash) error {
+		if t.L == 0 {
+			return nil // compared entry by entry
+		}
+		return r.compare(t, hashes)
+	}
 	for n := int64(0); n*tileWidth < tree.N; n++ {
 		start := n * tileWidth
 		width := int(min(tileWidth, tree.N-start))
@@ -172,12 +193,7 @@ func (r reader) verify(tree tlog.Tree, visit func(index int64, line []byte) erro
 			if err := visit(index, line); err != nil {
 				return nil, err
 			}
-			if err := e.add(leaf, func(t tlog.Tile, hashes []tlog.Hash) error {
-				if t.L == 0 {
-					return nil // compared above
-				}
-				return r.compare(t, hashes)
-			}); err != nil {
+			if err := e.add(leaf, compare); err != nil {
 				return nil, err
 			}
 		}
@@ -188,13 +204,10 @@ func (r reader) verify(tree tlog.Tree, visit func(index int64, line []byte) erro
 			return nil, damaged(start+int64(len(hashes)), "%v", hashesErr)
 		}
 	}
-	if err := e.partial(func(t tlog.Tile, hashes []tlog.Hash) error {
-		if t.L == 0 {
-			return nil
+	for t, hashes := range e.partial() {
+		if err := compare(t, hashes); err != nil {
+			return nil, err
 		}
-		return r.compare(t, hashes)
-	}); err != nil {
-		return nil, err
 	}
 	if got := e.tree(); got.Hash != tree.Hash {
 		return nil, damaged(0, "the past was rewritten: entries and hash tiles agree with each other, their root is %s; the signed checkpoint's is %s", got.Hash, tree.Hash)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 
@@ -31,10 +32,7 @@ func tilePath(t tlog.Tile) string {
 
 // parseTilePath is the inverse of tilePath.
 func parseTilePath(path string) (tlog.Tile, error) {
-	rest, ok := strings.CutPrefix(path, "tile/")
-	if !ok {
-		return tlog.Tile{}, fmt.Errorf("%q is not a tile", path)
-	}
+	rest := strings.TrimPrefix(path, "tile/")
 	if entries, ok := strings.CutPrefix(rest, "entries/"); ok {
 		rest = "data/" + entries
 	}
@@ -93,15 +91,14 @@ func (e *edge) add(leaf tlog.Hash, full func(t tlog.Tile, hashes []tlog.Hash) er
 }
 
 // partial lists the tiles that are not full, but not empty, lower levels first.
-func (e *edge) partial(each func(t tlog.Tile, hashes []tlog.Hash) error) error {
-	for level, hashes := range e.levels {
-		if len(hashes) > 0 {
-			if err := each(tileOf(level, e.size), hashes); err != nil {
-				return err
+func (e *edge) partial() iter.Seq2[tlog.Tile, []tlog.Hash] {
+	return func(yield func(tlog.Tile, []tlog.Hash) bool) {
+		for level, hashes := range e.levels {
+			if len(hashes) > 0 && !yield(tileOf(level, e.size), hashes) {
+				return
 			}
 		}
 	}
-	return nil
 }
 
 // tree is size and root hash (RFC 6962, section 2.1).
@@ -156,11 +153,11 @@ func nextEntry(bundle []byte) (line, rest []byte, err error) {
 	if len(bundle) < 2 {
 		return nil, nil, errTorn
 	}
-	length := int(binary.BigEndian.Uint16(bundle))
-	if len(bundle) < 2+length {
+	end := 2 + int(binary.BigEndian.Uint16(bundle))
+	if len(bundle) < end {
 		return nil, nil, errTorn
 	}
-	return bundle[2 : 2+length : 2+length], bundle[2+length:], nil
+	return bundle[2:end:end], bundle[end:], nil
 }
 
 // bundleWidth reads a directory entry of <N>.p/ as a width.
