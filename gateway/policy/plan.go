@@ -170,18 +170,21 @@ func (s *State) Plan(at time.Time) *Plan {
 		c.at(w, s.policy.Zone, at)
 		p.Windows[i] = WindowState{w, c.current.Span, c.next.Span}
 		if !c.current.IsZero() {
-			p.soon(c.current.Until)
+			sooner(&p.NextChange, c.current.Until)
 			c.current.make(w, s.index.members[i], s.index.names)
 		}
 		if c.next.IsZero() {
 			continue
 		}
-		p.soon(c.next.From)
+		sooner(&p.NextChange, c.next.From)
 		if c.next.From.After(horizon) {
-			p.wake(c.next.From.Add(-Lead))
+			sooner(&p.Wake, c.next.From.Add(-Lead))
 		} else {
 			c.next.make(w, s.index.members[i], s.index.names)
 		}
+	}
+	if !p.NextChange.IsZero() {
+		sooner(&p.Wake, p.NextChange)
 	}
 	p.grant(s.windows)
 	return p
@@ -189,16 +192,10 @@ func (s *State) Plan(at time.Time) *Plan {
 
 func byFrom(g, h *Grant) int { return g.From.Compare(h.From) }
 
-func (p *Plan) soon(t time.Time) {
-	if p.NextChange.IsZero() || t.Before(p.NextChange) {
-		p.NextChange = t
-	}
-	p.wake(t)
-}
-
-func (p *Plan) wake(t time.Time) {
-	if p.Wake.IsZero() || t.Before(p.Wake) {
-		p.Wake = t
+// sooner sets an instant to an earlier one; a zero instant is none yet.
+func sooner(to *time.Time, t time.Time) {
+	if to.IsZero() || t.Before(*to) {
+		*to = t
 	}
 }
 

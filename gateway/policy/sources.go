@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -41,21 +42,14 @@ func newSourceTable(grants []*Grant) sourceTable {
 
 func (t *sourceTable) add(p netip.Prefix, s Span) {
 	old, ok := t.spans[p]
-	for _, have := range old {
-		if have.From.Equal(s.From) && have.Until.Equal(s.Until) {
-			return
-		}
-	}
-	t.spans[p] = append(old, s)
-	if ok {
+	if slices.ContainsFunc(old, func(have Span) bool { return have.From.Equal(s.From) && have.Until.Equal(s.Until) }) {
 		return
 	}
-	for _, l := range t.lengths {
-		if l.Bits() == p.Bits() && l.Addr().Is4() == p.Addr().Is4() {
-			return
-		}
+	t.spans[p] = append(old, s)
+	same := func(l netip.Prefix) bool { return l.Bits() == p.Bits() && l.Addr().Is4() == p.Addr().Is4() }
+	if !ok && !slices.ContainsFunc(t.lengths, same) {
+		t.lengths = append(t.lengths, p)
 	}
-	t.lengths = append(t.lengths, p)
 }
 
 // open reports whether a span that lists the source contains now.

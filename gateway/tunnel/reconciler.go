@@ -20,13 +20,18 @@ func (t *Tunnel) reconcile() {
 	var (
 		outbox    []policy.Fact // confirmations and failures; none may be lost
 		failed    *failure      // the last in outbox; nil: it is over
+		matched   *policy.Plan  // the peers match it
+		pause     = soonest
 		nextBeat  = t.boot()
 		nextAsk   time.Duration
-		nextMatch time.Duration
-		matched   *policy.Plan // the peers match it
-		pause     = soonest
 		refusedAt time.Duration
 	)
+	confirmed := func(facts []policy.Fact, err error) {
+		if err != nil && !t.machine.Load().lost() {
+			t.log.Error("the device's peers are not those of the plan", "err", err)
+		}
+		outbox = append(outbox, facts...)
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -39,7 +44,8 @@ func (t *Tunnel) reconcile() {
 		}
 		now := t.now()
 		t.table.follow(nil, now)
-		if now.boot >= nextBeat {
+		beating := now.boot >= nextBeat
+		if beating {
 			nextBeat = now.boot + beat
 			t.table.sweep(now.boot)
 			t.examine()
@@ -52,22 +58,14 @@ func (t *Tunnel) reconcile() {
 			}
 		}
 
-		if plan := t.table.current(); plan != matched || len(t.table.staleKeys()) > 0 || now.boot >= nextMatch {
-			confirmed, err := t.peers.match(now.wall)
-			if err != nil && !t.machine.Load().lost() {
-				t.log.Error("the device's peers do not match the plan", "err", err)
-			}
-			outbox = append(outbox, confirmed...)
-			matched, nextMatch = plan, now.boot+beat
+		if plan := t.table.current(); plan != matched || beating || len(t.table.staleKeys()) > 0 {
+			confirmed(t.peers.match(now.wall))
+			matched = plan
 		}
 		unconfirmed := t.table.unconfirmed()
 		if now.boot >= nextAsk {
 			before := t.boot()
-			confirmed, err := t.peers.ask(now.wall)
-			if err != nil && !t.machine.Load().lost() {
-				t.log.Error("the device does not tell of its peers", "err", err)
-			}
-			outbox = append(outbox, confirmed...)
+			confirmed(t.peers.ask(now.wall))
 			took := t.boot() - before
 			unconfirmed = t.table.unconfirmed()
 			nextAsk = now.boot + max(beat, 20*took)
