@@ -21,7 +21,7 @@ type File struct {
 
 	mu     sync.Mutex
 	files  []dated      // as they were when they were last read: itself, then the preshared-key files
-	next   int          // of these, the one to look at
+	next   int          // index of the file to look at
 	own    []netip.Addr // the host's addresses then
 	digest string
 	err    error
@@ -53,12 +53,12 @@ func (f *File) Check() (string, error) {
 		if f.files == nil {
 			return "", err
 		}
-		own = f.own // nobody knows better for now
+		own = f.own
 	}
 	if f.files != nil && slices.Equal(own, f.own) && f.unchanged() {
 		return f.digest, f.err
 	}
-	// What changes while it is read is read again the next time.
+	// The stamps come first: a change during the reading shows the next time.
 	files := []dated{{f.Path, stampOf(f.Path)}}
 	loaded, _, err := LoadPolicy(f.Path, Host{Key: &f.Key, Addresses: own, Opens: func(path string) {
 		files = append(files, dated{path, stampOf(path)})
@@ -96,8 +96,7 @@ type dated struct {
 
 func (d dated) unchanged() bool { return stampOf(d.path) == d.was }
 
-// stamp is by what a file that changed is told from before. That it changed
-// the kernel notes, whatever time the file is given.
+// stamp differs after every change of a file: nobody can set its ctime.
 type stamp struct {
 	device, inode     uint64
 	size              int64

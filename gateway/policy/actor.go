@@ -1,10 +1,9 @@
 package policy
 
-// Actor is who gives an event.
+// Actor is the giver of an event.
 type Actor struct {
-	// ID names the person for rules that need two persons. "root (login sato)"
-	// and "sato" are one: sato. Empty: the gateway itself, or nobody who can be
-	// named.
+	// ID names the person for rules that need two persons: "root (login sato)"
+	// is sato. Empty: the gateway itself, or a user without a name.
 	ID string
 	// Via is the way by which the event came: "socket", "signal" or "gateway".
 	Via string
@@ -12,5 +11,5 @@ type Actor struct {
 	Text string
 }
 
-// Gateway is the actor of what the gateway does by itself.
+// Gateway is the actor of the gateway's own events.
 var Gateway = Actor{Via: "gateway", Text: "gateway"}

@@ -346,7 +346,7 @@ type Access struct {
 	Grants   []*Grant
 }
 
-// Accesses lists the engineers who hold a grant, in the order of the policy.
+// Accesses lists the engineers with a grant, in the order of the policy.
 func (p *Plan) Accesses() []Access {
 	var all []Access
 	for i := range p.access {

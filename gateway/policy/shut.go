@@ -59,7 +59,7 @@ type ShutRecord struct {
 	Keys   []Key     `json:"keys,omitempty"` // sorted
 }
 
-// Held is an engineer who is closed by key alone.
+// Held is an engineer closed by key alone.
 type Held struct {
 	Engineer string `json:"engineer"` // vendor/engineer, as the policy in force has it
 	Scope    Scope  `json:"scope"`    // the scope to reopen
@@ -76,7 +76,7 @@ func (s *State) Shut(scope Scope) (ShutRecord, bool) {
 	return r, ok
 }
 
-// Held lists the engineers who are closed by key alone, sorted.
+// Held lists the engineers closed by key alone, sorted.
 func (s *State) Held() []Held { return s.held }
 
 // keysOf lists the keys of a scope in the policy last loaded. Scope All needs none.

@@ -22,8 +22,8 @@ const (
 	inspectBurst, inspectRate     = 100, 50 // all packets that the kernel dropped
 )
 
-// settling is how long a packet that the kernel dropped may arrive here after
-// the gate began to admit its engineer.
+// settling is how long after an opening the gate still sees packets that the
+// kernel dropped before it.
 const settling = 2 * time.Second
 
 // ahead is how far in the future a timestamp may lie.
@@ -238,7 +238,7 @@ func (p *authenticator) inspect(d dropped) {
 		if !t.table.admittedForLong(q, now) {
 			return // it came a moment before the kernel let it through: no refusal to speak of
 		}
-		// Dropped all the same, so it was more than the kernel lets through.
+		// So it was beyond the kernel's rate.
 		q.Fault = policy.RateLimited
 		decision = plan.Decide(q, now.wall)
 	}

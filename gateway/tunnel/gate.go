@@ -318,8 +318,8 @@ func (g *gate) inspect(payload []byte, source netip.AddrPort) {
 	}
 }
 
-// wellFormed reports whether the packet is an initiation whose sender knows the
-// gateway's public key.
+// wellFormed reports whether the packet is an initiation and its MAC1 is made with
+// the gateway's public key.
 func wellFormed(packet []byte, checker *device.CookieChecker) bool {
 	return len(packet) == device.MessageInitiationSize &&
 		messageType(packet) == device.MessageInitiationType &&

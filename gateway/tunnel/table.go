@@ -68,13 +68,12 @@ type engineer struct {
 
 	// Guarded by table.mu.
 	policy     *policy.Engineer // of the latest plan
-	admissions []*admission     // the one of the newest initiation is last
+	admissions []*admission     // ordered by their newest initiation
 	pending    []pending
 	entries    []*entry // oldest first
 }
 
-// setDeadline works out until when anything of the engineer's may pass;
-// table.mu is held.
+// setDeadline takes the latest deadline of the admissions; table.mu is held.
 func (e *engineer) setDeadline() {
 	var latest int64
 	for _, p := range e.admissions {
@@ -129,10 +128,9 @@ func (e *entry) endpoint(from *conn.StdNetEndpoint) *endpoint {
 
 // table knows the admissions.
 type table struct {
-	// mu is held for looking things up and changing them, never over a
-	// device call or a wait.
+	// mu is never held over a device call or a wait.
 	mu        sync.Mutex
-	plans     []inForce // the one in force, last, and those of the last moments
+	plans     []inForce // of the last moments; the newest is in force
 	engineers map[policy.Key]*engineer
 	stale     map[policy.Key]bool   // their keys in the device must go before the next handshake
 	due       map[uint64]*admission // initiations that are not known to be on disk, by number
@@ -182,7 +180,7 @@ func (h *table) follow(p *policy.Plan, now instant) {
 		h.plans = append(h.plans, inForce{p, now})
 		h.forgetPlans(now.boot)
 		if p.Doubt != "" {
-			clear(h.due) // a plan in doubt cuts all and admits nobody
+			clear(h.due) // the plan cuts every admission
 		}
 	}
 	plan := h.plan()
@@ -209,8 +207,7 @@ func (h *table) follow(p *policy.Plan, now instant) {
 	}
 }
 
-// forgetPlans drops plans that were replaced before the last moments; mu is
-// held.
+// forgetPlans drops plans that were replaced before the last moments; mu is held.
 func (h *table) forgetPlans(now time.Duration) {
 	n := max(0, len(h.plans)-maximumPlans)
 	for n+1 < len(h.plans) && now-h.plans[n+1].since.boot >= settling {
@@ -237,12 +234,11 @@ func (h *table) admittedForLong(q policy.Query, now instant) bool {
 	return true
 }
 
-// recordWithin is how long an admission lasts that is not known to be on
-// disk: no record, no entry.
+// recordWithin is how long an admission lasts without its journal entry.
 const recordWithin = time.Second
 
-// overdue reports whether an initiation has waited for its record for too long:
-// then the record of another would wait as well. mu is held.
+// overdue reports whether an initiation has waited too long for its record, as
+// the record of another would; mu is held.
 func (h *table) overdue(now time.Duration) bool {
 	for number, p := range h.due {
 		if now >= p.unrecorded[number] {
@@ -291,8 +287,8 @@ func (h *table) cut(e *engineer, one *admission) {
 	}
 }
 
-// takeStale reports whether the device still holds keys of a cut admission. The
-// caller must remove them.
+// takeStale reports whether the device holds keys of a cut admission, which the
+// caller must remove.
 func (h *table) takeStale(key policy.Key) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -411,9 +407,9 @@ func (h *table) trim(e *engineer, confirmed bool, keep int) {
 	})
 }
 
-// confirm takes note that the device completed another handshake of the key:
-// that of the newest admission whose data has passed. Admissions at other addresses are
-// superseded. It reports whether there was anything to confirm.
+// confirm takes note that the device completed another handshake of the key: the
+// newest one with data. It supersedes admissions at other addresses. It reports
+// whether there was a handshake to confirm.
 func (h *table) confirm(key policy.Key) (policy.Fact, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -542,7 +538,7 @@ func (h *table) mayPass(inner netip.Addr, now time.Duration) bool {
 	return e != nil && int64(now) < e.deadline.Load()
 }
 
-// staleKeys copies the set of keys whose peers must be made anew.
+// staleKeys copies the set of stale keys.
 func (h *table) staleKeys() map[policy.Key]bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
