@@ -218,18 +218,24 @@ func (d *decoder) mapping(v value, fields ...string) map[string]value {
 	return found
 }
 
-// names reads a mapping with names as keys. Entries with a bad name are reported and returned.
-func (d *decoder) names(v value) []entry {
+// named reads a mapping with names as keys, each value with read. It gives the results sorted by
+// name, and by name. Entries with a bad name are reported and read.
+func named[T any](d *decoder, v value, read func(entry) T) (sorted []T, byName map[string]T) {
 	all, ok := d.pairs(v)
 	if ok && len(all) == 0 {
 		d.errorf(v, "is empty: at least one is needed")
 	}
+	byName = map[string]T{}
 	for _, e := range all {
 		if !isName(e.name) {
 			d.errorf(e.named(), "the name %s is not allowed: a name is 1 to 63 of a-z, 0-9 and hyphen, with no hyphen at its ends", quote(e.name))
 		}
+		byName[e.name] = read(e)
 	}
-	return all
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		sorted = append(sorted, byName[name])
+	}
+	return sorted, byName
 }
 
 // isName reports whether a text may name a vendor, an engineer and so on. Names become labels, file

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/netip"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -61,8 +60,6 @@ func ParsePolicy(name string, text []byte, dir string, host Host, now time.Time)
 		dir:       dir,
 		host:      host,
 		now:       now,
-		calendars: map[string]*policy.Calendar{},
-		targets:   map[string]*policy.Target{},
 		keys:      map[policy.Key]*policy.Engineer{},
 		addresses: map[netip.Addr]*policy.Engineer{},
 		digest:    sha256.New(),
@@ -120,23 +117,10 @@ func (r *reader) root(v value) {
 	p.Site = r.display(f["site"])
 	r.timezone(f["timezone"])
 	p.Tunnel = r.tunnel(f["tunnel"])
-	for _, e := range r.names(f["calendars"]) {
-		c := r.calendar(e)
-		r.calendars[e.name] = c
-		p.Calendars = append(p.Calendars, c)
-	}
-	for _, e := range r.names(f["targets"]) {
-		t := r.target(e)
-		r.targets[e.name] = t
-		p.Targets = append(p.Targets, t)
-	}
-	for _, e := range r.names(f["vendors"]) {
-		p.Vendors = append(p.Vendors, r.vendor(e))
-	}
+	p.Calendars, r.calendars = named(&r.decoder, f["calendars"], r.calendar)
+	p.Targets, r.targets = named(&r.decoder, f["targets"], r.target)
+	p.Vendors, _ = named(&r.decoder, f["vendors"], r.vendor)
 	r.warnShared()
-	slices.SortFunc(p.Calendars, func(a, b *policy.Calendar) int { return strings.Compare(a.Name, b.Name) })
-	slices.SortFunc(p.Targets, func(a, b *policy.Target) int { return strings.Compare(a.Name, b.Name) })
-	slices.SortFunc(p.Vendors, func(a, b *policy.Vendor) int { return strings.Compare(a.Name, b.Name) })
 }
 
 func (r *reader) timezone(v value) {

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
@@ -25,21 +24,16 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 		r.warnSource(s)
 		r.listed = append(r.listed, vendorSource{s, v})
 	}
-	engineers := map[string]*policy.Engineer{}
-	entries := r.names(f["engineers"])
-	for _, e := range entries {
-		engineer := r.engineer(v, e)
-		engineers[e.name] = engineer
-		v.Engineers = append(v.Engineers, engineer)
-	}
-	slices.SortFunc(v.Engineers, func(a, b *policy.Engineer) int { return strings.Compare(a.Name, b.Name) })
+	var entries []entry
+	var engineers map[string]*policy.Engineer
+	v.Engineers, engineers = named(&r.decoder, f["engineers"], func(e entry) *policy.Engineer {
+		entries = append(entries, e)
+		return r.engineer(v, e)
+	})
 	if !f["windows"].present() && f != nil {
 		r.warn(e.named(), view.WarnVendorClosed, nil)
 	}
-	for _, e := range r.names(f["windows"]) {
-		v.Windows = append(v.Windows, r.window(v, engineers, e))
-	}
-	slices.SortFunc(v.Windows, func(a, b *policy.Window) int { return strings.Compare(a.Name, b.Name) })
+	v.Windows, _ = named(&r.decoder, f["windows"], func(e entry) *policy.Window { return r.window(v, engineers, e) })
 	if r.reach > maxReach {
 		return v // it has been reported
 	}
@@ -50,8 +44,7 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 		}
 	}
 	for _, e := range entries {
-		g := engineers[e.name]
-		r.checkElements(e, g, windows[g])
+		r.checkElements(e, engineers[e.name], windows[engineers[e.name]])
 	}
 	return v
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 	"unicode/utf8"
 )
@@ -144,17 +143,6 @@ func encode(e Entry) ([]byte, error) {
 		return nil, err
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
-// check reports why an entry cannot be appended. line is its JSON.
-func (e *Entry) check(line []byte) error {
-	if e.Kind == "" {
-		return errors.New("an entry without a kind")
-	}
-	if len(line) > MaxEntry {
-		return fmt.Errorf("an entry of kind %s takes %d bytes of JSON, allowed are %d: split its text", e.Kind, len(line), MaxEntry)
-	}
-	return nil
 }
 
 // decodeSigned decodes an entry that verifies.

@@ -204,8 +204,12 @@ func (j *Journal) enqueue(entries []Entry) (*batch, error) {
 		last = e.Time
 		e.From, e.Until, e.First, e.Last = e.From.UTC(), e.Until.UTC(), e.First.UTC(), e.Last.UTC()
 		line, err := encode(e)
-		if err == nil {
-			err = e.check(line)
+		switch {
+		case err != nil:
+		case e.Kind == "":
+			err = errors.New("an entry without a kind")
+		case len(line) > MaxEntry:
+			err = fmt.Errorf("an entry of kind %s takes %d bytes of JSON, allowed are %d: split its text", e.Kind, len(line), MaxEntry)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("journal: entry %d of %d: %w", i+1, len(entries), err)
