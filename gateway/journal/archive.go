@@ -51,7 +51,11 @@ func makeIfNew(disk storage, dir, keyFile string) error {
 
 // makeNew makes an empty journal in DIR.new, and a key if there is none.
 func makeNew(disk storage, dir, keyFile string) error {
-	k, writeKey, err := readOrMakeKey(disk, keyFile)
+	k, err := readKey(disk, keyFile)
+	made := ""
+	if errors.Is(err, fs.ErrNotExist) {
+		k, made, err = newKey()
+	}
 	if err != nil {
 		return err
 	}
@@ -65,10 +69,10 @@ func makeNew(disk storage, dir, keyFile string) error {
 	if err := durable.ReplaceOn(disk, filepath.Join(dir+".new", "checkpoint"), checkpoint); err != nil {
 		return err
 	}
-	if err := disk.SyncFolder(filepath.Dir(dir)); err != nil {
+	if err := disk.SyncFolder(filepath.Dir(dir)); err != nil || made == "" {
 		return err
 	}
-	return writeKey()
+	return durable.ReplaceOn(disk, keyFile, []byte(made))
 }
 
 // putInPlace turns DIR.new into DIR.

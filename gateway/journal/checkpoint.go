@@ -8,11 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strconv"
 	"strings"
-
-	"kidoban/gateway/durable"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -173,16 +170,6 @@ func readKey(disk storage, name string) (*key, error) {
 		return nil, malformed
 	}
 	return &key{signer, verifier}, nil
-}
-
-// readOrMakeKey reads the key file, or makes a key if there is none. write puts a new key on disk.
-func readOrMakeKey(disk storage, name string) (k *key, write func() error, err error) {
-	k, err = readKey(disk, name)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return k, func() error { return nil }, err
-	}
-	k, text, err := newKey()
-	return k, func() error { return durable.ReplaceOn(disk, name, []byte(text)) }, err
 }
 
 // VerifierKey gives the public half of a key file, as one line for note and other tools

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -344,7 +343,7 @@ func (j *Journal) Size() int64 {
 func (j *Journal) Checkpoint() (text string, signed time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return string(bytes.Clone(j.text)), j.signed
+	return string(j.text), j.signed
 }
 
 // Close waits for the commit under way and unlocks the journal. Waiting entries are refused with

@@ -464,6 +464,7 @@ func TestFault68UnreadableSocket(t *testing.T) {
 		if err := read(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("closed while it waits to read again: %v", err)
 		}
+		synctest.Wait() // the device opens and closes under a lock
 		again("while it was waited for")
 	})
 }
