@@ -109,7 +109,7 @@ func (s *dateSet) add(d Date)      { s[d.Month] |= 1 << d.Day }
 // holidays caches the dates. The computation needs the lock too: package cal writes to its own
 // definitions.
 var holidays = struct {
-	sync.RWMutex
+	sync.Mutex
 	years map[countryYear]*dateSet
 }{years: map[countryYear]*dateSet{}}
 
@@ -120,15 +120,10 @@ type countryYear struct {
 
 func holidaysIn(country string, year int) *dateSet {
 	key := countryYear{country, year}
-	holidays.RLock()
-	s := holidays.years[key]
-	holidays.RUnlock()
-	if s != nil {
-		return s
-	}
 	holidays.Lock()
 	defer holidays.Unlock()
-	if s = holidays.years[key]; s == nil {
+	s := holidays.years[key]
+	if s == nil {
 		s = computeHolidays(country, year)
 		holidays.years[key] = s
 	}

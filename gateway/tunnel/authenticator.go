@@ -132,7 +132,7 @@ func (p *authenticator) question(packet *packetInitiation, source netip.Addr, pl
 	if !ok {
 		return q, stamp
 	}
-	if stamp, q.Proven = c.timestamp(secret); !q.Proven {
+	if stamp, q.Proven = c.timestamp(packet, secret); !q.Proven {
 		return q, stamp
 	}
 	switch {

@@ -121,15 +121,7 @@ func (g *gate) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	g.unread.Store(nil) // WireGuard has waited for the readers of the sockets before
 	var all []conn.ReceiveFunc
 	for _, receive := range inner {
-		receive = g.persistent(closed, receive)
-		all = append(all, func(packets [][]byte, sizes []int, from []conn.Endpoint) (int, error) {
-			n, err := receive(packets, sizes, from)
-			if err != nil {
-				return 0, err
-			}
-			g.sift(packets[:n], sizes[:n], from[:n])
-			return n, nil
-		})
+		all = append(all, g.sifted(closed, receive))
 	}
 	return append(all, func(packets [][]byte, sizes []int, from []conn.Endpoint) (int, error) {
 		return g.readmit(closed, packets, sizes, from)
@@ -143,10 +135,10 @@ const (
 	unreadMost  = 10
 )
 
-// persistent reads a socket until the bind is closed. WireGuard stops silently
-// at an error that is not temporary, or after ten that are; then no engineer
-// could enter, and there would be no sign of it.
-func (g *gate) persistent(closed <-chan struct{}, receive conn.ReceiveFunc) conn.ReceiveFunc {
+// sifted reads a socket until the bind is closed, and sifts the packets. It hides
+// errors: WireGuard stops silently at one that is not temporary, or after ten
+// that are.
+func (g *gate) sifted(closed <-chan struct{}, receive conn.ReceiveFunc) conn.ReceiveFunc {
 	failed := 0
 	var told *failure
 	return func(packets [][]byte, sizes []int, from []conn.Endpoint) (int, error) {
@@ -157,6 +149,7 @@ func (g *gate) persistent(closed <-chan struct{}, receive conn.ReceiveFunc) conn
 		}
 		if err == nil || errors.Is(err, net.ErrClosed) {
 			failed = 0
+			g.sift(packets[:n], sizes[:n], from[:n])
 			return n, err
 		}
 		if failed++; failed >= unreadMost {

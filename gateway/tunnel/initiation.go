@@ -62,21 +62,17 @@ func (o *opener) shared(key policy.Key) ([32]byte, error) {
 type claim struct {
 	key         policy.Key
 	chain, hash [blake2s.Size]byte
-	sealed      [device.MessageInitiationSize]byte
 }
 
 // open reads the static key that an initiation carries. It fails if the
 // packet was not sealed to this gateway's public key.
 func (o *opener) open(packet *packetInitiation) (claim, bool) {
-	c := claim{sealed: *packet}
+	var c claim
 	ephemeral := packet[ephemeralAt:staticAt]
 	c.hash = mixHash(o.hash, ephemeral)
 	device.KDF1(&c.chain, device.InitialChainKey[:], ephemeral)
 	secret, err := o.shared([32]byte(ephemeral))
-	if err != nil {
-		return claim{}, false
-	}
-	if !c.unseal(c.key[:0], secret, packet[staticAt:timestampAt]) {
+	if err != nil || !c.unseal(c.key[:0], secret, packet[staticAt:timestampAt]) {
 		return claim{}, false
 	}
 	return c, true
@@ -85,8 +81,8 @@ func (o *opener) open(packet *packetInitiation) (claim, bool) {
 // timestamp opens the TAI64N timestamp with the static-static secret that the
 // gateway shares with the owner of the key. It succeeds only if that owner
 // made the initiation.
-func (c claim) timestamp(secret [32]byte) (stamp [12]byte, proven bool) {
-	return stamp, c.unseal(stamp[:0], secret, c.sealed[timestampAt:mac1At])
+func (c claim) timestamp(packet *packetInitiation, secret [32]byte) (stamp [12]byte, proven bool) {
+	return stamp, c.unseal(stamp[:0], secret, packet[timestampAt:mac1At])
 }
 
 // unseal mixes a secret into the chain and opens a sealed field.

@@ -49,7 +49,7 @@ func TestOpenReadsWhoAndWhen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if stamp, proven := c.timestamp(secret); !proven || stamp != want {
+	if stamp, proven := c.timestamp((*packetInitiation)(honest), secret); !proven || stamp != want {
 		t.Errorf("timestamp %x, proven %v, want %x, true", stamp, proven, want)
 	}
 	for at := ephemeralAt; at < mac1At; at++ {
@@ -59,7 +59,7 @@ func TestOpenReadsWhoAndWhen(t *testing.T) {
 		if !ok {
 			continue
 		}
-		if _, proven := c.timestamp(secret); proven {
+		if _, proven := c.timestamp(&changed, secret); proven {
 			t.Errorf("with byte %d changed the initiation still proves its key", at)
 		}
 	}
@@ -72,7 +72,7 @@ func TestOpenReadsWhoAndWhen(t *testing.T) {
 	if secret, err = o.shared(victim); err != nil {
 		t.Fatal(err)
 	}
-	if _, proven := c.timestamp(secret); proven {
+	if _, proven := c.timestamp((*packetInitiation)(forged), secret); proven {
 		t.Error("a forged static key is proven")
 	}
 }
@@ -115,7 +115,7 @@ func FuzzOpen(f *testing.F) {
 		if !ok {
 			return
 		}
-		_, proven := c.timestamp(secret)
+		_, proven := c.timestamp((*packetInitiation)(packet), secret)
 		if same := string(packet[ephemeralAt:mac1At]) == string(honest[ephemeralAt:mac1At]); proven && !same {
 			// X25519 ignores the highest bit of a public key, but the hash does not.
 			t.Errorf("an initiation that the owner of the key did not make is proven: %x", packet)
