@@ -274,7 +274,7 @@ func TestFault48TornTail(t *testing.T) {
 // put puts a file into the journal on a disk, where it lasts.
 func put(t testing.TB, d *memDisk, name string, data []byte) {
 	t.Helper()
-	w := writer{disk: d, dir: memDir, lasting: map[string]bool{}}
+	w := writer{reader: reader{d, memDir}, lasting: map[string]bool{}}
 	path := filepath.Join(memDir, name)
 	if err := errors.Join(w.makeDirs(filepath.Dir(path)), d.Write(path, data), d.SyncFolder(filepath.Dir(path))); err != nil {
 		t.Fatal(err)

@@ -83,8 +83,7 @@ func (osDisk) lock(name string) (io.Closer, error) {
 
 // writer puts tiles and checkpoints of one journal on disk.
 type writer struct {
-	disk storage
-	dir  string
+	reader
 	// lasting has the folders whose names are certainly on disk. A folder that was found may lack
 	// its fsync.
 	lasting map[string]bool
@@ -108,14 +107,14 @@ type file struct {
 func (w *writer) commit(tiles []file, checkpoint []byte) error {
 	var dirs []string // in order, each once
 	for _, tile := range tiles {
-		parent := filepath.Dir(filepath.Join(w.dir, tile.name))
+		parent := filepath.Dir(w.path(tile.name))
 		if err := w.makeDirs(parent); err != nil {
 			return err
 		}
 		if !slices.Contains(dirs, parent) {
 			dirs = append(dirs, parent)
 		}
-		if err := w.disk.Write(filepath.Join(w.dir, tile.name), tile.data); err != nil {
+		if err := w.disk.Write(w.path(tile.name), tile.data); err != nil {
 			return err
 		}
 	}
@@ -124,7 +123,7 @@ func (w *writer) commit(tiles []file, checkpoint []byte) error {
 			return err
 		}
 	}
-	return durable.ReplaceOn(w.disk, filepath.Join(w.dir, "checkpoint"), checkpoint)
+	return durable.ReplaceOn(w.disk, w.path("checkpoint"), checkpoint)
 }
 
 // makeDirs makes a folder inside the journal's folder, with its parents, and syncs their names.
@@ -149,14 +148,14 @@ func (w *writer) makeDirs(name string) error {
 // remove removes a tile, and its folder if that is empty. Errors do not matter: Open removes
 // leftovers.
 func (w *writer) remove(name string) {
-	if w.disk.Remove(filepath.Join(w.dir, name)) == nil {
+	if w.disk.Remove(w.path(name)) == nil {
 		w.removeEmpty(filepath.Dir(name))
 	}
 }
 
 // removeEmpty removes the directory of partial tiles if it is empty.
 func (w *writer) removeEmpty(name string) {
-	if path := filepath.Join(w.dir, name); filepath.Ext(path) == ".p" && w.disk.Remove(path) == nil {
+	if path := w.path(name); filepath.Ext(path) == ".p" && w.disk.Remove(path) == nil {
 		delete(w.lasting, path)
 	}
 }

@@ -96,7 +96,7 @@ func openLocked(disk storage, dir, keyFile string) (*Journal, error) {
 	j := &Journal{
 		key:   key,
 		read:  reader{disk, dir},
-		write: writer{disk: disk, dir: dir, lasting: map[string]bool{}},
+		write: writer{reader: reader{disk, dir}, lasting: map[string]bool{}},
 		now:   time.Now,
 	}
 	if j.text, j.tree, err = j.read.checkpoint(key.verifier); err != nil {

@@ -38,16 +38,18 @@ func (s *sockets) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := s.ignorePaths(); err != nil {
+	six := conn.NewStdNetBind().(*conn.StdNetBind)
+	err = s.ignorePaths()
+	for _, name := range []string{"ipv6", "ipv6PC", "ipv6TxOffload"} {
+		from, unknown := field(s.StdNetBind, name)
+		if err = errors.Join(err, unknown); err == nil {
+			to, _ := field(six, name)
+			to.Set(from)
+		}
+	}
+	if err != nil {
 		s.StdNetBind.Close()
 		return nil, 0, err
-	}
-	six := conn.NewStdNetBind().(*conn.StdNetBind)
-	for _, name := range []string{"ipv6", "ipv6PC", "ipv6TxOffload"} {
-		if err := share(six, s.StdNetBind, name); err != nil {
-			s.StdNetBind.Close()
-			return nil, 0, err
-		}
 	}
 	s.six.Store(six)
 	return receive, actual, nil
@@ -64,11 +66,11 @@ func (s *sockets) ignorePaths() error {
 		{"ipv4", [][3]int{{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_INTERFACE}}},
 		{"ipv6", [][3]int{{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_INTERFACE}, {unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 64}}},
 	} {
-		field := reflect.ValueOf(s.StdNetBind).Elem().FieldByName(f.name)
-		if !field.IsValid() {
-			return unknownField(f.name)
+		private, err := field(s.StdNetBind, f.name)
+		if err != nil {
+			return err
 		}
-		socket := *(**net.UDPConn)(unsafe.Pointer(field.UnsafeAddr()))
+		socket := private.Interface().(*net.UDPConn)
 		if socket == nil {
 			continue // the host has no such family
 		}
@@ -88,19 +90,13 @@ func (s *sockets) ignorePaths() error {
 	return nil
 }
 
-func unknownField(name string) error {
-	return fmt.Errorf("this version of wireguard-go has no conn.StdNetBind.%s: the sockets must be looked at anew", name)
-}
-
-// share copies a private field.
-func share(to, from *conn.StdNetBind, name string) error {
-	a, b := reflect.ValueOf(to).Elem().FieldByName(name), reflect.ValueOf(from).Elem().FieldByName(name)
-	if !a.IsValid() {
-		return unknownField(name)
+// field gives a private field.
+func field(of *conn.StdNetBind, name string) (reflect.Value, error) {
+	f := reflect.ValueOf(of).Elem().FieldByName(name)
+	if !f.IsValid() {
+		return f, fmt.Errorf("this version of wireguard-go has no conn.StdNetBind.%s: the sockets must be looked at anew", name)
 	}
-	reflect.NewAt(a.Type(), unsafe.Pointer(a.UnsafeAddr())).Elem().
-		Set(reflect.NewAt(b.Type(), unsafe.Pointer(b.UnsafeAddr())).Elem())
-	return nil
+	return reflect.NewAt(f.Type(), unsafe.Pointer(f.UnsafeAddr())).Elem(), nil
 }
 
 // Send implements conn.Bind.
