@@ -3,6 +3,8 @@ package firewall
 import (
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -158,54 +160,68 @@ func (f *ruleset) verifyStructure(d *driftError) error {
 
 // compareTable also reports whether the table is there.
 func (f *ruleset) compareTable(d *driftError) (there bool, err error) {
-	have, err := f.link.nft.ListTableOfFamily(table.Name, table.Family)
+	have, err := f.link.ask(ours(unix.NFT_MSG_GETTABLE, 0))
 	if errors.Is(err, unix.ENOENT) {
 		d.add("table inet %s is gone", tableName)
 		return false, nil
 	}
-	if err != nil {
+	if err != nil || len(have) == 0 || len(have[0].Data) < 4 {
 		return false, fmt.Errorf("reading the table: %w", err)
 	}
-	if have.Flags != f.flags {
-		d.add("the table has flags %#x, not %#x", have.Flags, f.flags)
+	if flags := nftables.TableFlags(number(find(have[0].Data[4:], unix.NFTA_TABLE_FLAGS))); flags != f.flags {
+		d.add("the table has flags %#x, not %#x", flags, f.flags)
 	}
 	return true, nil
 }
 
 func (f *ruleset) compareChains(d *driftError) error {
-	var chains []*nftables.Chain
-	err := f.link.undisturbed(func() (err error) {
-		chains, err = f.link.nft.ListChainsOfTableFamily(table.Family)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("reading chains: %w", err)
-	}
-	seen := map[string]bool{}
-	for _, k := range chains {
-		if k.Table == nil || k.Table.Name != tableName {
-			continue
-		}
-		c := f.held.rules.find(k.Name)
-		if c == nil {
-			d.add("chain %s was not written", k.Name)
-			continue
-		}
-		seen[k.Name] = true
-		if got, want := describe(k), describe(c.kernel()); got != want {
-			d.add("chain %s is of %s, not of %s", k.Name, got, want)
-		}
-	}
+	written := map[string][]netlink.Attribute{}
 	for _, c := range f.held.rules.chains {
-		if !seen[c.name] {
-			d.add("chain %s is missing", c.name)
+		written[c.name] = c.attributes()
+	}
+	return f.compare(d, "chain", unix.NFT_MSG_GETCHAIN, unix.NFTA_CHAIN_NAME, written, unix.NFTA_CHAIN_HOOK, unix.NFTA_CHAIN_POLICY, unix.NFTA_CHAIN_TYPE)
+}
+
+func (f *ruleset) compareSets(d *driftError) error {
+	written := map[string][]netlink.Attribute{}
+	for _, s := range f.held.rules.sets {
+		written[s.name] = s.attributes()
+	}
+	return f.compare(d, "set", unix.NFT_MSG_GETSET, unix.NFTA_SET_NAME, written)
+}
+
+// compare compares the attributes of the table's chains or sets, those that were
+// written and those of more kinds.
+func (f *ruleset) compare(d *driftError, word string, kind, named uint16, written map[string][]netlink.Attribute, more ...uint16) error {
+	dumped, err := f.link.read(kind)
+	if err != nil {
+		return fmt.Errorf("reading each %s: %w", word, err)
+	}
+	for _, b := range dumped {
+		name := stringOf(find(b, named))
+		want, ok := written[name]
+		if !ok {
+			d.add("%s %s was not written", word, name)
+			continue
 		}
+		delete(written, name)
+		have, _ := netlink.UnmarshalAttributes(b)
+		have = slices.DeleteFunc(have, func(a netlink.Attribute) bool {
+			kind := a.Type & kindMask
+			return !slices.Contains(more, kind) && !slices.ContainsFunc(want, func(w netlink.Attribute) bool { return w.Type&kindMask == kind })
+		})
+		if x := differ(marshal(want...), marshal(have...)); x != "" {
+			d.add("%s %s: %s", word, name, x)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(written)) {
+		d.add("%s %s is missing", word, name)
 	}
 	return nil
 }
 
 func (f *ruleset) compareRules(d *driftError) error {
-	dumped, err := f.read(unix.NFT_MSG_GETRULE, unix.NFTA_RULE_TABLE)
+	dumped, err := f.link.read(unix.NFT_MSG_GETRULE)
 	if err != nil {
 		return fmt.Errorf("reading rules: %w", err)
 	}
@@ -228,63 +244,6 @@ func (f *ruleset) compareRules(d *driftError) error {
 		}
 	}
 	return nil
-}
-
-func (f *ruleset) compareSets(d *driftError) error {
-	dumped, err := f.read(unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE)
-	if err != nil {
-		return fmt.Errorf("reading sets: %w", err)
-	}
-	seen := map[string]bool{}
-	for _, a := range dumped {
-		name := stringOf(find(a, unix.NFTA_SET_NAME))
-		s := f.held.rules.set(name)
-		if s == nil {
-			d.add("set %s was not written", name)
-			continue
-		}
-		seen[name] = true
-		want := s.attributes()
-		a = slices.DeleteFunc(a, func(a netlink.Attribute) bool {
-			return !slices.ContainsFunc(want, func(w netlink.Attribute) bool { return w.Type&kindMask == a.Type&kindMask })
-		})
-		if x := differ(marshal(want...), marshal(a...)); x != "" {
-			d.add("set %s: %s", name, x)
-		}
-	}
-	for _, s := range f.held.rules.sets {
-		if !seen[s.name] {
-			d.add("set %s is missing", s.name)
-		}
-	}
-	return nil
-}
-
-// describe tells all of a chain that is not its name and its rules.
-func describe(c *nftables.Chain) string {
-	if c.Hooknum == nil || c.Priority == nil || c.Policy == nil {
-		return "no hook"
-	}
-	return fmt.Sprintf("type %s, hook %d, priority %d, policy %d", c.Type, *c.Hooknum, *c.Priority, *c.Policy)
-}
-
-// read dumps our table's objects of a kind, as the kernel writes them; where
-// is the attribute that names an object's table.
-func (f *ruleset) read(kind, where uint16) ([][]netlink.Attribute, error) {
-	replies, err := f.link.dump(message(kind, 0, text(where, tableName)))
-	if err != nil {
-		return nil, err
-	}
-	var list [][]netlink.Attribute
-	for _, m := range replies {
-		if len(m.Data) < 4 || m.Data[0] != unix.NFPROTO_INET {
-			continue
-		}
-		if a := unmarshal(m.Data[4:]); stringOf(find(a, where)) == tableName {
-			list = append(list, a)
-		}
-	}
-	return list, nil
 }
 
 // forever stands for the end of an element that has none.
@@ -339,30 +298,27 @@ func (f *ruleset) verifyElements(s *set, d *driftError) error {
 // there when asked for by name.
 func (f *ruleset) readElements(s *set) (map[string]found, error) {
 	for range readAttempts {
-		var elements []nftables.SetElement
-		var before, after time.Duration
-		err := f.link.undisturbed(func() (err error) {
-			before = clock.Boot()
-			elements, err = f.link.nft.GetSetElements(s.kernel())
-			after = clock.Boot()
-			return err
-		})
+		before := clock.Boot()
+		lists, err := f.link.read(unix.NFT_MSG_GETSETELEM, text(unix.NFTA_SET_ELEM_LIST_SET, s.name))
+		after := clock.Boot()
 		if err != nil {
 			return nil, fmt.Errorf("reading set %s: %w", s.name, err)
 		}
-		have := make(map[string]found, len(elements))
-		repeated := false
-		for _, e := range elements {
-			_, twice := have[string(e.Key)]
-			repeated = repeated || twice
-			have[string(e.Key)] = foundElement(e, before, after)
+		have := make(map[string]found, len(f.held.ends[s.name]))
+		torn := false
+		for _, list := range lists {
+			for key, e := range foundElements(list, before, after) {
+				_, twice := have[key]
+				torn = torn || twice
+				have[key] = e
+			}
 		}
-		if !repeated {
-			if repeated, err = f.lacking(s, have); err != nil {
+		if !torn {
+			if torn, err = f.lacking(s, have); err != nil {
 				return nil, err
 			}
 		}
-		if !repeated {
+		if !torn {
 			return have, nil
 		}
 		// Resizing takes milliseconds.
@@ -395,7 +351,7 @@ func (f *ruleset) lacking(s *set, have map[string]found) (bool, error) {
 // readElement gives one element, nil if it is not there.
 func (f *ruleset) readElement(s *set, key string) (*found, error) {
 	before := clock.Boot()
-	elements, err := f.link.nft.FindSetElements(s.kernel(), []nftables.SetElement{{Key: []byte(key)}})
+	replies, err := f.link.ask(elements(unix.NFT_MSG_GETSETELEM, 0, s.name, appendElement(nil, key, 0)))
 	after := clock.Boot()
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
@@ -403,10 +359,11 @@ func (f *ruleset) readElement(s *set, key string) (*found, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading set %s: %w", s.name, err)
 	}
-	for _, e := range elements {
-		if string(e.Key) == key {
-			found := foundElement(e, before, after)
-			return &found, nil
+	for _, m := range replies {
+		for have, e := range foundElements(m.Data[min(4, len(m.Data)):], before, after) {
+			if have == key {
+				return &e, nil
+			}
 		}
 	}
 	return nil, nil
@@ -419,10 +376,22 @@ type found struct {
 	before, after time.Duration // boot times of asking and of the answer
 }
 
-// foundElement reads an element. The kernel tells the timeout of each element
-// that has one, and the rest of it, which may be zero.
-func foundElement(e nftables.SetElement, before, after time.Duration) found {
-	return found{permanent: e.Timeout == 0 && e.Expires == 0, remaining: e.Expires, before: before, after: after}
+// foundElements reads elements by key. The kernel tells the timeout of each
+// element that has one, and the rest of it, which may be zero.
+func foundElements(list []byte, before, after time.Duration) iter.Seq2[string, found] {
+	return func(yield func(string, found) bool) {
+		for rest, ok := find(list, unix.NFTA_SET_ELEM_LIST_ELEMENTS), true; len(rest) > 0; {
+			var e []byte
+			if _, e, rest, ok = cut(rest); !ok {
+				return
+			}
+			remaining := time.Duration(number(find(e, unix.NFTA_SET_ELEM_EXPIRATION))) * time.Millisecond
+			permanent := remaining == 0 && number(find(e, unix.NFTA_SET_ELEM_TIMEOUT)) == 0
+			if !yield(string(find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE)), found{permanent, remaining, before, after}) {
+				return
+			}
+		}
+	}
 }
 
 // drift says how an element ends otherwise than was written, or nothing.
@@ -503,35 +472,28 @@ func (f *ruleset) confirmOne(c change, d *driftError) error {
 // findFlowtables refuses hosts that move packets past the forward chain: a
 // flow that any table offloads outlives its element.
 func (f *ruleset) findFlowtables() error {
-	var all []*nftables.Flowtable
-	err := f.link.undisturbed(func() error {
-		all = nil
-		tables, err := f.link.nft.ListTables()
-		if err != nil {
-			return err
-		}
-		for _, t := range tables {
-			flowtables, err := f.link.nft.ListFlowtables(t)
-			if err != nil {
-				return fmt.Errorf("of table %s: %w", t.Name, err)
-			}
-			all = append(all, flowtables...)
-		}
-		return nil
-	})
+	all, err := f.link.dump(everywhere(unix.NFT_MSG_GETFLOWTABLE))
 	if err != nil {
 		return fmt.Errorf("reading flowtables: %w", err)
 	}
 	return obstacle(all)
 }
 
+// everywhere asks for objects of all tables, of this program or not.
+func everywhere(kind uint16) netlink.Message {
+	m := message(kind, 0)
+	m.Data[0] = unix.NFPROTO_UNSPEC
+	return m
+}
+
 // obstacle names the first flowtable.
-func obstacle(flowtables []*nftables.Flowtable) error {
-	if len(flowtables) == 0 {
-		return nil
+func obstacle(flowtables []netlink.Message) error {
+	for _, m := range flowtables {
+		b := m.Data[min(4, len(m.Data)):]
+		return fmt.Errorf("flowtable %s of table %s moves packets past all forward rules; allowed are none in this network namespace",
+			stringOf(find(b, flowtableName)), stringOf(find(b, inTable)))
 	}
-	return fmt.Errorf("flowtable %s of table %s moves packets past all forward rules; allowed are none in this network namespace",
-		flowtables[0].Name, flowtables[0].Table.Name)
+	return nil
 }
 
 // rewriters lists the chains of other programs in which a packet may be given
@@ -542,22 +504,22 @@ func (f *ruleset) rewriters() ([]string, error) {
 	if f.closed {
 		return nil, errClosed
 	}
-	var names []string
-	err := f.link.undisturbed(func() error {
-		names = nil
-		chains, err := f.link.nft.ListChains()
-		for _, c := range chains {
-			if c.Type == nftables.ChainTypeNAT && c.Table != nil && c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookPrerouting {
-				names = append(names, fmt.Sprintf("chain %s of table %s %s", c.Name, familyNames[c.Table.Family], c.Table.Name))
-			}
-		}
-		return err
-	})
+	chains, err := f.link.dump(everywhere(unix.NFT_MSG_GETCHAIN))
 	if err != nil {
 		return nil, fmt.Errorf("firewall: reading chains: %w", err)
+	}
+	var names []string
+	for _, m := range chains {
+		if len(m.Data) < 4 {
+			continue
+		}
+		c := m.Data[4:]
+		if hook := find(c, unix.NFTA_CHAIN_HOOK, unix.NFTA_HOOK_HOOKNUM); stringOf(find(c, unix.NFTA_CHAIN_TYPE)) == "nat" && number(hook) == unix.NF_INET_PRE_ROUTING {
+			names = append(names, fmt.Sprintf("chain %s of table %s %s", stringOf(find(c, unix.NFTA_CHAIN_NAME)), familyNames[m.Data[0]], stringOf(find(c, inTable))))
+		}
 	}
 	return names, nil
 }
 
 // familyNames are those of the families that have NAT, as nft writes them.
-var familyNames = map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet"}
+var familyNames = map[byte]string{unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_INET: "inet"}

@@ -6,44 +6,32 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"time"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"kidoban/gateway/policy"
 )
 
 // connections makes conntrack forget flows.
-//
-// Conntrack keeps a flow by its addresses and ports, for days. If it kept closed
-// flows, a stream that was cut would go on under a later grant, its target could
-// still send to the engineer, and the next engineer with the tunnel address
-// would inherit it. So conntrack forgets every closed flow before anything
-// opens.
 type connections struct {
-	socket   int // netlink's, to nfnetlink
-	buffer   []byte
-	sequence uint32
-
+	socket nl.SocketHandle
 	owners map[netip.Addr]policy.Key // the key of the engineer who has, or had last, each tunnel address
 	of     *policy.Policy            // the last one whose engineers are all in owners
 	stale  bool                      // conntrack may know flows of these addresses that are not open
 }
 
 func openConnections() (*connections, error) {
-	socket, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	socket, err := nl.Subscribe(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, fmt.Errorf("conntrack's netlink socket: %w", err)
 	}
 	wait := unix.NsecToTimeval(int64(answerTimeout))
-	if err := unix.SetsockoptTimeval(socket, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
-		unix.Close(socket)
-		return nil, fmt.Errorf("conntrack's netlink socket: %w", err)
-	}
-	return &connections{socket: socket, buffer: make([]byte, 64<<10), owners: map[netip.Addr]policy.Key{}}, nil
+	_ = socket.SetReceiveTimeout(&wait) // only keeps it
+	return &connections{socket: nl.SocketHandle{Socket: socket}, owners: map[netip.Addr]policy.Key{}}, nil
 }
 
-func (c *connections) close() error { return unix.Close(c.socket) }
+func (c *connections) close() { c.socket.Close() }
 
 // moved gives the addresses that a policy gives to another engineer than before,
 // or for the first time.
@@ -112,23 +100,21 @@ func (c *connections) forget(coming map[netip.Addr]policy.Key, open map[string]m
 // forgetOnce walks conntrack and gives how many flows it found to forget.
 func (c *connections) forgetOnce(family int, coming map[netip.Addr]policy.Key, open map[string]end) (int, error) {
 	var closed [][]byte
-	err := c.ask(request(family, ctGet, unix.NLM_F_DUMP, nil), func(message []byte) {
+	err := c.ask(family, ctGet, unix.NLM_F_DUMP, nil, func(message []byte) bool {
 		f, ok := parseFlow(message)
-		if !ok {
-			return
-		}
 		_, known := c.owners[f.source]
 		_, comes := coming[f.source]
-		if _, passes := open[f.key]; (known || comes) && !passes {
+		if _, passes := open[f.key]; ok && (known || comes) && !passes {
 			closed = append(closed, f.itself)
 		}
+		return true
 	})
 	if err != nil {
 		return 0, fmt.Errorf("listing flows: %w", err)
 	}
 	for _, itself := range closed {
 		// One that has ended since is as good as forgotten.
-		if err := c.ask(request(family, ctDelete, unix.NLM_F_ACK, itself), nil); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := c.ask(family, ctDelete, unix.NLM_F_ACK, itself, nil); err != nil && !errors.Is(err, unix.ENOENT) {
 			return 0, fmt.Errorf("deleting a flow: %w", err)
 		}
 	}
@@ -156,68 +142,17 @@ const (
 	ctProtocol, ctPort, ctType4, ctCode4, ctType6, ctCode6 = 1, 3, 5, 6, 8, 9 // CTA_PROTO_*
 )
 
-// request is a message to nfnetlink's conntrack.
-func request(family int, kind uint16, flags uint16, attributes []byte) []byte {
+// ask sends a request to nfnetlink's conntrack, and gives each message of the
+// answer to a function. Conntrack may hold many flows, so they are not collected.
+func (c *connections) ask(family, kind, flags int, attributes []byte, each func(message []byte) bool) error {
 	protocol := byte(unix.AF_INET)
 	if family == 6 {
 		protocol = unix.AF_INET6
 	}
-	b := make([]byte, unix.SizeofNlMsghdr, unix.SizeofNlMsghdr+4+len(attributes))
-	binary.NativeEndian.PutUint16(b[4:], unix.NFNL_SUBSYS_CTNETLINK<<8|kind)
-	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST|flags)
-	b = append(append(b, protocol, unix.NFNETLINK_V0, 0, 0), attributes...)
-	binary.NativeEndian.PutUint32(b, uint32(len(b)))
-	return b
-}
-
-// errTorn means that an answer of the kernel is cut short.
-var errTorn = errors.New("the kernel's answer is cut short")
-
-// ask sends a request and hands every message of the answer on, without its
-// header, until its end. Each is valid only for the call.
-func (c *connections) ask(request []byte, each func(message []byte)) error {
-	c.sequence++
-	binary.NativeEndian.PutUint32(request[8:], c.sequence)
-	if err := unix.Sendto(c.socket, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return err
-	}
-	deadline := time.Now().Add(2 * answerTimeout)
-	for time.Now().Before(deadline) {
-		n, from, err := unix.Recvfrom(c.socket, c.buffer, unix.MSG_TRUNC)
-		sender, ok := from.(*unix.SockaddrNetlink)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return err
-		case !ok || sender.Pid != 0: // not of the kernel
-			continue
-		case n > len(c.buffer):
-			return errTorn
-		}
-		for rest := c.buffer[:n]; len(rest) >= unix.SizeofNlMsghdr; {
-			length := int(binary.NativeEndian.Uint32(rest))
-			if length < unix.SizeofNlMsghdr || length > len(rest) {
-				return errTorn
-			}
-			kind, sequence, body := binary.NativeEndian.Uint16(rest[4:]), binary.NativeEndian.Uint32(rest[8:]), rest[unix.SizeofNlMsghdr:length]
-			rest = rest[min((length+3)&^3, len(rest)):]
-			switch {
-			case sequence != c.sequence: // of a request whose answer was given up
-			case kind == unix.NLMSG_DONE || kind == unix.NLMSG_ERROR:
-				if len(body) < 4 {
-					return errTorn
-				}
-				if code := int32(binary.NativeEndian.Uint32(body)); code < 0 {
-					return unix.Errno(-code)
-				}
-				return nil
-			case each != nil:
-				each(body)
-			}
-		}
-	}
-	return unix.ETIMEDOUT
+	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|kind, flags)
+	r.AddRawData(append([]byte{protocol, unix.NFNETLINK_V0, 0, 0}, attributes...))
+	r.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: &c.socket}
+	return r.ExecuteIter(unix.NETLINK_NETFILTER, 0, each)
 }
 
 // ctFlow is a flow that conntrack knows, as it began.
@@ -233,10 +168,9 @@ func parseFlow(message []byte) (ctFlow, bool) {
 	if len(message) < 4 {
 		return ctFlow{}, false
 	}
-	all := unmarshal(message[4:])
+	all := message[4:]
 	tuple := find(all, ctTupleOriginal)
-	parts := unmarshal(tuple)
-	addresses, protocol := unmarshal(find(parts, ctTupleIP)), unmarshal(find(parts, ctTupleProtocol))
+	addresses, protocol := find(tuple, ctTupleIP), find(tuple, ctTupleProtocol)
 	source, destination := find(addresses, ctSource4), find(addresses, ctDestination4)
 	kind, code := find(protocol, ctType4), find(protocol, ctCode4)
 	if source == nil {

@@ -39,21 +39,4 @@
 // String is the text that `nft list ruleset` prints, with absolute ends. New
 // denies everything, Firewall.Set makes the kernel hold a plan, and Firewall.Check
 // reads all of it back: differences are reported as drift, and mended.
-//
-//	rules.go       options and plan -> chains, rules, sets
-//	flows.go       plan -> elements of the sets and their ends
-//	expr.go        the words of rules: text and bytecode side by side
-//	text.go        the golden text
-//	firewall.go    New, Set, Check, Close: ruleset, paths and forwarding together
-//	routes.go      the host's routes -> the interfaces that lead to targets
-//	refusing.go    hints from the counters of refused flows
-//	ruleset.go     the rules in force, and the way to the next
-//	check.go       reading back
-//	conntrack.go   the flows that the kernel has to forget
-//	forwarding.go  the host's forwarding switches
-//	kernel.go      sets, chains and rules as google/nftables takes them
-//	nfmessage.go   the nf_tables messages that it lacks
-//	link.go        the one lasting netlink connection
-//	reports.go     facts on their way to the gateway
-//	nflog.go       the kernel's copies of refused packets (NFLOG)
 package firewall

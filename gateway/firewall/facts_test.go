@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/nftables"
-
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
 )
@@ -29,7 +27,7 @@ func TestFault69DriftBehindAScan(t *testing.T) {
 	}
 	scan()
 	for range drifts {
-		meddle(t, f, func(c *nftables.Conn) { c.FlushSet(f.held.rules.set("flows4").kernel()) })
+		meddle(t, f, clearSet("flows4"))
 		f.mu.Lock()
 		err := f.sweep()
 		f.mu.Unlock()

@@ -114,26 +114,12 @@ func TestFault03SetWithoutTimeouts(t *testing.T) {
 		t.Fatal(err)
 	}
 	const name = "sources4_32"
-	chains := []*chain{rules.find("tunnel"), rules.find("answers")}
-	meddle(t, f, func(c *nftables.Conn) {
-		for _, chain := range chains {
-			c.FlushChain(chain.kernel())
-		}
-		c.DelSet(rules.set(name).kernel())
-	})
-	forgetful := append([]netlink.Attribute{text(unix.NFTA_SET_TABLE, tableName), text(unix.NFTA_SET_NAME, name), be32(unix.NFTA_SET_ID, 1), be32(unix.NFTA_SET_FLAGS, 0)},
+	forgetful := append([]netlink.Attribute{text(unix.NFTA_SET_NAME, name), be32(unix.NFTA_SET_ID, 1), be32(unix.NFTA_SET_FLAGS, 0)},
 		rules.set(name).attributes()[1:]...)
-	if err := f.link.commit(message(unix.NFT_MSG_NEWSET, netlink.Create, forgetful...)); err != nil {
-		t.Fatal(err)
-	}
-	meddle(t, f, func(c *nftables.Conn) {
-		c.SetAddElements(rules.set(name).kernel(), []nftables.SetElement{{Key: vendor4.AsSlice()}})
-		for _, chain := range chains {
-			for _, r := range chain.rules {
-				c.AddRule(r.kernel(chain))
-			}
-		}
-	})
+	meddle(t, f, slices.Concat([]netlink.Message{clearChain("tunnel"), clearChain("answers"), deleteSet(name),
+		ours(unix.NFT_MSG_NEWSET, netlink.Create, forgetful...),
+		elements(unix.NFT_MSG_NEWSETELEM, netlink.Create, name, appendElement(nil, string(vendor4.AsSlice()), 0))},
+		rewrite(rules.find("tunnel")), rewrite(rules.find("answers")))...)
 	if got := elementsByNft(t, h)[name]; len(got) != 1 || strings.Contains(got[0], "expires") {
 		t.Fatalf("the fault was not provoked: set %s holds %q", name, got)
 	}
@@ -145,12 +131,11 @@ func TestFault03SetWithoutTimeouts(t *testing.T) {
 
 // meddle changes the table through its owner's connection, the only one that
 // can, as a fault of ours or the kernel's would.
-func meddle(t *testing.T, f *ruleset, change func(c *nftables.Conn)) {
+func meddle(t *testing.T, f *ruleset, change ...netlink.Message) {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	change(f.link.nft)
-	if err := f.link.nft.Flush(); err != nil {
+	if err := f.link.commit(change...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -369,8 +354,7 @@ func TestFault18DormantTable(t *testing.T) {
 	stays(t, "outsider, before", n.outsider, "tcp", "10.1.0.5:22")
 	f := n.firewall
 	f.mu.Lock()
-	f.link.nft.AddTable(&nftables.Table{Name: tableName, Family: table.Family, Flags: f.flags | nftables.TableFlagDormant})
-	err := f.link.flush()
+	err := f.link.commit(ours(unix.NFT_MSG_NEWTABLE, netlink.Create, be32(unix.NFTA_TABLE_FLAGS, uint32(f.flags|nftables.TableFlagDormant))))
 	f.mu.Unlock()
 	if !errors.Is(err, unix.EOPNOTSUPP) {
 		t.Errorf("the owner puts its table to sleep: %v, want it not supported", err)

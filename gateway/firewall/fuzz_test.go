@@ -70,7 +70,7 @@ func FuzzConntrackEntry(f *testing.F) {
 		if len(flow.key) != 2*size+8 || flow.key[:size] != string(flow.source.AsSlice()) {
 			t.Errorf("key %x of a flow that began at %v", flow.key, flow.source)
 		}
-		if find(unmarshal(flow.itself), ctTupleOriginal) == nil {
+		if find(flow.itself, ctTupleOriginal) == nil {
 			t.Errorf("nothing says which flow is deleted: %x", flow.itself)
 		}
 	})

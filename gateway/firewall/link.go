@@ -3,10 +3,8 @@ package firewall
 import (
 	"errors"
 	"fmt"
-	"syscall"
 	"time"
 
-	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -17,95 +15,68 @@ const answerTimeout = 10 * time.Second
 
 // link is the one lasting netlink connection. The table belongs to it: when
 // it closes, the table has no owner. It is not safe for concurrent use.
-//
-// conn is the socket of nft, for the messages that nft lacks. Deadlines are set
-// only for those: nft never waits, but would read a deadline that passed for
-// ever.
 type link struct {
-	nft     *nftables.Conn
 	conn    *netlink.Conn
 	limit   int    // bytes that fit into one batch
 	commits uint32 // transactions that took effect: each adds one to the generation
 }
 
 func dial() (*link, error) {
-	l := &link{}
-	var err error
-	if l.nft, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(l.prepare)); err != nil {
-		if l.conn != nil {
-			l.conn.Close()
-		}
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, fmt.Errorf("netfilter's netlink socket: %w", err)
+	}
+	l := &link{conn: c}
+	if err := l.prepare(); err != nil {
+		c.Close()
 		return nil, fmt.Errorf("netfilter's netlink socket: %w", err)
 	}
 	return l, nil
 }
 
 // prepare sets the socket up.
-func (l *link) prepare(c *netlink.Conn) error {
-	l.conn = c
-	// nft waits with select, which panics beyond.
-	number := uintptr(0)
-	socket, err := c.SyscallConn()
-	if err == nil {
-		err = socket.Control(func(fd uintptr) { number = fd })
-	}
-	if err != nil {
-		return err
-	}
-	if number >= unix.FD_SETSIZE {
-		return fmt.Errorf("it is file %d of this process: allowed are those below %d, so it must be opened before so many others", number, unix.FD_SETSIZE)
-	}
+func (l *link) prepare() error {
 	// Large buffers take CAP_NET_ADMIN over the whole machine. Without it the
 	// batches are smaller, and that is all.
-	_ = c.SetWriteBuffer(4 << 20)
-	_ = c.SetReadBuffer(4 << 20)
+	_ = l.conn.SetWriteBuffer(4 << 20)
+	_ = l.conn.SetReadBuffer(4 << 20)
 	// The kernel's own words about an error.
-	_ = c.SetOption(netlink.ExtendedAcknowledge, true)
-	size, err := c.WriteBuffer()
+	_ = l.conn.SetOption(netlink.ExtendedAcknowledge, true)
+	size, err := l.conn.WriteBuffer()
 	if err != nil {
 		return fmt.Errorf("size of its buffer: %w", err)
 	}
 	// A message must fit into the buffer (EMSGSIZE otherwise), and the buffer
 	// counts overhead. More than 1 MB at once only makes other users wait.
 	l.limit = min(max(size/4, 16<<10), 1<<20)
-	return widen(c, socket)
+	return l.widen()
 }
 
 // widen makes the kernel send dumps in datagrams of 32 kB. It fills them up to
 // the largest buffer that the socket was ever read with, and package netlink
 // uses small ones; for each datagram it walks a set from its beginning.
-func widen(c *netlink.Conn, socket syscall.RawConn) error {
-	if _, err := c.Send(message(unix.NFT_MSG_GETGEN, 0)); err != nil {
+func (l *link) widen() error {
+	socket, err := l.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if _, err := l.conn.Send(message(unix.NFT_MSG_GETGEN, 0)); err != nil {
 		return err
 	}
 	buffer := make([]byte, 32<<10)
 	var failure error
 	// The answer is there, be it that we may not ask.
-	err := socket.Control(func(fd uintptr) { _, _, failure = unix.Recvfrom(int(fd), buffer, unix.MSG_DONTWAIT) })
+	err = socket.Control(func(fd uintptr) { _, _, failure = unix.Recvfrom(int(fd), buffer, unix.MSG_DONTWAIT) })
 	return errors.Join(err, failure)
 }
 
-func (l *link) close() error { return l.nft.CloseLasting() }
+func (l *link) close() error { return l.conn.Close() }
 
 // errLost means that the kernel's answer was lost: the change may be in force or
 // not.
 var errLost = errors.New("the kernel's answer was lost; what was sent may be in force")
 
-// flush sends the queued messages as one transaction: all of it takes effect, or
-// none. A success is not answered, so important changes have to be read back.
-func (l *link) flush() error {
-	err := l.nft.Flush()
-	switch {
-	case errors.Is(err, unix.ENOBUFS):
-		return errors.Join(err, errLost)
-	case err != nil:
-		return err
-	}
-	l.commits++
-	return nil
-}
-
-// commit sends messages of our own as one transaction.
+// commit sends messages as one transaction: all of it takes effect, or none.
 func (l *link) commit(messages ...netlink.Message) error {
 	if len(messages) == 0 {
 		return nil
@@ -145,8 +116,7 @@ func (l *link) commit(messages ...netlink.Message) error {
 			}
 			if failure == nil {
 				failure = fmt.Errorf("message %d of %d: %w", op.Sequence-first, len(messages), err)
-				// Further answers are already there, and nft would take them for
-				// the answer to its next request.
+				// Further answers are already there.
 				if err := l.conn.SetDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
 					return failure
 				}
@@ -174,33 +144,38 @@ func (l *link) commit(messages ...netlink.Message) error {
 // changed underneath.
 const readAttempts = 10
 
-// undisturbed repeats a reading during which the ruleset changed. The kernel
-// marks interrupted dumps (NLM_F_DUMP_INTR), but nft hides that; every change
-// moves the generation.
-func (l *link) undisturbed(read func() error) error {
+// dump asks for all objects of a kind, as the kernel writes them, and repeats
+// that if the ruleset changed meanwhile.
+func (l *link) dump(m netlink.Message) ([]netlink.Message, error) {
+	m.Header.Flags |= netlink.Dump
 	for range readAttempts {
 		before, err := l.generation()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		failure := read()
+		replies, failure := l.ask(m)
 		after, err := l.generation()
 		if err != nil {
-			return errors.Join(failure, err)
+			return nil, errors.Join(failure, err)
 		}
 		if before == after {
-			return failure
+			return replies, failure
 		}
 	}
-	return fmt.Errorf("the ruleset changed during each of %d readings", readAttempts)
+	return nil, fmt.Errorf("the ruleset changed during each of %d readings", readAttempts)
 }
 
-// dump asks for all objects of a kind, as the kernel writes them.
-func (l *link) dump(m netlink.Message) ([]netlink.Message, error) {
-	m.Header.Flags |= netlink.Dump
-	var replies []netlink.Message
-	err := l.undisturbed(func() (err error) { replies, err = l.ask(m); return err })
-	return replies, err
+// read dumps the table's objects of a kind, as attributes. More attributes say
+// which of them.
+func (l *link) read(kind uint16, which ...netlink.Attribute) ([][]byte, error) {
+	replies, err := l.dump(ours(kind, 0, which...))
+	var list [][]byte
+	for _, m := range replies {
+		if len(m.Data) >= 4 && m.Data[0] == unix.NFPROTO_INET && stringOf(find(m.Data[4:], inTable)) == tableName {
+			list = append(list, m.Data[4:])
+		}
+	}
+	return list, err
 }
 
 // ask sends one request and gives the answer to it.
@@ -216,25 +191,21 @@ func (l *link) ask(m netlink.Message) ([]netlink.Message, error) {
 	for {
 		replies, err := l.conn.Receive()
 		var op *netlink.OpError
-		if errors.As(err, &op) && op.Sequence != 0 && op.Sequence != sent.Header.Sequence {
-			continue
+		switch {
+		case errors.As(err, &op) && op.Sequence != 0 && op.Sequence != sent.Header.Sequence:
+		case err == nil && len(replies) > 0 && replies[0].Header.Sequence != sent.Header.Sequence:
+		default:
+			return replies, err
 		}
-		if err != nil {
-			return nil, err
-		}
-		if len(replies) > 0 && replies[0].Header.Sequence != sent.Header.Sequence {
-			continue
-		}
-		return replies, nil
 	}
 }
 
 // generation is the number of the ruleset of this network namespace: every
 // transaction, of anyone, adds one. Elements that expire do not.
 func (l *link) generation() (uint32, error) {
-	g, err := l.nft.GetGen()
-	if err != nil {
-		return 0, fmt.Errorf("the ruleset's generation cannot be read: %w", err)
+	replies, err := l.ask(message(unix.NFT_MSG_GETGEN, 0))
+	if err != nil || len(replies) == 0 || len(replies[0].Data) < 4 {
+		return 0, fmt.Errorf("the ruleset's generation cannot be read: %w", errors.Join(err, errLost))
 	}
-	return g.ID, nil
+	return uint32(number(find(replies[0].Data[4:], unix.NFTA_GEN_ID))), nil
 }

@@ -261,9 +261,8 @@ func parseCopy(m netlink.Message) (prefix string, p packet, ok bool) {
 	if m.Header.Type != unix.NFNL_SUBSYS_ULOG<<8|logPacket || len(m.Data) < 4 {
 		return "", packet{}, false
 	}
-	a := unmarshal(m.Data[4:])
-	p, ok = parsePacket(find(a, logPayload))
-	return stringOf(find(a, logPrefix)), p, ok
+	p, ok = parsePacket(find(m.Data[4:], logPayload))
+	return stringOf(find(m.Data[4:], logPrefix)), p, ok
 }
 
 // packet is the part of an IP packet that a refusal shows.

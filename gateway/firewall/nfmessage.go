@@ -4,18 +4,29 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"time"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// google/nftables cannot write sets with a limit for each element, nor
-// masquerade with ports and flags; these are written here. When it reads it
-// drops expressions that it has no type for (rt, byteorder), and all expressions
-// of sets; so they are compared here as bytes.
+// tableName is the one table of this program; its family is inet.
+const tableName = "kidoban"
 
-const setExpression = 17 // NFTA_SET_EXPR, which golang.org/x/sys lacks
+// ownership keeps other programs from the table, also between the death of its
+// owner and the next one.
+const ownership = nftables.TableFlagOwner | nftables.TableFlagPersist
+
+// Numbers of nf_tables.h that golang.org/x/sys lacks.
+const (
+	msgDestroyTable   = 26 // NFT_MSG_DESTROYTABLE
+	msgDestroyElement = 30 // NFT_MSG_DESTROYSETELEM
+	setExpression     = 17 // NFTA_SET_EXPR
+	flowtableName     = 2  // NFTA_FLOWTABLE_NAME
+	inTable           = 1  // the attribute of every object that names its table
+)
 
 // encoded unwraps the result of an encoder. Encoders fail only for attributes of
 // more than 65,535 bytes.
@@ -44,23 +55,44 @@ func nest(kind uint16, data []byte) netlink.Attribute { return raw(kind|unix.NLA
 
 const kindMask = ^uint16(unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
 
-// unmarshal splits attributes. Of a list that does not fit none is known.
-func unmarshal(b []byte) []netlink.Attribute {
-	list, err := netlink.UnmarshalAttributes(b)
-	if err != nil {
-		return nil
+// cut splits the first attribute off a list, without copying it.
+func cut(b []byte) (kind uint16, data, rest []byte, ok bool) {
+	if len(b) < unix.SizeofNlAttr {
+		return 0, nil, nil, false
 	}
-	return list
+	length := int(binary.NativeEndian.Uint16(b))
+	if length < unix.SizeofNlAttr || length > len(b) {
+		return 0, nil, nil, false
+	}
+	return binary.NativeEndian.Uint16(b[2:]), b[unix.SizeofNlAttr:length], b[min((length+3)&^3, len(b)):], true
 }
 
-// find gives the data of the first attribute of a kind, or nil.
-func find(list []netlink.Attribute, kind uint16) []byte {
-	for _, a := range list {
-		if a.Type&kindMask == kind {
-			return a.Data
+// find gives the data of the first attribute of a kind, or nil. Each further
+// kind is looked up in the one before. A list that is cut short has none.
+func find(b []byte, path ...uint16) []byte {
+	for _, wanted := range path {
+		var found []byte
+		for len(b) > 0 {
+			kind, data, rest, ok := cut(b)
+			if !ok {
+				return nil
+			}
+			if kind&kindMask == wanted && found == nil {
+				found = data
+			}
+			b = rest
 		}
+		b = found
 	}
-	return nil
+	return b
+}
+
+// number reads an unsigned number in network byte order; without data it is 0.
+func number(b []byte) (n uint64) {
+	for _, x := range b {
+		n = n<<8 | uint64(x)
+	}
+	return n
 }
 
 func stringOf(b []byte) string {
@@ -77,6 +109,50 @@ func message(kind uint16, flags netlink.HeaderFlags, attributes ...netlink.Attri
 	}
 }
 
+// ours is a message about an object in the table.
+func ours(kind uint16, flags netlink.HeaderFlags, attributes ...netlink.Attribute) netlink.Message {
+	return message(kind, flags, append([]netlink.Attribute{text(inTable, tableName)}, attributes...)...)
+}
+
+// newTable replaces the table by one with counters alone.
+func newTable(flags nftables.TableFlags) []netlink.Message {
+	list := []netlink.Message{ours(msgDestroyTable, 0), ours(unix.NFT_MSG_NEWTABLE, netlink.Create, be32(unix.NFTA_TABLE_FLAGS, uint32(flags)))}
+	for _, c := range counterNames {
+		list = append(list, ours(unix.NFT_MSG_NEWOBJ, netlink.Create, text(unix.NFTA_OBJ_NAME, c),
+			be32(unix.NFTA_OBJ_TYPE, unix.NFT_OBJECT_COUNTER), nest(unix.NFTA_OBJ_DATA, nil)))
+	}
+	return list
+}
+
+func newChain(c *chain) netlink.Message {
+	return ours(unix.NFT_MSG_NEWCHAIN, netlink.Create, append([]netlink.Attribute{text(unix.NFTA_CHAIN_NAME, c.name)}, c.attributes()...)...)
+}
+
+func (c *chain) attributes() []netlink.Attribute {
+	if c.kind == "" {
+		return nil
+	}
+	return []netlink.Attribute{
+		nest(unix.NFTA_CHAIN_HOOK, marshal(be32(unix.NFTA_HOOK_HOOKNUM, c.hook), be32(unix.NFTA_HOOK_PRIORITY, uint32(c.priority)))),
+		be32(unix.NFTA_CHAIN_POLICY, uint32(c.policy())), text(unix.NFTA_CHAIN_TYPE, c.kind)}
+}
+
+func deleteChain(name string) netlink.Message {
+	return ours(unix.NFT_MSG_DELCHAIN, 0, text(unix.NFTA_CHAIN_NAME, name))
+}
+
+func newRule(chain string, r rule) netlink.Message {
+	return ours(unix.NFT_MSG_NEWRULE, netlink.Create|netlink.Append, text(unix.NFTA_RULE_CHAIN, chain), r.attribute())
+}
+
+func (r rule) attribute() netlink.Attribute {
+	var list []netlink.Attribute
+	for _, e := range r.expressions() {
+		list = append(list, nest(unix.NFTA_LIST_ELEM, express(e)))
+	}
+	return nest(unix.NFTA_RULE_EXPRESSIONS, marshal(list...))
+}
+
 // express writes an expression.
 func express(e expr.Any) []byte {
 	if p, ok := e.(portRange); ok {
@@ -85,6 +161,27 @@ func express(e expr.Any) []byte {
 		return marshal(text(unix.NFTA_EXPR_NAME, "masq"), nest(unix.NFTA_EXPR_DATA, append(data, flags...)))
 	}
 	return encoded(expr.Marshal(unix.NFPROTO_INET, e))
+}
+
+// clearChain deletes all rules of a chain.
+func clearChain(name string) netlink.Message {
+	return ours(unix.NFT_MSG_DELRULE, 0, text(unix.NFTA_RULE_CHAIN, name))
+}
+
+// rewrite gives a chain its rules, and no others.
+func rewrite(c *chain) []netlink.Message {
+	batch := []netlink.Message{clearChain(c.name)}
+	for _, r := range c.rules {
+		batch = append(batch, newRule(c.name, r))
+	}
+	return batch
+}
+
+// newSet makes a set. Its number matters only within its batch, where the
+// kernel insists on one.
+func newSet(s *set, number uint32) netlink.Message {
+	return ours(unix.NFT_MSG_NEWSET, netlink.Create|netlink.Excl, append([]netlink.Attribute{
+		text(unix.NFTA_SET_NAME, s.name), be32(unix.NFTA_SET_ID, number)}, s.attributes()...)...)
 }
 
 func (s *set) attributes() []netlink.Attribute {
@@ -104,59 +201,71 @@ func (s *set) attributes() []netlink.Attribute {
 	return list
 }
 
-// newSet makes a set. Its number matters only within its batch, where the
-// kernel insists on one.
-func newSet(s *set, number uint32) netlink.Message {
-	return message(unix.NFT_MSG_NEWSET, netlink.Create|netlink.Excl, append([]netlink.Attribute{
-		text(unix.NFTA_SET_TABLE, tableName), text(unix.NFTA_SET_NAME, s.name), be32(unix.NFTA_SET_ID, number)}, s.attributes()...)...)
+func deleteSet(name string) netlink.Message {
+	return ours(unix.NFT_MSG_DELSET, 0, text(unix.NFTA_SET_NAME, name))
 }
 
-func (r rule) attribute() netlink.Attribute {
-	var list []netlink.Attribute
-	for _, e := range r.expressions() {
-		list = append(list, nest(unix.NFTA_LIST_ELEM, express(e)))
+// clearSet deletes all elements of a set.
+func clearSet(name string) netlink.Message {
+	return ours(unix.NFT_MSG_DELSETELEM, 0, text(unix.NFTA_SET_ELEM_LIST_SET, name))
+}
+
+// elements adds, destroys or asks for elements of a set, as appendElement writes
+// them.
+func elements(kind uint16, flags netlink.HeaderFlags, set string, list []byte) netlink.Message {
+	return ours(kind, flags, text(unix.NFTA_SET_ELEM_LIST_SET, set), nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, list))
+}
+
+// appendElement writes an element. Without a timeout it has no end.
+func appendElement(list []byte, key string, timeout time.Duration) []byte {
+	attribute := func(length int, kind uint16) {
+		list = binary.NativeEndian.AppendUint16(list, uint16(unix.SizeofNlAttr+length))
+		list = binary.NativeEndian.AppendUint16(list, kind)
 	}
-	return nest(unix.NFTA_RULE_EXPRESSIONS, marshal(list...))
-}
-
-func newRule(c *chain, r rule) netlink.Message {
-	return message(unix.NFT_MSG_NEWRULE, netlink.Create|netlink.Append,
-		text(unix.NFTA_RULE_TABLE, tableName), text(unix.NFTA_RULE_CHAIN, c.name), r.attribute())
-}
-
-// clearChain deletes all rules of a chain.
-func clearChain(name string) netlink.Message {
-	return message(unix.NFT_MSG_DELRULE, 0, text(unix.NFTA_RULE_TABLE, tableName), text(unix.NFTA_RULE_CHAIN, name))
+	length := 2*unix.SizeofNlAttr + len(key)
+	if timeout != 0 {
+		length += unix.SizeofNlAttr + 8
+	}
+	attribute(length, unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED)
+	attribute(unix.SizeofNlAttr+len(key), unix.NFTA_SET_ELEM_KEY|unix.NLA_F_NESTED)
+	attribute(len(key), unix.NFTA_DATA_VALUE)
+	list = append(list, key...)
+	if timeout != 0 {
+		attribute(8, unix.NFTA_SET_ELEM_TIMEOUT)
+		list = binary.BigEndian.AppendUint64(list, uint64(timeout.Milliseconds()))
+	}
+	return list
 }
 
 // differ names a difference between the attributes that were written and those
 // that the kernel has; empty: none. An attribute that only one side has must be
 // zero: it is a default.
 func differ(written, read []byte) string {
-	theirs := unmarshal(read)
+	theirs, _ := netlink.UnmarshalAttributes(read)
+	ours, _ := netlink.UnmarshalAttributes(written)
 	next := map[uint16]int{} // by kind: where to go on, for lists
 	used := make([]bool, len(theirs))
-	for _, ours := range unmarshal(written) {
-		kind := ours.Type & kindMask
+	for _, a := range ours {
+		kind := a.Type & kindMask
 		i := next[kind]
 		for i < len(theirs) && theirs[i].Type&kindMask != kind {
 			i++
 		}
 		if i == len(theirs) {
-			if !zero(ours.Data) {
+			if !zero(a.Data) {
 				return fmt.Sprintf("attribute %d is missing", kind)
 			}
 			continue
 		}
 		next[kind], used[i] = i+1, true
-		if ours.Type&unix.NLA_F_NESTED != 0 {
-			if d := differ(ours.Data, theirs[i].Data); d != "" {
+		if a.Type&unix.NLA_F_NESTED != 0 {
+			if d := differ(a.Data, theirs[i].Data); d != "" {
 				return d
 			}
 			continue
 		}
 		// The library does not end every name with a zero, the kernel does.
-		if got, want := string(theirs[i].Data), string(ours.Data); got != want && got != want+"\x00" {
+		if got, want := string(theirs[i].Data), string(a.Data); got != want && got != want+"\x00" {
 			return fmt.Sprintf("attribute %d is %x, not %x", kind, got, want)
 		}
 	}

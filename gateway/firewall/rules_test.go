@@ -184,52 +184,6 @@ func duration(t *testing.T, text string) time.Duration {
 	return d
 }
 
-// TestFoundation: what stands for a moment before the rules are complete
-// refuses all that the complete rules refuse. Only rules that accept or
-// rewrite are left out, and without them each chain is as it was.
-func TestFoundation(t *testing.T) {
-	for _, g := range goldens {
-		rules, err := Ruleset(g.options, nil, nil, nil, nil, goldenNow)
-		if err != nil {
-			t.Fatal(err)
-		}
-		foundation := rules.foundation()
-		if len(foundation.sets) != 0 || len(foundation.chains) != len(rules.chains) {
-			t.Fatalf("%s: %d sets and %d chains, want none and %d", g.name, len(foundation.sets), len(foundation.chains), len(rules.chains))
-		}
-		left := 0
-		for i, c := range rules.chains {
-			base := foundation.chains[i]
-			if base.name != c.name || base.kind != c.kind || base.drops != c.drops {
-				t.Errorf("%s: chain %s is another one: %+v", g.name, c.name, base)
-			}
-			rest := base.rules
-			for _, r := range c.rules {
-				if len(rest) > 0 && rest[0].String() == r.String() {
-					rest = rest[1:]
-					continue
-				}
-				left++
-				// What does not go to where it may be accepted goes on to the end of
-				// the chain, which drops.
-				s, end := r.String(), c.rules[len(c.rules)-1].String()
-				refuses := strings.HasSuffix(end, "drop") || strings.Contains(end, "goto refused_")
-				goes := refuses && (strings.HasSuffix(s, "goto to_site") || strings.HasSuffix(s, "goto from_site") || strings.HasSuffix(s, "goto admitted_flow") || strings.Contains(s, "goto fragments_of_"))
-				copies := refuses && strings.Contains(s, " log prefix ")
-				if !copies && !strings.HasSuffix(s, "accept") && !strings.Contains(s, "masquerade") && !goes {
-					t.Errorf("%s: chain %s lacks a rule that refuses: %s", g.name, c.name, s)
-				}
-			}
-			if len(rest) > 0 || base.byHand() {
-				t.Errorf("%s: chain %s has rules of its own, or rules that are written by hand: %v", g.name, c.name, base.rules)
-			}
-		}
-		if left == 0 {
-			t.Errorf("%s: nothing is left out", g.name)
-		}
-	}
-}
-
 // TestEnds says when the one flow of one engineer ends, given the grants of
 // its windows.
 func TestEnds(t *testing.T) {

@@ -161,11 +161,8 @@ func forgetPaths() error {
 // destroyMissing destroys an element that is not there, as every change of
 // elements does.
 func (f *ruleset) destroyMissing() error {
-	missing := nftables.SetElement{Key: make([]byte, 8)} // 0.0.0.0:0
-	if err := f.link.nft.SetDestroyElements(f.held.rules.set(name("live", 4)).kernel(), []nftables.SetElement{missing}); err != nil {
-		return err
-	}
-	return f.link.flush()
+	missing := appendElement(nil, string(make([]byte, 8)), 0) // 0.0.0.0:0
+	return f.link.commit(elements(msgDestroyElement, 0, name("live", 4), missing))
 }
 
 // release is that of the kernel.
@@ -198,34 +195,15 @@ func explained(err error, release string) error {
 // refusals in the Count of the next of their kind.
 func (f *ruleset) facts() <-chan policy.Fact { return f.outbox.facts }
 
-// replace replaces the table by one without any element: in one transaction a
-// foundation that denies everything, then the other rules, which open nothing.
+// replace replaces the table by one without any element, in one transaction.
 func (f *ruleset) replace() error {
 	f.held = nil
 	f.flows.stale = true // flows may have begun while these rules did not stand
 	rules, _ := Ruleset(f.options, nil, nil, nil, f.deaf, time.Time{})
-	foundation := rules.foundation()
-	nft := f.link.nft
-	nft.DestroyTable(table)
-	nft.AddTable(&nftables.Table{Name: table.Name, Family: table.Family, Flags: f.flags})
-	for _, c := range counterNames {
-		nft.AddObject(&nftables.CounterObj{Table: table, Name: c})
-	}
-	for _, c := range foundation.chains {
-		nft.AddChain(c.kernel())
-	}
-	for _, c := range foundation.chains {
-		for _, r := range c.rules {
-			nft.AddRule(r.kernel(c))
-		}
-	}
-	if err := f.link.flush(); err != nil {
-		return err
-	}
-	f.held = &held{rules: foundation}
-	if err := f.restructure(rules); err != nil {
+	f.held = &held{rules: &Rules{}}
+	if err := f.restructure(rules, newTable(f.flags)...); err != nil {
 		f.held = nil
-		return fmt.Errorf("completing the rules: %w", err)
+		return err
 	}
 	if err := f.verify(); err != nil {
 		f.held = nil
@@ -454,6 +432,10 @@ const elementSize = 128
 // milliseconds unless the machine is busy.
 const chunkElements = 1 << 11
 
+// messageElements is how many elements one message names: an attribute has less
+// than 64 kB.
+const messageElements = 1 << 9
+
 // rewrites bounds how many chunks are written anew because they took long.
 const rewrites = 16
 
@@ -467,17 +449,16 @@ func (f *ruleset) write(list []change) error {
 	for len(list) > 0 {
 		chunk := list[:min(size, len(list))]
 		now := clock.Boot()
+		var batch []netlink.Message
 		for rest := chunk; len(rest) > 0; {
 			n := 1
-			for n < len(rest) && rest[n].set == rest[0].set {
+			for n < min(len(rest), messageElements) && rest[n].set == rest[0].set {
 				n++
 			}
-			if err := f.queue(rest[:n], now); err != nil {
-				return err
-			}
+			batch = append(batch, setEnds(rest[:n], now)...)
 			rest = rest[n:]
 		}
-		if err := f.link.flush(); err != nil {
+		if err := f.link.commit(batch...); err != nil {
 			return err
 		}
 		for _, c := range chunk {
@@ -493,21 +474,20 @@ func (f *ruleset) write(list []change) error {
 	return nil
 }
 
-// queue prepares changes to one set. nft takes a timeout of nothing for none,
-// and one of less than a millisecond for nothing.
-func (f *ruleset) queue(list []change, now time.Duration) error {
-	var destroyed, added []nftables.SetElement
+// setEnds destroys elements of one set, and adds those that are to stay open.
+func setEnds(list []change, now time.Duration) []netlink.Message {
+	var destroyed, added []byte
 	for _, c := range list {
-		destroyed = append(destroyed, nftables.SetElement{Key: []byte(c.key)})
+		destroyed = appendElement(destroyed, c.key, 0)
 		if left := c.end.boot - now; left >= shortest {
-			added = append(added, nftables.SetElement{Key: []byte(c.key), Timeout: left})
+			added = appendElement(added, c.key, left)
 		}
 	}
-	s := f.held.rules.set(list[0].set).kernel()
-	if err := f.link.nft.SetDestroyElements(s, destroyed); err != nil {
-		return err
+	batch := []netlink.Message{elements(msgDestroyElement, 0, list[0].set, destroyed)}
+	if added != nil {
+		batch = append(batch, elements(unix.NFT_MSG_NEWSETELEM, netlink.Create, list[0].set, added))
 	}
-	return f.link.nft.SetAddElements(s, added)
+	return batch
 }
 
 func (f *ruleset) note(c change) {
@@ -519,69 +499,36 @@ func (f *ruleset) note(c change) {
 	}
 }
 
-// restructure changes rules and sets in one transaction of nft. Messages that
-// nft lacks go separately: before it new sets with limits, which are empty;
-// after it rules that only rewrite. Removed sets take their elements with them.
-func (f *ruleset) restructure(rules *Rules) error {
-	old, nft := f.held.rules, f.link.nft
-	var plain []*set
-	var before, after []netlink.Message
-	for _, s := range rules.sets {
-		switch {
-		case old.set(s.name) != nil:
-		case s.limited():
-			before = append(before, newSet(s, uint32(len(before)+1)))
-		default:
-			plain = append(plain, s)
+// restructure changes rules and sets in one transaction, which begins with the
+// messages in batch. Removed sets take their elements with them.
+func (f *ruleset) restructure(rules *Rules, batch ...netlink.Message) error {
+	old := f.held.rules
+	for i, s := range rules.sets {
+		if old.set(s.name) == nil {
+			batch = append(batch, newSet(s, uint32(i+1)))
 		}
-	}
-	if err := f.link.commit(before...); err != nil {
-		return err
-	}
-	queued := false
-	for _, s := range plain {
-		nft.AddSet(s.kernel(), nil) // its error is Flush's as well
-		queued = true
 	}
 	for _, c := range old.chains {
 		if rules.find(c.name) == nil {
-			nft.FlushChain(c.kernel())
-			nft.DelChain(c.kernel())
-			queued = true
+			batch = append(batch, clearChain(c.name), deleteChain(c.name))
 		}
 	}
 	for _, c := range rules.chains {
 		if old.find(c.name) == nil {
-			nft.AddChain(c.kernel())
-			queued = true
+			batch = append(batch, newChain(c))
 		}
-		switch {
-		case !c.differsFrom(old.find(c.name)):
-		case c.byHand():
-			after = append(after, clearChain(c.name))
-			for _, r := range c.rules {
-				after = append(after, newRule(c, r))
-			}
-		default:
-			nft.FlushChain(c.kernel())
-			for _, r := range c.rules {
-				nft.AddRule(r.kernel(c))
-			}
-			queued = true
+	}
+	for _, c := range rules.chains {
+		if c.differsFrom(old.find(c.name)) {
+			batch = append(batch, rewrite(c)...)
 		}
 	}
 	for _, s := range old.sets {
 		if rules.set(s.name) == nil {
-			nft.DelSet(s.kernel())
-			queued = true
+			batch = append(batch, deleteSet(s.name))
 		}
 	}
-	if queued {
-		if err := f.link.flush(); err != nil {
-			return err
-		}
-	}
-	if err := f.link.commit(after...); err != nil {
+	if err := f.link.commit(batch...); err != nil {
 		return err
 	}
 	ends := map[string]map[string]end{}
@@ -598,10 +545,11 @@ func (f *ruleset) restructure(rules *Rules) error {
 func (f *ruleset) closeAll() error {
 	f.flows.stale = true
 	if f.held != nil {
+		var batch []netlink.Message
 		for _, s := range f.held.rules.sets {
-			f.link.nft.FlushSet(s.kernel())
+			batch = append(batch, clearSet(s.name))
 		}
-		if f.link.flush() == nil {
+		if f.link.commit(batch...) == nil {
 			for _, s := range f.held.rules.sets {
 				clear(f.held.ends[s.name])
 			}
@@ -631,14 +579,14 @@ func (f *ruleset) close() error {
 func (f *ruleset) giveBack() error {
 	err := f.forwarding.restore(func(string) bool { return false })
 	if err == nil {
-		f.link.nft.DestroyTable(table)
-		err = f.link.flush()
+		err = f.link.commit(ours(msgDestroyTable, 0))
 	} else {
 		err = fmt.Errorf("firewall: table inet %s stays and denies what the host would forward: %w; "+
 			"start the gateway again and stop it, or turn that back (sysctl -w) and then `nft delete table inet %s`", tableName, err, tableName)
 	}
 	f.forwarding.release()
-	return errors.Join(err, f.flows.close(), f.link.close())
+	f.flows.close()
+	return errors.Join(err, f.link.close())
 }
 
 // counters gives how many packets were dropped since the table was made, by
@@ -649,21 +597,16 @@ func (f *ruleset) counters() (map[string]uint64, error) {
 	if f.closed {
 		return nil, errClosed
 	}
-	packets := make(map[string]uint64, len(counterNames))
-	err := f.link.undisturbed(func() error {
-		for _, name := range counterNames {
-			packets[name] = 0
-		}
-		objects, err := f.link.nft.GetObjects(table)
-		for _, o := range objects {
-			if c, ok := o.(*nftables.CounterObj); ok {
-				packets[c.Name] = c.Packets
-			}
-		}
-		return err
-	})
+	objects, err := f.link.read(unix.NFT_MSG_GETOBJ)
 	if err != nil {
 		return nil, fmt.Errorf("firewall: counters: %w", err)
+	}
+	packets := make(map[string]uint64, len(counterNames))
+	for _, name := range counterNames {
+		packets[name] = 0
+	}
+	for _, o := range objects {
+		packets[stringOf(find(o, unix.NFTA_OBJ_NAME))] = number(find(o, unix.NFTA_OBJ_DATA, unix.NFTA_COUNTER_PACKETS))
 	}
 	return packets, nil
 }
