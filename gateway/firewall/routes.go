@@ -4,13 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 
-	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -49,7 +47,7 @@ type routing struct {
 // sights are facts that must not be forgotten: a host on the wire could take
 // back the route or address by which an interface was judged.
 type sights struct {
-	others     int      // network cards
+	others     int      // network cards; lo, the tunnel, parts of a bond or a bridge and kernelTunnels are none
 	outside    []string // interfaces of a default route that no router advertised
 	advertised []string // interfaces of one that a router advertised
 	default6   []string // interfaces of an IPv6 default route
@@ -78,20 +76,11 @@ type hop struct {
 	down      bool   // its link is dead, or has no carrier: nothing goes there
 }
 
-// anywhere reports whether a route is the default route: a route to everywhere
-// that was not written for the tunnel.
-func (r route) anywhere() bool { return leadsAnywhere(r.to) && !r.written }
-
-// heard reports whether a router advertised a route, as far as that shows.
-func (r route) heard() bool { return r.expires || r.protocol == unix.RTPROT_RA }
-
-// through names the interfaces of a route.
-func (r route) through() []string {
-	var names []string
-	for _, h := range r.hops {
-		names = append(names, h.through)
-	}
-	return union(names, nil)
+// anywhere reports whether a route stands for the Internet, and was not written
+// for the tunnel: the default route, or one of those that VPN clients (0.0.0.0/1
+// and 128.0.0.0/1) and IPv6 hosts (2000::/3, RFC 4291) write for it.
+func (r route) anywhere() bool {
+	return !r.written && (r.to.Bits() <= 1 || r.to.Addr().Is6() && r.to.Bits() <= 3)
 }
 
 // leadsOut reports whether an interface leads to the Internet. A host at the
@@ -109,15 +98,18 @@ func (r routing) fixed(name string, six bool) bool {
 	})
 }
 
-// see notes by which interfaces the default route leads.
+// see notes by which interfaces the default route leads, and whether a router
+// advertised it, as far as that shows.
 func (r *routing) see(to route) {
-	if to.heard() {
-		r.advertised = union(r.advertised, to.through())
-	} else {
-		r.outside = union(r.outside, to.through())
+	list := &r.outside
+	if to.expires || to.protocol == unix.RTPROT_RA {
+		list = &r.advertised
 	}
-	if to.to.Addr().Is6() {
-		r.default6 = union(r.default6, to.through())
+	for _, h := range to.hops {
+		*list = union(*list, []string{h.through})
+		if to.to.Addr().Is6() {
+			r.default6 = union(r.default6, []string{h.through})
+		}
 	}
 }
 
@@ -207,7 +199,7 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 			a := reached.astray()
 			lost[a] = append(lost[a], t.Name)
 			if !strict {
-				through = reached.any()
+				through = union(reached.by[:]...)
 			}
 		}
 		used = union(used, through)
@@ -224,7 +216,7 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 	}
 	w.complete = len(lost) == 0
 	for a, targets := range lost {
-		named := union(union(r.inside, used), strings.Split(a.through, ","))
+		named := union(r.inside, used, strings.Split(a.through, ","))
 		h := view.Hint{Message: a.hint(targets, strict, named)}
 		if strict || a.why == counts {
 			h.Targets = targets // nothing is sent there
@@ -245,7 +237,11 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 // hint tells operators about targets. Named are the interfaces that would lead
 // inside if the one that does not count does.
 func (a astray) hint(targets []string, strict bool, named []string) view.Message {
-	what := few(targets)
+	const most = 5
+	what := any(targets)
+	if len(targets) > most+1 {
+		what = view.Say(view.TargetsMore, view.Args{"targets": targets[:most], "count": len(targets) - most})
+	}
 	if a.part {
 		what = view.Say(view.RoutePart, view.Args{"targets": what})
 	}
@@ -262,15 +258,6 @@ func (a astray) hint(targets []string, strict bool, named []string) view.Message
 	return view.Say(code, view.Args{"targets": what, "why": view.Say(whyNot[a.why], nil), "through": strings.ReplaceAll(a.through, ",", ", "), "inside": strings.Join(named, ",")})
 }
 
-// few names targets, but not all of many.
-func few(targets []string) any {
-	const most = 5
-	if len(targets) > most+1 {
-		return view.Say(view.TargetsMore, view.Args{"targets": targets[:most], "count": len(targets) - most})
-	}
-	return targets
-}
-
 // reached is how a prefix is.
 type reached struct {
 	by    [standings][]string // interfaces, sorted
@@ -283,11 +270,6 @@ func (r reached) and(other reached, whole bool) reached {
 	}
 	r.whole = whole
 	return r
-}
-
-// any gives the interfaces of all routes.
-func (r reached) any() []string {
-	return union(slices.Concat(r.by[:]...), nil)
 }
 
 // astray says why the prefix is not reached as a whole.
@@ -356,44 +338,47 @@ func halves(p netip.Prefix) (low, high netip.Prefix) {
 	return netip.PrefixFrom(p.Addr(), bits+1), netip.PrefixFrom(a, bits+1)
 }
 
-func union(a, b []string) []string {
-	all := slices.Concat(a, b)
+// union gives all names of some lists once, sorted.
+func union(lists ...[]string) []string {
+	all := slices.Concat(lists...)
 	slices.Sort(all)
 	return slices.Compact(all)
-}
-
-// leadsAnywhere reports whether a prefix stands for the Internet: the default
-// route, or one of those that VPN clients (0.0.0.0/1 and 128.0.0.0/1) and IPv6
-// hosts (2000::/3, RFC 4291) write for it.
-func leadsAnywhere(to netip.Prefix) bool {
-	return to.Bits() <= 1 || to.Addr().Is6() && to.Bits() <= 3
 }
 
 // readRouting reads the host's interfaces, addresses, rules and routes. It reads
 // both families for any targets, since the default route of either leads to the
 // Internet.
 func readRouting(p *policy.Policy, device string, inside []string) (routing, error) {
-	r := routing{inside: inside, tables: map[int][]route{}}
-	names, err := interfaces()
-	if err == nil {
-		r.others, err = cards(device)
-	}
-	if err != nil {
+	r := routing{inside: inside, tables: map[int][]route{}, permanent: map[string][]netip.Prefix{}}
+	links, err := netlink.LinkList()
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return r, fmt.Errorf("interfaces: %w", err)
 	}
-	all := slices.Collect(maps.Values(names))
+	names, all := map[int]string{}, []string(nil) // names are those that may lead to targets
+	for _, l := range links {
+		a := l.Attrs()
+		all = append(all, a.Name)
+		if a.Name == "lo" || a.Name == device {
+			continue
+		}
+		names[a.Index] = a.Name
+		if a.MasterIndex == 0 && !slices.Contains(kernelTunnels, a.Name) {
+			r.others++
+		}
+	}
 	for _, name := range inside {
 		if !slices.Contains(all, name) {
 			r.missing = append(r.missing, name)
 		}
 	}
-	for index, name := range names {
-		if name == "lo" || name == device {
-			delete(names, index) // these lead to no target
-		}
-	}
-	if err := r.readAddresses(names); err != nil {
+	addresses, err := dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, nl.NewIfAddrmsg(unix.AF_UNSPEC))
+	if err != nil {
 		return r, fmt.Errorf("addresses: %w", err)
+	}
+	for _, m := range addresses {
+		if index, network, ok := parseAddress(m); ok {
+			r.permanent[names[index]] = append(r.permanent[names[index]], network)
+		}
 	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		if err := r.read(family, p.Tunnel.Addresses, device, names); err != nil {
@@ -403,37 +388,8 @@ func readRouting(p *policy.Policy, device string, inside []string) (routing, err
 	return r, nil
 }
 
-// interfaces names the host's interfaces by index.
-func interfaces() (map[int]string, error) {
-	all, err := net.Interfaces()
-	if err != nil {
-		return nil, err
-	}
-	names := make(map[int]string, len(all))
-	for _, i := range all {
-		names[i.Index] = i.Name
-	}
-	return names, nil
-}
-
-// cards counts the network cards. lo, the tunnel, parts of another interface (a
-// bond or a bridge) and the kernel's own tunnels do not count.
-func cards(device string) (int, error) {
-	links, err := netlink.LinkList()
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return 0, err
-	}
-	count := 0
-	for _, l := range links {
-		switch a := l.Attrs(); {
-		case a.Name == "lo" || a.Name == device || a.MasterIndex != 0:
-		case slices.Contains([]string{"sit0", "tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "ip6tnl0", "ip6gre0"}, a.Name):
-		default:
-			count++
-		}
-	}
-	return count, nil
-}
+// kernelTunnels are interfaces that the kernel makes by itself.
+var kernelTunnels = []string{"sit0", "tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "ip6tnl0", "ip6gre0"}
 
 // dump asks rtnetlink for all that it has of a kind.
 func dump(kind, answer int, header nl.NetlinkRequestData) ([][]byte, error) {
@@ -442,22 +398,6 @@ func dump(kind, answer int, header nl.NetlinkRequestData) ([][]byte, error) {
 		request.AddData(header)
 		return request.Execute(unix.NETLINK_ROUTE, uint16(answer))
 	})
-}
-
-// readAddresses reads which networks the permanent addresses of interfaces are
-// of.
-func (r *routing) readAddresses(names map[int]string) error {
-	dumped, err := dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, nl.NewIfAddrmsg(unix.AF_UNSPEC))
-	if err != nil {
-		return err
-	}
-	r.permanent = map[string][]netip.Prefix{}
-	for _, m := range dumped {
-		if index, network, ok := parseAddress(m); ok {
-			r.permanent[names[index]] = append(r.permanent[names[index]], network)
-		}
-	}
-	return nil
 }
 
 // read adds the tables of a family.
@@ -518,159 +458,80 @@ func parseRoute(m []byte, family int, names map[int]string) (r route, table int,
 	if len(m) < unix.SizeofRtMsg {
 		return r, 0, false
 	}
-	header := nl.DeserializeRtMsg(m)
-	address := netip.IPv4Unspecified()
-	if family == unix.AF_INET6 {
-		address = netip.IPv6Unspecified()
-	}
-	if int(header.Family) != family || int(header.Dst_len) > address.BitLen() || header.Flags&unix.RTM_F_CLONED != 0 {
+	header, attributes := nl.DeserializeRtMsg(m), m[unix.SizeofRtMsg:]
+	named := find(attributes, unix.RTA_TABLE) // each route names it, unless it is cut short
+	address, ok := addressIn(find(attributes, unix.RTA_DST), family)
+	if !ok || len(named) != 4 || int(header.Family) != family || int(header.Dst_len) > address.BitLen() || header.Flags&unix.RTM_F_CLONED != 0 {
 		return r, 0, false
 	}
-	attributes, err := mdnetlink.NewAttributeDecoder(m[unix.SizeofRtMsg:])
-	if err != nil {
-		return r, 0, false
-	}
-	table, r.protocol = int(header.Table), header.Protocol
-	add := func(index uint32, gateway netip.Addr, flags uint32) {
+	cache := find(attributes, unix.RTA_CACHEINFO) // struct rta_cacheinfo
+	r = route{to: netip.PrefixFrom(address, int(header.Dst_len)).Masked(), protocol: header.Protocol,
+		expires: cache != nil && (len(cache) < 12 || binary.NativeEndian.Uint32(cache[8:]) != 0)}
+	add := func(index, flags uint32, attributes []byte) {
 		if name := names[int(index)]; name != "" && header.Type == unix.RTN_UNICAST {
+			gateway, _ := addressIn(find(attributes, unix.RTA_GATEWAY), family)
 			r.hops = append(r.hops, hop{name, gateway.IsLinkLocalUnicast(), flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) != 0})
 		}
 	}
-	var out uint32
-	var gateway netip.Addr
-	for attributes.Next() {
-		switch attributes.Type() {
-		case unix.RTA_DST:
-			address = addressIn(attributes, family)
-		case unix.RTA_TABLE:
-			table = int(attributes.Uint32())
-		case unix.RTA_OIF:
-			out = attributes.Uint32()
-		case unix.RTA_GATEWAY:
-			gateway = addressIn(attributes, family)
-		case unix.RTA_CACHEINFO: // struct rta_cacheinfo
-			attributes.Do(func(b []byte) error {
-				if len(b) < 12 {
-					return errLength
-				}
-				r.expires = binary.NativeEndian.Uint32(b[8:]) != 0
-				return nil
-			})
-		case unix.RTA_MULTIPATH:
-			attributes.Do(func(b []byte) error { return parseHops(b, family, add) })
+	if out := find(attributes, unix.RTA_OIF); len(out) == 4 {
+		add(binary.NativeEndian.Uint32(out), header.Flags, attributes)
+	}
+	// Each of several hops is a struct rtnexthop, with attributes of its own.
+	for rest := find(attributes, unix.RTA_MULTIPATH); len(rest) > 0; {
+		if len(rest) < unix.SizeofRtNexthop {
+			return route{}, 0, false
 		}
+		length := int(binary.NativeEndian.Uint16(rest))
+		if length < unix.SizeofRtNexthop || length > len(rest) {
+			return route{}, 0, false
+		}
+		add(binary.NativeEndian.Uint32(rest[4:]), uint32(rest[2]), rest[unix.SizeofRtNexthop:length])
+		rest = rest[min((length+3)&^3, len(rest)):]
 	}
-	if attributes.Err() != nil {
-		return route{}, 0, false
-	}
-	add(out, gateway, header.Flags)
-	r.to = netip.PrefixFrom(address, int(header.Dst_len)).Masked()
-	return r, table, true
+	return r, int(binary.NativeEndian.Uint32(named)), true
 }
 
-// parseHops reads the next hops of a route that has several (struct rtnexthop,
-// each with attributes of its own).
-func parseHops(b []byte, family int, add func(index uint32, gateway netip.Addr, flags uint32)) error {
-	for len(b) > 0 {
-		if len(b) < unix.SizeofRtNexthop {
-			return errLength
-		}
-		length := int(binary.NativeEndian.Uint16(b))
-		if length < unix.SizeofRtNexthop || length > len(b) {
-			return errLength
-		}
-		attributes, err := mdnetlink.NewAttributeDecoder(b[unix.SizeofRtNexthop:length])
-		if err != nil {
-			return err
-		}
-		var gateway netip.Addr
-		for attributes.Next() {
-			if attributes.Type() == unix.RTA_GATEWAY {
-				gateway = addressIn(attributes, family)
-			}
-		}
-		if attributes.Err() != nil {
-			return attributes.Err()
-		}
-		add(binary.NativeEndian.Uint32(b[4:]), gateway, uint32(b[2]))
-		b = b[min((length+3)&^3, len(b)):]
-	}
-	return nil
-}
-
-// parseAddress reads an address of an interface (rtnetlink(7)), and of which
-// network it is. One that has an end is not taken, nor is one that was made of a
-// router's advertisement, which some programs give no end.
+// parseAddress reads an address of an interface (rtnetlink(7)), and its network.
+// Addresses with an end do not count, nor do those that were made of a router's
+// advertisement: some programs give them no end.
 func parseAddress(m []byte) (index int, network netip.Prefix, ok bool) {
 	// Of if_addr.h, which golang.org/x/sys/unix does not have.
 	const protocolAttribute, madeOfAdvertisement = 11, 2
 	if len(m) < unix.SizeofIfAddrmsg {
 		return 0, network, false
 	}
-	header := nl.DeserializeIfAddrmsg(m)
-	attributes, err := mdnetlink.NewAttributeDecoder(m[unix.SizeofIfAddrmsg:])
-	if err != nil {
+	header, attributes := nl.DeserializeIfAddrmsg(m), m[unix.SizeofIfAddrmsg:]
+	b := find(attributes, unix.IFA_ADDRESS) // the other end's, where there are just two: its network counts
+	address, ok := addressIn(b, int(header.Family))
+	bits := find(attributes, unix.IFA_FLAGS)
+	if !ok || b == nil || len(bits) != 4 {
 		return 0, network, false
 	}
-	var address netip.Addr
-	var flags uint32
-	var protocol uint8
-	for attributes.Next() {
-		switch attributes.Type() {
-		case unix.IFA_ADDRESS: // of the other end, where there are just two: its network counts
-			address = addressIn(attributes, int(header.Family))
-		case unix.IFA_FLAGS:
-			flags = attributes.Uint32()
-		case protocolAttribute:
-			protocol = attributes.Uint8()
-		}
-	}
-	if attributes.Err() != nil || flags&unix.IFA_F_PERMANENT == 0 || flags&unix.IFA_F_MANAGETEMPADDR != 0 || protocol == madeOfAdvertisement {
+	flags, protocol := binary.NativeEndian.Uint32(bits), find(attributes, protocolAttribute)
+	if flags&unix.IFA_F_PERMANENT == 0 || flags&unix.IFA_F_MANAGETEMPADDR != 0 || number(protocol) == madeOfAdvertisement {
 		return 0, network, false
 	}
 	network = netip.PrefixFrom(address, int(header.Prefixlen)).Masked()
 	return int(header.Index), network, network.IsValid()
 }
 
-var errLength = errors.New("it has another length")
-
-// addressIn reads an attribute that is an address of a family.
-func addressIn(attributes *mdnetlink.AttributeDecoder, family int) (a netip.Addr) {
-	attributes.Do(func(b []byte) error {
-		if want := map[int]int{unix.AF_INET: 4, unix.AF_INET6: 16}[family]; len(b) != want {
-			return errLength
-		}
-		a, _ = netip.AddrFromSlice(b)
-		return nil
-	})
-	return a
+// addressIn reads an address of a family; none is that of the default route.
+func addressIn(b []byte, family int) (netip.Addr, bool) {
+	size := map[int]int{unix.AF_INET: 4, unix.AF_INET6: 16}[family]
+	if b == nil {
+		b = make([]byte, size)
+	}
+	a, ok := netip.AddrFromSlice(b)
+	return a, ok && len(b) == size
 }
 
 // fromTunnel reports whether a rule applies to the tunnel's packets alone.
 func fromTunnel(rule netlink.Rule, tunnel []netip.Prefix, device string) bool {
-	if rule.Invert {
-		return false
+	if rule.Invert || rule.IifName == device {
+		return !rule.Invert
 	}
-	if rule.IifName == device {
-		return true
-	}
-	from, ok := prefixOf(rule.Src)
-	return ok && slices.ContainsFunc(tunnel, func(t netip.Prefix) bool { return t.Bits() <= from.Bits() && t.Overlaps(from) })
-}
-
-func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
-	if n == nil {
-		return netip.Prefix{}, false
-	}
-	a, ok := netip.AddrFromSlice(n.IP)
-	bits, size := n.Mask.Size()
-	if size == 32 {
-		a = a.Unmap() // net.IP may keep IPv4 in 16 bytes
-	}
-	if !ok || a.BitLen() != size {
-		return netip.Prefix{}, false
-	}
-	return netip.PrefixFrom(a, bits).Masked(), true
+	from, err := netip.ParsePrefix(rule.Src.String())
+	return err == nil && slices.ContainsFunc(tunnel, func(t netip.Prefix) bool { return t.Bits() <= from.Bits() && t.Overlaps(from) })
 }
 
 // undisturbed repeats a reading that was interrupted by a change.
@@ -686,9 +547,9 @@ func undisturbed[T any](read func() (T, error)) (T, error) {
 
 // HostAddresses lists the host's addresses, but for those of an interface.
 func HostAddresses(except string) ([]netip.Addr, error) {
-	names, err := interfaces()
-	if err != nil {
-		return nil, fmt.Errorf("list this machine's interfaces: %w", err)
+	tunnel := 0
+	if i, err := net.InterfaceByName(except); err == nil {
+		tunnel = i.Index
 	}
 	all, err := undisturbed(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
@@ -696,7 +557,7 @@ func HostAddresses(except string) ([]netip.Addr, error) {
 	}
 	var own []netip.Addr
 	for _, a := range all {
-		if a.IPNet == nil || names[a.LinkIndex] == except {
+		if a.IPNet == nil || a.LinkIndex == tunnel {
 			continue
 		}
 		if addr, ok := netip.AddrFromSlice(a.IP); ok {
