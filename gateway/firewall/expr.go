@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -24,11 +25,9 @@ type term struct {
 type rule []term
 
 func (r rule) String() string {
-	words := make([]string, 0, len(r))
-	for _, t := range r {
-		if t.text != "" {
-			words = append(words, t.text)
-		}
+	words := make([]string, len(r))
+	for i, t := range r {
+		words[i] = t.text
 	}
 	return strings.Join(words, " ")
 }
@@ -36,50 +35,41 @@ func (r rule) String() string {
 // expressions are those of all terms. Several terms may test the packet's family
 // or protocol; only the first test is kept.
 func (r rule) expressions() []expr.Any {
-	type answer struct {
-		key  expr.MetaKey
-		data string
-	}
-	known := map[answer]bool{}
+	known := map[string]bool{}
 	var list []expr.Any
 	for _, t := range r {
 		for rest := t.expressions; len(rest) > 0; {
-			if key, data, ok := asks(rest); ok {
-				if !known[answer{key, data}] {
-					list = append(list, rest[:2]...)
-				}
-				known[answer{key, data}] = true
-				rest = rest[2:]
-				continue
+			n, test := 1, asks(rest)
+			if test != "" {
+				n = 2
 			}
-			list = append(list, rest[0])
-			rest = rest[1:]
+			if !known[test] {
+				list = append(list, rest[:n]...)
+			}
+			known[test], rest = test != "", rest[n:]
 		}
 	}
 	return list
 }
 
-// asks reports whether expressions begin with those of family or carries.
-func asks(list []expr.Any) (key expr.MetaKey, data string, ok bool) {
-	if len(list) < 2 {
-		return 0, "", false
-	}
+// asks gives the key and value of a test of the family or protocol with which
+// expressions begin; empty: they begin with none.
+func asks(list []expr.Any) string {
 	load, isLoad := list[0].(*expr.Meta)
-	is, isCompare := list[1].(*expr.Cmp)
-	if !isLoad || !isCompare || is.Op != expr.CmpOpEq || load.Key != expr.MetaKeyNFPROTO && load.Key != expr.MetaKeyL4PROTO {
-		return 0, "", false
+	if !isLoad || len(list) < 2 || load.Key != expr.MetaKeyNFPROTO && load.Key != expr.MetaKeyL4PROTO {
+		return ""
 	}
-	return load.Key, string(is.Data), true
+	is, isCompare := list[1].(*expr.Cmp)
+	if !isCompare || is.Op != expr.CmpOpEq {
+		return ""
+	}
+	return fmt.Sprint(load.Key, is.Data)
 }
 
-// The kernel names registers twice: four of 16 bytes, sixteen of 4 bytes that
-// overlay them.
+// Registers of 16 bytes. Sixteen of 4 bytes overlay them.
 const (
-	register1      = unix.NFT_REG_1
-	register2      = unix.NFT_REG_2
-	register3      = unix.NFT_REG_3
-	quarter1       = unix.NFT_REG32_00 + 1 // the second 4 bytes of register1; 2 and 3 follow
-	quarterOfThree = unix.NFT_REG32_00 + 9 // the second 4 bytes of register3
+	register1 = unix.NFT_REG_1
+	register2 = unix.NFT_REG_2
 )
 
 func meta(key expr.MetaKey) expr.Any { return &expr.Meta{Key: key, Register: register1} }
@@ -129,12 +119,10 @@ func interfaceName(key expr.MetaKey, word, name string, is bool) term {
 	return term{fmt.Sprintf("%s %s%q", word, sign, name), []expr.Any{meta(key), compare(op, paddedName(name))}}
 }
 
-func from(name string) term { return interfaceName(expr.MetaKeyIIFNAME, "iifname", name, true) }
-func notFrom(name string) term {
-	return interfaceName(expr.MetaKeyIIFNAME, "iifname", name, false)
-}
-func to(name string) term    { return interfaceName(expr.MetaKeyOIFNAME, "oifname", name, true) }
-func notTo(name string) term { return interfaceName(expr.MetaKeyOIFNAME, "oifname", name, false) }
+func from(name string) term    { return interfaceName(expr.MetaKeyIIFNAME, "iifname", name, true) }
+func notFrom(name string) term { return interfaceName(expr.MetaKeyIIFNAME, "iifname", name, false) }
+func to(name string) term      { return interfaceName(expr.MetaKeyOIFNAME, "oifname", name, true) }
+func notTo(name string) term   { return interfaceName(expr.MetaKeyOIFNAME, "oifname", name, false) }
 
 // toOthers matches packets to another host's unicast address; notToOthers the
 // rest, which the host might take in.
@@ -181,35 +169,17 @@ func fragment(f int) term { return inPieces(f, true) }
 func whole(f int) term    { return inPieces(f, false) }
 
 func inPieces(f int, is bool) term {
+	op, sign, there, word := expr.CmpOpEq, "==", byte(0), "missing"
+	if is {
+		op, sign, there, word = expr.CmpOpNeq, "!=", 1, "exists"
+	}
 	if f == 4 {
-		op, sign := expr.CmpOpNeq, "!="
-		if !is {
-			op, sign = expr.CmpOpEq, "=="
-		}
 		return term{"ip frag-off & 16383 " + sign + " 0", append(family(4),
 			network(6, 2, register1), mask([]byte{0x3f, 0xff}), compare(op, []byte{0, 0}))}
-	}
-	there, word := byte(1), "exists"
-	if !is {
-		there, word = 0, "missing"
 	}
 	return term{"exthdr frag " + word, append(family(6),
 		&expr.Exthdr{Op: expr.ExthdrOpIpv6, Type: unix.IPPROTO_FRAGMENT, Len: 1, Flags: unix.NFT_EXTHDR_F_PRESENT, DestRegister: register1},
 		equal(there))}
-}
-
-// addressOffset gives the offset of an address in its header.
-func addressOffset(f int, word string) (offset, length uint32) {
-	switch {
-	case f == 4 && word == "saddr":
-		return 12, 4
-	case f == 4:
-		return 16, 4
-	case word == "saddr":
-		return 8, 16
-	default:
-		return 24, 16
-	}
 }
 
 func familyWord(f int) string {
@@ -232,54 +202,95 @@ func prefixMask(f, bits int) []byte { return net.CIDRMask(bits, addressBits(f)) 
 func within(word string, p netip.Prefix) term {
 	f := familyOf(p.Addr())
 	return term{fmt.Sprintf("%s %s %s", familyWord(f), word, p.Masked()), append(family(f),
-		address(f, word), mask(prefixMask(f, p.Bits())), equal(p.Masked().Addr().AsSlice()...))}
+		address(f, word).load(register1), mask(prefixMask(f, p.Bits())), equal(p.Masked().Addr().AsSlice()...))}
 }
 
 // listed looks an address up, masked to the length that the set holds.
 func listed(word string, f, bits int, set string) term {
-	t := term{fmt.Sprintf("%s %s @%s", familyWord(f), word, set), append(family(f), address(f, word))}
-	if bits < addressBits(f) {
-		m := prefixMask(f, bits)
-		a, _ := netip.AddrFromSlice(m)
-		t.text = fmt.Sprintf("%s %s & %s == @%s", familyWord(f), word, a, set)
-		t.expressions = append(t.expressions, mask(m))
+	if bits == addressBits(f) {
+		return in(set, address(f, word)).of(f)
 	}
-	t.expressions = append(t.expressions, lookup(set))
-	return t
+	m := prefixMask(f, bits)
+	a, _ := netip.AddrFromSlice(m)
+	return term{fmt.Sprintf("%s %s & %s == @%s", familyWord(f), word, a, set), append(family(f), address(f, word).load(register1), mask(m), lookup(set))}
+}
+
+// field is a part of a key: its words, how many 4 bytes it takes, and how it is
+// loaded.
+type field struct {
+	text string
+	size uint32
+	load func(register uint32) expr.Any
+}
+
+// in looks fields up in a set, as one key. The kernel names a register of 4
+// bytes by the one of 16 bytes that begins there, if any.
+func in(set string, fields ...field) term {
+	var words []string
+	var list []expr.Any
+	position := uint32(0)
+	for _, x := range fields {
+		register := unix.NFT_REG32_00 + position
+		if position%4 == 0 {
+			register = register1 + position/4
+		}
+		words, list, position = append(words, x.text), append(list, x.load(register)), position+x.size
+	}
+	return term{strings.Join(words, " . ") + " @" + set, append(list, lookup(set))}
+}
+
+// of is the term for packets of a family.
+func (t term) of(f int) term { return term{t.text, append(family(f), t.expressions...)} }
+
+// address is a packet's source or destination.
+func address(f int, word string) field {
+	offset := map[string]uint32{"4 saddr": 12, "4 daddr": 16, "6 saddr": 8, "6 daddr": 24}[fmt.Sprint(f, " ", word)]
+	length := uint32(addressBits(f) / 8)
+	return field{familyWord(f) + " " + word, length / 4, func(register uint32) expr.Any { return network(offset, length, register) }}
+}
+
+// origin is the source or destination of the original tuple.
+func origin(f int, word string) field {
+	key := map[string]expr.CtKey{"4 saddr": expr.CtKeySRCIP, "4 daddr": expr.CtKeyDSTIP, "6 saddr": expr.CtKeySRCIP6, "6 daddr": expr.CtKeyDSTIP6}[fmt.Sprint(f, " ", word)]
+	x := ofFlow("original "+familyWord(f)+" "+word, key)
+	x.size = uint32(addressBits(f) / 32)
+	return x
+}
+
+// ofFlow is a field that conntrack keeps.
+func ofFlow(word string, key expr.CtKey) field {
+	return field{"ct " + word, 1, func(register uint32) expr.Any { return conntrack(key, register) }}
+}
+
+// interfaceOf is the name of an interface, as 16 bytes.
+func interfaceOf(word string, key expr.MetaKey) field {
+	return field{word, 4, func(register uint32) expr.Any { return &expr.Meta{Key: key, Register: register} }}
 }
 
 // endpoint looks an outer address and UDP port up.
 func endpoint(addressWord, portWord string, f int, set string) term {
-	return term{fmt.Sprintf("%s %s . udp %s @%s", familyWord(f), addressWord, portWord, set),
-		append(append(family(f), carries(unix.IPPROTO_UDP)...), address(f, addressWord), transport(portOffset(portWord), 2, after(f)), lookup(set))}
+	port := field{"udp " + portWord, 1, func(register uint32) expr.Any { return transport(portOffset(portWord), 2, register) }}
+	t := in(set, address(f, addressWord), port)
+	return term{t.text, slices.Concat(family(f), carries(unix.IPPROTO_UDP), t.expressions)}
 }
 
 // flow looks the original tuple up. The protocol is conntrack's, not the
 // packet's: an ICMP error belongs to the flow that it is about. For ICMP
 // queries conntrack keeps type and code where ports have the destination.
-func flow(f int, set string) term {
-	t := term{text: fmt.Sprintf("ct original %[1]s saddr . ct original %[1]s daddr . ct protocol . ct original proto-dst @%[2]s", familyWord(f), set)}
-	if f == 4 {
-		t.expressions = []expr.Any{conntrack(expr.CtKeySRCIP, register1), conntrack(expr.CtKeyDSTIP, quarter1),
-			conntrack(expr.CtKeyPROTOCOL, quarter1+1), conntrack(expr.CtKeyPROTODST, quarter1+2), lookup(set)}
-	} else {
-		t.expressions = []expr.Any{conntrack(expr.CtKeySRCIP6, register1), conntrack(expr.CtKeyDSTIP6, register2),
-			conntrack(expr.CtKeyPROTOCOL, register3), conntrack(expr.CtKeyPROTODST, quarterOfThree), lookup(set)}
-	}
-	return t
+func flow(f int, set string) term { return tuple(f, set, ofFlow("protocol", expr.CtKeyPROTOCOL)) }
+
+func tuple(f int, set string, protocol field) term {
+	return in(set, origin(f, "saddr"), origin(f, "daddr"), protocol, ofFlow("original proto-dst", expr.CtKeyPROTODST))
 }
 
 // plainFlow is flow for packets without options (IPv4) and extension headers
 // (IPv6): the flow's own protocol follows the IP header. So it does not match
 // ICMPv6 errors about other protocols.
 func plainFlow(f int, set string) term {
-	t := flow(f, set)
 	if f == 4 {
-		return plain4().and(t)
+		return plain4().and(flow(f, set))
 	}
-	t.text = strings.Replace(t.text, "ct protocol", "ip6 nexthdr", 1)
-	t.expressions[2] = network(6, 1, register3)
-	return term{t.text, append(family(6), t.expressions...)}
+	return tuple(f, set, field{"ip6 nexthdr", 1, func(register uint32) expr.Any { return network(6, 1, register) }}).of(6)
 }
 
 // plain4 matches IPv4 packets without options.
@@ -297,72 +308,45 @@ func plainError(f int) term {
 }
 
 // destinationRewritten matches flows whose destination was changed by NAT.
-func destinationRewritten() term { return status("dnat") }
+func destinationRewritten() term { return anyBit("status dnat", expr.CtKeySTATUS, 1<<5) }
 
 // confirmed matches flows of which a packet has left already.
-func confirmed() term { return status("confirmed") }
+func confirmed() term { return anyBit("status confirmed", expr.CtKeySTATUS, 1<<3) }
 
-// status matches a bit of the flow's status in nft's words
-// (nf_conntrack_common.h, ip_conntrack_status).
-func status(word string) term {
-	bit := map[string]uint32{"confirmed": 1 << 3, "dnat": 1 << 5}[word]
-	return term{"ct status " + word, []expr.Any{conntrack(expr.CtKeySTATUS, register1), mask(native32(bit)), compare(expr.CmpOpNeq, native32(0))}}
+// anyBit matches any of the bits of a field that conntrack keeps: of its status
+// (nf_conntrack_common.h, ip_conntrack_status) or state.
+func anyBit(words string, key expr.CtKey, bits uint32) term {
+	return term{"ct " + words, []expr.Any{conntrack(key, register1), mask(native32(bits)), compare(expr.CmpOpNeq, native32(0))}}
 }
 
 // limitedBy adds the packet's source to a dynamic set. It matches within the
 // limit that the set has for each source; a source for which there is no room
 // does not match.
 func limitedBy(f int, set string) term {
-	return term{fmt.Sprintf("add @%s { %s saddr }", set, familyWord(f)), append(family(f), address(f, "saddr"),
+	return term{fmt.Sprintf("add @%s { %s saddr }", set, familyWord(f)), append(family(f), address(f, "saddr").load(register1),
 		&expr.Dynset{SrcRegKey: register1, SetName: set, Operation: unix.NFT_DYNSET_OP_ADD})}
-}
-
-// after is the register for a field behind an address in register1.
-func after(f int) uint32 {
-	if f == 6 {
-		return register2
-	}
-	return quarter1
-}
-
-// originKey loads an address of the original tuple.
-func originKey(f int, four, six expr.CtKey, register uint32) expr.Any {
-	if f == 6 {
-		four = six
-	}
-	return conntrack(four, register)
-}
-
-// address loads a packet's source or destination.
-func address(f int, word string) expr.Any {
-	offset, length := addressOffset(f, word)
-	return network(offset, length, register1)
 }
 
 // sentByOrigin looks up the packet's source and that of the flow that it
 // belongs to, in a set of pairs of an address and itself.
 func sentByOrigin(f int, set string) term {
-	return term{fmt.Sprintf("%[1]s saddr . ct original %[1]s saddr @%[2]s", familyWord(f), set),
-		append(family(f), address(f, "saddr"), originKey(f, expr.CtKeySRCIP, expr.CtKeySRCIP6, after(f)), lookup(set))}
+	return in(set, address(f, "saddr"), origin(f, "saddr")).of(f)
 }
 
 // path looks up the target that the flow was begun to, and the interface by
 // which the packet came.
 func path(f int, set string) term {
-	return term{fmt.Sprintf("ct original %s daddr . iifname @%s", familyWord(f), set), []expr.Any{
-		originKey(f, expr.CtKeyDSTIP, expr.CtKeyDSTIP6, register1), &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: after(f)}, lookup(set)}}
+	return in(set, origin(f, "daddr"), interfaceOf("iifname", expr.MetaKeyIIFNAME))
 }
 
 // way looks up the packet's destination and the interface by which it will leave.
 func way(f int, set string) term {
-	return term{fmt.Sprintf("%s daddr . oifname @%s", familyWord(f), set),
-		append(family(f), address(f, "daddr"), &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: after(f)}, lookup(set))}
+	return in(set, address(f, "daddr"), interfaceOf("oifname", expr.MetaKeyOIFNAME)).of(f)
 }
 
 // comesBy looks up a packet's source, a target, and the interface by which it came.
 func comesBy(f int, set string) term {
-	return term{fmt.Sprintf("%s saddr . iifname @%s", familyWord(f), set),
-		append(family(f), address(f, "saddr"), &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: after(f)}, lookup(set))}
+	return in(set, address(f, "saddr"), interfaceOf("iifname", expr.MetaKeyIIFNAME)).of(f)
 }
 
 // unansweredTCP matches segments that are neither a connection's first answer
@@ -378,14 +362,10 @@ func direction(word string) term {
 	return term{"ct direction " + word, []expr.Any{conntrack(expr.CtKeyDIRECTION, register1), equal(value)}}
 }
 
-// state matches any of conntrack's states, in nft's words and order.
-func state(words string) term {
-	var bits uint32
-	for _, word := range strings.Split(words, ",") {
-		bits |= map[string]uint32{"established": expr.CtStateBitESTABLISHED, "related": expr.CtStateBitRELATED,
-			"new": expr.CtStateBitNEW, "untracked": expr.CtStateBitUNTRACKED}[word]
-	}
-	return term{"ct state " + words, []expr.Any{conntrack(expr.CtKeySTATE, register1), mask(native32(bits)), compare(expr.CmpOpNeq, native32(0))}}
+// state matches one of conntrack's states.
+func state(word string) term {
+	return anyBit("state "+word, expr.CtKeySTATE, map[string]uint32{"established": expr.CtStateBitESTABLISHED, "related": expr.CtStateBitRELATED,
+		"new": expr.CtStateBitNEW, "untracked": expr.CtStateBitUNTRACKED}[word])
 }
 
 // icmp matches a type, and a code unless that is negative. nft has one list
@@ -413,14 +393,11 @@ func tooBig() []term {
 // answer to a ping needs no socket, and a UDP port can be guessed.
 func tooBigButTCP() []term {
 	list := tooBig()
-	return []term{list[0].and(quotesNot(9, unix.IPPROTO_TCP)), list[1].and(quotesNot(6, unix.IPPROTO_TCP))}
-}
-
-// quotesNot matches unless a byte of the packet that an ICMP error quotes is
-// as given.
-func quotesNot(offset uint32, b byte) term {
-	return term{fmt.Sprintf("@th,%d,8 != 0x%x", (8+offset)*8, b),
-		[]expr.Any{transport(8+offset, 1, register1), compare(expr.CmpOpNeq, []byte{b})}}
+	for i, offset := range []uint32{8 + 9, 8 + 6} { // of the protocol in the quoted packet
+		list[i] = list[i].and(term{fmt.Sprintf("@th,%d,8 != 0x%x", offset*8, unix.IPPROTO_TCP),
+			[]expr.Any{transport(offset, 1, register1), compare(expr.CmpOpNeq, []byte{unix.IPPROTO_TCP})}})
+	}
+	return list
 }
 
 // redirects matches ICMP redirects of both families.
@@ -494,8 +471,12 @@ func count(name string) term {
 
 func notrack() term { return term{"notrack", []expr.Any{&expr.Notrack{}}} }
 
-func accept() term { return term{"accept", []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}} }
-func drop() term   { return term{"drop", []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}} }
+func accept() term { return verdict("accept", expr.VerdictAccept, "") }
+func drop() term   { return verdict("drop", expr.VerdictDrop, "") }
+
+func verdict(word string, kind expr.VerdictKind, chain string) term {
+	return term{word, []expr.Any{&expr.Verdict{Kind: kind, Chain: chain}}}
+}
 
 // reset drops a TCP segment and answers it with a reset.
 func reset() term {
@@ -503,16 +484,12 @@ func reset() term {
 }
 
 // follow goes to another chain and does not come back.
-func follow(chain string) term {
-	return term{"goto " + chain, []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}}
-}
+func follow(chain string) term { return verdict("goto "+chain, expr.VerdictGoto, chain) }
 
 // visit goes to another chain, from which back comes back.
-func visit(chain string) term {
-	return term{"jump " + chain, []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}}
-}
+func visit(chain string) term { return verdict("jump "+chain, expr.VerdictJump, chain) }
 
-func back() term { return term{"return", []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}}} }
+func back() term { return verdict("return", expr.VerdictReturn, "") }
 
 // masquerade rewrites the source. Ports from first to last keep the new
 // source port off the WireGuard port, where its answers would be dropped.
@@ -530,19 +507,9 @@ func masquerade(protocol byte, first, last uint16) term {
 // write beside it, so rules with it are written by hand.
 type portRange struct{ *expr.Masq }
 
-func protocolWord(protocol byte) string {
-	switch protocol {
-	case unix.IPPROTO_TCP:
-		return "tcp"
-	case unix.IPPROTO_UDP:
-		return "udp"
-	case unix.IPPROTO_ICMP:
-		return "icmp"
-	case unix.IPPROTO_ICMPV6:
-		return "ipv6-icmp"
-	}
-	return fmt.Sprint(protocol)
-}
+var protocolWords = map[byte]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_ICMP: "icmp", unix.IPPROTO_ICMPV6: "ipv6-icmp"}
+
+func protocolWord(protocol byte) string { return cmp.Or(protocolWords[protocol], fmt.Sprint(protocol)) }
 
 func familyOf(a netip.Addr) int {
 	if a.Is4() {
