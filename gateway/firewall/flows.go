@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -52,66 +51,51 @@ type sourceSet struct {
 	set          *set
 }
 
-// openings are the elements of all sets.
+// openings are all sets, in the order in which they are made: those that come and
+// go with the plan last.
 type openings struct {
-	live      map[int]*set
-	engineers map[int]*set // each address twice: rules cannot compare two fields of a packet, but can look both up as one key
-	// Dynamic, with limits for each tunnel address: of the rate at which it
-	// begins flows, of how many it has, of the copies of what it is refused, of its
-	// fragments; and for each target of its fragments.
-	begins, counts, copies, fragments, targetFragments map[int]*set
-	sources                                            []sourceSet  // sorted: IPv4 first, longer prefixes first
-	paths                                              map[int]*set // addresses of targets, each with the interfaces by which it is reached
-	flows                                              map[int]*set
-	masquerades                                        map[int]*set // nil where flows serve for it
+	Rules
+	sources []sourceSet // sorted: IPv4 first, longer prefixes first
 }
 
-// sets lists them in the order in which they are made: those that come and go
-// with the plan last.
-func (o *openings) sets() []*set {
-	var list []*set
-	for _, of := range []map[int]*set{o.live, o.begins, o.counts, o.copies, o.fragments, o.targetFragments, o.engineers, o.paths, o.flows, o.masquerades} {
-		for _, f := range families {
-			if of != nil {
-				list = append(list, of[f])
-			}
-		}
+// add makes the sets of both families.
+func (o *openings) add(what string, kind map[int]setKind, each term, dynamic bool) {
+	for _, f := range families {
+		o.sets = append(o.sets, &set{name: name(what, f), kind: kind[f], each: each, dynamic: dynamic, elements: map[string]time.Time{}})
 	}
-	for _, s := range o.sources {
-		list = append(list, s.set)
+}
+
+// of gives the elements of a set of a family; nil: there is no such set.
+func (o *openings) of(what string, family int) map[string]time.Time {
+	if s := o.set(name(what, family)); s != nil {
+		return s.elements
 	}
-	return list
+	return nil
 }
 
 // holdsFlows reports whether the elements are the flows that may pass.
 func (s *set) holdsFlows() bool { return s.name == name("flows", 4) || s.name == name("flows", 6) }
 
-func newSets(what string, kind map[int]setKind, each term) map[int]*set {
-	sets := map[int]*set{}
-	for _, f := range families {
-		sets[f] = &set{name: name(what, f), kind: kind[f], each: each, elements: map[string]time.Time{}}
-	}
-	return sets
-}
-
-// newDynamic makes sets of addresses that rules fill.
-func newDynamic(what string, each term) map[int]*set {
-	sets := newSets(what, addressKind, each)
-	for _, s := range sets {
-		s.dynamic = true
-	}
-	return sets
-}
-
 // opened works out every element that is open at an instant, and its end: the
 // end of the contiguous union of the grants that produce it.
 func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now time.Time) (*openings, error) {
-	open := &openings{live: newSets("live", endpointKind, liveRate.term()), engineers: newSets("engineers", pairKind, term{}),
-		begins: newDynamic("begins", beginRate.term()), counts: newDynamic("counts", atOnce(flowsAtOnce)),
-		copies: newDynamic("copies", refusalRate.term()), fragments: newDynamic("fragments", fragmentRate.term()),
-		targetFragments: newDynamic("target_fragments", fragmentRate.term()), paths: newSets("paths", pathKind, term{}), flows: newSets("flows", flowKind, term{})}
-	if !o.Masquerade {
-		open.masquerades = newSets("masquerade", flowKind, term{})
+	open := &openings{}
+	open.add("live", endpointKind, liveRate.term(), false)
+	// With limits for each tunnel address: of the rate at which it begins flows, of
+	// how many it has, of the copies of its refused packets, of its fragments; and
+	// for each target of its fragments.
+	open.add("begins", addressKind, beginRate.term(), true)
+	open.add("counts", addressKind, atOnce(flowsAtOnce), true)
+	open.add("copies", addressKind, refusalRate.term(), true)
+	open.add("fragments", addressKind, fragmentRate.term(), true)
+	open.add("target_fragments", addressKind, fragmentRate.term(), true)
+	// Each address twice: rules cannot compare two fields of a packet, but can look
+	// both up as one key.
+	open.add("engineers", pairKind, term{}, false)
+	open.add("paths", pathKind, term{}, false) // addresses of targets, each with the interfaces by which it is reached
+	open.add("flows", flowKind, term{}, false)
+	if !o.Masquerade { // else flows serve for it
+		open.add("masquerade", flowKind, term{}, false)
 	}
 	if p == nil || p.Policy == nil || p.Doubt != "" {
 		return open, nil
@@ -147,12 +131,13 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 				}
 				destinations[t] = keys
 			}
+			f := familyOf(t.Prefix.Addr())
+			reached, flows, masqueraded := open.of("paths", f), open.of("flows", f), open.of("masquerade", f)
 			for _, key := range ways[t] {
-				prolong(open.paths[familyOf(t.Prefix.Addr())].elements, key, g, now)
+				prolong(reached, key, g, now)
 			}
 			for _, a := range g.Engineer.Addresses {
-				f := familyOf(a)
-				if f != familyOf(t.Prefix.Addr()) {
+				if f != familyOf(a) {
 					continue
 				}
 				// Several grants of one target open its flows once.
@@ -169,12 +154,12 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 					continue
 				}
 				source := string(a.AsSlice())
-				prolong(open.engineers[f].elements, source+source, g, now)
+				prolong(open.of("engineers", f), source+source, g, now)
 				for _, key := range keys {
 					key = source + key
-					prolong(open.flows[f].elements, key, g, now)
-					if t.Masquerade && open.masquerades != nil {
-						prolong(open.masquerades[f].elements, key, g, now)
+					prolong(flows, key, g, now)
+					if t.Masquerade && masqueraded != nil {
+						prolong(masqueraded, key, g, now)
 					}
 				}
 			}
@@ -197,19 +182,20 @@ func prolong[K comparable](ends map[K]time.Time, key K, g *policy.Grant, now tim
 }
 
 func (o *openings) fillSources(prefixes map[netip.Prefix]time.Time) {
-	type length struct{ family, bits int }
-	sets := map[length]*set{}
 	for p, end := range prefixes {
-		l := length{familyOf(p.Addr()), p.Bits()}
-		if sets[l] == nil {
-			sets[l] = &set{name: fmt.Sprintf("sources%d_%d", l.family, l.bits), kind: addressKind[l.family], each: sourceRate.term(), elements: map[string]time.Time{}}
+		f := familyOf(p.Addr())
+		called := fmt.Sprintf("sources%d_%d", f, p.Bits())
+		if o.set(called) == nil {
+			s := &set{name: called, kind: addressKind[f], each: sourceRate.term(), elements: map[string]time.Time{}}
+			o.sets, o.sources = append(o.sets, s), append(o.sources, sourceSet{f, p.Bits(), s})
 		}
-		sets[l].elements[string(p.Addr().AsSlice())] = end
+		o.set(called).elements[string(p.Addr().AsSlice())] = end
 	}
-	for _, l := range slices.SortedFunc(maps.Keys(sets), func(a, b length) int {
+	slices.SortFunc(o.sources, func(a, b sourceSet) int {
 		return cmp.Or(cmp.Compare(a.family, b.family), cmp.Compare(b.bits, a.bits))
-	}) {
-		o.sources = append(o.sources, sourceSet{l.family, l.bits, sets[l]})
+	})
+	for i, s := range o.sources {
+		o.sets[len(o.sets)-len(o.sources)+i] = s.set
 	}
 }
 
@@ -227,7 +213,7 @@ func (o *openings) fillLive(live []netip.AddrPort) {
 			}
 		}
 		if !end.IsZero() {
-			o.live[familyOf(address)].elements[string(appendPort(address.AsSlice(), at.Port()))] = end
+			o.of("live", familyOf(address))[string(appendPort(address.AsSlice(), at.Port()))] = end
 		}
 	}
 }

@@ -172,7 +172,7 @@ type Paths map[netip.Prefix][]string
 // good all the same.
 func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, deaf []string, now time.Time) (*Rules, error) {
 	open, err := opened(o, p, live, paths, now)
-	r := &Rules{sets: open.sets()}
+	r := &open.Rules
 	var decided *policy.Policy
 	if p != nil {
 		decided = p.Policy
