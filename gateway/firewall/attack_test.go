@@ -141,7 +141,7 @@ func TestFault81ALoudEngineerHidesNobody(t *testing.T) {
 	lab.WaitFor(t, 10*time.Second, fmt.Sprintf("each of suzuki's %d attempts is told", attempts), func() bool {
 		for {
 			select {
-			case f := <-n.firewall.facts():
+			case f := <-n.firewall.outbox.facts:
 				if f.Engineer != nil && f.Engineer.Name == "suzuki" {
 					told[f.To.Port()] = true
 				}
@@ -360,11 +360,11 @@ func TestFault77ReadBackBeforeTheNextPlan(t *testing.T) {
 	if out, err := nft(t, n.gateway, "add table ip other"); err != nil { // so that everything is read back
 		t.Fatal(out, err)
 	}
-	before := n.firewall.verified
+	before := n.firewall.readBack.at
 	if err := n.firewall.check(); err != nil {
 		t.Fatal(err)
 	}
-	if n.firewall.verified == before {
+	if n.firewall.readBack.at == before {
 		t.Fatal("nothing was read back")
 	}
 	n.set(t, nil)
@@ -471,7 +471,7 @@ func TestFault76OneEngineersShare(t *testing.T) {
 	lab.WaitFor(t, 10*time.Second, "the engineer is named", func() bool {
 		for {
 			select {
-			case f := <-n.firewall.facts():
+			case f := <-n.firewall.outbox.facts:
 				named = named || f.Decision.Reason == policy.RateLimited && f.Engineer.Name == "sato" && f.To == netip.AddrPortFrom(target4, 22)
 			default:
 				return named

@@ -26,14 +26,10 @@ const sweepInterval = time.Minute
 // next one waits for sweepCost times t.
 const sweepCost = 10
 
-// check reads the ruleset back where there is reason to: a ruleset in this
-// network namespace changed, the machine slept, or a minute passed. Differences
-// are drift. They are reported and mended: rules are written anew, elements that
-// should not be there or end too late are closed. check also renews elements,
-// and retries facts that found no room.
-//
-// Its error is a fault that cannot be mended here. Then the gateway admits no
-// engineer.
+// check is Firewall.Check without paths and forwarding. It reads everything back
+// if a ruleset in this network namespace changed, the machine slept, or a minute
+// passed. Rules that differ are written anew; elements that should not be there or
+// end too late are closed. It also retries facts that found no room.
 func (f *ruleset) check() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -42,13 +38,13 @@ func (f *ruleset) check() error {
 	}
 	f.outbox.again()
 	boot := clock.Boot()
-	slept := clock.Suspended() - f.suspended
+	slept := clock.Suspended() - f.readBack.suspended
 	g, err := f.link.generation()
 	if err != nil {
 		return fmt.Errorf("firewall: %w", err)
 	}
-	since := boot - f.verified
-	if slept > time.Second || since > sweepInterval || g != f.generation && since > sweepCost*f.sweepTook {
+	since := boot - f.readBack.at
+	if slept > time.Second || since > sweepInterval || g != f.readBack.generation && since > sweepCost*f.readBack.took {
 		if err := f.sweep(); err != nil {
 			return fmt.Errorf("firewall: %w", err)
 		}
@@ -65,7 +61,7 @@ func (f *ruleset) check() error {
 // sweep reads everything back and mends it.
 func (f *ruleset) sweep() error {
 	begin := clock.Boot()
-	defer func() { f.sweepTook = clock.Boot() - begin }()
+	defer func() { f.readBack.took = clock.Boot() - begin }()
 	if f.held == nil {
 		return f.replace()
 	}
@@ -107,7 +103,6 @@ func (e *driftError) add(format string, args ...any) {
 	e.what = append(e.what, fmt.Sprintf(format, args...))
 }
 
-// report never blocks.
 func (f *ruleset) report(d *driftError) {
 	f.outbox.drift(policy.Fact{Kind: policy.Drift, At: time.Now(), Count: len(d.what), Err: d})
 }
@@ -135,9 +130,7 @@ func (f *ruleset) verify() error {
 			return err
 		}
 	}
-	f.generation = g
-	f.verified = clock.Boot()
-	f.suspended = clock.Suspended()
+	f.readBack.generation, f.readBack.at, f.readBack.suspended = g, clock.Boot(), clock.Suspended()
 	if len(d.what) > 0 {
 		return d
 	}

@@ -46,7 +46,7 @@ func TestFault69DriftBehindAScan(t *testing.T) {
 	heard := func() {
 		for {
 			select {
-			case fact := <-f.facts():
+			case fact := <-f.outbox.facts:
 				switch fact.Kind {
 				case policy.Drift:
 					told++

@@ -147,7 +147,7 @@ func wantDrift(t *testing.T, f *ruleset, want string) {
 		t.Errorf("Check: %v", err)
 	}
 	select {
-	case fact := <-f.facts():
+	case fact := <-f.outbox.facts:
 		if fact.Kind != policy.Drift || !strings.Contains(fact.Err.Error(), want) {
 			t.Errorf("fact %d: %v, want drift: %s", fact.Kind, fact.Err, want)
 		}
@@ -158,7 +158,7 @@ func wantDrift(t *testing.T, f *ruleset, want string) {
 		t.Errorf("Check again: %v", err)
 	}
 	select {
-	case fact := <-f.facts():
+	case fact := <-f.outbox.facts:
 		t.Errorf("Check again: %v", fact.Err)
 	default:
 	}
@@ -406,7 +406,7 @@ func TestFault19ForeignChains(t *testing.T) {
 			t.Errorf("%s: Check: %v", when, err)
 		}
 		select {
-		case fact := <-n.firewall.facts():
+		case fact := <-n.firewall.outbox.facts:
 			if fact.Kind == policy.Drift {
 				t.Errorf("%s: %v", when, fact.Err)
 			}

@@ -80,7 +80,7 @@ func (f *Firewall) Check() error {
 // Facts reports refused flows, with the reason that the plan gives, and drift.
 // Nothing waits for the reader: a fact that finds no room is told later, drift
 // piece by piece, and refusals in the Count of the next of their kind.
-func (f *Firewall) Facts() <-chan policy.Fact { return f.kernel.facts() }
+func (f *Firewall) Facts() <-chan policy.Fact { return f.kernel.outbox.facts }
 
 // forward lets the kernel forward for the plan in force, by the paths to its
 // targets. The ruleset knows a path before the kernel forwards by it, and loses

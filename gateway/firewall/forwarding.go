@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forwarding remembers the values that the host's switches had before they were
-// turned, also for the next process: a killed process cannot restore them.
+// forwarding remembers how the host's switches were before they were turned, also
+// for the next process: a killed process cannot restore them.
 type forwarding struct {
 	path   string // of the record; empty: nothing outlives this process
 	here   record // without switches
@@ -27,27 +27,21 @@ type forwarding struct {
 	turned []turned
 }
 
-// turned is a switch. Its file stays open, so that it can be turned back from
-// any thread, and is that of the interface that was meant.
+// turned is a switch. Its file stays open: any thread can turn it back, and it
+// stays the switch of the same interface.
 type turned struct {
-	name  string // below sysctls
-	file  *os.File
-	was   string
-	index int // its index; 0: the switch is the host's
+	Name      string `json:"name"` // below sysctls
+	Was       string `json:"was"`
+	Interface int    `json:"interface,omitempty"` // its index; 0: the switch is the host's
+	file      *os.File
 }
 
 // record lists the switches that were turned. It is valid in this boot and this
 // network namespace only, so it need not outlive a crash of the machine.
 type record struct {
-	Boot      string           `json:"boot"`
-	Namespace uint64           `json:"namespace"`
-	Switches  []recordedSwitch `json:"switches"`
-}
-
-type recordedSwitch struct {
-	Name      string `json:"name"`
-	Was       string `json:"was"`
-	Interface int    `json:"interface,omitempty"`
+	Boot      string   `json:"boot"`
+	Namespace uint64   `json:"namespace"`
+	Switches  []turned `json:"switches"`
 }
 
 // errRouterAdvertisements means that IPv6 forwarding stays off, because the
@@ -55,33 +49,28 @@ type recordedSwitch struct {
 var errRouterAdvertisements = errors.New("the host takes IPv6 router advertisements, which end where it forwards; " +
 	"give it static IPv6 routes (accept_ra=0) or let it take them all the same (accept_ra=2)")
 
-// setForwarding lets the kernel forward packets that these interfaces receive.
-// It is turned on for these interfaces alone where the kernel can do that:
-// always for IPv4, from 6.17 on for IPv6; else for the host. The forward chain
-// drops all that no plan opens. Switches that an earlier call or process turned,
-// and this call does not name, are restored. A missing interface is passed over.
-// A switch that another program turned back is turned again, so call it often.
+// setForwarding lets the kernel forward packets that these interfaces receive:
+// for these alone where the kernel can do that (IPv4; IPv6 from 6.17 on), else for
+// the host. The forward chain drops all that no plan opens. Switches that are no
+// longer needed are restored. A missing interface is passed over. A switch that
+// another program turned back is turned again. While anything is forwarded, no
+// interface takes ICMP redirects, where this process may turn that off.
 //
-// While anything is forwarded, no interface takes ICMP redirects, where this
-// process may turn that off.
-//
-// close restores the switches, which are those of the calling thread's network
-// namespace.
-//
-// With errRouterAdvertisements (errors.Is) IPv4 is on, and IPv6 is unchanged.
+// The switches are those of the calling thread's network namespace. With
+// errRouterAdvertisements (errors.Is) IPv4 is on, and IPv6 is unchanged.
 func (f *ruleset) setForwarding(ipv4, ipv6 []string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed || f.held == nil {
 		return errors.New("firewall: forwarding stays off: there is no ruleset in force")
 	}
-	var wanted4, wanted6 []string
-	for _, i := range ipv4 {
-		wanted4 = append(wanted4, "ipv4/conf/"+i+"/forwarding")
+	named := func(before string, interfaces []string, after string) (names []string) {
+		for _, i := range interfaces {
+			names = append(names, before+i+after)
+		}
+		return names
 	}
-	for _, i := range ipv6 {
-		wanted6 = append(wanted6, "ipv6/conf/"+i+"/force_forwarding")
-	}
+	wanted4, wanted6 := named("ipv4/conf/", ipv4, "/forwarding"), named("ipv6/conf/", ipv6, "/force_forwarding")
 	switch {
 	case len(wanted6) == 0:
 	case setting("ipv6/conf/default/force_forwarding") == "": // the kernel forwards IPv6 for all interfaces or none
@@ -89,11 +78,12 @@ func (f *ruleset) setForwarding(ipv4, ipv6 []string) error {
 	case setting(allIPv6) == "1": // no interface has a say (ip6_forward)
 		wanted6 = slices.DeleteFunc(wanted6, func(name string) bool { return f.forwarding.find(name) < 0 })
 	}
-	var redirects []string
-	if len(wanted4)+len(wanted6) > 0 {
-		redirects = redirectSwitches()
+	wanted := slices.Concat(wanted4, wanted6)
+	if len(wanted) > 0 {
+		// Of IPv4 the switch of all interfaces counts as well (IN_DEV_RX_REDIRECTS).
+		wanted = slices.Concat(wanted, named("ipv4/conf/", append(interfacesOf("ipv4"), "all"), acceptRedirects),
+			named("ipv6/conf/", interfacesOf("ipv6"), acceptRedirects))
 	}
-	wanted := slices.Concat(wanted4, wanted6, redirects)
 	if err := f.forwarding.restore(func(name string) bool { return slices.Contains(wanted, name) }); err != nil {
 		return fmt.Errorf("firewall: %w", err)
 	}
@@ -110,17 +100,13 @@ func (f *ruleset) setForwarding(ipv4, ipv6 []string) error {
 // believe ICMP redirects.
 const acceptRedirects = "/accept_redirects"
 
-// redirectSwitches are those of every interface; of IPv4 that of all at once
-// counts as well (IN_DEV_RX_REDIRECTS).
-func redirectSwitches() []string {
-	var names []string
-	for _, family := range []string{"ipv4", "ipv6"} {
-		// Where the kernel has no IPv6 there is no such folder.
-		interfaces, _ := os.ReadDir(sysctls + family + "/conf")
-		for _, i := range interfaces {
-			if i.Name() != "default" && i.Name() != "lo" && (family == "ipv4" || i.Name() != "all") {
-				names = append(names, family+"/conf/"+i.Name()+acceptRedirects)
-			}
+// interfacesOf lists the interfaces that have switches of a family, but lo. Where
+// the kernel has no IPv6 there is no such folder.
+func interfacesOf(family string) (names []string) {
+	entries, _ := os.ReadDir(sysctls + family + "/conf")
+	for _, e := range entries {
+		if !slices.Contains([]string{"all", "default", "lo"}, e.Name()) {
+			names = append(names, e.Name())
 		}
 	}
 	return names
@@ -140,17 +126,10 @@ const allIPv6 = "ipv6/conf/all/forwarding"
 // advertised names an interface that would stop to take router advertisements
 // if all interfaces forwarded.
 func advertised() error {
-	interfaces, err := os.ReadDir(sysctls + "ipv6/conf")
-	if err != nil {
-		return err
-	}
-	for _, i := range interfaces {
+	for _, i := range interfacesOf("ipv6") {
 		// 1: advertisements are taken unless the interface forwards (ip-sysctl).
-		if i.Name() == "lo" || i.Name() == "all" || i.Name() == "default" {
-			continue
-		}
-		if setting("ipv6/conf/"+i.Name()+"/accept_ra") == "1" && setting("ipv6/conf/"+i.Name()+"/forwarding") == "0" {
-			return fmt.Errorf("interface %q: %w", i.Name(), errRouterAdvertisements)
+		if setting("ipv6/conf/"+i+"/accept_ra") == "1" && setting("ipv6/conf/"+i+"/forwarding") == "0" {
+			return fmt.Errorf("interface %q: %w", i, errRouterAdvertisements)
 		}
 	}
 	return nil
@@ -159,10 +138,7 @@ func advertised() error {
 const sysctls = "/proc/sys/net/"
 
 func setting(name string) string {
-	b, err := os.ReadFile(sysctls + name)
-	if err != nil {
-		return ""
-	}
+	b, _ := os.ReadFile(sysctls + name)
 	return strings.TrimSpace(string(b))
 }
 
@@ -174,11 +150,7 @@ func sysctl(name string) string {
 // indexOf gives the index of the interface whose switch it is; 0: it is not
 // there, or the switch is the host's.
 func indexOf(name string) int {
-	parts := strings.Split(name, "/")
-	if parts[2] == "all" {
-		return 0
-	}
-	i, err := net.InterfaceByName(parts[2])
+	i, err := net.InterfaceByName(strings.Split(name, "/")[2]) // no interface is named "all"
 	if err != nil {
 		return 0
 	}
@@ -210,8 +182,8 @@ func (t *turned) write(value string) error {
 // renamed is the switch under the name that its interface has now, if that is
 // another one.
 func (t *turned) renamed() string {
-	parts := strings.Split(t.name, "/")
-	i, err := net.InterfaceByIndex(t.index) // 0 is an error
+	parts := strings.Split(t.Name, "/")
+	i, err := net.InterfaceByIndex(t.Interface) // 0 is an error
 	if err != nil || i.Name == parts[2] {
 		return ""
 	}
@@ -219,8 +191,14 @@ func (t *turned) renamed() string {
 	return strings.Join(parts, "/")
 }
 
+// drop takes a switch off the list, as it is.
+func (f *forwarding) drop(i int) {
+	f.turned[i].file.Close()
+	f.turned = slices.Delete(f.turned, i, i+1)
+}
+
 func (f *forwarding) find(name string) int {
-	return slices.IndexFunc(f.turned, func(t turned) bool { return t.name == name })
+	return slices.IndexFunc(f.turned, func(t turned) bool { return t.Name == name })
 }
 
 // turn turns a switch and remembers its value. A switch that already has the
@@ -245,17 +223,16 @@ func (f *forwarding) turn(name string) error {
 			return err
 		}
 		// The interface is gone or renamed. Another one may have its name.
-		if err := t.write(t.was); err != nil {
+		if err := t.write(t.Was); err != nil {
 			return err
 		}
-		t.file.Close()
-		f.turned = slices.Delete(f.turned, i, i+1)
+		f.drop(i)
 	}
 	if setting(name) == want {
 		return nil
 	}
 	if name == allIPv6 {
-		if err := advertised(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := advertised(); err != nil {
 			return err
 		}
 	}
@@ -268,8 +245,8 @@ func (f *forwarding) turn(name string) error {
 	case err != nil:
 		return err
 	}
-	t := turned{name: name, file: file, index: indexOf(name)}
-	if t.was, err = t.read(); err != nil {
+	t := turned{Name: name, Interface: indexOf(name), file: file}
+	if t.Was, err = t.read(); err != nil {
 		file.Close()
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // the interface has gone since
@@ -278,12 +255,11 @@ func (f *forwarding) turn(name string) error {
 	}
 	f.turned = append(f.turned, t)
 	if err := f.keep(); err != nil {
-		file.Close()
-		f.turned = f.turned[:len(f.turned)-1]
+		f.drop(len(f.turned) - 1)
 		return fmt.Errorf("it stays as it is: how it was found cannot be kept: %w", err)
 	}
 	if want == "1" {
-		f.logger.Info("forwarding is turned on", "switch", sysctl(name), "was", t.was)
+		f.logger.Info("forwarding is turned on", "switch", sysctl(name), "was", t.Was)
 	}
 	return t.write(want)
 }
@@ -295,18 +271,17 @@ func (f *forwarding) restore(wanted func(name string) bool) error {
 	changed := false
 	for i := len(f.turned) - 1; i >= 0; i-- {
 		t := f.turned[i]
-		if wanted(t.name) {
+		if wanted(t.Name) {
 			continue
 		}
-		if err := t.write(t.was); err != nil {
-			failures = append(failures, fmt.Errorf("restoring %s to %s: %w", sysctl(t.name), t.was, err))
+		if err := t.write(t.Was); err != nil {
+			failures = append(failures, fmt.Errorf("restoring %s to %s: %w", sysctl(t.Name), t.Was, err))
 			continue
 		}
-		if meant(t.name) == "1" {
-			f.logger.Info("forwarding is as it was found", "switch", sysctl(t.name), "value", t.was)
+		if meant(t.Name) == "1" {
+			f.logger.Info("forwarding is as it was found", "switch", sysctl(t.Name), "value", t.Was)
 		}
-		t.file.Close()
-		f.turned = slices.Delete(f.turned, i, i+1)
+		f.drop(i)
 		changed = true
 	}
 	if changed {
@@ -320,10 +295,9 @@ func (f *forwarding) restore(wanted func(name string) bool) error {
 
 // release lets go of the switches as they are.
 func (f *forwarding) release() {
-	for _, t := range f.turned {
-		t.file.Close()
+	for len(f.turned) > 0 {
+		f.drop(0)
 	}
-	f.turned = nil
 }
 
 // recordHere is an empty record of this boot and of the calling thread's
@@ -352,9 +326,7 @@ func (f *forwarding) keep() error {
 		return nil
 	}
 	r := f.here
-	for _, t := range f.turned {
-		r.Switches = append(r.Switches, recordedSwitch{t.name, t.was, t.index})
-	}
+	r.Switches = f.turned
 	text, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -376,28 +348,27 @@ func (f *forwarding) adopt() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
 	var r record
-	if err := json.Unmarshal(b, &r); err != nil {
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", f.path, err)
 	}
 	if r.Boot != f.here.Boot || r.Namespace != f.here.Namespace {
 		return nil
 	}
 	var failures []error
-	for _, s := range r.Switches {
-		if !isSwitch.MatchString(s.Name) {
+	for _, t := range r.Switches {
+		if !isSwitch.MatchString(t.Name) {
 			continue // we wrote no such thing, and are about to write there
 		}
-		t := turned{name: s.Name, was: s.Was, index: s.Interface}
 		if name := t.renamed(); name != "" {
-			t.name = name
-		} else if indexOf(t.name) != t.index {
+			t.Name = name
+		} else if indexOf(t.Name) != t.Interface {
 			continue
 		}
-		if t.file, err = os.OpenFile(sysctls+t.name, os.O_RDWR, 0); err != nil {
+		if t.file, err = os.OpenFile(sysctls+t.Name, os.O_RDWR, 0); err != nil {
 			failures = append(failures, err)
 			continue
 		}

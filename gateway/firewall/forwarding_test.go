@@ -147,7 +147,7 @@ func TestFault61WhatStaysForwardedStaysDenied(t *testing.T) {
 			far := &n.firewall.forwarding.turned[n.firewall.forwarding.find("ipv4/conf/far/forwarding")]
 			far.file.Close()
 			// What cannot be written.
-			if err := n.gateway.Do(func() (err error) { far.file, err = os.Open(sysctls + far.name); return err }); err != nil {
+			if err := n.gateway.Do(func() (err error) { far.file, err = os.Open(sysctls + far.Name); return err }); err != nil {
 				t.Fatal(err)
 			}
 			err := n.firewall.close()

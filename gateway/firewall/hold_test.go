@@ -56,7 +56,7 @@ func TestFault16OtherManagersChangeNothing(t *testing.T) {
 		t.Error(err)
 	}
 	select {
-	case fact := <-f.facts():
+	case fact := <-f.outbox.facts:
 		t.Errorf("unexpected fact: %v", fact.Err)
 	default:
 	}
@@ -210,7 +210,7 @@ func TestDrift(t *testing.T) {
 				t.Errorf("Check: %v", err)
 			}
 			select {
-			case fact := <-f.facts():
+			case fact := <-f.outbox.facts:
 				if fact.Kind != policy.Drift || !strings.Contains(fact.Err.Error(), tt.want) {
 					t.Errorf("fact %d: %v, want drift: %s", fact.Kind, fact.Err, tt.want)
 				}
@@ -229,7 +229,7 @@ func TestDrift(t *testing.T) {
 				t.Errorf("Check again: %v", err)
 			}
 			select {
-			case fact := <-f.facts():
+			case fact := <-f.outbox.facts:
 				t.Errorf("once more: %v", fact.Err)
 			default:
 			}
@@ -322,7 +322,7 @@ func TestFault11HundredThousandElements(t *testing.T) {
 		t.Errorf("%d elements after their ends moved, want %d", got, all)
 	}
 	begin = time.Now()
-	f.generation++
+	f.readBack.generation++
 	if err := f.check(); err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func TestFault70CopiesAreReadAgain(t *testing.T) {
 			}
 			for {
 				select {
-				case fact := <-n.firewall.facts():
+				case fact := <-n.firewall.outbox.facts:
 					if fact.Kind == policy.Refusal && fact.Engineer.Name == "sato" && fact.To.Port() == asked {
 						return true
 					}

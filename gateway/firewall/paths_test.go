@@ -98,7 +98,7 @@ func TestFault67TargetsByTheirPaths(t *testing.T) {
 			t.Errorf("%s: Check: %v", step.name, err)
 		}
 		select {
-		case f := <-n.firewall.facts():
+		case f := <-n.firewall.outbox.facts:
 			t.Errorf("%s: a fact: %+v", step.name, f)
 		default:
 		}

@@ -117,7 +117,7 @@ func TestFault20KernelHoldsTheText(t *testing.T) {
 				}
 			}
 			select {
-			case fact := <-f.facts():
+			case fact := <-f.outbox.facts:
 				t.Errorf("unexpected fact: %v", fact.Err)
 			default:
 			}
@@ -424,7 +424,7 @@ func TestNATIsThereWhereItIsOfUse(t *testing.T) {
 	set(false)
 	wants("it did before", true)
 	select {
-	case fact := <-f.facts():
+	case fact := <-f.outbox.facts:
 		t.Errorf("unexpected fact: %v", fact.Err)
 	default:
 	}

@@ -48,14 +48,19 @@ type ruleset struct {
 	live       []netip.AddrPort
 	paths      Paths
 	deaf       []string
-	generation uint32        // of the ruleset when we last knew all of it
-	verified   time.Duration // boot time of the last full read-back
-	suspended  time.Duration // how long the machine had slept by then
-	sweepTook  time.Duration
+	readBack   readBack
 	uncertain  bool // an answer was lost: the next change begins with a full read-back
 	forwarding forwarding
 	flows      *connections
 	closed     bool
+}
+
+// readBack is the last full reading of the ruleset.
+type readBack struct {
+	generation uint32        // of the ruleset when all of it was known
+	at         time.Duration // boot time
+	suspended  time.Duration // how long the machine had slept by then
+	took       time.Duration
 }
 
 // held is the ruleset in force.
@@ -84,12 +89,7 @@ func read() instant {
 	return instant{wall, boot}
 }
 
-// newRuleset denies everything and returns when that stands: it replaces a table of
-// the same name that a process before us left, in one transaction, so that no
-// packet ever meets less than the old table or one that denies everything. It
-// fails if a living process owns the table, and without CAP_NET_ADMIN.
-//
-// It belongs to the network namespace of the calling thread.
+// newRuleset is New without paths and forwarding.
 func newRuleset(o Options) (*ruleset, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("firewall: %w", err)
@@ -105,11 +105,10 @@ func newRuleset(o Options) (*ruleset, error) {
 		return nil, fmt.Errorf("firewall: %w", err)
 	}
 	f := &ruleset{options: o, link: l, outbox: newFacts(), flags: ownership, forwarding: forwarding{path: o.ForwardingFile, logger: o.Logger}}
-	if f.forwarding.here, err = recordHere(); err != nil {
-		l.close()
-		return nil, fmt.Errorf("firewall: %w", err)
+	if f.forwarding.here, err = recordHere(); err == nil {
+		f.flows, err = openConnections()
 	}
-	if f.flows, err = openConnections(); err != nil {
+	if err != nil {
 		l.close()
 		return nil, fmt.Errorf("firewall: %w", err)
 	}
@@ -135,10 +134,6 @@ func newRuleset(o Options) (*ruleset, error) {
 	if err := f.forwarding.adopt(); err != nil {
 		o.Logger.Warn("what a process before this one changed of the host's forwarding may stay changed", "err", err)
 	}
-	// Else every opening would fail.
-	if err := f.destroyMissing(); err != nil {
-		return nil, errors.Join(fmt.Errorf("firewall: destroying what is not there: %w", explained(err, release())), f.giveBack())
-	}
 	if f.copies, err = openCopies(o.LogGroup, o.Inspect, f.refused, o.Logger); err != nil {
 		return nil, errors.Join(fmt.Errorf("firewall: %w", err), f.giveBack())
 	}
@@ -156,13 +151,6 @@ func forgetPaths() error {
 		}
 	}
 	return errors.Join(failures...)
-}
-
-// destroyMissing destroys an element that is not there, as every change of
-// elements does.
-func (f *ruleset) destroyMissing() error {
-	missing := appendElement(nil, string(make([]byte, 8)), 0) // 0.0.0.0:0
-	return f.link.commit(elements(msgDestroyElement, 0, name("live", 4), missing))
 }
 
 // release is that of the kernel.
@@ -190,21 +178,19 @@ func explained(err error, release string) error {
 	return err
 }
 
-// facts gives refused flows, with the reason of the plan, and drift. No sender
-// waits: a fact that finds no room is told later, drift piece by piece, and
-// refusals in the Count of the next of their kind.
-func (f *ruleset) facts() <-chan policy.Fact { return f.outbox.facts }
-
 // replace replaces the table by one without any element, in one transaction.
 func (f *ruleset) replace() error {
 	f.held = nil
 	f.flows.stale = true // flows may have begun while these rules did not stand
 	rules, _ := Ruleset(f.options, nil, nil, nil, f.deaf, time.Time{})
-	f.held = &held{rules: &Rules{}}
-	if err := f.restructure(rules, newTable(f.flags)...); err != nil {
-		f.held = nil
+	// Every change of elements destroys some that may be missing. A kernel that
+	// cannot do that has to be found now.
+	missing := appendElement(nil, string(make([]byte, 8)), 0) // 0.0.0.0:0
+	batch := append(changing(&Rules{}, rules), elements(msgDestroyElement, 0, name("live", 4), missing))
+	if err := f.link.commit(append(newTable(f.flags), batch...)...); err != nil {
 		return err
 	}
+	f.hasRules(rules)
 	if err := f.verify(); err != nil {
 		f.held = nil
 		return fmt.Errorf("reading back: %w", err)
@@ -224,13 +210,10 @@ func (f *ruleset) set(p *policy.Plan, live []netip.AddrPort) error {
 	return f.apply()
 }
 
-// setPaths sets the interfaces by which targets are reached. Packets from the
-// tunnel to a target leave by no other, and packets of its flows are taken from
-// no other. Before the first call nothing passes. Lost paths close first, and
-// are read back. The interfaces in deaf take no router advertisements. The
-// caller must not change either argument afterwards.
-//
-// After an error set and check repeat it.
+// setPaths sets the interfaces by which targets are reached, and those in deaf,
+// which take no router advertisements. Before the first call nothing passes. Lost
+// paths close first. The caller must not change either argument afterwards. After
+// an error set and check repeat it.
 func (f *ruleset) setPaths(paths Paths, deaf []string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -295,7 +278,7 @@ func (f *ruleset) hold(plan *policy.Plan, refused error, coming map[netip.Addr]p
 	}
 	// If another program changed a ruleset too, the generation on record is too
 	// low, and the next check reads everything.
-	f.generation += f.link.commits - commits
+	f.readBack.generation += f.link.commits - commits
 	if err := errors.Join(f.confirm(changes), refused); err != nil {
 		return fmt.Errorf("firewall: %w", err)
 	}
@@ -382,10 +365,8 @@ func (e end) renewed(wall time.Time, left time.Duration, now instant) bool {
 }
 
 func (h *held) structureDiffers(rules *Rules) bool {
-	if !slices.EqualFunc(h.rules.sets, rules.sets, func(a, b *set) bool { return a.name == b.name }) {
-		return true
-	}
 	return len(h.rules.chains) != len(rules.chains) ||
+		!slices.EqualFunc(h.rules.sets, rules.sets, func(a, b *set) bool { return a.name == b.name }) ||
 		slices.ContainsFunc(rules.chains, func(c *chain) bool { return c.differsFrom(h.rules.find(c.name)) })
 }
 
@@ -409,9 +390,10 @@ func (f *ruleset) carryOut(rules *Rules, c *changes, coming map[netip.Addr]polic
 		}
 	}
 	if c.structure {
-		if err := f.restructure(rules); err != nil {
+		if err := f.link.commit(changing(f.held.rules, rules)...); err != nil {
 			return fmt.Errorf("changing rules: %w", err)
 		}
+		f.hasRules(rules)
 	}
 	if err := f.write(c.moved); err != nil {
 		return fmt.Errorf("moving ends: %w", err)
@@ -462,7 +444,11 @@ func (f *ruleset) write(list []change) error {
 			return err
 		}
 		for _, c := range chunk {
-			f.note(c)
+			if c.end.boot == 0 {
+				delete(f.held.ends[c.set], c.key)
+			} else {
+				f.held.ends[c.set][c.key] = c.end
+			}
 		}
 		opens := chunk[0].end.boot > 0
 		if took := clock.Boot() - now; opens && took > tooLate/2 && left > 0 {
@@ -490,19 +476,9 @@ func setEnds(list []change, now time.Duration) []netlink.Message {
 	return batch
 }
 
-func (f *ruleset) note(c change) {
-	ends := f.held.ends[c.set]
-	if c.end.boot == 0 {
-		delete(ends, c.key)
-	} else {
-		ends[c.key] = c.end
-	}
-}
-
-// restructure changes rules and sets in one transaction, which begins with the
-// messages in batch. Removed sets take their elements with them.
-func (f *ruleset) restructure(rules *Rules, batch ...netlink.Message) error {
-	old := f.held.rules
+// changing gives the messages that lead from rules and sets to others. Removed
+// sets take their elements with them.
+func changing(old, rules *Rules) (batch []netlink.Message) {
 	for i, s := range rules.sets {
 		if old.set(s.name) == nil {
 			batch = append(batch, newSet(s, uint32(i+1)))
@@ -528,17 +504,19 @@ func (f *ruleset) restructure(rules *Rules, batch ...netlink.Message) error {
 			batch = append(batch, deleteSet(s.name))
 		}
 	}
-	if err := f.link.commit(batch...); err != nil {
-		return err
-	}
+	return batch
+}
+
+// hasRules notes that the kernel has these rules and sets now.
+func (f *ruleset) hasRules(rules *Rules) {
 	ends := map[string]map[string]end{}
 	for _, s := range rules.sets {
-		if ends[s.name] = f.held.ends[s.name]; ends[s.name] == nil {
-			ends[s.name] = map[string]end{}
+		ends[s.name] = map[string]end{}
+		if f.held != nil && f.held.ends[s.name] != nil {
+			ends[s.name] = f.held.ends[s.name]
 		}
 	}
 	f.held = &held{rules, ends}
-	return nil
 }
 
 // closeAll closes everything at once, in one transaction.

@@ -261,7 +261,7 @@ func TestCopies(t *testing.T) {
 			t.Fatal(err)
 		}
 		select {
-		case f := <-n.firewall.facts():
+		case f := <-n.firewall.outbox.facts:
 			if f.Kind != policy.Refusal || f.Engineer != tt.engineer || f.To.String() != tt.to || f.Proto != policy.TCP || f.Decision.Reason != tt.reason || f.Count != 1 {
 				t.Errorf("%s: fact %+v, want %s to %s: %s", tt.name, f, tt.engineer, tt.to, tt.reason)
 			}
