@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
@@ -137,107 +136,75 @@ func (f *ruleset) verify() error {
 	return nil
 }
 
+// object is a table, a chain, a rule or a set, as it was written.
+type object struct {
+	text       string
+	attributes []netlink.Attribute
+}
+
 // verifyStructure compares the table, its chains, rules and sets.
 func (f *ruleset) verifyStructure(d *driftError) error {
-	there, err := f.compareTable(d)
-	if err != nil || !there {
-		return err
-	}
-	for _, compare := range []func(*driftError) error{f.compareChains, f.compareRules, f.compareSets} {
-		if err := compare(d); err != nil {
-			return err
+	table := map[string]object{"inet " + tableName: {attributes: []netlink.Attribute{be32(unix.NFTA_TABLE_FLAGS, uint32(f.flags))}}}
+	chains, rules, sets := map[string]object{}, map[string]object{}, map[string]object{}
+	for _, c := range f.held.rules.chains {
+		chains[c.name] = object{attributes: c.attributes()}
+		for i, r := range c.rules {
+			rules[ruleName(i, c.name)] = object{" (" + r.String() + ")", []netlink.Attribute{r.attribute()}}
 		}
 	}
-	return nil
-}
-
-// compareTable also reports whether the table is there.
-func (f *ruleset) compareTable(d *driftError) (there bool, err error) {
-	have, err := f.link.ask(ours(unix.NFT_MSG_GETTABLE, 0))
-	if errors.Is(err, unix.ENOENT) {
-		d.add("table inet %s is gone", tableName)
-		return false, nil
-	}
-	if err != nil || len(have) == 0 || len(have[0].Data) < 4 {
-		return false, fmt.Errorf("reading the table: %w", err)
-	}
-	if flags := nftables.TableFlags(number(find(have[0].Data[4:], unix.NFTA_TABLE_FLAGS))); flags != f.flags {
-		d.add("the table has flags %#x, not %#x", flags, f.flags)
-	}
-	return true, nil
-}
-
-func (f *ruleset) compareChains(d *driftError) error {
-	written := map[string][]netlink.Attribute{}
-	for _, c := range f.held.rules.chains {
-		written[c.name] = c.attributes()
-	}
-	return f.compare(d, "chain", unix.NFT_MSG_GETCHAIN, unix.NFTA_CHAIN_NAME, written, unix.NFTA_CHAIN_HOOK, unix.NFTA_CHAIN_POLICY, unix.NFTA_CHAIN_TYPE)
-}
-
-func (f *ruleset) compareSets(d *driftError) error {
-	written := map[string][]netlink.Attribute{}
 	for _, s := range f.held.rules.sets {
-		written[s.name] = s.attributes()
+		sets[s.name] = object{attributes: s.attributes()}
 	}
-	return f.compare(d, "set", unix.NFT_MSG_GETSET, unix.NFTA_SET_NAME, written)
-}
-
-// compare compares the attributes of the table's chains or sets, those that were
-// written and those of more kinds.
-func (f *ruleset) compare(d *driftError, word string, kind, named uint16, written map[string][]netlink.Attribute, more ...uint16) error {
-	dumped, err := f.link.read(kind)
-	if err != nil {
-		return fmt.Errorf("reading each %s: %w", word, err)
-	}
-	for _, b := range dumped {
-		name := stringOf(find(b, named))
-		want, ok := written[name]
-		if !ok {
-			d.add("%s %s was not written", word, name)
-			continue
+	read := map[string]int{} // rules of a chain
+	for _, k := range []struct {
+		word    string
+		kind    uint16
+		name    func([]byte) string
+		written map[string]object
+		more    []uint16 // kinds of attributes that are compared also where they were not written
+	}{
+		{"table", unix.NFT_MSG_GETTABLE, func(b []byte) string { return "inet " + stringOf(find(b, unix.NFTA_TABLE_NAME)) }, table, nil},
+		{"chain", unix.NFT_MSG_GETCHAIN, func(b []byte) string { return stringOf(find(b, unix.NFTA_CHAIN_NAME)) }, chains,
+			[]uint16{unix.NFTA_CHAIN_HOOK, unix.NFTA_CHAIN_POLICY, unix.NFTA_CHAIN_TYPE}},
+		{"rule", unix.NFT_MSG_GETRULE, func(b []byte) string {
+			chain := stringOf(find(b, unix.NFTA_RULE_CHAIN))
+			read[chain]++
+			return ruleName(read[chain]-1, chain)
+		}, rules, nil},
+		{"set", unix.NFT_MSG_GETSET, func(b []byte) string { return stringOf(find(b, unix.NFTA_SET_NAME)) }, sets, nil},
+	} {
+		dumped, err := f.link.read(k.kind)
+		if err != nil {
+			return fmt.Errorf("reading each %s: %w", k.word, err)
 		}
-		delete(written, name)
-		have, _ := netlink.UnmarshalAttributes(b)
-		have = slices.DeleteFunc(have, func(a netlink.Attribute) bool {
-			kind := a.Type & kindMask
-			return !slices.Contains(more, kind) && !slices.ContainsFunc(want, func(w netlink.Attribute) bool { return w.Type&kindMask == kind })
-		})
-		if x := differ(marshal(want...), marshal(have...)); x != "" {
-			d.add("%s %s: %s", word, name, x)
+		for _, b := range dumped {
+			name := k.name(b)
+			o, ok := k.written[name]
+			if !ok {
+				d.add("%s %s was not written", k.word, name)
+				continue
+			}
+			delete(k.written, name)
+			have, _ := netlink.UnmarshalAttributes(b)
+			have = slices.DeleteFunc(have, func(a netlink.Attribute) bool {
+				kind := a.Type & kindMask
+				return !slices.Contains(k.more, kind) && !slices.ContainsFunc(o.attributes, func(w netlink.Attribute) bool { return w.Type&kindMask == kind })
+			})
+			if x := differ(marshal(o.attributes...), marshal(have...)); x != "" {
+				d.add("%s %s%s: %s", k.word, name, o.text, x)
+			}
 		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(written)) {
-		d.add("%s %s is missing", word, name)
-	}
-	return nil
-}
-
-func (f *ruleset) compareRules(d *driftError) error {
-	dumped, err := f.link.read(unix.NFT_MSG_GETRULE)
-	if err != nil {
-		return fmt.Errorf("reading rules: %w", err)
-	}
-	next := map[string]int{}
-	for _, a := range dumped {
-		name := stringOf(find(a, unix.NFTA_RULE_CHAIN))
-		c, i := f.held.rules.find(name), next[name]
-		next[name]++
-		if c == nil || i >= len(c.rules) {
-			d.add("chain %s: a rule %d was not written", name, i+1)
-			continue
+		for _, name := range slices.Sorted(maps.Keys(k.written)) {
+			d.add("%s %s is gone", k.word, name)
 		}
-		if s := differ(c.rules[i].attribute().Data, find(a, unix.NFTA_RULE_EXPRESSIONS)); s != "" {
-			d.add("chain %s: rule %d (%s): %s", name, i+1, c.rules[i], s)
-		}
-	}
-	for _, c := range f.held.rules.chains {
-		if next[c.name] < len(c.rules) {
-			d.add("chain %s has %d rules, not %d", c.name, next[c.name], len(c.rules))
+		if k.word == "table" && len(d.what) > 0 {
+			return nil
 		}
 	}
 	return nil
 }
+
+func ruleName(index int, chain string) string { return fmt.Sprintf("%d of chain %s", index+1, chain) }
 
 // forever stands for the end of an element that has none.
 const forever = time.Duration(math.MaxInt64)
@@ -428,8 +395,10 @@ func (f *ruleset) confirm(c *changes) error {
 		all = nil
 	}
 	for _, e := range all {
-		if err := f.confirmOne(e, d); err != nil {
-			return err
+		if s := f.held.rules.set(e.set); s != nil {
+			if err := f.confirmOne(s, e, d); err != nil {
+				return err
+			}
 		}
 	}
 	if len(d.what) == 0 {
@@ -440,11 +409,7 @@ func (f *ruleset) confirm(c *changes) error {
 	return fmt.Errorf("reading back: %w", d)
 }
 
-func (f *ruleset) confirmOne(c change, d *driftError) error {
-	s := f.held.rules.set(c.set)
-	if s == nil {
-		return nil
-	}
+func (f *ruleset) confirmOne(s *set, c change, d *driftError) error {
 	e, err := f.readElement(s, c.key)
 	switch {
 	case err != nil:

@@ -377,7 +377,7 @@ func TestFault18DormantTable(t *testing.T) {
 		t.Fatal(out, err)
 	}
 	passes(t, "outsider, while the table sleeps", n.outsider, "tcp", "10.1.0.5:22")
-	wantDrift(t, f, "the table has flags 0x1")
+	wantDrift(t, f, "table inet kidoban: attribute 2 is 00000001")
 	stays(t, "outsider, after it was found", n.outsider, "tcp", "10.1.0.5:22")
 	passes(t, "engineer", n.engineer, "tcp", "10.1.0.5:22")
 }

@@ -141,7 +141,7 @@ func TestDrift(t *testing.T) {
 		}, "set flows4: 10.99.0.2 . 10.1.0.5 . tcp . 22 is missing"},
 		{"a rule that nobody wrote", func() []netlink.Message {
 			return []netlink.Message{newRule("forward", rule{accept()})}
-		}, "chain forward: a rule 6 was not written"},
+		}, "rule 6 of chain forward was not written"},
 		{"a rule that differs in one attribute", func() []netlink.Message {
 			rules, _ := Ruleset(testOptions, nil, nil, nil, nil, time.Time{})
 			forward := rules.find("forward")
@@ -153,13 +153,13 @@ func TestDrift(t *testing.T) {
 				}
 			}
 			return rewrite(forward)
-		}, "chain forward: rule 1 (tcp flags syn / syn,rst tcp option maxseg size set rt mtu): attribute 2 is 00000000, not 00000003"},
+		}, "rule 1 of chain forward (tcp flags syn / syn,rst tcp option maxseg size set rt mtu): attribute 2 is 00000000, not 00000003"},
 		{"rules that are gone", func() []netlink.Message {
 			return []netlink.Message{clearChain("tunnel")}
-		}, "chain tunnel has 0 rules"},
+		}, "rule 1 of chain tunnel is gone"},
 		{"rules that rewrite are gone", func() []netlink.Message {
 			return []netlink.Message{clearChain("postrouting")}
-		}, "chain postrouting has 0 rules"},
+		}, "rule 1 of chain postrouting is gone"},
 		{"another policy", func() []netlink.Message {
 			return []netlink.Message{newChain(&chain{name: "forward", kind: "filter", hook: unix.NF_INET_FORWARD})}
 		}, "chain forward: attribute 5 is 00000001, not 00000000"},
