@@ -40,21 +40,18 @@ func (f *ruleset) check() error {
 	slept := clock.Suspended() - f.readBack.suspended
 	g, err := f.link.generation()
 	if err != nil {
-		return fmt.Errorf("firewall: %w", err)
+		return err
 	}
 	since := boot - f.readBack.at
 	if slept > time.Second || since > sweepInterval || g != f.readBack.generation && since > sweepCost*f.readBack.took {
 		if err := f.sweep(); err != nil {
-			return fmt.Errorf("firewall: %w", err)
+			return err
 		}
 	}
 	if err := f.apply(); err != nil {
 		return err
 	}
-	if err := f.copies.err(); err != nil {
-		return fmt.Errorf("firewall: %w", err)
-	}
-	return nil
+	return f.copies.err()
 }
 
 // sweep reads everything back and mends it.
@@ -464,7 +461,7 @@ func (f *ruleset) rewriters() ([]string, error) {
 	}
 	chains, err := f.link.dump(everywhere(unix.NFT_MSG_GETCHAIN))
 	if err != nil {
-		return nil, fmt.Errorf("firewall: reading chains: %w", err)
+		return nil, fmt.Errorf("reading chains: %w", err)
 	}
 	var names []string
 	for _, m := range chains {

@@ -2,10 +2,10 @@ package firewall
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -44,9 +44,16 @@ const (
 func New(o Options) (*Firewall, error) {
 	kernel, err := newRuleset(o)
 	if err != nil {
-		return nil, err
+		return nil, named(err)
 	}
 	return &Firewall{kernel: kernel, astray: refusing{lasting: true}}, nil
+}
+
+func named(err error) error {
+	if err != nil {
+		err = fmt.Errorf("firewall: %w", err)
+	}
+	return err
 }
 
 // Set makes the kernel hold a plan: it closes first, then opens, and reads the
@@ -58,10 +65,10 @@ func New(o Options) (*Firewall, error) {
 func (f *Firewall) Set(p *policy.Plan, live []netip.AddrPort) error {
 	f.plan = nil
 	if err := f.kernel.set(p, live); err != nil {
-		return err
+		return named(err)
 	}
 	f.plan = p
-	return f.forward()
+	return named(f.forward())
 }
 
 // Check reads the ruleset back where there is reason to. Drift is mended and
@@ -72,9 +79,9 @@ func (f *Firewall) Set(p *policy.Plan, live []netip.AddrPort) error {
 // engineer.
 func (f *Firewall) Check() error {
 	if err := f.kernel.check(); err != nil {
-		return err
+		return named(err)
 	}
-	return f.forward()
+	return named(f.forward())
 }
 
 // Facts reports refused flows, with the reason that the plan gives, and drift.
@@ -141,8 +148,7 @@ func (f *Firewall) look(p *policy.Policy) paths {
 }
 
 // targetNames gives the names of those of a policy's targets.
-func targetNames(p *policy.Policy, of func(*policy.Target) bool) []string {
-	var names []string
+func targetNames(p *policy.Policy, of func(*policy.Target) bool) (names []string) {
 	for _, t := range p.Targets {
 		if of(t) {
 			names = append(names, t.Name)
@@ -173,13 +179,9 @@ func (f *Firewall) Hints() []view.Hint {
 
 // Dropped gives how many packets the ruleset dropped since it was made, by cause.
 func (f *Firewall) Dropped() (map[string]uint64, error) {
-	counters, err := f.kernel.counters()
+	packets, err := f.kernel.counters()
 	if err != nil {
-		return nil, err
-	}
-	packets := make(map[string]uint64, len(counters))
-	for cause, n := range counters {
-		packets[strings.TrimPrefix(cause, "refused_")] = n
+		return nil, named(err)
 	}
 	f.dnat.counted(packets["dnat"], func() view.Message { return rewritten(f.kernel.rewriters) })
 	f.astray.counted(packets["path"], func() view.Message { return view.Say(view.Sidetracked, nil) })
@@ -188,4 +190,4 @@ func (f *Firewall) Dropped() (map[string]uint64, error) {
 
 // Close denies everything, restores the host's forwarding, and removes the table
 // last. If a forwarding switch cannot be restored, the table stays, empty.
-func (f *Firewall) Close() error { return f.kernel.close() }
+func (f *Firewall) Close() error { return named(f.kernel.close()) }

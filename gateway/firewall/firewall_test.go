@@ -170,7 +170,7 @@ func (n *place) counter(t *testing.T, name string) uint64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c[name]
+	return c[cause(name)]
 }
 
 func (n *place) waitCounter(t *testing.T, name string, want uint64) {

@@ -62,7 +62,7 @@ func (f *ruleset) setForwarding(ipv4, ipv6 []string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed || f.held == nil {
-		return errors.New("firewall: forwarding stays off: there is no ruleset in force")
+		return errors.New("forwarding stays off: there is no ruleset in force")
 	}
 	named := func(before string, interfaces []string, after string) (names []string) {
 		for _, i := range interfaces {
@@ -85,12 +85,12 @@ func (f *ruleset) setForwarding(ipv4, ipv6 []string) error {
 			named("ipv6/conf/", interfacesOf("ipv6"), acceptRedirects))
 	}
 	if err := f.forwarding.restore(func(name string) bool { return slices.Contains(wanted, name) }); err != nil {
-		return fmt.Errorf("firewall: %w", err)
+		return err
 	}
 	for _, name := range wanted {
 		// The ruleset drops redirects by itself.
 		if err := f.forwarding.turn(name); err != nil && meant(name) == "1" {
-			return fmt.Errorf("firewall: turning %s to %s: %w", sysctl(name), meant(name), err)
+			return fmt.Errorf("turning %s to %s: %w", sysctl(name), meant(name), err)
 		}
 	}
 	return nil

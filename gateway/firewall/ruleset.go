@@ -26,7 +26,7 @@ import (
 // Timeouts of elements. The kernel counts in jiffies of up to 10 ms.
 const (
 	farthest    = 24 * time.Hour         // no element lives longer without being renewed
-	renewBefore = farthest / 2           // what is left when an element with a later end is renewed
+	renewBefore = farthest / 2           // the rest of its time when an element with a later end is renewed
 	shortest    = time.Millisecond       // the kernel takes less for "no timeout"; here it is closed
 	tolerance   = 5 * time.Millisecond   // between two readings of two clocks
 	tooLate     = 100 * time.Millisecond // by which the kernel's end may be later than ours, jiffies and rounding included
@@ -43,7 +43,7 @@ type ruleset struct {
 	mu         sync.Mutex
 	link       *link
 	flags      nftables.TableFlags // of the table
-	held       *held               // what is in force, as far as we know
+	held       *held               // the rules in force, as far as this is known
 	current    *policy.Plan
 	live       []netip.AddrPort
 	paths      Paths
@@ -92,7 +92,7 @@ func read() instant {
 // newRuleset is New without paths and forwarding.
 func newRuleset(o Options) (*ruleset, error) {
 	if err := o.check(); err != nil {
-		return nil, fmt.Errorf("firewall: %w", err)
+		return nil, err
 	}
 	if o.LogGroup == 0 {
 		o.LogGroup = defaultLogGroup
@@ -102,7 +102,7 @@ func newRuleset(o Options) (*ruleset, error) {
 	}
 	l, err := dial()
 	if err != nil {
-		return nil, fmt.Errorf("firewall: %w", err)
+		return nil, err
 	}
 	f := &ruleset{options: o, link: l, outbox: newFacts(), flags: ownership, forwarding: forwarding{path: o.ForwardingFile, logger: o.Logger}}
 	if f.forwarding.here, err = recordHere(); err == nil {
@@ -110,7 +110,7 @@ func newRuleset(o Options) (*ruleset, error) {
 	}
 	if err != nil {
 		l.close()
-		return nil, fmt.Errorf("firewall: %w", err)
+		return nil, err
 	}
 	err = f.replace()
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
@@ -123,7 +123,7 @@ func newRuleset(o Options) (*ruleset, error) {
 	if err != nil {
 		f.flows.close()
 		l.close()
-		return nil, fmt.Errorf("firewall: denying everything: %w", explained(err, release()))
+		return nil, fmt.Errorf("denying everything: %w", explained(err, release()))
 	}
 	// The host may have learned paths before it refused to.
 	if err := forgetPaths(); err != nil {
@@ -135,7 +135,7 @@ func newRuleset(o Options) (*ruleset, error) {
 		o.Logger.Warn("what a process before this one changed of the host's forwarding may stay changed", "err", err)
 	}
 	if f.copies, err = openCopies(o.LogGroup, o.Inspect, f.refused, o.Logger); err != nil {
-		return nil, errors.Join(fmt.Errorf("firewall: %w", err), f.giveBack())
+		return nil, errors.Join(err, f.giveBack())
 	}
 	return f, nil
 }
@@ -153,10 +153,10 @@ func forgetPaths() error {
 	return errors.Join(failures...)
 }
 
-// release is that of the kernel.
+// release is the kernel's, such as 6.12-rc1.
 func release() string {
 	var u unix.Utsname
-	_ = unix.Uname(&u) // fails only if it were not told where to
+	_ = unix.Uname(&u) // cannot fail
 	return unix.ByteSliceToString(u.Release[:])
 }
 
@@ -168,7 +168,7 @@ var oldest = []int{6, 6, 3}
 // explained adds the likely cause to an error of the first transaction.
 func explained(err error, release string) error {
 	is := make([]int, len(oldest))
-	_, _ = fmt.Sscanf(release, "%d.%d.%d", &is[0], &is[1], &is[2]) // of 6.12-rc1 what there is
+	_, _ = fmt.Sscanf(release, "%d.%d.%d", &is[0], &is[1], &is[2]) // numbers that are not there are 0
 	switch {
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w: another process owns table inet %s, or CAP_NET_ADMIN is missing", err, tableName)
@@ -227,18 +227,18 @@ func (f *ruleset) setPaths(paths Paths, deaf []string) error {
 	return f.apply()
 }
 
-var errClosed = errors.New("firewall: closed")
+var errClosed = errors.New("closed")
 
 // apply makes the kernel hold the current plan.
 func (f *ruleset) apply() error {
 	if f.held == nil {
 		if err := f.replace(); err != nil {
-			return fmt.Errorf("firewall: denying everything: %w", err)
+			return fmt.Errorf("denying everything: %w", err)
 		}
 	}
 	if f.uncertain {
 		if err := f.mend(false); err != nil { // after a lost answer
-			return fmt.Errorf("firewall: %w", err)
+			return err
 		}
 		f.uncertain = false
 	}
@@ -274,15 +274,12 @@ func (f *ruleset) hold(plan *policy.Plan, refused error, coming map[netip.Addr]p
 	if err := f.carryOut(rules, changes, coming); err != nil {
 		// It is unknown which chunk took effect.
 		f.uncertain = true
-		return fmt.Errorf("firewall: %w", errors.Join(err, refused))
+		return errors.Join(err, refused)
 	}
 	// If another program changed a ruleset too, the generation on record is too
 	// low, and the next check reads everything.
 	f.readBack.generation += f.link.commits - commits
-	if err := errors.Join(f.confirm(changes), refused); err != nil {
-		return fmt.Errorf("firewall: %w", err)
-	}
-	return nil
+	return errors.Join(f.confirm(changes), refused)
 }
 
 // change is the new end of one element.
@@ -519,28 +516,6 @@ func (f *ruleset) hasRules(rules *Rules) {
 	f.held = &held{rules, ends}
 }
 
-// closeAll closes everything at once, in one transaction.
-func (f *ruleset) closeAll() error {
-	f.flows.stale = true
-	if f.held != nil {
-		var batch []netlink.Message
-		for _, s := range f.held.rules.sets {
-			batch = append(batch, clearSet(s.name))
-		}
-		if f.link.commit(batch...) == nil {
-			for _, s := range f.held.rules.sets {
-				clear(f.held.ends[s.name])
-			}
-			return f.verify()
-		}
-	}
-	if err := f.replace(); err != nil {
-		f.uncertain = true
-		return fmt.Errorf("firewall: closing everything: %w", err)
-	}
-	return nil
-}
-
 // close is Firewall.Close.
 func (f *ruleset) close() error {
 	f.mu.Lock()
@@ -549,7 +524,7 @@ func (f *ruleset) close() error {
 		return nil
 	}
 	f.closed = true
-	err := f.closeAll()
+	err := f.replace() // closes everything at once
 	return errors.Join(err, f.giveBack(), f.copies.close())
 }
 
@@ -559,7 +534,7 @@ func (f *ruleset) giveBack() error {
 	if err == nil {
 		err = f.link.commit(ours(msgDestroyTable, 0))
 	} else {
-		err = fmt.Errorf("firewall: table inet %s stays and denies what the host would forward: %w; "+
+		err = fmt.Errorf("table inet %s stays and denies what the host would forward: %w; "+
 			"start the gateway again and stop it, or turn that back (sysctl -w) and then `nft delete table inet %s`", tableName, err, tableName)
 	}
 	f.forwarding.release()
@@ -577,14 +552,17 @@ func (f *ruleset) counters() (map[string]uint64, error) {
 	}
 	objects, err := f.link.read(unix.NFT_MSG_GETOBJ)
 	if err != nil {
-		return nil, fmt.Errorf("firewall: counters: %w", err)
+		return nil, fmt.Errorf("counters: %w", err)
 	}
 	packets := make(map[string]uint64, len(counterNames))
 	for _, name := range counterNames {
-		packets[name] = 0
+		packets[cause(name)] = 0
 	}
 	for _, o := range objects {
-		packets[stringOf(find(o, unix.NFTA_OBJ_NAME))] = number(find(o, unix.NFTA_OBJ_DATA, unix.NFTA_COUNTER_PACKETS))
+		packets[cause(stringOf(find(o, unix.NFTA_OBJ_NAME)))] = number(find(o, unix.NFTA_OBJ_DATA, unix.NFTA_COUNTER_PACKETS))
 	}
 	return packets, nil
 }
+
+// cause is the name of a counter without its beginning.
+func cause(counter string) string { return strings.TrimPrefix(counter, "refused_") }
