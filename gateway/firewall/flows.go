@@ -256,23 +256,15 @@ func expand(t *policy.Target) ([]string, error) {
 // have, if any: the routes to that one include those to the address.
 func reach(t *policy.Target, paths Paths, tunnel string) []string {
 	whole, known := paths[t.Prefix.Masked()]
-	var lengths []int // of the prefixes in paths, the longest first
-	if !known {
-		for p := range paths {
-			if p.Overlaps(t.Prefix) && !slices.Contains(lengths, p.Bits()) {
-				lengths = append(lengths, p.Bits())
-			}
-		}
-		slices.SortFunc(lengths, func(a, b int) int { return cmp.Compare(b, a) })
-	}
 	var keys []string
 	for a := t.Prefix.Masked().Addr(); a.IsValid() && t.Prefix.Contains(a); a = a.Next() {
-		through := whole
-		for _, bits := range lengths {
-			around, _ := a.Prefix(bits)
-			if some, ok := paths[around]; ok {
-				through = some
+		through, longest := whole, -1
+		for p, some := range paths {
+			if known {
 				break
+			}
+			if p.Bits() > longest && p.Contains(a) {
+				through, longest = some, p.Bits()
 			}
 		}
 		for _, i := range through {

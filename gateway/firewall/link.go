@@ -1,8 +1,10 @@
 package firewall
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -102,18 +104,13 @@ func (l *link) commit(messages ...netlink.Message) error {
 	for {
 		replies, err := l.conn.Receive()
 		var op *netlink.OpError
-		if errors.As(err, &op) {
-			switch {
-			case errors.Is(err, unix.ENOBUFS):
-				return errors.Join(failure, errLost)
-			case op.Timeout():
-				if failure != nil {
-					return failure
-				}
-				return errLost
-			case op.Sequence-first > last+1-first: // of an earlier batch
-				continue
-			}
+		switch refused := errors.As(err, &op); {
+		case errors.Is(err, unix.ENOBUFS):
+			return errors.Join(failure, errLost)
+		case refused && op.Timeout():
+			return cmp.Or(failure, errLost)
+		case refused && op.Sequence-first > last+1-first: // of an earlier batch
+		case refused:
 			if failure == nil {
 				failure = fmt.Errorf("message %d of %d: %w", op.Sequence-first, len(messages), err)
 				// Further answers are already there.
@@ -124,18 +121,13 @@ func (l *link) commit(messages ...netlink.Message) error {
 			if op.Sequence == last {
 				return failure
 			}
-			continue
-		}
-		if err != nil {
+		case err != nil:
 			return err
-		}
-		for _, m := range replies {
-			if m.Header.Type == netlink.Error && m.Header.Sequence == last {
-				if failure == nil {
-					l.commits++
-				}
-				return failure
+		case slices.ContainsFunc(replies, func(m netlink.Message) bool { return m.Header.Type == netlink.Error && m.Header.Sequence == last }):
+			if failure == nil {
+				l.commits++
 			}
+			return failure
 		}
 	}
 }

@@ -148,6 +148,20 @@ func (s *set) limited() bool { return len(s.each.expressions) > 0 }
 
 func (c *chain) add(terms ...term) { c.rules = append(c.rules, terms) }
 
+// both adds a rule for each family.
+func (c *chain) both(of func(family int) rule) {
+	for _, f := range families {
+		c.add(of(f)...)
+	}
+}
+
+// drop counts and drops packets that match one of some terms.
+func (c *chain) drop(counter string, any ...term) {
+	for _, t := range any {
+		c.add(t, count(counter), drop())
+	}
+}
+
 func (r *Rules) set(name string) *set {
 	for _, s := range r.sets {
 		if s.name == name {
@@ -209,23 +223,17 @@ func (r *Rules) arrive(o Options, p *policy.Policy, open *openings) {
 		}
 	}
 	if !o.ForwardOthers {
-		for _, f := range families {
-			prerouting.add(fragment(f), follow("fragments"))
-		}
+		prerouting.both(func(f int) rule { return rule{fragment(f), follow("fragments")} })
 	}
 
 	// Incomplete datagrams wait in a memory that all senders share.
 	outOfTunnel := r.chain("out_of_tunnel")
-	for _, f := range families {
-		outOfTunnel.add(fragment(f), follow("fragments_of_one"))
-	}
+	outOfTunnel.both(func(f int) rule { return rule{fragment(f), follow("fragments_of_one")} })
 	outOfTunnel.add(accept())
 	r.chain("fragments_of_one").limit("fragments")
 	if !o.ForwardOthers {
 		fragments := r.chain("fragments")
-		for _, f := range families {
-			fragments.add(comesBy(f, name("paths", f)), follow("fragments_of_target"))
-		}
+		fragments.both(func(f int) rule { return rule{comesBy(f, name("paths", f)), follow("fragments_of_target")} })
 		fragments.add(fragmentRate.term(), accept())
 		fragments.add(count(refusedFragment), drop())
 		r.chain("fragments_of_target").limit("target_fragments")
@@ -234,18 +242,16 @@ func (r *Rules) arrive(o Options, p *policy.Policy, open *openings) {
 	// The port can be read, so of fragments only the first ones come here.
 	// The others find nothing to be joined with.
 	tunnel := r.chain("tunnel")
-	for _, f := range families {
-		tunnel.add(whole(f), endpoint("saddr", "sport", f, name("live", f)), notrack(), accept())
-	}
+	tunnel.both(func(f int) rule {
+		return rule{whole(f), endpoint("saddr", "sport", f, name("live", f)), notrack(), accept()}
+	})
 	if !o.ForwardOthers {
 		// Packets to other hosts would go no farther anyway. The rest may be
 		// answers for the tunnel, which forward judges, or come from tunnel
 		// addresses, which prerouting judges.
 		tunnel.add(toOthers(), back())
 	}
-	for _, f := range families {
-		tunnel.add(fragment(f), count(refusedFragment), drop())
-	}
+	tunnel.both(func(f int) rule { return rule{fragment(f), count(refusedFragment), drop()} })
 	for _, s := range open.sources {
 		tunnel.add(listed("saddr", s.family, s.bits, s.set.name), notrack(), accept())
 	}
@@ -260,9 +266,7 @@ func (r *Rules) answer(o Options, open *openings) {
 	outputRaw.add(portTerm(unix.IPPROTO_TCP, "sport", o.ListenPort), count(refusedAnswer), drop())
 
 	answers := r.chain("answers")
-	for _, f := range families {
-		answers.add(endpoint("daddr", "dport", f, name("live", f)), notrack(), accept())
-	}
+	answers.both(func(f int) rule { return rule{endpoint("daddr", "dport", f, name("live", f)), notrack(), accept()} })
 	for _, s := range open.sources {
 		answers.add(listed("daddr", s.family, s.bits, s.set.name), notrack(), accept())
 	}
@@ -285,12 +289,8 @@ func (r *Rules) host(o Options, deaf []string) {
 	// Any host can send these, from any address. The kernel would believe for
 	// ten minutes that the way to a vendor or a target is narrow, or leads by
 	// another router; for TCP it takes the sequence number to say so.
-	for _, t := range tooBigButTCP() {
-		input.add(t, count(refusedICMP), drop())
-	}
-	for _, t := range redirects() {
-		input.add(t, count(refusedICMP), drop())
-	}
+	input.drop(refusedICMP, tooBigButTCP()...)
+	input.drop(refusedICMP, redirects()...)
 	for _, i := range deaf {
 		input.add(from(i), icmp(6, 134, "nd-router-advert", -1, ""), count(refusedICMP), drop())
 	}
@@ -300,13 +300,9 @@ func (r *Rules) host(o Options, deaf []string) {
 	output := r.base("output", "filter", unix.NF_INET_LOCAL_OUT, 0)
 	output.add(portTerm(unix.IPPROTO_UDP, "sport", port), notTo(o.Interface), accept()) // judged by output_raw
 	output.add(to("lo"), accept())
-	for _, f := range families {
-		output.add(state("related"), flow(f, name("flows", f)), accept())
-	}
+	output.both(func(f int) rule { return rule{state("related"), flow(f, name("flows", f)), accept()} })
 	output.add(to(o.Interface), count(refusedInward), drop())
-	for _, t := range icmpErrors(o.ForwardOthers) {
-		output.add(t, count(refusedICMP), drop())
-	}
+	output.drop(refusedICMP, icmpErrors(o.ForwardOthers)...)
 }
 
 // forward judges packets between engineers and targets.
@@ -327,26 +323,22 @@ func (r *Rules) forward(o Options) {
 	// The sender must have begun the flow. Conntrack knows that for the flow's
 	// own packets; an ICMP error is related to a flow whatever its sender.
 	fromTunnel, toTunnel := r.chain("from_tunnel"), r.chain("to_tunnel")
-	for _, f := range families {
-		fromTunnel.add(direction("original"), state("established"), plainFlow(f, name("flows", f)), follow("to_site"))
-	}
+	fromTunnel.both(func(f int) rule {
+		return rule{direction("original"), state("established"), plainFlow(f, name("flows", f)), follow("to_site")}
+	})
 	fromTunnel.add(state("new"), follow("new_flow"))
 	// An engineer's machine is on no path from a target to others. A masqueraded
 	// target would believe it of all of them.
-	for _, t := range tooBig() {
-		fromTunnel.add(t, count(refusedICMP), drop())
-	}
-	for _, f := range families {
-		fromTunnel.add(direction("original"), state("related"), plainError(f), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), follow("to_site"))
-	}
+	fromTunnel.drop(refusedICMP, tooBig()...)
+	fromTunnel.both(func(f int) rule {
+		return rule{direction("original"), state("related"), plainError(f), sentByOrigin(f, name("engineers", f)), flow(f, name("flows", f)), follow("to_site")}
+	})
 	fromTunnel.add(follow("refused_to_site"))
 	// A target that still holds a cut connection answers the first segment of a
 	// new one with data of the old one, and conntrack lets that pass. A reset
 	// tells the target that the old one is over.
 	toTunnel.add(direction("reply"), unansweredTCP(), count(refusedInward), reset())
-	for _, f := range families {
-		toTunnel.add(direction("reply"), plainFlow(f, name("flows", f)), follow("from_site"))
-	}
+	toTunnel.both(func(f int) rule { return rule{direction("reply"), plainFlow(f, name("flows", f)), follow("from_site")} })
 	toTunnel.add(direction("reply"), state("related"), plainError(6), flow(6, name("flows", 6)), follow("from_site"))
 	toTunnel.add(count(refusedInward), drop())
 
@@ -357,26 +349,22 @@ func (r *Rules) forward(o Options) {
 	newFlow := r.chain("new_flow")
 	newFlow.add(midstream(), follow("refused_to_site"))
 	newFlow.add(destinationRewritten(), follow("refused_rewritten"))
-	for _, f := range families {
-		newFlow.add(plainFlow(f, name("flows", f)), follow("admitted_flow"))
-	}
+	newFlow.both(func(f int) rule { return rule{plainFlow(f, name("flows", f)), follow("admitted_flow")} })
 	newFlow.add(follow("refused_to_site"))
 	// An unanswered flow stays new. Only its first packet counts.
 	admitted := r.chain("admitted_flow")
 	admitted.add(confirmed(), follow("to_site"))
-	for _, f := range families {
-		admitted.add(limitedBy(f, name("begins", f)), limitedBy(f, name("counts", f)), follow("to_site"))
-	}
+	admitted.both(func(f int) rule {
+		return rule{limitedBy(f, name("begins", f)), limitedBy(f, name("counts", f)), follow("to_site")}
+	})
 	admitted.add(follow("refused_in_excess"))
 
 	// The kernel routes a packet before the forward chain sees it; if the way to
 	// the target is down, by the default route to the Internet. No host there
 	// may answer as the target, or send errors about its flows.
 	toSite, fromSite := r.chain("to_site"), r.chain("from_site")
-	for _, f := range families {
-		toSite.add(way(f, name("paths", f)), accept())
-		fromSite.add(path(f, name("paths", f)), accept())
-	}
+	toSite.both(func(f int) rule { return rule{way(f, name("paths", f)), accept()} })
+	fromSite.both(func(f int) rule { return rule{path(f, name("paths", f)), accept()} })
 	toSite.add(count(refusedPath), drop())
 	fromSite.add(count(refusedPath), drop())
 
@@ -417,18 +405,14 @@ func name(what string, family int) string { return fmt.Sprint(what, family) }
 // limit accepts fragments within the limit that a dynamic set has for each
 // source by itself.
 func (c *chain) limit(set string) {
-	for _, f := range families {
-		c.add(limitedBy(f, name(set, f)), accept())
-	}
+	c.both(func(f int) rule { return rule{limitedBy(f, name(set, f)), accept()} })
 	c.add(count(refusedFragment), drop())
 }
 
 // refuse counts and drops, and copies some for people to read: of each tunnel
 // address so many, or the scan of one engineer would hide another's attempt.
 func (c *chain) refuse(o Options, counter, prefix string) {
-	for _, f := range families {
-		c.add(limitedBy(f, name("copies", f)), copyTo(o.LogGroup, prefix, copyLength))
-	}
+	c.both(func(f int) rule { return rule{limitedBy(f, name("copies", f)), copyTo(o.LogGroup, prefix, copyLength)} })
 	c.add(count(counter), drop())
 }
 
@@ -452,18 +436,11 @@ func icmpErrors(forwardOthers bool) []term {
 			icmp(6, 4, "parameter-problem", -1, ""),
 		}
 	}
-	var all []term
-	for _, e := range []struct {
-		family int
-		kind   byte
-		word   string
-	}{
-		{4, 3, "destination-unreachable"}, {4, 5, "redirect"}, {4, 11, "time-exceeded"}, {4, 12, "parameter-problem"},
-		{6, 1, "destination-unreachable"}, {6, 2, "packet-too-big"}, {6, 3, "time-exceeded"}, {6, 4, "parameter-problem"},
-	} {
-		all = append(all, icmp(e.family, e.kind, e.word, -1, ""))
+	return []term{
+		icmp(4, 3, "destination-unreachable", -1, ""), icmp(4, 5, "redirect", -1, ""), icmp(4, 11, "time-exceeded", -1, ""),
+		icmp(4, 12, "parameter-problem", -1, ""), icmp(6, 1, "destination-unreachable", -1, ""), icmp(6, 2, "packet-too-big", -1, ""),
+		icmp(6, 3, "time-exceeded", -1, ""), icmp(6, 4, "parameter-problem", -1, ""),
 	}
-	return all
 }
 
 // differsFrom reports whether a chain has other rules.
