@@ -73,10 +73,8 @@ func (f *Firewall) Set(p *policy.Plan, live []netip.AddrPort) error {
 
 // Check reads the ruleset back where there is reason to. Drift is mended and
 // reported. It also renews elements, looks routes up and turns forwarding on
-// again.
-//
-// Its error is a fault that cannot be mended here. Then the gateway admits no
-// engineer.
+// again. Its error is a fault that cannot be mended here: the gateway then admits
+// no engineer.
 func (f *Firewall) Check() error {
 	if err := f.kernel.check(); err != nil {
 		return named(err)
@@ -90,9 +88,8 @@ func (f *Firewall) Check() error {
 func (f *Firewall) Facts() <-chan policy.Fact { return f.kernel.outbox.facts }
 
 // forward lets the kernel forward for the plan in force, by the paths to its
-// targets. The ruleset knows a path before the kernel forwards by it, and loses
-// it before forwarding ends. Switches that another program turned off are turned
-// on again.
+// targets. The ruleset knows a path before the kernel forwards by it, and loses it
+// before forwarding ends.
 func (f *Firewall) forward() error {
 	p := f.plan
 	if p == nil || p.Policy == nil {

@@ -248,12 +248,9 @@ func expand(t *policy.Target) ([]string, error) {
 }
 
 // reach gives every address of a target with each interface by which it is
-// reached, as keys of paths. The tunnel leads to no target.
-//
-// A target that is not in paths itself is one that a reload has made narrower
-// or wider, while the plan still goes by the old prefix or the paths do. Each
-// of its addresses is reached as the narrowest prefix around it that paths
-// have, if any: the routes to that one include those to the address.
+// reached, as keys of paths. The tunnel leads to no target. When a reload makes a
+// target narrower or wider, paths or the plan may still have the old prefix: then
+// each address is reached as the narrowest prefix around it that paths have.
 func reach(t *policy.Target, paths Paths, tunnel string) []string {
 	whole, known := paths[t.Prefix.Masked()]
 	var keys []string

@@ -51,13 +51,11 @@ var errRouterAdvertisements = errors.New("the host takes IPv6 router advertiseme
 
 // setForwarding lets the kernel forward packets that these interfaces receive:
 // for these alone where the kernel can do that (IPv4; IPv6 from 6.17 on), else for
-// the host. The forward chain drops all that no plan opens. Switches that are no
-// longer needed are restored. A missing interface is passed over. A switch that
-// another program turned back is turned again. While anything is forwarded, no
-// interface takes ICMP redirects, where this process may turn that off.
-//
-// The switches are those of the calling thread's network namespace. With
-// errRouterAdvertisements (errors.Is) IPv4 is on, and IPv6 is unchanged.
+// the host. Switches that are no longer needed are restored, and those that another
+// program turned back are turned again. While anything is forwarded, no interface
+// takes ICMP redirects, where this process may turn that off. The switches are
+// those of the calling thread's network namespace. With errRouterAdvertisements
+// IPv4 is on, and IPv6 is unchanged.
 func (f *ruleset) setForwarding(ipv4, ipv6 []string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

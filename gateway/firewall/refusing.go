@@ -26,23 +26,22 @@ const (
 // counted takes how many packets were refused since the table was made. Only if
 // these are more is it looked up why.
 func (r *refusing) counted(packets uint64, hint func() view.Message) {
-	more := packets > r.packets
-	if more && time.Since(r.at) < refusingAgain {
+	if packets <= r.packets {
+		r.packets = packets
+		return
+	}
+	ago := time.Since(r.at)
+	if ago < refusingAgain {
 		if r.lasting {
 			r.packets = packets // all that is no news
 		}
 		return // it is no less when that is over
 	}
-	r.packets = packets
-	if !more {
-		return
-	}
-	before := r.at
-	r.at = time.Now()
+	r.packets, r.at = packets, time.Now()
 	switch {
-	case !r.lasting || r.at.Sub(before) < refusingLasts:
+	case !r.lasting || ago < refusingLasts:
 		r.hint = hint()
-	case r.at.Sub(before) >= refusingRecent:
+	case ago >= refusingRecent:
 		r.hint = view.Message{} // of long ago
 	}
 }

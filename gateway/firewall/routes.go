@@ -26,12 +26,10 @@ type paths struct {
 	hints      []view.Hint
 
 	// deaf are the interfaces, sorted, on which the ruleset drops router
-	// advertisements: a host there could make itself the way to all of IPv6. They
-	// are a path to some target and have a permanent IPv6 address, so they need no
-	// advertisement for one. The host has had an IPv6 default route, and no router
-	// has advertised one there: before that the host may still wait for it, since
-	// the gateway starts before the network. An interface that was deaf once stays
-	// so until the process ends, also while its link is down.
+	// advertisements: a host there could make itself the way to all of IPv6. Each is
+	// a path to some target, and has a permanent IPv6 address. The host must have had
+	// an IPv6 default route that no router advertised there, since the gateway starts
+	// before the network. An interface stays deaf until the process ends.
 	deaf []string
 }
 
@@ -155,13 +153,11 @@ func (r routing) standing(to route, by hop) standing {
 }
 
 // own reports whether a route is the host's own, as far as that shows. Routes by
-// DHCP or a router may look like routes of the kernel or an administrator:
-// without an end, of protocol kernel or boot. The addresses that come with them
-// have an end, as a rule. So the route of an attached network needs a permanent
-// address with its prefix, and any other route needs one of its family on its
-// interface. For an IPv6 gateway with a link-local address a link-local one is
-// enough. In IPv4 (169.254/16) it is not: programs assign it where there is no
-// other.
+// DHCP or a router may look like routes of the kernel or an administrator, but
+// their addresses have an end, as a rule. So the route of an attached network needs
+// a permanent address with its prefix, and any other route one of its family on its
+// interface. A link-local one is enough for an IPv6 gateway with a link-local
+// address; in IPv4 (169.254/16) programs assign it where there is no other.
 func (r routing) own(to route, by hop) bool {
 	switch to.protocol {
 	case unix.RTPROT_DHCP, unix.RTPROT_RA, unix.RTPROT_REDIRECT:
@@ -266,10 +262,9 @@ type reached struct {
 
 func (r reached) and(other reached, whole bool) reached {
 	for s := range r.by {
-		r.by[s] = union(r.by[s], other.by[s])
+		other.by[s] = union(r.by[s], other.by[s])
 	}
-	r.whole = whole
-	return r
+	return reached{other.by, whole}
 }
 
 // astray says why the prefix is not reached as a whole.
@@ -557,10 +552,8 @@ func HostAddresses(except string) ([]netip.Addr, error) {
 	}
 	var own []netip.Addr
 	for _, a := range all {
-		if a.IPNet == nil || a.LinkIndex == tunnel {
-			continue
-		}
-		if addr, ok := netip.AddrFromSlice(a.IP); ok {
+		if a.IPNet != nil && a.LinkIndex != tunnel {
+			addr, _ := netip.AddrFromSlice(a.IP)
 			own = append(own, addr.Unmap())
 		}
 	}

@@ -171,10 +171,8 @@ func (r *Rules) set(name string) *set {
 	return nil
 }
 
-// Paths are the interfaces by which targets are reached: of the prefix of a
-// target, masked, their names. The host's routing decides, and no plan knows
-// it. A prefix without interfaces has no path, nor has an address around which
-// there is no prefix.
+// Paths are the names of the interfaces by which targets are reached, by the
+// masked prefix of the target. The host's routing decides; no plan knows it.
 type Paths map[netip.Prefix][]string
 
 // Ruleset is pure: it computes the table's content at an instant. Live are the
