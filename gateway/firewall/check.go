@@ -3,7 +3,6 @@ package firewall
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"math"
 	"slices"
@@ -17,13 +16,13 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// sweepInterval is how often everything is read back without a reason.
-const sweepInterval = time.Minute
-
-// sweepCost bounds the share of time that reading back may take while other
-// programs change their own rules all the time: after a sweep of duration t the
-// next one waits for sweepCost times t.
-const sweepCost = 10
+// Everything is read back each minute without a reason. While other programs change
+// their own rules all the time, the next sweep waits for sweepCost times as long as
+// the last one took.
+const (
+	sweepInterval = time.Minute
+	sweepCost     = 10
+)
 
 // check is Firewall.Check without paths and forwarding. It reads everything back
 // if a ruleset in this network namespace changed, the machine slept, or a minute
@@ -56,11 +55,11 @@ func (f *ruleset) check() error {
 
 // sweep reads everything back and mends it.
 func (f *ruleset) sweep() error {
-	begin := clock.Boot()
-	defer func() { f.readBack.took = clock.Boot() - begin }()
 	if f.held == nil {
 		return f.replace()
 	}
+	begin := clock.Boot()
+	defer func() { f.readBack.took = clock.Boot() - begin }()
 	return f.mend(true)
 }
 
@@ -255,19 +254,21 @@ func (f *ruleset) verifyElements(s *set, d *driftError) error {
 // there when asked for by name.
 func (f *ruleset) readElements(s *set) (map[string]found, error) {
 	for range readAttempts {
-		before := clock.Boot()
 		lists, err := f.link.read(unix.NFT_MSG_GETSETELEM, text(unix.NFTA_SET_ELEM_LIST_SET, s.name))
-		after := clock.Boot()
+		before, after := f.link.asked, clock.Boot()
 		if err != nil {
 			return nil, fmt.Errorf("reading set %s: %w", s.name, err)
 		}
 		have := make(map[string]found, len(f.held.ends[s.name]))
 		torn := false
 		for _, list := range lists {
-			for key, e := range foundElements(list, before, after) {
+			for rest, ok := find(list, unix.NFTA_SET_ELEM_LIST_ELEMENTS), true; len(rest) > 0 && ok; {
+				var e []byte
+				_, e, rest, ok = cut(rest)
+				key, one := foundElement(e, before, after)
 				_, twice := have[key]
 				torn = torn || twice
-				have[key] = e
+				have[key] = one
 			}
 		}
 		if !torn {
@@ -317,10 +318,9 @@ func (f *ruleset) readElement(s *set, key string) (*found, error) {
 		return nil, fmt.Errorf("reading set %s: %w", s.name, err)
 	}
 	for _, m := range replies {
-		for have, e := range foundElements(m.Data[min(4, len(m.Data)):], before, after) {
-			if have == key {
-				return &e, nil
-			}
+		if e := find(m.Data[min(4, len(m.Data)):], unix.NFTA_SET_ELEM_LIST_ELEMENTS, unix.NFTA_LIST_ELEM); e != nil {
+			_, have := foundElement(e, before, after)
+			return &have, nil
 		}
 	}
 	return nil, nil
@@ -333,22 +333,12 @@ type found struct {
 	before, after time.Duration // boot times of asking and of the answer
 }
 
-// foundElements reads elements by key. The kernel tells the timeout of each
+// foundElement reads an element and its key. The kernel tells the timeout of each
 // element that has one, and the rest of it, which may be zero.
-func foundElements(list []byte, before, after time.Duration) iter.Seq2[string, found] {
-	return func(yield func(string, found) bool) {
-		for rest, ok := find(list, unix.NFTA_SET_ELEM_LIST_ELEMENTS), true; len(rest) > 0; {
-			var e []byte
-			if _, e, rest, ok = cut(rest); !ok {
-				return
-			}
-			remaining := time.Duration(number(find(e, unix.NFTA_SET_ELEM_EXPIRATION))) * time.Millisecond
-			permanent := remaining == 0 && number(find(e, unix.NFTA_SET_ELEM_TIMEOUT)) == 0
-			if !yield(string(find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE)), found{permanent, remaining, before, after}) {
-				return
-			}
-		}
-	}
+func foundElement(e []byte, before, after time.Duration) (string, found) {
+	remaining := time.Duration(number(find(e, unix.NFTA_SET_ELEM_EXPIRATION))) * time.Millisecond
+	permanent := remaining == 0 && number(find(e, unix.NFTA_SET_ELEM_TIMEOUT)) == 0
+	return string(find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE)), found{permanent, remaining, before, after}
 }
 
 // drift says how an element ends otherwise than was written, or nothing.
@@ -371,7 +361,7 @@ const confirmOneByOne = 1024
 // confirm reads the changes back.
 func (f *ruleset) confirm(c *changes) error {
 	d := &driftError{}
-	if c.structure {
+	if len(c.structure) > 0 {
 		if err := f.verifyStructure(d); err != nil {
 			return err
 		}

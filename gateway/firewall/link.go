@@ -9,6 +9,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"kidoban/gateway/clock"
 )
 
 // answerTimeout bounds every wait for the kernel. It answers before the
@@ -19,8 +21,9 @@ const answerTimeout = 10 * time.Second
 // it closes, the table has no owner. It is not safe for concurrent use.
 type link struct {
 	conn    *netlink.Conn
-	limit   int    // bytes that fit into one batch
-	commits uint32 // transactions that took effect: each adds one to the generation
+	limit   int           // bytes that fit into one batch
+	commits uint32        // transactions that took effect: each adds one to the generation
+	asked   time.Duration // boot time at which the last dump was asked for
 }
 
 func dial() (*link, error) {
@@ -145,6 +148,7 @@ func (l *link) dump(m netlink.Message) ([]netlink.Message, error) {
 		if err != nil {
 			return nil, err
 		}
+		l.asked = clock.Boot()
 		replies, failure := l.ask(m)
 		after, err := l.generation()
 		if err != nil {

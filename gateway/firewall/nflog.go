@@ -102,9 +102,6 @@ func openLog(group uint16, namespace *os.File) (logSocket, error) {
 	// Without it a burst costs copies, not packets.
 	_ = conn.SetReadBuffer(1 << 20)
 	configure := func(what string, a ...netlink.Attribute) error {
-		if err := conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
-			return err
-		}
 		_, err := conn.Execute(netlink.Message{
 			Header: netlink.Header{Type: unix.NFNL_SUBSYS_ULOG<<8 | logConfig, Flags: netlink.Request | netlink.Acknowledge},
 			Data:   append([]byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, byte(group >> 8), byte(group)}, marshal(a...)...),
@@ -115,7 +112,9 @@ func openLog(group uint16, namespace *os.File) (logSocket, error) {
 		return nil
 	}
 	mode := append(binary.BigEndian.AppendUint32(nil, copyLength), logCopyPacket, 0)
-	err = configure("bind (another program may hold it)", raw(logCommand, []byte{logBind}))
+	if err = conn.SetDeadline(time.Now().Add(answerTimeout)); err == nil {
+		err = configure("bind (another program may hold it)", raw(logCommand, []byte{logBind}))
+	}
 	if err == nil {
 		// Each copy at once, none waits for company.
 		err = configure("copy packets", raw(logMode, mode), be32(logThreshold, 1))

@@ -361,7 +361,7 @@ func TestChanges(t *testing.T) {
 			case len(c.moved) == 1:
 				got = fmt.Sprintf("moved %v", c.moved[0].end.boot-boot)
 			}
-			if got != tt.wantChange || len(c.opened) != 0 || c.structure {
+			if got != tt.wantChange || len(c.opened) != 0 || len(c.structure) > 0 {
 				t.Errorf("change %q (opened %d, structure %v), want %q", got, len(c.opened), c.structure, tt.wantChange)
 			}
 		})

@@ -142,15 +142,14 @@ func newRuleset(o Options) (*ruleset, error) {
 
 // forgetPaths has the kernel forget the paths to single addresses that it
 // learned from ICMP errors and redirects. Of IPv6 it keeps narrow ones.
-func forgetPaths() error {
-	var failures []error
+func forgetPaths() (err error) {
 	for _, family := range []string{"ipv4", "ipv6"} {
 		// In a user namespace there is no such file, and without IPv6 no such folder.
-		if err := os.WriteFile(sysctls+family+"/route/flush", []byte("1"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			failures = append(failures, err)
+		if one := os.WriteFile(sysctls+family+"/route/flush", []byte("1"), 0); !errors.Is(one, fs.ErrNotExist) {
+			err = errors.Join(err, one)
 		}
 	}
-	return errors.Join(failures...)
+	return err
 }
 
 // release is the kernel's, such as 6.12-rc1.
@@ -293,13 +292,13 @@ type change struct {
 // order: shut, moved, structure, opened.
 type changes struct {
 	shut, moved, opened []change
-	structure           bool
+	structure           []netlink.Message
 	ended               bool // a flow is open no longer, or has been closed meanwhile
 }
 
 // changes finds the changes that lead to rules.
 func (h *held) changes(rules *Rules, now instant) *changes {
-	c := &changes{structure: h.structureDiffers(rules)}
+	c := &changes{structure: changing(h.rules, rules)}
 	for _, s := range h.rules.sets {
 		next := rules.set(s.name)
 		for key, old := range h.ends[s.name] {
@@ -361,12 +360,6 @@ func (e end) renewed(wall time.Time, left time.Duration, now instant) bool {
 	}
 }
 
-func (h *held) structureDiffers(rules *Rules) bool {
-	return len(h.rules.chains) != len(rules.chains) ||
-		!slices.EqualFunc(h.rules.sets, rules.sets, func(a, b *set) bool { return a.name == b.name }) ||
-		slices.ContainsFunc(rules.chains, func(c *chain) bool { return c.differsFrom(h.rules.find(c.name)) })
-}
-
 func (r *Rules) find(chainName string) *chain {
 	for _, c := range r.chains {
 		if c.name == chainName {
@@ -386,8 +379,8 @@ func (f *ruleset) carryOut(rules *Rules, c *changes, coming map[netip.Addr]polic
 			return err
 		}
 	}
-	if c.structure {
-		if err := f.link.commit(changing(f.held.rules, rules)...); err != nil {
+	if len(c.structure) > 0 {
+		if err := f.link.commit(c.structure...); err != nil {
 			return fmt.Errorf("changing rules: %w", err)
 		}
 		f.hasRules(rules)
