@@ -318,7 +318,7 @@ func (f *ruleset) readElement(s *set, key string) (*found, error) {
 		return nil, fmt.Errorf("reading set %s: %w", s.name, err)
 	}
 	for _, m := range replies {
-		if e := find(m.Data[min(4, len(m.Data)):], unix.NFTA_SET_ELEM_LIST_ELEMENTS, unix.NFTA_LIST_ELEM); e != nil {
+		if e := find(body(m), unix.NFTA_SET_ELEM_LIST_ELEMENTS, unix.NFTA_LIST_ELEM); e != nil {
 			_, have := foundElement(e, before, after)
 			return &have, nil
 		}
@@ -434,7 +434,7 @@ func everywhere(kind uint16) netlink.Message {
 // obstacle names the first flowtable.
 func obstacle(flowtables []netlink.Message) error {
 	for _, m := range flowtables {
-		b := m.Data[min(4, len(m.Data)):]
+		b := body(m)
 		return fmt.Errorf("flowtable %s of table %s moves packets past all forward rules; allowed are none in this network namespace",
 			stringOf(find(b, flowtableName)), stringOf(find(b, inTable)))
 	}
@@ -455,10 +455,7 @@ func (f *ruleset) rewriters() ([]string, error) {
 	}
 	var names []string
 	for _, m := range chains {
-		if len(m.Data) < 4 {
-			continue
-		}
-		c := m.Data[4:]
+		c := body(m)
 		if hook := find(c, unix.NFTA_CHAIN_HOOK, unix.NFTA_HOOK_HOOKNUM); stringOf(find(c, unix.NFTA_CHAIN_TYPE)) == "nat" && number(hook) == unix.NF_INET_PRE_ROUTING {
 			names = append(names, fmt.Sprintf("chain %s of table %s %s", stringOf(find(c, unix.NFTA_CHAIN_NAME)), familyNames[m.Data[0]], stringOf(find(c, inTable))))
 		}

@@ -76,18 +76,13 @@ const forgettings = 8
 // open has the elements of the sets of flows.
 func (c *connections) forget(coming map[netip.Addr]policy.Key, open map[string]map[string]end) error {
 	for _, family := range families {
-		if len(c.owners)+len(coming) == 0 {
-			break
-		}
-		var err error
-		found := 0
-		for range forgettings {
-			if found, err = c.forgetOnce(family, coming, open[name("flows", family)]); err != nil || found == 0 {
-				break
+		found, err := len(c.owners)+len(coming), error(nil)
+		for walks := 0; found > 0 && err == nil; walks++ {
+			if walks == forgettings {
+				err = fmt.Errorf("%d came back, again and again", found)
+			} else {
+				found, err = c.forgetOnce(family, coming, open[name("flows", family)])
 			}
-		}
-		if err == nil && found > 0 {
-			err = fmt.Errorf("%d came back, again and again", found)
 		}
 		if err != nil {
 			return fmt.Errorf("the kernel does not forget the flows that are closed (nf_conntrack_netlink): %w", err)

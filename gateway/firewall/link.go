@@ -167,8 +167,8 @@ func (l *link) read(kind uint16, which ...netlink.Attribute) ([][]byte, error) {
 	replies, err := l.dump(ours(kind, 0, which...))
 	var list [][]byte
 	for _, m := range replies {
-		if len(m.Data) >= 4 && m.Data[0] == unix.NFPROTO_INET && stringOf(find(m.Data[4:], inTable)) == tableName {
-			list = append(list, m.Data[4:])
+		if b := body(m); len(b) > 0 && m.Data[0] == unix.NFPROTO_INET && stringOf(find(b, inTable)) == tableName {
+			list = append(list, b)
 		}
 	}
 	return list, err
@@ -200,8 +200,8 @@ func (l *link) ask(m netlink.Message) ([]netlink.Message, error) {
 // transaction, of anyone, adds one. Elements that expire do not.
 func (l *link) generation() (uint32, error) {
 	replies, err := l.ask(message(unix.NFT_MSG_GETGEN, 0))
-	if err != nil || len(replies) == 0 || len(replies[0].Data) < 4 {
-		return 0, fmt.Errorf("the ruleset's generation cannot be read: %w", errors.Join(err, errLost))
+	if err != nil || len(replies) == 0 {
+		return 0, fmt.Errorf("the ruleset's generation cannot be read: %w", cmp.Or(err, errLost))
 	}
-	return uint32(number(find(replies[0].Data[4:], unix.NFTA_GEN_ID))), nil
+	return uint32(number(find(body(replies[0]), unix.NFTA_GEN_ID))), nil
 }

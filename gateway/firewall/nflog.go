@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,9 +61,9 @@ const (
 // kernel refused it for a reason that the plan does not know.
 type flowReport func(source netip.Addr, to netip.AddrPort, protocol uint8, fault policy.Reason)
 
-// openCopies binds the group. inspect and flow are called for each copy of a
-// refused initiation and of a refused flow, on a goroutine of its own. It belongs to the network namespace of the
-// calling thread.
+// openCopies binds the group, in the calling thread's network namespace. inspect
+// and flow are called for each copy of a refused initiation and of a refused flow,
+// on one goroutine.
 func openCopies(group uint16, inspect func([]byte, netip.AddrPort), flow flowReport, logger *slog.Logger) (*copies, error) {
 	namespace, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
@@ -257,11 +258,11 @@ func (c *copies) initiation(p packet) {
 
 // parseCopy reads the prefix of the rule that made a copy, and the packet.
 func parseCopy(m netlink.Message) (prefix string, p packet, ok bool) {
-	if m.Header.Type != unix.NFNL_SUBSYS_ULOG<<8|logPacket || len(m.Data) < 4 {
+	if m.Header.Type != unix.NFNL_SUBSYS_ULOG<<8|logPacket {
 		return "", packet{}, false
 	}
-	p, ok = parsePacket(find(m.Data[4:], logPayload))
-	return stringOf(find(m.Data[4:], logPrefix)), p, ok
+	p, ok = parsePacket(find(body(m), logPayload))
+	return stringOf(find(body(m), logPrefix)), p, ok
 }
 
 // packet is the part of an IP packet that a refusal shows.
@@ -289,7 +290,7 @@ func parsePacket(b []byte) (packet, bool) {
 	case len(b) >= 40 && b[0]>>4 == 6:
 		source, destination = netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
 		p.protocol, p.payload = b[6], b[40:]
-		for extension(p.protocol) && len(p.payload) >= 8 {
+		for slices.Contains(extensions, p.protocol) && len(p.payload) >= 8 {
 			length := 8 + int(p.payload[1])*8
 			if p.protocol == unix.IPPROTO_FRAGMENT {
 				length = 8
@@ -312,13 +313,8 @@ func parsePacket(b []byte) (packet, bool) {
 	return p, true
 }
 
-func extension(protocol uint8) bool {
-	switch protocol {
-	case unix.IPPROTO_HOPOPTS, unix.IPPROTO_ROUTING, unix.IPPROTO_FRAGMENT, unix.IPPROTO_DSTOPTS:
-		return true
-	}
-	return false
-}
+// extensions are the headers of IPv6 that may come before the transport's.
+var extensions = []uint8{unix.IPPROTO_HOPOPTS, unix.IPPROTO_ROUTING, unix.IPPROTO_FRAGMENT, unix.IPPROTO_DSTOPTS}
 
 // refused reports a flow that the kernel refused to an engineer. The reason is
 // the plan's, unless the kernel had its own (fault). A flow that the plan admits

@@ -109,6 +109,9 @@ func message(kind uint16, flags netlink.HeaderFlags, attributes ...netlink.Attri
 	}
 }
 
+// body gives the attributes of an answer.
+func body(m netlink.Message) []byte { return m.Data[min(4, len(m.Data)):] }
+
 // ours is a message about an object in the table.
 func ours(kind uint16, flags netlink.HeaderFlags, attributes ...netlink.Attribute) netlink.Message {
 	return message(kind, flags, append([]netlink.Attribute{text(inTable, tableName)}, attributes...)...)

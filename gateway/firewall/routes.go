@@ -414,10 +414,8 @@ func (r *routing) read(family int, tunnel []netip.Prefix, device string, names m
 		if rule.Table == unix.RT_TABLE_UNSPEC || rule.Table == unix.RT_TABLE_LOCAL {
 			continue
 		}
-		others := !fromTunnel(rule, tunnel, device)
-		if is, ok := ours[rule.Table]; !ok || is {
-			ours[rule.Table] = !others
-		}
+		is, known := ours[rule.Table]
+		ours[rule.Table] = (is || !known) && fromTunnel(rule, tunnel, device)
 	}
 	dumped, err := dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, &nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family)}})
 	if err != nil {
@@ -425,11 +423,8 @@ func (r *routing) read(family int, tunnel []netip.Prefix, device string, names m
 	}
 	for _, m := range dumped {
 		one, table, ok := parseRoute(m, family, names)
-		if !ok {
-			continue
-		}
 		written, named := ours[table]
-		if !named {
+		if !ok || !named {
 			continue
 		}
 		one.written = written
