@@ -158,9 +158,8 @@ func targetNames(p *policy.Policy, of func(*policy.Target) bool) (names []string
 func (f *Firewall) tell(hints []view.Hint) {
 	old := f.Hints()
 	for _, h := range hints {
-		text := h.Message.String()
-		if !slices.ContainsFunc(old, func(o view.Hint) bool { return o.Message.String() == text }) {
-			f.kernel.options.Logger.Warn(text)
+		if !slices.ContainsFunc(old, func(o view.Hint) bool { return o.Message.Equal(h.Message) }) {
+			f.kernel.options.Logger.Warn(h.Message.String())
 		}
 	}
 	f.hints.Store(&hints)
