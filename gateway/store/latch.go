@@ -47,10 +47,7 @@ type Latch struct {
 }
 
 // Added is a close that the loop has not handled yet.
-type Added struct {
-	record  policy.ShutRecord
-	handled bool
-}
+type Added struct{ record policy.ShutRecord }
 
 // latchRetry is how soon a write that failed is tried again.
 const latchRetry = time.Second
