@@ -76,10 +76,10 @@ func parseAddress(text string) (netip.Addr, error) {
 	return a, checkUnicast(text, netip.PrefixFrom(a, a.BitLen()))
 }
 
-// maxSources bounds a list of sources, of which each is held against each other.
+// maxSources bounds a list of sources: each is compared with each other one.
 const maxSources = 1000
 
-// upTo gives the first items of a list of which each is held against each other.
+// upTo gives the first items of a list: the time to compare each with each grows with the square.
 func (d *decoder) upTo(most int, items []value) []value {
 	if len(items) <= most {
 		return items
@@ -266,7 +266,7 @@ func (r *reader) target(e entry) *policy.Target {
 // which all are elements of the kernel's sets.
 const maxElements = 4096
 
-// tooMany stands for every number that is no use to tell apart.
+// tooMany stands for every greater number.
 const tooMany = 1 << 40
 
 // elements counts a target's addresses times its ports.

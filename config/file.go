@@ -20,9 +20,9 @@ type File struct {
 	Addresses func() ([]netip.Addr, error) // the host's own, which a policy may not list
 
 	mu     sync.Mutex
-	files  []dated      // as they were when they were last read: itself, then the preshared-key files
-	next   int          // index of the file to look at
-	own    []netip.Addr // the host's addresses then
+	files  []dated      // at the last reading: the policy file, then the preshared-key files
+	next   int          // the preshared-key file that was looked at last
+	own    []netip.Addr // the host's addresses at the last reading
 	digest string
 	err    error
 }
@@ -42,9 +42,8 @@ func (f *File) Warnings(p *policy.Policy, now time.Time) []view.Message {
 	return warnings
 }
 
-// Check implements gateway.PolicyFile. It reads the file anew only if something
-// looks changed that a restart would find: the file, the preshared-key files that
-// it names, or the host's own addresses.
+// Check implements gateway.PolicyFile. It reads the file only if the file, its
+// preshared-key files or the host's own addresses have changed.
 func (f *File) Check() (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -70,8 +69,8 @@ func (f *File) Check() (string, error) {
 	return f.digest, f.err
 }
 
-// keysALook bounds how many preshared-key files are looked at each time, which
-// is every second: those of 10,000 engineers take some turns.
+// keysALook bounds how many preshared-key files each Check looks at: the files of
+// 10,000 engineers take ten Checks.
 const keysALook = 1000
 
 func (f *File) unchanged() bool {
@@ -88,7 +87,7 @@ func (f *File) unchanged() bool {
 	return true
 }
 
-// dated is a file as it was.
+// dated is a file with its stamp at the last reading.
 type dated struct {
 	path string
 	was  stamp

@@ -18,7 +18,7 @@ import (
 // Host is the machine that a policy is for. It is empty if the policy is checked elsewhere.
 type Host struct {
 	Key       *policy.Key  // the gateway's own public key, which no engineer may have; nil: not known
-	Addresses []netip.Addr // its own, but for those of the tunnel: a target lies behind the gateway, and a policy must not open the gateway itself
+	Addresses []netip.Addr // its own, without the tunnel's; no target may have one: a policy must not open the gateway itself
 	// Opens is called with the path of each preshared-key file before it is read. It may be nil.
 	Opens func(path string)
 }

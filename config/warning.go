@@ -40,9 +40,9 @@ func (r *reader) warnSource(s source) {
 	}
 }
 
-// warnShared finds sources that overlap another vendor's. Sorted by first address, widest first,
-// prefixes nest like brackets. Open ones are on a stack, and only the innermost of another vendor
-// is named.
+// warnShared finds sources that overlap another vendor's. Sorted by first address, widest first, a
+// prefix comes after those that contain it. These are on a stack. The warning names the narrowest
+// of another vendor.
 func (r *reader) warnShared() {
 	slices.SortStableFunc(r.listed, func(a, b vendorSource) int {
 		return cmp.Or(a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()))

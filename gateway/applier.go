@@ -30,13 +30,13 @@ type application struct {
 	live   []netip.AddrPort
 }
 
-// applied says up to which application the ruleset now stands.
+// applied is the applier's answer: to a check, or to an application.
 type applied struct {
-	number  uint64       // 0: only a check
-	plan    *policy.Plan // of a number
+	number  uint64       // the ruleset stands up to this application; 0: a check
+	plan    *policy.Plan // of the application
 	err     error
 	checked bool
-	took    time.Duration     // of a number
+	took    time.Duration     // by the application
 	dropped map[string]uint64 // of a check: Config.Dropped
 }
 
@@ -59,7 +59,7 @@ func (a *applier) set(n application) {
 	a.kick()
 }
 
-// verify asks for a read-back when nothing more urgent waits.
+// verify asks for a read-back. A plan that waits goes first.
 func (a *applier) verify() {
 	a.mu.Lock()
 	a.check = true
@@ -67,7 +67,7 @@ func (a *applier) verify() {
 	a.kick()
 }
 
-// busy is how long the call to the firewall under way has taken so far.
+// busy returns how long the firewall's current call has taken so far; 0: there is none.
 func (a *applier) busy() time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()

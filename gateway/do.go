@@ -55,9 +55,9 @@ func (out *Outcome) warn(all ...view.Message) {
 
 var errStopped = &view.Error{Message: view.Say(view.Stops, nil)}
 
-// Do changes the state by an event of an operator. An event that closes acts,
-// and is recorded; one that opens is recorded, checked once more, and acts. An
-// event that matches nothing gives a *policy.NoMatchError.
+// Do changes the state by an event of an operator. A close takes effect first
+// and is recorded after. A reopening is recorded first, checked again, and then
+// takes effect. An event that matches nothing gives a *policy.NoMatchError.
 func (g *Gateway) Do(ctx context.Context, actor policy.Actor, event policy.Event) (Outcome, error) {
 	switch e := event.(type) {
 	case policy.Shut:
@@ -85,9 +85,10 @@ func checkReason(reason string) error {
 	return nil
 }
 
-// shut cuts at once, also while the journal is dead, and holds over restarts: it
-// goes to the latch and to the loop at the same time. A loop that hangs shuts the scope when it
-// goes on, or the next process does; that is an error, since nothing is cut now.
+// shut cuts at once, also while the journal is dead. The close goes to the latch
+// and to the loop at the same time, so it holds over a restart. If the loop hangs
+// for liveWithin, shut returns an error, since nothing is cut: the loop shuts the
+// scope when it goes on, or the next process does.
 func (g *Gateway) shut(ctx context.Context, actor policy.Actor, event policy.Shut) (Outcome, error) {
 	e := newEffect()
 	added, kept, unknown := g.latch(actor, event)
@@ -225,7 +226,7 @@ func (l *loop) reopen(actor policy.Actor, event policy.Reopened, e *effect) erro
 type effect struct {
 	applied, recorded chan error
 	refused           error        // set by the loop before the command goes on
-	kept              <-chan error // the same; how the latch took it
+	kept              <-chan error // the latch's answer; set by the loop as well
 	mu                sync.Mutex
 	out               Outcome
 }

@@ -10,17 +10,16 @@ import (
 )
 
 const (
-	// setAgain is how often a ruleset that could not be set is set again, and
-	// for how long nothing opens after an opening that failed. That doubles up
-	// to openRarely as long as openings fail: that the ruleset closes does not
-	// show that it opens.
+	// A ruleset that could not be set is set again every setAgain. After a failed
+	// opening nothing opens for setAgain. This pause doubles with each failure, up
+	// to openRarely.
 	setAgain   = 3 * time.Second
 	openRarely = 5 * time.Minute
 	// rulesetWait is how long the kernel may take to set a ruleset, or to read
 	// it back, before the gateway is in doubt.
 	rulesetWait = 30 * time.Second
-	// renewAfter is how often the elements of the ruleset are renewed. The kernel
-	// is told no end that lies further ahead than a day.
+	// renewAfter is how often the elements of the ruleset are renewed: they last a
+	// day at most.
 	renewAfter = time.Hour
 )
 
@@ -35,13 +34,13 @@ type enforcer struct {
 	hangs        bool   // the kernel has not answered for rulesetWait
 	setAgainAt   time.Duration
 	openAt       time.Duration // nothing opens before, because an opening failed
-	openAfter    time.Duration // the delay of openAt after the last failure; 0: later openings have been read back
+	openAfter    time.Duration // the newest pause; 0: an opening has been read back since
 	renewAt      time.Duration
-	closings     []time.Time // ends that gate and kernel have not both shown yet
+	closings     []time.Time // ends of grants that the kernel may still have open
 	waiting      []waiter
 }
 
-// waiter hears when the kernel has a plan.
+// waiter is called when the kernel has a plan.
 type waiter struct {
 	number uint64
 	done   func(error)
@@ -126,8 +125,8 @@ func (l *loop) read(err error) {
 	}
 }
 
-// rulesetDoubt shuts the gateway because of a ruleset; open: it was to have
-// something open.
+// rulesetDoubt shuts the gateway because of a ruleset; open: the ruleset has
+// grants.
 func (l *loop) rulesetDoubt(err error, open bool) {
 	k := &l.kernel
 	l.cfg.Metrics.ReconcileFailed()
@@ -143,8 +142,9 @@ func (l *loop) rulesetDoubt(err error, open bool) {
 	l.doubt(doubtRuleset, why)
 }
 
-// rulesetTrust ends the doubt once the ruleset is right. After an opening that
-// failed it waits: a ruleset is right without anything open too.
+// rulesetTrust ends the doubt about a ruleset that is right, but not in the pause
+// after a failed opening: in doubt the ruleset has no grants, so it does not show
+// that the kernel takes them.
 func (l *loop) rulesetTrust() {
 	if l.clock.Boot >= l.kernel.openAt {
 		l.trust(doubtRuleset)

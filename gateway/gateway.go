@@ -31,9 +31,9 @@ type Tunnel interface {
 	// comes or a plan in doubt is set. It reports whether it came in time. It
 	// never waits.
 	Recorded(admission uint64) bool
-	// Traffic counts the bytes of each key since the process began, also when
-	// another engineer gets the key; the totals outlive peers. They are kept
-	// until a second policy in a row does not list the key.
+	// Traffic returns the bytes of each key since the process began, also after
+	// another engineer got the key. Two policies in a row without the key drop its
+	// totals.
 	Traffic() iter.Seq2[policy.Key, view.Traffic]
 	// SetTimestamps seeds the greatest handshake timestamp seen of each key;
 	// an empty map forgets all.
@@ -92,8 +92,8 @@ type Config struct {
 	Version string
 }
 
-// Gateway is the one loop that owns the state. Everything else reads snapshots
-// or gives it events to Do.
+// Gateway is the loop that owns the state. Other packages read snapshots, and
+// change the state by Do, Reload and Recover.
 type Gateway struct {
 	cfg      Config
 	store    *store.Store // owned by the loop, except for its latch
@@ -144,8 +144,8 @@ func (g *Gateway) age(s *view.Snapshot) time.Duration { return g.cfg.Clock.Boot(
 // Now is the wall clock as the gateway reads it.
 func (g *Gateway) Now() time.Time { return g.cfg.Clock.Wall() }
 
-// leave leaves f for the loop, which runs it once it takes it, however late. The
-// channel is closed when f has run.
+// leave gives f to the loop, which runs it however late. The channel is closed
+// when f has run.
 func (g *Gateway) leave(f func(*loop)) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
@@ -157,7 +157,7 @@ func (g *Gateway) leave(f func(*loop)) <-chan struct{} {
 	return done
 }
 
-// send runs f on the loop. A loop that does not take f in time never will.
+// send runs f on the loop. If the loop does not take f in time, f never runs.
 func (g *Gateway) send(ctx context.Context, f func(*loop)) error {
 	done := make(chan struct{})
 	timeout := time.NewTimer(liveWithin)

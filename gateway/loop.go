@@ -56,7 +56,7 @@ type plans struct {
 	wanted  *policy.Plan // by the state alone
 	inForce *policy.Plan // the recorded part of wanted; nothing, if there is a doubt
 	stale   bool         // something changed: evaluate makes new ones
-	wakeAt  time.Time    // when they are stale at the latest; zero: never
+	wakeAt  time.Time    // when they become stale by the clock; zero: never
 }
 
 // Run runs the gateway until the context ends, then shuts it in order. It
@@ -135,7 +135,7 @@ func (g *Gateway) run(ctx context.Context, stopping chan<- struct{}) error {
 	}
 }
 
-// sleep returns how long nothing is due.
+// sleep returns the time until the next turn is due.
 func (l *loop) sleep() time.Duration {
 	d := l.lastBeat + heartbeat - l.clock.Boot
 	if !l.plans.wakeAt.IsZero() {
@@ -167,9 +167,8 @@ func (l *loop) turn() {
 	l.publish()
 }
 
-// latch brings the latch up to date. Without a journal there is no latch that
-// says "nothing is shut": the next start would take it for the rest of a lost
-// journal.
+// latch brings the latch up to date. Without a journal it writes no empty latch:
+// the next start would believe that nothing was shut.
 func (l *loop) latch() {
 	if shuts := l.state.Shuts(); len(shuts) > 0 || l.store.HasJournal() {
 		l.store.Latch.Set(shuts)
@@ -304,8 +303,9 @@ func (l *loop) fact(f policy.Fact) {
 	}
 }
 
-// stop shuts the gate, gives the host back, and records it meanwhile. A step
-// that hangs is left to the end of the process: the table then stays, and denies.
+// stop shuts the gate, restores the host's settings, and records the stop
+// meanwhile. It does not wait for a step that hangs: the table then stays, and
+// denies.
 func (l *loop) stop() error {
 	l.cfg.Notify("stopping")
 	l.tick()

@@ -10,7 +10,7 @@ import (
 // Metrics counts the events of the loop.
 type Metrics interface {
 	Reloaded(p *policy.Policy, at time.Time)                                         // nil: the policy file could not be read
-	Remember(listed, seen map[policy.Key]time.Time)                                  // instants of keys, from the journal
+	Remember(listed, seen map[policy.Key]time.Time)                                  // when keys were first listed and last admitted
 	Admitted(e *policy.Engineer, at time.Time)                                       // an initiation
 	Refused(f policy.Fact)                                                           // initiations or flows
 	Traffic(e *policy.Engineer, received, transmitted uint64, at time.Time)          // of a session, since the last call
@@ -26,8 +26,8 @@ type Metrics interface {
 	ClockStepped()                                                                   // the wall clock was set
 }
 
-// usage counts the time since the last heartbeat for windows. After a process
-// was stopped, it counts no more than a live loop may miss.
+// usage counts the time since the last heartbeat for windows, up to liveWithin:
+// the process may have been paused.
 func (l *loop) usage(d time.Duration) {
 	var inside []*policy.Engineer
 	for _, s := range l.sessions.All() {

@@ -23,8 +23,8 @@ type journalState struct {
 	// lost: the journal did not open at the start and its closes cannot all be
 	// read, so everything is shut.
 	lost bool
-	// unlatched: nor can the latch be read, so a journal that opens later need
-	// not have all closes.
+	// unlatched: the latch cannot be read either, so a journal that opens later
+	// may lack closes.
 	unlatched bool
 }
 

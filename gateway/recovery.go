@@ -92,7 +92,8 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 	return out, nil
 }
 
-// keptMeanwhile waits until the latch has the closes while no journal has them.
+// keptMeanwhile waits for the latch: while the journal is replaced, only the
+// latch has the closes.
 func keptMeanwhile(kept <-chan error) error {
 	if err := awaitKept(kept); err != nil && !errors.Is(err, store.ErrUntilBoot) {
 		return &view.Error{Message: view.Say(view.LatchUnkept, view.Args{"cause": err}), Cause: err}
@@ -137,9 +138,9 @@ func (l *loop) takeJournal(next store.Replacement, first store.Record, e *effect
 	l.record(store.StateEntries(l.state)...)
 }
 
-// stillInDoubt returns the doubts that are left after a recovery. A ruleset that read
-// back wrong is trusted only when it reads back right: it is read now, and
-// waited for, bounded. So is an opening, where the last one failed.
+// stillInDoubt returns the doubts that are left after a recovery. It waits up to
+// effectWait for a ruleset in doubt, which must be read back, and for the first
+// opening after a failed one.
 func (g *Gateway) stillInDoubt(ctx context.Context) (doubts []view.Doubt) {
 	timeout := time.NewTimer(effectWait)
 	defer timeout.Stop()

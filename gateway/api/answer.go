@@ -16,7 +16,7 @@ import (
 // Question is a question of `kidoban explain`, as it was typed.
 type Question struct {
 	Engineer string // vendor/engineer
-	From     string // an address; empty: where the engineer last came from
+	From     string // an address; empty: of the last attempt, or with To of the open session
 	To       string // ADDR:tcp/22; empty: the tunnel only
 	At       string // a time; empty: now
 }
@@ -38,9 +38,8 @@ type Explanation struct {
 	Details []view.Message `json:"detail_messages,omitempty"`
 }
 
-// Explain answers a question from a snapshot of a gateway, or one that was made
-// from a policy file alone. Without a policy in force nobody enters; that is
-// then the answer about every engineer.
+// Explain answers a question from a snapshot of a gateway, or from view.Offline.
+// Without a policy in force the answer about every name is not_ready.
 func Explain(s *view.Snapshot, q Question, now time.Time) (Explanation, error) {
 	p := s.Plan.Policy
 	query := policy.Query{Proven: true, Fault: policy.Admitted}

@@ -15,7 +15,7 @@ type Source struct {
 	Wall         func() time.Time     // may be set by anyone at any moment
 	Boot         func() time.Duration // since boot, suspension included; nobody can set it
 	Set          <-chan struct{}      // receives when the wall clock was set; may be nil
-	Synchronized func() bool          // the kernel's word on its discipline (adjtimex)
+	Synchronized func() bool          // reports whether the kernel says that the wall clock is synchronized
 }
 
 // System is the machine's clock. Its channel is fed until the context ends.
@@ -27,8 +27,8 @@ func System(ctx context.Context) (Source, error) {
 	return Source{Wall: time.Now, Boot: Boot, Set: set, Synchronized: synchronized}, nil
 }
 
-// Read gives both clocks as of one moment, to a millisecond: if the process was
-// stopped between the readings, they are repeated. Boot is not the later one.
+// Read reads the boot clock and then the wall clock, at most a millisecond apart:
+// if the process was stopped in between, it reads again, up to 100 times.
 func (s Source) Read() (wall time.Time, boot time.Duration) {
 	narrowest := time.Duration(-1)
 	for range 100 {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// askAgain is how long Fast trusts the suspended time that it knows. For as
-// long after a suspension it may be late.
+// askAgain is how often Fast asks the kernel how long the machine was suspended.
+// After a suspension Fast may be late for as long.
 const askAgain = time.Millisecond
 
 // fast computes the boot time from Go's own clock, CLOCK_MONOTONIC, which is

@@ -21,7 +21,7 @@ type Watch struct {
 	BootEpoch    time.Time     // the wall time of boot; changes only when the wall clock is set
 	HighWater    time.Time     // the newest wall time seen or recorded; a wall clock far behind it is in doubt
 	SetForward   time.Time     // the wall time after the last step forward; zero: there was none
-	Synchronized bool          // the kernel's word; read by Synchronize
+	Synchronized bool          // at the last Synchronize
 }
 
 // NewWatch makes the first reading.

@@ -23,7 +23,7 @@ type Disk interface {
 	SyncFolder(folder string) error
 }
 
-// OS is the real disk. New files get its mode.
+// OS is the real disk. Its value is the mode of new files.
 type OS fs.FileMode
 
 // Write implements Disk.

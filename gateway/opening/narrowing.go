@@ -18,20 +18,20 @@ const NarrowedWithin = 500 * time.Millisecond
 // Narrowing keeps the engineers' losses that the kernel has not taken away yet.
 type Narrowing struct {
 	losses map[policy.Key]*loss
-	timed  uint64 // the first application with timers made after the last step of the clock
+	timed  uint64 // from this application on, the kernel's timers are right again
 }
 
 // loss is the loss of one engineer, by one change or several.
 type loss struct {
-	application uint64        // it takes all of the loss away
+	application uint64        // the ruleset of this application has no part of the loss
 	due         time.Duration // boot time until which the loop waits for it
 	out         bool          // the loop waited too long: nothing is open for the engineer
 }
 
-// Lost returns the engineers' losses by the next plan, each with the time from
-// which the lost part must not pass. A grant that reaches its end is not lost if ends are timed:
-// the kernel's own timer ends it. A grant is kept if one grant of the next plan
-// opens all of it, by the same names of targets.
+// Lost returns the engineers who lose access by the next plan, each with the
+// first instant at which the lost part must not pass. A grant is kept if one
+// grant of the next plan opens all of it, with the same names of targets. If the
+// kernel's timers are right (timed), the end of a grant is no loss.
 func Lost(before, next *policy.Plan, now time.Time, timed bool) map[policy.Key]time.Time {
 	since := map[policy.Key]time.Time{}
 	type pair struct{ next, before *policy.Window }
@@ -73,7 +73,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// take notes losses, which an application takes away.
+// take notes losses and the application that takes them away.
 func (n *Narrowing) take(lost map[policy.Key]time.Time, application uint64, now time.Time, boot time.Duration) {
 	for key, from := range lost {
 		due := boot + max(from.Sub(now), NarrowedWithin)
@@ -85,11 +85,11 @@ func (n *Narrowing) take(lost map[policy.Key]time.Time, application uint64, now 
 	}
 }
 
-// Timed says that the kernel's timers agree with the wall clock from an
-// application on, because the clock was set.
+// Timed takes note that the clock was set forward: older timers of the kernel end
+// too late. Those of this application and later ones are right.
 func (n *Narrowing) Timed(application uint64) { n.timed = application }
 
-// Next returns how long nothing is due, at most as long as given.
+// Next returns the time until the next loss is due, and at most the given time.
 func (n *Narrowing) Next(most, boot time.Duration) time.Duration {
 	for _, x := range n.losses {
 		if !x.out {

@@ -51,8 +51,9 @@ func (s *Set) Restrict(wanted *policy.Plan) *policy.Plan {
 }
 
 // narrow returns the part of a grant that its entry on disk covers. The entry
-// shrinks with the policy: if a later policy opens more again, that is recorded
-// anew, and so is a grant of an engineer that was kept out.
+// shrinks with the policy: if a later policy opens more again, that needs a new
+// entry. An engineer who is kept out has no grants; they end, and need new
+// entries too.
 func (s *Set) narrow(g *policy.Grant) *policy.Grant {
 	if s.Narrowing.keepsOut(g.Engineer.Key) {
 		return nil
@@ -105,7 +106,7 @@ func withoutInstant(id string) string {
 	return name
 }
 
-// covers reports whether the entry says all that is to be said of the grant.
+// covers reports whether the entry has all of the grant, its approver and ticket.
 func (o *Opening) covers(g *policy.Grant) bool {
 	return o != nil && o.approvedBy == g.Window.ApprovedBy && o.ticket == g.Window.Ticket && covered(o.Grant, g) == g
 }

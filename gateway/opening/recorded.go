@@ -11,8 +11,9 @@ import (
 // until an end. A later policy may mean more or less by the same grant. Until the
 // entry of the new meaning is on disk, the part that both meanings have stays open.
 
-// covered returns as much of a grant as the recorded one lets open: the grant
-// itself if that is all of it; nil without an address that may come in.
+// covered returns the part of a grant that the recorded one lets open: the grant
+// itself if that is all of it; nil if they have no source in common, or if the
+// engineer's key, preshared key, address or name differs.
 func covered(recorded, g *policy.Grant) *policy.Grant {
 	if recorded == g {
 		return g

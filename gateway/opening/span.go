@@ -7,13 +7,12 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// beginning is when a grant opened: the wall time that boot had then, and the
-// latest end the grant has had.
+// beginning is the wall time of boot when a grant opened, and the latest end that
+// the journal has for the grant.
 type beginning struct{ bootEpoch, until time.Time }
 
-// end returns the end of a grant on the wall clock as it is set now: by the boot
-// clock no later than was approved when it opened, so that setting the wall
-// clock back extends nothing.
+// end returns the end of a grant. If the wall clock was set back since the grant
+// opened, the end moves back by as much: the grant lasts no longer than approved.
 func (s *Set) end(id string, until time.Time) time.Time {
 	if b, ok := s.spans[id]; ok {
 		if step := s.clock.BootEpoch.Sub(b.bootEpoch); step < 0 {
@@ -23,8 +22,8 @@ func (s *Set) end(id string, until time.Time) time.Time {
 	return until
 }
 
-// Begin takes note of the grants of a plan in force that are open. A beginning
-// is kept until no trusted clock can show a time before the grant's end again.
+// Begin takes note of the open grants of a plan in force. It keeps a beginning
+// until a clock that shows a time before the grant's end would be in doubt.
 func (s *Set) Begin(inForce *policy.Plan) {
 	for _, g := range inForce.Grants {
 		if g.From.After(s.clock.Now) {

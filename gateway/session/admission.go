@@ -35,12 +35,12 @@ func (t *Table) Admit(f policy.Fact) *Admission {
 	return a
 }
 
-// Void reports whether the tunnel of an admission is no more.
+// Void reports whether the tunnel was rebuilt since an admission.
 func (t *Table) Void(a *Admission) bool { return a.generation != t.generation }
 
-// Recorded takes note that an admission is on disk; inTime: the gate says that it
-// still holds it. It reports whether the admission must be cut: the gate has cut
-// it, a moment before the loop would have.
+// Recorded takes note that an admission is on disk. If it came too late for the
+// gate (not inTime), the gate has cut the admission. Recorded reports whether the
+// loop must cut it too.
 func (t *Table) Recorded(a *Admission, inTime bool) (cut bool) {
 	a.recorded = true
 	delete(t.overdue, a.Number)
@@ -82,7 +82,7 @@ func (t *Table) Confirm(number uint64) bool {
 	return true
 }
 
-// Forget drops the admissions that wait for nothing any more.
+// Forget drops admissions that are recorded, and confirmed or too old for it.
 func (t *Table) Forget() {
 	for n, a := range t.admissions {
 		if a.recorded && (a.confirmed || t.clock.Boot-a.at > unconfirmedAfter) {
@@ -104,7 +104,7 @@ func (t *Table) Overdue() (waits time.Duration) {
 	return waits
 }
 
-// Next returns how long no admission is due to be cut, at most as long as given.
+// Next returns the time until an admission must be cut, and at most the given time.
 func (t *Table) Next(most time.Duration) time.Duration {
 	for _, a := range t.admissions {
 		if !a.recorded {

@@ -30,8 +30,8 @@ func Endings() []Ended {
 	return []Ended{WindowClosed, PolicyChanged, GatewayShut, VendorShut, EngineerShut, Idle, Superseded, Unrecorded, GatewayStopped, Crashed}
 }
 
-// Why returns the reason for which an engineer has no open grant now; grants and
-// until are the grants before, and their end.
+// Why returns the reason for which an engineer has no open grant now. The engineer
+// had these grants, until an end.
 func Why(p *policy.Plan, e *policy.Engineer, grants []string, until, now time.Time, stopping bool) Ended {
 	if stopping {
 		return GatewayStopped

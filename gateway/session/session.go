@@ -32,7 +32,7 @@ type Session struct {
 	Source   netip.AddrPort
 	OpenedAt time.Time
 	Until    time.Time // when it must end
-	Grants   []string  // ids of the grants that it stands on
+	Grants   []string  // ids of the grants that allow it
 
 	Received, Transmitted uint64       // bytes since it opened
 	Last                  view.Traffic // the last reading of the engineer's key
@@ -112,7 +112,7 @@ func (t *Table) admits(plan *policy.Plan, e *policy.Engineer, source netip.Addr)
 	return d.Until
 }
 
-// stand takes note of the grants that a session stands on.
+// stand takes note of the grants that allow a session.
 func (t *Table) stand(s *Session, plan *policy.Plan) {
 	s.Grants = nil
 	for _, g := range plan.GrantsOf(s.Engineer) {

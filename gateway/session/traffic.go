@@ -39,10 +39,10 @@ func (p *payload) add(received, transmitted uint64, boot time.Duration) {
 	p.answered += payloadOf(transmitted, responseSize, passed)
 }
 
-// payloadOf returns the bytes of n that are neither handshakes of a size nor
-// keepalives. Data takes multiples of 16 bytes, so the rest tells how many of up
-// to three handshakes are among them. Full packets need not be padded and are
-// taken for handshakes in part; they are long.
+// payloadOf returns n bytes without the handshakes, which have a size; 0: the rest
+// may be keepalives. Data messages take multiples of 16 bytes, and handshakes do
+// not, so n modulo 16 shows up to three handshakes. A full data message need not
+// be a multiple; a little of it then counts as handshakes.
 func payloadOf(n, handshake uint64, passed time.Duration) uint64 {
 	keepalives := uint64(2 + passed/keepaliveEvery)
 	for range 4 {

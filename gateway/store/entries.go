@@ -39,8 +39,8 @@ func ShutEntries(actor string, event policy.Shut) (entries []journal.Entry) {
 	return entries
 }
 
-// PolicyEntries say that a policy is in force: its text and its engineers, as
-// far as the state before does not have them, and its digest.
+// PolicyEntries say that a policy is in force. They have its digest, and its text
+// and engineers if the state before lacks these.
 func PolicyEntries(actor string, p *policy.Policy, before *policy.State) (entries []journal.Entry) {
 	if before.Digest() != p.Digest {
 		entries = journal.SplitText(journal.Entry{Kind: journal.PolicyText, Actor: actor, Digest: p.Digest, Text: p.Text})

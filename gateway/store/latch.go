@@ -25,22 +25,21 @@ type LatchFile interface {
 	Load() (shut []policy.ShutRecord, known bool, err error)
 }
 
-// Latch keeps a copy of all closes outside the journal. It never has fewer than
-// hold: a close is added before any other step, and a reopening is taken out when
-// it is on disk and in force. So a close holds over a restart while the journal is
-// dead, slow or damaged, and while the loop hangs.
+// Latch keeps a copy of all closes outside the journal. It lacks none that holds:
+// a close is added before any other step, and leaves when its reopening is on disk
+// and in force. So a close holds over a restart while the journal is dead, slow or
+// damaged, and while the loop hangs.
 //
-// One goroutine writes it. It writes the newest state only, and all waiting calls
-// hear the result.
+// One goroutine writes the newest state, and gives the result to all waiting calls.
 type Latch struct {
 	file   LatchFile
 	logger *slog.Logger
 
 	mu      sync.Mutex
-	shut    []policy.ShutRecord // by the loop
-	added   []*Added            // beside these
+	shut    []policy.ShutRecord // by the newest Set; before it, by begin
+	added   []*Added            // not in shut yet
 	waiting []chan<- error
-	known   bool // shut may be written
+	known   bool // Set has been called
 	wake    chan struct{}
 	quit    chan struct{}
 	done    chan struct{} // closed when run has returned
@@ -56,7 +55,7 @@ func newLatch(file LatchFile, logger *slog.Logger) *Latch {
 	return &Latch{file: file, logger: logger, wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
 }
 
-// begin reads the file; to be called once, before run.
+// begin reads the file. It is called once, before run.
 func (l *Latch) begin(everything policy.ShutRecord) (shut []policy.ShutRecord, known bool, err error) {
 	shut, known, err = l.file.Load()
 	l.mu.Lock()
@@ -78,8 +77,8 @@ func (l *Latch) Add(r policy.ShutRecord) (a *Added, kept <-chan error) {
 }
 
 // Set sets all closes by the state, and drops the added closes that are handled.
-// It never blocks. The result comes when that is durable; it is nil if nothing
-// changes.
+// It never blocks. The result comes when that is durable. If nothing changes, the
+// channel is nil.
 func (l *Latch) Set(shut []policy.ShutRecord, handled ...*Added) (kept <-chan error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

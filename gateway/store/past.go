@@ -138,9 +138,9 @@ func (p *Past) attempted(e journal.Entry) {
 	}
 }
 
-// Closings closes the openings without a closing, sessions first, then the windows
-// they stood on. It takes the closing that this process could not write, if there
-// is one, else `crashed`.
+// Closings returns entries that close the openings without a closing: sessions,
+// then windows. It takes them from known, the closings that this process could not
+// write; all others have the reason Crashed.
 func (p *Past) Closings(known map[string]journal.Entry) (entries []journal.Entry) {
 	for _, kind := range []journal.Kind{journal.SessionOpened, journal.WindowOpened} {
 		for _, name := range p.order {

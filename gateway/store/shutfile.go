@@ -18,8 +18,8 @@ import (
 type ShutFile struct {
 	// Lasting is on the disk of the state, beside the journal.
 	Lasting string
-	// Passing is where a boot finds nothing any more, as in /run: for the time
-	// that the disk of the state is dead. Empty: there is none.
+	// Passing is lost at a boot, as in /run. It helps while the disk of the state is
+	// dead. Empty: there is none.
 	Passing string
 }
 
@@ -65,12 +65,12 @@ func (f ShutFile) Save(shut []policy.ShutRecord) error {
 	}
 }
 
-// stale ends the name of a file that may say less than what is shut.
+// stale ends the name of a file that may lack closes.
 const stale = ".stale"
 
-// save replaces a file of a size at least; where the disk has no room for
-// another, it writes over the file in place. A file that it cannot write becomes
-// stale: its records still count, but they are not all.
+// save replaces a file; the new one has at least the size. If the disk has no room
+// for both, save writes over the file in place. A file that it cannot write
+// becomes stale: its records still count, but they are not all.
 func save(path string, text []byte, size int) error {
 	err := durable.Replace(path, padded(text, size), 0o600)
 	if err == nil {
@@ -91,8 +91,8 @@ func padded(text []byte, size int) []byte {
 	return append(bytes.Clone(text), bytes.Repeat([]byte{' '}, max(0, size-len(text)))...)
 }
 
-// Load returns the records of both files. Those of stale files alone are not
-// known to be all.
+// Load returns the records of both files, stale or not. They are known to be all
+// if a file that is not stale has records or an empty list.
 func (f ShutFile) Load() (all []policy.ShutRecord, known bool, err error) {
 	paths := []string{f.Lasting, f.Lasting + stale}
 	if f.Passing != "" {

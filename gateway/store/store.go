@@ -57,8 +57,8 @@ func New(journals Journals, file LatchFile, logger *slog.Logger) *Store {
 }
 
 // Begin reads the latch and starts to write it. The results are those of
-// LatchFile.Load. Until the first Set, a latch that could not be read whole says
-// everything beside the closes that are added.
+// LatchFile.Load. If the latch cannot be read whole, it also has the close
+// `everything`, until the first Set.
 func (s *Store) Begin(everything policy.ShutRecord) (shut []policy.ShutRecord, known bool, err error) {
 	defer func() { go s.Latch.run() }()
 	return s.Latch.begin(everything)
@@ -156,8 +156,8 @@ func (s *Store) settle(records []Record, err error) (refused error) {
 	return refused
 }
 
-// Detach takes the loop off a journal that is in doubt. Until Take every record
-// hears ErrNoJournal, also if Replace fails.
+// Detach stops the use of a journal that is in doubt. Until Take every record
+// gets ErrNoJournal, also if Replace fails.
 func (s *Store) Detach() {
 	if s.journal != nil {
 		s.broken = s.journal
@@ -166,7 +166,7 @@ func (s *Store) Detach() {
 	s.use(nil)
 }
 
-// abandon begins another recorder. Records that wait hear ErrNoJournal.
+// abandon begins another recorder. Records that wait get ErrNoJournal.
 func (s *Store) abandon() {
 	left := s.recorder.abandon()
 	s.recorder = newRecorder()
@@ -245,7 +245,7 @@ func (s *Store) Quit() <-chan struct{} {
 	return s.recorder.done
 }
 
-// Untold gives to f the acks that were not taken before Quit was done.
+// Untold calls f for the acks that the loop did not take before Quit was done.
 func (s *Store) Untold(f func(Ack)) {
 	for _, a := range s.recorder.untold {
 		f(a)

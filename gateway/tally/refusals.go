@@ -35,7 +35,7 @@ type Refusals struct {
 	list      []view.Refusal          // the sorted summaries of kept; nil: kept has changed
 
 	fresh  map[key]*fresh
-	summed view.Refusal // found no place in fresh
+	summed view.Refusal // the sum of refusals without a place in fresh
 	minute time.Time
 
 	attempts map[string]netip.Addr // by engineer; never changed, but replaced
@@ -62,8 +62,8 @@ func New() *Refusals {
 	return &Refusals{kept: map[room][]view.Refusal{}, fresh: map[key]*fresh{}}
 }
 
-// Add counts a refusal. The count is right even where the bounds leave out the
-// address and the target.
+// Add counts a refusal. At the bounds the address and the target are lost, and no
+// count.
 func (r *Refusals) Add(f policy.Fact) {
 	k := keyOf(f)
 	if f.Engineer != nil && k.target == "" {
@@ -145,7 +145,7 @@ func (r *Refusals) place(in room) bool {
 	if in.flow {
 		left = min(left, flowsRecorded-flows)
 	}
-	// An engineer with some places leaves as many to the others.
+	// An engineer gets more places only while twice as many are left.
 	return left > 0 && (same == 0 || 2*same < left)
 }
 

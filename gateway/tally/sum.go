@@ -57,8 +57,8 @@ func (s *Sum) Add(f policy.Fact) {
 	}
 }
 
-// Drain gives the facts to send, those of engineers first, until send finds no
-// place for one. The others stay and grow.
+// Drain calls send for each fact, engineers' facts first, until send returns
+// false. The facts that are left stay and grow.
 func (s *Sum) Drain(send func(policy.Fact) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

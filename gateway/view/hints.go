@@ -21,8 +21,8 @@ const (
 	// many engineers are named.
 	excessRecent = 10 * time.Minute
 	excessNamed  = 5
-	// SourcesHidden takes three of four attempts that prove a key within natRecent,
-	// and at least natLeast.
+	// SourcesHidden needs natLeast attempts with a proven key within natRecent, from
+	// one address, and three quarters of all.
 	natRecent = time.Hour
 	natLeast  = 2
 )

@@ -115,7 +115,7 @@ func (m *Message) UnmarshalJSON(text []byte) error {
 	return err
 }
 
-// UnmarshalJSON reads each value as Say had it.
+// UnmarshalJSON reads each value as Say had it; a number becomes a json.Number.
 func (a *Args) UnmarshalJSON(text []byte) error {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(text, &raw); err != nil {

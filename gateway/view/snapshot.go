@@ -24,9 +24,9 @@ type Snapshot struct {
 
 	File         PolicyFile
 	Synchronized bool          // the clock
-	Overdue      time.Duration // age of the oldest admission without a record after a second, which stops new ones; 0: none
+	Overdue      time.Duration // age of the oldest admission that was cut without its record; until that is on disk, nobody new enters; 0: none
 	Ruleset      time.Duration // age of the setting or reading that is under way; 0: none is
-	KeptOut      int           // engineers, until the kernel has a plan that takes something from them
+	KeptOut      int           // engineers who are out until the kernel has taken away the access that they lost
 	Host         []Hint
 }
 
@@ -34,7 +34,7 @@ type Snapshot struct {
 type PolicyFile struct {
 	LoadedAt time.Time // of the policy in force
 	Warnings []Message // about the policy in force, in the order of the file
-	Error    string    // why the file would not survive a restart; empty: it would
+	Error    string    // why a restart would refuse the file; empty: it would not
 	Changed  bool      // the file is not the policy in force
 }
 
