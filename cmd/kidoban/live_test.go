@@ -376,11 +376,11 @@ func TestLanguage(t *testing.T) {
 	s.Ready, s.Doubts = false, []view.Doubt{{About: view.Journal, Message: view.Say(view.JournalUnwritten, view.Args{"cause": "EIO"})}}
 	answers := map[string]answer{"GET /v1/status": {body: s}}
 	out, failures, _, _ := askedOf(t, answers, "status", "--lang", "ja")
-	want := `受付停止: 誰も入れません  Kido Hospital
+	want := `受付停止: 誰も接続できません  Kido Hospital
   ジャーナルに書き込めません: EIO。ディスクを直してから ` + "`kidoban recover`" + ` を実行してください
   現在      2030-12-09 10:00:00 JST
-  次の変化  2030-12-09 17:30:00 JST
-  ポリシー  0123456789ab (2030-12-09 08:00:00 JST 読込)。ディスク上のファイルは再起動後も使えます
+  次の開閉  2030-12-09 17:30:00 JST
+  ポリシー  0123456789ab（2030-12-09 08:00:00 JST 読み込み）。ディスク上のファイルは再起動後も使えます
 `
 	if !strings.HasPrefix(out, want) || failures != "" {
 		t.Errorf("(-got +want):\n%s%s", cmp.Diff(out, want), failures)
@@ -422,11 +422,11 @@ func TestOrdersInJapanese(t *testing.T) {
 		{"close x --reason drill", "POST /v1/close", answer{404, api.Problem{Status: 404, Detail: "the policy has no x"}}, exitNo, "", "kidoban: 該当がありません: the policy has no x\n"},
 		{"close --reason drill", "", answer{}, exitUsage, "", "kidoban: 対象がありません。指定できるのは 業者/作業者、業者、--all です\n"},
 		{"reload", "POST /v1/reload", answer{body: reloaded}, exitYes,
-			"ポリシー 0123456789ab が有効になりました。\n  追加: 時間帯 medisys/patch\n  変更: トンネル\n  トンネル自身のアドレスが変わったため作り直します。すべてのセッションが終了します\n" +
+			"ポリシー 0123456789ab が有効になりました。\n  追加: 許可時間帯 medisys/patch\n  変更: トンネル\n  トンネル自身のアドレスが変わったため作り直します。すべてのセッションが終了します\n" +
 				"  警告: policy.yaml:8:3: vendors.medisys: 毎日、終日開いています\n", ""},
 		{"calendar", "GET /v1/calendar", answer{body: []api.Opening{{Vendor: "medisys", VendorName: "株式会社メディシス", Window: "w", From: at("09:00:00"), Until: at("17:30:00"),
 			Engineers: []string{"sato"}, Names: []string{"佐藤"}, Targets: []string{"ehr"}, ApprovedBy: "院長"}}}, exitYes,
-			"開始 (JST)           終了   時間帯                          作業者       接続先  承認\n" +
+			"開始 (JST)           終了   許可時間帯                      作業者       接続先  承認\n" +
 				"月 2030-12-09 09:00  17:30  medisys/w (株式会社メディシス)  sato (佐藤)  ehr     院長\n", ""},
 	} {
 		out, complaint, exit, _ := askedOf(t, map[string]answer{test.path: test.answer}, append([]string{"--lang=ja"}, strings.Fields(test.args)...)...)
