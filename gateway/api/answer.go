@@ -148,8 +148,8 @@ func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.A
 	return all
 }
 
-// shutBy tells by whom, when and why an engineer was shut, and the command that
-// reopens. It names the shut scope if the key had another name then.
+// shutBy names the operator, time and reason of an engineer's shut, and the command
+// that reopens. It names the shut scope if the key had another name then.
 func shutBy(s *view.Snapshot, e *policy.Engineer) view.Message {
 	r, _ := s.Plan.ShutBy(e)
 	at, scope := s.Local(r.At).Format(time.RFC3339), string(r.Scope)

@@ -13,7 +13,7 @@ import (
 // Source is the site's time.
 type Source struct {
 	Wall         func() time.Time     // may be set by anyone at any moment
-	Boot         func() time.Duration // since boot, suspension included; nobody can set it
+	Boot         func() time.Duration // since boot, suspension included; no program can set it
 	Set          <-chan struct{}      // receives when the wall clock was set; may be nil
 	Synchronized func() bool          // reports whether the kernel says that the wall clock is synchronized
 }

@@ -25,7 +25,7 @@ type Narrowing struct {
 type loss struct {
 	application uint64        // the ruleset of this application has no part of the loss
 	due         time.Duration // boot time until which the loop waits for it
-	out         bool          // the loop waited too long: nothing is open for the engineer
+	out         bool          // the loop waited too long: the engineer has no grants until the kernel has the application
 }
 
 // Lost returns the engineers who lose access by the next plan, each with the

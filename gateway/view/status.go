@@ -107,7 +107,7 @@ type SessionStatus struct {
 	Received      uint64     `json:"received_bytes"`
 	Transmitted   uint64     `json:"transmitted_bytes"`
 	LastHandshake *time.Time `json:"last_handshake"`
-	Unanswered    uint64     `json:"-"` // bytes that were sent, and nothing came back; 0: something did
+	Unanswered    uint64     `json:"-"` // bytes that the engineer sent without any answer; 0: there was one, or it is too early to tell
 }
 
 // StatusAt is the status at an instant.
