@@ -63,7 +63,7 @@ func (b builder) doubts() map[string]string {
 		"clock":   b.say("the clock went back or is not synchronized yet", "時計が戻った、または未同期"),
 		"policy":  b.say("there is no valid policy", "有効なポリシーがない"),
 		"tunnel":  b.say("the tunnel failed", "トンネルの障害"),
-		"ruleset": b.say("the kernel's rules are not as set", "カーネルの規則が設定と異なる"),
+		"ruleset": b.say("the kernel's rules are not as set", "カーネルのルールが設定と異なる"),
 		"loop":    b.say("the gateway hangs, or has just started", "ゲートウェイの制御が停滞、または起動直後"),
 	}
 }
@@ -81,8 +81,8 @@ func (b builder) alerts() (words, runbooks map[string]string) {
 		"KidobanFlowsInExcess":               {"flows-in-excess", b.say("an engineer has more connections than one may", "上限を超えた通信を大量に拒否")},
 		"KidobanDestinationRewritten":        {"destination-rewritten", b.say("another program rewrites where engineers' connections go", "他のプログラムが通信の宛先を書き換えている")},
 		"KidobanWindowEndsWithSessionInside": {"window-ends", b.say("somebody is inside and will be cut within ten minutes", "接続中の者が10分以内に切断される")},
-		"KidobanRulesetDrift":                {"ruleset-drift", b.say("somebody changed the kernel's rules", "カーネルの規則が変更された")},
-		"KidobanRulesetStuck":                {"ruleset-stuck", b.say("the kernel does not take the rules", "カーネルが規則を受け付けない")},
+		"KidobanRulesetDrift":                {"ruleset-drift", b.say("somebody changed the kernel's rules", "カーネルのルールが変更された")},
+		"KidobanRulesetStuck":                {"ruleset-stuck", b.say("the kernel does not take the rules", "カーネルがルールを受け付けない")},
 		"KidobanJournalStuck":                {"journal-stuck", b.say("the journal does not advance", "記録が進まない")},
 		"KidobanJournalDoubtful":             {"journal-doubtful", b.say("the journal does not verify or cannot be written", "記録を検証または書込できない")},
 		"KidobanJournalShrank":               {"journal-shrank", b.say("the journal has fewer entries than before", "記録の件数が減った")},
