@@ -32,7 +32,7 @@ type application struct {
 
 // applied is the applier's answer: to a check, or to an application.
 type applied struct {
-	number  uint64       // the ruleset stands up to this application; 0: a check
+	number  uint64       // of the application, which stands for older ones too; 0: a check
 	plan    *policy.Plan // of the application
 	err     error
 	checked bool

@@ -16,7 +16,7 @@ import (
 // Question is a question of `kidoban explain`, as it was typed.
 type Question struct {
 	Engineer string // vendor/engineer
-	From     string // an address; empty: of the last attempt, or with To of the open session
+	From     string // an address; empty: the source of the open session if To is set, else of the last attempt
 	To       string // ADDR:tcp/22; empty: the tunnel only
 	At       string // a time; empty: now
 }

@@ -25,9 +25,9 @@ type LatchFile interface {
 	Load() (shut []policy.ShutRecord, known bool, err error)
 }
 
-// Latch keeps a copy of all closes outside the journal. It lacks none that holds:
-// a close is added before any other step, and leaves when its reopening is on disk
-// and in force. So a close holds over a restart while the journal is dead, slow or
+// Latch keeps a copy of the closes outside the journal. Each close in force is in
+// it: a close is added before any other step, and removed when its reopening is on
+// disk and in force. So a close holds over a restart while the journal is dead, slow or
 // damaged, and while the loop hangs.
 //
 // One goroutine writes the newest state, and gives the result to all waiting calls.

@@ -62,8 +62,7 @@ func New() *Refusals {
 	return &Refusals{kept: map[room][]view.Refusal{}, fresh: map[key]*fresh{}}
 }
 
-// Add counts a refusal. At the bounds the address and the target are lost, and no
-// count.
+// Add counts a refusal. At the bounds it counts without the address and the target.
 func (r *Refusals) Add(f policy.Fact) {
 	k := keyOf(f)
 	if f.Engineer != nil && k.target == "" {
