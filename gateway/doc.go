@@ -17,6 +17,10 @@
 // sets a plan without grants, says why, and goes on serving status and metrics.
 // Each doubt names the way out of it.
 //
+// Words: a fact is an event that the tunnel or the firewall reports. An application
+// is a plan that was given to the firewall, by number; it stands when the kernel has
+// it.
+//
 //	gateway.go     the parts of a gateway
 //	loop.go        the turns: facts, events, plans, effects
 //	do.go          operators' events: closing, opening, and the outcome

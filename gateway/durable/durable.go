@@ -102,7 +102,7 @@ func Create(path string, data []byte) error {
 func Overwrite(path string, data []byte, size int) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Replace(path, padded(data, size), 0o600)
+		return Replace(path, Padded(data, size), 0o600)
 	}
 	if err != nil {
 		return err
@@ -112,12 +112,13 @@ func Overwrite(path string, data []byte, size int) error {
 		return errors.Join(err, f.Close())
 	}
 	if info.Size() < int64(len(data)) {
-		return errors.Join(f.Close(), Replace(path, padded(data, size), 0o600))
+		return errors.Join(f.Close(), Replace(path, Padded(data, size), 0o600))
 	}
-	return write(f, padded(data, int(info.Size())))
+	return write(f, Padded(data, int(info.Size())))
 }
 
-func padded(data []byte, size int) []byte {
+// Padded returns data with blanks behind it, of a size at least.
+func Padded(data []byte, size int) []byte {
 	return append(bytes.Clone(data), bytes.Repeat([]byte{' '}, max(size-len(data), 0))...)
 }
 

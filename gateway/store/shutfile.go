@@ -34,7 +34,7 @@ func (f ShutFile) Reserve() error {
 	if f.Exists() {
 		return nil
 	}
-	return durable.Create(f.Lasting, padded(nil, room)) // not over a Save that comes meanwhile
+	return durable.Create(f.Lasting, durable.Padded(nil, room)) // not over a Save that comes meanwhile
 }
 
 // Exists reports whether the lasting file is there, stale or not.
@@ -72,7 +72,7 @@ const stale = ".stale"
 // for both, save writes over the file in place. A file that it cannot write
 // becomes stale: its records still count, but they are not all.
 func save(path string, text []byte, size int) error {
-	err := durable.Replace(path, padded(text, size), 0o600)
+	err := durable.Replace(path, durable.Padded(text, size), 0o600)
 	if err == nil {
 		_ = os.Remove(path + stale) // a file that stays says more, not less
 		return nil
@@ -84,11 +84,6 @@ func save(path string, text []byte, size int) error {
 		err = nil
 	}
 	return errors.Join(err, durable.SyncFolder(filepath.Dir(path)))
-}
-
-// padded returns a text with blanks behind it, which JSON skips.
-func padded(text []byte, size int) []byte {
-	return append(bytes.Clone(text), bytes.Repeat([]byte{' '}, max(0, size-len(text)))...)
 }
 
 // Load returns the records of both files, stale or not. They are known to be all
