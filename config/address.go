@@ -102,7 +102,7 @@ func (d *decoder) sources(v value) []source {
 				d.errorf(item, "%v is there twice", short(p))
 				duplicate = true
 			} else if other.prefix.Overlaps(p) {
-				d.warn(item, view.WarnSourceOverlap, view.Args{"source": short(p), "other": short(other.prefix)})
+				d.warn(item, "policy_source_overlap", view.Args{"source": short(p), "other": short(other.prefix)})
 			}
 		}
 		if !duplicate {

@@ -74,7 +74,7 @@ func ParsePolicy(name string, text []byte, dir string, host Host, now time.Time)
 		r.errors = append(r.errors, &Error{File: name, What: fmt.Sprintf("%d more mistakes are not listed: mend these first", r.more)})
 	}
 	if r.moreWarnings > 0 {
-		r.warnings = append(r.warnings, view.Say(view.WarnPolicyMany, view.Args{"file": name, "line": 1, "column": 1, "where": "the file", "count": r.moreWarnings}))
+		r.warnings = append(r.warnings, view.Say("policy_warnings_more", view.Args{"file": name, "line": 1, "column": 1, "where": "the file", "count": r.moreWarnings}))
 	}
 	if len(r.errors) > 0 {
 		return nil, r.warnings, r.errors

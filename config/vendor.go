@@ -31,7 +31,7 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 		return r.engineer(v, e)
 	})
 	if !f["windows"].present() && f != nil {
-		r.warn(e.named(), view.WarnVendorClosed, nil)
+		r.warn(e.named(), "policy_vendor_closed", nil)
 	}
 	v.Windows, _ = named(&r.decoder, f["windows"], func(e entry) *policy.Window { return r.window(v, engineers, e) })
 	if r.reach > maxReach {
@@ -58,9 +58,9 @@ func (r *reader) contract(v *policy.Vendor, at value) {
 	v.ContractUntil = until
 	switch today := policy.DateOf(r.now.In(r.policy.Zone)); {
 	case until.Compare(today) < 0:
-		r.warn(f["until"], view.WarnContractEnded, view.Args{"date": until.String()})
+		r.warn(f["until"], "policy_contract_ended", view.Args{"date": until.String()})
 	case until.Compare(today.AddDays(30)) <= 0:
-		r.warn(f["until"], view.WarnContractEnding, view.Args{"date": until.String()})
+		r.warn(f["until"], "policy_contract_ending", view.Args{"date": until.String()})
 	}
 }
 
@@ -78,7 +78,7 @@ func (r *reader) engineer(v *policy.Vendor, e entry) *policy.Engineer {
 		g.Sources = nil
 		for _, s := range r.outside(r.sources(at)) {
 			if len(v.Sources) > 0 && !slices.ContainsFunc(v.Sources, func(p netip.Prefix) bool { return within(s.prefix, p) }) {
-				r.warn(s.value, view.WarnSourceOutside, view.Args{"source": short(s.prefix)})
+				r.warn(s.value, "policy_source_outside", view.Args{"source": short(s.prefix)})
 			}
 			g.Sources = append(g.Sources, s.prefix)
 		}

@@ -28,7 +28,7 @@ var privateRanges = []netip.Prefix{
 func (r *reader) warnSource(s source) {
 	for _, private := range privateRanges {
 		if private.Overlaps(s.prefix) {
-			r.warn(s.value, view.WarnSourcePrivate, view.Args{"source": short(s.prefix), "range": private.String()})
+			r.warn(s.value, "policy_source_private", view.Args{"source": short(s.prefix), "range": private.String()})
 		}
 	}
 	widest := 24
@@ -36,7 +36,7 @@ func (r *reader) warnSource(s source) {
 		widest = 48
 	}
 	if s.prefix.Bits() < widest {
-		r.warn(s.value, view.WarnSourceWide, view.Args{"source": s.prefix.String(), "bits": widest})
+		r.warn(s.value, "policy_source_wide", view.Args{"source": s.prefix.String(), "bits": widest})
 	}
 }
 
@@ -54,7 +54,7 @@ func (r *reader) warnShared() {
 		}
 		for _, outer := range slices.Backward(open) {
 			if outer.vendor != s.vendor {
-				r.warn(s.value, view.WarnSourceShared, view.Args{"source": short(s.prefix), "other": short(outer.prefix), "vendor": shown(outer.vendor.Name)})
+				r.warn(s.value, "policy_source_shared", view.Args{"source": short(s.prefix), "other": short(outer.prefix), "vendor": shown(outer.vendor.Name)})
 				break
 			}
 		}
@@ -73,7 +73,7 @@ func (d *decoder) warnRisky(v value, s policy.Service) {
 		{policy.TCP, 445, "SMB"}, {policy.TCP, 139, "SMB"},
 	} {
 		if s.Allows(risky.protocol, risky.port) {
-			d.warn(v, view.WarnServiceRisky, view.Args{"service": s.String(), "name": risky.name})
+			d.warn(v, "policy_service_risky", view.Args{"service": s.String(), "name": risky.name})
 		}
 	}
 }
@@ -96,9 +96,9 @@ func (r *reader) warnWholeDays(v value, days *policy.Days) {
 	}
 	switch {
 	case n == 7:
-		r.warn(v, view.WarnWindowAlways, nil)
+		r.warn(v, "policy_window_always", nil)
 	case adjacent:
-		r.warn(v, view.WarnDaysLong, nil)
+		r.warn(v, "policy_days_long", nil)
 	}
 }
 
@@ -131,11 +131,11 @@ func (r *reader) warnUnreachable(w *policy.Window, v value) {
 			}
 		}
 		if len(with) == 0 && len(without) > 0 {
-			r.warn(v, view.WarnUnreachableAll, view.Args{"family": family.name, "targets": targets})
+			r.warn(v, "policy_unreachable_all", view.Args{"family": family.name, "targets": targets})
 			continue
 		}
 		for _, e := range without {
-			r.warn(v, view.WarnUnreachable, view.Args{"engineer": shown(e.Name), "family": family.name, "targets": targets})
+			r.warn(v, "policy_unreachable", view.Args{"engineer": shown(e.Name), "family": family.name, "targets": targets})
 		}
 	}
 }

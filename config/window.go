@@ -63,7 +63,7 @@ func (r *reader) valid(w *policy.Window, e entry, f map[string]value) (anchor po
 	v := f["valid"]
 	if !v.present() {
 		if !f["once"].present() {
-			r.warn(e.named(), view.WarnValidMissing, nil)
+			r.warn(e.named(), "policy_valid_missing", nil)
 		}
 		return anchor
 	}
@@ -83,9 +83,9 @@ func (r *reader) valid(w *policy.Window, e entry, f map[string]value) (anchor po
 	case from && until && w.ValidUntil.Compare(w.ValidFrom) < 0:
 		r.errorf(g["until"], "%v is before the start %v", w.ValidUntil, w.ValidFrom)
 	case until && w.ValidUntil.Compare(policy.DateOf(r.now.In(r.policy.Zone))) < 0:
-		r.warn(g["until"], view.WarnValidOver, view.Args{"date": w.ValidUntil.String()})
+		r.warn(g["until"], "policy_valid_over", view.Args{"date": w.ValidUntil.String()})
 	case !g["until"].present() && !f["once"].present():
-		r.warn(v.named(), view.WarnValidOpen, nil)
+		r.warn(v.named(), "policy_valid_open", nil)
 	}
 	if g["from"].present() && !from {
 		return someDate
@@ -165,9 +165,9 @@ func (r *reader) rule(w *policy.Window, f map[string]value, anchor policy.Date) 
 	w.Schedule = rule
 	switch daily := strings.Contains(strings.ToUpper(text), "FREQ=DAILY"); {
 	case duration > 24*time.Hour:
-		r.warn(f["duration"], view.WarnRuleLong, nil)
+		r.warn(f["duration"], "policy_rule_long", nil)
 	case duration == 24*time.Hour && daily:
-		r.warn(f["duration"], view.WarnRuleAlways, nil)
+		r.warn(f["duration"], "policy_rule_always", nil)
 	}
 }
 
@@ -257,9 +257,9 @@ func (r *reader) once(w *policy.Window, v value) {
 		r.errorf(f["until"], "is more than %d days after the start, which is no window any more: allowed are %d days", maxOnceDays, maxOnceDays)
 		return
 	case end.Before(r.now):
-		r.warn(f["until"], view.WarnOnceOver, nil)
+		r.warn(f["until"], "policy_once_over", nil)
 	case end.Sub(begin) > 24*time.Hour:
-		r.warn(f["until"], view.WarnOnceLong, nil)
+		r.warn(f["until"], "policy_once_long", nil)
 	}
 	w.Schedule = &policy.Once{From: from, Until: until}
 }

@@ -80,7 +80,7 @@ const ReasonMax = 1000
 
 func checkReason(reason string) error {
 	if len(reason) > ReasonMax {
-		return &view.Error{Message: view.Say(view.ReasonLong, view.Args{"bytes": len(reason), "most": ReasonMax})}
+		return &view.Error{Message: view.Say("reason_long", view.Args{"bytes": len(reason), "most": ReasonMax})}
 	}
 	return nil
 }
@@ -114,7 +114,7 @@ func (g *Gateway) shut(ctx context.Context, actor policy.Actor, event policy.Shu
 		err := awaitKept(kept)
 		out.Kept, out.UntilBoot = err == nil, errors.Is(err, store.ErrUntilBoot)
 		if err != nil {
-			out.problem(view.Say(view.NotKept, view.Args{"cause": err}))
+			out.problem(view.Say("not_kept", view.Args{"cause": err}))
 		}
 	}
 	return out, nil
@@ -139,25 +139,25 @@ func awaitKept(kept <-chan error) error {
 	case err := <-kept:
 		return err
 	case <-time.After(effectWait):
-		return &view.Error{Message: view.Say(view.NotDurable, view.Args{"wait": effectWait})}
+		return &view.Error{Message: view.Say("not_durable", view.Args{"wait": effectWait})}
 	}
 }
 
 // hangs is the error of a shut that the loop has not taken; kept is the latch's
 // answer.
 func (g *Gateway) hangs(scope policy.Scope, kept error) error {
-	code := view.ShutHangs
+	code := view.Code("shut_hangs")
 	if g.snapshot.Load().InDoubt(view.Starting) {
-		code = view.ShutStarts
+		code = "shut_starts"
 	}
 	what := view.Say(code, view.Args{"scope": string(scope)})
 	switch {
 	case kept == nil:
-		return &view.Error{Message: view.Say(view.ShutLater, view.Args{"why": what})}
+		return &view.Error{Message: view.Say("shut_later", view.Args{"why": what})}
 	case errors.Is(kept, store.ErrUntilBoot):
-		return &view.Error{Message: view.Say(view.ShutUntilBoot, view.Args{"why": what, "cause": kept}), Cause: kept}
+		return &view.Error{Message: view.Say("shut_until_boot", view.Args{"why": what, "cause": kept}), Cause: kept}
 	}
-	return &view.Error{Message: view.Say(view.ShutForgotten, view.Args{"why": what, "cause": kept}), Cause: kept}
+	return &view.Error{Message: view.Say("shut_forgotten", view.Args{"why": what, "cause": kept}), Cause: kept}
 }
 
 // shut shuts a scope on the loop.
@@ -196,13 +196,13 @@ func (l *loop) reopen(actor policy.Actor, event policy.Reopened, e *effect) erro
 		return err
 	}
 	if l.doubted(doubtJournal) {
-		return &view.Error{Message: view.Say(view.NotReopened, view.Args{"cause": l.doubts[doubtJournal]})}
+		return &view.Error{Message: view.Say("not_reopened", view.Args{"cause": l.doubts[doubtJournal]})}
 	}
 	closes := l.closes[event.Scope]
 	entry := store.EventEntry(journal.Reopened, actor.Text, event.Reason, event.Scope, event)
 	l.add(store.Record{Entries: []journal.Entry{entry}, Done: func(err error) {
 		if err == nil && l.closes[event.Scope] != closes { // the disk was slow, and the later command counts
-			err = &view.Error{Message: view.Say(view.ShutAgain, view.Args{"scope": string(event.Scope)})}
+			err = &view.Error{Message: view.Say("shut_again", view.Args{"scope": string(event.Scope)})}
 		} else if err == nil {
 			err = l.state.Apply(l.clock.Now, actor.Text, event)
 		}
@@ -269,24 +269,24 @@ func (e *effect) wait(ctx context.Context) Outcome {
 		case err := <-applied:
 			applied = nil
 			if stands = err == nil; !stands {
-				problems = append(problems, view.Say(view.NotApplied, view.Args{"cause": err}))
+				problems = append(problems, view.Say("not_applied", view.Args{"cause": err}))
 			}
 		case err := <-recorded:
 			recorded = nil
 			if written = err == nil; !written {
-				problems = append(problems, view.Say(view.NotRecorded, view.Args{"cause": err}))
+				problems = append(problems, view.Say("not_recorded", view.Args{"cause": err}))
 			}
 		case <-timeout.C:
 			if applied != nil {
-				problems = append(problems, view.Say(view.NotAppliedYet, view.Args{"wait": effectWait}))
+				problems = append(problems, view.Say("not_applied_yet", view.Args{"wait": effectWait}))
 			}
 			if recorded != nil {
-				problems = append(problems, view.Say(view.NotRecordedYet, view.Args{"wait": effectWait}))
+				problems = append(problems, view.Say("not_recorded_yet", view.Args{"wait": effectWait}))
 			}
 			applied, recorded = nil, nil
 		case <-ctx.Done():
 			applied, recorded = nil, nil
-			problems = append(problems, view.Say(view.NotAwaited, view.Args{"cause": ctx.Err()}))
+			problems = append(problems, view.Say("not_awaited", view.Args{"cause": ctx.Err()}))
 		}
 	}
 	e.mu.Lock()

@@ -59,7 +59,7 @@ func (l *loop) inDoubt() (all []view.Doubt) {
 		}
 	}
 	if len(all) == 0 && l.state.Policy() == nil {
-		all = append(all, view.Doubt{About: view.Policy, Message: view.Say(view.NoPolicyYet, nil)})
+		all = append(all, view.Doubt{About: view.Policy, Message: view.Say("no_policy_yet", nil)})
 	}
 	return all
 }

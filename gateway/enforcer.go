@@ -62,7 +62,7 @@ func (l *loop) setTunnel() {
 	err := l.cfg.Tunnel.Set(l.plans.inForce)
 	l.kernel.tunnelBehind = err != nil
 	if err != nil {
-		l.doubt(doubtTunnel, view.Say(view.TunnelRefused, view.Args{"cause": err}))
+		l.doubt(doubtTunnel, view.Say("tunnel_refused", view.Args{"cause": err}))
 	}
 }
 
@@ -135,9 +135,9 @@ func (l *loop) rulesetDoubt(err error, open bool) {
 		k.openAfter = min(max(2*k.openAfter, setAgain), openRarely)
 		k.openAt = l.clock.Boot + k.openAfter
 	}
-	why := view.Say(view.RulesetWrong, view.Args{"cause": err, "every": setAgain})
+	why := view.Say("ruleset_wrong", view.Args{"cause": err, "every": setAgain})
 	if left := k.openAt - l.clock.Boot; left > 0 {
-		why = view.Say(view.RulesetUnopened, view.Args{"cause": err, "at": l.local(l.clock.Now.Add(left))})
+		why = view.Say("ruleset_unopened", view.Args{"cause": err, "at": l.local(l.clock.Now.Add(left))})
 	}
 	l.doubt(doubtRuleset, why)
 }
@@ -160,7 +160,7 @@ func (l *loop) beatKernel() {
 			k.hangs = true
 			l.cfg.Metrics.ReconcileFailed()
 		}
-		l.doubt(doubtRuleset, view.Say(view.RulesetUnknown, view.Args{"wait": rulesetWait}))
+		l.doubt(doubtRuleset, view.Say("ruleset_unknown", view.Args{"wait": rulesetWait}))
 	}
 	if k.tunnelBehind {
 		l.setTunnel()

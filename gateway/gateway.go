@@ -169,7 +169,7 @@ func (g *Gateway) send(ctx context.Context, f func(*loop)) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timeout.C:
-		return &view.Error{Message: view.Say(view.NothingDone, view.Args{"wait": liveWithin})}
+		return &view.Error{Message: view.Say("nothing_done", view.Args{"wait": liveWithin})}
 	}
 	select {
 	case <-done:

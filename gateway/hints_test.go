@@ -201,8 +201,8 @@ func TestFault76ExcessIsHinted(t *testing.T) {
 // answer that admits says so; of others it does not.
 func TestAWayThatIsMissingIsSaid(t *testing.T) {
 	simulate(t, site(window{name: "acme/night", from: "01:00:00", until: "02:00:00", targets: "ehr pacs"}), func(t *testing.T, w *world) {
-		w.host = []view.Hint{{Message: view.Say(view.NoRoute, view.Args{"targets": "pacs"}), Targets: []string{"pacs"}},
-			{Message: view.Say(view.RoutesUnread, view.Args{"cause": "busy"})}}
+		w.host = []view.Hint{{Message: view.Say("no_route", view.Args{"targets": "pacs"}), Targets: []string{"pacs"}},
+			{Message: view.Say("routes_unread", view.Args{"cause": "busy"})}}
 		noRoute := w.host[0].Message.String()
 		w.at("01:30:00")
 		w.start()

@@ -194,7 +194,7 @@ func (l *loop) tick() {
 
 func (l *loop) doubtClock() {
 	if l.clock.Behind() {
-		l.doubt(doubtClock, view.Say(view.ClockBack, view.Args{"newest": l.local(l.clock.HighWater)}))
+		l.doubt(doubtClock, view.Say("clock_back", view.Args{"newest": l.local(l.clock.HighWater)}))
 	}
 }
 
@@ -252,7 +252,7 @@ func (l *loop) beat() {
 	}
 	if l.store.Busy() >= journalWait && !l.doubted(doubtJournal) {
 		l.journal.slow = true
-		l.journalFailed(view.Say(view.DiskSilent, view.Args{"wait": journalWait}))
+		l.journalFailed(view.Say("disk_silent", view.Args{"wait": journalWait}))
 	}
 	l.checkFile()
 	l.sessions.Read(maps.Collect(l.cfg.Tunnel.Traffic()))
@@ -296,7 +296,7 @@ func (l *loop) fact(f policy.Fact) {
 	case policy.Confirmation:
 		l.confirmed(f)
 	case policy.Failure:
-		l.doubt(doubtTunnel, view.Say(view.TunnelFailed, view.Args{"cause": f.Err}))
+		l.doubt(doubtTunnel, view.Say("tunnel_failed", view.Args{"cause": f.Err}))
 	case policy.Drift:
 		l.cfg.Metrics.Drifted()
 		l.record(journal.Entry{Kind: journal.Drift, Actor: "gateway", Text: clip(fmt.Sprint(f.Err))})

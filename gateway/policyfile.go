@@ -39,7 +39,7 @@ func (g *Gateway) Reload(ctx context.Context, actor policy.Actor) (Outcome, erro
 	case <-ctx.Done():
 		return Outcome{}, ctx.Err()
 	case <-timeout.C:
-		return Outcome{}, &view.Error{Message: view.Say(view.ReloadWaits, view.Args{"wait": readWait})}
+		return Outcome{}, &view.Error{Message: view.Say("reload_waits", view.Args{"wait": readWait})}
 	}
 	r := g.read()
 	e := newEffect()
@@ -101,7 +101,7 @@ func (l *loop) take(actor policy.Actor, r reading) (changed []view.Message, err 
 	if err := l.state.Apply(l.clock.Now, actor.Text, policy.PolicyLoaded{Digest: p.Digest, Policy: p}); err != nil {
 		return nil, err
 	}
-	changed = []view.Message{view.Say(view.FirstPolicy, nil)}
+	changed = []view.Message{view.Say("first_policy", nil)}
 	if old != nil {
 		changed = nil
 		for _, c := range policy.Changes(old, p) {
@@ -110,11 +110,11 @@ func (l *loop) take(actor policy.Actor, r reading) (changed []view.Message, err 
 	}
 	for _, h := range l.state.Held() {
 		if !slices.Contains(held, h) { // another name does not help
-			changed = append(changed, view.Say(view.StaysShut, view.Args{"engineer": h.Engineer, "scope": string(h.Scope)}))
+			changed = append(changed, view.Say("stays_shut", view.Args{"engineer": h.Engineer, "scope": string(h.Scope)}))
 		}
 	}
 	if old != nil && !slices.Equal(old.Tunnel.Addresses, p.Tunnel.Addresses) {
-		changed = append(changed, view.Say(view.TunnelAnew, nil))
+		changed = append(changed, view.Say("tunnel_anew", nil))
 		l.tearDown(session.PolicyChanged)
 	}
 	l.file.problem, l.file.changed = nil, false

@@ -77,7 +77,7 @@ func (l *loop) recorded(a store.Ack) {
 
 // journalFailed shuts the gateway; cause is an error or a message.
 func (l *loop) journalFailed(cause any) {
-	l.doubt(doubtJournal, view.Say(view.JournalUnwritten, view.Args{"cause": cause}))
+	l.doubt(doubtJournal, view.Say("journal_unwritten", view.Args{"cause": cause}))
 }
 
 // clip shortens a text so that it fits into an entry.

@@ -22,7 +22,7 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 		return Outcome{}, err
 	}
 	if !g.recovery.TryLock() {
-		return Outcome{}, &view.Error{Message: view.Say(view.RecoveryBusy, nil)}
+		return Outcome{}, &view.Error{Message: view.Say("recovery_busy", nil)}
 	}
 	defer g.recovery.Unlock()
 
@@ -64,7 +64,7 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 		l.tearDown(session.GatewayShut)
 		if l.doubted(doubtTunnel) {
 			if err := l.cfg.Tunnel.Restart(); err != nil {
-				l.doubt(doubtTunnel, view.Say(view.TunnelUnbuilt, view.Args{"cause": err}))
+				l.doubt(doubtTunnel, view.Say("tunnel_unbuilt", view.Args{"cause": err}))
 			} else {
 				l.trust(doubtTunnel)
 			}
@@ -96,7 +96,7 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 // latch has the closes.
 func keptMeanwhile(kept <-chan error) error {
 	if err := awaitKept(kept); err != nil && !errors.Is(err, store.ErrUntilBoot) {
-		return &view.Error{Message: view.Say(view.LatchUnkept, view.Args{"cause": err}), Cause: err}
+		return &view.Error{Message: view.Say("latch_unkept", view.Args{"cause": err}), Cause: err}
 	}
 	return nil
 }
@@ -117,7 +117,7 @@ func (l *loop) takeJournal(next store.Replacement, first store.Record, e *effect
 		l.cfg.Metrics.JournalReplaced()
 		e.note(func(out *Outcome) {
 			if out.Journal = next.Aside; lost {
-				out.warn(view.Say(view.EverythingShut, view.Args{"journal": next.Aside}))
+				out.warn(view.Say("everything_shut", view.Args{"journal": next.Aside}))
 			}
 		})
 	case lost && !l.journal.unlatched: // the journal can be read again, and has the closes itself

@@ -475,7 +475,7 @@ func TestATunnelAddressChangesHandsByWayOfTheRuleset(t *testing.T) {
 
 // endedOn is what the policy file of a world warns of on a date.
 func endedOn(date string) view.Message {
-	return view.Say(view.WarnContractEnded, view.Args{"file": "policy.yaml", "line": 1, "column": 1, "where": "contract", "date": date})
+	return view.Say("policy_contract_ended", view.Args{"file": "policy.yaml", "line": 1, "column": 1, "where": "contract", "date": date})
 }
 
 // TestWarningsFollowTheDate: a gateway that is not reloaded for weeks warns of

@@ -11,7 +11,7 @@ import (
 // after a crash, and loads the policy. A failure becomes a doubt, and the loop runs.
 func (l *loop) start() {
 	if l.clock.Boot < bootWait && !l.clock.Synchronized {
-		l.doubt(doubtClock, view.Say(view.ClockUnsettled, view.Args{"wait": bootWait}))
+		l.doubt(doubtClock, view.Say("clock_unsettled", view.Args{"wait": bootWait}))
 	}
 	everything := policy.ShutRecord{Scope: policy.All, At: l.clock.Now, Actor: policy.Gateway.Text,
 		Reason: view.Say(view.LatchUnread, view.Args{"cause": "no start has ended since it was lost"}).String()}
@@ -53,15 +53,15 @@ func (l *loop) takePast(past *store.Past) {
 func (l *loop) startDamaged(why error, latched bool) {
 	past, lost := l.store.Damaged()
 	l.state = past.State
-	code := view.JournalClosed
+	code := view.Code("journal_closed")
 	switch {
 	case lost != nil && latched:
 		l.cfg.Logger.Warn("what the journal had shut cannot all be read, and is known from the latch", "err", lost)
 	case lost != nil:
 		l.cfg.Logger.Error("what the journal had shut cannot all be read: everything is shut", "err", lost)
-		code = view.JournalLost
+		code = "journal_lost"
 		l.journal.lost = true
-		reason := view.Say(view.ShutLost, view.Args{"cause": lost}).String()
+		reason := view.Say("shut_lost", view.Args{"cause": lost}).String()
 		if have, ok := l.state.Shut(policy.All); ok {
 			reason = have.Reason + "; " + reason // for the operator who reopens it
 		}

@@ -90,7 +90,7 @@ func aDay() view.Status {
 		Shut: view.ShutStatus{Vendors: []string{"scanco"}, Engineers: []string{}, Records: []policy.ShutRecord{
 			{Scope: "scanco", At: at("09:15:00"), Actor: "root (login tanaka)", Reason: "phone call"}},
 			ByKey: []policy.Held{{Engineer: "scanco-east/tanaka", Scope: "scanco"}}},
-		HintMessages: []view.Message{view.Say(view.RoutesUnread, view.Args{"cause": "\x1b[2J"})},
+		HintMessages: []view.Message{view.Say("routes_unread", view.Args{"cause": "\x1b[2J"})},
 		Grants: []view.GrantStatus{{ID: "medisys/sato/support@20301209T000000Z", Vendor: "medisys", Engineer: "sato", Window: "support",
 			From: at("09:00:00"), Until: at("17:30:00"), Targets: []string{"ehr-db", "pacs"},
 			Sources: []netip.Prefix{netip.MustParsePrefix("203.0.113.10/32"), netip.MustParsePrefix("198.51.100.0/28")}}},
@@ -166,9 +166,9 @@ func TestTimesOfTheSite(t *testing.T) {
 // policy warns of comes in the order of the file, and does not fill the screen.
 func TestHintsBeforeWarnings(t *testing.T) {
 	s := aDay()
-	s.HintMessages = []view.Message{view.Say(view.FileChanged, nil)}
+	s.HintMessages = []view.Message{view.Say("file_changed", nil)}
 	for _, line := range []int{8, 9, 15, 22, 43, 100, 101} {
-		s.Warnings = append(s.Warnings, view.Say(view.WarnWindowAlways, view.Args{"file": "/etc/kidoban/policy.yaml", "line": line, "column": 23, "where": "vendors.v.windows.w.days"}))
+		s.Warnings = append(s.Warnings, view.Say("policy_window_always", view.Args{"file": "/etc/kidoban/policy.yaml", "line": line, "column": 23, "where": "vendors.v.windows.w.days"}))
 	}
 	out, _, _, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status")
 	want := "  hint: " + s.HintMessages[0].String() + "\n"
@@ -262,7 +262,7 @@ unlisted_source  no readable initiation, from an address that no open window lis
 // TestOrders: what an operator commands, what is sent, and how the outcome is told.
 func TestOrders(t *testing.T) {
 	done := gateway.Outcome{Applied: true, Recorded: true, Shut: []string{}}
-	risky := view.Say(view.WarnServiceRisky, view.Args{"file": "policy.yaml", "line": 6, "column": 39, "where": "targets.ehr.ports", "service": "tcp/3389", "name": "RDP"})
+	risky := view.Say("policy_service_risky", view.Args{"file": "policy.yaml", "line": 6, "column": 39, "where": "targets.ehr.ports", "service": "tcp/3389", "name": "RDP"})
 	for _, test := range []struct {
 		args           string // the last is a reason where there is one
 		path           string
@@ -274,15 +274,15 @@ func TestOrders(t *testing.T) {
 		{"close medisys/sato --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Recorded: true, Sessions: 1, Shut: []string{"medisys/sato"}}},
 			exitYes, `{"reason":"drill","scope":"medisys/sato"}`,
 			"Shut: medisys/sato. It stays shut over restarts until `kidoban reopen`.\nSessions cut: 1.\nShut now: medisys/sato\n", ""},
-		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Kept: true, Shut: []string{"all"}, Problems: []view.Message{view.Say(view.NotRecorded, view.Args{"cause": "the disk is full"})}}},
+		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Kept: true, Shut: []string{"all"}, Problems: []view.Message{view.Say("not_recorded", view.Args{"cause": "the disk is full"})}}},
 			exitYes, `{"reason":"drill","scope":"all"}`,
 			"Shut: all. It stays shut over restarts until `kidoban reopen`.\nShut now: all\nNOT RECORDED in the journal.\nA restart honours it all the same.\n",
 			"kidoban: not recorded: the disk is full\n"},
-		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, UntilBoot: true, Shut: []string{"all"}, Problems: []view.Message{view.Say(view.NotRecorded, view.Args{"cause": "the disk is full"})}}},
+		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, UntilBoot: true, Shut: []string{"all"}, Problems: []view.Message{view.Say("not_recorded", view.Args{"cause": "the disk is full"})}}},
 			exitFailed, `{"reason":"drill","scope":"all"}`,
 			"Shut: all, while the gateway runs.\nShut now: all\nNOT RECORDED in the journal.\nA restart of the gateway honours it, the machine's NEXT BOOT FORGETS IT: mend the disk, then `kidoban recover` records it.\n",
 			"kidoban: not recorded: the disk is full\n"},
-		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Recorded: true, Shut: []string{"all"}, Problems: []view.Message{view.Say(view.NotAppliedYet, view.Args{"wait": 3 * time.Second})}}},
+		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Recorded: true, Shut: []string{"all"}, Problems: []view.Message{view.Say("not_applied_yet", view.Args{"wait": 3 * time.Second})}}},
 			exitFailed, `{"reason":"drill","scope":"all"}`,
 			"Shut: all. It stays shut over restarts until `kidoban reopen`.\nShut now: all\n", "kidoban: the kernel's ruleset was not set within 3s\n"},
 		{"close acme --reason drill", "POST /v1/close", answer{404, api.Problem{Status: 404, Detail: `the policy has no vendor or engineer "acme"`}},
@@ -302,7 +302,7 @@ func TestOrders(t *testing.T) {
 		{"recover --reason battery", "POST /v1/recover", answer{body: gateway.Outcome{Applied: true, Recorded: true, Journal: "/var/lib/kidoban/journal.broken-1"}},
 			exitYes, `{"reason":"battery"}`,
 			"Recovered: the clock is accepted, handshake timestamps are forgotten.\nThe broken journal is kept at /var/lib/kidoban/journal.broken-1: copy it to a safe place.\n", ""},
-		{"recover --reason battery", "POST /v1/recover", answer{body: gateway.Outcome{Applied: true, Recorded: true, Problems: []view.Message{view.Say(view.NoPolicyYet, nil), view.Say(view.Stops, nil)}}},
+		{"recover --reason battery", "POST /v1/recover", answer{body: gateway.Outcome{Applied: true, Recorded: true, Problems: []view.Message{view.Say("no_policy_yet", nil), view.Say(view.Stops, nil)}}},
 			exitFailed, `{"reason":"battery"}`,
 			"Recovered: the clock is accepted, handshake timestamps are forgotten.\n", "kidoban: there is no policy in force yet\nthe gateway is stopping\n"},
 		{"status", "GET /v1/status", answer{body: "<html>"}, exitFailed, "", "", "kidoban: the gateway answered what this command does not know: invalid character '<' looking for beginning of value\n"},
@@ -373,7 +373,7 @@ func TestLanguage(t *testing.T) {
 	}
 	s := aDay()
 	s.Sessions[0].Names = view.Names{VendorName: "株式会社メディシス", EngineerName: "佐藤"}
-	s.Ready, s.Doubts = false, []view.Doubt{{About: view.Journal, Message: view.Say(view.JournalUnwritten, view.Args{"cause": "EIO"})}}
+	s.Ready, s.Doubts = false, []view.Doubt{{About: view.Journal, Message: view.Say("journal_unwritten", view.Args{"cause": "EIO"})}}
 	answers := map[string]answer{"GET /v1/status": {body: s}}
 	out, failures, _, _ := askedOf(t, answers, "status", "--lang", "ja")
 	want := `受付停止: 誰も接続できません  Kido Hospital
@@ -402,11 +402,11 @@ medisys/sato (株式会社メディシス 佐藤)  203.0.113.10  09:30:00    17:
 // TestOrdersInJapanese: outcomes and problems come with their messages.
 func TestOrdersInJapanese(t *testing.T) {
 	closed := gateway.Outcome{Applied: true, Kept: true, Sessions: 2, Shut: []string{"all", "medisys"}, Problem: "not shown",
-		Problems: []view.Message{view.Say(view.NotRecordedYet, view.Args{"wait": 3 * time.Second})}}
+		Problems: []view.Message{view.Say("not_recorded_yet", view.Args{"wait": 3 * time.Second})}}
 	reloaded := gateway.Outcome{Applied: true, Recorded: true, Digest: "0123456789abcdef", Changes: []string{"not shown"}, Warnings: []string{"not shown"},
-		ChangeMessages:  []view.Message{view.Changed(policy.Change{Kind: "added", Thing: "window", Name: "medisys/patch"}), view.Changed(policy.Change{Kind: "changed", Thing: "tunnel"}), view.Say(view.TunnelAnew, nil)},
-		WarningMessages: []view.Message{view.Say(view.WarnWindowAlways, view.Args{"file": "policy.yaml", "line": 8, "column": 3, "where": "vendors.medisys"})}}
-	hangs := view.Say(view.ShutLater, view.Args{"why": view.Say(view.ShutStarts, view.Args{"scope": "all"})})
+		ChangeMessages:  []view.Message{view.Changed(policy.Change{Kind: "added", Thing: "window", Name: "medisys/patch"}), view.Changed(policy.Change{Kind: "changed", Thing: "tunnel"}), view.Say("tunnel_anew", nil)},
+		WarningMessages: []view.Message{view.Say("policy_window_always", view.Args{"file": "policy.yaml", "line": 8, "column": 3, "where": "vendors.medisys"})}}
+	hangs := view.Say("shut_later", view.Args{"why": view.Say("shut_starts", view.Args{"scope": "all"})})
 	for _, test := range []struct {
 		args, path     string
 		answer         answer

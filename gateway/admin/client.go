@@ -72,7 +72,7 @@ func (c Client) Post(path string, body any) (json.RawMessage, error) {
 	}
 	text, _, err = c.do(http.MethodPost, path, text, wait)
 	if errors.Is(err, ErrNoAnswer) {
-		err = &view.Error{Message: view.Say(view.NoAnswerYet, view.Args{"why": err}), Cause: err}
+		err = &view.Error{Message: view.Say("no_answer_yet", view.Args{"why": err}), Cause: err}
 	}
 	return text, err
 }
@@ -101,12 +101,12 @@ func (c Client) do(method, path string, body []byte, wait time.Duration) (json.R
 	var late net.Error
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED):
-		return nil, nil, &view.Error{Message: view.Say(view.NoGateway, view.Args{"socket": c.Socket}), Cause: ErrNoGateway}
+		return nil, nil, &view.Error{Message: view.Say("no_gateway", view.Args{"socket": c.Socket}), Cause: ErrNoGateway}
 	case errors.Is(err, fs.ErrPermission):
-		return nil, nil, &view.Error{Message: view.Say(view.SocketDenied, view.Args{"socket": c.Socket, "group": group})}
+		return nil, nil, &view.Error{Message: view.Say("socket_denied", view.Args{"socket": c.Socket, "group": group})}
 	case errors.Is(err, syscall.EAGAIN), // the socket's queue is full: the gateway accepts nobody
 		errors.As(err, &late) && late.Timeout():
-		return nil, nil, &view.Error{Message: view.Say(view.NoAnswer, view.Args{"wait": wait}), Cause: ErrNoAnswer}
+		return nil, nil, &view.Error{Message: view.Say("no_answer", view.Args{"wait": wait}), Cause: ErrNoAnswer}
 	case err != nil:
 		return nil, nil, fmt.Errorf("ask the gateway: %w", err)
 	case response.StatusCode != http.StatusOK:

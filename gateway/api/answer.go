@@ -87,7 +87,7 @@ func Explain(s *view.Snapshot, q Question, now time.Time) (Explanation, error) {
 	x.detail(details(s, then, e, query.To.Addr(), d.Reason, at)...)
 	x.detail(s.Obstacles(query, d, at, now)...)
 	if d.Reason == policy.WrongSource && q.From == "" && inside.IsValid() && inside != query.Source {
-		x.detail(view.Say(view.InsideElsewhere, view.Args{"source": inside}))
+		x.detail(view.Say("inside_elsewhere", view.Args{"source": inside}))
 	}
 	if d.Reason == policy.Admitted {
 		until := s.Local(d.Until)
@@ -121,16 +121,16 @@ func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.A
 	case policy.GatewayShut, policy.VendorShut, policy.EngineerShut:
 		return []view.Message{shutBy(s, e)}
 	case policy.WrongSource:
-		all = append(all, view.Say(view.SourcesListed, view.Args{"sources": listed(e.Sources)}))
+		all = append(all, view.Say("sources_listed", view.Args{"sources": listed(e.Sources)}))
 		if until := then.Until(e, at); !until.IsZero() {
-			all = append(all, view.Say(view.OpenUntil, view.Args{"until": s.Local(until).Format(time.RFC3339)}))
+			all = append(all, view.Say("open_until", view.Args{"until": s.Local(until).Format(time.RFC3339)}))
 		}
 	case policy.ContractEnded:
-		return []view.Message{view.Say(view.ContractOver, view.Args{"day": e.Vendor.ContractUntil})}
+		return []view.Message{view.Say("contract_over", view.Args{"day": e.Vendor.ContractUntil})}
 	case policy.UnlistedTarget:
 		if !e.Reaches(to) {
 			family := map[bool]string{false: "IPv4", true: "IPv6"}[to.Is6()]
-			all = append(all, view.Say(view.NoFamily, view.Args{"family": family}))
+			all = append(all, view.Say("no_family", view.Args{"family": family}))
 		}
 		var open []string
 		for _, g := range then.Grants {
@@ -141,9 +141,9 @@ func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.A
 			}
 		}
 		if len(open) == 0 {
-			return append(all, view.Say(view.TargetsNone, nil))
+			return append(all, view.Say("targets_none", nil))
 		}
-		all = append(all, view.Say(view.TargetsOpen, view.Args{"targets": open}))
+		all = append(all, view.Say("targets_open", view.Args{"targets": open}))
 	}
 	return all
 }
@@ -158,9 +158,9 @@ func shutBy(s *view.Snapshot, e *policy.Engineer) view.Message {
 		scope = "--all"
 	case policy.Scope(e.Vendor.Name), policy.Scope(e.String()):
 	default:
-		return view.Say(view.ShutAs, view.Args{"name": scope, "actor": r.Actor, "at": at, "reason": r.Reason, "scope": scope})
+		return view.Say("shut_as", view.Args{"name": scope, "actor": r.Actor, "at": at, "reason": r.Reason, "scope": scope})
 	}
-	return view.Say(view.ShutBy, view.Args{"actor": r.Actor, "at": at, "reason": r.Reason, "scope": scope})
+	return view.Say("shut_by", view.Args{"actor": r.Actor, "at": at, "reason": r.Reason, "scope": scope})
 }
 
 // listed shows prefixes as in a policy, up to eight.
@@ -175,7 +175,7 @@ func listed(prefixes []netip.Prefix) any {
 		}
 	}
 	if more := len(prefixes) - most; more > 0 {
-		return view.Say(view.SayNamesMore, view.Args{"names": all, "count": more})
+		return view.Say("say_names_more", view.Args{"names": all, "count": more})
 	}
 	return all
 }

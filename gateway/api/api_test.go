@@ -371,13 +371,13 @@ func TestStrangers(t *testing.T) {
 // TestProblemsThatAreMessages have their code and arguments, so that a client says
 // them in its language.
 func TestProblemsThatAreMessages(t *testing.T) {
-	err := &view.Error{Message: view.Say(view.ReasonLong, view.Args{"bytes": 1001, "most": 1000})}
+	err := &view.Error{Message: view.Say("reason_long", view.Args{"bytes": 1001, "most": 1000})}
 	text, _ := encoded(problemOf(errors.Join(nil, err)))
 	var p Problem
 	if err := json.Unmarshal(text, &p); err != nil {
 		t.Fatal(err)
 	}
-	if p.Code != view.ReasonLong || p.In(view.English) != p.Detail || p.Detail != err.Error() || p.In(view.Japanese) != err.In(view.Japanese) {
+	if p.Code != "reason_long" || p.In(view.English) != p.Detail || p.Detail != err.Error() || p.In(view.Japanese) != err.In(view.Japanese) {
 		t.Errorf("%s came as %+v", text, p)
 	}
 }

@@ -120,7 +120,7 @@ func (f *Firewall) forward() error {
 	err := f.kernel.setForwarding(f.paths.ipv4, f.paths.ipv6)
 	if errors.Is(err, errRouterAdvertisements) {
 		six := targetNames(p.Policy, func(t *policy.Target) bool { return t.Prefix.Addr().Is6() })
-		hints = append(hints, view.Hint{Message: view.Say(view.NoIPv6, view.Args{"cause": err}), Targets: six})
+		hints = append(hints, view.Hint{Message: view.Say("no_ipv6", view.Args{"cause": err}), Targets: six})
 		return nil
 	}
 	return err
@@ -137,7 +137,7 @@ func (f *Firewall) look(p *policy.Policy) paths {
 	r.sights = f.sights
 	if err != nil {
 		every := targetNames(p, func(*policy.Target) bool { return true })
-		return paths{policy: p, deaf: f.sights.deaf, hints: []view.Hint{{Message: view.Say(view.RoutesUnread, view.Args{"cause": err}), Targets: every}}}
+		return paths{policy: p, deaf: f.sights.deaf, hints: []view.Hint{{Message: view.Say("routes_unread", view.Args{"cause": err}), Targets: every}}}
 	}
 	w := pathsTo(p, o.Interface, r)
 	f.sights.deaf = w.deaf
@@ -180,7 +180,7 @@ func (f *Firewall) Dropped() (map[string]uint64, error) {
 		return nil, named(err)
 	}
 	f.dnat.counted(packets["dnat"], func() view.Message { return rewritten(f.kernel.rewriters) })
-	f.astray.counted(packets["path"], func() view.Message { return view.Say(view.Sidetracked, nil) })
+	f.astray.counted(packets["path"], func() view.Message { return view.Say("sidetracked", nil) })
 	return packets, nil
 }
 

@@ -63,10 +63,10 @@ func rewritten(rewriters func() ([]string, error)) view.Message {
 	const most = 4
 	chains, err := rewriters()
 	if err != nil || len(chains) == 0 { // such as iptables-legacy's, which nobody sees here
-		return view.Say(view.Rewritten, nil)
+		return view.Say("rewritten", nil)
 	}
 	if len(chains) > most {
 		chains = append(chains[:most:most], "...")
 	}
-	return view.Say(view.RewrittenBy, view.Args{"chains": chains})
+	return view.Say("rewritten_by", view.Args{"chains": chains})
 }

@@ -59,7 +59,7 @@ func TestFault75GoingAstrayIsNewsWhenItLasts(t *testing.T) {
 		r := refusing{lasting: true}
 		step := func(what string, packets uint64, want bool) {
 			t.Helper()
-			r.counted(packets, func() view.Message { return view.Say(view.Sidetracked, nil) })
+			r.counted(packets, func() view.Message { return view.Say("sidetracked", nil) })
 			if got := len(r.hints()) > 0; got != want {
 				t.Errorf("%s: a hint: %t, want %t", what, got, want)
 			}

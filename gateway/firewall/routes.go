@@ -125,10 +125,10 @@ const (
 
 // whyNot names a route that does not count.
 var whyNot = [standings]view.Code{
-	unnamed:   view.RouteNotNamed,
-	told:      view.RouteTold,
-	beside:    view.RouteBeside,
-	byDefault: view.RouteDefault,
+	unnamed:   "route_not_named",
+	told:      "route_told",
+	beside:    "route_beside",
+	byDefault: "route_default",
 }
 
 // standing judges a route through one of its interfaces. If operators have named
@@ -220,7 +220,7 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 		w.hints = append(w.hints, h)
 	}
 	if len(r.missing) > 0 {
-		w.hints = append(w.hints, view.Hint{Message: view.Say(view.InsideMissing, view.Args{"interfaces": r.missing})})
+		w.hints = append(w.hints, view.Hint{Message: view.Say("inside_missing", view.Args{"interfaces": r.missing})})
 	}
 	slices.SortFunc(w.hints, func(a, b view.Hint) int { return strings.Compare(a.Message.String(), b.Message.String()) })
 	w.deaf = slices.DeleteFunc(union(used, r.deaf), func(name string) bool {
@@ -236,20 +236,20 @@ func (a astray) hint(targets []string, strict bool, named []string) view.Message
 	const most = 5
 	what := any(targets)
 	if len(targets) > most+1 {
-		what = view.Say(view.TargetsMore, view.Args{"targets": targets[:most], "count": len(targets) - most})
+		what = view.Say("targets_more", view.Args{"targets": targets[:most], "count": len(targets) - most})
 	}
 	if a.part {
-		what = view.Say(view.RoutePart, view.Args{"targets": what})
+		what = view.Say("route_part", view.Args{"targets": what})
 	}
 	if a.why == counts {
-		return view.Say(view.NoRoute, view.Args{"targets": what})
+		return view.Say("no_route", view.Args{"targets": what})
 	}
-	code := view.RouteAstray
+	code := view.Code("route_astray")
 	switch {
 	case !strict:
-		code = view.RouteAstrayOnly
+		code = "route_astray_only"
 	case a.why == unnamed:
-		code = view.RouteUnnamed
+		code = "route_unnamed"
 	}
 	return view.Say(code, view.Args{"targets": what, "why": view.Say(whyNot[a.why], nil), "through": strings.ReplaceAll(a.through, ",", ", "), "inside": strings.Join(named, ",")})
 }

@@ -268,7 +268,7 @@ func (t *Tunnel) SetTimestamps(all map[policy.Key][12]byte) {
 func (t *Tunnel) Hints() []view.Hint {
 	if u := t.machine.Load().uapi; u != nil {
 		if err := u.problem.Load(); err != nil {
-			return []view.Hint{{Message: view.Say(view.Unshown, view.Args{"cause": *err, "uid": os.Geteuid()})}}
+			return []view.Hint{{Message: view.Say("unshown", view.Args{"cause": *err, "uid": os.Geteuid()})}}
 		}
 	}
 	return nil

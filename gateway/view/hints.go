@@ -21,8 +21,8 @@ const (
 	// many engineers are named.
 	excessRecent = 10 * time.Minute
 	excessNamed  = 5
-	// SourcesHidden needs natLeast attempts with a proven key within natRecent, from
-	// one address, and three quarters of all.
+	// sourcesHidden takes three of four attempts that prove a key within natRecent,
+	// and at least natLeast.
 	natRecent = time.Hour
 	natLeast  = 2
 )
@@ -37,18 +37,18 @@ func (s *Snapshot) Hints(now time.Time) []Message {
 		}
 	}
 	if s.File.Error != "" {
-		hint(Say(FileWrong, nil))
+		hint(Say("file_wrong", nil))
 	} else if s.File.Changed {
-		hint(Say(FileChanged, nil))
+		hint(Say("file_changed", nil))
 	}
 	if !s.Synchronized {
-		hint(Say(ClockUnsynced, nil))
+		hint(Say("clock_unsynchronized", nil))
 	}
 	hint(s.disk())
 	if wait := s.Ruleset.Truncate(100 * time.Millisecond); s.Ready() && s.KeptOut > 0 {
-		hint(Say(KernelSlowOut, Args{"wait": wait, "engineers": s.KeptOut}))
+		hint(Say("kernel_slow_out", Args{"wait": wait, "engineers": s.KeptOut}))
 	} else if s.Ready() && s.Ruleset >= EffectWithin {
-		hint(Say(KernelSlow, Args{"wait": wait}))
+		hint(Say("kernel_slow", Args{"wait": wait}))
 	}
 	for _, sess := range s.Sessions {
 		hint(s.unanswered(sess))
@@ -57,7 +57,7 @@ func (s *Snapshot) Hints(now time.Time) []Message {
 	excess := s.excess(now)
 	for i, engineer := range slices.Sorted(maps.Keys(excess)) {
 		if i == excessNamed {
-			hint(Say(ExcessOthers, Args{"count": len(excess) - excessNamed}))
+			hint(Say("excess_others", Args{"count": len(excess) - excessNamed}))
 			break
 		}
 		hint(excess[engineer])
@@ -75,7 +75,7 @@ func (s *Snapshot) disk() Message {
 	if !s.Ready() || wait < RecordWithin {
 		return Message{}
 	}
-	return Say(DiskSlow, Args{"wait": wait.Truncate(time.Second)})
+	return Say("disk_slow", Args{"wait": wait.Truncate(time.Second)})
 }
 
 func (s *Snapshot) unanswered(sess SessionStatus) Message {
@@ -85,10 +85,10 @@ func (s *Snapshot) unanswered(sess SessionStatus) Message {
 	engineer := sess.Vendor + "/" + sess.Engineer
 	for _, r := range s.Refusals { // a refused flow gets no answer either
 		if r.Vendor == sess.Vendor && r.Engineer == sess.Engineer && r.Target != "" && r.Last.After(sess.OpenedAt) {
-			return Say(UnansweredRefused, Args{"engineer": engineer, "bytes": sess.Unanswered, "reason": r.Reason, "target": r.Target})
+			return Say("unanswered_refused", Args{"engineer": engineer, "bytes": sess.Unanswered, "reason": r.Reason, "target": r.Target})
 		}
 	}
-	return Say(Unanswered, Args{"engineer": engineer, "bytes": sess.Unanswered})
+	return Say("unanswered", Args{"engineer": engineer, "bytes": sess.Unanswered})
 }
 
 // excess has a hint for each engineer with a session whose flows were lately refused
@@ -104,7 +104,7 @@ func (s *Snapshot) excess(now time.Time) map[string]Message {
 		at, inside := opened[engineer]
 		if inside && r.Reason == policy.RateLimited.String() && r.Target != "" && now.Sub(r.Last) < excessRecent &&
 			!r.Last.Before(at) && all[engineer].Empty() {
-			all[engineer] = Say(Excess, Args{"engineer": engineer, "target": r.Target})
+			all[engineer] = Say("excess", Args{"engineer": engineer, "target": r.Target})
 		}
 	}
 	return all
@@ -130,7 +130,7 @@ func (s *Snapshot) sourcesHidden(now time.Time) Message {
 	}
 	for source, n := range attempts {
 		if private(source) && n >= natLeast && 4*n >= 3*all {
-			return Say(SourcesHidden, Args{"count": n, "all": all, "source": source})
+			return Say("sources_hidden", Args{"count": n, "all": all, "source": source})
 		}
 	}
 	return Message{}

@@ -20,11 +20,11 @@ func TestFault76HintsOfExcessAreFew(t *testing.T) {
 	codes := map[Code]int{}
 	for _, h := range s.Hints(now) {
 		codes[h.Code]++
-		if h.Code == ExcessOthers && h.Args["count"] != 95 {
+		if h.Code == "excess_others" && h.Args["count"] != 95 {
 			t.Errorf("%s: want 95 others", h)
 		}
 	}
-	if codes[Excess] != excessNamed || codes[ExcessOthers] != 1 {
+	if codes["excess"] != excessNamed || codes["excess_others"] != 1 {
 		t.Errorf("hints %v, want %d engineers and one count of the others", codes, excessNamed)
 	}
 }

@@ -1,3 +1,5 @@
+// Package view is the read model of the gateway: immutable snapshots, and
+// messages for people, with one table of words in English and Japanese.
 package view
 
 import (
@@ -17,8 +19,17 @@ const (
 	Japanese Language = "ja"
 )
 
-// Code names a message. Programs decide by the code and never by the text.
+// Code names a message of words.txt. Programs decide by the code and never by the
+// text.
 type Code string
+
+// Codes that several places use.
+const (
+	Begins      Code = "starting"
+	Stops       Code = "stopping"
+	NoPolicy    Code = "no_policy"    // no policy is in force, and why
+	LatchUnread Code = "latch_unread" // why everything is shut: the latch cannot be read
+)
 
 // Args are the values that a message's text names in braces, as in {cause}.
 // A value is a string, a number, a list of strings, or another Message.
@@ -94,6 +105,18 @@ func Texts(all []Message) []string {
 	}
 	return texts
 }
+
+// Error is a message that says why something was not done.
+type Error struct {
+	Message
+	Cause error // nil: there is none
+}
+
+// Error returns the English text.
+func (e *Error) Error() string { return e.Message.String() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Cause }
 
 // sent is a message as JSON.
 type sent struct {

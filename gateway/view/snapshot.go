@@ -50,9 +50,9 @@ func Offline(p *policy.Policy, now time.Time) (*Snapshot, error) {
 
 // Stuck is the snapshot of a loop that has not turned for too long.
 func (s *Snapshot) Stuck(age time.Duration) *Snapshot {
-	code := LoopStuck
+	code := Code("loop_stuck")
 	if len(s.Sessions) > 0 {
-		code = LoopStuckInside
+		code = "loop_stuck_inside"
 	}
 	x := *s
 	x.Doubts = append([]Doubt{{Loop, Say(code, Args{"age": age.Truncate(time.Second)})}}, s.Doubts...)

@@ -110,6 +110,21 @@ type SessionStatus struct {
 	Unanswered    uint64     `json:"-"` // bytes that the engineer sent without any answer; 0: there was one, or it is too early to tell
 }
 
+// Refusal sums the packets that were refused for one reason, of one engineer,
+// from one address, to one target. It is an element of the answer of
+// `kidoban refusals --json`.
+type Refusal struct {
+	First    time.Time `json:"first"`
+	Last     time.Time `json:"last"`
+	Count    int       `json:"count"`
+	Reason   string    `json:"reason"`
+	Vendor   string    `json:"vendor"`
+	Engineer string    `json:"engineer"`
+	Names
+	Source netip.Addr `json:"source"`
+	Target string     `json:"target,omitempty"` // the destination of a refused flow
+}
+
 // StatusAt is the status at an instant.
 func (s *Snapshot) StatusAt(now time.Time) Status {
 	st := Status{
