@@ -131,10 +131,7 @@ func (c verifyCommand) Run(p *program) error {
 // a forger of the copy writes another key there.
 func (c verifyCommand) key(p *program) (key, from string, err error) {
 	if c.Key == "" {
-		if c.Dir == "" {
-			return p.ownKey()
-		}
-		if key, from, err = p.ownKey(); err != nil {
+		if key, from, err = p.ownKey(); err != nil && c.Dir != "" {
 			err = &view.Error{Message: view.Say("no_own_key", view.Args{"cause": err}), Cause: err}
 		}
 		return key, from, err

@@ -16,7 +16,7 @@ type statusCommand struct{ jsonFlag }
 
 func (c statusCommand) Run(p *program) error {
 	var s view.Status
-	show, err := c.ask(p, "/v1/status", nil, &s, nil)
+	show, err := c.ask(p, "/v1/status", nil, &s)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func printStatus(p *program, s view.Status) {
 // list prints the answer of the gateway, or a text if that is empty.
 func list[T any](p *program, j jsonFlag, path string, none view.Code, print func(*program, []T, time.Time)) error {
 	var all []T
-	show, err := j.ask(p, path, nil, &all, nil)
+	show, err := j.ask(p, path, nil, &all)
 	if err != nil || !show {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"runtime/debug"
 	"time"
@@ -19,7 +20,6 @@ import (
 	"kidoban/config"
 	"kidoban/gateway/admin"
 	"kidoban/gateway/api"
-	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
 
@@ -127,24 +127,23 @@ func (p *program) fail(err error) int {
 	}
 	var said *exitError
 	var message *view.Error
-	var missing *policy.NoMatchError
 	var problem *api.Problem
-	var input *api.InputError
 	var mistakes config.Errors
 	text, status := err.Error(), exitFailed
-	if errors.As(err, &problem) {
-		text = problem.In(p.lang)
-	}
 	switch {
 	case errors.As(err, &said):
 		if said.Empty() {
 			return said.status
 		}
 		text, status = said.In(p.lang), said.status
-	case errors.As(err, &missing), problem != nil && problem.Status == 404:
-		text, status = view.Say("no_match", view.Args{"cause": text}).In(p.lang), exitNo
-	case errors.As(err, &input), problem != nil && (problem.Status == 400 || problem.Status == 413):
-		text, status = view.Say("input_wrong", view.Args{"cause": text}).In(p.lang), exitUsage
+	case errors.As(err, &problem):
+		text = problem.In(p.lang)
+		switch problem.Status {
+		case http.StatusNotFound:
+			text, status = view.Say("no_match", view.Args{"cause": text}).In(p.lang), exitNo
+		case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
+			text, status = view.Say("input_wrong", view.Args{"cause": text}).In(p.lang), exitUsage
+		}
 	case errors.As(err, &mistakes):
 		fmt.Fprintln(p.err, mistakes) // each begins with its file
 		return exitFailed

@@ -12,7 +12,7 @@ import (
 	"kidoban/gateway/view"
 )
 
-// who is the target of close and reopen.
+// who has the arguments of close and reopen.
 type who struct {
 	jsonFlag
 	Who    given  `arg:"" optional:"" help:"vendor/engineer, or vendor; or --all"`
@@ -20,27 +20,22 @@ type who struct {
 	Reason string `required:"" help:"Why; it is kept in the journal." placeholder:"R"`
 }
 
-func (w who) scope() (policy.Scope, error) {
-	if err := because(w.Reason); err != nil {
-		return "", err
-	}
-	switch {
-	case w.All && w.Who != "":
-		return "", wrong("who_twice", nil)
-	case w.All:
-		return policy.All, nil
-	case policy.Scope(w.Who) == policy.All:
-		// No vendor has this name, and it is easily typed.
-		return "", wrong("who_all", nil)
-	case w.Who == "":
-		return "", wrong("who_missing", nil)
-	}
-	return policy.Scope(w.Who), api.Shows("WHO", string(w.Who))
-}
-
 // order gives the command to the gateway.
 func (w who) order(p *program, path string) (gateway.Outcome, error) {
-	scope, err := w.scope()
+	scope, err := policy.Scope(w.Who), because(w.Reason)
+	switch {
+	case err != nil:
+	case w.All && scope != "":
+		err = wrong("who_twice", nil)
+	case w.All:
+		scope = policy.All
+	case scope == policy.All: // no vendor has this name, and it is easily typed
+		err = wrong("who_all", nil)
+	case scope == "":
+		err = wrong("who_missing", nil)
+	default:
+		err = api.Shows("WHO", string(scope))
+	}
 	if err != nil {
 		return gateway.Outcome{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -17,23 +18,52 @@ import (
 	"kidoban/gateway/view"
 )
 
-// loadPolicy reads a policy file as the gateway on this machine would.
-func (p *program) loadPolicy(path string) (*policy.Policy, []view.Message, error) {
-	var own *policy.Key
-	if private, err := config.LoadPrivateKey(p.settings.PrivateKeyFile, false); err == nil {
-		key := config.PublicKey(private)
-		own = &key
+// publicKey is the gateway's own public key.
+func (p *program) publicKey() (policy.Key, error) {
+	private, err := config.LoadPrivateKey(p.settings.PrivateKeyFile, false)
+	if err != nil {
+		return policy.Key{}, err
 	}
-	return readPolicy(path, own, p.settings.Interface)
+	return config.PublicKey(private), nil
 }
 
-// readPolicy reads a policy file for this machine.
-func readPolicy(path string, gatewayKey *policy.Key, tunnel string) (*policy.Policy, []view.Message, error) {
-	addresses, err := firewall.HostAddresses(tunnel)
+// loadPolicy reads a policy file as the gateway on this machine would.
+func (p *program) loadPolicy(path string) (*policy.Policy, []view.Message, error) {
+	var host config.Host
+	var err error
+	if key, err := p.publicKey(); err == nil {
+		host.Key = &key
+	}
+	if host.Addresses, err = firewall.HostAddresses(p.settings.Interface); err != nil {
+		return nil, nil, err
+	}
+	return config.LoadPolicy(path, host)
+}
+
+// offlineNotes has the questions that the policy file answers where no gateway runs,
+// with the note that says so.
+var offlineNotes = map[string]view.Code{"/v1/explain": "from_file_shut", "/v1/calendar": "from_file", "/v1/client-config": ""}
+
+// offline answers a question from the policy file.
+func (p *program) offline(path string, query url.Values, note view.Code) ([]byte, *time.Location, error) {
+	key, err := p.publicKey()
+	if err != nil && path == "/v1/client-config" {
+		return nil, nil, &view.Error{Message: view.Say("no_gateway_key", view.Args{"cause": err})}
+	}
+	loaded, _, err := p.loadPolicy(p.settings.PolicyFile)
 	if err != nil {
 		return nil, nil, err
 	}
-	return config.LoadPolicy(path, config.Host{Key: gatewayKey, Addresses: addresses})
+	now := time.Now()
+	s, err := view.Offline(loaded, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	if note != "" {
+		p.note(note, nil)
+	}
+	text, err := api.Offline(s, path, query, key, now)
+	return text, loaded.Zone, err
 }
 
 type checkCommand struct {
@@ -59,10 +89,7 @@ type checkAnswer struct {
 }
 
 func (c checkCommand) Run(p *program) error {
-	path := string(c.File)
-	if path == "" {
-		path = p.settings.PolicyFile
-	}
+	path := cmp.Or(string(c.File), p.settings.PolicyFile)
 	answer := checkAnswer{File: path, Errors: []*config.Error{}, Warnings: []checkWarning{}, Openings: []api.Opening{}}
 	loaded, warnings, err := p.loadPolicy(path)
 	for _, w := range warnings {
@@ -77,7 +104,7 @@ func (c checkCommand) Run(p *program) error {
 	answer.Errors = append(answer.Errors, mistakes...)
 	if err == nil {
 		answer.OK, answer.Digest = true, loaded.Digest
-		if answer.Openings, err = api.Calendar(loaded, "", "", time.Now()); err != nil {
+		if answer.Openings, err = api.Calendar(loaded, nil, time.Now()); err != nil {
 			return err
 		}
 	}
@@ -120,25 +147,11 @@ type explainCommand struct {
 func (c explainCommand) Run(p *program) error {
 	var x api.Explanation
 	query := url.Values{"engineer": {c.Engineer}, "from": {string(c.From)}, "to": {string(c.To)}, "at": {string(c.At)}}
-	show, err := c.ask(p, "/v1/explain", query, &x, func() error {
-		loaded, _, err := p.loadPolicy(p.settings.PolicyFile)
-		if err != nil {
-			return err
-		}
-		now := time.Now()
-		s, err := view.Offline(loaded, now)
-		if err != nil {
-			return err
-		}
-		p.note("from_file_shut", nil)
-		x, err = api.Explain(s, api.Question{Engineer: c.Engineer, From: string(c.From), To: string(c.To), At: string(c.At)}, now)
-		return err
-	})
+	show, err := c.ask(p, "/v1/explain", query, &x)
 	// Exit 3 comes with an answer. For an unknown engineer there is none.
-	var missing *policy.NoMatchError
 	var problem *api.Problem
-	if errors.As(err, &missing) || errors.As(err, &problem) && problem.Status == 404 {
-		return &api.InputError{Text: err.Error()}
+	if errors.As(err, &problem) && problem.Status == http.StatusNotFound {
+		problem.Status = http.StatusBadRequest
 	}
 	if err != nil {
 		return err
@@ -183,15 +196,7 @@ type calendarCommand struct {
 func (c calendarCommand) Run(p *program) error {
 	var openings []api.Opening
 	query := url.Values{"from": {string(c.From)}, "until": {string(c.Until)}}
-	show, err := c.ask(p, "/v1/calendar", query, &openings, func() error {
-		loaded, _, err := p.loadPolicy(p.settings.PolicyFile)
-		if err != nil {
-			return err
-		}
-		p.note("from_file", nil)
-		openings, err = api.Calendar(loaded, string(c.From), string(c.Until), time.Now())
-		return err
-	})
+	show, err := c.ask(p, "/v1/calendar", query, &openings)
 	if err != nil || !show {
 		return err
 	}
@@ -254,18 +259,7 @@ func (c clientConfigCommand) Run(p *program) error {
 		Config string `json:"config"`
 	}
 	query := url.Values{"engineer": {c.Engineer}, "mtu": {string(c.MTU)}}
-	show, err := c.ask(p, "/v1/client-config", query, &answer, func() error {
-		private, err := config.LoadPrivateKey(p.settings.PrivateKeyFile, false)
-		if err != nil {
-			return &view.Error{Message: view.Say("no_gateway_key", view.Args{"cause": err})}
-		}
-		loaded, _, err := p.loadPolicy(p.settings.PolicyFile)
-		if err != nil {
-			return err
-		}
-		answer.Config, err = api.ClientConfig(loaded, c.Engineer, config.PublicKey(private), string(c.MTU))
-		return err
-	})
+	show, err := c.ask(p, "/v1/client-config", query, &answer)
 	if show {
 		fmt.Fprint(p.out, answer.Config)
 	}

@@ -35,16 +35,12 @@ type jsonFlag struct {
 	JSON bool `name:"json" help:"Print JSON."`
 }
 
-// ask gets an answer of the gateway. If no gateway runs, offline sets the answer,
-// unless it is nil. ask prints JSON with --json, else it reports that the caller
-// must show the answer.
-func (j jsonFlag) ask(p *program, path string, query url.Values, answer any, offline func() error) (show bool, err error) {
+// ask gets an answer of the gateway, or of the policy file if no gateway runs. It
+// prints JSON with --json, else it reports that the caller must show the answer.
+func (j jsonFlag) ask(p *program, path string, query url.Values, answer any) (show bool, err error) {
 	text, zone, err := p.client().Get(path, query)
-	if errors.Is(err, admin.ErrNoGateway) && offline != nil {
-		if err = offline(); err == nil && j.JSON {
-			p.json(answer)
-		}
-		return err == nil && !j.JSON, err
+	if note, ok := offlineNotes[path]; ok && errors.Is(err, admin.ErrNoGateway) {
+		text, zone, err = p.offline(path, query, note)
 	}
 	if err != nil {
 		return false, err

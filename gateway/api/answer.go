@@ -3,7 +3,9 @@ package api
 import (
 	"cmp"
 	"fmt"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,15 +15,7 @@ import (
 	"kidoban/gateway/view"
 )
 
-// Question is a question of `kidoban explain`, as it was typed.
-type Question struct {
-	Engineer string // vendor/engineer
-	From     string // an address; empty: the source of the open session if To is set, else of the last attempt
-	To       string // ADDR:tcp/22; empty: the tunnel only
-	At       string // a time; empty: now
-}
-
-// Explanation is the answer.
+// Explanation is the answer of `kidoban explain`.
 type Explanation struct {
 	Decision    string     `json:"decision"` // admit or refuse
 	Reason      string     `json:"reason"`
@@ -38,12 +32,13 @@ type Explanation struct {
 	Details []view.Message `json:"detail_messages,omitempty"`
 }
 
-// Explain answers a question from a snapshot of a gateway, or from view.Offline.
-// Without a policy in force the answer about every name is not_ready.
-func Explain(s *view.Snapshot, q Question, now time.Time) (Explanation, error) {
-	p := s.Plan.Policy
+// explain answers a question: the engineer; from, an address (the default is the
+// last attempt's); to, as ADDR:tcp/22 (the default is the tunnel only); and at, a time.
+// Without a policy in force every engineer is refused.
+func explain(s *view.Snapshot, q url.Values, now time.Time) (Explanation, error) {
+	p, name, from, to := s.Plan.Policy, q.Get("engineer"), q.Get("from"), q.Get("to")
 	query := policy.Query{Proven: true, Fault: policy.Admitted}
-	e, err := engineerOf(p, q.Engineer)
+	e, err := engineerOf(p, name)
 	if err != nil {
 		return Explanation{}, err
 	}
@@ -53,27 +48,27 @@ func Explain(s *view.Snapshot, q Question, now time.Time) (Explanation, error) {
 		zone, inside = p.Zone, s.SessionSource(e)
 		query.Key, query.Source = e.Key, s.LastAttempt(e)
 	}
-	at, err := parseTime(q.At, zone, now)
+	at, err := parseTime(q.Get("at"), zone, now)
 	if err != nil {
 		return Explanation{}, err
 	}
-	if q.From != "" {
+	if from != "" {
 		var ok bool
-		if query.Source, ok = parseAddr(q.From); !ok {
-			return Explanation{}, invalid("--from: %q is not an address: allowed is IPv4 or IPv6, as in 203.0.113.10", q.From)
+		if query.Source, ok = parseAddr(from); !ok {
+			return Explanation{}, invalid("--from: %q is not an address: allowed is IPv4 or IPv6, as in 203.0.113.10", from)
 		}
 	}
-	if q.To != "" {
-		if query.To, query.Proto, err = parseDestination(q.To); err != nil {
+	if to != "" {
+		if query.To, query.Proto, err = parseDestination(to); err != nil {
 			return Explanation{}, err
 		}
-		// A flow comes from the session's address, even if somebody has since
-		// tried the key elsewhere.
-		if q.From == "" && inside.IsValid() {
+		// A flow comes from the session's address, even if the key has been tried
+		// elsewhere since.
+		if from == "" && inside.IsValid() {
 			query.Source = inside
 		}
 	}
-	x := Explanation{Decision: "refuse", Reason: policy.NotReady.String(), Engineer: q.Engineer, Names: view.NamesOf(e), At: s.Local(at)}
+	x := Explanation{Decision: "refuse", Reason: policy.NotReady.String(), Engineer: name, Names: view.NamesOf(e), At: s.Local(at)}
 	if query.Source.IsValid() {
 		x.Source = query.Source.String()
 	}
@@ -82,11 +77,11 @@ func Explain(s *view.Snapshot, q Question, now time.Time) (Explanation, error) {
 		return x, nil
 	}
 	d := s.Explain(query, at, now)
-	then := s.State().Plan(at) // the policy's grants at that time, whatever is in doubt now
+	then := s.State().Plan(at) // the policy's grants at that time, without today's doubts
 	x.Reason = d.Reason.String()
 	x.detail(details(s, then, e, query.To.Addr(), d.Reason, at)...)
 	x.detail(s.Obstacles(query, d, at, now)...)
-	if d.Reason == policy.WrongSource && q.From == "" && inside.IsValid() && inside != query.Source {
+	if d.Reason == policy.WrongSource && from == "" && inside.IsValid() && inside != query.Source {
 		x.detail(view.Say("inside_elsewhere", view.Args{"source": inside}))
 	}
 	if d.Reason == policy.Admitted {
@@ -198,14 +193,14 @@ type Opening struct {
 // the machine busy.
 const calendarMost = 400 * 24 * time.Hour
 
-// Calendar lists the openings of a span. Empty times mean now and 30 days after
-// the beginning.
-func Calendar(p *policy.Policy, from, until string, now time.Time) ([]Opening, error) {
-	start, err := parseTime(from, p.Zone, now)
+// Calendar lists the openings of a span. The defaults of from and until are now and
+// 30 days after from.
+func Calendar(p *policy.Policy, q url.Values, now time.Time) ([]Opening, error) {
+	start, err := parseTime(q.Get("from"), p.Zone, now)
 	if err != nil {
 		return nil, err
 	}
-	end, err := parseTime(until, p.Zone, start.AddDate(0, 0, 30))
+	end, err := parseTime(q.Get("until"), p.Zone, start.AddDate(0, 0, 30))
 	switch {
 	case err != nil:
 		return nil, err
@@ -240,10 +235,10 @@ const MTU = 1340
 // packets do not fit into Ethernet's.
 const leastMTU, mostMTU = 1280, 1420
 
-// ClientConfig is the text that an engineer pastes below the lines that a
+// clientConfig is the text that an engineer pastes below the lines that a
 // WireGuard client makes with "add empty tunnel". It holds no secret.
-// An empty MTU means the default.
-func ClientConfig(p *policy.Policy, name string, gatewayKey policy.Key, mtuText string) (string, error) {
+func clientConfig(p *policy.Policy, q url.Values, gatewayKey policy.Key) (string, error) {
+	name, mtuText := q.Get("engineer"), q.Get("mtu")
 	mtu, err := strconv.Atoi(cmp.Or(mtuText, strconv.Itoa(MTU)))
 	if err != nil || mtu < leastMTU || mtu > mostMTU {
 		return "", invalid("--mtu: %q is not an MTU of the tunnel: allowed is %d to %d", mtuText, leastMTU, mostMTU)
@@ -264,7 +259,7 @@ func ClientConfig(p *policy.Policy, name string, gatewayKey policy.Key, mtuText 
 		}
 	}
 	if len(allowed) == 0 {
-		return "", &policy.NoMatchError{What: fmt.Sprintf("no window of the policy opens anything that %s can reach", name)}
+		return "", problem(http.StatusNotFound, "no window of the policy opens anything that %s can reach", name)
 	}
 	presharedKey := ""
 	if e.PresharedKey != [32]byte{} {

@@ -1,6 +1,5 @@
 // Package api is the operators' interface: HTTP and JSON under /v1, errors as
-// problem details (RFC 9457). It serves any transport that can name the person
-// who asks.
+// problem details (RFC 9457). It serves any transport that can name the client.
 //
 //	GET  /v1/status /v1/sessions /v1/grants /v1/refusals
 //	GET  /v1/explain?engineer=&from=&to=&at=
@@ -38,7 +37,7 @@ const ZoneHeader = "Kidoban-Timezone"
 type Handler struct {
 	Gateway *gateway.Gateway
 	Key     policy.Key // the gateway's own public key
-	// Who names the person who asks. An error refuses the request.
+	// Who names the client's user. An error refuses the request.
 	Who func(*http.Request) (policy.Actor, error)
 }
 
@@ -68,13 +67,13 @@ var routes = map[string]route{
 	"/v1/grants":   {method: "GET", serve: func(r request) (any, error) { return r.snap.GrantsAt(r.now), nil }},
 	"/v1/refusals": {method: "GET", serve: func(r request) (any, error) { return r.snap.RefusalsLocal(), nil }},
 	"/v1/explain": {"GET", []string{"engineer", "from", "to", "at"}, false, func(r request) (any, error) {
-		return Explain(r.snap, Question{r.query.Get("engineer"), r.query.Get("from"), r.query.Get("to"), r.query.Get("at")}, r.now)
+		return explain(r.snap, r.query, r.now)
 	}},
 	"/v1/calendar": {"GET", []string{"from", "until"}, true, func(r request) (any, error) {
-		return Calendar(r.snap.Plan.Policy, r.query.Get("from"), r.query.Get("until"), r.now)
+		return Calendar(r.snap.Plan.Policy, r.query, r.now)
 	}},
 	"/v1/client-config": {"GET", []string{"engineer", "mtu"}, true, func(r request) (any, error) {
-		text, err := ClientConfig(r.snap.Plan.Policy, r.query.Get("engineer"), r.Key, r.query.Get("mtu"))
+		text, err := clientConfig(r.snap.Plan.Policy, r.query, r.Key)
 		return map[string]string{"config": text}, err
 	}},
 	"/v1/close": {"POST", []string{"scope", "reason"}, false, func(r request) (any, error) {
@@ -92,6 +91,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	answer, err := h.answer(w, r)
 	respond(w, answer, err)
+}
+
+// Offline gives the JSON of the answer to a question where no gateway runs.
+func Offline(s *view.Snapshot, path string, query url.Values, key policy.Key, now time.Time) ([]byte, error) {
+	answer, err := routes[path].serve(request{Handler: &Handler{Key: key}, snap: s, now: now, query: query})
+	if err != nil {
+		return nil, err
+	}
+	return encoded(answer)
 }
 
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (any, error) {
@@ -150,14 +158,10 @@ func problem(status int, format string, a ...any) *Problem {
 	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: fmt.Sprintf(format, a...)}
 }
 
-// InputError refuses a badly formed question or command.
-type InputError struct{ Text string }
+// invalid refuses a badly formed question or command.
+func invalid(format string, a ...any) error { return problem(http.StatusBadRequest, format, a...) }
 
-func (e *InputError) Error() string { return e.Text }
-
-func invalid(format string, a ...any) error { return &InputError{fmt.Sprintf(format, a...)} }
-
-// problemOf finds the status that tells a client what to do about an error.
+// problemOf gives an error its status.
 func problemOf(err error) *Problem {
 	var p *Problem
 	var large *http.MaxBytesError
@@ -168,8 +172,6 @@ func problemOf(err error) *Problem {
 		return problem(http.StatusRequestEntityTooLarge, "the body is too large: allowed are %d bytes", large.Limit)
 	case errors.As(err, new(*policy.NoMatchError)):
 		return problem(http.StatusNotFound, "%v", err)
-	case errors.As(err, new(*InputError)):
-		return problem(http.StatusBadRequest, "%v", err)
 	}
 	p = problem(http.StatusConflict, "%v", err)
 	var message *view.Error

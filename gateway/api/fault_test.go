@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
 
@@ -29,9 +30,8 @@ func TestFault82TimesWithoutEnd(t *testing.T) {
 	const allowed = "allowed is 2000 to 2199"
 	refused := func(what string, err error) {
 		t.Helper()
-		var input *InputError
 		var problem *Problem
-		if !errors.As(err, &input) && !(errors.As(err, &problem) && problem.Status == http.StatusBadRequest) || !strings.Contains(err.Error(), allowed) {
+		if !errors.As(err, &problem) || problem.Status != http.StatusBadRequest || !strings.Contains(err.Error(), allowed) {
 			t.Errorf("%s: %v, want bad input and %q", what, err, allowed)
 		}
 	}
@@ -47,9 +47,9 @@ func TestFault82TimesWithoutEnd(t *testing.T) {
 			}
 			refused("GET "+path+" about "+at, err)
 		}
-		_, err := Explain(snap, Question{Engineer: "medisys/sato", At: at}, now)
+		_, err := Offline(snap, "/v1/explain", url.Values{"engineer": {"medisys/sato"}, "at": {at}}, policy.Key{}, now)
 		refused("explain, where no gateway runs, about "+at, err)
-		_, err = Calendar(s.policy, "", at, now)
+		_, err = Calendar(s.policy, url.Values{"until": {at}}, now)
 		refused("calendar, where no gateway runs, until "+at, err)
 	}
 	for _, at := range []string{"2000-01-01", "2199-12-31T23:59:59+09:00"} {

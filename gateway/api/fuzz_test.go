@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/url"
 	"reflect"
 	"testing"
 	"time"
@@ -51,9 +53,8 @@ func sameAsJSON(t *testing.T, v any) {
 // isRefusal holds that an error is one for who asked, told in text.
 func isRefusal(t *testing.T, err error) {
 	t.Helper()
-	var input *InputError
-	var missing *policy.NoMatchError
-	if !errors.As(err, &input) && !errors.As(err, &missing) {
+	var p *Problem
+	if !errors.As(err, &p) || p.Status != http.StatusBadRequest && p.Status != http.StatusNotFound {
 		t.Fatalf("%T: %v, want bad input, or that nothing matches", err, err)
 	}
 	if !utf8.ValidString(err.Error()) || len(err.Error()) > 4000 {
@@ -99,14 +100,14 @@ func FuzzOrder(f *testing.F) {
 // a policy and without, it is refused in words, or the answer is JSON that
 // comes back the same.
 func FuzzQuestion(f *testing.F) {
-	for _, q := range []Question{
+	for _, q := range [][4]string{
 		{"medisys/sato", "", "", ""}, {"medisys/sato", "203.0.113.10", "10.1.0.5:tcp/22", "2026-12-01T20:00"}, {"medisys/mori", "::ffff:192.0.2.1", "[2001:db8::5]:udp/53", "2020-01-01"},
 		{"medisys", "", "10.1.0.5:icmp", "9999-12-31T23:59:59Z"}, {"medisys/nobody", "fe80::1%eth0", "10.1.0.5:tcp/0", "0000-01-01T00:00:00Z"},
 		{"a/\xff", "\x00", "[::]:icmp", "2199-12-31T23:59:59+09:00"}, {"/", ":", ":", "-"}, {"a/b\u202e", "0.0.0.0", "::ffff:1.2.3.4:tcp/65535", "2000-01-01 00:00"},
 		{"medisys/sato", "", "", "2026-12-01T20:00:00.999999999-23:59"}, {"medisys/sato", "", "", "2200-01-01T00:00:00+24:00"},
 	} {
-		f.Add(q.Engineer, q.From, q.To, q.At, "2026-12-01", "1340")
-		f.Add(q.Engineer, q.From, q.To, "", q.At, "+1280")
+		f.Add(q[0], q[1], q[2], q[3], "2026-12-01", "1340")
+		f.Add(q[0], q[1], q[2], "", q[3], "+1280")
 	}
 	now := time.Date(2026, 12, 1, 3, 0, 0, 0, time.UTC)
 	p := hospital()
@@ -117,7 +118,7 @@ func FuzzQuestion(f *testing.F) {
 	without := &view.Snapshot{Plan: policy.NewState().Plan(now).Doubted("there is no policy in force")}
 	f.Fuzz(func(t *testing.T, engineer, from, to, at, until, mtu string) {
 		for _, s := range []*view.Snapshot{with, without} {
-			x, err := Explain(s, Question{engineer, from, to, at}, now)
+			x, err := explain(s, url.Values{"engineer": {engineer}, "from": {from}, "to": {to}, "at": {at}}, now)
 			if err != nil {
 				isRefusal(t, err)
 				continue
@@ -127,12 +128,12 @@ func FuzzQuestion(f *testing.F) {
 			}
 			sameAsJSON(t, x)
 		}
-		if openings, err := Calendar(p, at, until, now); err != nil {
+		if openings, err := Calendar(p, url.Values{"from": {at}, "until": {until}}, now); err != nil {
 			isRefusal(t, err)
 		} else {
 			sameAsJSON(t, openings)
 		}
-		if text, err := ClientConfig(p, engineer, policy.Key{9}, mtu); err != nil {
+		if text, err := clientConfig(p, url.Values{"engineer": {engineer}, "mtu": {mtu}}, policy.Key{9}); err != nil {
 			isRefusal(t, err)
 		} else {
 			sameAsJSON(t, text)

@@ -168,7 +168,7 @@ func engineerOf(p *policy.Policy, name string) (*policy.Engineer, error) {
 			names = append(names, v.Name)
 		}
 	}
-	return nil, &policy.NoMatchError{What: fmt.Sprintf("the policy has no %s: %s has %s", missing, owner, strings.Join(names, ", "))}
+	return nil, problem(http.StatusNotFound, "the policy has no %s: %s has %s", missing, owner, strings.Join(names, ", "))
 }
 
 // A policy may name dates of these years. Times of other years do not fit into
