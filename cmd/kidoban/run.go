@@ -11,11 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
 	"kidoban/config"
@@ -113,24 +109,18 @@ func (runCommand) Run(p *program) error {
 		Notify: notify(logger), Metrics: counts, Logger: logger, Version: versionText(),
 	}))
 
-	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(counts.Collectors(g, s.Interface, public)...)
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-
 	// The servers outlive the gateway's stop, so that they can report it. The
 	// gateway does not outlive them: operators could neither close it nor see it.
 	running, end := context.WithCancel(ctx)
 	defer end()
 	stopServing := serve(end, logger, map[string]func(context.Context) error{
 		"metrics": func(ctx context.Context) error {
-			pages := promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-				ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError), EnableOpenMetrics: true, MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
-			return (&admin.Pages{Gateway: g, Address: s.MetricsAddress, Metrics: pages, Logger: logger}).Serve(ctx, metricsListener)
+			return admin.Serve(ctx, metricsListener, counts.Pages(g, s.Interface, public, s.MetricsAddress, logger), logger)
 		},
 		"the admin socket": func(ctx context.Context) error {
 			return admin.Serve(ctx, adminListener, &api.Handler{Gateway: g, Key: public, Who: admin.Who}, logger)
 		},
-		"SIGHUP": func(ctx context.Context) error { admin.ReloadOnHangup(ctx, hangup, g, logger); return nil },
+		"SIGHUP": func(ctx context.Context) error { reloadOnHangup(ctx, hangup, g, logger); return nil },
 		"memory": func(ctx context.Context) error { keepSmall(ctx, g.Snapshot); return nil },
 	})
 	logger.Info("kidoban starts", "version", versionText(), "interface", s.Interface, "port", s.ListenPort, "public_key", public.String(),

@@ -30,16 +30,16 @@ type Client struct {
 	wait   time.Duration // for the beginning of an answer; 0: as long as it may take
 }
 
-// How long the beginning of an answer may take. A close of a gateway whose loop
-// hangs takes 16 s; recover reads the journal, and reload the policy.
+// Bounds of the time until an answer begins. While the loop hangs, a close takes 16 s;
+// recover reads the journal, and reload the policy.
 const (
 	readWait  = 15 * time.Second
 	closeWait = 20 * time.Second
 	mostWait  = time.Minute
 )
 
-// answerMost bounds what a client reads: a calendar of 400 days of many
-// windows is the longest.
+// answerMost bounds an answer, in bytes. The longest is a calendar of 400 days with
+// many windows.
 const answerMost = 256 << 20
 
 // Get asks, and gives the JSON of the answer and the site's time zone, nil
@@ -104,7 +104,7 @@ func (c Client) do(method, path string, body []byte, wait time.Duration) (json.R
 		return nil, nil, &view.Error{Message: view.Say("no_gateway", view.Args{"socket": c.Socket}), Cause: ErrNoGateway}
 	case errors.Is(err, fs.ErrPermission):
 		return nil, nil, &view.Error{Message: view.Say("socket_denied", view.Args{"socket": c.Socket, "group": group})}
-	case errors.Is(err, syscall.EAGAIN), // the socket's queue is full: the gateway accepts nobody
+	case errors.Is(err, syscall.EAGAIN), // the queue of the socket is full: the gateway accepts no connection
 		errors.As(err, &late) && late.Timeout():
 		return nil, nil, &view.Error{Message: view.Say("no_answer", view.Args{"wait": wait}), Cause: ErrNoAnswer}
 	case err != nil:

@@ -1,10 +1,10 @@
-// Package admin is the Unix socket through which operators reach the gateway's
-// api, and the client of that socket. Pages are for monitoring, over TCP.
+// Package admin has the listeners and the server: the Unix socket through which
+// operators reach the gateway's api, with its client, and TCP for monitoring.
 //
-// The socket's mode (0660, group kidoban) decides who may connect. The kernel
-// names the peer (SO_PEERCRED); the peer's own word counts for nothing. A request
-// that carries an Origin, or a Host other than "kidoban" or "localhost", comes
-// from a browser and is refused.
+// The mode of the socket (0660, group kidoban) decides about access. The kernel names
+// the peer (SO_PEERCRED), and no word of the peer itself counts. A request with an
+// Origin, or a Host other than "kidoban" or "localhost", comes from a browser and is
+// refused.
 package admin
 
 import (
@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,14 +32,13 @@ import (
 
 const (
 	// host is the Host of a request to the socket; localHost is common with
-	// curl --unix-socket. A browser sends another name, also when somebody has
-	// led it here by DNS rebinding.
+	// curl --unix-socket. A browser sends another name, also after DNS rebinding.
 	host      = "kidoban"
 	localHost = "localhost"
 	// group may use the socket.
 	group = "kidoban"
-	// nobody is the kernel's uid for a peer whose user is not mapped into the
-	// gateway's user namespace (overflowuid): it may be anybody.
+	// nobody is the kernel's uid for all users that the gateway's user namespace does
+	// not map (overflowuid).
 	nobody = 65534
 )
 
@@ -88,9 +88,25 @@ func Listen(path string) (net.Listener, error) {
 	return l, nil
 }
 
+// ListenPages listens on a TCP address that the host may not have yet: the gateway
+// starts before the network is up (ip(7), IP_FREEBIND).
+func ListenPages(ctx context.Context, address string) (net.Listener, error) {
+	free := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) (err error) {
+		level, option := unix.IPPROTO_IP, unix.IP_FREEBIND
+		if network == "tcp6" {
+			level, option = unix.IPPROTO_IPV6, unix.IPV6_FREEBIND
+		}
+		refused := c.Control(func(fd uintptr) {
+			err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), level, option, 1))
+		})
+		return errors.Join(refused, err)
+	}}
+	return free.Listen(ctx, "tcp", address)
+}
+
 type peerKey struct{}
 
-// peer is the kernel's answer to the question who connected.
+// peer is the kernel's word about the other end of a connection.
 type peer struct {
 	cred *unix.Ucred
 	err  error
@@ -99,8 +115,8 @@ type peer struct {
 // lastAnswers bounds how long Serve waits for answers when the context has ended.
 const lastAnswers = 2 * time.Second
 
-// Serve serves until the context ends, and then finishes the requests that it
-// has accepted. The handler asks Who for the peer.
+// Serve serves until the context ends, and then finishes the accepted requests. Who
+// gives the peer of a request that came through the socket.
 func Serve(ctx context.Context, l net.Listener, handler http.Handler, logger *slog.Logger) error {
 	server := &http.Server{
 		Handler: handler,
@@ -114,10 +130,13 @@ func Serve(ctx context.Context, l net.Listener, handler http.Handler, logger *sl
 		MaxHeaderBytes:    8 << 10,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, peerKey{}, credentials(c))
+			if socket, ok := c.(*net.UnixConn); ok {
+				return context.WithValue(ctx, peerKey{}, credentials(socket))
+			}
+			return ctx
 		},
+		ConnState: bounded(),
 	}
-	Bound(server)
 	answered := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(answered)
@@ -137,9 +156,8 @@ func Serve(ctx context.Context, l net.Listener, handler http.Handler, logger *sl
 	return nil
 }
 
-func credentials(c net.Conn) peer {
-	var p peer
-	raw, err := c.(*net.UnixConn).SyscallConn()
+func credentials(c *net.UnixConn) (p peer) {
+	raw, err := c.SyscallConn()
 	if err == nil {
 		err = raw.Control(func(fd uintptr) {
 			p.cred, p.err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
@@ -149,7 +167,7 @@ func credentials(c net.Conn) peer {
 	return p
 }
 
-// actor names the peer's user, and for root the user who became root.
+// actor names the user of the peer, and for root also the login.
 func (p peer) actor() (policy.Actor, error) {
 	if p.err != nil {
 		return policy.Actor{}, fmt.Errorf("the kernel does not say who asks: %w", p.err)
@@ -178,7 +196,7 @@ func userName(uid uint32) string {
 	return "uid " + id
 }
 
-// Who names the peer of a request. It refuses browsers and peers without a name.
+// Who names the peer of a request. It refuses browsers and unnamed peers.
 func Who(r *http.Request) (policy.Actor, error) {
 	for _, header := range []string{"Origin", "Referer", "Sec-Fetch-Site"} {
 		if len(r.Header.Values(header)) > 0 {
@@ -198,16 +216,15 @@ func Who(r *http.Request) (policy.Actor, error) {
 // connectionsMost bounds the open connections of a server.
 const connectionsMost = 64
 
-// Bound limits the connections of a server, so that clients cannot take all
-// file descriptors of the process: without one for the journal, the journal
-// dies. Call it before Serve.
+// bounded limits the connections of a server, so that clients cannot take all file
+// descriptors of the process: without one for the journal, the journal dies.
 //
-// The oldest connection is closed for a new one. Refusing the new one would let
-// a client with many open connections keep everybody else out.
-func Bound(s *http.Server) {
+// The oldest connection is closed for a new one. If the new one were refused, a client
+// with many open connections could keep all others out.
+func bounded() func(net.Conn, http.ConnState) {
 	var mu sync.Mutex
 	var open []net.Conn // oldest first
-	s.ConnState = func(c net.Conn, state http.ConnState) {
+	return func(c net.Conn, state http.ConnState) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch state {

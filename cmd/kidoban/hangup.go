@@ -1,4 +1,4 @@
-package admin
+package main
 
 import (
 	"context"
@@ -10,9 +10,13 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// ReloadOnHangup reloads at each signal until the context ends. A reading of the
-// policy file that its disk never answers does not hold the end up.
-func ReloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gateway, logger *slog.Logger) {
+// hangupPatience is how long a reload on SIGHUP may read the policy file without a
+// word. A reload that waits for such a reading says so itself, and sooner.
+const hangupPatience = 15 * time.Second
+
+// reloadOnHangup reloads at each signal until the context ends. The end does not wait
+// for a disk that does not answer.
+func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gateway, logger *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -26,7 +30,7 @@ func ReloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gat
 			if err != nil {
 				logger.Error("reload on SIGHUP failed", "err", err)
 			}
-			// Nobody waits for an answer to a signal: it is all in the log.
+			// A signal has no answer: the log has all of it.
 			if out.Problem != "" {
 				logger.Error("reload on SIGHUP is not complete", "err", out.Problem)
 			}
@@ -44,7 +48,3 @@ func ReloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gat
 		hangs.Stop()
 	}
 }
-
-// hangupPatience is after how long a reload on SIGHUP is said to hang. One that
-// waits for a reading that hangs says so itself, and sooner.
-const hangupPatience = 15 * time.Second

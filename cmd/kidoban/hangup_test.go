@@ -1,4 +1,4 @@
-package admin
+package main
 
 import (
 	"bytes"
@@ -38,7 +38,7 @@ func TestAReloadThatHangsDoesNotHoldTheEndUp(t *testing.T) {
 		logger := slog.New(slog.NewTextHandler(&said, nil))
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
-		go func() { ReloadOnHangup(ctx, hangup, g, logger); close(ended) }()
+		go func() { reloadOnHangup(ctx, hangup, g, logger); close(ended) }()
 		hangup <- syscall.SIGHUP
 		synctest.Wait()
 		hangup <- syscall.SIGHUP
