@@ -61,22 +61,22 @@ type query struct {
 
 // question is a panel before it has a place.
 type question struct {
-	kind, title, text string // type, title, description
-	width, height     int
-	unit              string
-	queries           []query
-	mappings          []mapping
-	thresholds        []step
-	colors            map[string]string // by the name of a series
-	columns           []Column
-	links             []object
-	noValue           string // instead of "No data"
-	mayBeEmpty        string
-	share             bool // the axis ends at 1
-	whole             bool // the values are whole numbers
-	timeFrom          string
-	drawn             drawing
-	names             []Naming // of a histogram's buckets
+	kind, title   string // the type, and the English title, which has its texts in words.yaml
+	width, height int
+	unit          string
+	queries       []query
+	mappings      []mapping
+	thresholds    []step
+	colors        map[string]string // by the name of a series
+	columns       []Column
+	links         []object
+	noValue       string // instead of "No data"
+	mayBeEmpty    string
+	share         bool // the axis ends at 1
+	whole         bool // the values are whole numbers
+	timeFrom      string
+	drawn         drawing
+	names         []Naming // of a histogram's buckets
 }
 
 // drawing says how a panel draws its series over time.
@@ -113,7 +113,7 @@ func inside(value string) query {
 }
 
 // lay places rows and questions on the grid, 24 columns wide, in order.
-func (b builder) lay(d *Dashboard, parts ...any) *Dashboard {
+func (b builder) lay(d *Dashboard, name string, parts ...any) *Dashboard {
 	x, y, high := 0, 0, 0
 	for _, part := range parts {
 		id := len(d.Panels) + 1
@@ -126,7 +126,8 @@ func (b builder) lay(d *Dashboard, parts ...any) *Dashboard {
 			if x+p.width > 24 {
 				y, x, high = y+high, 0, 0
 			}
-			panel := b.panel(p)
+			panel, texts := p.panel(), words.Panels[name][p.title]
+			panel.Title, panel.Description = b.say(p.title, texts[0]), texts[1+b.language]
 			panel.ID, panel.GridPos = id, grid{p.height, p.width, x, y}
 			d.Panels = append(d.Panels, panel)
 			x += p.width
@@ -139,8 +140,8 @@ func (b builder) lay(d *Dashboard, parts ...any) *Dashboard {
 // row is a heading.
 type row string
 
-func (b builder) panel(q question) *Panel {
-	p := &Panel{Type: q.kind, Title: q.title, Description: q.text, Datasource: &fromVariable, TimeFrom: q.timeFrom, MayBeEmpty: q.mayBeEmpty, Columns: q.columns, Names: q.names}
+func (q question) panel() *Panel {
+	p := &Panel{Type: q.kind, Datasource: &fromVariable, TimeFrom: q.timeFrom, MayBeEmpty: q.mayBeEmpty, Columns: q.columns, Names: q.names}
 	for i, target := range q.queries {
 		t := Target{RefID: string(rune('A' + i)), Datasource: fromVariable, Expr: target.expr, LegendFormat: target.legend, Format: "time_series", EditorMode: "code"}
 		switch q.kind {

@@ -6,13 +6,14 @@
 //	appliance.go  the machine: enforcement lag, journal, ruleset, clock, load
 //	build.go      makes panels and places them on the grid
 //	schema.go     the part of Grafana's classic dashboard schema that is used
-//	reasons.go    words for the values of metrics and for the alerts
+//	words.yaml    the texts of panels, values of metrics and alerts
+//	words.go      reads them
 //	rules/        recording rules and alerts, with promtool's tests
 //	grafana/      provisioning: datasource, folders
 //	*.json, ja/   the dashboards as Grafana reads them, English and Japanese
 //
-// Every text is written in both languages side by side. The JSON files are
-// generated, and a test compares them with the source:
+// Every text is there in both languages. The JSON files are generated, and a test
+// compares them with the source:
 //
 //	go test ./dashboards -run TestFiles -update
 //

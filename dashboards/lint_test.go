@@ -114,7 +114,7 @@ func TestPanelsAreWhole(t *testing.T) {
 			if d.Description == "" || d.SchemaVersion != SchemaVersion {
 				t.Errorf("%s: description %q, schema %d", d.UID, d.Description, d.SchemaVersion)
 			}
-			ids, titles := map[int]bool{}, map[string]bool{}
+			ids, titles, panels := map[int]bool{}, map[string]bool{}, 0
 			place := map[[2]int]string{}
 			for _, p := range d.Panels {
 				where := d.UID + ", " + p.Title
@@ -137,6 +137,7 @@ func TestPanelsAreWhole(t *testing.T) {
 				if p.Type == "row" {
 					continue
 				}
+				panels++
 				// A Japanese sentence ends otherwise.
 				if !strings.ContainsAny(p.Description, ".?。？") {
 					t.Errorf("%s: the description %q is no sentence", where, p.Description)
@@ -160,6 +161,9 @@ func TestPanelsAreWhole(t *testing.T) {
 						t.Errorf("%s: column %q shows no query", where, c.Title)
 					}
 				}
+			}
+			if texts := words.Panels[strings.TrimSuffix(strings.TrimPrefix(d.UID, "kidoban-"), l.suffix())]; len(texts) != panels {
+				t.Errorf("%s: words.yaml has texts of %d panels, want %d", d.UID, len(texts), panels)
 			}
 			for _, a := range d.Annotations.List {
 				checkMetrics(t, names, d.UID+", "+a.Name, a.Target.Expr)
@@ -252,12 +256,12 @@ func TestLanguagesDifferInWordsOnly(t *testing.T) {
 func TestReasonsAreExplained(t *testing.T) {
 	b := builder{English}
 	for _, r := range policy.Reasons() {
-		if b.reasons()[r.String()] == "" {
+		if b.said(words.Reasons)[r.String()] == "" {
 			t.Errorf("the reason %v is not explained", r)
 		}
 	}
 	for _, e := range session.Endings() {
-		if b.endings()[string(e)] == "" {
+		if b.said(words.Endings)[string(e)] == "" {
 			t.Errorf("the ending %v is not explained", e)
 		}
 	}
@@ -268,34 +272,34 @@ func TestReasonsAreExplained(t *testing.T) {
 	causes := map[string]bool{}
 	for _, found := range regexp.MustCompile(`counter refused_(\w+)`).FindAllStringSubmatch(string(rules), -1) {
 		causes[found[1]] = true
-		if b.causes()[found[1]] == "" {
+		if b.said(words.Causes)[found[1]] == "" {
 			t.Errorf("what the kernel drops as %s is not explained", found[1])
 		}
 	}
-	if len(b.causes()) != len(causes) {
-		t.Errorf("%d causes are explained, of %d that the ruleset has", len(b.causes()), len(causes))
+	if len(b.said(words.Causes)) != len(causes) {
+		t.Errorf("%d causes are explained, of %d that the ruleset has", len(b.said(words.Causes)), len(causes))
 	}
 	for _, l := range []Language{English, Japanese} {
 		b := builder{l}
-		words, runbooks := b.alerts()
+		meanings, runbooks := b.alerts()
 		n := 0
 		for _, r := range readRules(t) {
 			if r.Alert == "" {
 				continue
 			}
 			n++
-			if words[r.Alert] == "" || b.severities()[r.Labels["severity"]] == "" {
+			if meanings[r.Alert] == "" || b.said(words.Severities)[r.Labels["severity"]] == "" {
 				t.Errorf("the alert %s, or its severity, is not explained", r.Alert)
 			}
 			if want := filepath.Join("docs/runbooks", l.folder(), filepath.Base(r.Annotations["runbook_url"])); runbooks[r.Alert] != want {
 				t.Errorf("the page about %s is %s, want %s", r.Alert, runbooks[r.Alert], want)
 			}
 		}
-		if len(words) != n || len(runbooks) != n {
-			t.Errorf("%d alerts are explained and %d have a page, want %d", len(words), len(runbooks), n)
+		if len(meanings) != n || len(runbooks) != n {
+			t.Errorf("%d alerts are explained and %d have a page, want %d", len(meanings), len(runbooks), n)
 		}
 	}
-	if len(b.reasons()) != len(policy.Reasons()) || len(b.endings()) != len(session.Endings()) {
+	if len(b.said(words.Reasons)) != len(policy.Reasons()) || len(b.said(words.Endings)) != len(session.Endings()) {
 		t.Error("something is explained that the gateway never says")
 	}
 }
@@ -358,12 +362,12 @@ func TestAlertsAreWhole(t *testing.T) {
 			}
 		}
 		severity := r.Labels["severity"]
-		word, _, _ := strings.Cut(builder{Japanese}.severities()[severity], "（")
+		word, _, _ := strings.Cut(builder{Japanese}.said(words.Severities)[severity], "（")
 		for path, want := range map[string]string{
 			book: "`" + r.Alert + "`, severity " + severity + ".",
 			filepath.Join(filepath.Dir(book), "ja", filepath.Base(book)): "`" + r.Alert + "`（重大度：" + word,
 			filepath.Join(filepath.Dir(book), "README.md"):               "| [" + r.Alert + "](" + filepath.Base(book) + ") | " + severity + " |",
-			filepath.Join(filepath.Dir(book), "ja/README.md"):            "| [" + r.Alert + "](" + filepath.Base(book) + ") | " + builder{Japanese}.severities()[severity] + " |",
+			filepath.Join(filepath.Dir(book), "ja/README.md"):            "| [" + r.Alert + "](" + filepath.Base(book) + ") | " + builder{Japanese}.said(words.Severities)[severity] + " |",
 		} {
 			text, err := os.ReadFile(filepath.Join("..", path))
 			if err != nil || !strings.Contains(string(text), want) {
