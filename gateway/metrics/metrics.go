@@ -38,8 +38,7 @@ type Metrics struct {
 	steps    prometheus.Counter
 	reload   prometheus.Gauge
 
-	all  []prometheus.Collector
-	rows []string // of Table
+	all []prometheus.Collector
 }
 
 // vendorCounters are by vendor.
@@ -113,35 +112,29 @@ func New(version string) *Metrics {
 	return m
 }
 
-func (m *Metrics) add(c prometheus.Collector, row string) {
-	m.all, m.rows = append(m.all, c), append(m.rows, row)
+func add[C prometheus.Collector](m *Metrics, c C) C {
+	m.all = append(m.all, c)
+	return c
 }
 
 func (m *Metrics) counter(name, help string, labels ...string) *prometheus.CounterVec {
-	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
-	m.add(c, row("counter", name, help, labels...))
-	return c
+	return add(m, prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels))
 }
 
 // elsewhere is a counter that another package counts.
 func (m *Metrics) elsewhere(count *func() uint64, name, help string) {
-	m.add(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64((*count)()) }),
-		row("counter", name, help))
+	add(m, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64((*count)()) }))
 }
 
 func (m *Metrics) gauge(labels prometheus.Labels, name, help string) prometheus.Gauge {
-	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels})
-	m.add(g, row("gauge", name, help, slices.Sorted(maps.Keys(labels))...))
-	return g
+	return add(m, prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}))
 }
 
 // histogram has classic buckets for every Prometheus, and is native for those
 // that ask.
 func (m *Metrics) histogram(name, help string, labels []string, buckets ...float64) *prometheus.HistogramVec {
-	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets,
-		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour}, labels)
-	m.add(h, row("histogram", name, help, labels...))
-	return h
+	return add(m, prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour}, labels))
 }
 
 // Collectors gives all counters, and a collector of states. device names the

@@ -27,18 +27,11 @@ type states struct {
 	device, key string
 }
 
-var (
-	descriptions []*prometheus.Desc // of states, for Describe
-	stateRows    []string           // of Table
-)
+var descriptions []*prometheus.Desc // of states, for Describe
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	d := prometheus.NewDesc(name, help, labels, nil)
-	kind := "gauge"
-	if strings.HasSuffix(name, "_total") {
-		kind = "counter"
-	}
-	descriptions, stateRows = append(descriptions, d), append(stateRows, row(kind, name, help, labels...))
+	descriptions = append(descriptions, d)
 	return d
 }
 
