@@ -249,12 +249,11 @@ func (p *program) entry(index int64, e journal.Entry) string {
 		{"", named(who, strings.TrimSpace(e.VendorName+" "+e.EngineerName))}, {"", e.Window}, {"entry_scope", e.Scope}, {"entry_from", e.Source}, {"entry_to", e.Target}, {"", e.Reason}, {"entry_session", e.Session},
 		{"entry_until", until}, {"entry_times", times}, {"entry_policy", fmt.Sprintf("%.12s", e.Digest)}, {"", text}, {"entry_by", by},
 	} {
-		switch {
-		case part.text == "":
-		case part.code == "":
+		if part.text != "" && part.code != "" {
+			part.text = p.say(part.code, view.Args{"text": part.text})
+		}
+		if part.text != "" {
 			line += "  " + oneLine(part.text)
-		default:
-			line += "  " + p.say(part.code, view.Args{"text": part.text})
 		}
 	}
 	return strings.TrimRight(line, " ")

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,31 +39,29 @@ func printStatus(p *program, s view.Status) {
 		told = told || d.Message.Code == view.NoPolicy && d.Message.Args["cause"] == s.Policy.Error
 		p.indent(d.Message)
 	}
-	rows := [][]string{{p.label("label_now"), p.local(s.Now)}}
-	if s.NextChange != nil {
-		rows = append(rows, []string{p.label("label_next_change"), p.local(*s.NextChange)})
-	}
+	rows := list{program: p}
+	rows.time("label_now", &s.Now)
+	rows.time("label_next_change", s.NextChange)
 	if s.Policy.LoadedAt != nil {
 		file := view.Say("file_good", nil)
 		if !s.Policy.FileOK {
 			file = view.Say("file_bad", nil)
 		}
-		rows = append(rows, []string{p.label("label_policy"), p.say("policy", view.Args{
-			"digest": fmt.Sprintf("%.12s", s.Policy.Digest), "at": p.local(*s.Policy.LoadedAt), "file": file})})
+		rows.row("label_policy", p.say("policy", view.Args{
+			"digest": fmt.Sprintf("%.12s", s.Policy.Digest), "at": p.local(*s.Policy.LoadedAt), "file": file}))
 	}
 	if s.Policy.Error != "" && !told {
 		for _, line := range strings.Split(s.Policy.Error, "\n") {
-			rows = append(rows, []string{"", oneLine(line)})
+			rows.rows = append(rows.rows, []string{"", oneLine(line)})
 		}
 	}
 	for _, r := range s.Shut.Records {
-		rows = append(rows, []string{p.label("label_shut"),
-			p.say("shut_line", view.Args{"scope": string(r.Scope), "actor": r.Actor, "at": p.local(r.At), "reason": r.Reason})})
+		rows.row("label_shut", p.say("shut_line", view.Args{"scope": string(r.Scope), "actor": r.Actor, "at": p.local(r.At), "reason": r.Reason}))
 	}
 	for _, h := range s.Shut.ByKey {
-		rows = append(rows, []string{p.label("label_shut"), p.say("shut_by_key", view.Args{"engineer": h.Engineer, "scope": string(h.Scope)})})
+		rows.row("label_shut", p.say("shut_by_key", view.Args{"engineer": h.Engineer, "scope": string(h.Scope)}))
 	}
-	p.columns(rows)
+	p.columns(rows.rows)
 	for _, h := range s.HintMessages {
 		p.indent(view.Say("hint", view.Args{"text": h}))
 	}
@@ -84,24 +81,21 @@ func printStatus(p *program, s view.Status) {
 	printSessions(p, s.Sessions, s.Now)
 }
 
-// list prints the answer of the gateway, or a text if that is empty.
-func list[T any](p *program, j jsonFlag, path string, none view.Code, print func(*program, []T, time.Time)) error {
+// table prints the answer of the gateway, or a text if that is empty.
+func table[T any](p *program, j jsonFlag, path string, none view.Code, print func(*program, []T, time.Time)) error {
 	var all []T
 	show, err := j.ask(p, path, nil, &all)
-	if err != nil || !show {
-		return err
+	if show {
+		p.tellIf(len(all) == 0, none, nil)
+		print(p, all, time.Now())
 	}
-	if len(all) == 0 {
-		p.tell(none, nil)
-	}
-	print(p, all, time.Now())
-	return nil
+	return err
 }
 
 type sessionsCommand struct{ jsonFlag }
 
 func (c sessionsCommand) Run(p *program) error {
-	return list(p, c.jsonFlag, "/v1/sessions", "nobody_inside", printSessions)
+	return table(p, c.jsonFlag, "/v1/sessions", "nobody_inside", printSessions)
 }
 
 func printSessions(p *program, all []view.SessionStatus, now time.Time) {
@@ -122,7 +116,7 @@ func printSessions(p *program, all []view.SessionStatus, now time.Time) {
 type grantsCommand struct{ jsonFlag }
 
 func (c grantsCommand) Run(p *program) error {
-	return list(p, c.jsonFlag, "/v1/grants", "nothing_open", printGrants)
+	return table(p, c.jsonFlag, "/v1/grants", "nothing_open", printGrants)
 }
 
 func printGrants(p *program, all []view.GrantStatus, now time.Time) {
@@ -147,7 +141,7 @@ func printGrants(p *program, all []view.GrantStatus, now time.Time) {
 type refusalsCommand struct{ jsonFlag }
 
 func (c refusalsCommand) Run(p *program) error {
-	return list(p, c.jsonFlag, "/v1/refusals", "no_refusals", printRefusals)
+	return table(p, c.jsonFlag, "/v1/refusals", "no_refusals", printRefusals)
 }
 
 func printRefusals(p *program, all []view.Refusal, now time.Time) {
@@ -186,12 +180,13 @@ func printRefusals(p *program, all []view.Refusal, now time.Time) {
 // language is that of the locale: the first of its variables that is set decides.
 func language(environ []string) view.Language {
 	for _, name := range []string{"LC_ALL=", "LC_MESSAGES=", "LANG="} {
-		i := slices.IndexFunc(environ, func(v string) bool { return strings.HasPrefix(v, name) && len(v) > len(name) })
-		if i >= 0 {
-			if strings.HasPrefix(environ[i], name+"ja") {
-				return view.Japanese
+		for _, variable := range environ {
+			if locale, ok := strings.CutPrefix(variable, name); ok && locale != "" {
+				if strings.HasPrefix(locale, "ja") {
+					return view.Japanese
+				}
+				return view.English
 			}
-			break
 		}
 	}
 	return view.English

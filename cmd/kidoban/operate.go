@@ -69,30 +69,18 @@ func (p *program) outcome(asJSON bool, out gateway.Outcome, done string) error {
 		p.json(out)
 	} else {
 		fmt.Fprintln(p.out, done)
-		if out.Sessions > 0 {
-			p.tell("cut", view.Args{"count": out.Sessions})
-		}
+		p.tellIf(out.Sessions > 0, "cut", view.Args{"count": out.Sessions})
 		for _, m := range out.ChangeMessages {
 			p.indent(m)
 		}
 		for _, m := range out.WarningMessages {
 			p.indent(view.Say("warning", view.Args{"text": m}))
 		}
-		if len(out.Shut) > 0 {
-			p.tell("shut_now", view.Args{"scopes": out.Shut})
-		}
-		if out.Journal != "" {
-			p.tell("journal_aside", view.Args{"path": out.Journal})
-		}
-		if !out.Recorded {
-			p.tell("unrecorded", nil)
-			if out.Kept {
-				p.tell("restart_keeps", nil)
-			}
-			if out.UntilBoot {
-				p.tell("boot_forgets", nil)
-			}
-		}
+		p.tellIf(len(out.Shut) > 0, "shut_now", view.Args{"scopes": out.Shut})
+		p.tellIf(out.Journal != "", "journal_aside", view.Args{"path": out.Journal})
+		p.tellIf(!out.Recorded, "unrecorded", nil)
+		p.tellIf(!out.Recorded && out.Kept, "restart_keeps", nil)
+		p.tellIf(!out.Recorded && out.UntilBoot, "boot_forgets", nil)
 	}
 	var problems []string
 	for _, m := range out.Problems {

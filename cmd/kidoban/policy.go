@@ -127,11 +127,8 @@ func (c checkCommand) Run(p *program) error {
 	p.tell("check_taken", view.Args{"file": path, "site": loaded.Site, "vendors": len(loaded.Vendors), "engineers": engineers, "warnings": len(warnings)})
 	p.tell("digest", view.Args{"digest": loaded.Digest})
 	fmt.Fprintln(p.out)
-	if len(answer.Openings) == 0 {
-		p.tell("opens_not", nil)
-		return nil
-	}
-	p.tell("opens", nil)
+	p.tellIf(len(answer.Openings) == 0, "opens_not", nil)
+	p.tellIf(len(answer.Openings) > 0, "opens", nil)
 	printCalendar(p, answer.Openings)
 	return nil
 }
@@ -174,17 +171,18 @@ func (c explainCommand) show(p *program, x api.Explanation) {
 		p.indent(d)
 	}
 	source, to := cmp.Or(x.Source, p.say("any_source", nil)), cmp.Or(string(c.To), p.say("tunnel", nil))
-	rows := [][]string{{p.label("label_of"), named(x.Engineer, x.Names.String())}, {p.label("label_from"), source}, {p.label("label_toward"), to}, {p.label("label_at"), p.local(x.At)}}
-	if x.Until != nil {
-		rows = append(rows, []string{p.label("label_grant"), x.Grant}, []string{p.label("label_end"), p.local(*x.Until)})
+	rows := list{program: p}
+	rows.row("label_of", named(x.Engineer, x.Names.String()))
+	rows.row("label_from", source)
+	rows.row("label_toward", to)
+	rows.time("label_at", &x.At)
+	rows.row("label_grant", x.Grant)
+	rows.time("label_end", x.Until)
+	rows.time("label_next_opening", x.NextOpening)
+	if x.NextOpening == nil && reason == policy.OutsideWindow {
+		rows.row("label_next_opening", p.say("no_opening", nil))
 	}
-	switch {
-	case x.NextOpening != nil:
-		rows = append(rows, []string{p.label("label_next_opening"), p.local(*x.NextOpening)})
-	case reason == policy.OutsideWindow:
-		rows = append(rows, []string{p.label("label_next_opening"), p.say("no_opening", nil)})
-	}
-	p.columns(rows)
+	p.columns(rows.rows)
 }
 
 type calendarCommand struct {
@@ -197,14 +195,11 @@ func (c calendarCommand) Run(p *program) error {
 	var openings []api.Opening
 	query := url.Values{"from": {string(c.From)}, "until": {string(c.Until)}}
 	show, err := c.ask(p, "/v1/calendar", query, &openings)
-	if err != nil || !show {
-		return err
+	if show {
+		p.tellIf(len(openings) == 0, "calendar_empty", nil)
+		printCalendar(p, openings)
 	}
-	if len(openings) == 0 {
-		p.tell("calendar_empty", nil)
-	}
-	printCalendar(p, openings)
-	return nil
+	return err
 }
 
 // calendarLines bounds the lines of a calendar for people.
@@ -243,9 +238,8 @@ func printCalendar(p *program, openings []api.Opening) {
 			p.some(engineers), p.some(o.Targets), strings.TrimSpace(oneLine(o.ApprovedBy) + " " + oneLine(o.Ticket))})
 	}
 	p.table(rows, 0, times)
-	if more := len(openings) - calendarLines; more > 0 {
-		p.tell("calendar_more", view.Args{"count": more})
-	}
+	more := len(openings) - calendarLines
+	p.tellIf(more > 0, "calendar_more", view.Args{"count": more})
 }
 
 type clientConfigCommand struct {

@@ -63,6 +63,13 @@ func (p *program) say(code view.Code, args view.Args) string {
 // tell prints a message.
 func (p *program) tell(code view.Code, args view.Args) { fmt.Fprintln(p.out, p.say(code, args)) }
 
+// tellIf prints a message under a condition.
+func (p *program) tellIf(when bool, code view.Code, args view.Args) {
+	if when {
+		p.tell(code, args)
+	}
+}
+
 // note prints a message beside the output.
 func (p *program) note(code view.Code, args view.Args) {
 	fmt.Fprintln(p.err, "kidoban:", p.say(code, args))
@@ -75,8 +82,25 @@ func (p *program) indent(m view.Message) {
 	}
 }
 
-// label begins a line of a list.
-func (p *program) label(code view.Code) string { return "  " + p.say(code, nil) }
+// list is rows of a label and a text.
+type list struct {
+	*program
+	rows [][]string
+}
+
+// row adds a row, unless the text is empty.
+func (l *list) row(label view.Code, text string) {
+	if text != "" {
+		l.rows = append(l.rows, []string{"  " + l.say(label, nil), text})
+	}
+}
+
+// time adds the row of an instant, unless it is nil.
+func (l *list) time(label view.Code, at *time.Time) {
+	if at != nil {
+		l.row(label, l.local(*at))
+	}
+}
 
 func (p *program) heading(codes ...view.Code) (row []string) {
 	for _, c := range codes {
@@ -187,9 +211,8 @@ func bytesText(n uint64) string {
 		return fmt.Sprintf("%d B", n)
 	}
 	value, suffix := float64(n)/unit, 0
-	for value >= unit && suffix < 3 {
+	for ; value >= unit && suffix < 3; suffix++ {
 		value /= unit
-		suffix++
 	}
 	return fmt.Sprintf("%.1f %ciB", value, "KMGT"[suffix])
 }

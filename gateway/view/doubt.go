@@ -33,24 +33,19 @@ func Joined(doubts []Doubt) string {
 	return strings.Join(all, "; ")
 }
 
-type sentDoubt struct {
-	About string `json:"about"`
-	sent
-}
-
 // MarshalJSON writes the subject and the fields of the message.
 func (d Doubt) MarshalJSON() ([]byte, error) {
-	return json.Marshal(sentDoubt{d.About, sent{d.Message.Code, d.Message.Args, d.Message.String()}})
+	raw := d.Message.sent()
+	raw.About = d.About
+	return json.Marshal(raw)
 }
 
 // UnmarshalJSON reads the form of MarshalJSON.
 func (d *Doubt) UnmarshalJSON(text []byte) error {
-	var raw sentDoubt
-	if err := json.Unmarshal(text, &raw); err != nil {
-		return err
-	}
-	d.About = raw.About
-	return json.Unmarshal(text, &d.Message)
+	var raw sent
+	err := json.Unmarshal(text, &raw)
+	*d = Doubt{raw.About, raw.message()}
+	return err
 }
 
 // Hint is a message about the host.

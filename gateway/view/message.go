@@ -118,23 +118,25 @@ func (e *Error) Error() string { return e.Message.String() }
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// sent is a message as JSON.
+// sent is a message or a doubt as JSON.
 type sent struct {
-	Code Code   `json:"code"`
-	Args Args   `json:"args,omitempty"`
-	Text string `json:"text"`
+	About string `json:"about,omitempty"` // of a doubt
+	Code  Code   `json:"code"`
+	Args  Args   `json:"args,omitempty"`
+	Text  string `json:"text"`
 }
 
+func (m Message) sent() sent    { return sent{Code: m.Code, Args: m.Args, Text: m.String()} }
+func (s sent) message() Message { return Message{Code: s.Code, Args: s.Args, text: s.Text} }
+
 // MarshalJSON writes the code, the arguments and the English text.
-func (m Message) MarshalJSON() ([]byte, error) {
-	return json.Marshal(sent{m.Code, m.Args, m.String()})
-}
+func (m Message) MarshalJSON() ([]byte, error) { return json.Marshal(m.sent()) }
 
 // UnmarshalJSON reads the form of MarshalJSON.
 func (m *Message) UnmarshalJSON(text []byte) error {
 	var raw sent
 	err := json.Unmarshal(text, &raw)
-	*m = Message{Code: raw.Code, Args: raw.Args, text: raw.Text}
+	*m = raw.message()
 	return err
 }
 
