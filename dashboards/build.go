@@ -66,7 +66,7 @@ type question struct {
 	unit          string
 	queries       []query
 	mappings      []mapping
-	thresholds    []step
+	thresholds    []object
 	colors        map[string]string // by the name of a series
 	columns       []Column
 	links         []object
@@ -141,7 +141,7 @@ func (b builder) lay(d *Dashboard, name string, parts ...any) *Dashboard {
 type row string
 
 func (q question) panel() *Panel {
-	p := &Panel{Type: q.kind, Datasource: &fromVariable, TimeFrom: q.timeFrom, MayBeEmpty: q.mayBeEmpty, Columns: q.columns, Names: q.names}
+	p := &Panel{Type: q.kind, Datasource: fromVariable, TimeFrom: q.timeFrom, MayBeEmpty: q.mayBeEmpty, Columns: q.columns, Names: q.names}
 	for i, target := range q.queries {
 		t := Target{RefID: string(rune('A' + i)), Datasource: fromVariable, Expr: target.expr, LegendFormat: target.legend, Format: "time_series", EditorMode: "code"}
 		switch q.kind {
@@ -176,13 +176,13 @@ func (q question) panel() *Panel {
 	p.FieldConfig = f
 	switch q.kind {
 	case "stat":
-		p.Options = object{"reduceOptions": reduce(), "colorMode": "background", "graphMode": "none", "justifyMode": "center", "orientation": "auto",
+		p.Options = object{"reduceOptions": reduce, "colorMode": "background", "graphMode": "none", "justifyMode": "center", "orientation": "auto",
 			"textMode": "auto", "wideLayout": true, "showPercentChange": false, "percentChangeColorMode": "standard"}
 		if len(q.queries) == 1 && q.queries[0].legend == "" {
 			p.Options["textMode"] = "value"
 		}
 	case "bargauge":
-		p.Options = object{"reduceOptions": reduce(), "orientation": "horizontal", "displayMode": "basic", "valueMode": "text", "showUnfilled": true,
+		p.Options = object{"reduceOptions": reduce, "orientation": "horizontal", "displayMode": "basic", "valueMode": "text", "showUnfilled": true,
 			"minVizHeight": 16, "maxVizHeight": 300, "minVizWidth": 8, "namePlacement": "auto", "sizing": "auto",
 			"legend": object{"showLegend": false, "displayMode": "list", "placement": "bottom", "calcs": []string{}}}
 		for _, n := range q.names {
@@ -201,9 +201,8 @@ func (q question) panel() *Panel {
 	return p
 }
 
-func reduce() object {
-	return object{"values": false, "calcs": []string{"lastNotNull"}, "fields": ""}
-}
+// reduce shows the newest value of a series.
+var reduce = object{"values": false, "calcs": []string{"lastNotNull"}, "fields": ""}
 
 func (p *Panel) series(q question) {
 	legend := object{"showLegend": true, "displayMode": "table", "placement": "bottom", "calcs": []string{"lastNotNull", "max"}}
@@ -283,11 +282,12 @@ func is(results ...any) []mapping {
 	return []mapping{m}
 }
 
-// steps gives thresholds: the first colour, then value and colour in turn.
-func steps(first string, then ...any) []step {
-	all := []step{{first, nil}}
+// steps gives thresholds: the first colour is that of all values, then each value has
+// the colour of the values from it on.
+func steps(first string, then ...any) []object {
+	all := []object{{"color": first, "value": nil}}
 	for i := 0; i+1 < len(then); i += 2 {
-		all = append(all, step{then[i+1].(string), new(float64(then[i].(int)))})
+		all = append(all, object{"color": then[i+1], "value": then[i]})
 	}
 	return all
 }

@@ -33,15 +33,15 @@ type Dashboard struct {
 // Annotation marks moments on all panels with a time axis. The values of the query are times in
 // milliseconds.
 type Annotation struct {
-	Name            string     `json:"name"`
-	Datasource      source     `json:"datasource"`
-	Enable          bool       `json:"enable"`
-	Hide            bool       `json:"hide"`
-	IconColor       string     `json:"iconColor"`
-	Target          annotating `json:"target"`
-	TitleFormat     string     `json:"titleFormat"`
-	TagKeys         string     `json:"tagKeys"`
-	UseValueForTime bool       `json:"useValueForTime"`
+	Name            string            `json:"name"`
+	Datasource      map[string]string `json:"datasource"`
+	Enable          bool              `json:"enable"`
+	Hide            bool              `json:"hide"`
+	IconColor       string            `json:"iconColor"`
+	Target          annotating        `json:"target"`
+	TitleFormat     string            `json:"titleFormat"`
+	TagKeys         string            `json:"tagKeys"`
+	UseValueForTime bool              `json:"useValueForTime"`
 }
 
 type annotating struct {
@@ -50,31 +50,26 @@ type annotating struct {
 	Interval string `json:"interval"` // the least step
 }
 
-type source struct {
-	Type string `json:"type"`
-	UID  string `json:"uid"`
-}
-
 // fromVariable is the datasource that the dashboard's variable names.
-var fromVariable = source{"prometheus", "${datasource}"}
+var fromVariable = map[string]string{"type": "prometheus", "uid": "${datasource}"}
 
 // Panel answers one question. Of a row only the title counts.
 type Panel struct {
-	ID              int      `json:"id"`
-	Type            string   `json:"type"`
-	Title           string   `json:"title"`
-	Description     string   `json:"description,omitempty"`
-	GridPos         grid     `json:"gridPos"`
-	Datasource      *source  `json:"datasource,omitempty"`
-	Targets         []Target `json:"targets,omitempty"`
-	FieldConfig     *fields  `json:"fieldConfig,omitempty"`
-	Options         object   `json:"options,omitempty"`
-	Transformations []object `json:"transformations,omitempty"`
-	TimeFrom        string   `json:"timeFrom,omitempty"` // another period than the dashboard's: "7d" back, "+24h" ahead
-	Interval        string   `json:"interval,omitempty"` // the least step
-	MaxDataPoints   int      `json:"maxDataPoints,omitempty"`
-	Collapsed       *bool    `json:"collapsed,omitempty"` // of a row
-	Panels          []*Panel `json:"panels,omitzero"`     // of a row
+	ID              int               `json:"id"`
+	Type            string            `json:"type"`
+	Title           string            `json:"title"`
+	Description     string            `json:"description,omitempty"`
+	GridPos         grid              `json:"gridPos"`
+	Datasource      map[string]string `json:"datasource,omitempty"`
+	Targets         []Target          `json:"targets,omitempty"`
+	FieldConfig     *fields           `json:"fieldConfig,omitempty"`
+	Options         object            `json:"options,omitempty"`
+	Transformations []object          `json:"transformations,omitempty"`
+	TimeFrom        string            `json:"timeFrom,omitempty"` // another period than the dashboard's: "7d" back, "+24h" ahead
+	Interval        string            `json:"interval,omitempty"` // the least step
+	MaxDataPoints   int               `json:"maxDataPoints,omitempty"`
+	Collapsed       *bool             `json:"collapsed,omitempty"` // of a row
+	Panels          []*Panel          `json:"panels,omitzero"`     // of a row
 
 	// MayBeEmpty says why the panel may rightly show nothing; empty: it may not.
 	MayBeEmpty string `json:"-"`
@@ -92,15 +87,15 @@ type grid struct {
 
 // Target is one query of a panel.
 type Target struct {
-	RefID        string `json:"refId"`
-	Datasource   source `json:"datasource"`
-	Expr         string `json:"expr"`
-	LegendFormat string `json:"legendFormat"`
-	Instant      bool   `json:"instant"`
-	Range        bool   `json:"range"`
-	Format       string `json:"format"`
-	Exemplar     bool   `json:"exemplar"`
-	EditorMode   string `json:"editorMode"`
+	RefID        string            `json:"refId"`
+	Datasource   map[string]string `json:"datasource"`
+	Expr         string            `json:"expr"`
+	LegendFormat string            `json:"legendFormat"`
+	Instant      bool              `json:"instant"`
+	Range        bool              `json:"range"`
+	Format       string            `json:"format"`
+	Exemplar     bool              `json:"exemplar"`
+	EditorMode   string            `json:"editorMode"`
 }
 
 type fields struct {
@@ -119,12 +114,6 @@ type defaults struct {
 	Mappings   []mapping `json:"mappings"`
 	Links      []object  `json:"links,omitempty"`
 	Custom     object    `json:"custom,omitempty"`
-}
-
-// step colours values from Value on; nil: all values.
-type step struct {
-	Color string   `json:"color"`
-	Value *float64 `json:"value"`
 }
 
 type mapping struct {

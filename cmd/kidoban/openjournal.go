@@ -40,12 +40,10 @@ func (j journals) Open() (store.Journal, error) {
 	return signedJournal{opened}, nil
 }
 
-// ReadDamaged implements store.Journals.
 func (j journals) ReadDamaged() iter.Seq2[journal.Entry, error] {
 	return journal.ReadDamaged(j.dir, j.keyFile)
 }
 
-// Archive implements store.Journals.
 func (j journals) Archive() (path, checkpoint string, err error) {
 	return journal.Archive(j.dir, j.keyFile)
 }
@@ -53,7 +51,6 @@ func (j journals) Archive() (path, checkpoint string, err error) {
 // signedJournal is a store.Journal on disk.
 type signedJournal struct{ *journal.Journal }
 
-// CheckpointTime implements store.Journal.
 func (j signedJournal) CheckpointTime() time.Time {
 	_, signed := j.Checkpoint()
 	return signed

@@ -18,11 +18,12 @@ import (
 	"kidoban/gateway/view"
 )
 
-// ErrNoGateway says that no gateway serves the socket.
-var ErrNoGateway = errors.New("no gateway runs")
-
-// ErrNoAnswer says that a gateway serves the socket and does not answer.
-var ErrNoAnswer = errors.New("the gateway does not answer")
+var (
+	// ErrNoGateway says that no gateway serves the socket.
+	ErrNoGateway = errors.New("no gateway runs")
+	// ErrNoAnswer says that a gateway serves the socket and does not answer.
+	ErrNoAnswer = errors.New("the gateway does not answer")
+)
 
 // Client asks a gateway through its admin socket.
 type Client struct {

@@ -85,12 +85,10 @@ func explain(s *view.Snapshot, q url.Values, now time.Time) (Explanation, error)
 		x.detail(view.Say("inside_elsewhere", view.Args{"source": inside}))
 	}
 	if d.Reason == policy.Admitted {
-		until := s.Local(d.Until)
-		x.Decision, x.Grant, x.Until = "admit", d.Grant.ID, &until
+		x.Decision, x.Grant, x.Until = "admit", d.Grant.ID, new(s.Local(d.Until))
 	}
 	if next := then.NextOpening(e, at); !next.IsZero() {
-		next = s.Local(next)
-		x.NextOpening = &next
+		x.NextOpening = new(s.Local(next))
 	}
 	return x, nil
 }

@@ -81,14 +81,12 @@ var (
 	descRefused      = desc("kidoban_engineer_last_refusal_timestamp_seconds", "Unix time at which the engineer, the key being proven, was last refused for this reason; absent: not since the gateway started.", "vendor", "engineer", "reason")
 )
 
-// Describe implements prometheus.Collector.
 func (*states) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range descriptions {
 		ch <- d
 	}
 }
 
-// Collect implements prometheus.Collector.
 func (c *states) Collect(ch chan<- prometheus.Metric) {
 	s, now := c.source.Snapshot(), c.source.Now()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {

@@ -4,10 +4,13 @@ package view
 
 import (
 	"cmp"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"reflect"
 	"strings"
+
+	"kidoban/gateway/policy"
 )
 
 // Language is a language that messages are written in.
@@ -112,10 +115,8 @@ type Error struct {
 	Cause error // nil: there is none
 }
 
-// Error returns the English text.
 func (e *Error) Error() string { return e.Message.String() }
 
-// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
 // sent is a message or a doubt as JSON.
@@ -169,4 +170,87 @@ func (a *Args) UnmarshalJSON(text []byte) error {
 func decoded[T any](text []byte) (v T, err error) {
 	err = json.Unmarshal(text, &v)
 	return v, err
+}
+
+// Subjects of doubts. The metric kidoban_doubt has a series for each but
+// Stopping and Starting.
+const (
+	Journal  = "journal"
+	Clock    = "clock"
+	Policy   = "policy"
+	Tunnel   = "tunnel"
+	Ruleset  = "ruleset"
+	Stopping = "stopping"
+	Loop     = "loop"     // it does not turn
+	Starting = "starting" // it has not turned yet
+)
+
+// Doubt is a reason for the gateway to refuse every engineer.
+type Doubt struct {
+	About   string
+	Message Message
+}
+
+// Joined gives the English texts of doubts as one.
+func Joined(doubts []Doubt) string {
+	var all []string
+	for _, d := range doubts {
+		all = append(all, d.Message.String())
+	}
+	return strings.Join(all, "; ")
+}
+
+// MarshalJSON writes the subject and the fields of the message.
+func (d Doubt) MarshalJSON() ([]byte, error) {
+	raw := d.Message.sent()
+	raw.About = d.About
+	return json.Marshal(raw)
+}
+
+// UnmarshalJSON reads the form of MarshalJSON.
+func (d *Doubt) UnmarshalJSON(text []byte) error {
+	var raw sent
+	err := json.Unmarshal(text, &raw)
+	*d = Doubt{raw.About, raw.message()}
+	return err
+}
+
+// Hint is a message about the host.
+type Hint struct {
+	Message Message
+	Targets []string // the targets that get none of their packets, or only a part
+}
+
+//go:embed words.txt
+var wordsFile string
+
+// table has the text of every message, by language.
+var table = parse(wordsFile)
+
+func parse(file string) map[Code]map[Language]string {
+	all := map[Code]map[Language]string{}
+	var texts map[Language]string // of the last code
+	for i, line := range strings.Split(file, "\n") {
+		word, text, isText := strings.Cut(line, " ")
+		l := Language(word)
+		switch {
+		case line == "" || word == "#":
+		case !isText && all[Code(word)] == nil:
+			texts = map[Language]string{}
+			all[Code(word)] = texts
+		case isText && texts != nil && (l == English || l == Japanese) && texts[l] == "":
+			texts[l] = text
+		default:
+			panic(fmt.Sprintf("words.txt:%d: %q is neither a new code nor its text", i+1, line))
+		}
+	}
+	return all
+}
+
+// Meaning explains a reason.
+func Meaning(r policy.Reason) Message { return Say("reason_"+Code(r.String()), nil) }
+
+// Changed tells of a change between two policies.
+func Changed(c policy.Change) Message {
+	return Say("change_"+Code(c.Kind), Args{"thing": Say("thing_"+Code(c.Thing), Args{"name": c.Name})})
 }

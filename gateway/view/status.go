@@ -134,12 +134,10 @@ func (s *Snapshot) StatusAt(now time.Time) Status {
 	}
 	st.Hints = append(Texts(st.HintMessages), Texts(st.Warnings)...)
 	if p := s.Plan.Policy; p != nil {
-		at := s.Local(s.File.LoadedAt)
-		st.Site, st.Policy.Digest, st.Policy.LoadedAt = p.Site, p.Digest, &at
+		st.Site, st.Policy.Digest, st.Policy.LoadedAt = p.Site, p.Digest, new(s.Local(s.File.LoadedAt))
 	}
 	if !s.Plan.NextChange.IsZero() {
-		next := s.Local(s.Plan.NextChange)
-		st.NextChange = &next
+		st.NextChange = new(s.Local(s.Plan.NextChange))
 	}
 	return st
 }
@@ -181,10 +179,9 @@ func (s *Snapshot) GrantsAt(now time.Time) []GrantStatus {
 
 // RefusalsLocal lists the refusals with times as operators read them.
 func (s *Snapshot) RefusalsLocal() []Refusal {
-	all := make([]Refusal, len(s.Refusals))
-	for i, r := range s.Refusals {
-		r.First, r.Last = s.Local(r.First), s.Local(r.Last)
-		all[i] = r
+	all := append([]Refusal{}, s.Refusals...)
+	for i, r := range all {
+		all[i].First, all[i].Last = s.Local(r.First), s.Local(r.Last)
 	}
 	return all
 }
