@@ -45,7 +45,7 @@ func (b builder) appliance() *Dashboard {
 			unit: "none", whole: true, queries: []query{{`round(sum(increase(kidoban_clock_steps_total{` + ofInstance + `}[$__range])))`, ""}}, thresholds: steps(blue, 1, orange)},
 		question{kind: "table", width: 12, height: 5, title: "What runs",
 			unit: "none", queries: []query{{`kidoban_build_info{` + ofInstance + `} * on (instance) group_left (digest) kidoban_policy_info`, ""}},
-			columns: []Column{b.gateway(), {Field: "version", Title: b.say("Version", "版")}, {Field: "goversion", Title: "Go"}, {Field: "digest", Title: b.say("Policy", "ポリシー")}}},
+			columns: []Column{b.column("instance"), {Field: "version", Title: b.say("Version", "版")}, {Field: "goversion", Title: "Go"}, {Field: "digest", Title: b.say("Policy", "ポリシー")}}},
 
 		row(b.say("What comes in", "到来する通信")),
 		question{kind: "timeseries", width: 12, height: 8, title: "Handshakes and the rate limiter", unit: "reqps", queries: []query{

@@ -91,20 +91,9 @@ const (
 // Naming says the bound of a histogram's bucket in words.
 type Naming struct{ Bound, Words string }
 
-// Columns that several tables have.
-func (b builder) gateway() Column {
-	return Column{Field: "instance", Title: b.say("Gateway", "ゲートウェイ")}
-}
-func (b builder) engineer() Column {
-	return Column{Field: "engineer", Title: b.say("Engineer", "作業者")}
-}
-func (b builder) engineerName() Column {
-	return Column{Field: "engineer_name", Title: b.say("Engineer's name", "作業者名")}
-}
-
-// vendorName is the column of a vendor's name, which is in the label name or vendor_name.
-func (b builder) vendorName(label string) Column {
-	return Column{Field: label, Title: b.say("Vendor's name", "業者名")}
+// column is a column that several tables have.
+func (b builder) column(field string) Column {
+	return Column{Field: field, Title: words.Columns[field][b.language]}
 }
 
 // inside asks for a value of each open session, with its number and the names.

@@ -15,7 +15,7 @@ func (b builder) gate() *Dashboard {
 		"now-24h", ofVendors, b.variable("vendor", b.say("Vendor", "業者"), "label_values(kidoban_engineers{"+ofInstance+"}, vendor)", true))
 	vendorLink := b.toVendor("${__value.text}")
 	seriesLink := b.toVendor("${__field.labels.vendor}")
-	instance, engineer, engineerName := b.gateway(), b.engineer(), b.engineerName()
+	instance, engineer, engineerName := b.column("instance"), b.column("engineer"), b.column("engineer_name")
 	vendor := Column{Field: "vendor", Title: b.say("Vendor", "業者"), Link: vendorLink}
 	meanings, runbooks := b.alerts()
 	return b.lay(d, "gate",
@@ -36,7 +36,7 @@ func (b builder) gate() *Dashboard {
 			queries: []query{{`label_replace(` + named(joined(`max by (instance, alertname, severity, vendor, engineer) (ALERTS{alertname=~"Kidoban.*",alertstate="firing",instance=~"$instance|"})`,
 				"vendor, engineer", "engineer_name", "kidoban_engineer_info")) + `, "page", "$1", "alertname", "(.*)")`, ""}},
 			columns: []Column{instance, {Field: "severity", Title: b.say("Severity", "重大度"), Mappings: b.said(words.Severities)}, {Field: "alertname", Title: b.say("Alert", "警報"), Mappings: meanings},
-				vendor, b.vendorName("name"), engineer, engineerName, {Field: "page", Title: b.say("What to do", "対応手順書"), Mappings: runbooks}},
+				vendor, b.column("name"), engineer, engineerName, {Field: "page", Title: b.say("What to do", "対応手順書"), Mappings: runbooks}},
 			mayBeEmpty: "no alert is firing"},
 
 		row(b.say("Who is inside?", "誰が接続中か")),
@@ -47,7 +47,7 @@ func (b builder) gate() *Dashboard {
 				inside(`kidoban_session_until_timestamp_seconds{` + ofVendors + `} * 1000`),
 				inside(`(kidoban_session_until_timestamp_seconds{` + ofVendors + `} - time())`),
 			},
-			columns: []Column{instance, vendor, b.vendorName("vendor_name"), engineer, engineerName,
+			columns: []Column{instance, vendor, b.column("vendor_name"), engineer, engineerName,
 				{Field: "Value #A", Title: b.say("Since", "開始"), Unit: "dateTimeAsLocal"}, {Field: "Value #B", Title: b.say("Until", "終了予定"), Unit: "dateTimeAsLocal"},
 				{Field: "Value #C", Title: b.say("Time left", "残り時間"), Unit: "s"}, {Field: "session", Title: b.say("Session", "セッション")}},
 			mayBeEmpty: "nobody is inside"},
@@ -66,12 +66,12 @@ func (b builder) gate() *Dashboard {
 			{`sum(round(increase(kidoban_admissions_total{` + ofVendors + `,reason="replayed"}[24h])))`, b.say("not newer", "古い要求")}}, thresholds: steps(blue, 1, vermilion)},
 		question{kind: "table", width: 10, height: 8, title: "Refused: who, and why", unit: "none", noValue: b.say("nobody", "なし"),
 			queries: []query{{`label_replace(label_replace(round(sum by (vendor, name, reason) (` + named(`increase(kidoban_admissions_total{`+ofVendors+`,reason!="admitted"}[$__range])`) + `)) > 0, "vendor", "?", "vendor", ""), "meaning", "$1", "reason", "(.*)")`, ""}},
-			columns: []Column{{Field: "vendor", Title: b.say("Vendor", "業者"), Mappings: map[string]string{"?": b.say("nobody proven", "身元不明")}}, b.vendorName("name"),
+			columns: []Column{{Field: "vendor", Title: b.say("Vendor", "業者"), Mappings: map[string]string{"?": b.say("nobody proven", "身元不明")}}, b.column("name"),
 				{Field: "meaning", Title: b.say("Why", "理由"), Mappings: b.said(words.Reasons)}, {Field: "reason", Title: b.say("Code", "理由コード")}, {Field: "Value", Title: b.say("Times", "回数"), Unit: "none"}},
 			mayBeEmpty: "nobody was refused"},
 		question{kind: "table", width: 10, height: 8, title: "Refused: which engineer, when", unit: "none", noValue: b.say("nobody", "なし"),
 			queries: []query{{`sort_desc(label_replace(` + namedEngineer(`(max by (instance, vendor, engineer, reason) (max_over_time(kidoban_engineer_last_refusal_timestamp_seconds{`+ofVendors+`}[$__range])) >= time() - $__range_s) * 1000`) + `, "meaning", "$1", "reason", "(.*)"))`, ""}},
-			columns: []Column{instance, vendor, b.vendorName("vendor_name"), engineer, engineerName, {Field: "meaning", Title: b.say("Why", "理由"), Mappings: b.said(words.Reasons)},
+			columns: []Column{instance, vendor, b.column("vendor_name"), engineer, engineerName, {Field: "meaning", Title: b.say("Why", "理由"), Mappings: b.said(words.Reasons)},
 				{Field: "Value", Title: b.say("Last", "最後の日時"), Unit: "dateTimeAsLocal"}},
 			mayBeEmpty: "no engineer was refused"},
 		question{kind: "timeseries", width: 24, height: 8, title: "Admitted and refused, by reason",

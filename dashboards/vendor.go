@@ -8,7 +8,7 @@ func (b builder) vendor() *Dashboard {
 		b.say("One vendor: who of it is inside, how much of what was approved is used, whose keys lie unused, and when does the contract end?",
 			"一つの業者について：誰が接続中か、承認した時間のうちどれだけ使われたか、使われていない鍵、契約終了日。"),
 		"now-30d", ofVendor, b.variable("vendor", b.say("Vendor", "業者"), "label_values(kidoban_engineers{"+ofInstance+"}, vendor)", false))
-	instance, engineer, engineerName := b.gateway(), b.engineer(), b.engineerName()
+	instance, engineer, engineerName := b.column("instance"), b.column("engineer"), b.column("engineer_name")
 	return b.lay(d, "vendor",
 		row(b.say("Now", "現在")),
 		question{kind: "stat", width: 4, height: 4, title: "Inside now", unit: "none", queries: []query{{`sum(kidoban_session_active{` + ofVendor + `})`, ""}}, thresholds: steps(grey, 1, blue)},

@@ -11,10 +11,10 @@ var wordsFile []byte
 
 // words has the texts of words.yaml.
 var words = func() (w struct {
-	Panels                                       map[string]map[string][3]string
-	Reasons, Endings, Causes, Doubts, Severities map[string][2]string
-	Alerts                                       map[string][3]string
-	Durations                                    [][3]string
+	Panels                                                map[string]map[string][3]string
+	Columns, Reasons, Endings, Causes, Doubts, Severities map[string][2]string
+	Alerts                                                map[string][3]string
+	Durations                                             [][3]string
 }) {
 	if err := yaml.UnmarshalWithOptions(wordsFile, &w, yaml.Strict()); err != nil {
 		panic(err)

@@ -118,11 +118,8 @@ func (c verifyCommand) Run(p *program) error {
 		p.tell("verified", view.Args{"journal": c.dir(p), "count": a.Size})
 	}
 	p.tell("verified_with", view.Args{"key": key, "from": keyFrom})
-	if since != nil {
-		p.tell("verified_since", view.Args{"count": a.Since})
-	} else {
-		p.tell("verified_alone", nil)
-	}
+	p.tellIf(since != nil, "verified_since", view.Args{"count": a.Since})
+	p.tellIf(since == nil, "verified_alone", nil)
 	fmt.Fprintf(p.out, "\n%s", a.Checkpoint)
 	return nil
 }
@@ -221,17 +218,17 @@ func siteZone(dir string) *time.Location {
 
 // entry gives an entry as one line for people.
 func (p *program) entry(index int64, e journal.Entry) string {
-	who := e.Vendor
+	who, text, by := e.Vendor, e.Text, e.Actor
 	if e.Engineer != "" {
 		who += "/" + e.Engineer
 	}
-	text, until, times, by := e.Text, "", "", e.Actor
 	if r := []rune(text); len(r) > 160 {
 		text = string(r[:160]) + "…"
 	}
 	if e.Kind == journal.PolicyText {
 		text = ""
 	}
+	until, times := "", ""
 	if !e.Until.IsZero() {
 		until = p.local(e.Until)
 	}

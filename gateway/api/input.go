@@ -79,20 +79,17 @@ func readOrder(body io.Reader, fields []string) (order, error) {
 	}
 	var keys []string
 	d = json.NewDecoder(bytes.NewReader(text))
-	for i := 0; ; i++ { // the tokens are {, key, value, key, value, }
-		token, err := d.Token()
-		if err != nil {
-			return o, o.check(fields) // the end: the text is known to be JSON
+	for i := 0; err == nil; i++ { // the tokens are {, key, value, key, value, }
+		var token json.Token
+		token, err = d.Token()
+		if key, ok := token.(string); ok && i%2 == 1 {
+			if slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, key) }) {
+				return o, invalid("%q is there twice: allowed is once", key)
+			}
+			keys = append(keys, key)
 		}
-		key, ok := token.(string)
-		if !ok || i%2 == 0 {
-			continue
-		}
-		if slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, key) }) {
-			return o, invalid("%q is there twice: allowed is once", key)
-		}
-		keys = append(keys, key)
 	}
+	return o, o.check(fields) // the text is known to be JSON
 }
 
 // check compares an order with the fields of its command.
