@@ -55,7 +55,7 @@ func parsePrefix(text string) (netip.Prefix, error) {
 func checkUnicast(text string, p netip.Prefix) error {
 	switch {
 	case p.Addr().Is4In6():
-		return fmt.Errorf("%s is an IPv4 address written as IPv6: write %v", text, short(netip.PrefixFrom(p.Addr().Unmap(), max(p.Bits()-96, 0))))
+		return fmt.Errorf("%s is an IPv4 address written as IPv6: write %v", text, view.Short(netip.PrefixFrom(p.Addr().Unmap(), max(p.Bits()-96, 0))))
 	case p.Bits() == 0:
 		return fmt.Errorf("%s is every address there is: list those that are meant", text)
 	}
@@ -99,10 +99,10 @@ func (d *decoder) sources(v value) []source {
 		duplicate := false
 		for _, other := range all {
 			if other.prefix == p {
-				d.errorf(item, "%v is there twice", short(p))
+				d.errorf(item, "%v is there twice", view.Short(p))
 				duplicate = true
 			} else if other.prefix.Overlaps(p) {
-				d.warn(item, "policy_source_overlap", view.Args{"source": short(p), "other": short(other.prefix)})
+				d.warn(item, "policy_source_overlap", view.Args{"source": view.Short(p), "other": view.Short(other.prefix)})
 			}
 		}
 		if !duplicate {
@@ -115,14 +115,6 @@ func (d *decoder) sources(v value) []source {
 type source struct {
 	prefix netip.Prefix
 	value  value
-}
-
-// short writes a prefix of one address as that address.
-func short(p netip.Prefix) string {
-	if p.IsSingleIP() {
-		return p.Addr().String()
-	}
-	return p.String()
 }
 
 // tunnel reads the gateway's own end of the tunnel.
@@ -223,7 +215,7 @@ func (r *reader) outside(sources []source) []source {
 	return slices.DeleteFunc(sources, func(s source) bool {
 		own, inside := r.inTunnel(s.prefix)
 		if inside {
-			r.errorf(s.value, "%v overlaps the tunnel %v: nobody comes to the gateway from inside the tunnel", short(s.prefix), own)
+			r.errorf(s.value, "%v overlaps the tunnel %v: nobody comes to the gateway from inside the tunnel", view.Short(s.prefix), own)
 		}
 		return inside
 	})
@@ -245,12 +237,12 @@ func (r *reader) target(e entry) *policy.Target {
 	if ok {
 		t.Prefix = p
 		if own, inside := r.inTunnel(p); inside {
-			r.errorf(f["address"], "%v overlaps the tunnel %v: a target is behind the gateway, not in the tunnel", short(p), own)
+			r.errorf(f["address"], "%v overlaps the tunnel %v: a target is behind the gateway, not in the tunnel", view.Short(p), own)
 			ok = false
 		}
 		for _, own := range r.host.Addresses {
 			if own = own.Unmap().WithZone(""); p.Contains(own) {
-				r.errorf(f["address"], "%v contains the gateway's own address %v: allowed are addresses behind the gateway", short(p), own)
+				r.errorf(f["address"], "%v contains the gateway's own address %v: allowed are addresses behind the gateway", view.Short(p), own)
 			}
 		}
 	}

@@ -78,7 +78,7 @@ func (r *reader) engineer(v *policy.Vendor, e entry) *policy.Engineer {
 		g.Sources = nil
 		for _, s := range r.outside(r.sources(at)) {
 			if len(v.Sources) > 0 && !slices.ContainsFunc(v.Sources, func(p netip.Prefix) bool { return within(s.prefix, p) }) {
-				r.warn(s.value, "policy_source_outside", view.Args{"source": short(s.prefix)})
+				r.warn(s.value, "policy_source_outside", view.Args{"source": view.Short(s.prefix)})
 			}
 			g.Sources = append(g.Sources, s.prefix)
 		}

@@ -28,7 +28,7 @@ var privateRanges = []netip.Prefix{
 func (r *reader) warnSource(s source) {
 	for _, private := range privateRanges {
 		if private.Overlaps(s.prefix) {
-			r.warn(s.value, "policy_source_private", view.Args{"source": short(s.prefix), "range": private.String()})
+			r.warn(s.value, "policy_source_private", view.Args{"source": view.Short(s.prefix), "range": private.String()})
 		}
 	}
 	widest := 24
@@ -54,7 +54,7 @@ func (r *reader) warnShared() {
 		}
 		for _, outer := range slices.Backward(open) {
 			if outer.vendor != s.vendor {
-				r.warn(s.value, "policy_source_shared", view.Args{"source": short(s.prefix), "other": short(outer.prefix), "vendor": shown(outer.vendor.Name)})
+				r.warn(s.value, "policy_source_shared", view.Args{"source": view.Short(s.prefix), "other": view.Short(outer.prefix), "vendor": shown(outer.vendor.Name)})
 				break
 			}
 		}

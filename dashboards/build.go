@@ -1,3 +1,17 @@
+// Package dashboards has three Grafana dashboards, the alert rules of Prometheus,
+// and the configuration of both for a trial.
+//
+// gate.go, vendor.go and appliance.go have the panels, words.yaml the texts, and build.go
+// places the panels on the grid. grafana/ and rules/ are for Grafana and Prometheus as
+// they are.
+//
+// Every text is there in both languages. The JSON files are generated, and a test
+// compares them with the source:
+//
+//	go test ./dashboards -run TestFiles -update
+//
+// The description of a panel is its question with the meaning of the answer.
+// Every colour comes with a word: blue is normal, orange needs a look.
 package dashboards
 
 import (

@@ -122,7 +122,7 @@ func (g *Gateway) shut(ctx context.Context, actor policy.Actor, event policy.Shu
 
 // latch adds a shut to the latch, with the keys that the newest snapshot knows.
 func (g *Gateway) latch(actor policy.Actor, event policy.Shut) (*store.Added, <-chan error, error) {
-	state := g.snapshot.Load().State()
+	state := g.snapshot.Load().Base.Copy()
 	if err := state.Apply(g.Now(), actor.Text, event); err != nil {
 		failed := make(chan error, 1)
 		failed <- err

@@ -128,11 +128,7 @@ func printGrants(p *program, all []view.GrantStatus, now time.Time) {
 		times = append(times, g.From, g.Until)
 		var sources []string
 		for _, s := range g.Sources {
-			if s.IsSingleIP() {
-				sources = append(sources, s.Addr().String())
-			} else {
-				sources = append(sources, s.String())
-			}
+			sources = append(sources, view.Short(s))
 		}
 		rows = append(rows, []string{named(g.Vendor+"/"+g.Engineer, g.Names.String()), g.Window, p.short(g.From, now), p.short(g.Until, now),
 			p.some(g.Targets), p.some(sources)})
@@ -179,7 +175,7 @@ func printRefusals(p *program, all []view.Refusal, now time.Time) {
 	p.columns(meanings)
 }
 
-// language is that of the locale: the first of its variables that is set decides.
+// language gives the language of the locale. The first variable with a value decides.
 func language(environ []string) view.Language {
 	for _, name := range []string{"LC_ALL=", "LC_MESSAGES=", "LANG="} {
 		for _, variable := range environ {

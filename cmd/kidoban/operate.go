@@ -12,7 +12,7 @@ import (
 	"kidoban/gateway/view"
 )
 
-// who has the arguments of close and reopen.
+// who is embedded in close and reopen, for their arguments.
 type who struct {
 	jsonFlag
 	Who    given  `arg:"" optional:"" help:"vendor/engineer, or vendor; or --all"`

@@ -197,7 +197,7 @@ func (p *program) in(t time.Time) time.Time {
 // local shows an instant as people read it.
 func (p *program) local(t time.Time) string { return p.in(t).Format("2006-01-02 15:04:05 MST") }
 
-// short shows the time of day alone where the date is that of now.
+// short shows only the time of day if the date is today's.
 func (p *program) short(t, now time.Time) string {
 	if t = p.in(t); t.Format(time.DateOnly) == now.In(t.Location()).Format(time.DateOnly) {
 		return t.Format("15:04:05")

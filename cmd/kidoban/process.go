@@ -82,9 +82,9 @@ func notify(logger *slog.Logger) func(string) {
 }
 
 const (
-	// restPercent is GOGC while nobody is inside. Most of the live heap is
-	// WireGuard's receive buffers, which at rest have never been touched. With
-	// Go's own 100, as much garbage as all of them may gather.
+	// restPercent is GOGC while there is no session. Most of the live heap is
+	// WireGuard's receive buffers, which are untouched at rest. With Go's own 100, as
+	// much garbage may gather.
 	restPercent = 15
 	workPercent = 100 // Go's own
 	// restMost is the live heap, in bytes, above which frequent collections cost
@@ -94,9 +94,8 @@ const (
 	restInterval = 2 * time.Second
 )
 
-// keepSmall keeps the process small while nobody is inside, and leaves the
-// collector alone while packets flow, or where GOGC is set. It returns when
-// the context ends.
+// keepSmall keeps the process small while there is no session, until the context ends.
+// It leaves the collector alone during sessions, or where GOGC is set.
 func keepSmall(ctx context.Context, snapshot func() *view.Snapshot) {
 	if os.Getenv("GOGC") != "" {
 		return

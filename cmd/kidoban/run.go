@@ -28,7 +28,7 @@ import (
 	"kidoban/gateway/view"
 )
 
-// logGroup is the NFLOG group on which the kernel copies what it refused.
+// logGroup is the NFLOG group for the kernel's copies of refused packets.
 const logGroup = 9586
 
 // wired returns the gateway's parts unchanged. Tests of the promises replace it

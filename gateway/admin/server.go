@@ -115,8 +115,7 @@ type peer struct {
 // lastAnswers bounds how long Serve waits for answers when the context has ended.
 const lastAnswers = 2 * time.Second
 
-// Serve serves until the context ends, and then finishes the accepted requests. Who
-// gives the peer of a request that came through the socket.
+// Serve serves until the context ends, and then finishes the accepted requests.
 func Serve(ctx context.Context, l net.Listener, handler http.Handler, logger *slog.Logger) error {
 	server := &http.Server{
 		Handler: handler,
@@ -242,10 +241,10 @@ func bounded() func(net.Conn, http.ConnState) {
 	}
 }
 
-// Beside gives the paths of files that must outlive the process but not a boot,
-// and must wait for no disk: they lie beside the admin socket, in /run. If
-// another user owns the folder or anybody may write in it, the paths are empty,
-// since the next process would believe such files.
+// Beside gives the paths of files beside the admin socket, in /run: they outlive the
+// process but not a boot, and wait for no disk. If another user owns the folder or all
+// users may write in it, the paths are empty, since the next process would believe such
+// files.
 func Beside(socket string, logger *slog.Logger) func(name string) string {
 	folder := filepath.Dir(socket)
 	info, err := os.Stat(folder)

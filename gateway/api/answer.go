@@ -26,8 +26,8 @@ type Explanation struct {
 	view.Names
 	Source string    `json:"source"` // the address that was asked about; empty: none
 	At     time.Time `json:"at"`
-	// Details are for people: about a refusal, and about obstacles to an engineer
-	// who is admitted. Detail is their English text, a line each.
+	// Details are for people: about a refusal, or about obstacles after an admission.
+	// Detail is their English text, a line each.
 	Detail  string         `json:"detail,omitempty"`
 	Details []view.Message `json:"detail_messages,omitempty"`
 }
@@ -77,7 +77,7 @@ func explain(s *view.Snapshot, q url.Values, now time.Time) (Explanation, error)
 		return x, nil
 	}
 	d := s.Explain(query, at, now)
-	then := s.State().Plan(at) // the policy's grants at that time, without today's doubts
+	then := s.Base.Copy().Plan(at) // the policy's grants at that time, without today's doubts
 	x.Reason = d.Reason.String()
 	x.detail(details(s, then, e, query.To.Addr(), d.Reason, at)...)
 	x.detail(s.Obstacles(query, d, at, now)...)
@@ -161,11 +161,7 @@ func listed(prefixes []netip.Prefix) any {
 	const most = 8
 	var all []string
 	for _, p := range prefixes[:min(len(prefixes), most)] {
-		if p.IsSingleIP() {
-			all = append(all, p.Addr().String())
-		} else {
-			all = append(all, p.String())
-		}
+		all = append(all, view.Short(p))
 	}
 	if more := len(prefixes) - most; more > 0 {
 		return view.Say("say_names_more", view.Args{"names": all, "count": more})

@@ -1,13 +1,5 @@
 // Package api is the operators' interface: HTTP and JSON under /v1, errors as
 // problem details (RFC 9457). It serves any transport that can name the client.
-//
-//	GET  /v1/status /v1/sessions /v1/grants /v1/refusals
-//	GET  /v1/explain?engineer=&from=&to=&at=
-//	GET  /v1/calendar?from=&until=
-//	GET  /v1/client-config?engineer=&mtu=
-//	POST /v1/close /v1/reopen {"scope": "...", "reason": "..."}
-//	POST /v1/reload
-//	POST /v1/recover {"reason": "..."}
 package api
 
 import (
@@ -59,8 +51,8 @@ type route struct {
 	serve  func(request) (any, error)
 }
 
-// routes are all paths. A path is compared as it is, without cleaning or
-// redirects.
+// routes are all paths. A path is compared as it is, without cleaning or redirects.
+// The body of a command is {"scope": "...", "reason": "..."}.
 var routes = map[string]route{
 	"/v1/status":   {method: "GET", serve: func(r request) (any, error) { return r.snap.StatusAt(r.now), nil }},
 	"/v1/sessions": {method: "GET", serve: func(r request) (any, error) { return r.snap.StatusAt(r.now).Sessions, nil }},

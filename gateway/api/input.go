@@ -53,8 +53,8 @@ type order struct {
 	Reason string       `json:"reason"`
 }
 
-// readOrder reads the body of a command that has these fields; a reload has
-// none. A key that is there twice, in whatever case, is an error: only the last
+// readOrder reads the body of a command that has these fields; a reload has none. A
+// key that is there twice, in any case of its letters, is an error: only the last
 // value would count.
 func readOrder(body io.Reader, fields []string) (order, error) {
 	var o order

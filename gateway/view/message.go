@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strings"
 
@@ -107,6 +108,14 @@ func Texts(all []Message) []string {
 		texts = append(texts, m.String())
 	}
 	return texts
+}
+
+// Short writes a prefix of one address as that address.
+func Short(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
 }
 
 // Error is a message that says why something was not done.

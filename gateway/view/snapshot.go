@@ -13,7 +13,7 @@ import (
 type Snapshot struct {
 	At       time.Duration // boot time of the turn
 	Plan     *policy.Plan  // in force; grants that are not recorded yet are missing
-	Base     *policy.State // see State
+	Base     *policy.State // copy it for questions about other instants
 	Doubts   []Doubt       // empty: the gateway is ready
 	Sessions []SessionStatus
 	Refusals []Refusal             // of engineers, then of strangers; the newest first of each
@@ -82,9 +82,6 @@ func (s *Snapshot) Local(t time.Time) time.Time {
 	return t.Round(0).Truncate(time.Millisecond)
 }
 
-// State gives a copy of the state, for questions about other instants.
-func (s *Snapshot) State() *policy.State { return s.Base.Copy() }
-
 // Explain answers for an engineer at an instant: from the snapshot's plan for
 // the present, else from a plan of that instant. While an admission is overdue,
 // new admissions are refused, and flows of open sessions are not.
@@ -92,7 +89,7 @@ func (s *Snapshot) Explain(q policy.Query, at, now time.Time) policy.Decision {
 	p := s.Plan
 	if !aboutNow(at, now) {
 		doubt := p.Doubt
-		if p = s.State().Plan(at); doubt != "" {
+		if p = s.Base.Copy().Plan(at); doubt != "" {
 			p = p.Doubted(doubt)
 		}
 	}

@@ -76,8 +76,8 @@ type ShutStatus struct {
 	Vendors   []string            `json:"vendors"`
 	Engineers []string            `json:"engineers"` // vendor/engineer
 	Records   []policy.ShutRecord `json:"records"`   // without their keys
-	// ByKey are engineers who are shut under an earlier name. Only that scope can be
-	// reopened.
+	// ByKey has the engineers that are shut under an earlier name. Only that scope can
+	// be reopened.
 	ByKey []policy.Held `json:"by_key,omitempty"`
 }
 
