@@ -107,7 +107,7 @@ func printSessions(p *program, all []view.SessionStatus, now time.Time) {
 		times = append(times, s.OpenedAt, s.Until)
 		handshake := "-"
 		if s.LastHandshake != nil {
-			handshake = p.say("ago", view.Args{"time": now.Sub(*s.LastHandshake).Round(time.Second)})
+			handshake = p.say("ago", view.Args{"age": now.Sub(*s.LastHandshake).Round(time.Second)})
 		}
 		rows = append(rows, []string{named(s.Vendor+"/"+s.Engineer, s.Names.String()), s.Source.String(), p.short(s.OpenedAt, now), p.short(s.Until, now),
 			bytesText(s.Received), bytesText(s.Transmitted), handshake, s.ID})

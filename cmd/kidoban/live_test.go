@@ -387,7 +387,7 @@ func TestLanguage(t *testing.T) {
 	}
 	want = `接続中のセッション: 1 件
 作業者                                  接続元        開始 (JST)  終了      受信    送信     ハンドシェイク  セッション
-medisys/sato (株式会社メディシス 佐藤)  203.0.113.10  09:30:00    17:30:00  1023 B  5.0 MiB  1m0s 前         SESSION1
+medisys/sato (株式会社メディシス 佐藤)  203.0.113.10  09:30:00    17:30:00  1023 B  5.0 MiB  1分0秒前        SESSION1
 `
 	if !strings.HasSuffix(out, want) {
 		t.Errorf("(-got +want):\n%s", cmp.Diff(out, want))
@@ -415,7 +415,7 @@ func TestOrdersInJapanese(t *testing.T) {
 	}{
 		{"close --all --reason drill", "POST /v1/close", answer{body: closed}, exitYes,
 			"all を遮断しました。再起動しても、`kidoban reopen` で解除するまで続きます。\n切断したセッション: 2 件\n現在の遮断: all, medisys\nジャーナルに記録していません。\n再起動しても続きます。\n",
-			"kidoban: ジャーナルへの記録が 3s 以内に終わりませんでした\n"},
+			"kidoban: ジャーナルへの記録が3秒以内に終わりませんでした\n"},
 		{"close --all --reason drill", "POST /v1/close", answer{409, api.Problem{Status: 409, Detail: hangs.String(), Code: hangs.Code, Args: hangs.Args}}, exitFailed,
 			"", "kidoban: ゲートウェイは起動中で、接続中の人はいません（all）。ゲートウェイが再び動くか再起動すると、すぐに遮断します\n"},
 		{"close x --reason drill", "POST /v1/close", answer{409, api.Problem{Status: 409, Detail: "of a newer gateway", Code: "of_tomorrow"}}, exitFailed, "", "kidoban: of a newer gateway\n"},

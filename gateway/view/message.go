@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 
 	"kidoban/gateway/policy"
@@ -93,10 +94,21 @@ func (m Message) In(l Language) string {
 		case Message:
 			value = v.In(l)
 		}
-		pairs = append(pairs, "{"+name+"}", fmt.Sprint(value))
+		text := fmt.Sprint(value)
+		if l == Japanese && slices.Contains(durations, name) {
+			text = units.Replace(text)
+		}
+		pairs = append(pairs, "{"+name+"}", text)
 	}
 	return strings.NewReplacer(pairs...).Replace(text)
 }
+
+// durations are the arguments that are times, as time.Duration writes them; units
+// are its units in Japanese.
+var (
+	durations = []string{"wait", "age", "every"}
+	units     = strings.NewReplacer("ms", "ミリ秒", "µs", "マイクロ秒", "h", "時間", "m", "分", "s", "秒")
+)
 
 // String gives the English text.
 func (m Message) String() string { return m.In(English) }
