@@ -428,7 +428,7 @@ func TestRecoverFromAJournalThatCannotAllBeRead(t *testing.T) {
 				}
 				w.start()
 				same(t, "open", w.open(), []string{})
-				same(t, "told before the recovery", strings.Contains(w.notReady(), "shuts everything"), !c.intact)
+				same(t, "told before the recovery", w.gateway.Snapshot().Has("journal_lost"), !c.intact)
 				// No new journal before a restart honours what will be shut.
 				if !c.intact {
 					w.do(func() { w.save.err = errFault })
@@ -477,7 +477,7 @@ func TestRecoverFromAJournalThatCannotAllBeRead(t *testing.T) {
 }
 
 // The copy says no less than is shut: it is written again until it does, and
-// one that cannot be says nothing. Then a recovery shuts everything.
+// one that cannot be is not known to be whole. Then everything is shut.
 func TestTheCopyOfWhatIsShut(t *testing.T) {
 	for _, c := range []struct {
 		name          string
@@ -608,7 +608,7 @@ func TestRecoverFromAJournalThatCanBeReadAgain(t *testing.T) {
 					w.gone[i] = true
 				}
 				w.start()
-				same(t, "told", strings.Contains(w.notReady(), "shuts everything"), true)
+				same(t, "told", w.gateway.Snapshot().Has("journal_lost"), true)
 				w.shut("medisys/sato")
 				w.do(func() { w.damage, w.lost, w.gone = nil, nil, nil })
 				out := w.recover()
