@@ -71,7 +71,7 @@ func (l *loop) apply() {
 	l.kernel.asked++
 	l.kernel.renewAt = l.clock.Boot + renewAfter
 	var live []netip.AddrPort
-	for _, s := range l.sessions.All() {
+	for s := range l.sessions.All() {
 		live = append(live, s.Source)
 	}
 	l.kernel.applier.set(application{l.kernel.asked, l.plans.inForce, live})

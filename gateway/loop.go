@@ -256,7 +256,7 @@ func (l *loop) beat() {
 	}
 	l.checkFile()
 	l.sessions.Read(maps.Collect(l.cfg.Tunnel.Traffic()))
-	for _, s := range l.sessions.All() {
+	for s := range l.sessions.All() {
 		l.count(s)
 	}
 	if over := l.sessions.Idle(); len(over) > 0 {

@@ -30,7 +30,7 @@ type Metrics interface {
 // the process may have been paused.
 func (l *loop) usage(d time.Duration) {
 	var inside []*policy.Engineer
-	for _, s := range l.sessions.All() {
+	for s := range l.sessions.All() {
 		inside = append(inside, s.Engineer)
 	}
 	l.cfg.Metrics.Usage(min(d, liveWithin), l.plans.inForce, inside, l.clock.Now)

@@ -337,3 +337,24 @@ func TestADiskThatDoesNotAnswerIsSaid(t *testing.T) {
 		close(release)
 	})
 }
+
+// Sessions that opened at the same instant keep their order in every snapshot.
+func TestSessionsKeepTheirOrder(t *testing.T) {
+	simulate(t, everybody("acme", "brown"), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		w.start()
+		w.enter("acme/brown", address)
+		w.enter("medisys/sato", "203.0.113.2:1000")
+		w.enter("medisys/suzuki", "203.0.113.3:1000")
+		for range 20 {
+			var ids []string
+			for _, s := range w.gateway.Snapshot().Sessions {
+				ids = append(ids, s.ID)
+			}
+			same(t, "sessions", len(ids), 3)
+			same(t, "in order", slices.IsSorted(ids), true)
+			time.Sleep(heartbeat)
+			synctest.Wait()
+		}
+	})
+}

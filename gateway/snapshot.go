@@ -1,6 +1,9 @@
 package gateway
 
 import (
+	"cmp"
+	"slices"
+
 	"kidoban/gateway/session"
 	"kidoban/gateway/view"
 )
@@ -18,9 +21,12 @@ func (l *loop) publish() {
 	if l.file.problem != nil {
 		s.File.Error = l.file.problem.Error()
 	}
-	for _, x := range l.sessions.All() {
+	for x := range l.sessions.All() {
 		s.Sessions = append(s.Sessions, l.status(s, x))
 	}
+	slices.SortFunc(s.Sessions, func(a, b view.SessionStatus) int {
+		return cmp.Or(a.OpenedAt.Compare(b.OpenedAt), cmp.Compare(a.ID, b.ID))
+	})
 	if l.cfg.Hints != nil {
 		s.Host = l.cfg.Hints()
 	}

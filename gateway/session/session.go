@@ -11,6 +11,8 @@ package session
 
 import (
 	"crypto/rand"
+	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -57,15 +59,8 @@ func NewTable(c *clock.Watch) *Table {
 	return &Table{clock: c, open: map[string]*Session{}, admissions: map[uint64]*Admission{}, overdue: map[uint64]time.Duration{}}
 }
 
-// All returns the open sessions, the oldest first.
-func (t *Table) All() []*Session {
-	all := make([]*Session, 0, len(t.open))
-	for _, s := range t.open {
-		all = append(all, s)
-	}
-	slices.SortFunc(all, func(a, b *Session) int { return a.OpenedAt.Compare(b.OpenedAt) })
-	return all
-}
+// All returns the open sessions, in no order.
+func (t *Table) All() iter.Seq[*Session] { return maps.Values(t.open) }
 
 // Len counts the open sessions.
 func (t *Table) Len() int { return len(t.open) }

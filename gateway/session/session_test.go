@@ -55,7 +55,7 @@ func TestTable(t *testing.T) {
 	}
 	heard := func(bytes uint64) {
 		table.Read(map[policy.Key]view.Traffic{brown.Key: {Received: bytes}})
-		for _, s := range table.All() {
+		for s := range table.All() {
 			table.Count(s)
 		}
 	}
@@ -109,7 +109,7 @@ func TestTable(t *testing.T) {
 		for _, x := range c.do() {
 			ends = append(ends, string(x.Why))
 		}
-		for _, s := range table.All() {
+		for s := range table.All() {
 			inside = append(inside, s.Source.String())
 		}
 		got := fmt.Sprint(strings.Join(ends, " "), " / ", strings.Join(inside, " "), " / ", table.Overdue())
