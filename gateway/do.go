@@ -124,9 +124,7 @@ func (g *Gateway) shut(ctx context.Context, actor policy.Actor, event policy.Shu
 func (g *Gateway) latch(actor policy.Actor, event policy.Shut) (*store.Added, <-chan error, error) {
 	state := g.snapshot.Load().Base.Copy()
 	if err := state.Apply(g.Now(), actor.Text, event); err != nil {
-		failed := make(chan error, 1)
-		failed <- err
-		return nil, failed, err
+		return nil, nil, err
 	}
 	record, _ := state.Shut(event.Scope)
 	added, kept := g.store.Latch.Add(record)

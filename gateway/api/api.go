@@ -55,7 +55,7 @@ type route struct {
 // The body of a command is {"scope": "...", "reason": "..."}.
 var routes = map[string]route{
 	"/v1/status":   {method: "GET", serve: func(r request) (any, error) { return r.snap.StatusAt(r.now), nil }},
-	"/v1/sessions": {method: "GET", serve: func(r request) (any, error) { return r.snap.StatusAt(r.now).Sessions, nil }},
+	"/v1/sessions": {method: "GET", serve: func(r request) (any, error) { return r.snap.Sessions, nil }},
 	"/v1/grants":   {method: "GET", serve: func(r request) (any, error) { return r.snap.GrantsAt(r.now), nil }},
 	"/v1/refusals": {method: "GET", serve: func(r request) (any, error) { return r.snap.RefusalsLocal(), nil }},
 	"/v1/explain": {"GET", []string{"engineer", "from", "to", "at"}, false, func(r request) (any, error) {

@@ -7,6 +7,8 @@ import (
 
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestFault69DriftBehindAScan: while nobody reads, an engineer asks for more
@@ -27,7 +29,7 @@ func TestFault69DriftBehindAScan(t *testing.T) {
 	}
 	scan()
 	for range drifts {
-		meddle(t, f, clearSet("flows4"))
+		meddle(t, f, ours(unix.NFT_MSG_DELSETELEM, 0, text(unix.NFTA_SET_ELEM_LIST_SET, "flows4")))
 		f.mu.Lock()
 		err := f.sweep()
 		f.mu.Unlock()

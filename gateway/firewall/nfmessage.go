@@ -208,11 +208,6 @@ func deleteSet(name string) netlink.Message {
 	return ours(unix.NFT_MSG_DELSET, 0, text(unix.NFTA_SET_NAME, name))
 }
 
-// clearSet deletes all elements of a set.
-func clearSet(name string) netlink.Message {
-	return ours(unix.NFT_MSG_DELSETELEM, 0, text(unix.NFTA_SET_ELEM_LIST_SET, name))
-}
-
 // elements adds, destroys or asks for elements of a set, as appendElement writes
 // them.
 func elements(kind uint16, flags netlink.HeaderFlags, set string, list []byte) netlink.Message {

@@ -9,6 +9,7 @@
 package opening
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -152,9 +153,7 @@ func (s *Set) Pending() bool { return len(s.pending) > 0 }
 // Stop counts the openings that are on their way to the disk as recorded, so
 // that they are closed there too.
 func (s *Set) Stop() {
-	for id, o := range s.pending {
-		s.recorded[id] = o
-	}
+	maps.Copy(s.recorded, s.pending)
 }
 
 // Closing is the end of an opening.

@@ -140,7 +140,7 @@ func (p *Past) attempted(e journal.Entry) {
 
 // Closings returns entries that close the openings without a closing: sessions,
 // then windows. It takes them from known, the closings that this process could not
-// write; all others have the reason Crashed.
+// write; all others have the reason crashed.
 func (p *Past) Closings(known map[string]journal.Entry) (entries []journal.Entry) {
 	for _, kind := range []journal.Kind{journal.SessionOpened, journal.WindowOpened} {
 		for _, name := range p.order {
@@ -158,11 +158,12 @@ func (p *Past) Closings(known map[string]journal.Entry) (entries []journal.Entry
 				closed = journal.WindowClosed
 			}
 			entries = append(entries, journal.Entry{Kind: closed, Actor: "gateway", Vendor: e.Vendor, VendorName: e.VendorName,
-				Engineer: e.Engineer, EngineerName: e.EngineerName, Window: e.Window, Grant: e.Grant, Grants: e.Grants, Session: e.Session, Source: e.Source, From: e.From, Reason: Crashed})
+				Engineer: e.Engineer, EngineerName: e.EngineerName, Window: e.Window, Grant: e.Grant, Grants: e.Grants, Session: e.Session, Source: e.Source, From: e.From, Reason: crashed})
 		}
 	}
 	return entries
 }
 
-// Crashed is the reason of a closing that the last process did not write.
-const Crashed = "crashed"
+// crashed is the reason of a closing that the last process did not write; package
+// session lists it among the endings.
+const crashed = "crashed"

@@ -142,15 +142,7 @@ func TestShutFile(t *testing.T) {
 // TestShutFileOnAFullDisk: the room that is reserved takes a first and a
 // second save, and is free again for others.
 func TestShutFileOnAFullDisk(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skipf("a tmpfs is not permitted here: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := smallDisk(t)
 	with, without := ShutFile{Lasting: filepath.Join(dir, "reserved")}, ShutFile{Lasting: filepath.Join(dir, "not")}
 	if err := with.Reserve(); err != nil {
 		t.Fatal(err)
@@ -210,15 +202,7 @@ func TestShutFileThatWasNeverSaved(t *testing.T) {
 // A latch that cannot be written keeps its records, and does not say that they
 // are all.
 func TestShutFileThatCannotBeWritten(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skipf("a tmpfs is not permitted here: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := smallDisk(t)
 	f := ShutFile{Lasting: filepath.Join(dir, "shut.json")}
 	before := []policy.ShutRecord{{Scope: "medisys"}}
 	if err := f.Save(before); err != nil {
@@ -257,4 +241,19 @@ func TestShutFileThatCannotBeWritten(t *testing.T) {
 	if got, known, err := f.Load(); !known || err != nil || len(got) != 0 {
 		t.Errorf("with room again: known %t, %v", known, err)
 	}
+}
+
+// smallDisk is a folder on a disk of 1 MB.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skipf("a tmpfs is not permitted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
