@@ -12,6 +12,7 @@ import (
 	"golang.zx2c4.com/wireguard/device"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // Bounds per engineer. WireGuard itself holds three key pairs a peer; the rest
@@ -234,8 +235,9 @@ func (h *table) admittedForLong(q policy.Query, now instant) bool {
 	return true
 }
 
-// recordWithin is how long an admission lasts without its journal entry.
-const recordWithin = time.Second
+// recordWithin is how long an admission lasts without its journal entry; the
+// status tells late records by the same number.
+const recordWithin = view.RecordWithin
 
 // overdue reports whether an initiation has waited too long for its record, as
 // the record of another would; mu is held.
