@@ -856,6 +856,12 @@ func TestStopInOrder(t *testing.T) {
 // Who commanded something hears what became of its record when the gateway
 // stops, and waits no longer than for that.
 func TestStopAnswers(t *testing.T) {
+	closes := func(w *world) (Outcome, error) {
+		return w.gateway.Do(w.t.Context(), yamada, policy.Shut{Scope: "acme", Reason: "r"})
+	}
+	reopens := func(w *world) (Outcome, error) {
+		return w.gateway.Do(w.t.Context(), yamada, policy.Reopened{Scope: "medisys", Reason: "r"})
+	}
 	for _, c := range []struct {
 		name    string
 		do      func(*world) (Outcome, error)
@@ -864,21 +870,11 @@ func TestStopAnswers(t *testing.T) {
 		latch   int   // records that the next process finds
 		shut    int   // after a restart
 	}{
-		{"close", func(w *world) (Outcome, error) {
-			return w.gateway.Do(w.t.Context(), yamada, policy.Shut{Scope: "acme", Reason: "r"})
-		}, nil, nil, 2, 2},
-		{"close, and the journal dies", func(w *world) (Outcome, error) {
-			return w.gateway.Do(w.t.Context(), yamada, policy.Shut{Scope: "acme", Reason: "r"})
-		}, errFault, nil, 2, 2},
-		{"close, and neither the journal nor the marker takes it", func(w *world) (Outcome, error) {
-			return w.gateway.Do(w.t.Context(), yamada, policy.Shut{Scope: "acme", Reason: "r"})
-		}, errFault, errFault, 1, 1},
-		{"reopen", func(w *world) (Outcome, error) {
-			return w.gateway.Do(w.t.Context(), yamada, policy.Reopened{Scope: "medisys", Reason: "r"})
-		}, nil, nil, 0, 0},
-		{"reopen, and the journal dies", func(w *world) (Outcome, error) {
-			return w.gateway.Do(w.t.Context(), yamada, policy.Reopened{Scope: "medisys", Reason: "r"})
-		}, errFault, nil, 1, 1},
+		{"close", closes, nil, nil, 2, 2},
+		{"close, and the journal dies", closes, errFault, nil, 2, 2},
+		{"close, and neither the journal nor the marker takes it", closes, errFault, errFault, 1, 1},
+		{"reopen", reopens, nil, nil, 0, 0},
+		{"reopen, and the journal dies", reopens, errFault, nil, 1, 1},
 		{"reload", func(w *world) (Outcome, error) { return w.gateway.Reload(w.t.Context(), yamada) }, nil, nil, 1, 1},
 		{"recover", func(w *world) (Outcome, error) { return w.gateway.Recover(w.t.Context(), yamada, "r") }, nil, nil, 1, 1},
 	} {
