@@ -176,7 +176,7 @@ func (d *decoder) checkShape(text []byte) bool {
 				if i+1 == len(line) || line[i+1] == ' ' || line[i+1] == '\t' || line[i+1] == '\r' {
 					marks++
 				}
-			case '"', '\'': // two of them make one text
+			case '"', '\'': // a pair of quotes encloses one text
 				quotes++
 			case '\t':
 				tabs++

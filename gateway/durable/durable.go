@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 )
 
-// Disk is what ReplaceOn needs of a file system.
+// Disk is a file system, as far as ReplaceOn uses it.
 type Disk interface {
 	// Write makes or truncates a file, writes it and syncs it. A new name lasts
 	// after SyncFolder.

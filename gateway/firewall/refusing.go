@@ -62,7 +62,7 @@ func (r *refusing) hints() []view.Hint {
 func rewritten(rewriters func() ([]string, error)) view.Message {
 	const most = 4
 	chains, err := rewriters()
-	if err != nil || len(chains) == 0 { // such as iptables-legacy's, which nobody sees here
+	if err != nil || len(chains) == 0 { // iptables-legacy's rules are not listed
 		return view.Say("rewritten", nil)
 	}
 	if len(chains) > most {

@@ -62,7 +62,7 @@ func (s sights) and(other sights) sights {
 type route struct {
 	to       netip.Prefix
 	hops     []hop // none: the kernel refuses
-	protocol uint8 // who wrote it, RTPROT_
+	protocol uint8 // the origin: RTPROT_ in rtnetlink(7)
 	expires  bool
 	written  bool // for the tunnel: nothing else is sent to its table
 }
@@ -117,7 +117,7 @@ type standing int
 const (
 	counts    standing = iota
 	unnamed            // KIDOBAN_INSIDE_INTERFACES does not name the interface
-	told               // it may come from somebody on the wire
+	told               // the route may come from another host of the network
 	beside             // the interface has, or had, the default route
 	byDefault          // it is the default route
 	standings          // how many there are
