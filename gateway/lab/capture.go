@@ -44,11 +44,12 @@ type Capture struct {
 	file          *os.File
 	connection    syscall.RawConn
 
-	mu      sync.Mutex
-	buffer  []byte
-	control []byte
-	packets []Packet
-	stopped bool
+	mu        sync.Mutex
+	buffer    []byte
+	control   []byte
+	packets   []Packet
+	unstamped int // packets without a time, which After would hide
+	stopped   bool
 }
 
 // captureLimit bounds the packets that a Capture keeps, to about 1 GiB.
@@ -58,7 +59,7 @@ const captureLimit = 1 << 19
 func (h *Host) Capture(interfaceName string) *Capture {
 	h.lab.t.Helper()
 	c := &Capture{host: h, interfaceName: interfaceName, buffer: make([]byte, 2048), control: make([]byte, 128)}
-	err := stampPackets()
+	_, err := stampPackets()
 	if err == nil {
 		err = h.Do(c.open)
 	}
@@ -105,13 +106,14 @@ func (c *Capture) open() error {
 
 const stamping = unix.SOF_TIMESTAMPING_RX_SOFTWARE | unix.SOF_TIMESTAMPING_SOFTWARE
 
-// stampPackets makes the kernel stamp packets, for the life of this process: the socket stays open.
-// The kernel begins from a work queue, some time later. Datagrams over the loopback interface show
-// that it has begun.
-var stampPackets = sync.OnceValue(func() error {
+// stampPackets makes the kernel stamp packets, for the life of this process. The kernel begins from
+// a work queue, some time later, and stops when the last socket that asked is closed. So this socket
+// stays open: the collector closes a socket that nothing refers to. Datagrams over the loopback
+// interface show that the kernel has begun.
+var stampPackets = sync.OnceValues(func() (*net.UDPConn, error) {
 	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	raw, err := c.SyscallConn()
 	if err == nil {
@@ -126,11 +128,12 @@ var stampPackets = sync.OnceValue(func() error {
 		}
 		_, n, _, _, readErr := c.ReadMsgUDP(data[:], control[:])
 		if readErr == nil && !timestamp(control[:n]).IsZero() {
-			return nil
+			return c, nil
 		}
 		err = readErr
 	}
-	return errors.Join(errors.New("the kernel stamps no packet with its time"), err)
+	c.Close()
+	return nil, errors.Join(errors.New("the kernel stamps no packet with its time"), err)
 })
 
 // drain reads the packets in the queue; c.mu is held.
@@ -152,7 +155,9 @@ func (c *Capture) drain(fd int) {
 		if !ok {
 			continue
 		}
-		p.At = timestamp(c.control[:controlLength])
+		if p.At = timestamp(c.control[:controlLength]); p.At.IsZero() {
+			c.unstamped++
+		}
 		p.Outgoing = link.Pkttype == unix.PACKET_OUTGOING
 		p.Length = n
 		c.packets = append(c.packets, p)
@@ -160,7 +165,7 @@ func (c *Capture) drain(fd int) {
 }
 
 // Packets returns the recorded packets that every match accepts, oldest first. It ends the test if
-// packets were lost, because then absence proves nothing.
+// packets were lost, or have no time, because then absence proves nothing.
 func (c *Capture) Packets(match ...func(Packet) bool) []Packet {
 	c.host.lab.t.Helper()
 	c.mu.Lock()
@@ -176,9 +181,9 @@ func (c *Capture) Packets(match ...func(Packet) bool) []Packet {
 		})
 		c.host.must(err, "capture on %s", c.interfaceName)
 	}
-	if lost > 0 || len(c.packets) >= captureLimit {
-		c.host.lab.t.Fatalf("lab: host %s: capture on %s lost packets: %d in the kernel, and it keeps at most %d of them",
-			c.host.Name, c.interfaceName, lost, captureLimit)
+	if lost > 0 || c.unstamped > 0 || len(c.packets) >= captureLimit {
+		c.host.lab.t.Fatalf("lab: host %s: capture on %s: %d packets lost in the kernel, %d without a time, %d recorded (at most %d)",
+			c.host.Name, c.interfaceName, lost, c.unstamped, len(c.packets), captureLimit)
 	}
 	var found []Packet
 	for _, p := range c.packets {

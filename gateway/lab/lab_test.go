@@ -153,6 +153,23 @@ func TestCaptureTellsDirectionPortsAndTime(t *testing.T) {
 	}
 }
 
+// The collector must not close the socket for which the kernel stamps packets.
+func TestCaptureStampsPacketsAfterACollection(t *testing.T) {
+	client, _, _ := three(t)
+	at := client.Echo("udp", "127.0.0.1:0")
+	for range 20 {
+		c, begin := client.Capture("lo"), time.Now()
+		if _, err := client.Exchange(within(t, 10*time.Second), "udp", at.String(), "x"); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Packets(lab.Protocol(17), lab.After(begin)); len(got) != 4 {
+			t.Fatalf("%d packets, want request and answer, each leaving and coming in\n%s", len(got), lab.Lines(got))
+		}
+		c.Stop()
+		runtime.GC()
+	}
+}
+
 func TestSendForgesTheSource(t *testing.T) {
 	client, router, server := three(t)
 	router.Forward()
