@@ -527,6 +527,21 @@ func (g *ground) mustEnter(c *lab.Client) {
 	}
 }
 
+// onRecord waits until the gate no longer needs the disk for engineers who are inside: the gateway
+// cuts whoever has no entry after RecordWithin, and the session ends with that.
+func (g *ground) onRecord(engineers ...string) {
+	g.t.Helper()
+	lab.WaitFor(g.t, eventually, fmt.Sprintf("%v are inside and on record", engineers), func() bool {
+		left := slices.Clone(engineers)
+		for _, s := range g.status().Sessions {
+			if time.Since(s.OpenedAt) > 2*view.RecordWithin {
+				left = slices.DeleteFunc(left, func(e string) bool { return e == s.Vendor+"/"+s.Engineer })
+			}
+		}
+		return len(left) == 0
+	})
+}
+
 // reach exchanges a message with an echo server.
 func (g *ground) reach(h *lab.Host, network string, to netip.AddrPort, d time.Duration) error {
 	_, err := h.Exchange(g.within(d), network, to.String(), "good evening")

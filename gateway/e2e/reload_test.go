@@ -67,10 +67,7 @@ func reloadUnderSessions(g *ground) {
 		}
 		return ids
 	}
-	lab.WaitFor(g.t, eventually, "the sessions of sato and tanaka are told", func() bool { return len(sessions()) == 2 })
-	// Who is still inside a second after he came is on record, and needs the
-	// disk no more.
-	pause(time.Second)
+	g.onRecord(sato, tanaka)
 	before := sessions()
 
 	// More of everything, while the disk does not answer.

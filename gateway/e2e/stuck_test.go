@@ -71,8 +71,7 @@ func TestALoopThatHangs(t *testing.T) {
 		g.open([]string{hour("work", "ehr, ehr6")}, []string{hour("work", "pacs")})
 		inside, comes := g.client(g.medisys, sato, 4), g.client(g.scanco, tanaka, 4)
 		g.mustEnter(inside)
-		// Who is still inside a second after he came is on record.
-		until(time.Now().Add(time.Second))
+		g.onRecord(sato)
 		if err := g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), eventually); err != nil {
 			g.t.Fatalf("sato, before the loop hangs: %v", err)
 		}
@@ -117,8 +116,7 @@ func TestACloseWhileTheLoopHangs(t *testing.T) {
 		hung := func(args ...string) {
 			g.t.Helper()
 			g.mustEnter(inside)
-			// Else the gate cuts him a second after he came, since nobody records it.
-			until(time.Now().Add(time.Second))
+			g.onRecord(sato)
 			if err := g.reach(g.medisys, "tcp", ssh, eventually); err != nil {
 				g.t.Fatalf("sato, before the loop hangs: %v", err)
 			}
