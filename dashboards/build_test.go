@@ -1,17 +1,3 @@
-// Package dashboards has three Grafana dashboards, the alert rules of Prometheus,
-// and the configuration of both for a trial.
-//
-// gate.go, vendor.go and appliance.go have the panels, words.yaml the texts, and build.go
-// places the panels on the grid. grafana/ and rules/ are for Grafana and Prometheus as
-// they are.
-//
-// Every text is there in both languages. The JSON files are generated, and a test
-// compares them with the source:
-//
-//	go test ./dashboards -run TestFiles -update
-//
-// The description of a panel is its question with the meaning of the answer.
-// Every colour comes with a word: blue is normal, orange needs a look.
 package dashboards
 
 import (
@@ -85,9 +71,8 @@ type question struct {
 	columns       []Column
 	links         []object
 	noValue       string // instead of "No data"
-	mayBeEmpty    string
-	share         bool // the axis ends at 1
-	whole         bool // the values are whole numbers
+	share         bool   // the axis ends at 1
+	whole         bool   // the values are whole numbers
 	timeFrom      string
 	drawn         drawing
 	names         []Naming // of a histogram's buckets
@@ -144,7 +129,7 @@ func (b builder) lay(d *Dashboard, name string, parts ...any) *Dashboard {
 type row string
 
 func (q question) panel() *Panel {
-	p := &Panel{Type: q.kind, Datasource: fromVariable, TimeFrom: q.timeFrom, MayBeEmpty: q.mayBeEmpty, Columns: q.columns, Names: q.names}
+	p := &Panel{Type: q.kind, Datasource: fromVariable, TimeFrom: q.timeFrom}
 	for i, target := range q.queries {
 		t := Target{RefID: string(rune('A' + i)), Datasource: fromVariable, Expr: target.expr, LegendFormat: target.legend, Format: "time_series", EditorMode: "code"}
 		switch q.kind {

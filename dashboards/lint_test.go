@@ -156,9 +156,6 @@ func TestPanelsAreWhole(t *testing.T) {
 				if p.FieldConfig.Defaults.Unit == "" || len(p.Targets) == 0 {
 					t.Errorf("%s: unit %q, %d queries", where, p.FieldConfig.Defaults.Unit, len(p.Targets))
 				}
-				if p.MayBeEmpty != "" && p.FieldConfig.Defaults.NoValue == "" && p.Type != "timeseries" {
-					t.Errorf("%s may be empty, and does not say what that means", where)
-				}
 				letters := map[string]bool{}
 				for _, target := range p.Targets {
 					if letters[target.RefID] {
@@ -167,9 +164,12 @@ func TestPanelsAreWhole(t *testing.T) {
 					letters[target.RefID] = true
 					checkMetrics(t, names, where, target.Expr)
 				}
-				for _, c := range p.Columns {
-					if field, ok := strings.CutPrefix(c.Field, "Value #"); ok && !letters[field] || c.Field == "Value" && len(p.Targets) > 1 {
-						t.Errorf("%s: column %q shows no query", where, c.Title)
+				for _, transformation := range p.Transformations {
+					columns, _ := transformation["options"].(object)["renameByName"].(object)
+					for field, title := range columns {
+						if letter, ok := strings.CutPrefix(field, "Value #"); ok && !letters[letter] || field == "Value" && len(p.Targets) > 1 {
+							t.Errorf("%s: column %q shows no query", where, title)
+						}
 					}
 				}
 			}

@@ -70,12 +70,6 @@ type Panel struct {
 	MaxDataPoints   int               `json:"maxDataPoints,omitempty"`
 	Collapsed       *bool             `json:"collapsed,omitempty"` // of a row
 	Panels          []*Panel          `json:"panels,omitzero"`     // of a row
-
-	// MayBeEmpty says why the panel may rightly show nothing; empty: it may not.
-	MayBeEmpty string `json:"-"`
-
-	Columns []Column `json:"-"` // of a table
-	Names   []Naming `json:"-"` // of a histogram's buckets
 }
 
 type grid struct {

@@ -13,13 +13,13 @@ func (b builder) vendor() *Dashboard {
 		row(b.say("Now", "現在")),
 		question{kind: "stat", width: 4, height: 4, title: "Inside now", unit: "none", queries: []query{{`sum(kidoban_session_active{` + ofVendor + `})`, ""}}, thresholds: steps(grey, 1, blue)},
 		question{kind: "stat", width: 4, height: 4, title: "Time left of the next end", unit: "s", noValue: b.say("nobody is inside", "接続者なし"),
-			queries: []query{{`min((kidoban_session_next_end_timestamp_seconds{` + ofVendor + `} > 0) - time())`, ""}}, thresholds: steps(vermilion, 0, orange, 600, blue), mayBeEmpty: "nobody is inside"},
+			queries: []query{{`min((kidoban_session_next_end_timestamp_seconds{` + ofVendor + `} > 0) - time())`, ""}}, thresholds: steps(vermilion, 0, orange, 600, blue)},
 		question{kind: "stat", width: 4, height: 4, title: "Open windows", unit: "none", queries: []query{{`sum(kidoban_window_open{` + ofVendor + `})`, b.say("windows", "時間帯")},
 			{`sum(kidoban_grant_active{` + ofVendor + `})`, b.say("grants", "許可")}}, thresholds: steps(grey, 1, blue)},
 		question{kind: "stat", width: 4, height: 4, title: "Closed by an operator",
 			unit: "none", queries: []query{{`max(kidoban_vendor_shut{` + ofVendor + `})`, ""}}, mappings: is(0, b.say("no", "いいえ"), blue, 1, b.say("CLOSED", "遮断中"), vermilion), thresholds: steps(blue, 1, vermilion)},
 		question{kind: "stat", width: 4, height: 4, title: "Contract ends in", unit: "s", noValue: b.say("no end is named", "終了日の記載なし"),
-			queries: []query{{`min(kidoban_vendor_contract_end_timestamp_seconds{` + ofVendor + `}) - time()`, ""}}, thresholds: steps(vermilion, 0, orange, 30*86400, blue), mayBeEmpty: "the policy names no end of the contract"},
+			queries: []query{{`min(kidoban_vendor_contract_end_timestamp_seconds{` + ofVendor + `}) - time()`, ""}}, thresholds: steps(vermilion, 0, orange, 30*86400, blue)},
 		question{kind: "stat", width: 4, height: 4, title: "Dormant keys",
 			unit: "none", queries: []query{{`count(kidoban:engineer_idle_seconds{` + ofVendor + `} > 90 * 86400) or vector(0)`, ""}}, thresholds: steps(blue, 1, orange)},
 		question{kind: "table", width: 24, height: 6, title: "Who is inside, and until when", unit: "none", noValue: b.say("nobody", "なし"),
@@ -28,8 +28,7 @@ func (b builder) vendor() *Dashboard {
 				inside(`kidoban_session_until_timestamp_seconds{` + ofVendor + `} * 1000`),
 			},
 			columns: []Column{instance, engineer, engineerName, {Field: "Value #A", Title: b.say("Since", "開始"), Unit: "dateTimeAsLocal"},
-				{Field: "Value #B", Title: b.say("Until", "終了予定"), Unit: "dateTimeAsLocal"}, {Field: "session", Title: b.say("Session", "セッション")}},
-			mayBeEmpty: "nobody is inside"},
+				{Field: "Value #B", Title: b.say("Until", "終了予定"), Unit: "dateTimeAsLocal"}, {Field: "session", Title: b.say("Session", "セッション")}}},
 
 		row(b.say("What was done with the approval", "承認の利用状況")),
 		question{kind: "table", width: 12, height: 8, title: "Hours open and hours used", unit: "none", queries: []query{
@@ -50,8 +49,7 @@ func (b builder) vendor() *Dashboard {
 		question{kind: "bargauge", width: 8, height: 8, title: "How long sessions lasted",
 			unit: "none", queries: []query{{`round(sum by (le) (increase(kidoban_session_duration_seconds_bucket{` + ofVendor + `}[$__range])))`, "{{le}}"}}, names: b.durations()},
 		question{kind: "timeseries", width: 8, height: 8, title: "Duration of sessions",
-			unit: "s", queries: []query{{`sum(rate(kidoban_session_duration_seconds_sum{` + ofVendor + `}[$__rate_interval])) / (sum(rate(kidoban_session_duration_seconds_count{` + ofVendor + `}[$__rate_interval])) > 0)`, b.say("mean", "平均")}}, drawn: exemplars,
-			mayBeEmpty: "shows a value only around a session's end"},
+			unit: "s", queries: []query{{`sum(rate(kidoban_session_duration_seconds_sum{` + ofVendor + `}[$__rate_interval])) / (sum(rate(kidoban_session_duration_seconds_count{` + ofVendor + `}[$__rate_interval])) > 0)`, b.say("mean", "平均")}}, drawn: exemplars},
 		question{kind: "timeseries", width: 8, height: 8, title: "Traffic", unit: "Bps", queries: []query{
 			{`sum(rate(kidoban_session_receive_bytes_total{` + ofVendor + `}[$__rate_interval]))`, b.say("into the site", "施設内へ")},
 			{`sum(rate(kidoban_session_transmit_bytes_total{` + ofVendor + `}[$__rate_interval]))`, b.say("out of the site", "施設外へ")}}},
@@ -64,8 +62,7 @@ func (b builder) vendor() *Dashboard {
 			},
 			columns: []Column{instance, engineer, engineerName, {Field: "Value #A", Title: b.say("Last seen", "最終接続"), Unit: "dateTimeAsLocal", Mappings: map[string]string{"0": b.say("never", "なし")}}, {Field: "Value #B", Title: b.say("Unused for", "未使用期間"), Unit: "s"}}},
 		question{kind: "table", width: 12, height: 8, title: "Refused, and why", unit: "none", noValue: b.say("nobody", "なし"),
-			queries:    []query{{`round(sum by (reason, meaning) (label_replace(increase(kidoban_admissions_total{` + ofVendor + `,reason!="admitted"}[$__range]), "meaning", "$1", "reason", "(.*)"))) > 0`, ""}},
-			columns:    []Column{{Field: "reason", Title: b.say("Reason", "理由コード")}, {Field: "meaning", Title: b.say("Meaning", "意味"), Mappings: b.said(words.Reasons)}, {Field: "Value", Title: b.say("Times", "回数"), Unit: "none"}},
-			mayBeEmpty: "nobody was refused"},
+			queries: []query{{`round(sum by (reason, meaning) (label_replace(increase(kidoban_admissions_total{` + ofVendor + `,reason!="admitted"}[$__range]), "meaning", "$1", "reason", "(.*)"))) > 0`, ""}},
+			columns: []Column{{Field: "reason", Title: b.say("Reason", "理由コード")}, {Field: "meaning", Title: b.say("Meaning", "意味"), Mappings: b.said(words.Reasons)}, {Field: "Value", Title: b.say("Times", "回数"), Unit: "none"}}},
 	)
 }

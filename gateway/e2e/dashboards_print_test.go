@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"kidoban/dashboards"
 )
 
 // series is one of the answers to a query.
@@ -26,7 +24,7 @@ func (s series) Last() float64 { return s.Values[len(s.Values)-1] }
 // printed writes a dashboard as text: title and question of every panel, and the answers in words.
 // Values are rounded so that two runs of one story give the same text: times to ten minutes,
 // numbers from 10 on to a power of ten. ask runs a query of a panel, with its variables.
-func printed(d *dashboards.Dashboard, l dashboards.Language, now time.Time, ask func(*dashboards.Panel, dashboards.Target) ([]series, error)) (string, error) {
+func printed(d *dashboard, l language, now time.Time, ask func(*panel, target) ([]series, error)) (string, error) {
 	w := printer{l, now}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n%s\n", d.Title, d.Description)
@@ -61,19 +59,19 @@ func printed(d *dashboards.Dashboard, l dashboards.Language, now time.Time, ask 
 
 // printer says answers in a language, at a time.
 type printer struct {
-	language dashboards.Language
+	language language
 	now      time.Time
 }
 
 func (w printer) say(en, ja string) string {
-	if w.language == dashboards.Japanese {
+	if w.language == japanese {
 		return ja
 	}
 	return en
 }
 
 // lines gives one line for each series.
-func (w printer) lines(p *dashboards.Panel, answers [][]series) []string {
+func (w printer) lines(p *panel, answers [][]series) []string {
 	var lines []string
 	for i, all := range answers {
 		if p.Targets[i].Format == "heatmap" {
@@ -88,10 +86,8 @@ func (w printer) lines(p *dashboards.Panel, answers [][]series) []string {
 				text = w.states(p, s)
 			}
 			name := legend(p.Targets[i].LegendFormat, s.Labels)
-			for _, n := range p.Names {
-				if strings.TrimSuffix(s.Labels["le"], ".0") == n.Bound {
-					name = n.Words
-				}
+			if bucket := p.bucketName(s.Labels["le"]); bucket != "" {
+				name = bucket
 			}
 			if name != "" {
 				text = name + ": " + text
@@ -106,7 +102,7 @@ func (w printer) lines(p *dashboards.Panel, answers [][]series) []string {
 }
 
 // states lists consecutive states, with the time that each lasted if it was long.
-func (w printer) states(p *dashboards.Panel, s series) string {
+func (w printer) states(p *panel, s series) string {
 	var states []string
 	for i := 0; i < len(s.Values); {
 		state, from := w.value(p, s.Values[i]), s.Times[i]
@@ -122,7 +118,7 @@ func (w printer) states(p *dashboards.Panel, s series) string {
 }
 
 // course describes a value over time: the maximum of a count, otherwise whether it was above 0.
-func (w printer) course(p *dashboards.Panel, values []float64) string {
+func (w printer) course(p *panel, values []float64) string {
 	highest, whole := 0.0, p.FieldConfig.Defaults.Unit == "none"
 	for _, v := range values {
 		if !math.IsNaN(v) {
@@ -166,7 +162,7 @@ func legend(format string, labels map[string]string) string {
 }
 
 // rows joins series with the same labels and gives the columns that are shown.
-func (w printer) rows(p *dashboards.Panel, answers [][]series) []string {
+func (w printer) rows(p *panel, answers [][]series) []string {
 	type record map[string]string
 	joined := map[string]record{}
 	var order []string
@@ -184,14 +180,14 @@ func (w printer) rows(p *dashboards.Panel, answers [][]series) []string {
 				order = append(order, key)
 				maps.Copy(joined[key], labels)
 			}
-			for _, c := range p.Columns {
-				if c.Field != field {
+			for _, c := range p.columns() {
+				if c.field != field {
 					continue
 				}
-				text := w.size(c.Unit, s.Last())
-				if words, ok := c.Mappings[fmt.Sprint(s.Last())]; ok {
+				text := w.size(c.unit, s.Last())
+				if words, ok := c.mappings.words(fmt.Sprint(s.Last())); ok {
 					text = words
-				} else if c.Unit == "none" {
+				} else if c.unit == "none" {
 					text = w.decade(s.Last()) // a count of events differs between runs
 				}
 				joined[key][field] = text
@@ -201,13 +197,13 @@ func (w printer) rows(p *dashboards.Panel, answers [][]series) []string {
 	var lines []string
 	for _, key := range order {
 		var cells []string
-		for _, c := range p.Columns {
-			text := joined[key][c.Field]
-			if words, ok := c.Mappings[text]; ok {
+		for _, c := range p.columns() {
+			text := joined[key][c.field]
+			if words, ok := c.mappings.words(text); ok {
 				text = words
 			}
-			if text != "" && c.Field != "instance" {
-				cells = append(cells, c.Title+": "+text)
+			if text != "" && c.field != "instance" {
+				cells = append(cells, c.title+": "+text)
 			}
 		}
 		lines = append(lines, strings.Join(cells, " | "))
@@ -217,11 +213,9 @@ func (w printer) rows(p *dashboards.Panel, answers [][]series) []string {
 }
 
 // value says a value in the panel's words, or by its size.
-func (w printer) value(p *dashboards.Panel, v float64) string {
-	for _, m := range p.FieldConfig.Defaults.Mappings {
-		if r, ok := m.Options[fmt.Sprint(v)]; ok {
-			return r.Text
-		}
+func (w printer) value(p *panel, v float64) string {
+	if words, ok := p.FieldConfig.Defaults.Mappings.words(fmt.Sprint(v)); ok {
+		return words
 	}
 	return w.size(p.FieldConfig.Defaults.Unit, v)
 }
