@@ -163,6 +163,7 @@ func legend(format string, labels map[string]string) string {
 
 // rows joins series with the same labels and gives the columns that are shown.
 func (w printer) rows(p *panel, answers [][]series) []string {
+	columns := p.columns()
 	type record map[string]string
 	joined := map[string]record{}
 	var order []string
@@ -180,7 +181,7 @@ func (w printer) rows(p *panel, answers [][]series) []string {
 				order = append(order, key)
 				maps.Copy(joined[key], labels)
 			}
-			for _, c := range p.columns() {
+			for _, c := range columns {
 				if c.field != field {
 					continue
 				}
@@ -197,7 +198,7 @@ func (w printer) rows(p *panel, answers [][]series) []string {
 	var lines []string
 	for _, key := range order {
 		var cells []string
-		for _, c := range p.columns() {
+		for _, c := range columns {
 			text := joined[key][c.field]
 			if words, ok := c.mappings.words(text); ok {
 				text = words

@@ -10,15 +10,13 @@ import (
 	"strings"
 )
 
-// language is one in which dashboards are written.
-type language int
+// language is one in which dashboards are written: the folder of its files.
+type language string
 
 const (
-	english language = iota
-	japanese
+	english  language = ""
+	japanese language = "ja"
 )
-
-func (l language) folder() string { return [...]string{"", "ja"}[l] }
 
 // dashboard has what the tests need of a file that Grafana reads.
 type dashboard struct {
@@ -50,7 +48,6 @@ type panel struct {
 		Overrides []override
 	}
 	Transformations []struct {
-		ID      string
 		Options struct {
 			IndexByName  map[string]int
 			RenameByName map[string]string
@@ -73,7 +70,7 @@ func (o override) get(id string, value any) {
 	for _, p := range o.Properties {
 		if p.ID == id {
 			if err := json.Unmarshal(p.Value, value); err != nil {
-				panic(err) // the dashboard's tests hold the file against Grafana's types
+				panic(err) // the tests of package dashboards hold the file against Grafana's types
 			}
 		}
 	}
@@ -147,21 +144,21 @@ var mayBeEmpty = map[string]string{
 // dashboardNames are the files' names.
 var dashboardNames = []string{"gate", "vendor", "appliance"}
 
-// readDashboard reads a dashboard. Its panels are in the same order in both languages.
-func readDashboard(name string, l language) (d *dashboard, err error) {
-	text, err := os.ReadFile(filepath.Join("../../dashboards", l.folder(), name+".json"))
-	if err == nil {
-		err = json.Unmarshal(text, &d)
+// dashboard reads a dashboard. Its panels are in the same order in both languages.
+func (g *ground) dashboard(name string, l language) *dashboard {
+	g.t.Helper()
+	read := func(l language) (d *dashboard) {
+		text, err := os.ReadFile(filepath.Join("../../dashboards", string(l), name+".json"))
+		g.check(err)
+		g.check(json.Unmarshal(text, &d))
+		return d
 	}
-	if err != nil || l == english {
-		for _, p := range d.Panels {
-			p.MayBeEmpty = mayBeEmpty[p.Title]
-		}
-		return d, err
-	}
-	in, err := readDashboard(name, english)
+	d, in := read(l), read(english)
 	for i, p := range d.Panels {
-		p.MayBeEmpty = in.Panels[i].MayBeEmpty
+		p.MayBeEmpty = mayBeEmpty[in.Panels[i].Title]
+		if p.MayBeEmpty != "" && p.FieldConfig.Defaults.NoValue == "" && p.Type != "timeseries" {
+			g.t.Errorf("%s, %s: may be empty, and does not say what that means", d.UID, p.Title)
+		}
 	}
-	return d, err
+	return d
 }

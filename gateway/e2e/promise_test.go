@@ -527,8 +527,8 @@ func (g *ground) mustEnter(c *lab.Client) {
 	}
 }
 
-// onRecord waits until the gate no longer needs the disk for engineers who are inside: the gateway
-// cuts whoever has no entry after RecordWithin, and the session ends with that.
+// onRecord waits until each engineer has a session that is older than RecordWithin. The gateway ends
+// a session whose admission has no journal entry by then, so these need the disk no more.
 func (g *ground) onRecord(engineers ...string) {
 	g.t.Helper()
 	lab.WaitFor(g.t, eventually, fmt.Sprintf("%v are inside and on record", engineers), func() bool {
