@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"encoding/binary"
-	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -29,33 +28,51 @@ const settling = 2 * time.Second
 // ahead is how far in the future a timestamp may lie.
 const ahead = 24 * time.Hour
 
+// echoing is how long networks deliver a packet again, or after a later one:
+// WireGuard sends the next initiation after 5 s.
+const echoing = 10 * time.Second
+
 // stamps keeps the greatest timestamp of every key. It outlives peers, and
 // through the journal the process.
 type stamps struct {
 	mu       sync.Mutex
-	greatest map[policy.Key][12]byte
+	greatest map[policy.Key]greatest
 }
 
-func (s *stamps) newer(key policy.Key, stamp [12]byte) bool {
+// greatest is a key's greatest timestamp, and where and when (since boot) it
+// came from; the zero AddrPort: before this process.
+type greatest struct {
+	stamp [12]byte
+	from  netip.AddrPort
+	at    time.Duration
+}
+
+// newer reports whether a timestamp is newer than all of the key. One that is
+// not is an echo if it comes from where the newest has just come, and is hardly
+// older: then the network has delivered it again, or late.
+func (s *stamps) newer(key policy.Key, stamp [12]byte, from netip.AddrPort, now time.Duration) (newer, echo bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	have := s.greatest[key]
-	return string(stamp[:]) > string(have[:])
+	newer = string(stamp[:]) > string(have.stamp[:])
+	return newer, !newer && from == have.from && now-have.at < echoing && stampTime(have.stamp).Sub(stampTime(stamp)) < echoing
 }
 
-func (s *stamps) advance(key policy.Key, stamp [12]byte) {
+func (s *stamps) advance(key policy.Key, stamp [12]byte, from netip.AddrPort, now time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if have := s.greatest[key]; string(stamp[:]) > string(have[:]) {
-		s.greatest[key] = stamp
+	if have := s.greatest[key]; string(stamp[:]) > string(have.stamp[:]) {
+		s.greatest[key] = greatest{stamp, from, now}
 	}
 }
 
 func (s *stamps) set(all map[policy.Key][12]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.greatest = make(map[policy.Key][12]byte, len(all))
-	maps.Copy(s.greatest, all)
+	s.greatest = make(map[policy.Key]greatest, len(all))
+	for key, stamp := range all {
+		s.greatest[key] = greatest{stamp: stamp}
+	}
 }
 
 // authenticator opens initiations, one at a time, off the data path.
@@ -73,7 +90,7 @@ type authenticator struct {
 
 func newAuthenticator(t *Tunnel, o *opener) *authenticator {
 	return &authenticator{
-		t: t, opener: o, stamps: stamps{greatest: map[policy.Key][12]byte{}},
+		t: t, opener: o, stamps: stamps{greatest: map[policy.Key]greatest{}},
 		engineers: newLimiter[policy.Key](engineerBurst, engineerRate, 1<<16),
 		admitted:  newLimiter[policy.Key](admissionBurst, admissionRate, 1<<16),
 		inspected: newLimiter[struct{}](inspectBurst, inspectRate, 1),
@@ -116,43 +133,44 @@ func next[T any](c <-chan T) (one T, ok bool) {
 
 // question makes the query to the plan. A packet that was only inspected takes
 // nothing of the engineer's rate, nor does one from another source: a thief of
-// the key could lock its owner out.
-func (p *authenticator) question(packet *packetInitiation, source netip.Addr, plan *policy.Plan, now instant, inspected bool) (q policy.Query, stamp [12]byte) {
-	q = policy.Query{Fault: policy.Admitted, Source: source}
+// the key could lock its owner out. An echo is to be dropped without a word.
+func (p *authenticator) question(packet *packetInitiation, source netip.AddrPort, plan *policy.Plan, now instant, inspected bool) (q policy.Query, stamp [12]byte, echo bool) {
+	q = policy.Query{Fault: policy.Admitted, Source: source.Addr()}
 	c, ok := p.opener.open(packet)
 	if !ok {
-		return q, stamp
+		return q, stamp, false
 	}
 	q.Key = c.key
 	engineer := plan.ByKey(c.key)
 	if engineer == nil {
-		return q, stamp
+		return q, stamp, false
 	}
 	secret, ok := p.secret(plan.Policy, c.key)
 	if !ok {
-		return q, stamp
+		return q, stamp, false
 	}
 	if stamp, q.Proven = c.timestamp(packet, secret); !q.Proven {
-		return q, stamp
+		return q, stamp, false
 	}
+	newer, echo := p.stamps.newer(c.key, stamp, source, now.boot)
 	switch {
-	case !p.stamps.newer(c.key, stamp):
+	case !newer:
 		q.Fault = policy.Replayed // and takes nothing of the engineer's rate, or it would lock the engineer out
-	case !inspected && engineer.MayComeFrom(source) && !p.engineers.allow(c.key, now.boot):
+	case !inspected && engineer.MayComeFrom(q.Source) && !p.engineers.allow(c.key, now.boot):
 		q.Fault = policy.RateLimited
 	case stampTime(stamp).After(now.wall.Add(ahead)):
 		q.Fault = policy.FutureTimestamp
 	}
-	return q, stamp
+	return q, stamp, echo
 }
 
 // keep keeps the timestamp of an initiation, so that nobody plays it again once
 // a window opens or a doubt is over. It does not keep one from another source: a
 // thief of the key could lock its owner out with a timestamp of tomorrow. Then
 // seen is zero.
-func (p *authenticator) keep(q policy.Query, stamp [12]byte, plan *policy.Plan) (seen [12]byte) {
+func (p *authenticator) keep(q policy.Query, stamp [12]byte, source netip.AddrPort, plan *policy.Plan, now instant) (seen [12]byte) {
 	if q.Proven && q.Fault == policy.Admitted && plan.ByKey(q.Key).MayComeFrom(q.Source) {
-		p.stamps.advance(q.Key, stamp)
+		p.stamps.advance(q.Key, stamp, source, now.boot)
 		seen = stamp
 	}
 	return seen
@@ -178,11 +196,14 @@ func (p *authenticator) secret(of *policy.Policy, key policy.Key) ([32]byte, boo
 func (p *authenticator) initiation(i initiation) {
 	t := p.t
 	plan, now := t.table.current(), t.now()
-	q, stamp := p.question(&i.packet, i.from.Addr(), plan, now, false)
+	q, stamp, echo := p.question(&i.packet, i.from.AddrPort, plan, now, false)
+	if echo {
+		return
+	}
 	if q.Key == (policy.Key{}) {
 		q.Fault = policy.Malformed // sealed to another key, though its MAC names ours
 	}
-	f := policy.Fact{At: now.wall, Source: i.from.AddrPort, Timestamp: p.keep(q, stamp, plan)}
+	f := policy.Fact{At: now.wall, Source: i.from.AddrPort, Timestamp: p.keep(q, stamp, i.from.AddrPort, plan, now)}
 	refuse := func(d policy.Decision) {
 		f.Engineer, f.Decision = d.Engineer, d
 		t.gate.refusals.Add(f)
@@ -226,14 +247,18 @@ func (p *authenticator) inspect(d dropped) {
 	plan, now := t.table.current(), t.now()
 	q := policy.Query{Fault: policy.Admitted, Source: d.source.Addr()}
 	var stamp [12]byte
+	var echo bool
 	if d.size == len(d.packet) && wellFormed(d.packet[:], t.gate.checker) {
 		if p.inspected.allow(struct{}{}, now.boot) {
-			q, stamp = p.question(&d.packet, d.source.Addr(), plan, now, true)
+			q, stamp, echo = p.question(&d.packet, d.source, plan, now, true)
 		} else {
 			q.Fault = policy.RateLimited
 		}
 	}
-	decision, seen := plan.Decide(q, now.wall), p.keep(q, stamp, plan)
+	if echo {
+		return
+	}
+	decision, seen := plan.Decide(q, now.wall), p.keep(q, stamp, d.source, plan, now)
 	if decision.Reason == policy.Admitted {
 		if !t.table.admittedForLong(q, now) {
 			return // it came a moment before the kernel let it through: no refusal to speak of

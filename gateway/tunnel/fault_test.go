@@ -520,3 +520,79 @@ func TestFault82AdmissionsOfOneEngineer(t *testing.T) {
 		t.Error("who went beyond it is still refused 30 s later")
 	}
 }
+
+// TestFault97AnEchoIsNoReplay: a network delivers an initiation twice, or after
+// a later one. Nobody is told of a replay then, and WireGuard gets it once. A
+// recording that is played from another address or port, or later, is a replay.
+func TestFault97AnEchoIsNoReplay(t *testing.T) {
+	const here = "203.0.113.10:4000"
+	strangerPrivate, _ := lab.NewKey()
+	for _, test := range []struct {
+		name  string
+		first policy.Reason // for the newest attempt
+		again string        // from where the copy comes
+		older time.Duration // by how much the copy was made before the newest
+		later time.Duration // how long after the newest it comes
+		want  policy.Reason // Admitted: nothing is told of the copy
+	}{
+		{"at once", policy.Admitted, here, 0, 0, policy.Admitted},
+		{"seconds later", policy.Admitted, here, 0, echoing - time.Second, policy.Admitted},
+		{"overtaken by the next attempt", policy.Admitted, here, 5 * time.Second, 0, policy.Admitted},
+		{"of a refused one", policy.OutsideWindow, here, 0, time.Second, policy.Admitted},
+		{"from another port", policy.Admitted, "203.0.113.10:4001", 0, 0, policy.Replayed},
+		{"from another address of the vendor", policy.Admitted, "203.0.113.9:4000", 0, 0, policy.Replayed},
+		{"later", policy.Admitted, here, 0, echoing, policy.Replayed},
+		{"an old recording", policy.Admitted, here, time.Hour, 0, policy.Replayed},
+		{"of a refused one, from another port", policy.OutsideWindow, "203.0.113.10:4001", 0, 0, policy.Replayed},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, kernel := range []bool{false, true} {
+				s := newSite(t)
+				s.boot.setSlow(true)
+				wire := s.medisys.Capture("eth0")
+				answered := 0
+				s.open(later(), s.suzuki)
+				if test.first == policy.Admitted {
+					s.open(later(), s.suzuki, s.sato)
+					answered = 1
+				}
+				now := time.Now()
+				newest := initiate(t, s.sato.private, s.public, stampAt(now), nil)
+				copied := newest
+				if test.older > 0 {
+					copied = initiate(t, s.sato.private, s.public, stampAt(now.Add(-test.older)), nil)
+				}
+				s.send(s.medisys, here, medisysEndpoint, newest)
+				s.fact("of the newest", func(f policy.Fact) bool { return f.Engineer == s.sato.Engineer && f.Decision.Reason == test.first })
+				lab.WaitFor(t, 5*time.Second, "the answer to the newest", func() bool { return len(answers(wire)) >= answered })
+				s.boot.advance(test.later)
+				// Refusals of strangers are told last.
+				for _, p := range []struct {
+					from   string
+					packet []byte
+				}{{test.again, copied}, {here, initiate(t, strangerPrivate, s.public, stampAt(now), nil)}} {
+					if kernel {
+						s.tunnel.Inspect(p.packet, netip.MustParseAddrPort(p.from))
+					} else {
+						s.send(s.medisys, p.from, medisysEndpoint, p.packet)
+					}
+					s.boot.advance(beat / 10) // after which refusals are told
+				}
+				told := policy.Admitted
+				s.fact("of the stranger", func(f policy.Fact) bool {
+					if f.Kind == policy.Refusal && f.Engineer == s.sato.Engineer {
+						told = f.Decision.Reason
+					}
+					return f.Decision.Reason == policy.UnknownKey
+				})
+				if told != test.want {
+					t.Errorf("by the kernel %v: told as %v, want %v", kernel, told, test.want)
+				}
+				if n := len(answers(wire)); n != answered {
+					t.Errorf("by the kernel %v: %d answers, want %d", kernel, n, answered)
+				}
+				s.tunnel.Close()
+			}
+		})
+	}
+}

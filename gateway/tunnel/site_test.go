@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -375,5 +374,9 @@ func (s *site) peers() []Peer {
 func (s *site) timestamps() map[policy.Key][12]byte {
 	s.tunnel.authenticator.stamps.mu.Lock()
 	defer s.tunnel.authenticator.stamps.mu.Unlock()
-	return maps.Clone(s.tunnel.authenticator.stamps.greatest)
+	all := map[policy.Key][12]byte{}
+	for key, g := range s.tunnel.authenticator.stamps.greatest {
+		all[key] = g.stamp
+	}
+	return all
 }
