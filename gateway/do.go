@@ -31,7 +31,12 @@ type Outcome struct {
 	Changes   []string `json:"changes,omitempty"`  // of a reload
 	Warnings  []string `json:"warnings,omitempty"` // of a reload or a recovery, in English
 	Digest    string   `json:"digest,omitempty"`   // of a reload
-	Journal   string   `json:"journal,omitempty"`  // of a recovery: where the broken journal is now
+	// Differences are what Changes says, in whole; Closed and Opened are the access that
+	// closed and opened by a reload at once, and not later by the clock.
+	Differences []policy.Change `json:"differences,omitempty"`
+	Closed      []policy.Reach  `json:"closed_now,omitempty"`
+	Opened      []policy.Reach  `json:"opened_now,omitempty"`
+	Journal     string          `json:"journal,omitempty"` // of a recovery: where the broken journal is now
 
 	Problems        []view.Message `json:"problem_messages,omitempty"`
 	ChangeMessages  []view.Message `json:"change_messages,omitempty"`

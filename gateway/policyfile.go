@@ -43,9 +43,10 @@ func (g *Gateway) Reload(ctx context.Context, actor policy.Actor) (Outcome, erro
 	}
 	r := g.read()
 	e := newEffect()
+	compared := make(chan struct{})
 	err := g.send(ctx, func(l *loop) {
-		var changes []view.Message
-		if changes, e.refused = l.take(actor, r); e.refused != nil {
+		t := taken{before: l.granted(), actor: actor, now: l.clock.Now}
+		if t.notes, e.refused = l.take(actor, r); e.refused != nil {
 			if l.state.Policy() == nil {
 				l.doubt(doubtPolicy, noPolicy(e.refused))
 			}
@@ -53,10 +54,12 @@ func (g *Gateway) Reload(ctx context.Context, actor policy.Actor) (Outcome, erro
 			return
 		}
 		l.stand(e, "")
-		e.note(func(out *Outcome) {
-			out.Changes, out.ChangeMessages, out.Digest = append(out.Changes, view.Texts(changes)...), changes, r.policy.Digest
-			out.warn(r.warnings...)
-		})
+		t.after = l.granted()
+		go func() { // also if nobody waits for the outcome
+			defer close(compared)
+			e.note(g.compare(t))
+		}()
+		e.note(func(out *Outcome) { out.warn(r.warnings...) })
 		l.add(store.Record{Done: func(err error) { e.recorded <- err }})
 	})
 	<-g.reading // only now: a later reading is taken later
@@ -66,7 +69,46 @@ func (g *Gateway) Reload(ctx context.Context, actor policy.Actor) (Outcome, erro
 	case e.refused != nil:
 		return Outcome{}, errors.Join(e.refused) // errors of the file, as admin tells them apart
 	}
+	<-compared
 	return e.wait(ctx), nil
+}
+
+// taken is a policy that a reload has put in force.
+type taken struct {
+	actor         policy.Actor
+	before, after *policy.Plan // what is granted by the policy before, and by this one
+	now           time.Time
+	notes         []view.Message
+}
+
+// compare logs what a policy changes, and returns a function that says it in an
+// outcome. It may take long for a large policy, so the loop does not do it.
+func (g *Gateway) compare(t taken) func(*Outcome) {
+	var c Outcome
+	p := t.after.Policy
+	if old := t.before.Policy; old != nil {
+		c.Differences = policy.Changes(old, p)
+		c.Closed, c.Opened = policy.Moved(t.before, t.after, t.now)
+	}
+	messages := slices.Concat(view.Changes(c.Differences), t.notes, view.Moved("closed_now", c.Closed, p.Zone), view.Moved("opened_now", c.Opened, p.Zone))
+	texts := view.Texts(messages)
+	g.logLoaded(p, t.actor, texts)
+	return func(out *Outcome) {
+		out.Changes, out.ChangeMessages, out.Digest = append(out.Changes, texts...), messages, p.Digest
+		out.Differences, out.Closed, out.Opened = c.Differences, c.Closed, c.Opened
+	}
+}
+
+func (g *Gateway) logLoaded(p *policy.Policy, actor policy.Actor, changes []string) {
+	g.cfg.Logger.Info("policy loaded", eventAttr(journal.PolicyLoaded), "digest", p.Digest, "actor", actor.Text, "changes", changes)
+}
+
+// granted is what the policy grants now: nothing while there is a doubt.
+func (l *loop) granted() *policy.Plan {
+	if l.plans.inForce.Doubt != "" {
+		return l.plans.inForce
+	}
+	return l.plans.wanted
 }
 
 func noPolicy(err error) view.Message { return view.Say(view.NoPolicy, view.Args{"cause": err}) }
@@ -88,8 +130,8 @@ func (g *Gateway) read() reading {
 }
 
 // take puts a policy in force: closing in this turn, opening when the new grants
-// are on disk. It returns the changes.
-func (l *loop) take(actor policy.Actor, r reading) (changed []view.Message, err error) {
+// are on disk. It returns what the operator must know besides the changes.
+func (l *loop) take(actor policy.Actor, r reading) (notes []view.Message, err error) {
 	p := r.policy
 	if r.err != nil {
 		l.cfg.Metrics.Reloaded(nil, l.clock.Now)
@@ -101,20 +143,16 @@ func (l *loop) take(actor policy.Actor, r reading) (changed []view.Message, err 
 	if err := l.state.Apply(l.clock.Now, actor.Text, policy.PolicyLoaded{Digest: p.Digest, Policy: p}); err != nil {
 		return nil, err
 	}
-	changed = []view.Message{view.Say("first_policy", nil)}
-	if old != nil {
-		changed = nil
-		for _, c := range policy.Changes(old, p) {
-			changed = append(changed, view.Changed(c))
-		}
+	if old == nil {
+		notes = append(notes, view.Say("first_policy", nil))
 	}
 	for _, h := range l.state.Held() {
 		if !slices.Contains(held, h) { // another name does not help
-			changed = append(changed, view.Say("stays_shut", view.Args{"engineer": h.Engineer, "scope": string(h.Scope)}))
+			notes = append(notes, view.Say("stays_shut", view.Args{"engineer": h.Engineer, "scope": string(h.Scope)}))
 		}
 	}
 	if old != nil && !slices.Equal(old.Tunnel.Addresses, p.Tunnel.Addresses) {
-		changed = append(changed, view.Say("tunnel_anew", nil))
+		notes = append(notes, view.Say("tunnel_anew", nil))
 		l.tearDown(session.PolicyChanged)
 	}
 	l.file.problem, l.file.changed = nil, false
@@ -128,8 +166,7 @@ func (l *loop) take(actor policy.Actor, r reading) (changed []view.Message, err 
 		entries = append(entries, store.ShutEntries(actor.Text, event)...)
 	}
 	l.record(entries...)
-	l.cfg.Logger.Info("policy loaded", eventAttr(journal.PolicyLoaded), "digest", p.Digest, "actor", actor.Text, "changes", view.Texts(changed))
-	return changed, nil
+	return notes, nil
 }
 
 // fileCheck is how the policy file on disk was found.

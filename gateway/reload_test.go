@@ -94,14 +94,14 @@ func TestReload(t *testing.T) {
 		changes   []string // as the command answers
 	}{
 		{"unchanged", night("01:00:00", "02:00:00", "ehr"), "ehr", "ehr", false, "02:00:00", "02:00:00", nil},
-		{"a target more waits for the disk", night("01:00:00", "02:00:00", "ehr pacs"), "ehr", "ehr pacs", false, "02:00:00", "02:00:00", []string{"changed window acme/night"}},
-		{"a target exchanged closes at once and opens after the disk", night("01:00:00", "02:00:00", "pacs"), "", "pacs", false, "02:00:00", "02:00:00", []string{"changed window acme/night"}},
-		{"a later end waits for the disk", night("01:00:00", "03:00:00", "ehr"), "ehr", "ehr", false, "02:00:00", "03:00:00", []string{"changed window acme/night"}},
-		{"an earlier end holds at once", night("01:00:00", "01:59:00", "ehr"), "ehr", "ehr", false, "01:59:00", "01:59:00", []string{"changed window acme/night"}},
-		{"an end that is over closes at once", night("01:00:00", "01:30:00", "ehr"), "", "", true, "", "", []string{"changed window acme/night"}},
-		{"no window closes at once", site(), "", "", true, "", "", []string{"removed window acme/night"}},
-		{"another source closes at once", moved, "", "ehr", true, "", "", []string{"changed engineer acme/brown"}},
-		{"another key closes at once", rekeyed, "", "ehr", true, "", "", []string{"changed engineer acme/brown"}},
+		{"a target more waits for the disk", night("01:00:00", "02:00:00", "ehr pacs"), "ehr", "ehr pacs", false, "02:00:00", "02:00:00", []string{"changed window acme/night: targets + pacs", "opened now: acme/brown: pacs tcp/104, until 2000-01-01 02:00:00 UTC"}},
+		{"a target exchanged closes at once and opens after the disk", night("01:00:00", "02:00:00", "pacs"), "", "pacs", false, "02:00:00", "02:00:00", []string{"changed window acme/night: targets ehr -> pacs", "closed now: acme/brown: ehr tcp/22", "opened now: acme/brown: pacs tcp/104, until 2000-01-01 02:00:00 UTC"}},
+		{"a later end waits for the disk", night("01:00:00", "03:00:00", "ehr"), "ehr", "ehr", false, "02:00:00", "03:00:00", []string{"changed window acme/night: once 2000-01-01T01:00..2000-01-01T02:00 -> 2000-01-01T01:00..2000-01-01T03:00"}},
+		{"an earlier end holds at once", night("01:00:00", "01:59:00", "ehr"), "ehr", "ehr", false, "01:59:00", "01:59:00", []string{"changed window acme/night: once 2000-01-01T01:00..2000-01-01T02:00 -> 2000-01-01T01:00..2000-01-01T01:59"}},
+		{"an end that is over closes at once", night("01:00:00", "01:30:00", "ehr"), "", "", true, "", "", []string{"changed window acme/night: once 2000-01-01T01:00..2000-01-01T02:00 -> 2000-01-01T01:00..2000-01-01T01:30", "closed now: acme/brown: ehr tcp/22"}},
+		{"no window closes at once", site(), "", "", true, "", "", []string{"removed window acme/night", "closed now: acme/brown: ehr tcp/22"}},
+		{"another source closes at once", moved, "", "ehr", true, "", "", []string{"changed engineer acme/brown: sources 203.0.113.0/28 -> 198.51.100.1", "closed now: acme/brown: from 203.0.113.0/28", "opened now: acme/brown: from 198.51.100.1, until 2000-01-01 02:00:00 UTC"}},
+		{"another key closes at once", rekeyed, "", "ehr", true, "", "", []string{"changed engineer acme/brown: public_key " + before.Vendors[0].Engineers[0].Key.String() + " -> " + policy.Key{200}.String(), "closed now: acme/brown: ehr tcp/22", "opened now: acme/brown: ehr tcp/22, until 2000-01-01 02:00:00 UTC"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			simulate(t, before, func(t *testing.T, w *world) {
@@ -409,7 +409,7 @@ func TestOtherAddressesOfTheTunnelEndEverySession(t *testing.T) {
 		w.do(func() { w.append.slow = time.Second })
 		old := w.knock("acme/brown", address)
 		out := w.reload(tunnel("10.99.0.2/24"))
-		same(t, "changes", out.Changes, []string{"changed tunnel", "the tunnel has other addresses of its own and is built anew: every session ends"})
+		same(t, "changes", out.Changes, []string{"changed tunnel: addresses 10.99.0.1/24 -> 10.99.0.2/24", "the tunnel has other addresses of its own and is built anew: every session ends"})
 		same(t, "sessions that it ended", out.Sessions, 1)
 		same(t, "sessions", w.sessions(), []string{})
 		time.Sleep(5 * time.Second)

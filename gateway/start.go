@@ -33,8 +33,10 @@ func (l *loop) start() {
 	l.g.reading <- struct{}{}
 	r := l.g.read()
 	<-l.g.reading
-	if _, err := l.take(policy.Gateway, r); err != nil {
+	if notes, err := l.take(policy.Gateway, r); err != nil {
 		l.doubt(doubtPolicy, noPolicy(err))
+	} else {
+		l.g.logLoaded(r.policy, policy.Gateway, view.Texts(notes))
 	}
 }
 

@@ -293,7 +293,7 @@ func TestOrders(t *testing.T) {
 		{"reopen medisys --reason over", "POST /v1/reopen", answer{404, api.Problem{Status: 404, Detail: `"medisys" is not shut`}},
 			exitNo, `{"reason":"over","scope":"medisys"}`, "", "kidoban: \"medisys\" is not shut\n"},
 		{"reload", "POST /v1/reload", answer{body: gateway.Outcome{Applied: true, Recorded: true, Digest: "0123456789abcdef", Changes: []string{"2"}, WarningMessages: []view.Message{risky},
-			ChangeMessages: []view.Message{view.Changed(policy.Change{Kind: "removed", Thing: "window", Name: "medisys/late"}), view.Changed(policy.Change{Kind: "changed", Thing: "tunnel"})}}},
+			ChangeMessages: view.Changes([]policy.Change{{Kind: "removed", Thing: "window", Vendor: "medisys", Name: "late"}, {Kind: "changed", Thing: "tunnel"}})}},
 			exitYes, "", "Policy 0123456789ab is in force.\n  removed window medisys/late\n  changed tunnel\n  warning: policy.yaml:6:39: targets.ehr.ports: tcp/3389 opens RDP, the usual way of ransomware: is it needed?\n", ""},
 		{"reload", "POST /v1/reload", answer{body: gateway.Outcome{Applied: true, Recorded: true, Digest: "0123456789abcdef"}},
 			exitYes, "", "Policy 0123456789ab is in force; nothing changed.\n", ""},
@@ -404,7 +404,7 @@ func TestOrdersInJapanese(t *testing.T) {
 	closed := gateway.Outcome{Applied: true, Kept: true, Sessions: 2, Shut: []string{"all", "medisys"}, Problem: "not shown",
 		Problems: []view.Message{view.Say("not_recorded_yet", view.Args{"wait": 3 * time.Second})}}
 	reloaded := gateway.Outcome{Applied: true, Recorded: true, Digest: "0123456789abcdef", Changes: []string{"not shown"}, Warnings: []string{"not shown"},
-		ChangeMessages:  []view.Message{view.Changed(policy.Change{Kind: "added", Thing: "window", Name: "medisys/patch"}), view.Changed(policy.Change{Kind: "changed", Thing: "tunnel"}), view.Say("tunnel_anew", nil)},
+		ChangeMessages:  append(view.Changes([]policy.Change{{Kind: "added", Thing: "window", Vendor: "medisys", Name: "patch"}, {Kind: "changed", Thing: "tunnel"}}), view.Say("tunnel_anew", nil)),
 		WarningMessages: []view.Message{view.Say("policy_window_always", view.Args{"file": "policy.yaml", "line": 8, "column": 3, "where": "vendors.medisys"})}}
 	hangs := view.Say("shut_later", view.Args{"why": view.Say("shut_starts", view.Args{"scope": "all"})})
 	for _, test := range []struct {

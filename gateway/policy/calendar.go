@@ -55,6 +55,14 @@ type Calendar struct {
 // DateRange is the dates First to Last, inclusive.
 type DateRange struct{ First, Last Date }
 
+// String is the notation of the policy file: "2026-12-31" or "2026-12-29..2027-01-03".
+func (r DateRange) String() string {
+	if r.First == r.Last {
+		return r.First.String()
+	}
+	return r.First.String() + ".." + r.Last.String()
+}
+
 // nationalHolidays has no Australia and no Switzerland: states and cantons have their own. GB is
 // England and Wales.
 var nationalHolidays = map[string][]*cal.Holiday{

@@ -2,98 +2,269 @@ package policy
 
 import (
 	"cmp"
-	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
+	"time"
+)
+
+// Kinds of a Change.
+const (
+	Added   = "added"
+	Removed = "removed"
+	Changed = "changed"
 )
 
 // Change is one thing that differs between two policies.
 type Change struct {
-	Kind  string `json:"kind"`           // added, removed or changed
-	Thing string `json:"thing"`          // site, timezone, tunnel, calendar, target, vendor, engineer or window
-	Name  string `json:"name,omitempty"` // empty for the first three
+	Kind   string  `json:"kind"`             // added, removed or changed
+	Thing  string  `json:"thing"`            // site, timezone, tunnel, calendar, target, vendor, engineer or window
+	Vendor string  `json:"vendor,omitempty"` // of an engineer or a window
+	Name   string  `json:"name,omitempty"`   // empty for the first three things
+	Fields []Field `json:"fields"`           // those that differ; of a thing that was added or removed, all that it has
+	// Windows are the windows of the later policy that use a target or a calendar that changed.
+	Windows []string `json:"windows,omitempty"`
 }
 
-// String is "changed window medisys/patch".
-func (c Change) String() string {
-	return strings.TrimSuffix(c.Kind+" "+c.Thing+" "+c.Name, " ")
+// FullName is vendor/name for an engineer or a window, and else the name.
+func (c Change) FullName() string {
+	if c.Vendor == "" {
+		return c.Name
+	}
+	return c.Vendor + "/" + c.Name
 }
 
-// Changes lists the differences between two policies, sorted.
+// Field is a field of the policy file, with the values that only one of two policies has.
+type Field struct {
+	Name   string   `json:"field"`
+	Before []string `json:"before"`
+	After  []string `json:"after"`
+}
+
+// PresharedKey is the field of a preshared key, and Secret stands for the key.
+const PresharedKey, Secret = "preshared_key", "(secret)"
+
+// Changes lists the differences between two policies, sorted by kind, thing and name. The order of a
+// list in the policy file is no difference.
 func Changes(old, new *Policy) []Change {
 	before, after := old.things(), new.things()
 	var all []Change
-	for thing, was := range before {
-		is, ok := after[thing]
-		switch {
-		case !ok:
-			thing.Kind = "removed"
-		case is != was:
-			thing.Kind = "changed"
-		default:
-			continue
+	for id, was := range before {
+		c := Change{Kind: Changed, Thing: id.thing, Vendor: id.vendor, Name: id.name}
+		is, ok := after[id]
+		if !ok {
+			c.Kind = Removed
 		}
-		all = append(all, thing)
+		if c.Fields = differing(was, is); len(c.Fields) > 0 || !ok {
+			all = append(all, c)
+		}
 	}
-	for thing := range after {
-		if _, ok := before[thing]; !ok {
-			thing.Kind = "added"
-			all = append(all, thing)
+	for id, is := range after {
+		if _, ok := before[id]; !ok {
+			all = append(all, Change{Kind: Added, Thing: id.thing, Vendor: id.vendor, Name: id.name, Fields: differing(nil, is)})
 		}
 	}
 	slices.SortFunc(all, func(a, b Change) int {
-		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Thing, b.Thing), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Thing, b.Thing), cmp.Compare(a.Vendor, b.Vendor), cmp.Compare(a.Name, b.Name))
 	})
+	new.nameWindows(all)
 	return all
 }
 
-// things maps each named thing, without a Kind, to a text that changes with it.
-func (p *Policy) things() map[Change]string {
-	all := map[Change]string{
-		{Thing: "site"}: p.Site, {Thing: "timezone"}: p.Zone.String(), {Thing: "tunnel"}: fmt.Sprint(p.Tunnel),
+// id names one thing of a policy.
+type id struct{ thing, vendor, name string }
+
+// value is one field of a thing.
+type value struct {
+	field string
+	list  []string
+	of    func() []string // not nil: all that the vendor has, as this lists it
+	key   [32]byte        // of a secret
+}
+
+func (v value) all() []string {
+	if v.of != nil {
+		return v.of()
+	}
+	return v.list
+}
+
+// differing compares the fields of one thing in two policies. Nil stands for a policy without it.
+func differing(before, after []value) []Field {
+	fields := []Field{}
+	for i := range max(len(before), len(after)) {
+		var was, is value
+		if before != nil {
+			was = before[i]
+		}
+		if after != nil {
+			is = after[i]
+		}
+		if was.of != nil && is.of != nil {
+			continue // the vendor has the difference, if there is one
+		}
+		f := Field{Name: cmp.Or(was.field, is.field), Before: minus(was.all(), is.all()), After: minus(is.all(), was.all())}
+		if was.key != is.key {
+			f.Before, f.After = was.list, is.list
+		}
+		if len(f.Before)+len(f.After) > 0 {
+			fields = append(fields, f)
+		}
+	}
+	return fields
+}
+
+// minus returns the elements of a that b does not have, never nil.
+func minus(a, b []string) []string {
+	left := []string{}
+	known := make(map[string]bool, len(b))
+	for _, x := range b {
+		known[x] = true
+	}
+	for _, x := range a {
+		if !known[x] {
+			left = append(left, x)
+		}
+	}
+	return left
+}
+
+// things lists every thing of the policy with its fields, always in the same order.
+func (p *Policy) things() map[id][]value {
+	all := map[id][]value{
+		{thing: "site"}:     {text("name", p.Site)},
+		{thing: "timezone"}: {text("name", p.Zone.String())},
+		{thing: "tunnel"}:   {list("addresses", p.Tunnel.Addresses, netip.Prefix.String), text("endpoint", p.Tunnel.Endpoint)},
 	}
 	for _, c := range p.Calendars {
-		all[Change{Thing: "calendar", Name: c.Name}] = c.text()
+		all[id{"calendar", "", c.Name}] = []value{text("country", c.Country), list("dates", c.Dates, DateRange.String)}
 	}
 	for _, t := range p.Targets {
-		all[Change{Thing: "target", Name: t.Name}] = fmt.Sprint(*t)
+		all[id{"target", "", t.Name}] = []value{text("address", short(t.Prefix)), list("ports", t.Services, Service.String), text("masquerade", when(t.Masquerade, "true"))}
 	}
 	for _, v := range p.Vendors {
-		all[Change{Thing: "vendor", Name: v.Name}] = fmt.Sprint(v.DisplayName, v.ContractUntil, v.Sources)
+		all[id{"vendor", "", v.Name}] = []value{text("name", v.DisplayName), text("contract", date(v.ContractUntil)), list("sources", v.Sources, short)}
 		for _, e := range v.Engineers {
-			all[Change{Thing: "engineer", Name: e.String()}] = fmt.Sprint(e.DisplayName, e.Key, e.PresharedKey, e.Addresses, e.Sources)
+			all[id{"engineer", v.Name, e.Name}] = e.values()
 		}
 		for _, w := range v.Windows {
-			all[Change{Thing: "window", Name: w.String()}] = w.text()
+			all[id{"window", v.Name, w.Name}] = w.values()
 		}
 	}
 	return all
 }
 
-func (c *Calendar) text() string { return fmt.Sprint(c.Name, c.Country, c.Dates) }
+func (e *Engineer) values() []value {
+	sources := list("sources", e.Sources, short)
+	if slices.Equal(e.Sources, e.Vendor.Sources) {
+		sources.of = sources.all
+	}
+	secret := text(PresharedKey, when(e.PresharedKey != [32]byte{}, Secret))
+	secret.key = e.PresharedKey
+	return []value{text("name", e.DisplayName), text("public_key", e.Key.String()), list("addresses", e.Addresses, netip.Addr.String), sources, secret}
+}
 
-func (w *Window) text() string {
-	var b strings.Builder
+func (w *Window) values() []value {
+	var rule, at, duration, from, to, once value
+	days := value{field: "days"}
 	switch s := w.Schedule.(type) {
 	case *Rule:
-		fmt.Fprint(&b, "rule ", s.Text, s.At, s.Duration)
+		rule, at, duration = text("rrule", s.Text), text("at", s.At.String()), text("duration", elapsed(s.Duration))
 	case *Days:
-		fmt.Fprint(&b, "days ", s.Weekdays, s.From, s.To)
-		for _, c := range s.Calendars {
-			b.WriteString(c.text())
+		for i, on := range s.Weekdays {
+			if on {
+				days.list = append(days.list, strings.ToLower(time.Weekday(i).String()[:3]))
+			}
 		}
+		for _, c := range s.Calendars {
+			days.list = append(days.list, c.Name)
+		}
+		from, to = text("from", s.From.String()), text("to", s.To.String())
 	case *Once:
-		fmt.Fprint(&b, "once ", s.From, s.Until)
+		once = text("once", s.From.String()+".."+s.Until.String())
 	}
-	fmt.Fprint(&b, w.ValidFrom, w.ValidUntil, w.ApprovedBy, w.Ticket)
-	for _, c := range w.Except {
-		fmt.Fprint(&b, " except ", c.text())
+	valid := text("valid", when(!w.ValidFrom.IsZero() || !w.ValidUntil.IsZero(), date(w.ValidFrom)+".."+date(w.ValidUntil)))
+	name := func(e *Engineer) string { return e.Name }
+	engineers := value{field: "engineers", of: func() []string { return list("", w.Engineers, name).list }}
+	if len(w.Engineers) != len(w.Vendor.Engineers) {
+		engineers = list("engineers", w.Engineers, name)
 	}
-	for _, e := range w.Engineers {
-		fmt.Fprint(&b, " ", e.Name)
+	return []value{rule, at, duration, days, from, to, once, valid, list("except", w.Except, func(c *Calendar) string { return c.Name }),
+		list("targets", w.Targets, func(t *Target) string { return t.Name }), engineers, text("approved_by", w.ApprovedBy), text("ticket", w.Ticket)}
+}
+
+func text(field, text string) value {
+	if text == "" {
+		return value{field: field}
 	}
-	for _, t := range w.Targets {
-		fmt.Fprint(&b, " ", *t)
+	return value{field: field, list: []string{text}}
+}
+
+func list[T any](field string, all []T, text func(T) string) value {
+	v := value{field: field, list: make([]string, len(all))}
+	for i, x := range all {
+		v.list[i] = text(x)
 	}
-	return b.String()
+	return v
+}
+
+func when(is bool, text string) string {
+	if is {
+		return text
+	}
+	return ""
+}
+
+func date(d Date) string { return when(!d.IsZero(), d.String()) }
+
+// elapsed writes a duration as the policy file has it: "4h", "1h30m".
+func elapsed(d time.Duration) string {
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
+}
+
+// short writes a prefix of one address as that address.
+func short(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+// nameWindows fills Windows of changes that lead to p.
+func (p *Policy) nameWindows(changes []Change) {
+	used := map[id]*Change{}
+	for i, c := range changes {
+		if c.Kind == Changed && (c.Thing == "target" || c.Thing == "calendar") {
+			used[id{c.Thing, "", c.Name}] = &changes[i]
+		}
+	}
+	if len(used) == 0 {
+		return
+	}
+	for _, v := range p.Vendors {
+		for _, w := range v.Windows {
+			uses := func(thing, name string) {
+				if c := used[id{thing, "", name}]; c != nil && !slices.Contains(c.Windows, w.String()) {
+					c.Windows = append(c.Windows, w.String())
+				}
+			}
+			for _, t := range w.Targets {
+				uses("target", t.Name)
+			}
+			for _, c := range w.Except {
+				uses("calendar", c.Name)
+			}
+			if days, ok := w.Schedule.(*Days); ok {
+				for _, c := range days.Calendars {
+					uses("calendar", c.Name)
+				}
+			}
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -9,11 +10,22 @@ import (
 // on a day with a clock change at 01:00.
 type TimeOfDay int
 
+// String is HH:MM, or HH:MM:SS where there are seconds.
+func (t TimeOfDay) String() string {
+	if t%60 != 0 {
+		return fmt.Sprintf("%02d:%02d:%02d", t/3600, t/60%60, t%60)
+	}
+	return fmt.Sprintf("%02d:%02d", t/3600, t/60%60)
+}
+
 // LocalTime is a date and a time of day without a zone.
 type LocalTime struct {
 	Date Date
 	Time TimeOfDay
 }
+
+// String is as in 2026-12-01T20:00.
+func (t LocalTime) String() string { return t.Date.String() + "T" + t.Time.String() }
 
 // Horizon is how far ahead a plan looks for a window's next opening.
 const Horizon = 400 * 24 * time.Hour

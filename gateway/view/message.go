@@ -37,7 +37,8 @@ const (
 )
 
 // Args are the values that a message's text names in braces, as in {cause}.
-// A value is a string, a number, a list of strings, or another Message.
+// A value is a string, a number, another Message, or a list of strings or of
+// Messages.
 type Args map[string]any
 
 // Message is one thing that a person should know: a doubt, a hint, a warning
@@ -93,6 +94,12 @@ func (m Message) In(l Language) string {
 			value = strings.Join(v, ", ")
 		case Message:
 			value = v.In(l)
+		case []Message:
+			var parts []string
+			for _, part := range v {
+				parts = append(parts, part.In(l))
+			}
+			value = strings.Join(parts, "; ")
 		}
 		text := fmt.Sprint(value)
 		if l == Japanese && slices.Contains(durations, name) {
@@ -175,7 +182,9 @@ func (a *Args) UnmarshalJSON(text []byte) error {
 		case '{':
 			(*a)[name], err = decoded[Message](value)
 		case '[':
-			(*a)[name], err = decoded[[]string](value)
+			if (*a)[name], err = decoded[[]string](value); err != nil {
+				(*a)[name], err = decoded[[]Message](value)
+			}
 		case '"':
 			(*a)[name], err = decoded[string](value)
 		default:
@@ -270,8 +279,3 @@ func parse(file string) map[Code]map[Language]string {
 
 // Meaning explains a reason.
 func Meaning(r policy.Reason) Message { return Say("reason_"+Code(r.String()), nil) }
-
-// Changed tells of a change between two policies.
-func Changed(c policy.Change) Message {
-	return Say("change_"+Code(c.Kind), Args{"thing": Say("thing_"+Code(c.Thing), Args{"name": c.Name})})
-}

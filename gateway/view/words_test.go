@@ -65,7 +65,7 @@ func TestEveryCodeHasWords(t *testing.T) {
 	}
 	for _, kind := range []string{"added", "removed", "changed"} {
 		for _, thing := range []string{"site", "timezone", "tunnel", "calendar", "target", "vendor", "engineer", "window"} {
-			m := Changed(policy.Change{Kind: kind, Thing: thing, Name: "NAME"})
+			m := changed(policy.Change{Kind: kind, Thing: thing, Name: "NAME"})
 			said[m.Code], said[m.Args["thing"].(Message).Code] = true, true
 			if !strings.Contains(m.In(Japanese), "NAME") && !slices.Contains([]string{"site", "timezone", "tunnel"}, thing) {
 				t.Errorf("%s lacks the name", m.In(Japanese))
@@ -217,7 +217,7 @@ func TestMessagesTravel(t *testing.T) {
 	if diff := cmp.Diff([]any{"journal", "journal_unwritten", message.String()}, []any{fields["about"], fields["code"], fields["text"]}); diff != "" {
 		t.Error(diff)
 	}
-	for _, args := range []Args{{"targets": []string{"ehr", "pacs"}}, {"targets": 1 << 40}} {
+	for _, args := range []Args{{"targets": []string{"ehr", "pacs"}}, {"targets": 1 << 40}, {"targets": []Message{Say("ready", nil), Say("shut", nil)}}, {"targets": []string{}}} {
 		text, _ := json.Marshal(Say("targets_open", args))
 		var came Message
 		if err := json.Unmarshal(text, &came); err != nil || came.String() != Say("targets_open", args).String() {

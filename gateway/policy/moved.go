@@ -1,0 +1,100 @@
+package policy
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Reach is what one engineer can reach, or a part of it.
+type Reach struct {
+	Engineer string    `json:"engineer"` // vendor/engineer
+	Targets  []string  `json:"targets"`  // each with its services, as in "ehr-db tcp/22 icmp"; empty: all that the engineer keeps
+	Sources  []string  `json:"sources"`  // empty: all that the engineer keeps
+	Until    time.Time `json:"until"`    // the end of everything that is open to the engineer
+}
+
+// Moved compares what two plans open at an instant: what only the first one opens, and what only
+// the second one opens. Names of windows and targets do not count, and the ends do not.
+func Moved(before, after *Plan, now time.Time) (closes, opens []Reach) {
+	return only(before, after, now), only(after, before, now)
+}
+
+// only returns what one plan opens and another does not, in the order of the policy.
+func only(plan, other *Plan, now time.Time) []Reach {
+	all := []Reach{}
+	for _, a := range plan.Accesses() {
+		targets := openTargets(a.Grants, now)
+		if len(targets) == 0 {
+			continue
+		}
+		r := Reach{Engineer: a.Engineer.String(), Targets: []string{}, Sources: []string{}, Until: ContiguousEnd(a.Grants, now)}
+		kept := other.GrantsOf(a.Engineer)
+		if len(kept) == 0 || !SamePeer(kept[0].Engineer, a.Engineer) {
+			kept = nil
+		}
+		known := openTargets(kept, now)
+		if len(known) > 0 {
+			for _, p := range a.Grants[0].Engineer.Sources {
+				if !slices.ContainsFunc(kept[0].Engineer.Sources, func(q netip.Prefix) bool { return contains(q, p) }) {
+					r.Sources = append(r.Sources, short(p))
+				}
+			}
+		}
+		for _, t := range targets {
+			if left := t.beyond(known); len(left) > 0 && a.Engineer.Reaches(t.Prefix.Addr()) {
+				if text := t.Name + " " + strings.Join(list("", left, Service.String).list, " "); !slices.Contains(r.Targets, text) {
+					r.Targets = append(r.Targets, text)
+				}
+			}
+		}
+		if len(r.Targets)+len(r.Sources) > 0 {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+func openTargets(grants []*Grant, now time.Time) (targets []*Target) {
+	for _, g := range grants {
+		if g.Contains(now) {
+			targets = append(targets, g.Window.Targets...)
+		}
+	}
+	return targets
+}
+
+// beyond returns the services of a target that others do not offer for all of its addresses.
+func (t *Target) beyond(others []*Target) []Service {
+	left := t.Services
+	for _, o := range others {
+		if contains(o.Prefix, t.Prefix) {
+			for _, s := range o.Services {
+				left = without(left, s)
+			}
+		}
+	}
+	return left
+}
+
+func without(services []Service, s Service) (left []Service) {
+	for _, x := range services {
+		if x.Protocol != s.Protocol || s.Last < x.First || x.Last < s.First {
+			left = append(left, x)
+			continue
+		}
+		if x.First < s.First {
+			left = append(left, Service{x.Protocol, x.First, s.First - 1})
+		}
+		if s.Last < x.Last {
+			left = append(left, Service{x.Protocol, s.Last + 1, x.Last})
+		}
+	}
+	return left
+}
+
+// contains reports whether all of inner lies in outer.
+func contains(outer, inner netip.Prefix) bool {
+	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+}
