@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// A ruleset that could not be set is set again every setAgain. After a failed
+	// A tunnel or a ruleset that could not be set is set again every setAgain. After a failed
 	// opening nothing opens for setAgain. This pause doubles with each failure, up
 	// to openRarely.
 	setAgain   = 3 * time.Second
@@ -27,12 +27,12 @@ const (
 // those of the boot clock.
 type enforcer struct {
 	applier      *applier
-	tunnelBehind bool   // the tunnel did not take the plan in force
 	asked        uint64 // the number of the newest plan given to the applier
 	stands       uint64 // the number of the newest plan that the kernel has
 	checkFailed  bool   // the ruleset did not read back as set
 	hangs        bool   // the kernel has not answered for rulesetWait
 	setAgainAt   time.Duration
+	tunnelAt     time.Duration // when a tunnel in doubt is tried again
 	openAt       time.Duration // nothing opens before, because an opening failed
 	openAfter    time.Duration // the newest pause; 0: an opening has been read back since
 	renewAt      time.Duration
@@ -54,16 +54,20 @@ func (e *enforcer) unanswered() {
 	e.waiting = nil
 }
 
-// setTunnel gives the plan in force to the gate.
-func (l *loop) setTunnel() {
+// setTunnel gives the plan in force to the gate, and reports whether the tunnel can
+// hold it.
+func (l *loop) setTunnel() bool {
 	if l.plans.inForce.Doubt != "" {
 		l.sessions.ForgetOverdue() // so does the gate
 	}
 	err := l.cfg.Tunnel.Set(l.plans.inForce)
-	l.kernel.tunnelBehind = err != nil
 	if err != nil {
-		l.doubt(doubtTunnel, view.Say("tunnel_refused", view.Args{"cause": err}))
+		l.kernel.tunnelAt = l.clock.Boot + setAgain
+		if l.doubts[doubtTunnel].Code != "tunnel_failed" { // which says more
+			l.doubt(doubtTunnel, view.Say("tunnel_refused", view.Args{"cause": err, "every": setAgain}))
+		}
 	}
+	return err == nil
 }
 
 // apply gives the plan in force to the firewall.
@@ -162,8 +166,8 @@ func (l *loop) beatKernel() {
 		}
 		l.doubt(doubtRuleset, view.Say("ruleset_unknown", view.Args{"wait": rulesetWait}))
 	}
-	if k.tunnelBehind {
-		l.setTunnel()
+	if l.doubted(doubtTunnel) && l.clock.Boot >= k.tunnelAt && l.setTunnel() {
+		l.trust(doubtTunnel)
 	}
 	switch {
 	case l.doubted(doubtRuleset) && l.clock.Boot >= k.setAgainAt:

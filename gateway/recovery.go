@@ -64,7 +64,7 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 		l.tearDown(session.GatewayShut)
 		if l.doubted(doubtTunnel) {
 			if err := l.cfg.Tunnel.Restart(); err != nil {
-				l.doubt(doubtTunnel, view.Say("tunnel_unbuilt", view.Args{"cause": err}))
+				l.doubt(doubtTunnel, view.Say("tunnel_unbuilt", view.Args{"cause": err, "every": setAgain}))
 			} else {
 				l.trust(doubtTunnel)
 			}

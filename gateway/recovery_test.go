@@ -818,11 +818,17 @@ func TestATunnelThatDoesNotTakeThePlan(t *testing.T) {
 					t.Errorf("not ready because %q", got)
 				}
 				same(t, "open in the kernel", w.kernel(), []string{})
+				w.at("01:10:00")
+				sets := func() (n int) { w.do(func() { n = w.tunnel.sets }); return n }
+				before := sets()
+				w.at("01:11:00")
+				same(t, "attempts a minute", sets()-before, int(time.Minute/setAgain))
+				same(t, "doubts on record", w.told(journal.Doubt), []string{"doubt not_ready"})
 				w.do(func() { w.tunnel.set = fault{} })
-				w.at("01:00:01")
-				same(t, "open when it takes plans again", w.open(), []string{})
-				w.recover()
-				same(t, "open after the recovery", w.open(), []string{"acme/brown/night"})
+				time.Sleep(setAgain + heartbeat)
+				synctest.Wait()
+				same(t, "open when it takes plans again", w.open(), []string{"acme/brown/night"})
+				same(t, "not ready because", w.notReady(), "")
 			})
 		})
 	}

@@ -103,6 +103,7 @@ func (f *Firewall) forward() error {
 		f.looked = time.Now()
 		before := f.paths.to
 		f.paths = f.look(p.Policy)
+		f.paths.hints = append(f.paths.hints, f.kernel.reserve()...)
 		if !maps.EqualFunc(before, f.paths.to, slices.Equal) {
 			f.astray.forget() // a few packets go astray until new routes are looked up
 		}

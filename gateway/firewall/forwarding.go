@@ -22,9 +22,11 @@ import (
 // for the next process: a killed process cannot restore them.
 type forwarding struct {
 	path   string // of the record; empty: nothing outlives this process
-	here   record // without switches
+	here   record // without switches; its port is reserved
 	logger *slog.Logger
 	turned []turned
+
+	reserved *os.File // the switch of reserved ports, open for the reason that those in turned are; may be nil
 }
 
 // turned is a switch. Its file stays open: any thread can turn it back, and it
@@ -36,11 +38,12 @@ type turned struct {
 	file      *os.File
 }
 
-// record lists the switches that were turned. It is valid in this boot and this
+// record lists the switches that were turned, and the port. It is valid in this boot and this
 // network namespace only, so it need not outlive a crash of the machine.
 type record struct {
 	Boot      string   `json:"boot"`
 	Namespace uint64   `json:"namespace"`
+	Port      uint16   `json:"port,omitempty"` // that was reserved; 0: none was
 	Switches  []turned `json:"switches"`
 }
 
@@ -296,6 +299,7 @@ func (f *forwarding) release() {
 	for len(f.turned) > 0 {
 		f.drop(0)
 	}
+	f.reserved.Close() // nil: an error
 }
 
 // recordHere is an empty record of this boot and of the calling thread's
@@ -317,7 +321,7 @@ func (f *forwarding) keep() error {
 	if f.path == "" {
 		return nil
 	}
-	if len(f.turned) == 0 {
+	if len(f.turned) == 0 && f.here.Port == 0 {
 		if err := os.Remove(f.path); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -356,6 +360,7 @@ func (f *forwarding) adopt() error {
 	if r.Boot != f.here.Boot || r.Namespace != f.here.Namespace {
 		return nil
 	}
+	f.here.Port = r.Port
 	var failures []error
 	for _, t := range r.Switches {
 		if !isSwitch.MatchString(t.Name) {

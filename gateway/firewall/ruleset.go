@@ -137,6 +137,7 @@ func newRuleset(o Options) (*ruleset, error) {
 	if f.copies, err = openCopies(o.LogGroup, o.Inspect, f.refused, o.Logger); err != nil {
 		return nil, errors.Join(err, f.giveBack())
 	}
+	f.reserve()
 	return f, nil
 }
 
@@ -530,6 +531,7 @@ func (f *ruleset) giveBack() error {
 		err = fmt.Errorf("table inet %s stays and denies what the host would forward: %w; "+
 			"start the gateway again and stop it, or turn that back (sysctl -w) and then `nft delete table inet %s`", tableName, err, tableName)
 	}
+	f.forwarding.unreserve()
 	f.forwarding.release()
 	f.flows.close()
 	return errors.Join(err, f.link.close())

@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/device"
+
+	"kidoban/gateway/view"
 )
 
 // machine is interface and device. Restart makes another.
@@ -24,6 +28,9 @@ type machine struct {
 // build makes a machine and puts it to work; building is held.
 func (t *Tunnel) build() error {
 	c := t.config
+	if err := portFree(c.ListenPort); err != nil {
+		return err
+	}
 	native, err := createTUN(c.Interface)
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("%w (/dev/net/tun must be readable and writable for this user, mode 0666 is usual; and the process needs CAP_NET_ADMIN)", err)
@@ -59,6 +66,22 @@ func (t *Tunnel) build() error {
 	}
 	t.peers.renew(m.device)
 	t.machine.Store(m)
+	return nil
+}
+
+// portFree reports whether a UDP port can be used. It is asked before the interface
+// is made, so that the interface does not come and go while somebody has the port.
+// A family that the host does not have is no reason.
+func portFree(port uint16) error {
+	for _, network := range []string{"udp4", "udp6"} {
+		socket, err := net.ListenUDP(network, &net.UDPAddr{Port: int(port)})
+		if errors.Is(err, unix.EADDRINUSE) {
+			return &view.Error{Message: view.Say("port_taken", view.Args{"port": port}), Cause: err}
+		}
+		if err == nil {
+			socket.Close()
+		}
+	}
 	return nil
 }
 
