@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kidoban/gateway/durable"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
@@ -95,19 +96,20 @@ type dated struct {
 
 func (d dated) unchanged() bool { return stampOf(d.path) == d.was }
 
-// stamp differs after every change of a file: nobody can set its ctime.
+// stamp differs after every change of a file, since nobody can set its ctime, and
+// when others become able to replace it.
 type stamp struct {
 	device, inode     uint64
 	size              int64
 	mode, user, group uint32
 	changed           unix.Timespec
-	missing           error // why there is none
+	refused           string // why the file is not read: it is missing, or others can replace it
 }
 
 func stampOf(path string) stamp {
-	var s unix.Stat_t
-	if err := unix.Stat(path, &s); err != nil {
-		return stamp{missing: err}
+	s, err := durable.Guard{}.Stat(path)
+	if err != nil {
+		return stamp{refused: err.Error()}
 	}
 	return stamp{device: s.Dev, inode: s.Ino, size: s.Size, mode: s.Mode, user: s.Uid, group: s.Gid, changed: s.Ctim}
 }

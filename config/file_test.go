@@ -104,6 +104,8 @@ func TestPolicyFileIsLookedAt(t *testing.T) {
 			"no such file"},
 		{"everybody may write the policy", func() { must(os.Chmod(in("policy.yaml"), 0o666)) }, func() { must(os.Chmod(in("policy.yaml"), 0o640)) },
 			"has mode 0666"},
+		{"everybody may write the policy's folder", func() { must(os.Chmod(dir, 0o777)) }, func() { must(os.Chmod(dir, 0o755)) },
+			"policy.yaml: lies in " + dir + ", which has mode 0777"},
 		{"the preshared key goes", func() { must(os.Rename(in("suzuki.psk"), in("moved"))) }, func() { must(os.Rename(in("moved"), in("suzuki.psk"))) },
 			`"suzuki.psk" cannot be read: no such file`},
 		{"everybody may read the preshared key", func() { must(os.Chmod(in("suzuki.psk"), 0o644)) }, func() { must(os.Chmod(in("suzuki.psk"), 0o640)) },

@@ -11,14 +11,16 @@ import (
 	"strings"
 	"time"
 
+	"kidoban/gateway/durable"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
 
 // Host is the machine that a policy is for. It is empty if the policy is checked elsewhere.
 type Host struct {
-	Key       *policy.Key  // the gateway's own public key, which no engineer may have; nil: not known
-	Addresses []netip.Addr // its own, without the tunnel's; no target may have one: a policy must not open the gateway itself
+	Key       *policy.Key   // the gateway's own public key, which no engineer may have; nil: not known
+	Guard     durable.Guard // opens the files
+	Addresses []netip.Addr  // its own, without the tunnel's; no target may have one: a policy must not open the gateway itself
 	// Opens is called with the path of each preshared-key file before it is read. It may be nil.
 	Opens func(path string)
 }
@@ -26,22 +28,19 @@ type Host struct {
 // LoadPolicy reads, checks and resolves the policy file for a host. The error is an Errors with all
 // mistakes. Warnings come with and without an error.
 func LoadPolicy(path string, host Host) (*policy.Policy, []view.Message, error) {
-	text, err := readPolicyFile(path)
+	text, err := readPolicyFile(host.Guard, path)
 	if err != nil {
 		return nil, nil, Errors{{File: path, What: err.Error(), cause: err}}
 	}
 	return ParsePolicy(path, text, filepath.Dir(path), host, time.Now())
 }
 
-func readPolicyFile(path string) ([]byte, error) {
-	f, info, err := openRegular(path)
+func readPolicyFile(guard durable.Guard, path string) ([]byte, error) {
+	f, err := guard.Open(path, 0o777)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if mode := info.Mode().Perm(); mode&0o002 != 0 {
-		return nil, fmt.Errorf("has mode %04o: everybody on this machine could open the gate; allowed is a file that others cannot write (chmod o-w)", mode)
-	}
 	// One byte more than allowed: ParsePolicy reports a file that is too large.
 	text, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
 	if err != nil {

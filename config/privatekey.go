@@ -11,33 +11,45 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"kidoban/gateway/durable"
 	"kidoban/gateway/policy"
 )
 
 // LoadPrivateKey reads the gateway's private key as `wg genkey` writes it, from a regular file of
-// mode 0600 or 0400, and clamps it (RFC 7748, section 5).
+// mode 0600 or 0400 that only trusted users can replace, and clamps it (RFC 7748, section 5).
 //
 // If there is no file and create is true, it makes a key and puts it on disk. Of two programs that
 // do so at once, both get the same key.
 func LoadPrivateKey(path string, create bool) (key [32]byte, err error) {
-	key, err = readPrivateKey(path)
+	key, err = readPrivateKey(durable.Guard{}, path)
 	if create && errors.Is(err, fs.ErrNotExist) {
 		if err := makePrivateKey(path); err != nil {
 			return [32]byte{}, fmt.Errorf("private key %s: cannot be made: %w", quote(path), err)
 		}
-		key, err = readPrivateKey(path)
+		key, err = readPrivateKey(durable.Guard{}, path)
 	}
 	if err != nil {
-		return [32]byte{}, fmt.Errorf("private key %s: %w", quote(path), err)
+		return [32]byte{}, noPrivateKey(path, err)
 	}
 	return key, nil
 }
 
-func readPrivateKey(path string) (key [32]byte, err error) {
-	key, err = readKeyFile(path, 0o600)
+// LoadPublicKey is the public half of the gateway's private key on disk.
+func LoadPublicKey(guard durable.Guard, path string) (policy.Key, error) {
+	private, err := readPrivateKey(guard, path)
+	if err != nil {
+		return policy.Key{}, noPrivateKey(path, err)
+	}
+	return PublicKey(private), nil
+}
+
+func noPrivateKey(path string, err error) error {
+	return fmt.Errorf("private key %s: %w", quote(path), err)
+}
+
+func readPrivateKey(guard durable.Guard, path string) (key [32]byte, err error) {
+	key, err = readKeyFile(guard, path, 0o600)
 	if err == nil && key == [32]byte{} {
 		return key, errors.New("is all zeros: allowed is what `wg genkey` writes")
 	}
@@ -65,23 +77,24 @@ func makePrivateKey(path string) error {
 	var key [32]byte
 	rand.Read(key[:]) // never fails
 	clamp(&key)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	folder := filepath.Dir(path)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
+	}
+	if err := (durable.Guard{}).Folder(folder); err != nil {
+		return fmt.Errorf("its folder %w", err)
 	}
 	return durable.Create(path, []byte(base64.StdEncoding.EncodeToString(key[:])+"\n"))
 }
 
 // readKeyFile reads the base64 of 32 bytes from a regular file with a mode not looser than loosest.
 // Errors do not repeat the content.
-func readKeyFile(path string, loosest fs.FileMode) (key [32]byte, err error) {
-	f, info, err := openRegular(path)
+func readKeyFile(guard durable.Guard, path string, loosest fs.FileMode) (key [32]byte, err error) {
+	f, err := guard.Open(path, loosest)
 	if err != nil {
 		return key, err
 	}
 	defer f.Close()
-	if mode := info.Mode().Perm(); mode&^loosest != 0 {
-		return key, fmt.Errorf("has mode %04o: allowed is %04o or stricter (chmod %04o)", mode, loosest, loosest)
-	}
 	const length = 44 // characters of base64
 	text, err := io.ReadAll(io.LimitReader(f, length+3))
 	if err != nil {
@@ -93,24 +106,6 @@ func readKeyFile(path string, loosest fs.FileMode) (key [32]byte, err error) {
 		return key, errors.New("is not a key: allowed is the base64 of 32 bytes, 44 characters on one line")
 	}
 	return [32]byte(raw), nil
-}
-
-// openRegular opens a regular file and never waits, as opening a pipe would.
-func openRegular(path string) (*os.File, fs.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot be read: %w", cause(err))
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, nil, fmt.Errorf("cannot be read: %w", cause(err))
-	}
-	if !info.Mode().IsRegular() {
-		f.Close()
-		return nil, nil, fmt.Errorf("is not a regular file (%s)", info.Mode().Type())
-	}
-	return f, info, nil
 }
 
 // cause strips the path from a system error: our messages have it already, escaped.

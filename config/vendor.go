@@ -205,7 +205,7 @@ func (r *reader) presharedKey(g *policy.Engineer, v value) {
 	if r.host.Opens != nil {
 		r.host.Opens(path)
 	}
-	key, err := readKeyFile(path, 0o640)
+	key, err := readKeyFile(r.host.Guard, path, 0o640)
 	switch {
 	case err != nil:
 		if e := r.errorf(v, "%s %v", quote(text), err); e != nil {

@@ -36,7 +36,7 @@ var mayImport = map[string][]string{
 	"gateway/metrics":  {"gateway/policy", "gateway/session", "gateway/view"},
 	"gateway/session":  {"gateway/clock", "gateway/policy", "gateway/view"},
 	"gateway/api":      {"gateway", "gateway/policy", "gateway/view"},
-	"gateway/admin":    {"gateway/api", "gateway/policy", "gateway/view"},
+	"gateway/admin":    {"gateway/api", "gateway/durable", "gateway/policy", "gateway/view"},
 	"gateway/log":      {},
 	"gateway/e2e":      {}, // tests only, which may import any package
 }

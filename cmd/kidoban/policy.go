@@ -13,24 +13,24 @@ import (
 
 	"kidoban/config"
 	"kidoban/gateway/api"
+	"kidoban/gateway/durable"
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
 
+// guard trusts the service's user, who owns the state folder.
+func (p *program) guard() durable.Guard { return durable.GuardFor(p.settings.StateDir) }
+
 // publicKey is the gateway's own public key.
 func (p *program) publicKey() (policy.Key, error) {
-	private, err := config.LoadPrivateKey(p.settings.PrivateKeyFile, false)
-	if err != nil {
-		return policy.Key{}, err
-	}
-	return config.PublicKey(private), nil
+	return config.LoadPublicKey(p.guard(), p.settings.PrivateKeyFile)
 }
 
 // loadPolicy reads a policy file as the gateway on this machine would.
 func (p *program) loadPolicy(path string) (*policy.Policy, []view.Message, error) {
-	var host config.Host
 	var err error
+	host := config.Host{Guard: p.guard()}
 	if key, err := p.publicKey(); err == nil {
 		host.Key = &key
 	}

@@ -54,7 +54,7 @@ func settingsTable() string {
 // to the packages that there are. With -update it writes anew who imports whom.
 func TestREADME(t *testing.T) {
 	packages, imports := ourPackages(t)
-	for name, head := range map[string]string{readme: "packages | imports, of ours", readmeJapanese: "パッケージ | 取り込むもの（このリポジトリのもの）"} {
+	for name, head := range map[string]string{readme: "packages | imports", readmeJapanese: "パッケージ | 取り込むもの（このリポジトリのもの）"} {
 		text := generated(t, name, map[string]string{"imports": "| " + head + " |\n|---|---|\n" + imports})
 		if n := len(strings.Fields(text)); n > 2000 {
 			t.Errorf("%s has %d words, allowed are 2,000: move some to docs", name, n)

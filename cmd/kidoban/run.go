@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"kidoban/gateway/admin"
 	"kidoban/gateway/api"
 	"kidoban/gateway/clock"
+	"kidoban/gateway/durable"
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/log"
 	"kidoban/gateway/metrics"
@@ -61,6 +63,12 @@ func (runCommand) Run(p *program) error {
 	if err := os.MkdirAll(s.StateDir, 0o700); err != nil {
 		return err
 	}
+	dir, keyFile := journalPlace(s.StateDir)
+	for _, folder := range []string{s.StateDir, dir} {
+		if err := (durable.Guard{}).Folder(folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("KIDOBAN_STATE_DIR: %s %w", folder, err)
+		}
+	}
 	private, err := config.LoadPrivateKey(s.PrivateKeyFile, true)
 	if err != nil {
 		return err
@@ -95,7 +103,6 @@ func (runCommand) Run(p *program) error {
 		return err
 	}
 	file := &config.File{Path: s.PolicyFile, Key: public, Addresses: func() ([]netip.Addr, error) { return firewall.HostAddresses(s.Interface) }}
-	dir, keyFile := journalPlace(s.StateDir)
 	latch := store.ShutFile{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: passing("shut.json")}
 	counts := metrics.New(versionText())
 	counts.LogDropped = queue.Dropped

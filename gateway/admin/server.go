@@ -27,6 +27,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kidoban/gateway/durable"
 	"kidoban/gateway/policy"
 )
 
@@ -242,21 +243,12 @@ func bounded() func(net.Conn, http.ConnState) {
 }
 
 // Beside gives the paths of files beside the admin socket, in /run: they outlive the
-// process but not a boot, and wait for no disk. If another user owns the folder or all
-// users may write in it, the paths are empty, since the next process would believe such
+// process but not a boot, and wait for no disk. If another user can replace what is in
+// the folder, the paths are empty, since the next process would believe such
 // files.
 func Beside(socket string, logger *slog.Logger) func(name string) string {
 	folder := filepath.Dir(socket)
-	info, err := os.Stat(folder)
-	if err == nil && info.Mode().Perm()&0o002 != 0 {
-		err = fmt.Errorf("its mode is %04o: allowed is one in which only its owner and group write", info.Mode().Perm())
-	}
-	if err == nil {
-		if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != os.Geteuid() {
-			err = fmt.Errorf("it belongs to user %d: allowed is root or whom the gateway runs as", s.Uid)
-		}
-	}
-	if err != nil {
+	if err := (durable.Guard{}).Folder(folder); err != nil {
 		logger.Warn("nothing is kept in the folder of KIDOBAN_ADMIN_SOCKET, so a start does not turn forwarding back that a killed process turned on",
 			"folder", folder, "err", err)
 		return func(string) string { return "" }

@@ -1,5 +1,6 @@
-// Package durable writes files so that a power cut leaves the old or the new
-// content, never a part of either.
+// Package durable has the files that outlive the process. It writes them so that a
+// power cut leaves the old or the new content, never a part of either (durable.go),
+// and opens them only where no other user can replace them (guard.go).
 package durable
 
 import (

@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"kidoban/gateway/lab"
 )
@@ -63,5 +66,52 @@ func TestFault78HostilePolicy(t *testing.T) {
 		g.write(g.policyFile(), good)
 		g.must("reload")
 		g.ready()
+	})
+}
+
+// TestFault107PolicyInAFolderOfEverybody: the policy's folder, to which a link
+// leads, can be written by everybody: at once, or when the gateway starts. And the
+// state folder can.
+func TestFault107PolicyInAFolderOfEverybody(t *testing.T) {
+	held(t, func(g *ground) {
+		share := filepath.Join(g.folder, "share")
+		complaint := "lies in " + share + ", which has mode 0777"
+		mode := func(folder string, m os.FileMode) { g.check(os.Chmod(folder, m)) }
+		g.check(os.Mkdir(share, 0o755))
+		g.write(filepath.Join(share, "policy.yaml"), g.policyText([]string{hour("work", "ehr, ehr6")}, []string{nextYear("later", "pacs")}))
+		g.check(os.Symlink(filepath.Join(share, "policy.yaml"), g.policyFile()))
+		g.startReady()
+		g.inside()
+		mode(share, 0o777)
+		lab.WaitFor(g.t, eventually, "status tells of the folder", func() bool {
+			s := g.status()
+			return s.Ready && !s.Policy.FileOK && strings.Contains(s.Policy.Error, complaint)
+		})
+		for _, command := range []string{"reload", "check"} {
+			if out, told, exit := g.operator(command); exit != exitFailed || !strings.Contains(told, complaint) || !strings.Contains(told, "(chmod 0755 "+share+")") {
+				g.breaks("%s: exit %d, want %d and %q: %s%s", command, exit, exitFailed, complaint, out, told)
+			}
+		}
+		g.holds(g.works(), "session: after the reload")
+		g.kill()
+		g.start()
+		if s := g.status(); s.Ready || !strings.Contains(s.NotReadyReason, "there is no policy in force") || !strings.Contains(s.NotReadyReason, complaint) {
+			g.breaks("start: ready %v, %q, want not ready because of %q", s.Ready, s.NotReadyReason, complaint)
+		}
+		mode(share, 0o755)
+		g.must("reload")
+		g.ready()
+		g.kill()
+		mode(g.stateDir(), 0o777)
+		g.launch()
+		select {
+		case <-g.ended:
+		case <-time.After(eventually):
+			g.breaks("state: a folder of everybody is taken")
+			g.kill()
+		}
+		if want := "KIDOBAN_STATE_DIR: " + g.stateDir() + " has mode 0777"; g.process.ProcessState.ExitCode() != exitFailed || !strings.Contains(g.log(), want) {
+			g.breaks("state: exit %d, want %d and %q:\n%s", g.process.ProcessState.ExitCode(), exitFailed, want, g.log())
+		}
 	})
 }

@@ -61,7 +61,7 @@ func TestCloseOutlivesABoot(t *testing.T) {
 func (g *ground) smallDisk(size string) {
 	g.t.Helper()
 	g.check(os.MkdirAll(g.stateDir(), 0o700))
-	g.check(unix.Mount("tmpfs", g.stateDir(), "tmpfs", 0, "size="+size))
+	g.check(unix.Mount("tmpfs", g.stateDir(), "tmpfs", 0, "mode=0700,size="+size))
 	g.t.Cleanup(func() {
 		if err := unix.Unmount(g.stateDir(), unix.MNT_DETACH); err != nil {
 			g.t.Error(err)

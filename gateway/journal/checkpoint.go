@@ -8,11 +8,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"kidoban/gateway/durable"
 )
 
 // maxSize bounds the size in a checkpoint: more than a disk holds, less than the limit of tlog's
@@ -142,14 +145,7 @@ func newKey() (*key, string, error) {
 
 // readKey reads a key file. Only its owner may be able to read it.
 func readKey(disk storage, name string) (*key, error) {
-	file, err := disk.stat(name)
-	if err != nil {
-		return nil, err
-	}
-	if file.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s: the journal's key has mode %04o: allowed is 0600 or stricter, others must not read it", name, file.Mode().Perm())
-	}
-	data, err := disk.readFile(name, 4096)
+	data, err := disk.readSecret(name, 4096)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +171,7 @@ func readKey(disk storage, name string) (*key, error) {
 // VerifierKey gives the public half of a key file, as one line for note and other tools
 // (https://c2sp.org/signed-note).
 func VerifierKey(keyFile string) (string, error) {
-	k, err := readKey(realDisk, keyFile)
+	k, err := readKey(osDisk{realDisk.OS, durable.GuardFor(filepath.Dir(keyFile))}, keyFile)
 	if err != nil {
 		return "", err
 	}

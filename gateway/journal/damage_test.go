@@ -537,7 +537,7 @@ func TestLostFolderOrKey(t *testing.T) {
 		mode fs.FileMode
 		want string
 	}{
-		{"open to others", string(key), 0o640, p.keyFile + ": the journal's key has mode 0640: allowed is 0600 or stricter, others must not read it"},
+		{"open to others", string(key), 0o640, p.keyFile + ": the journal's key has mode 0640: allowed is 0600 or stricter (chmod 0600)"},
 		{"half", string(key[:40]), 0o600, p.keyFile + ": not a journal key: allowed is one line PRIVATE+KEY+NAME+HASH+KEY"},
 		{"empty", "", 0o600, p.keyFile + ": not a journal key: allowed is one line PRIVATE+KEY+NAME+HASH+KEY"},
 		{"gone", "", 0, "its key " + p.keyFile + " is not there: put it back, or archive this journal and begin another with `kidoban recover`"},

@@ -20,6 +20,8 @@ type storage interface {
 	// readDir lists a directory, sorted by name.
 	readDir(name string) ([]fs.DirEntry, error)
 	stat(name string) (fs.FileInfo, error)
+	// readSecret reads a file that only its owner may read, and nobody else may replace.
+	readSecret(name string, limit int64) ([]byte, error)
 
 	// mkdir makes a folder with mode 0700, if there is none. The name lasts after SyncFolder of the
 	// parent.
@@ -31,9 +33,12 @@ type storage interface {
 }
 
 // osDisk is the real disk.
-type osDisk struct{ durable.OS }
+type osDisk struct {
+	durable.OS
+	guard durable.Guard
+}
 
-var realDisk = osDisk{0o600}
+var realDisk = osDisk{OS: 0o600}
 
 func (osDisk) readFile(name string, limit int64) ([]byte, error) {
 	// A copy may come from anywhere: opening a named pipe would wait for ever.
@@ -47,9 +52,25 @@ func (osDisk) readFile(name string, limit int64) ([]byte, error) {
 	} else if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: not a regular file but %v", name, info.Mode().Type())
 	}
+	return readAll(f, limit)
+}
+
+func (d osDisk) readSecret(name string, limit int64) ([]byte, error) {
+	f, err := d.guard.Open(name, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.ENOENT}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: the journal's key %w", name, err)
+	}
+	defer f.Close()
+	return readAll(f, limit)
+}
+
+func readAll(f *os.File, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s: longer than the %d bytes that are allowed", name, limit)
+		err = fmt.Errorf("%s: longer than the %d bytes that are allowed", f.Name(), limit)
 	}
 	return data, err
 }

@@ -90,7 +90,7 @@ func TestFault50FullDisk(t *testing.T) {
 		t.Skipf("mounts of its own are not permitted here: %v", err)
 	}
 	state := t.TempDir()
-	if err := unix.Mount("tmpfs", state, "tmpfs", 0, "size=1m"); err != nil {
+	if err := unix.Mount("tmpfs", state, "tmpfs", 0, "size=1m,mode=0700"); err != nil {
 		t.Skipf("a tmpfs is not permitted here: %v", err)
 	}
 	defer unix.Unmount(state, unix.MNT_DETACH)

@@ -148,6 +148,10 @@ func (d *memDisk) readFile(name string, limit int64) ([]byte, error) {
 	return slices.Clone(n.content), nil
 }
 
+func (d *memDisk) readSecret(name string, limit int64) ([]byte, error) {
+	return d.readFile(name, limit)
+}
+
 func (d *memDisk) readDir(name string) ([]fs.DirEntry, error) {
 	n, err := d.find(name)
 	if err != nil {

@@ -247,7 +247,7 @@ func TestShutFileThatCannotBeWritten(t *testing.T) {
 func smallDisk(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=0700"); err != nil {
 		t.Skipf("a tmpfs is not permitted here: %v", err)
 	}
 	t.Cleanup(func() {
