@@ -83,3 +83,25 @@ func TestExplainSaysThatThereIsNoWay(t *testing.T) {
 		t.Errorf("of another target it says\n%s", out)
 	}
 }
+
+// TestFault98TwoMachinesOneKey: two WireGuard clients with one key, at two listed
+// addresses of the vendor, are both inside for a moment, in turn.
+func TestFault98TwoMachinesOneKey(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
+	one, two := g.client(g.medisys, sato, 4), g.client(g.medisys, sato, 6)
+	g.mustEnter(one)
+	g.mustEnter(two)
+	g.mustEnter(one)
+	g.hinted("in turn", false)
+	g.mustEnter(two)
+	g.mustEnter(one)
+	g.mustEnter(two)
+	lab.WaitFor(t, eventually, "a hint", func() bool {
+		return g.hints("the key of medisys/sato is used from 203.0.113.10 and 2001:db8:1::10 in turn")
+	})
+	if out := g.must("explain", sato, "--from", medisys4.String()); !strings.HasPrefix(out, "ADMIT") || !strings.Contains(out, "in turn") {
+		t.Errorf("explain says\n%s", out)
+	}
+}

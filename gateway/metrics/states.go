@@ -67,6 +67,8 @@ var (
 	descSessionEnds = desc("kidoban_session_next_end_timestamp_seconds", "Unix time at which the first of the vendor's open sessions must end; 0: nobody is inside.", "vendor")
 	descGrants      = desc("kidoban_grant_active", "Open grants, by vendor: one for each engineer and open window.", "vendor")
 
+	descInTurn = desc("kidoban_engineers_in_turn", "Engineers whose key was used from two places in turn in the last ten minutes, by vendor.", "vendor")
+
 	descOpen      = desc("kidoban_window_open", "1 if the window is open.", "vendor", "window")
 	descNextOpen  = desc("kidoban_window_next_open_timestamp_seconds", "Unix time at which the window opens next; absent: not within 400 days.", "vendor", "window")
 	descNextClose = desc("kidoban_window_next_close_timestamp_seconds", "Unix time at which the window closes next; absent: not within 400 days.", "vendor", "window")
@@ -152,6 +154,12 @@ func info(gauge toGauge, vendor, engineer string, n view.Names) {
 
 func (c *states) vendors(s *view.Snapshot, now time.Time, gauge toGauge) {
 	active, grants, ends := map[string]int{}, map[string]int{}, map[string]time.Time{}
+	inTurn := map[string]int{}
+	for name, h := range s.Handshakes {
+		if vendor, _, _ := strings.Cut(name, "/"); h.InTurn != nil {
+			inTurn[vendor]++
+		}
+	}
 	for _, sess := range s.Sessions {
 		active[sess.Vendor]++
 		if end := ends[sess.Vendor]; end.IsZero() || sess.Until.Before(end) {
@@ -169,6 +177,7 @@ func (c *states) vendors(s *view.Snapshot, now time.Time, gauge toGauge) {
 		gauge(descGrants, float64(grants[v.Name]), v.Name)
 		gauge(descSessionEnds, unixSeconds(ends[v.Name]), v.Name)
 		gauge(descEngineers, float64(len(v.Engineers)), v.Name)
+		gauge(descInTurn, float64(inTurn[v.Name]), v.Name)
 		gauge(descVendorShut, number(vendorShut(s.Plan, v)), v.Name)
 		if d := v.ContractUntil; !d.IsZero() {
 			gauge(descContract, unixSeconds(time.Date(d.Year, d.Month, d.Day+1, 0, 0, 0, 0, s.Plan.Policy.Zone)), v.Name)

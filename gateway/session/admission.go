@@ -82,13 +82,15 @@ func (t *Table) Confirm(number uint64) bool {
 	return true
 }
 
-// Forget drops admissions that are recorded, and confirmed or too old for it.
+// Forget drops admissions that are recorded, and confirmed or too old for it, and
+// what is too old to be told of handshakes.
 func (t *Table) Forget() {
 	for n, a := range t.admissions {
 		if a.recorded && (a.confirmed || t.clock.Boot-a.at > unconfirmedAfter) {
 			delete(t.admissions, n)
 		}
 	}
+	t.forgetHandshakes()
 }
 
 // ForgetOverdue forgets the overdue admissions. The gate does so too when a plan

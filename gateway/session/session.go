@@ -6,6 +6,7 @@
 //	session.go    sessions: engineer, outer address, end
 //	admission.go  admissions: initiations that are not sessions yet
 //	ended.go      the reasons for which sessions end
+//	handshakes.go how an engineer's handshakes went lately
 //	traffic.go    the payload of a session in both directions
 package session
 
@@ -52,11 +53,13 @@ type Table struct {
 	teardown   Ended                       // why the tunnel is about to be rebuilt; empty: it is not
 	generation uint64                      // counts rebuilds of the tunnel; older admissions are void
 	totals     map[policy.Key]view.Traffic // the last reading; replaced by each reading
+	handshakes map[string]*handshakes      // by engineer
 }
 
 // NewTable makes an empty table.
 func NewTable(c *clock.Watch) *Table {
-	return &Table{clock: c, open: map[string]*Session{}, admissions: map[uint64]*Admission{}, overdue: map[uint64]time.Duration{}}
+	return &Table{clock: c, open: map[string]*Session{}, admissions: map[uint64]*Admission{}, overdue: map[uint64]time.Duration{},
+		handshakes: map[string]*handshakes{}}
 }
 
 // All returns the open sessions, in no order.
@@ -82,6 +85,7 @@ func (t *Table) Enter(e *policy.Engineer, source netip.AddrPort, plan *policy.Pl
 	if until.IsZero() {
 		return nil, nil, false // closed meanwhile
 	}
+	t.moved(e, source)
 	if s := t.Of(e); s != nil {
 		if s.Source.Addr() == source.Addr() {
 			changed = s.Source != source

@@ -54,6 +54,7 @@ func (s *Snapshot) Hints(now time.Time) []Message {
 		hint(s.unanswered(sess))
 	}
 	hint(s.sourcesHidden(now))
+	hints = append(hints, s.handshakes()...)
 	excess := s.excess(now)
 	for i, engineer := range slices.Sorted(maps.Keys(excess)) {
 		if i == excessNamed {

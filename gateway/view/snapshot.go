@@ -19,8 +19,10 @@ type Snapshot struct {
 	Refusals []Refusal             // of engineers, then of strangers; the newest first of each
 	Attempts map[string]netip.Addr // by engineer: the source of the last one
 	Traffic  map[policy.Key]Traffic
-	Journal  JournalStatus
-	Version  string
+	// Handshakes has what is odd about engineers' handshakes, by vendor/engineer.
+	Handshakes map[string]Handshakes
+	Journal    JournalStatus
+	Version    string
 
 	File         PolicyFile
 	Synchronized bool          // the clock
@@ -112,8 +114,8 @@ func aboutNow(at, now time.Time) bool {
 	return -time.Second <= d && d <= time.Second
 }
 
-// Obstacles are the other reasons why an engineer does not get in, for an answer that
-// admits or is not_ready: the disk, the share of connections, or no route to the target.
+// Obstacles are the other reasons why an engineer does not get in, or is not alone: the
+// disk, odd handshakes, the share of connections, or no route to the target.
 func (s *Snapshot) Obstacles(q policy.Query, d policy.Decision, at, now time.Time) []Message {
 	if !aboutNow(at, now) {
 		return nil
@@ -121,6 +123,9 @@ func (s *Snapshot) Obstacles(q policy.Query, d policy.Decision, at, now time.Tim
 	var all []Message
 	if disk := s.disk(); !disk.Empty() && (d.Reason == policy.NotReady || s.enters(q, d)) {
 		all = append(all, disk)
+	}
+	if d.Engineer != nil {
+		all = append(all, s.Handshakes[d.Engineer.String()].hints(d.Engineer.String())...)
 	}
 	if d.Reason == policy.Admitted && q.To.IsValid() {
 		if hint, ok := s.excess(now)[d.Engineer.String()]; ok {

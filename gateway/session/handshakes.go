@@ -1,0 +1,90 @@
+package session
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
+)
+
+const (
+	// returnsLeast returns to an earlier place within returnsWithin are two machines,
+	// or a very restless one: the places are A, B, A, B, A, B.
+	returnsLeast  = 4
+	returnsWithin = 10 * time.Minute
+	placesKept    = 8
+)
+
+// handshakes is what is known of an engineer's last handshakes.
+type handshakes struct {
+	engineer *policy.Engineer
+	places   []place // of confirmed handshakes; each differs from the one before
+}
+
+// place is an outer address and port, and the boot time at which it became the
+// engineer's.
+type place struct {
+	source netip.AddrPort
+	at     time.Duration
+}
+
+// of gives what is known of an engineer's handshakes. Another preshared key or
+// tunnel address begins anew.
+func (t *Table) of(e *policy.Engineer) *handshakes {
+	h := t.handshakes[e.String()]
+	if h == nil || !policy.SamePeer(h.engineer, e) {
+		h = &handshakes{engineer: e}
+		t.handshakes[e.String()] = h
+	}
+	return h
+}
+
+// moved takes note of where a handshake was confirmed.
+func (t *Table) moved(e *policy.Engineer, source netip.AddrPort) {
+	h := t.of(e)
+	if n := len(h.places); n > 0 && h.places[n-1].source == source {
+		return
+	}
+	h.places = append(h.places, place{source, t.clock.Boot})
+	h.places = slices.Delete(h.places, 0, max(0, len(h.places)-placesKept))
+}
+
+// inTurn gives the last two places if the engineer returned often enough to
+// earlier ones.
+func (h *handshakes) inTurn() []netip.AddrPort {
+	returns := 0
+	for i, p := range h.places {
+		if slices.ContainsFunc(h.places[:i], func(before place) bool { return before.source == p.source }) {
+			returns++
+		}
+	}
+	if n := len(h.places); returns >= returnsLeast {
+		return []netip.AddrPort{h.places[n-2].source, h.places[n-1].source}
+	}
+	return nil
+}
+
+// Handshakes gives what is odd about the handshakes of a plan's engineers, by
+// vendor/engineer.
+func (t *Table) Handshakes(plan *policy.Plan) map[string]view.Handshakes {
+	all := map[string]view.Handshakes{}
+	for name, h := range t.handshakes {
+		odd := view.Handshakes{InTurn: h.inTurn()}
+		if odd.InTurn != nil && policy.SamePeer(plan.ByKey(h.engineer.Key), h.engineer) {
+			all[name] = odd
+		}
+	}
+	return all
+}
+
+// forgetHandshakes drops what is too old to be told.
+func (t *Table) forgetHandshakes() {
+	for name, h := range t.handshakes {
+		h.places = slices.DeleteFunc(h.places, func(p place) bool { return t.clock.Boot-p.at > returnsWithin })
+		if len(h.places) == 0 {
+			delete(t.handshakes, name)
+		}
+	}
+}
