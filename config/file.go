@@ -17,7 +17,7 @@ import (
 // File is the gateway's policy file on disk.
 type File struct {
 	Path      string
-	Key       policy.Key                   // the gateway's public key
+	Key       KeyFile                      // the gateway's own, which no engineer may have
 	Addresses func() ([]netip.Addr, error) // the host's own, which a policy may not list
 
 	mu     sync.Mutex
@@ -34,12 +34,12 @@ func (f *File) Load() (*policy.Policy, []view.Message, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return LoadPolicy(f.Path, Host{Key: &f.Key, Addresses: own})
+	return LoadPolicy(f.Path, Host{Key: f.Key.public(), Addresses: own})
 }
 
 // Warnings implements gateway.PolicyFile. It does not read the file.
 func (f *File) Warnings(p *policy.Policy, now time.Time) []view.Message {
-	_, warnings, _ := ParsePolicy(f.Path, []byte(p.Text), filepath.Dir(f.Path), Host{Key: &f.Key}, now)
+	_, warnings, _ := ParsePolicy(f.Path, []byte(p.Text), filepath.Dir(f.Path), Host{}, now)
 	return warnings
 }
 
@@ -60,7 +60,7 @@ func (f *File) Check() (string, error) {
 	}
 	// The stamps come first: a change during the reading shows the next time.
 	files := []dated{{f.Path, stampOf(f.Path)}}
-	loaded, _, err := LoadPolicy(f.Path, Host{Key: &f.Key, Addresses: own, Opens: func(path string) {
+	loaded, _, err := LoadPolicy(f.Path, Host{Key: f.Key.public(), Addresses: own, Opens: func(path string) {
 		files = append(files, dated{path, stampOf(path)})
 	}})
 	f.files, f.own, f.digest, f.err = files, own, "", err

@@ -16,49 +16,48 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// LoadPrivateKey reads the gateway's private key as `wg genkey` writes it, from a regular file of
-// mode 0600 or 0400 that only trusted users can replace, and clamps it (RFC 7748, section 5).
-//
-// If there is no file and create is true, it makes a key and puts it on disk. Of two programs that
-// do so at once, both get the same key.
-func LoadPrivateKey(path string, create bool) (key [32]byte, err error) {
-	key, err = readPrivateKey(durable.Guard{}, path)
-	if create && errors.Is(err, fs.ErrNotExist) {
-		if err := makePrivateKey(path); err != nil {
-			return [32]byte{}, fmt.Errorf("private key %s: cannot be made: %w", quote(path), err)
-		}
-		key, err = readPrivateKey(durable.Guard{}, path)
+// KeyFile is the file of the gateway's private key. Only users whom the guard trusts may replace it.
+type KeyFile struct {
+	Path  string
+	Guard durable.Guard
+}
+
+// Load reads the private key as `wg genkey` writes it, from a regular file of mode 0600 or 0400,
+// and clamps it (RFC 7748, section 5). It gives the public key too.
+func (f KeyFile) Load() (private [32]byte, public policy.Key, err error) {
+	private, err = readKeyFile(f.Guard, f.Path, 0o600)
+	if err == nil && private == [32]byte{} {
+		err = errors.New("is all zeros: allowed is what `wg genkey` writes")
 	}
 	if err != nil {
-		return [32]byte{}, noPrivateKey(path, err)
+		return [32]byte{}, policy.Key{}, fmt.Errorf("private key %q: %w", f.Path, err)
 	}
-	return key, nil
+	clamp(&private)
+	return private, publicKey(private), nil
 }
 
-// LoadPublicKey is the public half of the gateway's private key on disk.
-func LoadPublicKey(guard durable.Guard, path string) (policy.Key, error) {
-	private, err := readPrivateKey(guard, path)
-	if err != nil {
-		return policy.Key{}, noPrivateKey(path, err)
+// Make puts a new private key on disk, unless there is a file. Of two programs that do so at once,
+// both get the same key.
+func (f KeyFile) Make() error {
+	if _, err := os.Stat(f.Path); !errors.Is(err, fs.ErrNotExist) {
+		return nil // Load says what is wrong with it
 	}
-	return PublicKey(private), nil
-}
-
-func noPrivateKey(path string, err error) error {
-	return fmt.Errorf("private key %s: %w", quote(path), err)
-}
-
-func readPrivateKey(guard durable.Guard, path string) (key [32]byte, err error) {
-	key, err = readKeyFile(guard, path, 0o600)
-	if err == nil && key == [32]byte{} {
-		return key, errors.New("is all zeros: allowed is what `wg genkey` writes")
+	if err := makePrivateKey(f.Path); err != nil {
+		return fmt.Errorf("private key %q: cannot be made: %w", f.Path, err)
 	}
-	clamp(&key)
-	return key, err
+	return nil
 }
 
-// PublicKey is the public key that belongs to a private key.
-func PublicKey(private [32]byte) policy.Key {
+// public gives the public key; nil: the file cannot be read.
+func (f KeyFile) public() *policy.Key {
+	if _, key, err := f.Load(); err == nil {
+		return &key
+	}
+	return nil
+}
+
+// publicKey is the public key that belongs to a private key.
+func publicKey(private [32]byte) policy.Key {
 	k, err := ecdh.X25519().NewPrivateKey(private[:])
 	if err != nil {
 		panic(err) // 32 bytes are always a key

@@ -136,16 +136,25 @@ func TestEverySettingHasMeaningAndCheck(t *testing.T) {
 	}
 }
 
+// loadOrMake is what a first start does.
+func loadOrMake(path string) ([32]byte, error) {
+	if err := (KeyFile{Path: path}).Make(); err != nil {
+		return [32]byte{}, err
+	}
+	key, _, err := (KeyFile{Path: path}).Load()
+	return key, err
+}
+
 func TestPrivateKeyIsMadeOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state", "private.key")
-	if _, err := LoadPrivateKey(path, false); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := (KeyFile{Path: path}).Load(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("absent, not to be made: error %v", err)
 	}
-	first, err := LoadPrivateKey(path, true)
+	first, err := loadOrMake(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := LoadPrivateKey(path, true)
+	again, err := loadOrMake(path)
 	if err != nil || again != first {
 		t.Errorf("the second time gives another key, or error %v", err)
 	}
@@ -173,7 +182,7 @@ func TestPrivateKeyMadeAtTheSameTime(t *testing.T) {
 	const programs = 8
 	for range programs {
 		go func() {
-			key, err := LoadPrivateKey(path, true)
+			key, err := loadOrMake(path)
 			if err != nil {
 				t.Error(err)
 			}
@@ -210,7 +219,7 @@ func TestFault51LoosePrivateKeyIsRefused(t *testing.T) {
 		if err := os.Chmod(path, test.mode); err != nil {
 			t.Fatal(err)
 		}
-		key, err := LoadPrivateKey(path, true)
+		key, err := loadOrMake(path)
 		if want := `private key "` + path + `": ` + test.want; err == nil || err.Error() != want {
 			t.Errorf("%s: error %v, want %s", test.name, err, want)
 		}
@@ -221,21 +230,21 @@ func TestFault51LoosePrivateKeyIsRefused(t *testing.T) {
 			t.Errorf("%s: the file was touched: %q, %v", test.name, after, err)
 		}
 	}
-	if _, err := LoadPrivateKey(dir, true); err == nil || !strings.HasSuffix(err.Error(), "is not a regular file (d---------)") {
+	if _, err := loadOrMake(dir); err == nil || !strings.HasSuffix(err.Error(), "is not a regular file (d---------)") {
 		t.Errorf("directory: error %v", err)
 	}
 	pipe := filepath.Join(dir, "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadPrivateKey(pipe, true); err == nil || !strings.HasSuffix(err.Error(), "is not a regular file (p---------)") {
+	if _, err := loadOrMake(pipe); err == nil || !strings.HasSuffix(err.Error(), "is not a regular file (p---------)") {
 		t.Errorf("pipe: error %v", err)
 	}
 	strict := filepath.Join(dir, "strict")
 	if err := os.WriteFile(strict, []byte(testPSK), 0o400); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadPrivateKey(strict, false); err != nil {
+	if _, _, err := (KeyFile{Path: strict}).Load(); err != nil {
 		t.Errorf("mode 0400 without a newline: error %v", err)
 	}
 }
@@ -243,7 +252,7 @@ func TestFault51LoosePrivateKeyIsRefused(t *testing.T) {
 // The vectors are those of RFC 7748, section 6.1.
 func TestPublicKey(t *testing.T) {
 	private := mustKey("dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=")
-	if got, want := PublicKey(private).String(), "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="; got != want {
+	if got, want := publicKey(private).String(), "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="; got != want {
 		t.Errorf("public key %s, want %s", got, want)
 	}
 }
@@ -257,7 +266,7 @@ func TestKeysOfWG(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "private.key")
 	check := func() {
 		t.Helper()
-		key, err := LoadPrivateKey(path, true)
+		key, err := loadOrMake(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,7 +281,7 @@ func TestKeysOfWG(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := PublicKey(key).String(), strings.TrimSpace(string(out)); got != want {
+		if got, want := publicKey(key).String(), strings.TrimSpace(string(out)); got != want {
 			t.Errorf("public key %s, wg says %s", got, want)
 		}
 	}

@@ -133,7 +133,7 @@ func TestASessionKeepsItsCounts(t *testing.T) {
 func (w *world) peers() []string {
 	w.t.Helper()
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(w.metrics.Collectors(w.gateway, "kido0", policy.Key{1})...)
+	registry.MustRegister(w.metrics.Collectors(w.gateway, "kido0")...)
 	families, err := registry.Gather()
 	if err != nil {
 		w.t.Fatal(err)

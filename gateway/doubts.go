@@ -14,6 +14,7 @@ const (
 	doubtJournal
 	doubtClock
 	doubtPolicy
+	doubtKey
 	doubtTunnel
 	doubtRuleset
 	doubts
@@ -21,7 +22,7 @@ const (
 
 // subjects are the doubts as the view names them.
 var subjects = [doubts]string{doubtStopping: view.Stopping, doubtJournal: view.Journal, doubtClock: view.Clock, doubtPolicy: view.Policy,
-	doubtTunnel: view.Tunnel, doubtRuleset: view.Ruleset}
+	doubtKey: view.Key, doubtTunnel: view.Tunnel, doubtRuleset: view.Ruleset}
 
 // doubt shuts the gateway for a reason, until trust takes it back. Another
 // reason for the same doubt is shown from the next plan on and changes nothing

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"maps"
@@ -46,6 +47,9 @@ type world struct {
 	stepped      chan struct{}
 	synchronized bool
 
+	key       policy.Key     // in the private key's file; zero: there is no file
+	keyError  error          // why that file cannot be read
+	keyMakes  error          // why none can be made
 	file      *policy.Policy // what the policy file says
 	fileError error          // what is wrong with it
 	fileDisk  func()         // nil: what holds the disk of the policy file up
@@ -101,7 +105,7 @@ func (f fault) wait() {
 var errFault = errors.New("provoked")
 
 func newWorld(t *testing.T, p *policy.Policy) *world {
-	return &world{t: t, file: p, began: time.Now(), bootOffset: time.Hour, synchronized: true, stepped: make(chan struct{}, 1)}
+	return &world{t: t, file: p, began: time.Now(), bootOffset: time.Hour, synchronized: true, key: policy.Key{255}, stepped: make(chan struct{}, 1)}
 }
 
 func (w *world) wall() time.Time { return time.Now().Add(w.wallOffset) }
@@ -155,7 +159,7 @@ func (w *world) start() {
 			Set:          w.stepped,
 			Synchronized: func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.synchronized },
 		},
-		PolicyFile: fakeFile{w}, Journals: fakeJournals{w, process}, Latch: fakeLatch{w, process},
+		PolicyFile: fakeFile{w}, KeyFile: fakeKey{w}, Journals: fakeJournals{w, process}, Latch: fakeLatch{w, process},
 		Hints: func() []view.Hint { w.mu.Lock(); defer w.mu.Unlock(); return w.host },
 		Notify: func(s string) {
 			w.mu.Lock()
@@ -366,6 +370,14 @@ type fakeTunnel struct {
 	restartErr error
 	close      fault
 	closed     time.Time // zero: not yet
+	key        [32]byte  // zero: none was given
+}
+
+func (f *fakeTunnel) SetKey(private [32]byte) error {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.key = private
+	return nil
 }
 
 func (f *fakeTunnel) Set(p *policy.Plan) error {
@@ -572,6 +584,30 @@ func (j *fakeJournal) Close() error {
 	defer j.w.mu.Unlock()
 	j.closed = true
 	return nil
+}
+
+// fakeKey is the private key's file of a world. Private and public keys are the same.
+type fakeKey struct{ w *world }
+
+func (f fakeKey) Load() ([32]byte, policy.Key, error) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	switch {
+	case f.w.keyError != nil:
+		return [32]byte{}, policy.Key{}, fmt.Errorf("private key \"/key\": %w", f.w.keyError)
+	case f.w.key == policy.Key{}:
+		return [32]byte{}, policy.Key{}, fmt.Errorf("private key \"/key\": cannot be read: %w", fs.ErrNotExist)
+	}
+	return f.w.key, f.w.key, nil
+}
+
+func (f fakeKey) Make() error {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	if f.w.keyMakes == nil && f.w.key == (policy.Key{}) {
+		f.w.key = policy.Key{254}
+	}
+	return f.w.keyMakes
 }
 
 // fakeFile is the policy file of a world.

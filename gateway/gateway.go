@@ -38,6 +38,8 @@ type Tunnel interface {
 	// SetTimestamps seeds the greatest handshake timestamp seen of each key;
 	// an empty map forgets all.
 	SetTimestamps(map[policy.Key][12]byte)
+	// SetKey gives the gateway's private key. Before it there is no interface.
+	SetKey(private [32]byte) error
 	// Restart builds the device anew after a Failure, which may take a second.
 	Restart() error
 	Close() error
@@ -71,6 +73,14 @@ type PolicyFile interface {
 	Warnings(*policy.Policy, time.Time) []view.Message
 }
 
+// KeyFile is the gateway's private key on disk; its text names the file.
+type KeyFile interface {
+	// Load reads the key. An error that wraps fs.ErrNotExist says that there is no file.
+	Load() (private [32]byte, public policy.Key, err error)
+	// Make makes a key, if there is no file.
+	Make() error
+}
+
 // Config has the parts of a Gateway. Everything but Dropped, Hints, Notify and
 // Logger is required.
 type Config struct {
@@ -78,6 +88,7 @@ type Config struct {
 	Firewall   Firewall
 	Clock      clock.Source
 	PolicyFile PolicyFile
+	KeyFile    KeyFile
 	Journals   store.Journals
 	Latch      store.LatchFile
 	Metrics    Metrics

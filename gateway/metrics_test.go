@@ -23,7 +23,7 @@ func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 func (w *world) scrape() map[string]float64 {
 	w.t.Helper()
 	registry := prometheus.NewPedanticRegistry()
-	for _, c := range w.metrics.Collectors(w.gateway, "kido0", policy.Key{1}) {
+	for _, c := range w.metrics.Collectors(w.gateway, "kido0") {
 		registry.MustRegister(c)
 	}
 	families, err := registry.Gather()
@@ -65,7 +65,7 @@ func TestMetricsAreClean(t *testing.T) {
 		w.hear("acme/brown", 5, 5)
 		time.Sleep(2 * heartbeat)
 		synctest.Wait()
-		for _, c := range w.metrics.Collectors(w.gateway, "kido0", policy.Key{1}) {
+		for _, c := range w.metrics.Collectors(w.gateway, "kido0") {
 			problems, err := testutil.CollectAndLint(c)
 			if err != nil {
 				t.Error(err)

@@ -45,6 +45,12 @@ func (g *Gateway) Reload(ctx context.Context, actor policy.Actor) (Outcome, erro
 	e := newEffect()
 	compared := make(chan struct{})
 	err := g.send(ctx, func(l *loop) {
+		if l.doubted(doubtKey) { // the file may be back
+			l.takeKey(r.key, false, actor)
+			if why := l.doubts[doubtKey]; !why.Empty() {
+				e.note(func(out *Outcome) { out.problem(why) })
+			}
+		}
 		t := taken{before: l.granted(), actor: actor, now: l.clock.Now}
 		if t.notes, e.refused = l.take(actor, r); e.refused != nil {
 			if l.state.Policy() == nil {
@@ -113,18 +119,19 @@ func (l *loop) granted() *policy.Plan {
 
 func noPolicy(err error) view.Message { return view.Say(view.NoPolicy, view.Args{"cause": err}) }
 
-// reading is the content of the policy file.
+// reading is the content of the policy file, and of the private key's.
 type reading struct {
 	at       time.Time // when the reading began
 	policy   *policy.Policy
 	warnings []view.Message
 	err      error
+	key      keyReading
 }
 
-// read reads the policy file; g.reading is held. It takes as long as the disk
-// does.
+// read reads policy file and private key; g.reading is held. It takes as long as
+// the disk does.
 func (g *Gateway) read() reading {
-	r := reading{at: g.cfg.Clock.Wall()}
+	r := reading{at: g.cfg.Clock.Wall(), key: g.readKey()}
 	r.policy, r.warnings, r.err = g.cfg.PolicyFile.Load()
 	return r
 }

@@ -26,10 +26,11 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 	}
 	defer g.recovery.Unlock()
 
-	var dead bool
+	var dead, keyless bool
 	var shuts int
 	var kept <-chan error
 	err := g.send(ctx, func(l *loop) {
+		keyless = l.doubted(doubtKey)
 		if dead = l.doubted(doubtJournal); dead {
 			shuts = len(l.state.Shuts())
 			kept = l.store.Latch.Rewrite()
@@ -49,6 +50,11 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 		if next, err = g.store.Replace(); err != nil {
 			return Outcome{}, err
 		}
+	}
+	var key keyReading
+	var made bool
+	if keyless {
+		key, made = g.readOrMakeKey()
 	}
 	e := newEffect()
 	err = g.send(context.WithoutCancel(ctx), func(l *loop) {
@@ -74,6 +80,10 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 		} else {
 			l.add(first)
 		}
+		if keyless {
+			l.acceptKey(key, made, actor, e)
+		}
+		l.recordKey(actor)
 		l.stand(e, "")
 		l.cfg.Logger.Warn("recovered", eventAttr(journal.Recovery), "actor", actor.Text, "reason", reason, "not_ready_reason", view.Joined(l.inDoubt()))
 	})
@@ -112,6 +122,7 @@ func (l *loop) tearDown(why session.Ended) {
 // recovery. The closings that the dead one did not take follow, then the state.
 func (l *loop) takeJournal(next store.Replacement, first store.Record, e *effect) {
 	l.trust(doubtJournal)
+	l.key.recorded = next.Past.Identity
 	switch lost := l.journal.lost; {
 	case next.Anew:
 		l.cfg.Metrics.JournalReplaced()

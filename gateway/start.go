@@ -19,6 +19,7 @@ func (l *loop) start() {
 	past, err := l.store.Open()
 	if err == nil {
 		l.state = past.State
+		l.key.recorded = past.Identity
 		l.takePast(past)
 	} else {
 		l.startDamaged(err, known && unreadable == nil)
@@ -33,6 +34,7 @@ func (l *loop) start() {
 	l.g.reading <- struct{}{}
 	r := l.g.read()
 	<-l.g.reading
+	l.takeKey(r.key, false, policy.Gateway)
 	if notes, err := l.take(policy.Gateway, r); err != nil {
 		l.doubt(doubtPolicy, noPolicy(err))
 	} else {
@@ -55,6 +57,7 @@ func (l *loop) takePast(past *store.Past) {
 func (l *loop) startDamaged(why error, latched bool) {
 	past, lost := l.store.Damaged()
 	l.state = past.State
+	l.key.recorded = past.Identity
 	code := view.Code("journal_closed")
 	switch {
 	case lost != nil && latched:

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kidoban/config"
 	"kidoban/gateway"
 	"kidoban/gateway/clock"
 	"kidoban/gateway/policy"
@@ -26,7 +27,8 @@ func TestAReloadThatHangsDoesNotHoldTheEndUp(t *testing.T) {
 		asked := 0
 		began := time.Now()
 		g := gateway.New(gateway.Config{
-			Clock: clock.Source{Wall: time.Now, Boot: func() time.Duration { return time.Since(began) }},
+			Clock:   clock.Source{Wall: time.Now, Boot: func() time.Duration { return time.Since(began) }},
+			KeyFile: config.KeyFile{Path: "none"},
 			PolicyFile: hangingFile(func() error {
 				asked++
 				<-answer

@@ -228,7 +228,10 @@ func (p *program) entry(index int64, e journal.Entry) string {
 	if e.Kind == journal.PolicyText {
 		text = ""
 	}
-	until, times := "", ""
+	until, times, key := "", "", ""
+	if e.Kind == journal.Identity {
+		key = e.Key
+	}
 	if !e.Until.IsZero() {
 		until = p.local(e.Until)
 	}
@@ -244,7 +247,7 @@ func (p *program) entry(index int64, e journal.Entry) string {
 		text string
 	}{
 		{"", named(who, strings.TrimSpace(e.VendorName+" "+e.EngineerName))}, {"", e.Window}, {"entry_scope", e.Scope}, {"entry_from", e.Source}, {"entry_to", e.Target}, {"", e.Reason}, {"entry_session", e.Session},
-		{"entry_until", until}, {"entry_times", times}, {"entry_policy", fmt.Sprintf("%.12s", e.Digest)}, {"", text}, {"entry_by", by},
+		{"entry_until", until}, {"entry_times", times}, {"entry_policy", fmt.Sprintf("%.12s", e.Digest)}, {"entry_key", key}, {"", text}, {"entry_by", by},
 	} {
 		if part.text != "" && part.code != "" {
 			part.text = p.say(part.code, view.Args{"text": part.text})

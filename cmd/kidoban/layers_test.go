@@ -163,7 +163,7 @@ func (p *plainTunnel) Set(plan *policy.Plan) error {
 	if err != nil {
 		return err
 	}
-	private, err := config.LoadPrivateKey(settings.PrivateKeyFile, false)
+	private, _, err := config.KeyFile{Path: settings.PrivateKeyFile}.Load()
 	if err != nil {
 		return err
 	}
@@ -201,9 +201,11 @@ func (p *plainTunnel) Set(plan *policy.Plan) error {
 	return netlink.LinkSetUp(link)
 }
 
-func (p *plainTunnel) Facts() <-chan policy.Fact             { return p.facts }
-func (p *plainTunnel) Cut(*policy.Engineer)                  {}
-func (p *plainTunnel) Recorded(uint64) bool                  { return true }
+func (p *plainTunnel) Facts() <-chan policy.Fact { return p.facts }
+func (p *plainTunnel) Cut(*policy.Engineer)      {}
+func (p *plainTunnel) Recorded(uint64) bool      { return true }
+func (p *plainTunnel) SetKey([32]byte) error     { return nil }
+
 func (p *plainTunnel) SetTimestamps(map[policy.Key][12]byte) {}
 func (p *plainTunnel) Restart() error                        { return nil }
 func (p *plainTunnel) Close() error                          { return nil }
@@ -315,8 +317,8 @@ func offsetClock(c clock.Source, file string) clock.Source {
 }
 
 // undoubting makes a gateway that sees no cause for doubt: it takes the last
-// good policy for a bad one, a journal that does not verify for an empty one,
-// believes the machine's own clock, and hears of no drift and no failure.
+// good policy for a bad one, a journal that does not verify for an empty one, a
+// new private key for a lost one, any for the journal's, believes the machine's own clock, and hears of no drift and no failure.
 func undoubting(c gateway.Config) gateway.Config {
 	settings, err := config.FromEnvironment(os.Environ())
 	if err != nil {
@@ -326,10 +328,11 @@ func undoubting(c gateway.Config) gateway.Config {
 	c.PolicyFile = goodFile{c.PolicyFile, good}
 	c.Journals = otherJournals{c.Journals, func(open func() (store.Journal, error)) (store.Journal, error) {
 		if j, err := open(); err == nil {
-			return j, nil
+			return anyKey{j}, nil
 		}
 		return noJournal{}, nil
 	}}
+	c.KeyFile = madeKey{c.KeyFile}
 	c.Clock.Wall = time.Now
 	c.Tunnel = newDoubtless(c.Tunnel)
 	c.Firewall = doubtlessFirewall{c.Firewall}
@@ -351,6 +354,27 @@ func (f goodFile) Load() (*policy.Policy, []view.Message, error) {
 }
 
 func (goodFile) Check() (string, error) { return "", nil }
+
+// anyKey is a journal that does not tell of the gateway's key.
+type anyKey struct{ store.Journal }
+
+func (a anyKey) Replay() iter.Seq2[journal.Entry, error] {
+	return func(yield func(journal.Entry, error) bool) {
+		for e, err := range a.Journal.Replay() {
+			if (err != nil || e.Kind != journal.Identity) && !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// madeKey is a private key that is made where it is missing.
+type madeKey struct{ gateway.KeyFile }
+
+func (m madeKey) Load() ([32]byte, policy.Key, error) {
+	_ = m.Make()
+	return m.KeyFile.Load()
+}
 
 // otherJournals open in another way.
 type otherJournals struct {

@@ -17,15 +17,18 @@ type journals struct {
 	logger       *slog.Logger
 }
 
+// none reports whether there is neither a journal nor its key.
+func (j journals) none() bool { return !exists(j.dir) && !exists(j.keyFile) }
+
 // Open opens the journal, and makes one at the first start. It makes none where a
 // latch exists: then operators may have shut something. The latch takes its room
 // once the journal has been made.
 func (j journals) Open() (store.Journal, error) {
-	if !exists(j.dir) && !exists(j.keyFile) && j.latch.Exists() {
+	if j.none() && j.latch.Exists() {
 		return nil, fmt.Errorf("journal %s: it is gone with its key, and %s shows that there was one: put both back, or begin another with `kidoban recover`", j.dir, j.latch.Lasting)
 	}
 	opened, err := journal.Open(j.dir, j.keyFile)
-	if exists(j.dir) || exists(j.keyFile) {
+	if !j.none() {
 		if err := j.latch.Reserve(); err != nil {
 			j.logger.Error("no room for the latch on the disk: what is closed while the journal is dead may last until the next boot only", "err", err)
 		}

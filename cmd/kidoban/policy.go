@@ -22,16 +22,16 @@ import (
 // guard trusts the service's user, who owns the state folder.
 func (p *program) guard() durable.Guard { return durable.GuardFor(p.settings.StateDir) }
 
-// publicKey is the gateway's own public key.
-func (p *program) publicKey() (policy.Key, error) {
-	return config.LoadPublicKey(p.guard(), p.settings.PrivateKeyFile)
+// keyFile is the file of the gateway's private key.
+func (p *program) keyFile() config.KeyFile {
+	return config.KeyFile{Path: p.settings.PrivateKeyFile, Guard: p.guard()}
 }
 
 // loadPolicy reads a policy file as the gateway on this machine would.
 func (p *program) loadPolicy(path string) (*policy.Policy, []view.Message, error) {
 	var err error
 	host := config.Host{Guard: p.guard()}
-	if key, err := p.publicKey(); err == nil {
+	if _, key, err := p.keyFile().Load(); err == nil {
 		host.Key = &key
 	}
 	if host.Addresses, err = firewall.HostAddresses(p.settings.Interface); err != nil {
@@ -46,7 +46,7 @@ var offlineNotes = map[string]view.Code{"/v1/explain": "from_file_shut", "/v1/ca
 
 // offline answers a question from the policy file.
 func (p *program) offline(path string, query url.Values, note view.Code) ([]byte, *time.Location, error) {
-	key, err := p.publicKey()
+	_, key, err := p.keyFile().Load()
 	if err != nil && path == "/v1/client-config" {
 		return nil, nil, &view.Error{Message: view.Say("no_gateway_key", view.Args{"cause": err})}
 	}
@@ -59,10 +59,11 @@ func (p *program) offline(path string, query url.Values, note view.Code) ([]byte
 	if err != nil {
 		return nil, nil, err
 	}
+	s.Key = key
 	if note != "" {
 		p.note(note, nil)
 	}
-	text, err := api.Offline(s, path, query, key, now)
+	text, err := api.Offline(s, path, query, now)
 	return text, loaded.Zone, err
 }
 

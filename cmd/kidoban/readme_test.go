@@ -192,7 +192,7 @@ func metricsTable(t *testing.T) string {
 	t.Helper()
 	var rows []string
 	described := regexp.MustCompile(`^Desc\{fqName: ("(?:[^"\\]|\\.)*"), help: ("(?:[^"\\]|\\.)*"), unit: "", constLabels: \{(.*)\}, variableLabels: \{(.*)\}\}$`)
-	for _, c := range metrics.New("").Collectors(nil, "", policy.Key{}) {
+	for _, c := range metrics.New("").Collectors(nil, "") {
 		all := make(chan *prometheus.Desc, 100)
 		c.Describe(all)
 		close(all)

@@ -69,11 +69,6 @@ func (runCommand) Run(p *program) error {
 			return fmt.Errorf("KIDOBAN_STATE_DIR: %s %w", folder, err)
 		}
 	}
-	private, err := config.LoadPrivateKey(s.PrivateKeyFile, true)
-	if err != nil {
-		return err
-	}
-	public := config.PublicKey(private)
 	source, err := clock.System(ctx)
 	if err != nil {
 		return err
@@ -90,7 +85,14 @@ func (runCommand) Run(p *program) error {
 	}
 	defer adminListener.Close()
 	passing := admin.Beside(s.AdminSocket, logger)
-	gate, err := tunnel.New(tunnel.Config{Interface: s.Interface, ListenPort: s.ListenPort, MTU: api.MTU, PrivateKey: private, Logger: logger, UAPI: true})
+	latch := store.ShutFile{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: passing("shut.json")}
+	journal, key := journals{dir, keyFile, latch, logger}, config.KeyFile{Path: s.PrivateKeyFile}
+	if journal.none() && !latch.Exists() { // the first start
+		if err := key.Make(); err != nil {
+			return err
+		}
+	}
+	gate, err := tunnel.New(tunnel.Config{Interface: s.Interface, ListenPort: s.ListenPort, MTU: api.MTU, Logger: logger, UAPI: true})
 	if err != nil {
 		return err
 	}
@@ -102,8 +104,7 @@ func (runCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	file := &config.File{Path: s.PolicyFile, Key: public, Addresses: func() ([]netip.Addr, error) { return firewall.HostAddresses(s.Interface) }}
-	latch := store.ShutFile{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: passing("shut.json")}
+	file := &config.File{Path: s.PolicyFile, Key: key, Addresses: func() ([]netip.Addr, error) { return firewall.HostAddresses(s.Interface) }}
 	counts := metrics.New(versionText())
 	counts.LogDropped = queue.Dropped
 	counts.MostEngineers = s.MetricsEngineers
@@ -111,7 +112,7 @@ func (runCommand) Run(p *program) error {
 		counts.SyslogDropped = elsewhere.Dropped
 	}
 	g := gateway.New(wired(gateway.Config{
-		Tunnel: gate, Firewall: kernel, Clock: source, PolicyFile: file, Journals: journals{dir, keyFile, latch, logger}, Latch: latch,
+		Tunnel: gate, Firewall: kernel, Clock: source, PolicyFile: file, KeyFile: key, Journals: journal, Latch: latch,
 		Dropped: kernel.Dropped, Hints: func() []view.Hint { return slices.Concat(kernel.Hints(), gate.Hints()) },
 		Notify: notify(logger), Metrics: counts, Logger: logger, Version: versionText(),
 	}))
@@ -122,15 +123,15 @@ func (runCommand) Run(p *program) error {
 	defer end()
 	stopServing := serve(end, logger, map[string]func(context.Context) error{
 		"metrics": func(ctx context.Context) error {
-			return admin.Serve(ctx, metricsListener, counts.Pages(g, s.Interface, public, s.MetricsAddress, logger), logger)
+			return admin.Serve(ctx, metricsListener, counts.Pages(g, s.Interface, s.MetricsAddress, logger), logger)
 		},
 		"the admin socket": func(ctx context.Context) error {
-			return admin.Serve(ctx, adminListener, &api.Handler{Gateway: g, Key: public, Who: admin.Who}, logger)
+			return admin.Serve(ctx, adminListener, &api.Handler{Gateway: g, Who: admin.Who}, logger)
 		},
 		"SIGHUP": func(ctx context.Context) error { reloadOnHangup(ctx, hangup, g, logger); return nil },
 		"memory": func(ctx context.Context) error { keepSmall(ctx, g.Snapshot); return nil },
 	})
-	logger.Info("kidoban starts", "version", versionText(), "interface", s.Interface, "port", s.ListenPort, "public_key", public.String(),
+	logger.Info("kidoban starts", "version", versionText(), "interface", s.Interface, "port", s.ListenPort,
 		"metrics", metricsListener.Addr().String(), "admin", s.AdminSocket)
 
 	err = g.Run(running)

@@ -241,6 +241,9 @@ func clientConfig(p *policy.Policy, q url.Values, gatewayKey policy.Key) (string
 	if err != nil {
 		return "", err
 	}
+	if gatewayKey == (policy.Key{}) {
+		return "", problem(http.StatusServiceUnavailable, "the gateway has no private key in use: `kidoban status` says why")
+	}
 	var addresses, allowed []string
 	for _, a := range e.Addresses {
 		addresses = append(addresses, netip.PrefixFrom(a, a.BitLen()).String())

@@ -28,7 +28,6 @@ const ZoneHeader = "Kidoban-Timezone"
 // Handler serves the routes.
 type Handler struct {
 	Gateway *gateway.Gateway
-	Key     policy.Key // the gateway's own public key
 	// Who names the client's user. An error refuses the request.
 	Who func(*http.Request) (policy.Actor, error)
 }
@@ -65,7 +64,7 @@ var routes = map[string]route{
 		return Calendar(r.snap.Plan.Policy, r.query, r.now)
 	}},
 	"/v1/client-config": {"GET", []string{"engineer", "mtu"}, true, func(r request) (any, error) {
-		text, err := clientConfig(r.snap.Plan.Policy, r.query, r.Key)
+		text, err := clientConfig(r.snap.Plan.Policy, r.query, r.snap.Key)
 		return map[string]string{"config": text}, err
 	}},
 	"/v1/close": {"POST", []string{"scope", "reason"}, false, func(r request) (any, error) {
@@ -86,8 +85,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Offline gives the JSON of the answer to a question where no gateway runs.
-func Offline(s *view.Snapshot, path string, query url.Values, key policy.Key, now time.Time) ([]byte, error) {
-	answer, err := routes[path].serve(request{Handler: &Handler{Key: key}, snap: s, now: now, query: query})
+func Offline(s *view.Snapshot, path string, query url.Values, now time.Time) ([]byte, error) {
+	answer, err := routes[path].serve(request{snap: s, now: now, query: query})
 	if err != nil {
 		return nil, err
 	}

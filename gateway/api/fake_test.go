@@ -28,6 +28,7 @@ func (quietTunnel) Set(*policy.Plan) error                { return nil }
 func (t quietTunnel) Facts() <-chan policy.Fact           { return t.facts }
 func (quietTunnel) Cut(*policy.Engineer)                  {}
 func (quietTunnel) Recorded(uint64) bool                  { return true }
+func (quietTunnel) SetKey([32]byte) error                 { return nil }
 func (quietTunnel) SetTimestamps(map[policy.Key][12]byte) {}
 func (quietTunnel) Restart() error                        { return nil }
 func (quietTunnel) Close() error                          { return nil }
@@ -95,6 +96,12 @@ type fileErrors []error
 func (e fileErrors) Error() string   { return errors.Join(e...).Error() }
 func (e fileErrors) Unwrap() []error { return e }
 
+// servedKey is the gateway's key.
+type servedKey struct{}
+
+func (servedKey) Load() ([32]byte, policy.Key, error) { return [32]byte{1}, policy.Key{9}, nil }
+func (servedKey) Make() error                         { return nil }
+
 // serve starts a gateway and waits until it is ready.
 func serve(t *testing.T) *served {
 	t.Helper()
@@ -114,13 +121,13 @@ func begin(t *testing.T, mistake error) *served {
 	g := gateway.New(gateway.Config{
 		Tunnel: s.tunnel, Firewall: quietFirewall{},
 		Clock:      clock.Source{Wall: time.Now, Boot: clock.Boot, Synchronized: func() bool { return true }},
-		PolicyFile: servedFile{s}, Journals: servedJournals{dir}, Latch: store.ShutFile{Lasting: filepath.Join(dir, "shut.json")},
+		PolicyFile: servedFile{s}, KeyFile: servedKey{}, Journals: servedJournals{dir}, Latch: store.ShutFile{Lasting: filepath.Join(dir, "shut.json")},
 		Metrics: metrics.New("test"), Version: "test",
 	})
 	who := func(*http.Request) (policy.Actor, error) {
 		return policy.Actor{ID: "tanaka", Via: "test", Text: "tanaka"}, s.stranger
 	}
-	s.server = httptest.NewUnstartedServer(&Handler{Gateway: g, Key: policy.Key{9}, Who: who})
+	s.server = httptest.NewUnstartedServer(&Handler{Gateway: g, Who: who})
 	s.server.Config.DisableGeneralOptionsHandler = true
 	s.server.Start()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
 
@@ -47,7 +46,7 @@ func TestFault82TimesWithoutEnd(t *testing.T) {
 			}
 			refused("GET "+path+" about "+at, err)
 		}
-		_, err := Offline(snap, "/v1/explain", url.Values{"engineer": {"medisys/sato"}, "at": {at}}, policy.Key{}, now)
+		_, err := Offline(snap, "/v1/explain", url.Values{"engineer": {"medisys/sato"}, "at": {at}}, now)
 		refused("explain, where no gateway runs, about "+at, err)
 		_, err = Calendar(s.policy, url.Values{"until": {at}}, now)
 		refused("calendar, where no gateway runs, until "+at, err)

@@ -21,6 +21,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/policy"
 )
 
 // TestPromise6DoubtIsClosed: in every doubt nobody enters and nobody stays,
@@ -40,6 +41,8 @@ func TestPromise6DoubtIsClosed(t *testing.T) {
 		{"a foreign flowtable", foreignFlowtable, []string{"doubt"}},
 		{"a ruleset that was changed", changedRuleset, []string{"changed"}},
 		{"a table that somebody else took", takenTable, []string{"doubt"}},
+		{"a private key that is gone", lostKey, []string{"doubt"}},
+		{"another private key", otherKey, []string{"doubt"}},
 		{"a TUN that is gone", lostTUN, []string{"doubt"}},
 		{"a TUN that was renamed", renamedTUN, []string{"doubt"}},
 	} {
@@ -209,6 +212,32 @@ func damagedJournal(g *ground) {
 	if _, complaint, exit := g.operator("journal", "verify"); exit != exitYes {
 		g.breaks("out: kidoban journal verify: exit %d of the new journal: %s", exit, complaint)
 	}
+}
+
+func lostKey(g *ground) {
+	g.write(g.policyFile(), g.good())
+	g.startReady()
+	c := g.inside()
+	g.stop()
+	g.check(os.Remove(g.keyFile()))
+	g.startAsItIs()
+	g.doubtful(g.keyFile(), c)
+	g.writeKey(g.privateKey)
+	g.leadsOut(c, "reload")
+}
+
+func otherKey(g *ground) {
+	g.write(g.policyFile(), g.good())
+	g.startReady()
+	c := g.inside()
+	g.stop()
+	other, public := lab.NewKey()
+	g.writeKey(other)
+	g.startAsItIs()
+	g.doubtful("its public key is "+policy.Key(public).String(), c)
+	c.Close()
+	g.publicKey = public
+	g.leadsOut(g.client(g.medisys, sato, 4), "recover", "--reason", "keys exchanged")
 }
 
 func clockBack(g *ground) {

@@ -286,12 +286,24 @@ func (g *ground) environment() []string {
 	)
 }
 
-// start starts the gateway, and returns when it answers.
+// start starts the gateway with its private key, and returns when it answers.
 func (g *ground) start() {
 	g.t.Helper()
 	g.check(os.MkdirAll(g.stateDir(), 0o700))
-	key := base64.StdEncoding.EncodeToString(g.privateKey[:]) + "\n"
-	g.check(os.WriteFile(filepath.Join(g.stateDir(), "private.key"), []byte(key), 0o600))
+	g.writeKey(g.privateKey)
+	g.startAsItIs()
+}
+
+func (g *ground) keyFile() string { return filepath.Join(g.stateDir(), "private.key") }
+
+func (g *ground) writeKey(key lab.Key) {
+	g.t.Helper()
+	g.check(os.WriteFile(g.keyFile(), []byte(base64.StdEncoding.EncodeToString(key[:])+"\n"), 0o600))
+}
+
+// startAsItIs starts the gateway with what is on disk.
+func (g *ground) startAsItIs() {
+	g.t.Helper()
 	g.launch()
 	process, ended := g.process, g.ended
 	g.t.Cleanup(func() {

@@ -35,6 +35,7 @@ const (
 	ClockStep     Kind = "clock_step"     // the wall clock was set
 	Recovery      Kind = "recovery"       // an operator led out of doubt
 	Doubt         Kind = "doubt"          // the gateway shut itself, for a reason
+	Identity      Kind = "identity"       // Key is the gateway's public key from now on
 )
 
 // Entry is one thing that happened. The kind determines the fields. Empty fields are not written.
@@ -73,7 +74,7 @@ type Entry struct {
 	First time.Time `json:"first,omitzero"`
 	Last  time.Time `json:"last,omitzero"`
 
-	Key              string `json:"key,omitempty"`               // an engineer's public key, base64
+	Key              string `json:"key,omitempty"`               // an engineer's public key, base64; of Identity the gateway's
 	Timestamp        string `json:"timestamp,omitempty"`         // the TAI64N timestamp of an initiation, 24 hex digits
 	ReceivedBytes    int64  `json:"received_bytes,omitempty"`    // of a session, from the engineer
 	TransmittedBytes int64  `json:"transmitted_bytes,omitempty"` // of a session, to the engineer

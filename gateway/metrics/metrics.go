@@ -138,9 +138,9 @@ func (m *Metrics) histogram(name, help string, labels []string, buckets ...float
 }
 
 // Collectors gives all counters, and a collector of states. device names the
-// tunnel's interface; key is the gateway's own public key.
-func (m *Metrics) Collectors(source Source, device string, key policy.Key) []prometheus.Collector {
-	return append(slices.Clip(m.all), &states{source, m, device, key.String()})
+// tunnel's interface.
+func (m *Metrics) Collectors(source Source, device string) []prometheus.Collector {
+	return append(slices.Clip(m.all), &states{source, m, device})
 }
 
 // Remember adds instants that the journal has.

@@ -145,7 +145,7 @@ func BenchmarkScrape(b *testing.B) {
 			m.MostEngineers = most
 			m.Reloaded(p, now)
 			registry := prometheus.NewPedanticRegistry()
-			registry.MustRegister(m.Collectors(still{s, now}, "kido0", policy.Key{1})...)
+			registry.MustRegister(m.Collectors(still{s, now}, "kido0")...)
 			handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
 			scrape := func(encoding string) *bytes.Buffer {
 				request := httptest.NewRequest("GET", "/metrics", nil)
@@ -189,7 +189,7 @@ func TestNamesForPeople(t *testing.T) {
 		m := New("test")
 		m.MostEngineers = most
 		registry := prometheus.NewPedanticRegistry()
-		registry.MustRegister(m.Collectors(still{s, time.Now()}, "kido0", policy.Key{1})...)
+		registry.MustRegister(m.Collectors(still{s, time.Now()}, "kido0")...)
 		if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "kidoban_vendor_info", "kidoban_engineer_info"); err != nil {
 			t.Errorf("with at most %d engineers: %v", most, err)
 		}

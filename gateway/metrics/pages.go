@@ -12,8 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"kidoban/gateway/policy"
 )
 
 // Pages are for monitoring: /metrics, /livez and /readyz. address is
@@ -21,9 +19,9 @@ import (
 func (m *Metrics) Pages(source interface {
 	Source
 	Live() bool
-}, device string, key policy.Key, address string, logger *slog.Logger) http.Handler {
+}, device, address string, logger *slog.Logger) http.Handler {
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(m.Collectors(source, device, key)...)
+	registry.MustRegister(m.Collectors(source, device)...)
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{

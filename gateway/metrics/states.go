@@ -22,9 +22,9 @@ type Source interface {
 
 // states is a prometheus.Collector over the newest Snapshot.
 type states struct {
-	source      Source
-	metrics     *Metrics
-	device, key string
+	source  Source
+	metrics *Metrics
+	device  string
 }
 
 var descriptions []*prometheus.Desc // of states, for Describe
@@ -43,7 +43,7 @@ var (
 	descPeerHandshake = desc("wireguard_peer_last_handshake_seconds", "Unix time of a peer's last handshake; 0: none.", "public_key")
 
 	descReady        = desc("kidoban_ready", "1 if the gateway admits whom the policy admits, 0 if it is shut in doubt.")
-	descDoubt        = desc("kidoban_doubt", "1 if the gateway is shut because of this: journal, clock, policy, tunnel, ruleset, or a loop that does not turn.", "about")
+	descDoubt        = desc("kidoban_doubt", "1 if the gateway is shut because of this: journal, clock, policy, key, tunnel, ruleset, or a loop that does not turn.", "about")
 	descShut         = desc("kidoban_shut", "How much operators closed: all (0 or 1), vendors, engineers.", "scope")
 	descPolicy       = desc("kidoban_policy_info", "Always 1 while a policy is in force; its digest is in the label.", "digest")
 	descPolicyLoaded = desc("kidoban_policy_loaded_timestamp_seconds", "Unix time at which the policy in force was loaded; 0: there is none.")
@@ -94,9 +94,11 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	gauge(descDevice, 1, c.device, c.key)
+	if s.Key != (policy.Key{}) {
+		gauge(descDevice, 1, c.device, s.Key.String())
+	}
 	gauge(descReady, number(s.Ready()))
-	for _, about := range []string{view.Journal, view.Clock, view.Policy, view.Tunnel, view.Ruleset} {
+	for _, about := range []string{view.Journal, view.Clock, view.Policy, view.Key, view.Tunnel, view.Ruleset} {
 		gauge(descDoubt, number(s.InDoubt(about)), about)
 	}
 	gauge(descDoubt, number(s.InDoubt(view.Loop) || s.InDoubt(view.Starting)), view.Loop)

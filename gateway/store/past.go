@@ -19,6 +19,7 @@ type Past struct {
 	Seen       map[policy.Key]time.Time // the key's newest admission
 	Attempts   map[string]netip.Addr    // by engineer: where the last attempt came from
 	Newest     time.Time                // the newest time that an entry shows
+	Identity   policy.Key               // the gateway's public key; zero: no entry names it
 
 	// accepted: after `recover` took a clock that is behind, entries up to this
 	// time are clamped and do not show the real time.
@@ -66,6 +67,12 @@ func (p *Past) apply(e journal.Entry) error {
 		if !e.From.IsZero() && e.From.Before(e.Time) {
 			p.Newest, p.accepted = e.From, e.Time
 		}
+	case journal.Identity:
+		key, err := policy.ParseKey(e.Key)
+		if err != nil {
+			return err
+		}
+		p.Identity = key
 	case journal.Refused:
 		if e.Engineer != "" && e.Target == "" {
 			p.attempted(e)

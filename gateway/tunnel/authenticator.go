@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kidoban/gateway/policy"
@@ -78,10 +79,11 @@ func (s *stamps) set(all map[policy.Key][12]byte) {
 // authenticator opens initiations, one at a time, off the data path.
 type authenticator struct {
 	t         *Tunnel
-	opener    *opener
+	opener    atomic.Pointer[opener]
 	stamps    stamps
 	secrets   map[policy.Key][32]byte // static-static, of the policy's keys
 	of        *policy.Policy          // the policy of secrets
+	by        *opener                 // the opener of secrets
 	engineers *limiter[policy.Key]
 	admitted  *limiter[policy.Key]
 	inspected *limiter[struct{}]
@@ -89,12 +91,14 @@ type authenticator struct {
 }
 
 func newAuthenticator(t *Tunnel, o *opener) *authenticator {
-	return &authenticator{
-		t: t, opener: o, stamps: stamps{greatest: map[policy.Key]greatest{}},
+	p := &authenticator{
+		t: t, stamps: stamps{greatest: map[policy.Key]greatest{}},
 		engineers: newLimiter[policy.Key](engineerBurst, engineerRate, 1<<16),
 		admitted:  newLimiter[policy.Key](admissionBurst, admissionRate, 1<<16),
 		inspected: newLimiter[struct{}](inspectBurst, inspectRate, 1),
 	}
+	p.opener.Store(o)
+	return p
 }
 
 func (p *authenticator) run() {
@@ -136,7 +140,8 @@ func next[T any](c <-chan T) (one T, ok bool) {
 // the key could lock its owner out. An echo is to be dropped without a word.
 func (p *authenticator) question(packet *packetInitiation, source netip.AddrPort, plan *policy.Plan, now instant, inspected bool) (q policy.Query, stamp [12]byte, echo bool) {
 	q = policy.Query{Fault: policy.Admitted, Source: source.Addr()}
-	c, ok := p.opener.open(packet)
+	opener := p.opener.Load()
+	c, ok := opener.open(packet)
 	if !ok {
 		return q, stamp, false
 	}
@@ -145,7 +150,7 @@ func (p *authenticator) question(packet *packetInitiation, source netip.AddrPort
 	if engineer == nil {
 		return q, stamp, false
 	}
-	secret, ok := p.secret(plan.Policy, c.key)
+	secret, ok := p.secret(plan.Policy, opener, c.key)
 	if !ok {
 		return q, stamp, false
 	}
@@ -178,14 +183,14 @@ func (p *authenticator) keep(q policy.Query, stamp [12]byte, source netip.AddrPo
 
 // secret gives the static-static secret with a key of the policy, worked out
 // at its first claim.
-func (p *authenticator) secret(of *policy.Policy, key policy.Key) ([32]byte, bool) {
-	if p.of != of {
-		p.of, p.secrets = of, map[policy.Key][32]byte{}
+func (p *authenticator) secret(of *policy.Policy, by *opener, key policy.Key) ([32]byte, bool) {
+	if p.of != of || p.by != by {
+		p.of, p.by, p.secrets = of, by, map[policy.Key][32]byte{}
 	}
 	secret, ok := p.secrets[key]
 	if !ok {
 		var err error
-		if secret, err = p.opener.shared(key); err != nil {
+		if secret, err = by.shared(key); err != nil {
 			return secret, false
 		}
 		p.secrets[key] = secret

@@ -23,9 +23,9 @@ import (
 
 // Config is the settings of a tunnel. Its addresses come with the policy.
 type Config struct {
-	Interface  string // the name of the TUN interface, up to 15 bytes
-	ListenPort uint16 // UDP, both families; 0: any
-	PrivateKey [32]byte
+	Interface  string       // the name of the TUN interface, up to 15 bytes
+	ListenPort uint16       // UDP, both families; 0: any
+	PrivateKey [32]byte     // zero: there is no interface until SetKey
 	MTU        int          // 1280 to 65455; 0: 1420
 	Logger     *slog.Logger // nil: none
 	UAPI       bool         // answer `wg show`
@@ -97,10 +97,8 @@ func New(c Config) (*Tunnel, error) {
 		return nil, fmt.Errorf("interface %q: allowed is a name of 1 to %d bytes", c.Interface, unix.IFNAMSIZ-1)
 	case c.MTU < 1280 || c.MTU > device.MaxContentSize:
 		return nil, fmt.Errorf("MTU %d: allowed is 1280 to %d", c.MTU, device.MaxContentSize)
-	case c.PrivateKey == [32]byte{}:
-		return nil, errors.New("private key: none is given")
 	}
-	o, err := newOpener(c.PrivateKey)
+	o, err := newOpener(c.PrivateKey) // nobody is admitted before SetKey, with whatever key
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +125,26 @@ func New(c Config) (*Tunnel, error) {
 	return t, nil
 }
 
+// SetKey gives the gateway's private key. If there was another, every session ends.
+func (t *Tunnel) SetKey(private [32]byte) error {
+	o, err := newOpener(private)
+	if err != nil {
+		return err
+	}
+	t.building.Lock()
+	defer t.building.Unlock()
+	if private == t.config.PrivateKey {
+		return nil
+	}
+	t.config.PrivateKey = private
+	t.gate.checker.Init(o.public)
+	t.authenticator.opener.Store(o)
+	if t.machine.Load().closed.Load() {
+		return nil // Set builds it
+	}
+	return t.rebuild()
+}
+
 // Restart makes interface and device anew: the way out of a failure. Every
 // session ends; plan, counts and timestamps stay. It may take a second. Before
 // the first policy it does nothing.
@@ -151,7 +169,7 @@ func (t *Tunnel) suit(p *policy.Policy) error {
 	t.building.Lock()
 	defer t.building.Unlock()
 	built := !t.machine.Load().closed.Load()
-	if p == nil || t.isClosed() || built && slices.Equal(p.Tunnel.Addresses, t.addresses) {
+	if p == nil || t.isClosed() || t.config.PrivateKey == [32]byte{} || built && slices.Equal(p.Tunnel.Addresses, t.addresses) {
 		return nil
 	}
 	if built {

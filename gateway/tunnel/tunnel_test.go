@@ -71,6 +71,43 @@ func TestBothFamiliesAtATime(t *testing.T) {
 	}
 }
 
+// TestSetKey: a tunnel without a key has no interface. With the key engineers get
+// in, and another key ends every session.
+func TestSetKey(t *testing.T) {
+	s := newSite(t)
+	private := s.private
+	s.private = [32]byte{}
+	s.start()
+	interfaces := func() string {
+		out, _ := s.gateway.Command(within(t, 5*time.Second), "ip", "-o", "link", "show", "dev", "kido0").Output()
+		return string(out)
+	}
+	s.open(later(), s.sato)
+	if out := interfaces(); out != "" {
+		t.Errorf("without a key: %s", out)
+	}
+	s.client(s.medisys, s.sato, medisysEndpoint)
+	key := func(private [32]byte) {
+		t.Helper()
+		if err := s.gateway.Do(func() error { return s.tunnel.SetKey(private) }); err != nil {
+			t.Fatal(err)
+		}
+		s.open(later(), s.sato)
+	}
+	key(private)
+	if err := s.ping(s.medisys, 20*time.Second); err != nil {
+		t.Fatalf("with the key: %v", err)
+	}
+	other, _ := lab.NewKey()
+	key(other)
+	if live := s.live(); len(live) > 0 {
+		t.Errorf("live with another key: %v", live)
+	}
+	if err := s.ping(s.medisys, time.Second); err == nil {
+		t.Error("the old session goes on with another key")
+	}
+}
+
 func TestClosedFromTheStart(t *testing.T) {
 	s := newSite(t)
 	wire := s.medisys.Capture("eth0")

@@ -208,6 +208,7 @@ const (
 	Journal  = "journal"
 	Clock    = "clock"
 	Policy   = "policy"
+	Key      = "key" // the gateway's private key
 	Tunnel   = "tunnel"
 	Ruleset  = "ruleset"
 	Stopping = "stopping"

@@ -23,6 +23,7 @@ type Snapshot struct {
 	Handshakes map[string]Handshakes
 	Journal    JournalStatus
 	Version    string
+	Key        policy.Key // the gateway's public key; zero: it has none
 
 	File         PolicyFile
 	Synchronized bool          // the clock

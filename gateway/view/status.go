@@ -60,6 +60,7 @@ type Status struct {
 	Sessions       []SessionStatus `json:"sessions"`
 	ClockOK        bool            `json:"clock_synchronized"`
 	Version        string          `json:"version"`
+	PublicKey      *policy.Key     `json:"public_key"` // the gateway's; null: it has none
 }
 
 // PolicyStatus says which policy is in force.
@@ -135,6 +136,9 @@ func (s *Snapshot) StatusAt(now time.Time) Status {
 	st.Hints = append(Texts(st.HintMessages), Texts(st.Warnings)...)
 	if p := s.Plan.Policy; p != nil {
 		st.Site, st.Policy.Digest, st.Policy.LoadedAt = p.Site, p.Digest, new(s.Local(s.File.LoadedAt))
+	}
+	if s.Key != (policy.Key{}) {
+		st.PublicKey = &s.Key
 	}
 	if !s.Plan.NextChange.IsZero() {
 		st.NextChange = new(s.Local(s.Plan.NextChange))

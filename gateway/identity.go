@@ -1,0 +1,95 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
+)
+
+// identity is the gateway's key. Every engineer's client names it, so it must not
+// change without a word.
+type identity struct {
+	public   policy.Key // in use; zero: none
+	recorded policy.Key // the journal's newest; zero: it has none
+}
+
+// keyReading is the content of the private key's file.
+type keyReading struct {
+	private [32]byte
+	public  policy.Key
+	err     error
+}
+
+func (g *Gateway) readKey() (k keyReading) {
+	k.private, k.public, k.err = g.cfg.KeyFile.Load()
+	return k
+}
+
+// readOrMakeKey makes a key if there is none, and tells it. It waits for the disk.
+func (g *Gateway) readOrMakeKey() (k keyReading, made bool) {
+	if k = g.readKey(); !errors.Is(k.err, fs.ErrNotExist) {
+		return k, false
+	}
+	if err := g.cfg.KeyFile.Make(); err != nil {
+		return keyReading{err: err}, false
+	}
+	if k = g.readKey(); k.err == nil {
+		g.cfg.Logger.Warn("a new private key is made: every engineer needs a new client configuration", "public_key", k.public.String())
+	}
+	return k, k.err == nil
+}
+
+// takeKey uses a key, and records it if the journal names another or none.
+// Another key than the journal's is a doubt, unless an operator accepts it.
+func (l *loop) takeKey(k keyReading, accepted bool, actor policy.Actor) {
+	if k.err == nil && !accepted && l.key.recorded != (policy.Key{}) && k.public != l.key.recorded {
+		l.doubt(doubtKey, view.Say("key_changed", view.Args{"key": k.public, "recorded": l.key.recorded}))
+		return
+	}
+	if k.err == nil {
+		k.err = l.cfg.Tunnel.SetKey(k.private)
+	}
+	switch {
+	case errors.Is(k.err, fs.ErrNotExist):
+		l.doubt(doubtKey, view.Say("key_missing", view.Args{"cause": k.err}))
+	case k.err != nil:
+		l.doubt(doubtKey, view.Say("key_unread", view.Args{"cause": k.err}))
+	default:
+		l.trust(doubtKey)
+		l.key.public = k.public
+		l.recordKey(actor)
+	}
+}
+
+// acceptKey uses a key that an operator accepts. The outcome warns of a new one.
+func (l *loop) acceptKey(k keyReading, made bool, actor policy.Actor, e *effect) {
+	was := l.key.recorded
+	l.takeKey(k, true, actor)
+	switch {
+	case l.doubted(doubtKey):
+	case made:
+		e.note(func(out *Outcome) { out.warn(view.Say("key_made", view.Args{"key": k.public})) })
+	case was != (policy.Key{}) && was != k.public:
+		e.note(func(out *Outcome) { out.warn(view.Say("key_taken", view.Args{"key": k.public, "recorded": was})) })
+	}
+}
+
+// recordKey records the key in use, unless the journal has it.
+func (l *loop) recordKey(actor policy.Actor) {
+	key := l.key.public
+	if key == l.key.recorded {
+		return
+	}
+	level := slog.LevelInfo
+	if l.key.recorded != (policy.Key{}) {
+		level = slog.LevelWarn
+	}
+	l.key.recorded = key
+	l.record(journal.Entry{Kind: journal.Identity, Actor: actor.Text, Key: key.String()})
+	l.cfg.Logger.Log(context.Background(), level, "the gateway's public key", eventAttr(journal.Identity), "public_key", key.String(), "actor", actor.Text)
+}
