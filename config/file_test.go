@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"kidoban/gateway/durable"
 	"kidoban/gateway/lab"
+	"kidoban/gateway/policy"
 )
 
 // TestPolicyFileOfManyKeys: of more preshared-key files than are looked at each
@@ -139,6 +141,68 @@ func TestPolicyFileIsLookedAt(t *testing.T) {
 		x.undo()
 		if again, complaint := look(); again != digest || complaint != "" {
 			t.Errorf("no more %s: digest %q, want %q; %s", x.what, again, digest, complaint)
+		}
+	}
+}
+
+// TestFault103PresharedKeysAreCompared: exactly while their files are as they were
+// loaded, and else by the names of the files.
+func TestFault103PresharedKeysAreCompared(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../cmd/kidoban/testdata/site.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(in(name), []byte(text), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load := func(name string) *policy.Policy {
+		t.Helper()
+		write("policy.yaml", strings.Replace(string(text), "      suzuki:\n", "      suzuki:\n"+name, 1))
+		p, _, err := LoadPolicy(in("policy.yaml"), Host{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	const old, other = "        preshared_key_file: suzuki.psk\n", "        preshared_key_file: other.psk\n"
+	for _, name := range []string{"suzuki.psk", "other.psk"} {
+		key, _ := lab.NewKey()
+		write(name, base64.StdEncoding.EncodeToString(key[:])+"\n")
+	}
+	for _, c := range []struct {
+		name           string
+		inForce, other string
+		do             func() // before the comparison
+		exact          bool
+		want           int // changes
+	}{
+		{"the same", old, old, nil, true, 0},
+		{"no key", old, "", nil, true, 1},
+		{"a key", "", old, nil, true, 1},
+		{"another file", old, other, nil, true, 1},
+		{"another key in the file", old, old, func() { write("suzuki.psk", strings.Repeat("A", 42)+"E=\n") }, false, 0},
+		{"another file, and the first is gone", old, other, func() {
+			if err := os.Remove(in("suzuki.psk")); err != nil {
+				t.Fatal(err)
+			}
+		}, false, 1},
+	} {
+		before, after := load(c.inForce), load(c.other)
+		if c.do != nil {
+			c.do()
+		}
+		inForce, same, exact, err := Comparable(before.Text, before.Digest, dir, durable.Guard{}, after)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if changes := policy.Changes(inForce, same); exact != c.exact || len(changes) != c.want {
+			t.Errorf("%s: exact %t, want %t; changes %v, want %d", c.name, exact, c.exact, changes, c.want)
 		}
 	}
 }

@@ -23,6 +23,8 @@ type Host struct {
 	Addresses []netip.Addr  // its own, without the tunnel's; no target may have one: a policy must not open the gateway itself
 	// Opens is called with the path of each preshared-key file before it is read. It may be nil.
 	Opens func(path string)
+	// Sealed leaves preshared-key files closed: the name of a file stands for its key.
+	Sealed bool
 }
 
 // LoadPolicy reads, checks and resolves the policy file for a host. The error is an Errors with all
@@ -33,6 +35,22 @@ func LoadPolicy(path string, host Host) (*policy.Policy, []view.Message, error) 
 		return nil, nil, Errors{{File: path, What: err.Error(), cause: err}}
 	}
 	return ParsePolicy(path, text, filepath.Dir(path), host, time.Now())
+}
+
+// Comparable reads the text of a policy in force, so that it can be compared with another policy.
+// digest is that of the policy in force, and dir the folder of its file. exact is false if preshared
+// keys are not as they were loaded. Then both results have the name of a file in place of each key.
+func Comparable(text, digest, dir string, guard durable.Guard, other *policy.Policy) (inForce, same *policy.Policy, exact bool, err error) {
+	const name = "the policy in force"
+	now := time.Now()
+	inForce, _, err = ParsePolicy(name, []byte(text), dir, Host{Guard: guard}, now)
+	if err == nil && inForce.Digest == digest {
+		return inForce, other, true, nil
+	}
+	if inForce, _, err = ParsePolicy(name, []byte(text), dir, Host{Sealed: true}, now); err == nil {
+		same, _, err = ParsePolicy(name, []byte(other.Text), dir, Host{Sealed: true}, now)
+	}
+	return inForce, same, false, err
 }
 
 func readPolicyFile(guard durable.Guard, path string) ([]byte, error) {

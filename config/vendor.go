@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
@@ -196,6 +197,10 @@ func joined(own []netip.Prefix) string {
 func (r *reader) presharedKey(g *policy.Engineer, v value) {
 	text, ok := r.visible(v)
 	if !ok {
+		return
+	}
+	if r.host.Sealed {
+		g.PresharedKey = sha256.Sum256([]byte(text))
 		return
 	}
 	path := text

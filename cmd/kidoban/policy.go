@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -87,6 +88,20 @@ type checkAnswer struct {
 	Errors   []*config.Error `json:"errors"`
 	Warnings []checkWarning  `json:"warnings"`
 	Openings []api.Opening   `json:"openings"`
+
+	Compared    *api.Comparison `json:"compared,omitempty"`
+	NotCompared string          `json:"not_compared,omitempty"`
+}
+
+// compare compares a policy with the one in force.
+func (p *program) compare(loaded *policy.Policy) (*api.Comparison, error) {
+	text, _, err := p.client().Get("/v1/policy", nil)
+	if err != nil {
+		return nil, err
+	}
+	return api.Compare(text, time.Now(), func(text, digest string) (*policy.Policy, *policy.Policy, bool, error) {
+		return config.Comparable(text, digest, filepath.Dir(p.settings.PolicyFile), p.guard(), loaded)
+	})
 }
 
 func (c checkCommand) Run(p *program) error {
@@ -103,7 +118,11 @@ func (c checkCommand) Run(p *program) error {
 		return err
 	}
 	answer.Errors = append(answer.Errors, mistakes...)
+	var uncompared error
 	if err == nil {
+		if answer.Compared, uncompared = p.compare(loaded); uncompared != nil {
+			answer.NotCompared = uncompared.Error()
+		}
 		answer.OK, answer.Digest = true, loaded.Digest
 		if answer.Openings, err = api.Calendar(loaded, nil, time.Now()); err != nil {
 			return err
@@ -127,6 +146,11 @@ func (c checkCommand) Run(p *program) error {
 	}
 	p.tell("check_taken", view.Args{"file": path, "site": loaded.Site, "vendors": len(loaded.Vendors), "engineers": engineers, "warnings": len(warnings)})
 	p.tell("digest", view.Args{"digest": loaded.Digest})
+	fmt.Fprintln(p.out)
+	p.tellIf(uncompared != nil, "compared_not", view.Args{"cause": uncompared})
+	for i, m := range answer.Compared.Messages(loaded.Zone) {
+		fmt.Fprintln(p.out, strings.Repeat("  ", min(i, 1))+oneLine(m.In(p.lang)))
+	}
 	fmt.Fprintln(p.out)
 	p.tellIf(len(answer.Openings) == 0, "opens_not", nil)
 	p.tellIf(len(answer.Openings) > 0, "opens", nil)

@@ -63,6 +63,7 @@ var routes = map[string]route{
 	"/v1/calendar": {"GET", []string{"from", "until"}, true, func(r request) (any, error) {
 		return Calendar(r.snap.Plan.Policy, r.query, r.now)
 	}},
+	"/v1/policy": {method: "GET", policy: true, serve: func(r request) (any, error) { return inForce(r.snap), nil }},
 	"/v1/client-config": {"GET", []string{"engineer", "mtu"}, true, func(r request) (any, error) {
 		text, err := clientConfig(r.snap.Plan.Policy, r.query, r.snap.Key)
 		return map[string]string{"config": text}, err

@@ -116,6 +116,9 @@ func TestReading(t *testing.T) {
 	s.fact(policy.Fact{Kind: policy.Confirmation, At: time.Now(), Engineer: sato, Source: home, Admission: 1})
 	s.eventually("the session is there", func() bool { return len(get[[]view.SessionStatus](s, "/v1/sessions", nil)) == 1 })
 
+	if f := get[InForce](s, "/v1/policy", nil); !f.Ready || f.Digest != "d1" || f.Text != s.policy.Text || f.LoadedAt.IsZero() || len(f.Shut) != 0 {
+		t.Errorf("policy in force: %+v", f)
+	}
 	status := get[view.Status](s, "/v1/status", nil)
 	if !status.Ready || status.Site != "Kido Hospital" || status.Policy.Digest != "d1" || !status.Policy.FileOK ||
 		len(status.Grants) != 1 || len(status.Sessions) != 1 || status.Version != "test" {
@@ -213,7 +216,7 @@ func TestNoPolicy(t *testing.T) {
 	s.eventually("it says what keeps it shut", func() bool {
 		return strings.Contains(get[view.Status](s, "/v1/status", nil).NotReadyReason, "site: is empty; mend it, then `kidoban reload`")
 	})
-	for _, path := range []string{"/v1/calendar", "/v1/client-config?engineer=medisys/sato"} {
+	for _, path := range []string{"/v1/calendar", "/v1/policy", "/v1/client-config?engineer=medisys/sato"} {
 		if r, p := s.raw(requestText("GET", path, "")); r.StatusCode != http.StatusConflict || !strings.HasPrefix(p.Detail, "there is no policy in force: policy.yaml:3:1: ") {
 			t.Errorf("GET %s: %d %q", path, r.StatusCode, p.Detail)
 		}

@@ -107,7 +107,7 @@ func Moved(code Code, reach []policy.Reach, zone *time.Location) (all []Message)
 			access = append(access, Say("access_sources", Args{"sources": few(r.Sources)}))
 		}
 		args := Args{"engineer": r.Engineer, "access": access}
-		if code == "opened_now" {
+		if code == "opened_now" || code == "would_open" {
 			args["until"] = r.Until.In(zone).Format("2006-01-02 15:04:05 MST")
 		}
 		all = append(all, Say(code, args))
