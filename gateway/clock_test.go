@@ -109,7 +109,7 @@ func TestFault44RecoverAcceptsTheClock(t *testing.T) {
 		if err := w.stop(); err != nil {
 			t.Error(err)
 		}
-		w.start() // the journal's times stand still at 01:30 and more
+		w.start() // the journal has times of 01:30 and more
 		same(t, "not ready after a restart", w.notReady(), "")
 		w.at("01:00:00")
 		same(t, "open in the window", w.open(), []string{"acme/brown/night"})
@@ -120,12 +120,100 @@ func TestFault44RecoverAcceptsTheClock(t *testing.T) {
 		if err := w.stop(); err != nil {
 			t.Error(err)
 		}
-		w.step(-10 * time.Second) // behind what was recorded since it had caught up
+		w.step(-10 * time.Second) // behind what was recorded since the recovery
 		w.start()
 		if got := w.notReady(); !strings.Contains(got, "the clock went back") {
 			t.Errorf("not ready because %q: want the clock", got)
 		}
 	})
+}
+
+// TestFault84AfterRecoverTheJournalTellsTheAcceptedClock: the hardware clock ran
+// an hour ahead, and was set right. After the recovery nothing tells a time of
+// the hour ahead, and no restart doubts the clock for it.
+func TestFault84AfterRecoverTheJournalTellsTheAcceptedClock(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		spoil   func(*world) // before the clock is set right
+		mend    func(*world) // before the recovery
+		restart func(*world)
+		anew    bool // the recovery begins a new journal
+	}{
+		{name: "stopped and started"},
+		{name: "killed just after it", restart: (*world).crash},
+		{name: "the journal died before the step, and opens again",
+			spoil: func(w *world) { w.append = fault{err: errFault} }, mend: func(w *world) { w.append = fault{} }},
+		{name: "the journal died before the step, and a new one is begun", anew: true,
+			spoil: func(w *world) { w.append = fault{err: errFault} }, mend: func(w *world) { w.append, w.damage = fault{}, errFault }},
+		{name: "killed, with a new journal", anew: true, restart: (*world).crash,
+			spoil: func(w *world) { w.append = fault{err: errFault} }, mend: func(w *world) { w.append, w.damage = fault{}, errFault }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				const ahead = time.Hour
+				w.at("00:30:00")
+				w.do(func() { w.wallOffset = ahead })
+				w.start()
+				w.enter("acme/brown", address)
+				if c.spoil != nil {
+					w.do(func() { c.spoil(w) })
+					w.shut("acme") // it ends the session, and the journal does not take the end
+				}
+				w.knock("acme/brown", "192.0.2.99:1") // counted, and a part is recorded later
+				w.knock("acme/brown", "192.0.2.99:1")
+				w.step(-ahead)
+				if got := w.notReady(); !strings.Contains(got, "the clock went back") {
+					t.Fatalf("not ready because %q: a clock that went back is in doubt", got)
+				}
+				before := len(w.durable())
+				for _, e := range w.durable()[1:] {
+					if e.Time.Before(moment("01:30:00")) {
+						t.Errorf("%s at %s: before the recovery no time goes back", e.Kind, e.Time)
+					}
+				}
+				if c.mend != nil {
+					w.do(func() { c.mend(w) })
+				}
+				accepted := w.wall()
+				w.recover()
+				same(t, "not ready after the recovery", w.notReady(), "")
+				restart := c.restart
+				if restart == nil {
+					time.Sleep(2 * time.Minute) // the rest of the refusals
+					restart = func(w *world) {
+						if err := w.stop(); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+				for _, r := range w.gateway.Snapshot().Refusals {
+					if r.Last.After(w.wall()) {
+						t.Errorf("a refusal at %s, it is %s", r.Last, w.wall())
+					}
+				}
+				if at := w.gateway.Snapshot().File.LoadedAt; at.After(w.wall()) {
+					t.Errorf("the policy was loaded at %s, it is %s", at, w.wall())
+				}
+				restart(w)
+				if c.anew {
+					before = 0
+				}
+				for i, e := range w.durable()[before:] {
+					if i == 0 && (e.Kind != journal.Recovery || !e.Time.Equal(accepted) || !e.From.Equal(accepted)) {
+						t.Errorf("first %s at %s, which accepts %s: want a recovery that accepts %s", e.Kind, e.Time, e.From, accepted)
+					}
+					for _, at := range []time.Time{e.Time, e.First, e.Last} {
+						if at.After(w.wall()) || !at.IsZero() && at.Before(accepted) {
+							t.Errorf("%s after the recovery tells %s, it is %s", e.Kind, at, w.wall())
+						}
+					}
+				}
+				w.do(func() { w.damage = nil })
+				w.start()
+				same(t, "not ready after the restart", w.notReady(), "")
+			})
+		})
+	}
 }
 
 func TestAJournalNewerThanTheClockAtStart(t *testing.T) {

@@ -502,8 +502,8 @@ func (f *fakeFirewall) Close() error {
 	return nil
 }
 
-// fakeJournal appends to the world's disk as the real one does: times never
-// go back, and once it has failed it fails for good.
+// fakeJournal appends to the world's disk as the real one does: times go back
+// at a recovery alone, and once it has failed it fails for good.
 type fakeJournal struct {
 	w       *world
 	process int
@@ -549,7 +549,9 @@ func (j *fakeJournal) Append(entries ...journal.Entry) error {
 		if e.Time.IsZero() {
 			e.Time = j.w.wall()
 		}
-		if n := len(j.w.disk); n > 0 && e.Time.Before(j.w.disk[n-1].Time) {
+		if e.Kind == journal.Recovery {
+			e.Time = e.From
+		} else if n := len(j.w.disk); n > 0 && e.Time.Before(j.w.disk[n-1].Time) {
 			e.Time = j.w.disk[n-1].Time
 		}
 		j.w.disk = append(j.w.disk, e)

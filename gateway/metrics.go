@@ -24,6 +24,7 @@ type Metrics interface {
 	Appended(took time.Duration)                                                     // journal entries are durable
 	JournalReplaced()                                                                // by an empty one
 	ClockStepped()                                                                   // the wall clock was set
+	ClockAccepted(now time.Time)                                                     // by an operator; it may have been ahead before
 }
 
 // usage counts the time since the last heartbeat for windows, up to liveWithin:

@@ -58,13 +58,10 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 	}
 	e := newEffect()
 	err = g.send(context.WithoutCancel(ctx), func(l *loop) {
-		// The accepted clock stands beside the entry's time, which is never
-		// before that of the entry before it.
+		// From is the accepted clock: the journal's times may go back to it here.
 		entry := journal.Entry{Kind: journal.Recovery, Actor: actor.Text, Reason: reason, From: l.clock.Now, Text: clip(next.Text)}
 		first := store.Record{Entries: []journal.Entry{entry}, Done: func(err error) { e.recorded <- err }}
-		l.clock.Accept()
-		l.openings.AcceptClock()
-		l.trust(doubtClock)
+		l.acceptClock()
 		l.kernel.openAt = 0
 		l.cfg.Tunnel.SetTimestamps(nil)
 		l.tearDown(session.GatewayShut)
@@ -100,6 +97,19 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 		}
 	}
 	return out, nil
+}
+
+// acceptClock takes the wall clock as it is. What was noted at times later than
+// now counts as noted now.
+func (l *loop) acceptClock() {
+	l.clock.Accept()
+	l.openings.AcceptClock()
+	l.refusals.AcceptClock(l.clock.Now)
+	l.cfg.Metrics.ClockAccepted(l.clock.Now)
+	if l.file.loadedAt.After(l.clock.Now) {
+		l.file.loadedAt = l.clock.Now
+	}
+	l.trust(doubtClock)
 }
 
 // keptMeanwhile waits for the latch: while the journal is replaced, only the

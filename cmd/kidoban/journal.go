@@ -74,6 +74,8 @@ type verifyAnswer struct {
 	Checkpoint string     `json:"checkpoint"`
 	Key        string     `json:"key"`      // with which it was verified
 	KeyFrom    string     `json:"key_from"` // --key, or the file with the key
+
+	SetBack []journal.SetBack `json:"set_back,omitempty"` // where the times go back
 }
 
 func (c verifyCommand) Run(p *program) error {
@@ -97,7 +99,7 @@ func (c verifyCommand) Run(p *program) error {
 	if err != nil && !errors.As(err, &damage) {
 		return err
 	}
-	a := verifyAnswer{OK: err == nil, Origin: report.Origin, Size: report.Size, Root: report.Root, Since: report.Since, Checkpoint: report.Checkpoint, Key: key, KeyFrom: keyFrom}
+	a := verifyAnswer{OK: err == nil, Origin: report.Origin, Size: report.Size, Root: report.Root, Since: report.Since, SetBack: report.SetBack, Checkpoint: report.Checkpoint, Key: key, KeyFrom: keyFrom}
 	if !report.First.IsZero() {
 		a.First, a.Last = &report.First, &report.Last
 	}
@@ -116,6 +118,9 @@ func (c verifyCommand) Run(p *program) error {
 		p.tell("verified_span", view.Args{"journal": c.dir(p), "count": a.Size, "first": p.local(*a.First), "last": p.local(*a.Last)})
 	} else {
 		p.tell("verified", view.Args{"journal": c.dir(p), "count": a.Size})
+	}
+	for _, b := range a.SetBack {
+		p.tell("verified_set_back", view.Args{"entry": b.Entry, "before": p.local(b.Before), "accepted": p.local(b.Accepted), "actor": oneLine(b.Actor), "reason": oneLine(b.Reason)})
 	}
 	p.tell("verified_with", view.Args{"key": key, "from": keyFrom})
 	p.tellIf(since != nil, "verified_since", view.Args{"count": a.Since})
@@ -172,7 +177,8 @@ func (c listCommand) Run(p *program) error {
 	dir := c.dir(p)
 	p.zone = siteZone(dir)
 	listed := false
-	var lost []error // the entries that cannot be read, named at the end
+	var before time.Time // of the entry before
+	var lost []error     // the entries that cannot be read, named at the end
 	for line, err := range journal.List(dir, 0) {
 		if err != nil {
 			lost = append(lost, err)
@@ -188,7 +194,8 @@ func (c listCommand) Run(p *program) error {
 			lost = append(lost, fmt.Errorf("entry %d: %w", line.Index, err))
 			continue
 		}
-		fmt.Fprintln(p.out, p.entry(line.Index, e))
+		fmt.Fprintln(p.out, p.entry(line.Index, e, before))
+		before = e.Time
 	}
 	if c.Dir != "" {
 		fmt.Fprintln(p.err, p.say("list_unverified", nil))
@@ -216,8 +223,8 @@ func siteZone(dir string) *time.Location {
 	return time.Local
 }
 
-// entry gives an entry as one line for people.
-func (p *program) entry(index int64, e journal.Entry) string {
+// entry gives an entry as one line for people. before is the time of the entry before it.
+func (p *program) entry(index int64, e journal.Entry, before time.Time) string {
 	who, text, by := e.Vendor, e.Text, e.Actor
 	if e.Engineer != "" {
 		who += "/" + e.Engineer
@@ -228,9 +235,12 @@ func (p *program) entry(index int64, e journal.Entry) string {
 	if e.Kind == journal.PolicyText {
 		text = ""
 	}
-	until, times, key := "", "", ""
+	until, times, key, back := "", "", "", ""
 	if e.Kind == journal.Identity {
 		key = e.Key
+	}
+	if e.Time.Before(before) {
+		back = p.local(before)
 	}
 	if !e.Until.IsZero() {
 		until = p.local(e.Until)
@@ -246,7 +256,7 @@ func (p *program) entry(index int64, e journal.Entry) string {
 		code view.Code // empty: the text alone
 		text string
 	}{
-		{"", named(who, strings.TrimSpace(e.VendorName+" "+e.EngineerName))}, {"", e.Window}, {"entry_scope", e.Scope}, {"entry_from", e.Source}, {"entry_to", e.Target}, {"", e.Reason}, {"entry_session", e.Session},
+		{"entry_set_back", back}, {"", named(who, strings.TrimSpace(e.VendorName+" "+e.EngineerName))}, {"", e.Window}, {"entry_scope", e.Scope}, {"entry_from", e.Source}, {"entry_to", e.Target}, {"", e.Reason}, {"entry_session", e.Session},
 		{"entry_until", until}, {"entry_times", times}, {"entry_policy", fmt.Sprintf("%.12s", e.Digest)}, {"entry_key", key}, {"", text}, {"entry_by", by},
 	} {
 		if part.text != "" && part.code != "" {

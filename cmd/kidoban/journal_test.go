@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,10 +19,47 @@ func TestTheJournalIsListedWithNames(t *testing.T) {
 		"  medisys/sato (株式会社メディシス 佐藤·太郎)": e,
 		"  medisys/sato": {Kind: e.Kind, Vendor: e.Vendor, Engineer: e.Engineer},
 	} {
-		if got := (&program{zone: time.UTC}).entry(7, e); !strings.HasSuffix(got, want) {
+		if got := (&program{zone: time.UTC}).entry(7, e, time.Time{}); !strings.HasSuffix(got, want) {
 			t.Errorf("listed as %q, want the end %q", got, want)
 		}
 	}
+}
+
+// TestFault84TheStepBackIsTold: verify and list say where a recovery set the clock
+// back, and from when.
+func TestFault84TheStepBackIsTold(t *testing.T) {
+	at := func(hours int) time.Time { return time.Date(2026, 12, 1, hours, 0, 0, 0, time.UTC) }
+	state := t.TempDir()
+	j, err := journal.Open(journalPlace(state))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Append(journal.Entry{Kind: journal.PolicyText, Time: at(18), Text: "timezone: Asia/Tokyo\n"},
+		journal.Entry{Kind: journal.Recovery, Time: at(9), From: at(9), Actor: "root", Reason: "local time"}, journal.Entry{Kind: journal.Stop, Time: at(10)}); err != nil {
+		t.Fatal(err)
+	}
+	j.Close()
+	for _, c := range []struct{ command, want string }{
+		{"verify", "At entry 1 the clock was set back from 2026-12-02 03:00:00 JST to 2026-12-01 18:00:00 JST: accepted by root, reason: local time\n"},
+		{"verify --json", `"set_back":[{"entry":1,"before":"2026-12-01T18:00:00Z","accepted":"2026-12-01T09:00:00Z","actor":"root","reason":"local time"}]`},
+		{"list", "     1  2026-12-01 18:00:00 JST  recovery        CLOCK SET BACK from 2026-12-02 03:00:00 JST  local time  by root\n     2  2026-12-01 19:00:00 JST  stop\n"},
+		{"list --json", `"time":"2026-12-01T09:00:00Z","kind":"recovery"`},
+	} {
+		var out, failures bytes.Buffer
+		if status := run(append([]string{"journal"}, strings.Fields(c.command)...), []string{"KIDOBAN_STATE_DIR=" + state}, &out, &failures); status != 0 {
+			t.Fatalf("%s: status %d: %s", c.command, status, &failures)
+		}
+		if got := out.String(); !strings.Contains(got, c.want) && !strings.Contains(compact(got), c.want) {
+			t.Errorf("%s prints\n%s\nwant %s", c.command, got, c.want)
+		}
+	}
+}
+
+// compact is JSON without its white space.
+func compact(text string) string {
+	var b bytes.Buffer
+	_ = json.Compact(&b, []byte(text))
+	return b.String()
 }
 
 // A key is a possible name of a file. Who hands a copy over that he signed

@@ -65,7 +65,12 @@ func (w *Watch) Record(t time.Time) {
 }
 
 // Accept takes the wall clock as it is, though it may be behind the high water.
-func (w *Watch) Accept() { w.HighWater = w.Now }
+func (w *Watch) Accept() {
+	w.HighWater = w.Now
+	if w.SetForward.After(w.Now) {
+		w.SetForward = time.Time{} // it has been set back since
+	}
+}
 
 // Behind reports whether the wall clock went back further than StepBack.
 func (w *Watch) Behind() bool { return w.HighWater.Sub(w.Now) > StepBack }

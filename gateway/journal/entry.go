@@ -46,7 +46,8 @@ type Entry struct {
 	Version int `json:"v"` // of this format; Append sets it
 
 	// Time is when it happened. Append sets a zero Time to now, and a Time before the previous
-	// entry's to that one: the times of a journal never go back.
+	// entry's to that one. Times go back at a Recovery alone: its Time is the clock that the
+	// operator accepted, which From states.
 	Time time.Time `json:"time"`
 
 	Kind  Kind   `json:"kind"`
@@ -146,7 +147,7 @@ func encode(e Entry) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// decodeSigned decodes an entry that verifies.
+// decodeSigned decodes an entry that belongs to the signed tree.
 func decodeSigned(index int64, line []byte) (Entry, error) {
 	e, err := decode(line)
 	if err != nil {
@@ -154,6 +155,29 @@ func decodeSigned(index int64, line []byte) (Entry, error) {
 	}
 	e.Index = index
 	return e, nil
+}
+
+// sequence reads entries in order, and holds their times to the rule of Entry.Time.
+type sequence struct{ last time.Time } // of the entry before; zero: there is none
+
+// next decodes the next entry of the signed tree. back is the time before it, if the time goes back at this entry.
+func (s *sequence) next(index int64, line []byte) (e Entry, back time.Time, err error) {
+	if e, err = decodeSigned(index, line); err == nil {
+		back, err = s.check(e)
+	}
+	return e, back, err
+}
+
+func (s *sequence) check(e Entry) (back time.Time, err error) {
+	if e.Time.Before(s.last) {
+		back = s.last
+		if e.Kind != Recovery || !e.From.Equal(e.Time) {
+			err = damaged(e.Index, "signed, but its time %s is before %s, the time of the entry before it: allowed is that at a recovery alone, which has the accepted clock as its `from`",
+				e.Time.Format(time.RFC3339Nano), s.last.Format(time.RFC3339Nano))
+		}
+	}
+	s.last = e.Time
+	return back, err
 }
 
 // decode reads an entry of this or a newer version. Unknown fields are ignored; List shows them.

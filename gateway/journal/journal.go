@@ -122,21 +122,19 @@ func openLocked(disk storage, dir, keyFile string) (*Journal, error) {
 	}
 	// The entries are written again, not only signed: if their fsync failed, the cache shows data
 	// that is not on disk.
-	lines, torn := j.read.beyond(j.tree.N, j.tail)
+	var entries sequence
+	if newest != nil {
+		if _, _, err := entries.next(j.tree.N-1, newest); err != nil {
+			return nil, err
+		}
+	}
+	lines, torn, entries := j.read.beyond(j.tree.N, j.tail, entries)
 	if len(lines) > 0 {
 		if err := j.writeLines(lines); err != nil {
 			return nil, fmt.Errorf("while signing %d entries beyond the checkpoint: %w", len(lines), err)
 		}
-		newest = lines[len(lines)-1]
 	}
-	j.recovered = Recovered{int64(len(lines)), torn}
-	if newest != nil {
-		e, err := decodeSigned(j.tree.N-1, newest)
-		if err != nil {
-			return nil, err
-		}
-		j.last = e.Time
-	}
+	j.last, j.recovered = entries.last, Recovered{int64(len(lines)), torn}
 	return j, j.sweep()
 }
 
@@ -197,11 +195,14 @@ func (j *Journal) enqueue(entries []Entry) (*batch, error) {
 		}
 		// UTC also drops the monotonic reading, which would order times wrongly across a clock
 		// step.
-		if e.Time = e.Time.UTC(); e.Time.Before(last) {
+		e.Time, e.From, e.Until, e.First, e.Last = e.Time.UTC(), e.From.UTC(), e.Until.UTC(), e.First.UTC(), e.Last.UTC()
+		switch {
+		case e.Kind == Recovery && !e.From.IsZero():
+			e.Time = e.From
+		case e.Time.Before(last):
 			e.Time = last
 		}
 		last = e.Time
-		e.From, e.Until, e.First, e.Last = e.From.UTC(), e.Until.UTC(), e.First.UTC(), e.Last.UTC()
 		line, err := encode(e)
 		switch {
 		case err != nil:
@@ -315,8 +316,9 @@ func (j *Journal) Replay() iter.Seq2[Entry, error] {
 		tree := j.tree
 		j.mu.Unlock()
 		stopped := errors.New("the caller has seen enough")
+		var entries sequence
 		_, err := j.read.verify(tree, func(index int64, line []byte) error {
-			e, err := decodeSigned(index, line)
+			e, _, err := entries.next(index, line)
 			if err != nil {
 				return err
 			}

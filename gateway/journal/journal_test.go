@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -212,6 +213,7 @@ func files(t testing.TB, dir string) map[string][]byte {
 	return all
 }
 
+// Without a recovery, times never go back.
 func TestTimesNeverGoBack(t *testing.T) {
 	p := newPlace(t)
 	j := p.open(t)
@@ -239,6 +241,93 @@ func TestTimesNeverGoBack(t *testing.T) {
 		if got := e.Time.Sub(noon); got != want[e.Index] {
 			t.Errorf("entry %d is at noon + %s, want + %s", e.Index, got, want[e.Index])
 		}
+	}
+}
+
+// TestFault84TimesGoBackAtARecoveryAlone: after a recovery the times are those of
+// the clock that it accepted. A time that goes back anywhere else is damage,
+// though the key has signed it.
+func TestFault84TimesGoBackAtARecoveryAlone(t *testing.T) {
+	at := func(hours int) time.Time { return time.Date(2026, 12, 1, hours, 0, 0, 0, time.UTC) }
+	p := newPlace(t)
+	j := p.open(t)
+	err := errors.Join(
+		j.Append(Entry{Kind: Start, Time: at(18)}, Entry{Kind: ClockStep, Time: at(9)}, Entry{Kind: Doubt, Time: at(9)}),
+		j.Append(Entry{Kind: Recovery, Time: at(9), From: at(9), Actor: "root (login sato)", Reason: "the hardware clock was in local time"}, Entry{Kind: WindowOpened, Time: at(10)}),
+		j.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	j = p.open(t)
+	if err := errors.Join(j.Append(Entry{Kind: Stop, Time: at(11)}), j.Append(Entry{Kind: Recovery, Time: at(12), From: at(12)})); err != nil {
+		t.Fatal(err)
+	}
+	var hours []int
+	for e, err := range j.Replay() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		hours = append(hours, e.Time.Hour())
+	}
+	if want := []int{18, 18, 18, 9, 10, 11, 12}; !slices.Equal(hours, want) {
+		t.Errorf("the hours of the entries are %d, want %d", hours, want)
+	}
+	report, err := VerifyDir(p.dir, p.verifierKey(t), nil)
+	want := []SetBack{{3, at(18), at(9), "root (login sato)", "the hardware clock was in local time"}}
+	if diff := cmp.Diff(want, report.SetBack); err != nil || diff != "" {
+		t.Errorf("VerifyDir: %v; set back (-want +got):\n%s", err, diff)
+	}
+
+	// Whoever has the key signs what the gateway never writes.
+	j.Close()
+	sound := files(t, p.dir)
+	for what, e := range map[string]Entry{
+		"no recovery":                        {Version: 1, Kind: ClockStep, Time: at(8), From: at(8)},
+		"a recovery without a clock":         {Version: 1, Kind: Recovery, Time: at(8)},
+		"a recovery that states another one": {Version: 1, Kind: Recovery, Time: at(8), From: at(9)},
+	} {
+		t.Run(what, func(t *testing.T) {
+			p.restore(t, sound)
+			j := p.open(t)
+			line, err := encode(e)
+			if err == nil {
+				err = j.writeLines([][]byte{line})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			wanted := func(by string, err error) {
+				t.Helper()
+				if err == nil || !strings.Contains(err.Error(), "its time 2026-12-01T08:00:00Z is before 2026-12-01T12:00:00Z") {
+					t.Errorf("%s: %v, want the times", by, err)
+				}
+			}
+			last := func(entries iter.Seq2[Entry, error]) (count int, last error) {
+				for _, err := range entries {
+					if last = err; err == nil {
+						count++
+					}
+				}
+				return count, last
+			}
+			_, err = VerifyDir(p.dir, p.verifierKey(t), nil)
+			wanted("VerifyDir", err)
+			var damage *DamageError
+			if !errors.As(err, &damage) || damage.Entry != 7 {
+				t.Errorf("VerifyDir: %v, want damage of entry 7", err)
+			}
+			count, err := last(j.Replay())
+			wanted("Replay", err)
+			if count != 7 {
+				t.Errorf("Replay gives %d entries, want the 7 before it", count)
+			}
+			j.Close()
+			count, err = last(ReadDamaged(p.dir, p.keyFile))
+			wanted("ReadDamaged", err)
+			if count != 8 {
+				t.Errorf("ReadDamaged gives %d entries, want all 8", count)
+			}
+		})
 	}
 }
 

@@ -59,7 +59,7 @@ func readDamaged(disk storage, dir, keyFile string) iter.Seq2[Entry, error] {
 				tree = signed
 			}
 		}
-		all, stopped := &edge{}, false
+		all, entries, stopped := &edge{}, sequence{}, false
 		r.each(0, tree.N, func(index int64, line []byte, err error) bool {
 			var e Entry
 			if err == nil {
@@ -73,6 +73,9 @@ func readDamaged(disk storage, dir, keyFile string) iter.Seq2[Entry, error] {
 				return true
 			}
 			e.Index = index
+			if _, err := entries.check(e); err != nil {
+				lost = cmp.Or(lost, err)
+			}
 			stopped = !yield(e, nil)
 			return !stopped
 		})

@@ -262,11 +262,13 @@ func (t tileReader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 func (tileReader) SaveTiles([]tlog.Tile, [][]byte) {}
 
 // beyond reads the whole entries after those that a checkpoint covers, and counts the bytes behind
-// them. A commit may have stopped at any point. tail is the covered part of the last bundle.
-func (r reader) beyond(size int64, tail []byte) (lines [][]byte, torn int64) {
+// them. A commit may have stopped at any point. tail is the covered part of the last bundle, and
+// before ends with the last covered entry, and through with the last of lines.
+func (r reader) beyond(size int64, tail []byte, before sequence) (lines [][]byte, torn int64, through sequence) {
 	for {
 		covered := tileOf(entriesLevel, size)
 		var best [][]byte
+		after := before
 		torn = 0
 		for _, t := range r.longer(covered) {
 			data, err := r.disk.readFile(r.path(tilePath(t)), maxBundle)
@@ -275,24 +277,28 @@ func (r reader) beyond(size int64, tail []byte) (lines [][]byte, torn int64) {
 				continue
 			}
 			var whole [][]byte
-			rest := data[len(tail):]
+			entries, rest := before, data[len(tail):]
 			for covered.W+len(whole) < t.W {
-				line, after, err := nextEntry(rest)
+				line, left, err := nextEntry(rest)
 				if err != nil {
 					break
 				}
-				if _, err := decode(line); err != nil {
+				e, err := decode(line)
+				if err == nil {
+					_, err = entries.check(e)
+				}
+				if err != nil {
 					break // zeros, or another file's blocks, where data never reached the disk
 				}
-				whole, rest = append(whole, line), after
+				whole, rest = append(whole, line), left
 			}
 			if len(whole) > len(best) || len(best) == 0 {
-				best, torn = whole, int64(len(rest))
+				best, torn, after = whole, int64(len(rest)), entries
 			}
 		}
-		lines, size, tail = append(lines, best...), size+int64(len(best)), nil
+		lines, size, tail, before = append(lines, best...), size+int64(len(best)), nil, after
 		if len(best) == 0 || size%tileWidth != 0 {
-			return lines, torn
+			return lines, torn, before
 		}
 	}
 }
@@ -303,9 +309,19 @@ type Report struct {
 	Size        int64     // entries
 	Root        string    // root hash, base64
 	First, Last time.Time // of the first and the newest entry; zero if there is none
+	SetBack     []SetBack // where a recovery accepted a clock that was behind
 	Checkpoint  string    // the signed checkpoint, to be kept elsewhere
 	Signed      time.Time // when the checkpoint's file was written, if the copy kept that
 	Since       int64     // the size of the older checkpoint, of which this journal is proven to be a continuation; 0 if none was given
+}
+
+// SetBack is a recovery at which the times of a journal go back.
+type SetBack struct {
+	Entry    int64     `json:"entry"`
+	Before   time.Time `json:"before"`   // the time of the entry before it
+	Accepted time.Time `json:"accepted"` // the clock that the operator accepted
+	Actor    string    `json:"actor"`
+	Reason   string    `json:"reason"`
 }
 
 // VerifyDir verifies a journal's folder, or a copy of it, and changes nothing. It needs the
@@ -351,10 +367,14 @@ func verifyDir(disk storage, dir, verifierKey string, since []byte) (Report, err
 	}
 	continued := since == nil || earlier == (&edge{}).tree()
 	prefix := &edge{}
+	var entries sequence
 	_, err = r.verify(tree, func(index int64, line []byte) error {
-		e, err := decodeSigned(index, line)
+		e, back, err := entries.next(index, line)
 		if err != nil {
 			return err
+		}
+		if !back.IsZero() {
+			report.SetBack = append(report.SetBack, SetBack{index, back, e.Time, e.Actor, e.Reason})
 		}
 		if index == 0 {
 			report.First = e.Time

@@ -159,6 +159,24 @@ func (k *keyTimes) Remember(listed, seen map[policy.Key]time.Time) {
 	}
 }
 
+// ClockAccepted takes the instants later than now back to it: an operator
+// accepted the clock.
+func (k *keyTimes) ClockAccepted(now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	takeBack(k.seen, now)
+	takeBack(k.listed, now)
+	takeBack(k.refused, now)
+}
+
+func takeBack[K comparable](times map[K]time.Time, now time.Time) {
+	for key, at := range times {
+		if at.After(now) {
+			times[key] = now
+		}
+	}
+}
+
 // set sets an instant in seen or refused.
 func set[K comparable](mu *sync.Mutex, times map[K]time.Time, key K, at time.Time) {
 	mu.Lock()

@@ -18,14 +18,11 @@ type Past struct {
 	Listed     map[policy.Key]time.Time // when a policy first had the key
 	Seen       map[policy.Key]time.Time // the key's newest admission
 	Attempts   map[string]netip.Addr    // by engineer: where the last attempt came from
-	Newest     time.Time                // the newest time that an entry shows
+	Newest     time.Time                // the newest time that an entry shows since the last recovery
 	Identity   policy.Key               // the gateway's public key; zero: no entry names it
 
-	// accepted: after `recover` took a clock that is behind, entries up to this
-	// time are clamped and do not show the real time.
-	accepted time.Time
-	open     map[string]journal.Entry // openings without a closing, by nameOf
-	order    []string                 // of open
+	open  map[string]journal.Entry // openings without a closing, by nameOf
+	order []string                 // of open
 }
 
 func newPast() *Past {
@@ -56,7 +53,7 @@ func Read(entries iter.Seq2[journal.Entry, error]) (*Past, error) {
 }
 
 func (p *Past) apply(e journal.Entry) error {
-	if e.Time.After(p.Newest) && e.Time.After(p.accepted) {
+	if e.Time.After(p.Newest) {
 		p.Newest = e.Time
 	}
 	switch e.Kind {
@@ -64,8 +61,8 @@ func (p *Past) apply(e journal.Entry) error {
 		return p.event(e)
 	case journal.Recovery:
 		clear(p.Timestamps)
-		if !e.From.IsZero() && e.From.Before(e.Time) {
-			p.Newest, p.accepted = e.From, e.Time
+		if !e.From.IsZero() {
+			p.accept(e.From)
 		}
 	case journal.Identity:
 		key, err := policy.ParseKey(e.Key)
@@ -98,6 +95,18 @@ func (p *Past) apply(e journal.Entry) error {
 		delete(p.open, nameOf(e))
 	}
 	return nil
+}
+
+// accept takes the times later than a clock that an operator accepted back to it.
+func (p *Past) accept(clock time.Time) {
+	p.Newest = clock
+	for _, times := range []map[policy.Key]time.Time{p.Listed, p.Seen} {
+		for key, at := range times {
+			if at.After(clock) {
+				times[key] = clock
+			}
+		}
+	}
 }
 
 // event applies an operator's decision.

@@ -215,8 +215,9 @@ func (s *Store) Replace() (Replacement, error) {
 		Text: fmt.Sprintf("begins anew after %s; its last checkpoint:\n%s\nwhat was wrong with it: %v", path, last, why)}, nil
 }
 
-// Take puts a journal in the place of the dead one, with first as its first
-// entries. The closings that the dead one did not take follow.
+// Take puts a journal in the place of the dead one, with first, a recovery, as
+// its first entry. The closings that the dead one did not take follow, with the
+// recovery's time: their own may be of a clock that it does not accept.
 func (s *Store) Take(r Replacement, first Record) {
 	s.abandon()
 	var closings []journal.Entry
@@ -230,6 +231,9 @@ func (s *Store) Take(r Replacement, first Record) {
 		}
 	}
 	clear(s.unwritten)
+	for i := range closings {
+		closings[i].Time = first.Entries[0].Time
+	}
 	s.recorder.queue = append([]Record{first, {Entries: closings}}, s.recorder.queue...)
 	s.use(r.journal)
 	kick(s.recorder.wake)

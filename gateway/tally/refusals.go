@@ -180,6 +180,28 @@ func (r *Refusals) Due(now time.Time) []Due {
 // Rest gives everything that is not recorded yet.
 func (r *Refusals) Rest(now time.Time) []Due { return r.Due(now.Add(rarely)) }
 
+// AcceptClock takes the times later than now back to it: an operator accepted
+// the clock.
+func (r *Refusals) AcceptClock(now time.Time) {
+	back := func(s *view.Refusal) {
+		for _, at := range []*time.Time{&s.First, &s.Last} {
+			if at.After(now) {
+				*at = now
+			}
+		}
+	}
+	r.list = nil
+	for _, all := range r.kept {
+		for i := range all {
+			back(&all[i])
+		}
+	}
+	for _, f := range r.fresh {
+		back(&f.Refusal)
+	}
+	back(&r.summed)
+}
+
 // List gives the summaries of engineers, then those of strangers, the newest
 // first. The caller must not change it.
 func (r *Refusals) List() []view.Refusal {
