@@ -1,45 +1,18 @@
 package config
 
-import "strings"
+import (
+	"strings"
 
-// didYouMean is `; did you mean "x"?` with a candidate that differs from a word by few typing
+	"kidoban/gateway/policy"
+)
+
+// didYouMean is `; did you mean x?` with a candidate that differs from a word by few typing
 // errors, or nothing. It bounds the candidates.
 func didYouMean(word string, candidates []string) string {
-	candidates = candidates[:min(len(candidates), 1000)]
-	best, bestDistance := "", 1+min(3, (len(word)+1)/3)
-	if len(word) > 64 {
-		return ""
+	if best := policy.Nearest(word, candidates[:min(len(candidates), 1000)]); best != "" {
+		return "; did you mean " + best + "?"
 	}
-	for _, c := range candidates {
-		if d := editDistance(strings.ToLower(word), strings.ToLower(c)); d < bestDistance {
-			best, bestDistance = c, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return "; did you mean " + best + "?"
-}
-
-// editDistance counts the bytes to insert, delete or replace (Levenshtein).
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return ""
 }
 
 // maxNamed is how many names of a list a message shows.

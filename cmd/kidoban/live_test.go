@@ -420,6 +420,8 @@ func TestOrdersInJapanese(t *testing.T) {
 			"", "kidoban: ゲートウェイは起動中で、接続中の人はいません（all）。ゲートウェイが再び動くか再起動すると、すぐに遮断します\n"},
 		{"close x --reason drill", "POST /v1/close", answer{409, api.Problem{Status: 409, Detail: "of a newer gateway", Code: "of_tomorrow"}}, exitFailed, "", "kidoban: of a newer gateway\n"},
 		{"close x --reason drill", "POST /v1/close", answer{404, api.Problem{Status: 404, Detail: "the policy has no x"}}, exitNo, "", "kidoban: 該当がありません: the policy has no x\n"},
+		{"close x --reason drill", "POST /v1/close", answer{404, api.Problem{Status: 404, Detail: "...", Code: "no_scope", Args: view.Args{"scope": "x", "near": view.Say("did_you_mean", view.Args{"name": "y"})}}}, exitNo,
+			"", "kidoban: 該当がありません: ポリシーに業者・作業者 x がありません。y の間違いではありませんか\n"},
 		{"close --reason drill", "", answer{}, exitUsage, "", "kidoban: 対象がありません。指定できるのは 業者/作業者、業者、--all です\n"},
 		{"reload", "POST /v1/reload", answer{body: reloaded}, exitYes,
 			"ポリシー 0123456789ab が有効になりました。\n  追加: 許可時間帯 medisys/patch\n  変更: トンネル\n  トンネル自身のアドレスが変わったため作り直します。すべてのセッションが終了します\n" +

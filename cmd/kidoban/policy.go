@@ -170,18 +170,23 @@ func (c explainCommand) Run(p *program) error {
 	var x api.Explanation
 	query := url.Values{"engineer": {c.Engineer}, "from": {string(c.From)}, "to": {string(c.To)}, "at": {string(c.At)}}
 	show, err := c.ask(p, "/v1/explain", query, &x)
-	// Exit 3 comes with an answer. For an unknown engineer there is none.
-	var problem *api.Problem
-	if errors.As(err, &problem) && problem.Status == http.StatusNotFound {
-		problem.Status = http.StatusBadRequest
-	}
 	if err != nil {
-		return err
+		return nobody(err)
 	}
 	if show {
 		c.show(p, x)
 	}
 	return unless(x.Decision == "admit", exitNo)
+}
+
+// nobody makes a question about an engineer or vendor whom the policy does not have
+// wrong usage: exit 3 comes with an answer, and here there is none.
+func nobody(err error) error {
+	var problem *api.Problem
+	if errors.As(err, &problem) && problem.Status == http.StatusNotFound && problem.Code != "opens_nothing" {
+		problem.Status = http.StatusBadRequest
+	}
+	return err
 }
 
 func (c explainCommand) show(p *program, x api.Explanation) {
@@ -282,5 +287,5 @@ func (c clientConfigCommand) Run(p *program) error {
 	if show {
 		fmt.Fprint(p.out, answer.Config)
 	}
-	return err
+	return nobody(err)
 }

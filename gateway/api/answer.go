@@ -256,7 +256,7 @@ func clientConfig(p *policy.Policy, q url.Values, gatewayKey policy.Key) (string
 		}
 	}
 	if len(allowed) == 0 {
-		return "", problem(http.StatusNotFound, "no window of the policy opens anything that %s can reach", name)
+		return "", noMatch(view.Say("opens_nothing", view.Args{"engineer": name}), "")
 	}
 	presharedKey := ""
 	if e.PresharedKey != [32]byte{} {

@@ -315,6 +315,9 @@ func TestProblems(t *testing.T) {
 		{"POST", "/v1/close", `{"scope":"medisys"}`, 400, "no reason: say why"},
 		{"POST", "/v1/close", `{"scope":"medisys","reason":" "}`, 400, "no reason"},
 		{"POST", "/v1/close", `{"scope":"acme","reason":"x"}`, 404, `no vendor or engineer "acme"`},
+		{"POST", "/v1/close", `{"scope":"medisys/satoo","reason":"x"}`, 404, `no vendor or engineer "medisys/satoo"; did you mean medisys/sato?`},
+		{"GET", "/v1/explain?engineer=medisys/satoo", "", 404, "medisys has medisys/mori, medisys/sato; did you mean medisys/sato?"},
+		{"GET", "/v1/client-config?engineer=medisy/sato", "", 404, `no vendor "medisy": it has medisys; did you mean medisys/sato?`},
 		{"POST", "/v1/close", `{"scope":"medisys","reason":"x","force":true}`, 400, `unknown field "force"`},
 		{"POST", "/v1/close", `{"scope":"medisys","reason":"x"} {}`, 400, "more than one value"},
 		{"POST", "/v1/close", `{"scope":"medisys","reason":"x"}]`, 400, "more than one value"},
@@ -340,6 +343,9 @@ func TestProblems(t *testing.T) {
 		}
 		if r.StatusCode != test.status || p.Status != test.status || !strings.Contains(p.Detail, test.detail) {
 			t.Errorf("%s %s %.80s: got %d %q, want %d with %q", test.method, test.path, test.body, r.StatusCode, p.Detail, test.status, test.detail)
+		}
+		if _, near, asks := strings.Cut(p.Detail, "did you mean "); asks && p.Suggestion+"?" != near || !asks && p.Suggestion != "" {
+			t.Errorf("%s %s: the suggestion is %q, the text %q", test.method, test.path, p.Suggestion, p.Detail)
 		}
 		if got := r.Header.Get("Content-Type"); got != "application/problem+json" || p.Type != "about:blank" || p.Title != http.StatusText(test.status) {
 			t.Errorf("%s %s: Content-Type %q, problem %+v", test.method, test.path, got, p)

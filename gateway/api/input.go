@@ -19,6 +19,7 @@ import (
 
 	"kidoban/gateway"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // queryOf reads a query strictly: an unknown or repeated parameter is an error,
@@ -153,19 +154,32 @@ func engineerOf(p *policy.Policy, name string) (*policy.Engineer, error) {
 	if err := Shows("the engineer", name); err != nil || p == nil {
 		return nil, err
 	}
-	missing, owner := fmt.Sprintf("engineer %q", name), vendor
-	var names []string
-	if v := p.Vendor(vendor); v != nil {
-		for _, e := range v.Engineers {
-			names = append(names, e.String())
-		}
-	} else {
-		missing, owner = fmt.Sprintf("vendor %q", vendor), "it"
-		for _, v := range p.Vendors {
-			names = append(names, v.Name)
-		}
+	near, v := p.Nearest(name), p.Vendor(vendor)
+	if v == nil {
+		return nil, noVendor(p, vendor, near)
 	}
-	return nil, problem(http.StatusNotFound, "the policy has no %s: %s has %s", missing, owner, strings.Join(names, ", "))
+	var names []string
+	for _, e := range v.Engineers {
+		names = append(names, e.String())
+	}
+	return nil, noMatch(view.Say("no_engineer", view.Args{"engineer": name, "vendor": vendor, "names": some(names), "near": didYouMean(near)}), near)
+}
+
+func noVendor(p *policy.Policy, name, near string) error {
+	var names []string
+	for _, v := range p.Vendors {
+		names = append(names, v.Name)
+	}
+	return noMatch(view.Say("no_vendor", view.Args{"vendor": fmt.Sprintf("%.200s", name), "names": some(names), "near": didYouMean(near)}), near)
+}
+
+// some shortens a list of names.
+func some(names []string) []string {
+	const most = 16
+	if len(names) > most {
+		return append(slices.Clone(names[:most]), "...")
+	}
+	return names
 }
 
 // A policy may name dates of these years. Times of other years do not fit into

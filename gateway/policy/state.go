@@ -9,9 +9,26 @@ import (
 )
 
 // NoMatchError says that a well-formed command matched nothing.
-type NoMatchError struct{ What string }
+type NoMatchError struct {
+	Scope  Scope
+	Reopen bool   // the scope is not shut; else the policy does not know it
+	Held   Held   // of a reopening: an engineer of the scope who is closed under an earlier name
+	Near   string // the scope that may be meant; empty: there is none
+}
 
-func (e *NoMatchError) Error() string { return e.What }
+func (e *NoMatchError) Error() string {
+	near := ""
+	if e.Near != "" {
+		near = "; did you mean " + e.Near + "?"
+	}
+	switch {
+	case !e.Reopen:
+		return fmt.Sprintf("the policy has no vendor or engineer %q", e.Scope) + near
+	case e.Held.Engineer != "":
+		return fmt.Sprintf("%q is not shut itself: %s was closed as %q, which can be reopened", e.Scope, e.Held.Engineer, e.Held.Scope)
+	}
+	return fmt.Sprintf("%q is not shut", e.Scope) + near
+}
 
 // State is the policy in force and the scopes that operators closed. It has one owner and is not
 // safe for concurrent use. Its Plans are immutable.
@@ -75,12 +92,12 @@ func (s *State) Apply(at time.Time, actor string, e Event) error {
 				return nil
 			}
 		} else if s.policy != nil && !s.policy.knows(e.Scope) {
-			return &NoMatchError{fmt.Sprintf("the policy has no vendor or engineer %q", e.Scope)}
+			return &NoMatchError{Scope: e.Scope, Near: s.policy.Nearest(string(e.Scope))}
 		}
 		s.putShut(record, e.Keys)
 	case Reopened:
 		if _, ok := s.shut[e.Scope]; !ok {
-			return &NoMatchError{s.whyNotShut(e.Scope)}
+			return s.notShut(e.Scope)
 		}
 		s.shut = maps.Clone(s.shut)
 		delete(s.shut, e.Scope)
@@ -91,14 +108,21 @@ func (s *State) Apply(at time.Time, actor string, e Event) error {
 	return nil
 }
 
-// whyNotShut explains why a scope cannot be reopened.
-func (s *State) whyNotShut(scope Scope) string {
+// notShut is the error of a scope that cannot be reopened.
+func (s *State) notShut(scope Scope) *NoMatchError {
+	e := &NoMatchError{Scope: scope, Reopen: true}
 	for _, h := range s.held {
 		if vendor, _, _ := strings.Cut(h.Engineer, "/"); scope == Scope(h.Engineer) || scope == Scope(vendor) {
-			return fmt.Sprintf("%q is not shut itself: %s was closed as %q, which can be reopened", scope, h.Engineer, h.Scope)
+			e.Held = h
+			return e
 		}
 	}
-	return fmt.Sprintf("%q is not shut", scope)
+	var shut []string
+	for _, r := range s.Shuts() {
+		shut = append(shut, string(r.Scope))
+	}
+	e.Near = Nearest(string(scope), shut)
+	return e
 }
 
 func (p *Policy) knows(scope Scope) bool {
