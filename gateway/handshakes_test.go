@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // hinted gives the hints of now that contain a text.
@@ -79,4 +80,60 @@ func TestFault98InTurnEndsWithTheKey(t *testing.T) {
 		w.reload(p)
 		same(t, "with a new key", len(w.hinted("in turn")), 0)
 	})
+}
+
+// TestFault99AdmittedInVainIsHinted: an engineer who is admitted again and again,
+// and never completes a handshake, is told of by status and explain, with the
+// likely causes. A lost answer or two are nothing.
+func TestFault99AdmittedInVainIsHinted(t *testing.T) {
+	const every = 5 * time.Second
+	tries := func(n int) func(w *world) {
+		return func(w *world) {
+			for range n {
+				time.Sleep(every)
+				w.knock("acme/brown", address)
+			}
+		}
+	}
+	for _, c := range []struct {
+		name      string
+		preshared bool
+		happens   func(w *world)
+		want      string // empty: no hint
+	}{
+		{"three in a row", false, tries(3), "acme/brown was admitted 3 times in a row and completed no handshake: the client has a preshared key and the policy has none"},
+		{"with a preshared key in the policy", true, tries(4), "acme/brown was admitted 4 times in a row and completed no handshake: the preshared key is missing in the client"},
+		{"two", false, tries(2), ""},
+		{"a confirmation between", false, func(w *world) { tries(2)(w); w.enter("acme/brown", address); tries(2)(w) }, ""},
+		{"a confirmation at last", false, func(w *world) { tries(9)(w); w.enter("acme/brown", address) }, ""},
+		{"each after a long pause", false, func(w *world) {
+			tries(1)(w)
+			time.Sleep(5 * time.Minute)
+			tries(1)(w)
+			time.Sleep(5 * time.Minute)
+			tries(1)(w)
+		}, "3 times in a row"},
+		{"a quarter of an hour ago", false, func(w *world) { tries(5)(w); time.Sleep(15*time.Minute + 2*heartbeat) }, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := oneHour()
+			if c.preshared {
+				p.Engineer("acme/brown").PresharedKey = [32]byte{1}
+			}
+			simulate(t, p, func(t *testing.T, w *world) {
+				w.at("01:10:00")
+				w.start()
+				c.happens(w)
+				hints := strings.Join(w.hinted("completed no handshake"), "\n")
+				if (hints != "") != (c.want != "") || !strings.Contains(hints, c.want) {
+					t.Errorf("hints %q, want %q", hints, c.want)
+				}
+				d := policy.Decision{Reason: policy.Admitted, Engineer: w.engineer("acme/brown"), Grant: w.plan().Grants[0]}
+				told := strings.Join(view.Texts(w.gateway.Snapshot().Obstacles(policy.Query{}, d, w.wall(), w.wall())), "\n")
+				if told != hints {
+					t.Errorf("explain tells %q, want %q", told, hints)
+				}
+			})
+		})
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
 )
 
@@ -104,4 +105,29 @@ func TestFault98TwoMachinesOneKey(t *testing.T) {
 	if out := g.must("explain", sato, "--from", medisys4.String()); !strings.HasPrefix(out, "ADMIT") || !strings.Contains(out, "in turn") {
 		t.Errorf("explain says\n%s", out)
 	}
+}
+
+// TestFault99AnotherPresharedKey: a WireGuard client with a preshared key that the
+// policy does not have is answered each time, and never gets in.
+func TestFault99AnotherPresharedKey(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
+	config := g.config(sato, 4)
+	config.PresharedKey, _ = lab.NewKey()
+	c := g.medisys.NewClient(config)
+	for n := range 3 {
+		g.check(c.Initiate())
+		lab.WaitFor(t, eventually, "the admission is recorded", func() bool { return len(g.entries(journal.Admission)) > n })
+	}
+	g.hinted("medisys/sato was admitted", true)
+	g.hinted("the client has a preshared key and the policy has none", true)
+	if out := g.must("explain", sato, "--from", medisys4.String()); !strings.HasPrefix(out, "ADMIT") || !strings.Contains(out, "completed no handshake") {
+		t.Errorf("explain says\n%s", out)
+	}
+	if s := g.status().Sessions; len(s) > 0 {
+		t.Errorf("inside: %v", s)
+	}
+	g.mustEnter(g.client(g.medisys, sato, 6)) // and that ends it
+	g.hinted("completed no handshake", false)
 }

@@ -499,15 +499,20 @@ func get(h *lab.Host, url string, within time.Duration) (status int, text string
 // outside address of a family (4 or 6).
 func (g *ground) client(h *lab.Host, name string, family int) *lab.Client {
 	g.t.Helper()
+	return h.NewClient(g.config(name, family))
+}
+
+// config is the configuration of an engineer's client.
+func (g *ground) config(name string, family int) lab.ClientConfig {
 	p, to := g.people[name], outside4
 	if family == 6 {
 		to = outside6
 	}
-	return h.NewClient(lab.ClientConfig{
+	return lab.ClientConfig{
 		PrivateKey: p.private, PeerKey: g.publicKey, Endpoint: to, MTU: 1340, Interface: "wg" + fmt.Sprint(grounds.Add(1)),
 		Addresses:  []netip.Prefix{netip.PrefixFrom(p.v4, 32), netip.PrefixFrom(p.v6, 128)},
 		AllowedIPs: lab.Prefixes("10.99.0.0/24", "10.1.0.0/24", "fd00:99::/64", "fd01::/64"),
-	})
+	}
 }
 
 // within bounds a wait.

@@ -32,6 +32,9 @@ type Admission struct {
 func (t *Table) Admit(f policy.Fact) *Admission {
 	a := &Admission{Number: f.Admission, Engineer: f.Engineer, source: f.Source, generation: t.generation, at: t.clock.Boot}
 	t.admissions[a.Number] = a
+	h := t.of(a.Engineer)
+	h.unconfirmed++
+	h.last = a.at
 	return a
 }
 
@@ -79,6 +82,7 @@ func (t *Table) Confirm(number uint64) bool {
 		return false
 	}
 	a.confirmed = true
+	t.of(a.Engineer).unconfirmed = 0
 	return true
 }
 

@@ -10,6 +10,10 @@ import (
 )
 
 const (
+	// So many admissions in a row without a confirmation are told, for so long after
+	// the last one. The gate slows such a client down to one in 5 min.
+	unconfirmedLeast = 3
+	unconfirmedTold  = 15 * time.Minute
 	// returnsLeast returns to an earlier place within returnsWithin are two machines,
 	// or a very restless one: the places are A, B, A, B, A, B.
 	returnsLeast  = 4
@@ -19,8 +23,10 @@ const (
 
 // handshakes is what is known of an engineer's last handshakes.
 type handshakes struct {
-	engineer *policy.Engineer
-	places   []place // of confirmed handshakes; each differs from the one before
+	engineer    *policy.Engineer
+	unconfirmed int           // admissions since the last confirmation
+	last        time.Duration // boot time of the last admission
+	places      []place       // of confirmed handshakes; each differs from the one before
 }
 
 // place is an outer address and port, and the boot time at which it became the
@@ -71,8 +77,11 @@ func (h *handshakes) inTurn() []netip.AddrPort {
 func (t *Table) Handshakes(plan *policy.Plan) map[string]view.Handshakes {
 	all := map[string]view.Handshakes{}
 	for name, h := range t.handshakes {
-		odd := view.Handshakes{InTurn: h.inTurn()}
-		if odd.InTurn != nil && policy.SamePeer(plan.ByKey(h.engineer.Key), h.engineer) {
+		odd := view.Handshakes{InTurn: h.inTurn(), PresharedKey: h.engineer.PresharedKey != [32]byte{}}
+		if h.unconfirmed >= unconfirmedLeast {
+			odd.Unconfirmed = h.unconfirmed
+		}
+		if (odd.InTurn != nil || odd.Unconfirmed > 0) && policy.SamePeer(plan.ByKey(h.engineer.Key), h.engineer) {
 			all[name] = odd
 		}
 	}
@@ -83,7 +92,10 @@ func (t *Table) Handshakes(plan *policy.Plan) map[string]view.Handshakes {
 func (t *Table) forgetHandshakes() {
 	for name, h := range t.handshakes {
 		h.places = slices.DeleteFunc(h.places, func(p place) bool { return t.clock.Boot-p.at > returnsWithin })
-		if len(h.places) == 0 {
+		if t.clock.Boot-h.last > unconfirmedTold {
+			h.unconfirmed = 0
+		}
+		if h.unconfirmed == 0 && len(h.places) == 0 {
 			delete(t.handshakes, name)
 		}
 	}

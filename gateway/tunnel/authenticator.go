@@ -15,8 +15,7 @@ import (
 const (
 	engineerBurst, engineerRate = 10, 1
 	// Of these, those that are admitted, each of which the journal keeps. In a
-	// session WireGuard sends one every 120 s, and a client that hears no answer
-	// 18 in 90 s. Refused attempts do not count, so that a client that tries
+	// session WireGuard sends one every 120 s. Refused attempts do not count, so that a client that tries
 	// until a window opens enters when it does.
 	admissionBurst, admissionRate = 60, 1. / 30
 	inspectBurst, inspectRate     = 100, 50 // all packets that the kernel dropped
@@ -214,7 +213,7 @@ func (p *authenticator) initiation(i initiation) {
 		t.gate.refusals.Add(f)
 	}
 	d := plan.Decide(q, now.wall)
-	if d.Reason == policy.Admitted && !p.admitted.allow(q.Key, now.boot) {
+	if d.Reason == policy.Admitted && (t.table.tooSoon(d.Engineer, i.from.AddrPort, now.boot) || !p.admitted.allow(q.Key, now.boot)) {
 		q.Fault = policy.RateLimited
 		d = plan.Decide(q, now.wall)
 	}

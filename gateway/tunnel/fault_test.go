@@ -491,6 +491,10 @@ func TestFault82AdmissionsOfOneEngineer(t *testing.T) {
 	}
 	honest := func(when string, n int, every time.Duration) {
 		t.Helper()
+		// Before it, a handshake was confirmed.
+		s.tunnel.table.mu.Lock()
+		delete(s.tunnel.table.vain, s.suzuki.Key)
+		s.tunnel.table.mu.Unlock()
 		for i := range n {
 			s.boot.advance(every)
 			if !try(s.suzuki, "203.0.113.11:4000") {
@@ -507,17 +511,74 @@ func TestFault82AdmissionsOfOneEngineer(t *testing.T) {
 			admitted++
 		}
 	}
-	// 60 at once and 2 a minute: some 3,000 a day.
-	const most = 60 + 2*int(n*every/time.Minute) + 2
-	if admitted > most || admitted < 60 {
-		t.Errorf("%d of %d initiations in %v were admitted, want 60 to %d", admitted, n, n*every, most)
+	// 20 at once, then 10 with growing pauses in half an hour, then one in 5 min:
+	// some 300 a day.
+	const least, most = 20 + 10, 20 + 10 + 2
+	if admitted < least || admitted > most {
+		t.Errorf("%d of %d initiations in %v were admitted, want %d to %d", admitted, n, n*every, least, most)
 	}
 	honest("beside it, a client that hears nothing", 18, 5*time.Second)
 	honest("and once more after a while", 18, 5*time.Second)
 	honest("then rekeys again", 10, 120*time.Second)
-	s.boot.advance(30 * time.Second)
+	s.boot.advance(vainMost)
 	if !try(s.sato, "203.0.113.10:4000") {
-		t.Error("who went beyond it is still refused 30 s later")
+		t.Error("a client that went beyond it is still refused after the longest pause")
+	}
+}
+
+// TestFault99AdmittedInVain: a client with another preshared key is admitted, and
+// never confirms. It is slowed down, but not once the cause is gone: the client was
+// switched off and on, the policy has another preshared key, or a handshake is
+// confirmed.
+func TestFault99AdmittedInVain(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		ends  func(*site)
+		from  string
+		again bool // it is admitted at once
+	}{
+		{"it goes on", func(*site) {}, "203.0.113.10:4000", false},
+		{"the first pause is over", func(s *site) { s.boot.advance(vainStep) }, "203.0.113.10:4000", true},
+		{"the client was switched off and on", func(*site) {}, "203.0.113.10:4001", true},
+		{"another preshared key", func(s *site) {
+			e := *s.sato.Engineer
+			e.PresharedKey, _ = lab.NewKey()
+			p := testPolicy(testVendor("medisys", e.Sources, &e, s.suzuki.Engineer))
+			if err := s.state.Apply(time.Now(), "test", policy.PolicyLoaded{Digest: "test", Policy: p}); err != nil {
+				s.t.Fatal(err)
+			}
+			s.open(later(), &engineerAt{&e, s.sato.private}, s.suzuki)
+		}, "203.0.113.10:4000", true},
+		{"a handshake is confirmed", func(s *site) { s.enter(s.client(s.medisys, s.sato, medisysEndpoint)) }, "203.0.113.10:4000", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSite(t)
+			s.open(later(), s.sato, s.suzuki)
+			s.boot.setSlow(true)
+			stamp := time.Now().Add(-time.Hour)
+			try := func(from string) policy.Fact {
+				t.Helper()
+				s.boot.advance(time.Second)
+				stamp = stamp.Add(time.Second)
+				s.send(s.medisys, from, medisysEndpoint, initiate(t, s.sato.private, s.public, stampAt(stamp), nil))
+				return s.fact("of sato", func(f policy.Fact) bool {
+					return f.Engineer != nil && f.Engineer.Key == s.sato.Key && (f.Kind == policy.Admission || f.Kind == policy.Refusal)
+				})
+			}
+			for i := range vainFree {
+				if f := try("203.0.113.10:4000"); f.Kind != policy.Admission {
+					t.Fatalf("attempt %d is refused: %v", i+1, f.Decision.Reason)
+				}
+			}
+			if f := try("203.0.113.10:4000"); f.Kind != policy.Refusal || f.Decision.Reason != policy.RateLimited {
+				t.Fatalf("after %d in vain: %v, want %v", vainFree, f.Decision.Reason, policy.RateLimited)
+			}
+			test.ends(s)
+			stamp = stamp.Add(2 * time.Hour)
+			if f := try(test.from); (f.Kind == policy.Admission) != test.again {
+				t.Errorf("then: %v, want admitted %v", f.Decision.Reason, test.again)
+			}
+		})
 	}
 }
 

@@ -15,6 +15,25 @@ import (
 	"kidoban/gateway/view"
 )
 
+// A client whose handshakes are admitted and never confirmed (another preshared
+// key, or answers that do not arrive) goes on for months, and each admission is an
+// entry of the journal. So many in a row from one address and port are free;
+// WireGuard gives up after 18, unless it sends keepalives. Then the pauses grow. A
+// client that is switched off and on comes from another port, and begins anew.
+const (
+	vainFree = 20
+	vainStep = 30 * time.Second
+	vainMost = 5 * time.Minute
+)
+
+// vain counts admissions of a key in a row, none of which was confirmed.
+type vain struct {
+	engineer *policy.Engineer
+	from     netip.AddrPort
+	count    int
+	last     time.Duration // since boot
+}
+
 // Bounds per engineer. WireGuard itself holds three key pairs a peer; the rest
 // is for handshakes that cross.
 const (
@@ -135,6 +154,7 @@ type table struct {
 	engineers map[policy.Key]*engineer
 	stale     map[policy.Key]bool   // their keys in the device must go before the next handshake
 	due       map[uint64]*admission // initiations that are not known to be on disk, by number
+	vain      map[policy.Key]vain
 
 	// The tables of the data path. Locked after mu, if both are.
 	lookup  sync.RWMutex
@@ -158,6 +178,7 @@ func newTable() *table {
 		engineers: map[policy.Key]*engineer{},
 		stale:     map[policy.Key]bool{},
 		due:       map[uint64]*admission{},
+		vain:      map[policy.Key]vain{},
 		indices:   map[uint32]*entry{},
 		inner:     map[netip.Addr]*engineer{},
 	}
@@ -315,6 +336,16 @@ func (h *table) forget(e *engineer, drop func(*entry) bool) {
 	})
 }
 
+// tooSoon reports whether an engineer was admitted in vain from there again and
+// again, and the pause after the last time is not over.
+func (h *table) tooSoon(e *policy.Engineer, from netip.AddrPort, now time.Duration) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v := h.vain[e.Key]
+	return v.count >= vainFree && v.from == from && policy.SamePeer(v.engineer, e) &&
+		now-v.last < min(time.Duration(v.count-vainFree+1)*vainStep, vainMost)
+}
+
 // admit makes an admission out of an initiation if the plan in force still
 // admits it. announce is called when nothing can fail any more but itself.
 func (h *table) admit(q policy.Query, from *conn.StdNetEndpoint, sender uint32, number uint64, now instant, announce func(policy.Decision) bool) (*endpoint, policy.Decision) {
@@ -364,6 +395,12 @@ func (h *table) admit(q policy.Query, from *conn.StdNetEndpoint, sender uint32, 
 	to := &endpoint{from, p}
 	e.pending = slices.Delete(e.pending, 0, max(0, len(e.pending)-maximumPending+1))
 	e.pending = append(e.pending, pending{sender, number, to, now.boot})
+	v := h.vain[q.Key]
+	if v.from != from.AddrPort || !policy.SamePeer(v.engineer, d.Engineer) {
+		v = vain{engineer: d.Engineer, from: from.AddrPort}
+	}
+	v.count, v.last = v.count+1, now.boot
+	h.vain[q.Key] = v
 	return to, d
 }
 
@@ -437,6 +474,7 @@ func (h *table) confirm(key policy.Key) (policy.Fact, bool) {
 		}
 	}
 	x.admission.confirmed = true
+	delete(h.vain, key)
 	for _, p := range slices.Clone(e.admissions) {
 		if p != x.admission {
 			h.cut(e, p)
@@ -494,6 +532,7 @@ func (h *table) sweep(now time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.forgetPlans(now)
+	maps.DeleteFunc(h.vain, func(_ policy.Key, v vain) bool { return now-v.last > 2*vainMost })
 	for key, e := range h.engineers {
 		e.pending = slices.DeleteFunc(e.pending, func(a pending) bool { return now-a.since > patience })
 		h.forget(e, func(x *entry) bool { return now >= x.expires })

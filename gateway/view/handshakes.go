@@ -8,7 +8,9 @@ import (
 
 // Handshakes is what is odd about an engineer's handshakes of the last minutes.
 type Handshakes struct {
-	InTurn []netip.AddrPort // the last two places, if the key is used from several in turn; nil: it is not
+	InTurn       []netip.AddrPort // the last two places, if the key is used from several in turn; nil: it is not
+	Unconfirmed  int              // how many were admitted in a row without a confirmation; 0: few
+	PresharedKey bool             // the policy has one for the engineer
 }
 
 // handshakesNamed is how many engineers hints about handshakes name.
@@ -26,6 +28,7 @@ func (s *Snapshot) handshakes() (hints []Message) {
 	return hints
 }
 
+// hints are those about one engineer.
 func (h Handshakes) hints(engineer string) (hints []Message) {
 	if len(h.InTurn) == 2 {
 		first, second := h.InTurn[0].Addr().String(), h.InTurn[1].Addr().String()
@@ -33,6 +36,11 @@ func (h Handshakes) hints(engineer string) (hints []Message) {
 			first, second = h.InTurn[0].String(), h.InTurn[1].String()
 		}
 		hints = append(hints, Say("in_turn", Args{"engineer": engineer, "first": first, "second": second}))
+	}
+	if h.Unconfirmed > 0 && h.PresharedKey {
+		hints = append(hints, Say("unconfirmed_preshared", Args{"engineer": engineer, "count": h.Unconfirmed}))
+	} else if h.Unconfirmed > 0 {
+		hints = append(hints, Say("unconfirmed", Args{"engineer": engineer, "count": h.Unconfirmed}))
 	}
 	return hints
 }
