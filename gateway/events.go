@@ -7,6 +7,7 @@ import (
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/session"
+	"kidoban/gateway/store"
 )
 
 // tell writes an entry to the log as well, so that log and journal speak of
@@ -24,7 +25,9 @@ func (l *loop) tell(e journal.Entry) {
 	level, message := slog.LevelInfo, ""
 	switch e.Kind {
 	case journal.Start:
-		message = "the journal is open"
+		if message = "the journal is open"; e.Reason == store.FirstStart {
+			message, level = "the state folder was empty: nothing is known of earlier closes; a spare needs a copy of the folder", slog.LevelWarn
+		}
 	case journal.Stop:
 		message = "the gateway stops"
 	case journal.WindowOpened:

@@ -47,7 +47,7 @@ func TestTheLogSpeaksAsTheJournal(t *testing.T) {
 		}
 		delete(levels, "") // what is no event
 		same(t, "levels", levels, map[string]string{
-			"start": "INFO", "policy_loaded": "INFO", "window_opened": "INFO", "admission": "DEBUG", "session_opened": "INFO",
+			"start": "WARN", "policy_loaded": "INFO", "window_opened": "INFO", "admission": "DEBUG", "session_opened": "INFO",
 			"refused outside_window": "INFO", "refused wrong_source": "WARN", "drift": "WARN", "shut": "WARN", "session_closed": "INFO",
 			"window_closed": "INFO", "reopened": "INFO", "clock_step": "WARN", "doubt": "ERROR", "identity": "INFO",
 		})

@@ -294,6 +294,11 @@ func (w *world) sessions() []string {
 	return names
 }
 
+// hints are those of status, without the one about a first start.
+func (w *world) hints() []string {
+	return slices.DeleteFunc(w.gateway.Snapshot().StatusAt(w.wall()).Hints, func(h string) bool { return strings.HasPrefix(h, "the state folder was empty") })
+}
+
 func (w *world) notReady() string { return w.gateway.Snapshot().Plan.Doubt }
 
 // engineer finds one in the policy file.

@@ -207,7 +207,7 @@ func TestAWayThatIsMissingIsSaid(t *testing.T) {
 		w.at("01:30:00")
 		w.start()
 		s, now := w.gateway.Snapshot(), w.wall()
-		same(t, "hints", s.StatusAt(now).Hints, []string{w.host[1].Message.String(), noRoute})
+		same(t, "hints", w.hints(), []string{w.host[1].Message.String(), noRoute})
 		for _, c := range []struct {
 			to   string
 			at   time.Time

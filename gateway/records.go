@@ -22,7 +22,8 @@ type journalState struct {
 	slow bool // the doubt is that an append takes too long
 	// lost: the journal did not open at the start and its closes cannot all be
 	// read, so everything is shut.
-	lost bool
+	lost  bool
+	began time.Time // when it began, with an empty state folder; zero: it did not begin so
 	// unlatched: the latch cannot be read either, so a journal that opens later
 	// may lack closes.
 	unlatched bool

@@ -214,7 +214,7 @@ func TestAFileThatIsNotInForceIsHintedAt(t *testing.T) {
 			t.Errorf("hints %q", hints)
 		}
 		w.reload(site())
-		same(t, "hints after a reload", w.gateway.Snapshot().StatusAt(w.wall()).Hints, []string{})
+		same(t, "hints after a reload", w.hints(), []string{})
 	})
 }
 
@@ -484,7 +484,7 @@ func TestWarningsFollowTheDate(t *testing.T) {
 	p := site()
 	p.Zone = time.FixedZone("JST", 9*60*60)
 	simulate(t, p, func(t *testing.T, w *world) {
-		hints := func() []string { return w.gateway.Snapshot().StatusAt(w.wall()).Hints }
+		hints := w.hints
 		w.at("14:00:00")
 		w.start()
 		w.at("14:59:59")

@@ -20,7 +20,7 @@ func (l *loop) start() {
 	if err == nil {
 		l.state = past.State
 		l.key.recorded = past.Identity
-		l.takePast(past)
+		l.takePast(past, len(latched) == 0)
 	} else {
 		l.startDamaged(err, known && unreadable == nil)
 		l.journal.unlatched = unreadable != nil
@@ -42,13 +42,18 @@ func (l *loop) start() {
 	}
 }
 
-// takePast begins with the past that a journal has.
-func (l *loop) takePast(past *store.Past) {
+// takePast begins with the past that a journal has. A journal without a past, and a
+// latch that is empty, are those of a first start.
+func (l *loop) takePast(past *store.Past, latchEmpty bool) {
+	start := journal.Entry{Kind: journal.Start, Actor: "gateway", Text: l.cfg.Version}
+	if l.journal.began = past.Began; past.Newest.IsZero() && latchEmpty {
+		l.journal.began, start.Reason = l.clock.Now, store.FirstStart
+	}
 	l.clock.Record(past.Newest)
 	l.cfg.Tunnel.SetTimestamps(past.Timestamps)
 	l.cfg.Metrics.Remember(past.Listed, past.Seen)
 	l.refusals.SetAttempts(past.Attempts)
-	l.record(append(past.Closings(nil), journal.Entry{Kind: journal.Start, Actor: "gateway", Text: l.cfg.Version})...)
+	l.record(append(past.Closings(nil), start)...)
 	l.doubtClock()
 }
 

@@ -455,7 +455,7 @@ func (g *ground) ready() {
 	lab.WaitFor(g.t, 15*time.Second, "ready", func() bool { return g.status().Ready })
 }
 
-// entries lists the journal.
+// entries lists the journal's entries of a kind, or all.
 func (g *ground) entries(kind journal.Kind) []journal.Entry {
 	g.t.Helper()
 	out, complaint, exit := g.operator("journal", "list", "--json")
@@ -471,7 +471,7 @@ func (g *ground) entries(kind journal.Kind) []journal.Entry {
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			g.t.Fatalf("%v: %s", err, line)
 		}
-		if e.Kind == kind {
+		if kind == "" || e.Kind == kind {
 			all = append(all, e)
 		}
 	}

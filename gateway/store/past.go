@@ -20,10 +20,14 @@ type Past struct {
 	Attempts   map[string]netip.Addr    // by engineer: where the last attempt came from
 	Newest     time.Time                // the newest time that an entry shows since the last recovery
 	Identity   policy.Key               // the gateway's public key; zero: no entry names it
+	Began      time.Time                // the first start, with an empty state folder; zero: not known
 
 	open  map[string]journal.Entry // openings without a closing, by nameOf
 	order []string                 // of open
 }
+
+// FirstStart is the reason of a start that found an empty state folder.
+const FirstStart = "first_start"
 
 func newPast() *Past {
 	return &Past{State: policy.NewState(), Timestamps: map[policy.Key][12]byte{}, Listed: map[policy.Key]time.Time{},
@@ -57,6 +61,10 @@ func (p *Past) apply(e journal.Entry) error {
 		p.Newest = e.Time
 	}
 	switch e.Kind {
+	case journal.Start:
+		if e.Reason == FirstStart {
+			p.Began = e.Time
+		}
 	case journal.Shut, journal.Reopened, journal.PolicyLoaded:
 		return p.event(e)
 	case journal.Recovery:

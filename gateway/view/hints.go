@@ -21,6 +21,8 @@ const (
 	// many engineers are named.
 	excessRecent = 10 * time.Minute
 	excessNamed  = 5
+	// firstDay is for how long a first start is a hint.
+	firstDay = 24 * time.Hour
 	// sourcesHidden takes three of four attempts that prove a key within natRecent,
 	// and at least natLeast.
 	natRecent = time.Hour
@@ -40,6 +42,9 @@ func (s *Snapshot) Hints(now time.Time) []Message {
 		hint(Say("file_wrong", nil))
 	} else if s.File.Changed {
 		hint(Say("file_changed", nil))
+	}
+	if began := s.Journal.Began; !began.IsZero() && now.Sub(began) < firstDay {
+		hint(Say("first_start", Args{"at": s.Local(began).Format("2006-01-02 15:04 MST")}))
 	}
 	if !s.Synchronized {
 		hint(Say("clock_unsynchronized", nil))

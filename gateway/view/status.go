@@ -13,6 +13,7 @@ type JournalStatus struct {
 	Size       int64 // entries
 	Checkpoint time.Time
 	Waiting    time.Duration // age of the append under way; 0: none is
+	Began      time.Time     // when it began with an empty state folder; zero: not known
 }
 
 // Traffic is the count of WireGuard for one key.
