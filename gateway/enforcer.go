@@ -26,18 +26,18 @@ const (
 // enforcer follows how far tunnel and kernel have the plan in force. Times are
 // those of the boot clock.
 type enforcer struct {
-	applier      *applier
-	asked        uint64 // the number of the newest plan given to the applier
-	stands       uint64 // the number of the newest plan that the kernel has
-	checkFailed  bool   // the ruleset did not read back as set
-	hangs        bool   // the kernel has not answered for rulesetWait
-	setAgainAt   time.Duration
-	tunnelAt     time.Duration // when a tunnel in doubt is tried again
-	openAt       time.Duration // nothing opens before, because an opening failed
-	openAfter    time.Duration // the newest pause; 0: an opening has been read back since
-	renewAt      time.Duration
-	closings     []time.Time // ends of grants that the kernel may still have open
-	waiting      []waiter
+	applier     *applier
+	asked       uint64 // the number of the newest plan given to the applier
+	stands      uint64 // the number of the newest plan that the kernel has
+	checkFailed bool   // the ruleset did not read back as set
+	hangs       bool   // the kernel has not answered for rulesetWait
+	setAgainAt  time.Duration
+	tunnelAt    time.Duration // when a tunnel in doubt is tried again
+	openAt      time.Duration // nothing opens before, because an opening failed
+	openAfter   time.Duration // the newest pause; 0: an opening has been read back since
+	renewAt     time.Duration
+	closings    []time.Time // ends of grants that the kernel may still have open
+	waiting     []waiter
 }
 
 // waiter is called when the kernel has a plan.

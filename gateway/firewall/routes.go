@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
@@ -40,6 +42,7 @@ type routing struct {
 	missing   []string                  // those of inside that the host does not have
 	tables    map[int][]route           // those that a rule names
 	permanent map[string][]netip.Prefix // by interface, the networks of addresses that nobody on the wire gave it
+	noIPv6    bool                      // the tunnel's interface has none
 }
 
 // sights are facts that must not be forgotten: a host on the wire could take
@@ -186,9 +189,14 @@ type astray struct {
 func pathsTo(p *policy.Policy, device string, r routing) paths {
 	w := paths{policy: p, to: Paths{}, complete: true}
 	strict := r.others > 1 || len(r.inside) > 0
-	lost, used := map[astray][]string{}, []string(nil)
+	lost, used, off := map[astray][]string{}, []string(nil), []string(nil)
 	for _, t := range p.Targets {
 		prefix := t.Prefix.Masked()
+		if r.noIPv6 && prefix.Addr().Is6() {
+			off = append(off, t.Name)
+			w.to[prefix] = nil
+			continue
+		}
 		reached := r.reach(prefix)
 		through := reached.by[counts]
 		if !reached.whole {
@@ -218,6 +226,10 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 			h.Targets = targets // nothing is sent there
 		}
 		w.hints = append(w.hints, h)
+	}
+	if len(off) > 0 {
+		cause := view.Say("ipv6_off_here", view.Args{"interface": device})
+		w.hints = append(w.hints, view.Hint{Message: view.Say("no_ipv6", view.Args{"cause": cause}), Targets: off})
 	}
 	if len(r.missing) > 0 {
 		w.hints = append(w.hints, view.Hint{Message: view.Say("inside_missing", view.Args{"interfaces": r.missing})})
@@ -344,7 +356,7 @@ func union(lists ...[]string) []string {
 // both families for any targets, since the default route of either leads to the
 // Internet.
 func readRouting(p *policy.Policy, device string, inside []string) (routing, error) {
-	r := routing{inside: inside, tables: map[int][]route{}, permanent: map[string][]netip.Prefix{}}
+	r := routing{inside: inside, tables: map[int][]route{}, permanent: map[string][]netip.Prefix{}, noIPv6: noIPv6(device)}
 	links, err := netlink.LinkList()
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return r, fmt.Errorf("interfaces: %w", err)
@@ -381,6 +393,12 @@ func readRouting(p *policy.Policy, device string, inside []string) (routing, err
 		}
 	}
 	return r, nil
+}
+
+// noIPv6 reports whether IPv6 is switched off on an interface, or in the kernel.
+func noIPv6(device string) bool {
+	_, err := os.Stat(sysctls + "ipv6")
+	return errors.Is(err, fs.ErrNotExist) || setting("ipv6/conf/"+device+"/disable_ipv6") == "1"
 }
 
 // kernelTunnels are interfaces that the kernel makes by itself.

@@ -92,7 +92,7 @@ func New(version string) *Metrics {
 		refused: m.counter("kidoban_refused_packets_total", "Packets that the kernel's ruleset dropped, by cause. They include what admissions count under a reason.", "cause"),
 		lag: m.histogram("kidoban_closing_lag_seconds", "From the end of a grant to the moment gate and ruleset were both set without it.", nil,
 			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5).WithLabelValues(),
-		drift:    m.counter("kidoban_ruleset_drift_total", "Times the kernel's ruleset read back differently from what was set.").WithLabelValues(),
+		drift:    m.counter("kidoban_ruleset_drift_total", "Times the kernel's ruleset, or the tunnel's interface, was not as it had been set.").WithLabelValues(),
 		failures: m.counter("kidoban_reconcile_failures_total", "Times the ruleset could not be set or read back.").WithLabelValues(),
 		reconciling: m.histogram("kidoban_reconcile_seconds", "Time to make the kernel's ruleset match a plan.", nil,
 			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5).WithLabelValues(),

@@ -108,15 +108,15 @@ func (m *machine) lost() bool {
 	}
 }
 
-// check reports why the machine cannot work, or nil. One that was closed on
-// purpose has nothing to report.
-func (m *machine) check() error {
-	err := m.link.check()
+// check mends the interface, and reports what that took, or why the machine cannot
+// work. One that was closed on purpose has nothing to report.
+func (m *machine) check() (mended []string, err error) {
+	mended, err = m.link.mend()
 	if m.lost() {
 		err = errors.New("WireGuard has ended: the tunnel interface was lost")
 	}
 	if m.closed.Load() {
-		return nil
+		return nil, nil
 	}
-	return err
+	return mended, err
 }

@@ -1,6 +1,9 @@
 package tunnel
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"kidoban/gateway/policy"
@@ -13,6 +16,9 @@ import (
 const (
 	beat    = time.Second
 	soonest = 5 * time.Millisecond
+	// driftPause bounds how often it is told that the interface was mended: a program
+	// may change it again and again.
+	driftPause = time.Minute
 )
 
 // reconcile makes the peers match the plan, and sends facts.
@@ -25,6 +31,8 @@ func (t *Tunnel) reconcile() {
 		nextBeat  = t.boot()
 		nextAsk   time.Duration
 		refusedAt time.Duration
+		mended    []string // of the interface, since it was last told
+		driftAt   time.Duration
 	)
 	confirmed := func(facts []policy.Fact, err error) {
 		if err != nil && !t.machine.Load().lost() {
@@ -48,7 +56,9 @@ func (t *Tunnel) reconcile() {
 		if beating {
 			nextBeat = now.boot + beat
 			t.table.sweep(now.boot)
-			t.examine()
+			mended = append(mended, t.examine()...)
+			slices.Sort(mended)
+			mended = slices.Compact(mended)
 			nextAsk = min(nextAsk, now.boot)
 		}
 		if f := t.failure.Load(); f != failed {
@@ -56,6 +66,14 @@ func (t *Tunnel) reconcile() {
 				t.log.Error("the tunnel failed", "err", f.err)
 				outbox = append(outbox, policy.Fact{Kind: policy.Failure, At: now.wall, Err: f.err, Count: 1})
 			}
+		}
+
+		if len(mended) > 0 && now.boot >= driftAt {
+			driftAt = now.boot + driftPause
+			err := fmt.Errorf("the tunnel interface %s was changed, and is as it was made again: %s", t.config.Interface, strings.Join(mended, "; "))
+			t.log.Warn("another program changed the tunnel interface", "err", err)
+			outbox = append(outbox, policy.Fact{Kind: policy.Drift, At: now.wall, Err: err, Count: len(mended)})
+			mended = nil
 		}
 
 		if plan := t.table.current(); plan != matched || beating || len(t.table.staleKeys()) > 0 {
@@ -95,13 +113,14 @@ func (t *Tunnel) reconcile() {
 	}
 }
 
-// examine checks the machine, and ends its failure when it works again.
-func (t *Tunnel) examine() {
+// examine checks and mends the machine, and ends its failure when it works again. It
+// says what was mended.
+func (t *Tunnel) examine() (mended []string) {
 	m := t.machine.Load()
 	if m.closed.Load() {
-		return // being built anew, or closed
+		return nil // being built anew, or closed
 	}
-	err := m.check()
+	mended, err := m.check()
 	if unread := t.gate.unread.Load(); err == nil && unread != nil {
 		err = unread.err
 	}
@@ -111,4 +130,5 @@ func (t *Tunnel) examine() {
 		t.failure.Store(nil)
 		t.log.Info("the tunnel is as it was made again")
 	}
+	return mended
 }

@@ -110,13 +110,15 @@ func innerAddresses(packet []byte) (from, to netip.Addr) {
 	return netip.Addr{}, netip.Addr{}
 }
 
-// link is the interface as the kernel has it. Its handle stays in the network
-// namespace in which it was made.
+// link is the interface, which mend keeps as it was made. Its handle stays in the
+// network namespace in which it was made.
 type link struct {
 	handle    *netlink.Handle
 	index     int
 	name      string
+	mtu       int
 	addresses []netip.Prefix
+	unset     atomic.Pointer[[]string] // those addresses that the kernel does not take, because IPv6 is off
 }
 
 // newLink gives an interface its MTU and its addresses and sets it up.
@@ -134,46 +136,95 @@ func newLink(name string, mtu int, addresses []netip.Prefix) (l *link, err error
 	if err != nil {
 		return nil, fmt.Errorf("find interface %s: %w", name, err)
 	}
-	if err := handle.LinkSetMTU(device, mtu); err != nil {
-		return nil, fmt.Errorf("set the MTU of interface %s to %d: %w", name, mtu, err)
-	}
-	for _, p := range addresses {
-		if err := handle.AddrReplace(device, &netlink.Addr{IPNet: ipNet(p)}); err != nil {
-			return nil, fmt.Errorf("add %s to interface %s: %w", p, name, err)
-		}
-	}
-	if err := handle.LinkSetUp(device); err != nil {
-		return nil, fmt.Errorf("set interface %s up: %w", name, err)
-	}
-	return &link{handle, device.Attrs().Index, name, addresses}, nil
+	l = &link{handle: handle, index: device.Attrs().Index, name: name, mtu: mtu, addresses: addresses}
+	_, err = l.mend()
+	return l, err
 }
 
-// check reports a change of the interface; nil: there is none.
-func (l *link) check() error {
-	// The addresses are read first: an interface that is set down loses some,
-	// and then it is down that counts.
-	have, listErr := l.handle.AddrList(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: l.index}}, netlink.FAMILY_ALL)
-	interrupted := errors.Is(listErr, netlink.ErrDumpInterrupted)
+// mend gives the interface what it lacks: its MTU, its state up, its addresses, and
+// the routes to their networks. It says what that was. An interface that is gone or
+// has another name cannot be mended, and without IPv6 its IPv6 addresses are left
+// out until there is IPv6.
+func (l *link) mend() (mended []string, err error) {
 	device, err := l.handle.LinkByIndex(l.index)
 	if err != nil {
-		return fmt.Errorf("the tunnel interface %s was lost: %w", l.name, err)
+		return nil, fmt.Errorf("the tunnel interface %s was lost: %w", l.name, err)
 	}
-	switch attributes := device.Attrs(); {
-	case attributes.Name != l.name:
-		return fmt.Errorf("the tunnel interface was renamed from %s to %s", l.name, attributes.Name)
-	case attributes.Flags&net.FlagUp == 0:
-		return fmt.Errorf("the tunnel interface %s is down", l.name)
-	case interrupted: // addresses of this host change: the next beat reads them
-		return nil
-	case listErr != nil:
-		return fmt.Errorf("list the addresses of %s: %w", l.name, listErr)
+	a := device.Attrs()
+	if a.Name != l.name {
+		return nil, fmt.Errorf("the tunnel interface was renamed from %s to %s", l.name, a.Name)
 	}
-	for _, want := range l.addresses {
-		if !slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.IPNet.String() == ipNet(want).String() }) {
-			return fmt.Errorf("the tunnel interface %s has lost its address %s", l.name, want)
+	// Below 1280 the kernel takes IPv6 and its addresses away, and it takes them away
+	// from an interface that is set down. So addresses come last.
+	if a.MTU != l.mtu {
+		if err := l.handle.LinkSetMTU(device, l.mtu); err != nil {
+			return nil, fmt.Errorf("set the MTU of interface %s to %d: %w", l.name, l.mtu, err)
+		}
+		mended = append(mended, fmt.Sprintf("its MTU was %d", a.MTU))
+	}
+	if a.Flags&net.FlagUp == 0 {
+		if err := l.handle.LinkSetUp(device); err != nil {
+			return nil, fmt.Errorf("set interface %s up: %w", l.name, err)
+		}
+		mended = append(mended, "it was down")
+	}
+	have, err := l.handle.AddrList(device, netlink.FAMILY_ALL)
+	if errors.Is(err, netlink.ErrDumpInterrupted) {
+		return mended, nil // addresses of this host change: the next beat reads them
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the addresses of %s: %w", l.name, err)
+	}
+	unset := []string(nil)
+	for _, p := range l.addresses {
+		if !slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.IPNet.String() == ipNet(p).String() }) {
+			err := l.handle.AddrReplace(device, &netlink.Addr{IPNet: ipNet(p)})
+			if p.Addr().Is6() && withoutIPv6(err) {
+				unset = append(unset, p.String())
+				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("add %s to interface %s: %w", p, l.name, err)
+			}
+			if before := l.unset.Load(); before == nil || !slices.Contains(*before, p.String()) {
+				mended = append(mended, fmt.Sprintf("it had lost its address %s", p))
+			}
+		}
+		added, err := l.route(p)
+		if err != nil {
+			return nil, fmt.Errorf("add the route to %s by interface %s: %w", p.Masked(), l.name, err)
+		}
+		if added {
+			mended = append(mended, fmt.Sprintf("the route to %s was gone", p.Masked()))
 		}
 	}
-	return nil
+	l.unset.Store(&unset)
+	return mended, nil
+}
+
+// withoutIPv6 reports whether the kernel refuses an IPv6 address because IPv6 is off:
+// by net.ipv6.conf.*.disable_ipv6, or by ipv6.disable=1 at its start.
+func withoutIPv6(err error) bool {
+	return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)
+}
+
+// route adds the route that the kernel makes for an address, if it is gone. To ask for
+// it beside others, which NLM_F_APPEND does, is the cheapest way to learn whether it is
+// there: the kernel refuses the same route twice.
+func (l *link) route(to netip.Prefix) (added bool, err error) {
+	if to.IsSingleIP() {
+		return false, nil // it brings no route
+	}
+	r := &netlink.Route{LinkIndex: l.index, Dst: ipNet(to.Masked()), Scope: netlink.SCOPE_LINK, Src: to.Addr().AsSlice(),
+		Protocol: unix.RTPROT_KERNEL, Table: unix.RT_TABLE_MAIN}
+	if to.Addr().Is6() {
+		r.Scope, r.Src, r.Priority = netlink.SCOPE_UNIVERSE, nil, 256 // IP6_RT_PRIO_ADDRCONF
+	}
+	err = l.handle.RouteAppend(r)
+	if errors.Is(err, unix.EEXIST) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {

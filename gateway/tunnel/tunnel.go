@@ -283,13 +283,19 @@ func (t *Tunnel) SetTimestamps(all map[policy.Key][12]byte) {
 }
 
 // Hints gives hints about the tunnel for operators.
-func (t *Tunnel) Hints() []view.Hint {
-	if u := t.machine.Load().uapi; u != nil {
-		if err := u.problem.Load(); err != nil {
-			return []view.Hint{{Message: view.Say("unshown", view.Args{"cause": *err, "uid": os.Geteuid()})}}
+func (t *Tunnel) Hints() (hints []view.Hint) {
+	m := t.machine.Load()
+	if m.uapi != nil {
+		if err := m.uapi.problem.Load(); err != nil {
+			hints = append(hints, view.Hint{Message: view.Say("unshown", view.Args{"cause": *err, "uid": os.Geteuid()})})
 		}
 	}
-	return nil
+	if m.link != nil {
+		if unset := m.link.unset.Load(); unset != nil && len(*unset) > 0 {
+			hints = append(hints, view.Hint{Message: view.Say("ipv6_off", view.Args{"addresses": *unset, "interface": t.config.Interface})})
+		}
+	}
+	return hints
 }
 
 // Err says why the tunnel cannot hold its promises now, or is nil. While it
