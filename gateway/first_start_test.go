@@ -63,3 +63,56 @@ func TestFault88FirstStart(t *testing.T) {
 		same(t, "hinted after a recovery and a restart", hinted(w), false)
 	})
 }
+
+// notifications are what the service manager was told, in order.
+func (w *world) notifications() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.notified)
+}
+
+// TestFault89AStartThatTakesLong: reading a long journal does not hold up the boot of
+// the host, which waits for READY, nor does the service manager kill the gateway
+// meanwhile. Nobody is inside, and a close holds.
+func TestFault89AStartThatTakesLong(t *testing.T) {
+	simulate(t, everybody("acme", "brown"), func(t *testing.T, w *world) {
+		w.at("01:30:00")
+		reads := make(chan struct{})
+		w.do(func() { w.opening.hang = reads })
+		w.start()
+		told := w.notifications
+		same(t, "told at once", told(), []string{"ready", "status starting"})
+		if said := w.closeHung("acme"); !strings.Contains(said, "still starts") {
+			t.Errorf("close: %s", said)
+		}
+		same(t, "latched", w.marked(), []string{"acme", "all"}) // without a latch everything is shut, until the start has ended
+		for range 20 { // ten minutes
+			before := len(told())
+			time.Sleep(30 * time.Second) // WatchdogSec
+			if news := told()[before:]; len(news) == 0 || slices.Contains(news, "ready") {
+				t.Fatalf("told within 30 s: %q", news)
+			}
+			same(t, "live", w.gateway.Live(), true)
+			same(t, "why not ready", w.notReady(), "starting")
+			same(t, "open", w.open(), []string{})
+		}
+		close(reads)
+		synctest.Wait()
+		same(t, "why not ready afterwards", w.notReady(), "")
+		same(t, "status then", slices.Contains(told(), "status "), true)
+		same(t, "shut", w.shutNow(), []string{"acme"})
+		same(t, "ready again", strings.Count(strings.Join(told(), "\n"), "ready"), 1)
+	})
+	// One that never ends is killed, and started anew.
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		reads := make(chan struct{})
+		w.do(func() { w.opening.hang = reads })
+		w.start()
+		time.Sleep(startWait + time.Minute)
+		before := w.notifications()
+		same(t, "live", w.gateway.Live(), false)
+		time.Sleep(time.Minute)
+		same(t, "told", w.notifications(), before)
+		close(reads)
+	})
+}

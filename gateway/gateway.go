@@ -137,7 +137,7 @@ func New(cfg Config) *Gateway {
 // snapshot says so then.
 func (g *Gateway) Snapshot() *view.Snapshot {
 	s := g.snapshot.Load()
-	if age := g.age(s); age >= liveWithin {
+	if age := g.age(s); g.stuck(s) {
 		return s.Stuck(age)
 	}
 	return s
@@ -147,8 +147,16 @@ func (g *Gateway) Snapshot() *view.Snapshot {
 // loop turns at least once a heartbeat.
 const liveWithin = 10 * time.Second
 
-// Live reports whether the loop still turns.
-func (g *Gateway) Live() bool { return g.age(g.snapshot.Load()) < liveWithin }
+// Live reports whether the loop still turns, or starts.
+func (g *Gateway) Live() bool { return !g.stuck(g.snapshot.Load()) }
+
+func (g *Gateway) stuck(s *view.Snapshot) bool {
+	within := liveWithin
+	if s.InDoubt(view.Starting) {
+		within = startWait
+	}
+	return g.age(s) >= within
+}
 
 func (g *Gateway) age(s *view.Snapshot) time.Duration { return g.cfg.Clock.Boot() - s.At }
 

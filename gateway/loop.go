@@ -22,6 +22,8 @@ const (
 	// bootWait bounds how long a machine that has just booted waits for its
 	// clock to be synchronized, counted from boot.
 	bootWait = 60 * time.Second
+	// startWait is how long a start may take, which reads the whole journal.
+	startWait = 15 * time.Minute
 	// factsATurn bounds how many waiting facts one turn takes.
 	factsATurn = 64
 	// stopWait bounds how long a stop waits for the kernel and the disk in all.
@@ -97,11 +99,17 @@ func (g *Gateway) run(ctx context.Context, stopping chan<- struct{}) error {
 	l.plans.inForce = l.plans.wanted.Doubted(view.Say(view.Begins, nil).String())
 
 	go l.kernel.applier.run()
+	// Everything is denied, and status and close work: the network may come up.
+	l.cfg.Notify("ready")
+	l.cfg.Notify("status " + l.plans.inForce.Doubt)
+	started := make(chan struct{})
+	go g.starts(started)
 	l.start()
+	close(started)
 	l.plans.stale = true
 	l.turn()
 	l.cfg.Logger.Info("the gateway runs", "ready", l.plans.inForce.Doubt == "", "not_ready_reason", l.plans.inForce.Doubt)
-	l.cfg.Notify("ready")
+	l.cfg.Notify("status " + l.plans.inForce.Doubt)
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -133,6 +141,21 @@ func (g *Gateway) run(ctx context.Context, stopping chan<- struct{}) error {
 			l.checked(c)
 		}
 		l.turn()
+	}
+}
+
+// starts pets the service manager's watchdog while the journal is read, for
+// startWait at most.
+func (g *Gateway) starts(done <-chan struct{}) {
+	tick := time.NewTicker(heartbeat)
+	defer tick.Stop()
+	for range startWait / heartbeat {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+			g.cfg.Notify("watchdog")
+		}
 	}
 }
 
