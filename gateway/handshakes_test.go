@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -136,4 +137,79 @@ func TestFault99AdmittedInVainIsHinted(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestFault100WrongKeysAreHinted: a client at a vendor's source that has a key that
+// no engineer has, or another gateway's key, is told of by status, and by explain
+// about an engineer who may come from there. Whatever is told is what somebody
+// claims, and it is little.
+func TestFault100WrongKeysAreHinted(t *testing.T) {
+	offered := policy.Key{1, 2, 3}
+	refuse := func(w *world, from string, reason policy.Reason, c policy.Claim) {
+		w.tunnel.facts <- policy.Fact{Kind: policy.Refusal, At: w.wall(), Source: netip.MustParseAddrPort(from), Decision: policy.Decision{Reason: reason}, Claim: c, Count: 1}
+	}
+	times := func(n int, from string, reason policy.Reason, c policy.Claim) func(*world) {
+		return func(w *world) {
+			for range n {
+				refuse(w, from, reason, c)
+				time.Sleep(5 * time.Second)
+			}
+		}
+	}
+	const elsewhere = "192.0.2.66:1000"
+	for _, c := range []struct {
+		name    string
+		happens func(*world)
+		want    string // in hint and explanation; empty: there is none
+		brown   bool   // explain about acme/brown tells it
+	}{
+		{"an unknown key", times(3, address, policy.UnknownKey, policy.Claim{Key: offered}),
+			"3 attempts from 203.0.113.1, a source of acme, medisys, offer the key " + offered.String() + ", which no engineer has", true},
+		{"another gateway's key", times(3, address, policy.Malformed, policy.Claim{Foreign: true}),
+			"3 attempts from 203.0.113.1, a source of acme, medisys, are for a gateway with another public key", true},
+		{"the same, while no window is open", times(3, address, policy.UnlistedSource, policy.Claim{Foreign: true}),
+			"are for a gateway with another public key", true},
+		{"two only", times(2, address, policy.UnknownKey, policy.Claim{Key: offered}), "", true},
+		{"long ago", func(w *world) {
+			times(3, address, policy.UnknownKey, policy.Claim{Key: offered})(w)
+			time.Sleep(10 * time.Minute)
+		}, "", true},
+		{"from an address of no vendor", times(9, elsewhere, policy.UnknownKey, policy.Claim{Key: offered}), "", true},
+		{"noise", times(9, address, policy.Malformed, policy.Claim{}), "", true},
+		{"an engineer's public key, which anybody may know", func(w *world) {
+			times(9, address, policy.UnknownKey, policy.Claim{Key: w.engineer("acme/brown").Key})(w)
+		}, "", true},
+		{"the engineer is inside", func(w *world) {
+			w.enter("acme/brown", address)
+			times(3, address, policy.UnknownKey, policy.Claim{Key: offered})(w)
+		}, "offer the key", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.at("01:10:00")
+				w.start()
+				c.happens(w)
+				hints := strings.Join(w.hinted("attempts from"), "\n")
+				if (hints != "") != (c.want != "") || !strings.Contains(hints, c.want) {
+					t.Errorf("hints %q, want %q", hints, c.want)
+				}
+				d := policy.Decision{Reason: policy.Admitted, Engineer: w.engineer("acme/brown"), Grant: w.plan().Grants[0]}
+				told := strings.Join(view.Texts(w.gateway.Snapshot().Obstacles(policy.Query{}, d, w.wall(), w.wall())), "\n")
+				if (told != "") != (c.brown && c.want != "") {
+					t.Errorf("explain tells %q, and status %q", told, hints)
+				}
+			})
+		})
+	}
+	t.Run("few are told", func(t *testing.T) {
+		simulate(t, oneHour(), func(t *testing.T, w *world) {
+			w.at("01:10:00")
+			w.start()
+			for i := range 3 * 15 {
+				refuse(w, netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i / 3)}), 1).String(), policy.UnknownKey, policy.Claim{Key: policy.Key{byte(i)}})
+			}
+			same(t, "by address", len(w.hinted("attempts from")), 5)
+			same(t, "of others", len(w.hinted("from more sources of vendors")), 1)
+		})
+	})
 }

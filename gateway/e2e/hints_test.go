@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"io"
 	"net/netip"
 	"os"
@@ -130,4 +131,44 @@ func TestFault99AnotherPresharedKey(t *testing.T) {
 	}
 	g.mustEnter(g.client(g.medisys, sato, 6)) // and that ends it
 	g.hinted("completed no handshake", false)
+}
+
+// TestFault100WrongKeysAreNamed: two real clients at a vendor's listed address, one
+// with a key that nobody listed, one with another gateway's key, while explain says
+// that the engineer would be admitted.
+func TestFault100WrongKeysAreNamed(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
+	config := g.config(sato, 4)
+	var public lab.Key
+	config.PrivateKey, public = lab.NewKey()
+	mistyped := g.medisys.NewClient(config)
+	config = g.config(sato, 6)
+	_, config.PeerKey = lab.NewKey()
+	astray := g.medisys.NewClient(config)
+	refused := func(reason string, source netip.Addr) (n int) {
+		for _, r := range g.refusals() {
+			if r.Reason == reason && r.Source == source {
+				n += r.Count
+			}
+		}
+		return n
+	}
+	for n := range 3 {
+		g.check(mistyped.Initiate())
+		g.check(astray.Initiate())
+		lab.WaitFor(t, eventually, "both are refused", func() bool {
+			return refused("unknown_key", medisys4) > n && refused("malformed", medisys6) > n
+		})
+	}
+	for _, want := range []string{
+		"attempts from 203.0.113.10, a source of medisys, offer the key " + base64.StdEncoding.EncodeToString(public[:]) + ", which no engineer has",
+		"attempts from 2001:db8:1::10, a source of medisys, are for a gateway with another public key",
+	} {
+		g.hinted(want, true)
+		if out := g.must("explain", sato, "--from", medisys4.String()); !strings.HasPrefix(out, "ADMIT") || !strings.Contains(out, want) {
+			t.Errorf("explain says\n%s, want %q", out, want)
+		}
+	}
 }

@@ -22,6 +22,13 @@ const (
 	Drift
 )
 
+// Claim is what an initiation says that proves no engineer's key. Anybody can send it, in the name
+// of any address.
+type Claim struct {
+	Key     Key  // the static key that it carries; zero: none could be read
+	Foreign bool // it is an initiation, but for a gateway with another public key
+}
+
 // Fact is a report of the tunnel or the firewall. Sending never blocks a packet. A refusal that
 // finds the channel full is dropped, and counted in the next one of the same engineer and reason.
 // Other facts are sent later.
@@ -35,6 +42,7 @@ type Fact struct {
 	Decision  Decision
 	Timestamp [12]byte // Admission: the TAI64N timestamp that opened; Refusal: the greatest that counts as seen from now on, zero: none
 	Admission uint64   // Admission and Confirmation: the number of the admission, unique in this process
+	Claim     Claim    // Refusal of a stranger
 	Count     int      // Refusal: how many packets it stands for, at least 1
 	Err       error    // Failure and Drift
 }

@@ -58,6 +58,10 @@ func count(r *view.Refusal, f policy.Fact) {
 	}
 	r.Count += max(f.Count, 1)
 	r.Last = f.At
+	if f.Claim.Key != (policy.Key{}) {
+		r.OfferedKey = f.Claim.Key.String()
+	}
+	r.Foreign = r.Foreign || f.Claim.Foreign
 	if r.Engineer != "" {
 		r.Names = view.NamesOf(f.Engineer)
 	}

@@ -14,8 +14,8 @@ const (
 )
 
 // Sum holds refusals that wait for a reader. Those of one reason, engineer and
-// source are one fact: the newest, with the count of all and their greatest
-// timestamp. A room that is full adds further sources up without an address.
+// source are one fact: the newest, with the count of all, their greatest
+// timestamp, and what the last of them claimed. A room that is full adds further sources up without an address.
 type Sum struct {
 	Wake func() // called when a first refusal begins to wait; may be nil
 
@@ -50,6 +50,10 @@ func (s *Sum) Add(f policy.Fact) {
 	if string(have.Timestamp[:]) > string(f.Timestamp[:]) {
 		f.Timestamp = have.Timestamp
 	}
+	if f.Claim.Key == (policy.Key{}) {
+		f.Claim.Key = have.Claim.Key
+	}
+	f.Claim.Foreign = f.Claim.Foreign || have.Claim.Foreign
 	s.facts[k] = f
 	s.mu.Unlock()
 	if first && s.Wake != nil {

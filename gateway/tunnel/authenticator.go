@@ -209,7 +209,7 @@ func (p *authenticator) initiation(i initiation) {
 	}
 	f := policy.Fact{At: now.wall, Source: i.from.AddrPort, Timestamp: p.keep(q, stamp, i.from.AddrPort, plan, now)}
 	refuse := func(d policy.Decision) {
-		f.Engineer, f.Decision = d.Engineer, d
+		f.Engineer, f.Decision, f.Claim = d.Engineer, d, claimed(q)
 		t.gate.refusals.Add(f)
 	}
 	d := plan.Decide(q, now.wall)
@@ -245,19 +245,28 @@ func (p *authenticator) initiation(i initiation) {
 	}
 }
 
+// claimed gives the key that an initiation carries and does not prove.
+func claimed(q policy.Query) (c policy.Claim) {
+	if !q.Proven {
+		c.Key = q.Key
+	}
+	return c
+}
+
 // inspect names the sender of a packet that the kernel dropped.
 func (p *authenticator) inspect(d dropped) {
 	t := p.t
 	plan, now := t.table.current(), t.now()
 	q := policy.Query{Fault: policy.Admitted, Source: d.source.Addr()}
 	var stamp [12]byte
-	var echo bool
-	if d.size == len(d.packet) && wellFormed(d.packet[:], t.gate.checker) {
-		if p.inspected.allow(struct{}{}, now.boot) {
-			q, stamp, echo = p.question(&d.packet, d.source, plan, now, true)
-		} else {
-			q.Fault = policy.RateLimited
-		}
+	var echo, foreign bool
+	switch whole := d.size == len(d.packet); {
+	case !whole || !wellFormed(d.packet[:], t.gate.checker):
+		foreign = whole && shaped(d.packet[:])
+	case p.inspected.allow(struct{}{}, now.boot):
+		q, stamp, echo = p.question(&d.packet, d.source, plan, now, true)
+	default:
+		q.Fault = policy.RateLimited
 	}
 	if echo {
 		return
@@ -271,5 +280,7 @@ func (p *authenticator) inspect(d dropped) {
 		q.Fault = policy.RateLimited
 		decision = plan.Decide(q, now.wall)
 	}
-	t.gate.refusals.Add(policy.Fact{At: now.wall, Source: d.source, Engineer: decision.Engineer, Decision: decision, Timestamp: seen})
+	claim := claimed(q)
+	claim.Foreign = foreign
+	t.gate.refusals.Add(policy.Fact{At: now.wall, Source: d.source, Engineer: decision.Engineer, Decision: decision, Timestamp: seen, Claim: claim})
 }

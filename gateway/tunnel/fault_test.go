@@ -657,3 +657,40 @@ func TestFault97AnEchoIsNoReplay(t *testing.T) {
 		})
 	}
 }
+
+// TestFault100WrongKeysAreRead: the key that a stranger's initiation carries, and
+// an initiation for another gateway, are told as claims, by the gate and of what
+// the kernel dropped; a proven key and noise claim nothing.
+func TestFault100WrongKeysAreRead(t *testing.T) {
+	strangerPrivate, stranger := lab.NewKey()
+	_, otherGateway := lab.NewKey()
+	s := newSite(t)
+	s.open(later(), s.suzuki)
+	noise := make([]byte, device.MessageInitiationSize)
+	rand.Read(noise)
+	noise[0] = 9
+	for _, test := range []struct {
+		name         string
+		packet       []byte
+		gate, kernel policy.Reason
+		want         policy.Claim
+	}{
+		{"a key that is not listed", initiate(t, strangerPrivate, s.public, stampAt(time.Now()), nil), policy.UnknownKey, policy.UnknownKey, policy.Claim{Key: stranger}},
+		{"for another gateway", initiate(t, s.sato.private, otherGateway, stampAt(time.Now()), nil), policy.Malformed, policy.UnlistedSource, policy.Claim{Foreign: true}},
+		{"an engineer without a window", initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil), policy.OutsideWindow, policy.OutsideWindow, policy.Claim{}},
+		{"noise", noise, policy.Malformed, policy.UnlistedSource, policy.Claim{}},
+		{"a part of one", noise[:40], policy.Malformed, policy.UnlistedSource, policy.Claim{}},
+	} {
+		s.send(s.medisys, "203.0.113.10:4000", medisysEndpoint, test.packet)
+		if f := s.refusal(test.gate); f.Claim != test.want {
+			t.Errorf("%s, by the gate: claim %v, want %v", test.name, f.Claim, test.want)
+		}
+		if test.want == (policy.Claim{}) && test.gate == policy.OutsideWindow {
+			continue // the second would be the network's echo
+		}
+		s.tunnel.Inspect(test.packet, netip.MustParseAddrPort("203.0.113.10:4000"))
+		if f := s.refusal(test.kernel); f.Claim != test.want {
+			t.Errorf("%s, by the kernel: claim %v, want %v", test.name, f.Claim, test.want)
+		}
+	}
+}

@@ -240,16 +240,17 @@ func (g *gate) handshakes(packets [][]byte, sizes []int, from []conn.Endpoint) {
 		}
 		sizes[i] = 0
 		if from, ok := from[i].(*conn.StdNetEndpoint); ok {
-			if fault := g.handshake(packets[i][:size], from, plan, now); fault != policy.Admitted {
-				g.refuse(fault, from.AddrPort, plan, now)
+			packet := packets[i][:size]
+			if fault := g.handshake(packet, from, plan, now); fault != policy.Admitted {
+				g.refuse(fault, from.AddrPort, plan, now, policy.Claim{Foreign: fault == policy.Malformed && shaped(packet)})
 			}
 		}
 	}
 }
 
-func (g *gate) refuse(fault policy.Reason, source netip.AddrPort, plan *policy.Plan, now instant) {
+func (g *gate) refuse(fault policy.Reason, source netip.AddrPort, plan *policy.Plan, now instant, claim policy.Claim) {
 	d := plan.Decide(policy.Query{Fault: fault, Source: source.Addr()}, now.wall)
-	g.refusals.Add(policy.Fact{At: now.wall, Source: source, Decision: d})
+	g.refusals.Add(policy.Fact{At: now.wall, Source: source, Decision: d, Claim: claim})
 }
 
 // handshake passes an initiation on, or gives the fault for which it is refused.
@@ -307,16 +308,19 @@ func (g *gate) inspect(payload []byte, source netip.AddrPort) {
 	select {
 	case g.dropped <- d:
 	default:
-		g.refuse(policy.RateLimited, source, g.table.current(), g.now())
+		g.refuse(policy.RateLimited, source, g.table.current(), g.now(), policy.Claim{})
 	}
 }
 
 // wellFormed reports whether the packet is an initiation and its MAC1 is made with
 // the gateway's public key.
 func wellFormed(packet []byte, checker *device.CookieChecker) bool {
-	return len(packet) == device.MessageInitiationSize &&
-		messageType(packet) == device.MessageInitiationType &&
-		checker.CheckMAC1(packet)
+	return shaped(packet) && checker.CheckMAC1(packet)
+}
+
+// shaped reports whether the packet is an initiation, for whichever gateway.
+func shaped(packet []byte) bool {
+	return len(packet) == device.MessageInitiationSize && messageType(packet) == device.MessageInitiationType
 }
 
 // sendCookie answers an initiation beyond its rate with a cookie (WireGuard

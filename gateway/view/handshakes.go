@@ -4,6 +4,9 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
+
+	"kidoban/gateway/policy"
 )
 
 // Handshakes is what is odd about an engineer's handshakes of the last minutes.
@@ -43,4 +46,46 @@ func (h Handshakes) hints(engineer string) (hints []Message) {
 		hints = append(hints, Say("unconfirmed", Args{"engineer": engineer, "count": h.Unconfirmed}))
 	}
 	return hints
+}
+
+// A wrong key in a client is told after so many attempts, for so long after the last.
+const (
+	wrongKeyLeast  = 3
+	wrongKeyRecent = 10 * time.Minute
+)
+
+// wrongKeys has hints about attempts that prove nothing, and come from sources of
+// vendors: a client whose own key is not listed, or which has another gateway's key.
+// Anybody can send them in the name of such a source.
+func (s *Snapshot) wrongKeys(now time.Time, of func(*policy.Engineer) bool) (hints []Message) {
+	for _, r := range s.Refusals { // the newest first
+		if r.Engineer != "" || r.Target != "" || r.Count < wrongKeyLeast || now.Sub(r.Last) >= wrongKeyRecent || !r.Source.IsValid() {
+			continue
+		}
+		vendors := s.listing(r.Source, of)
+		key, err := policy.ParseKey(r.OfferedKey)
+		switch {
+		case len(vendors) == 0:
+		case len(hints) == handshakesNamed:
+			return append(hints, Say("wrong_key_others", nil))
+		case r.Reason == policy.UnknownKey.String() && err == nil && s.Plan.ByKey(key) == nil:
+			hints = append(hints, Say("wrong_own_key", Args{"count": r.Count, "source": r.Source, "vendors": vendors, "key": r.OfferedKey}))
+		case r.Foreign:
+			hints = append(hints, Say("wrong_gateway_key", Args{"count": r.Count, "source": r.Source, "vendors": vendors}))
+		}
+	}
+	return hints
+}
+
+// listing names the vendors with an engineer who may come from a source.
+func (s *Snapshot) listing(source netip.Addr, of func(*policy.Engineer) bool) (vendors []string) {
+	if s.Plan.Policy == nil {
+		return nil
+	}
+	for _, v := range s.Plan.Policy.Vendors {
+		if slices.ContainsFunc(v.Engineers, func(e *policy.Engineer) bool { return of(e) && e.MayComeFrom(source) }) {
+			vendors = append(vendors, v.Name)
+		}
+	}
+	return vendors
 }

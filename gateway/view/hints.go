@@ -60,6 +60,7 @@ func (s *Snapshot) Hints(now time.Time) []Message {
 	}
 	hint(s.sourcesHidden(now))
 	hints = append(hints, s.handshakes()...)
+	hints = append(hints, s.wrongKeys(now, func(*policy.Engineer) bool { return true })...)
 	excess := s.excess(now)
 	for i, engineer := range slices.Sorted(maps.Keys(excess)) {
 		if i == excessNamed {

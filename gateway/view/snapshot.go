@@ -125,8 +125,11 @@ func (s *Snapshot) Obstacles(q policy.Query, d policy.Decision, at, now time.Tim
 	if disk := s.disk(); !disk.Empty() && (d.Reason == policy.NotReady || s.enters(q, d)) {
 		all = append(all, disk)
 	}
-	if d.Engineer != nil {
-		all = append(all, s.Handshakes[d.Engineer.String()].hints(d.Engineer.String())...)
+	if e := d.Engineer; e != nil {
+		all = append(all, s.Handshakes[e.String()].hints(e.String())...)
+		if !s.SessionSource(e).IsValid() {
+			all = append(all, s.wrongKeys(now, func(other *policy.Engineer) bool { return other.Key == e.Key })...)
+		}
 	}
 	if d.Reason == policy.Admitted && q.To.IsValid() {
 		if hint, ok := s.excess(now)[d.Engineer.String()]; ok {

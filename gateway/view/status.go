@@ -125,6 +125,10 @@ type Refusal struct {
 	Names
 	Source netip.Addr `json:"source"`
 	Target string     `json:"target,omitempty"` // the destination of a refused flow
+	// Of a stranger: the last key that was offered, which proves nothing, and whether
+	// an initiation was for a gateway with another public key.
+	OfferedKey string `json:"offered_key,omitempty"`
+	Foreign    bool   `json:"foreign,omitempty"`
 }
 
 // StatusAt is the status at an instant.
