@@ -76,6 +76,11 @@ type verifyAnswer struct {
 	KeyFrom    string     `json:"key_from"` // --key, or the file with the key
 
 	SetBack []journal.SetBack `json:"set_back,omitempty"` // where the times go back
+
+	Proven     int64    `json:"proven"`               // how many entries, from the first on
+	Incomplete bool     `json:"incomplete,omitempty"` // the fault is that something is missing
+	Beyond     int64    `json:"beyond,omitempty"`     // entries of a copy that its checkpoint does not cover
+	Lacking    []string `json:"lacking,omitempty"`    // hash tiles that a copy is without
 }
 
 func (c verifyCommand) Run(p *program) error {
@@ -94,24 +99,33 @@ func (c verifyCommand) Run(p *program) error {
 			return err
 		}
 	}
-	report, err := journal.VerifyDir(c.dir(p), key, since)
+	verify := journal.VerifyDir
+	if c.Dir != "" {
+		verify = journal.VerifyCopy
+	}
+	report, err := verify(c.dir(p), key, since)
 	var damage *journal.DamageError
 	if err != nil && !errors.As(err, &damage) {
 		return err
 	}
-	a := verifyAnswer{OK: err == nil, Origin: report.Origin, Size: report.Size, Root: report.Root, Since: report.Since, SetBack: report.SetBack, Checkpoint: report.Checkpoint, Key: key, KeyFrom: keyFrom}
+	a := verifyAnswer{OK: err == nil, Origin: report.Origin, Size: report.Size, Root: report.Root, Since: report.Since, SetBack: report.SetBack, Checkpoint: report.Checkpoint, Key: key, KeyFrom: keyFrom,
+		Proven: report.Proven, Beyond: report.Beyond, Lacking: report.Lacking}
 	if !report.First.IsZero() {
 		a.First, a.Last = &report.First, &report.Last
 	}
 	if damage != nil {
-		a.Fault, a.Entry = damage.Error(), &damage.Entry
+		a.Fault, a.Entry, a.Incomplete = damage.Error(), &damage.Entry, damage.Missing
 	}
 	if c.JSON {
 		p.json(a)
 		return unless(a.OK, exitNo)
 	}
 	if damage != nil {
-		return &exitError{view.Say("unverified", view.Args{"journal": c.dir(p), "cause": damage, "key": key, "from": keyFrom}), exitNo}
+		code := view.Code("unverified")
+		if c.Dir != "" && damage.Missing {
+			code = "copy_incomplete"
+		}
+		return &exitError{view.Say(code, view.Args{"journal": c.dir(p), "cause": damage, "key": key, "from": keyFrom, "there": damage.Entry, "count": a.Size, "proven": a.Proven}), exitNo}
 	}
 	if a.First != nil {
 		p.zone = siteZone(c.dir(p))
@@ -122,6 +136,8 @@ func (c verifyCommand) Run(p *program) error {
 	for _, b := range a.SetBack {
 		p.tell("verified_set_back", view.Args{"entry": b.Entry, "before": p.local(b.Before), "accepted": p.local(b.Accepted), "actor": oneLine(b.Actor), "reason": oneLine(b.Reason)})
 	}
+	p.tellIf(a.Beyond > 0, "verified_beyond", view.Args{"count": a.Beyond})
+	p.tellIf(len(a.Lacking) > 0, "verified_lacking", view.Args{"tiles": strings.Join(a.Lacking, ", ")})
 	p.tell("verified_with", view.Args{"key": key, "from": keyFrom})
 	p.tellIf(since != nil, "verified_since", view.Args{"count": a.Since})
 	p.tellIf(since == nil, "verified_alone", nil)

@@ -55,6 +55,87 @@ func TestFault84TheStepBackIsTold(t *testing.T) {
 	}
 }
 
+// TestFault85ACopyIsJudgedInWords: a copy with files of different ages is no forgery,
+// and what it lacks is told. The gateway's own folder must have everything.
+func TestFault85ACopyIsJudgedInWords(t *testing.T) {
+	state := t.TempDir()
+	own, _ := journalPlace(state)
+	j, err := journal.Open(journalPlace(state))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	write := func(count int) {
+		for range count {
+			if err := j.Append(journal.Entry{Kind: journal.Drift, Actor: "gateway"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	part := func(of, name string) {
+		t.Helper()
+		if err := os.RemoveAll(filepath.Join(of, name)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.CopyFS(filepath.Join(of, name), os.DirFS(filepath.Join(own, name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkpoint := func(of string) {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(own, "checkpoint"))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(of, "checkpoint"), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, last := t.TempDir(), t.TempDir() // the checkpoint is copied first, and last
+	write(5)
+	checkpoint(first)
+	for _, name := range []string{"tile/entries", "tile/0"} {
+		part(last, name)
+	}
+	write(3)
+	for _, name := range []string{"tile/entries", "tile/0"} {
+		part(first, name)
+	}
+	checkpoint(last)
+	bare := t.TempDir() // without hashes
+	part(bare, "tile/entries")
+	checkpoint(bare)
+	for _, c := range []struct {
+		name, dir string
+		status    int
+		want      []string
+	}{
+		{"checkpoint first", first, 0, []string{"VERIFIED  " + first + ": 5 entries", "The copy has 3 more entries"}},
+		{"checkpoint last", last, exitNo, []string{"it has the first 5 of the 8 entries that its checkpoint has signed", "copy again, the checkpoint first", "lost or removed: the journal does not verify from entry 5 on: tile/entries/000.p/8 is not there"}},
+		{"without hashes", bare, 0, []string{"VERIFIED  " + bare + ": 8 entries", "The copy lacks files of hashes.", "tile/0/000.p/8"}},
+		{"checkpoint first, as JSON", first + " --json", 0, []string{`"ok":true`, `"proven":5`, `"beyond":3`}},
+		{"checkpoint last, as JSON", last + " --json", exitNo, []string{`"ok":false`, `"entry":5`, `"proven":0`, `"incomplete":true`}},
+		{"the gateway's own", "", 0, []string{"VERIFIED  " + own + ": 8 entries"}},
+	} {
+		var out, failures bytes.Buffer
+		if status := run(append([]string{"journal", "verify"}, strings.Fields(c.dir)...), []string{"KIDOBAN_STATE_DIR=" + state}, &out, &failures); status != c.status {
+			t.Errorf("%s: status %d, want %d", c.name, status, c.status)
+		}
+		for _, want := range c.want {
+			if all := out.String() + failures.String(); !strings.Contains(all, want) && !strings.Contains(compact(out.String()), want) {
+				t.Errorf("%s: %s\nwant %q", c.name, all, want)
+			}
+		}
+	}
+	if err := os.Remove(filepath.Join(own, "tile/0/000.p/8")); err != nil {
+		t.Fatal(err)
+	}
+	var out, failures bytes.Buffer
+	if status := run([]string{"journal", "verify"}, []string{"KIDOBAN_STATE_DIR=" + state}, &out, &failures); status != exitNo || strings.Contains(failures.String(), "copy") {
+		t.Errorf("the gateway's own without a file: status %d, %s%s", status, &out, &failures)
+	}
+}
+
 // compact is JSON without its white space.
 func compact(text string) string {
 	var b bytes.Buffer

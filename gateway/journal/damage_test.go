@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,6 +58,16 @@ func (p place) restore(t testing.TB, all map[string][]byte) {
 
 // wantDamage verifies, then opens, a journal with a fault.
 func (p place) wantDamage(t *testing.T, what string, entry int64) {
+	t.Helper()
+	var damage *DamageError
+	if _, err := VerifyCopy(p.dir, p.verifierKey(t), nil); !errors.As(err, &damage) || damage.Entry != entry {
+		t.Fatalf("%s: VerifyCopy: %v, want a DamageError of entry %d", what, err, entry)
+	}
+	p.wantUnopened(t, what, entry)
+}
+
+// wantUnopened is wantDamage for a fault that a copy may have.
+func (p place) wantUnopened(t *testing.T, what string, entry int64) {
 	t.Helper()
 	_, err := VerifyDir(p.dir, p.verifierKey(t), nil)
 	var damage *DamageError
@@ -184,6 +196,15 @@ func TestTruncatedFiles(t *testing.T) {
 			var first int64 // entry that the file covers
 			if strings.Contains(name, "/001") {
 				first = 256
+			}
+			if strings.HasPrefix(name, "tile/") && !strings.HasPrefix(name, "tile/entries/") { // a copy does without it
+				wantDamage = func(what string, entry int64) {
+					t.Helper()
+					p.wantUnopened(t, name+" "+what, entry)
+					if report, err := VerifyCopy(p.dir, p.verifierKey(t), nil); err != nil || !slices.Equal(report.Lacking, []string{name}) {
+						t.Errorf("of %d entries, %s %s: VerifyCopy: %v, lacking %q", c.count, name, what, err, report.Lacking)
+					}
+				}
 			}
 			for length := 0; length < len(data); length += c.step {
 				p.write(t, name, data[:length])
@@ -476,6 +497,167 @@ func TestCopyOfALivingJournal(t *testing.T) {
 			t.Errorf("%d entries later: %d entries, %v", more, report.Size, err)
 		}
 	}
+}
+
+// aged is the files of a copy, some of which are older than others. An older
+// part may also lack the partial tiles, which had gone when they were to be read.
+func aged(older, newer map[string][]byte, checkpoint, hashes, entries string) map[string][]byte {
+	all := map[string][]byte{}
+	for _, age := range []string{"older", "gone", "newer"} {
+		from := older
+		if age == "newer" {
+			from = newer
+		}
+		for name, data := range from {
+			of := hashes
+			switch {
+			case name == "checkpoint":
+				of = checkpoint
+			case strings.HasPrefix(name, "tile/entries/"):
+				of = entries
+			}
+			if of == age && (age != "gone" || !strings.Contains(name, ".p/")) {
+				all[name] = data
+			}
+		}
+	}
+	return all
+}
+
+// TestFault85CopyOfFilesOfDifferentAges: a copy proves what its checkpoint covers
+// if the entries are there, whatever became of the hash tiles. If they are not,
+// it says so, and no more.
+func TestFault85CopyOfFilesOfDifferentAges(t *testing.T) {
+	for _, c := range []struct{ older, newer int64 }{{5, 9}, {250, 259}, {256, 300}, {300, 800}} {
+		p := newPlace(t)
+		j := p.open(t)
+		fillAtOnce(t, j, int(c.older))
+		older := files(t, p.dir)
+		fillAtOnce(t, j, int(c.newer-c.older))
+		newer := files(t, p.dir)
+		for _, checkpoint := range []string{"older", "newer"} {
+			for _, hashes := range []string{"older", "gone", "newer"} {
+				for _, entries := range []string{"older", "gone", "newer"} {
+					what := fmt.Sprintf("%d and %d entries, checkpoint %s, hashes %s, entries %s", c.older, c.newer, checkpoint, hashes, entries)
+					copied := place{filepath.Join(t.TempDir(), "journal"), p.keyFile}
+					copied.restore(t, aged(older, newer, checkpoint, hashes, entries))
+					signed := map[string]int64{"older": c.older, "newer": c.newer}[checkpoint]
+					there := map[string]int64{"older": c.older, "gone": c.older / tileWidth * tileWidth, "newer": c.newer}[entries]
+					report, err := VerifyCopy(copied.dir, p.verifierKey(t), nil)
+					whole := hashes == "newer" || hashes == "older" && checkpoint == "older"
+					if there >= signed {
+						if err != nil || report.Size != signed || report.Proven != signed || report.Beyond != there-signed || (len(report.Lacking) == 0) != whole {
+							t.Errorf("%s: %v, %+v", what, err, report)
+						}
+						if _, err := VerifyDir(copied.dir, p.verifierKey(t), nil); (err == nil) != whole {
+							t.Errorf("%s: VerifyDir: %v", what, err)
+						}
+						continue
+					}
+					var damage *DamageError
+					if !errors.As(err, &damage) || damage.Entry != there || !damage.Missing {
+						t.Errorf("%s: %v, want that entry %d is missing", what, err, there)
+					}
+					proven := int64(0)
+					if hashes == "newer" || signed == c.older && hashes == "older" {
+						proven = there
+					}
+					if report.Proven != proven {
+						t.Errorf("%s: %d entries are proven, want %d", what, report.Proven, proven)
+					}
+					if there < c.older {
+						continue
+					}
+					if report, err = VerifyCopy(copied.dir, p.verifierKey(t), older["checkpoint"]); err == nil || report.Proven != c.older {
+						t.Errorf("%s: by the earlier checkpoint %d entries are proven (%v), want %d", what, report.Proven, err, c.older)
+					}
+				}
+			}
+		}
+		forged := aged(older, newer, "newer", "gone", "newer")
+		name := fmt.Sprintf("tile/entries/%03d.p/%d", c.newer/tileWidth, c.newer%tileWidth)
+		forged[name] = bytes.Replace(forged[name], []byte(`"text":"`+strconv.FormatInt(c.newer-1, 10)), []byte(`"text":"`+strconv.FormatInt(c.newer-2, 10)), 1)
+		copied := place{filepath.Join(t.TempDir(), "journal"), p.keyFile}
+		copied.restore(t, forged)
+		var damage *DamageError
+		if _, err := VerifyCopy(copied.dir, p.verifierKey(t), nil); !errors.As(err, &damage) || damage.Missing || !strings.HasPrefix(damage.What, "the entries are not those that were signed: ") {
+			t.Errorf("a changed entry without its hash tile: %v", err)
+		}
+	}
+}
+
+// TestFault85CopyWhileTheGatewayWrites copies a journal in several orders while it
+// is written to. Each copy proves its checkpoint, or lacks entries.
+func TestFault85CopyWhileTheGatewayWrites(t *testing.T) {
+	p := newPlace(t)
+	j := p.open(t)
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			if err := j.Append(numbered(int64(i))); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	type there struct {
+		name    string
+		written int64
+	}
+	list := func() (all []there) {
+		_ = filepath.WalkDir(p.dir, func(path string, found fs.DirEntry, err error) error {
+			if err != nil || found.IsDir() {
+				return nil // it has gone meanwhile
+			}
+			if file, err := found.Info(); err == nil {
+				name, _ := filepath.Rel(p.dir, path)
+				all = append(all, there{name, file.ModTime().UnixNano()})
+			}
+			return nil
+		})
+		return all
+	}
+	byName := func(a, b there) int { return strings.Compare(a.name, b.name) }
+	byAge := func(a, b there) int { return cmp.Compare(a.written, b.written) }
+	outcomes := map[string]int{}
+	for round := range 30 {
+		for order, compare := range map[string]func(a, b there) int{
+			"by name":       byName,
+			"by name, back": func(a, b there) int { return byName(b, a) },
+			"oldest first":  byAge,
+			"newest first":  func(a, b there) int { return byAge(b, a) },
+		} {
+			all := list()
+			slices.SortFunc(all, compare)
+			copied := place{filepath.Join(t.TempDir(), "journal"), p.keyFile}
+			for _, f := range all {
+				if data, err := os.ReadFile(filepath.Join(p.dir, f.name)); err == nil {
+					copied.write(t, f.name, data)
+				}
+			}
+			report, err := VerifyCopy(copied.dir, p.verifierKey(t), nil)
+			var damage *DamageError
+			switch {
+			case err == nil:
+				outcomes["verified"]++
+			case errors.As(err, &damage) && damage.Missing:
+				outcomes["missing"]++
+			default:
+				t.Fatalf("round %d, copied %s: %v, %+v", round, order, err, report)
+			}
+		}
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	t.Log(outcomes)
 }
 
 // TestNamedPipes: nobody who verifies a copy from elsewhere waits for ever.

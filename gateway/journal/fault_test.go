@@ -90,7 +90,7 @@ func (h *history) check(t *testing.T, d *memDisk) {
 		t.Fatalf("entries nobody appended: %v, attempted %v", rest, h.attempted)
 	}
 	h.acknowledged, h.attempted = got, nil // from now on they are as good as those
-	if report, err := verifyDir(d, memDir, j.key.verifier, nil); err != nil || report.Size != int64(len(got)) {
+	if report, err := verifyDir(d, memDir, j.key.verifier, nil, false); err != nil || report.Size != int64(len(got)) {
 		t.Fatalf("VerifyDir: %d entries, %v, want %d", report.Size, err, len(got))
 	}
 	want := []string{"checkpoint"}

@@ -116,7 +116,7 @@ func FuzzFolder(f *testing.F) {
 		if want := slices.Contains(signed, name) && !strings.HasPrefix(name, "tile/0/") && !bytes.Equal(data, read(base, name)); lost != want {
 			t.Errorf("%s changed: something is lost: %t, want %t", name, lost, want)
 		}
-		_, err := verifyDir(d, memDir, verifier, nil)
+		_, err := verifyDir(d, memDir, verifier, nil, false)
 		if slices.Contains(signed, name) && !bytes.Equal(data, read(base, name)) {
 			var damage *DamageError
 			if !errors.As(err, &damage) || damage.Entry < 0 || damage.Entry > 3 {
@@ -138,7 +138,7 @@ func FuzzFolder(f *testing.F) {
 			t.Fatal(err)
 		}
 		j.Close()
-		if report, err := verifyDir(d, memDir, verifier, nil); err != nil || report.Size < 4 {
+		if report, err := verifyDir(d, memDir, verifier, nil, false); err != nil || report.Size < 4 {
 			t.Errorf("%s beyond the checkpoint: then %d entries, %v", name, report.Size, err)
 		}
 	})

@@ -19,6 +19,10 @@ type DamageError struct {
 	// Entry is the first entry that is not verified; 0 if none is, as with a bad checkpoint.
 	Entry int64
 	What  string // the fault and the file
+
+	// Missing: a file is not there or ends too early, and nothing that is there has a fault. A copy
+	// that was taken while the gateway wrote may be so.
+	Missing bool
 }
 
 func (e *DamageError) Error() string {
@@ -26,7 +30,20 @@ func (e *DamageError) Error() string {
 }
 
 func damaged(entry int64, format string, arguments ...any) *DamageError {
-	return &DamageError{entry, fmt.Sprintf(format, arguments...)}
+	return &DamageError{Entry: entry, What: fmt.Sprintf(format, arguments...)}
+}
+
+// unread is damage that reading a file found.
+func unread(entry int64, err error) *DamageError {
+	d := damaged(entry, "%v", err)
+	d.Missing = isMissing(err)
+	return d
+}
+
+// isMissing reports whether a file is not there or ends too early.
+func isMissing(err error) bool {
+	var ends short
+	return errors.Is(err, fs.ErrNotExist) || errors.As(err, &ends)
 }
 
 // reader reads the folder of a journal. It trusts nothing in there.
@@ -41,7 +58,7 @@ func (r reader) path(name string) string { return filepath.Join(r.dir, filepath.
 func (r reader) checkpoint(verifierKey string) (text []byte, tree tlog.Tree, err error) {
 	text, err = r.disk.readFile(r.path("checkpoint"), maxCheckpoint)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, tlog.Tree{}, damaged(0, "there is no checkpoint in %s", r.dir)
+		return nil, tlog.Tree{}, &DamageError{What: "there is no checkpoint in " + r.dir, Missing: true}
 	}
 	if err != nil {
 		return nil, tlog.Tree{}, err
@@ -151,29 +168,65 @@ func (r reader) hashes(t tlog.Tile) ([]tlog.Hash, error) {
 	for i := range hashes {
 		copy(hashes[i][:], data[i*tlog.HashSize:])
 	}
-	if len(data) != found.W*tlog.HashSize {
-		return hashes, fmt.Errorf("%s: %d bytes, not %d", tilePath(found), len(data), found.W*tlog.HashSize)
+	if want := found.W * tlog.HashSize; len(data) != want {
+		err = fmt.Errorf("%s: %d bytes, not %d", tilePath(found), len(data), want)
+		if len(data) < want {
+			err = short{err}
+		}
 	}
-	return hashes, nil
+	return hashes, err
 }
+
+// notThere says that the folder lacks a tile, by its path.
+type notThere string
+
+func (e notThere) Error() string { return string(e) + " is not there" }
+func (notThere) Unwrap() error   { return fs.ErrNotExist }
 
 func describe(t tlog.Tile, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is not there", tilePath(t))
+		return notThere(tilePath(t))
 	}
 	return fmt.Errorf("%s: %w", tilePath(t), err)
+}
+
+// shorter reads the entries of the longest bundle that is there in place of a longer one.
+func (r reader) shorter(t tlog.Tile) (lines [][]byte) {
+	for t.W--; t.W > 0; t.W-- {
+		if _, err := r.disk.stat(r.path(tilePath(t))); err == nil {
+			lines, _ = r.entries(t)
+			break
+		}
+	}
+	return lines
 }
 
 // verify reads every entry and every hash of a tree, and compares them with each other and with the
 // root. visit gets each entry before the root is compared; its error ends the reading. A fault is a
 // *DamageError, also if the disk cannot be read.
-func (r reader) verify(tree tlog.Tree, visit func(index int64, line []byte) error) (*edge, error) {
+//
+// lacks, unless nil, takes the hash tiles that are missing; the entries and the root do without
+// them. It also lets a shorter bundle serve as far as it goes.
+func (r reader) verify(tree tlog.Tree, lacks func(tlog.Tile), visit func(index int64, line []byte) error) (*edge, error) {
 	e := &edge{}
+	complete := true
+	forgiven := func(t tlog.Tile, err error) bool {
+		if lacks == nil || !isMissing(err) {
+			return false
+		}
+		lacks(t)
+		complete = false
+		return true
+	}
 	compare := func(t tlog.Tile, hashes []tlog.Hash) error {
 		if t.L == 0 {
 			return nil // compared entry by entry
 		}
-		return r.compare(t, hashes)
+		got, err := r.hashes(t)
+		if forgiven(t, err) {
+			return nil
+		}
+		return compareHashes(t, got, hashes, err)
 	}
 	for n := int64(0); n*tileWidth < tree.N; n++ {
 		start := n * tileWidth
@@ -181,14 +234,24 @@ func (r reader) verify(tree tlog.Tree, visit func(index int64, line []byte) erro
 		bundle := tlog.Tile{H: tileHeight, L: entriesLevel, N: n, W: width}
 		leaves := tlog.Tile{H: tileHeight, L: 0, N: n, W: width}
 		lines, bundleErr := r.entries(bundle)
+		if lacks != nil && isMissing(bundleErr) {
+			if other := r.shorter(bundle); len(other) > len(lines) {
+				lines = other
+			}
+		}
 		hashes, hashesErr := r.hashes(leaves)
+		without := forgiven(leaves, hashesErr)
+		if without {
+			hashesErr = nil
+		}
 		for i, line := range lines {
 			index := start + int64(i)
-			if i >= len(hashes) {
-				return nil, damaged(index, "%v", hashesErr)
-			}
 			leaf := tlog.RecordHash(line)
-			if leaf != hashes[i] {
+			switch {
+			case without:
+			case i >= len(hashes):
+				return nil, unread(index, hashesErr)
+			case leaf != hashes[i]:
 				return nil, r.blame(tree, index, bundle, leaves)
 			}
 			if err := visit(index, line); err != nil {
@@ -199,10 +262,10 @@ func (r reader) verify(tree tlog.Tree, visit func(index int64, line []byte) erro
 			}
 		}
 		if bundleErr != nil {
-			return nil, damaged(start+int64(len(lines)), "%v", bundleErr)
+			return nil, unread(start+int64(len(lines)), bundleErr)
 		}
 		if hashesErr != nil {
-			return nil, damaged(start+int64(len(hashes)), "%v", hashesErr)
+			return nil, unread(start+int64(len(hashes)), hashesErr)
 		}
 	}
 	for t, hashes := range e.partial() {
@@ -210,15 +273,16 @@ func (r reader) verify(tree tlog.Tree, visit func(index int64, line []byte) erro
 			return nil, err
 		}
 	}
-	if got := e.tree(); got.Hash != tree.Hash {
+	if got := e.tree(); got.Hash != tree.Hash && !complete {
+		return nil, damaged(0, "the entries are not those that were signed: their root is %s; the signed checkpoint's is %s", got.Hash, tree.Hash)
+	} else if got.Hash != tree.Hash {
 		return nil, damaged(0, "the past was rewritten: entries and hash tiles agree with each other, their root is %s; the signed checkpoint's is %s", got.Hash, tree.Hash)
 	}
 	return e, nil
 }
 
-// compare compares a tile above level 0 with the computed hashes.
-func (r reader) compare(t tlog.Tile, want []tlog.Hash) error {
-	got, err := r.hashes(t)
+// compareHashes compares a tile above level 0, as it was read, with the computed hashes.
+func compareHashes(t tlog.Tile, got, want []tlog.Hash, err error) error {
 	covers := int64(1) << (tileHeight * t.L) // entries a hash
 	first := t.N * tileWidth * covers
 	for i, h := range got {
@@ -227,7 +291,7 @@ func (r reader) compare(t tlog.Tile, want []tlog.Hash) error {
 		}
 	}
 	if err != nil {
-		return damaged(first+int64(len(got))*covers, "%v", err)
+		return unread(first+int64(len(got))*covers, err)
 	}
 	return nil
 }
@@ -313,6 +377,11 @@ type Report struct {
 	Checkpoint  string    // the signed checkpoint, to be kept elsewhere
 	Signed      time.Time // when the checkpoint's file was written, if the copy kept that
 	Since       int64     // the size of the older checkpoint, of which this journal is proven to be a continuation; 0 if none was given
+	Proven      int64     // how many entries, from the first on, are proven to be those that a checkpoint signed; all, unless there is a fault
+
+	// Of VerifyCopy.
+	Beyond  int64    // whole entries after those of the checkpoint; nothing proves them
+	Lacking []string // hash tiles that are not there, or end too early
 }
 
 // SetBack is a recovery at which the times of a journal go back.
@@ -332,13 +401,19 @@ type SetBack struct {
 // Without one, an old copy of the folder verifies, and so does another past signed with the same
 // key.
 //
-// The journal may be written to meanwhile. A copy of a living journal should take the checkpoint
-// first.
+// The journal may be written to meanwhile.
 func VerifyDir(dir, verifierKey string, since []byte) (Report, error) {
-	return verifyDir(realDisk, dir, verifierKey, since)
+	return verifyDir(realDisk, dir, verifierKey, since, false)
 }
 
-func verifyDir(disk storage, dir, verifierKey string, since []byte) (Report, error) {
+// VerifyCopy is VerifyDir for a copy that may have been taken while the gateway wrote, its files in
+// any order: the entries that the checkpoint covers must be there, but not the hash tiles. The
+// copy of a checkpoint that is newer than the entries lacks some of them, which is a fault.
+func VerifyCopy(dir, verifierKey string, since []byte) (Report, error) {
+	return verifyDir(realDisk, dir, verifierKey, since, true)
+}
+
+func verifyDir(disk storage, dir, verifierKey string, since []byte, copied bool) (Report, error) {
 	var earlier tlog.Tree
 	if since != nil {
 		kept, err := findCheckpoint(since)
@@ -366,9 +441,15 @@ func verifyDir(disk storage, dir, verifierKey string, since []byte) (Report, err
 		return report, damaged(tree.N, "rolled back: it has %d entries, the earlier checkpoint has %d", tree.N, earlier.N)
 	}
 	continued := since == nil || earlier == (&edge{}).tree()
-	prefix := &edge{}
+	there := &edge{}     // the tree of the entries that are there
+	var prefix tlog.Tree // of these, as many as the earlier checkpoint has
 	var entries sequence
-	_, err = r.verify(tree, func(index int64, line []byte) error {
+	var tail []byte
+	var lacks func(tlog.Tile)
+	if copied {
+		lacks = func(t tlog.Tile) { report.Lacking = append(report.Lacking, tilePath(t)) }
+	}
+	_, err = r.verify(tree, lacks, func(index int64, line []byte) error {
 		e, back, err := entries.next(index, line)
 		if err != nil {
 			return err
@@ -380,19 +461,36 @@ func verifyDir(disk storage, dir, verifierKey string, since []byte) (Report, err
 			report.First = e.Time
 		}
 		report.Last = e.Time
-		if index < earlier.N {
-			if err := prefix.add(tlog.RecordHash(line), nil); err != nil {
-				return err
+		if index%tileWidth == 0 {
+			tail = tail[:0]
+		}
+		tail = appendEntry(tail, line)
+		if err := there.add(tlog.RecordHash(line), nil); err != nil {
+			return err
+		}
+		if there.size == earlier.N {
+			if prefix = there.tree(); prefix == earlier {
+				continued, report.Proven = true, earlier.N
 			}
-			continued = continued || prefix.size == earlier.N && prefix.tree() == earlier
 		}
 		return nil
 	})
 	if err != nil {
+		if signed, err := tlog.TreeHash(there.size, tlog.TileHashReader(tree, tileReader{r})); err == nil && signed == there.tree().Hash {
+			report.Proven = there.size
+		}
 		return report, err
 	}
+	report.Proven = tree.N
 	if !continued {
-		return report, damaged(0, "another past: its first %d entries have root %s, the earlier checkpoint %s; someone rewrote it, or `kidoban recover` began it anew", earlier.N, prefix.tree().Hash, earlier.Hash)
+		return report, damaged(0, "another past: its first %d entries have root %s, the earlier checkpoint %s; someone rewrote it, or `kidoban recover` began it anew", earlier.N, prefix.Hash, earlier.Hash)
+	}
+	if copied {
+		if tree.N%tileWidth == 0 {
+			tail = nil
+		}
+		lines, _, _ := r.beyond(tree.N, tail, entries)
+		report.Beyond = int64(len(lines))
 	}
 	return report, nil
 }

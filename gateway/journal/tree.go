@@ -145,7 +145,10 @@ func appendEntry(bundle, line []byte) []byte {
 	return append(bundle, line...)
 }
 
-var errTorn = errors.New("ends inside an entry")
+// short is the error of a file that ends too early.
+type short struct{ error }
+
+var errTorn = short{errors.New("ends inside an entry")}
 
 // nextEntry takes the first entry off a bundle, or gives errTorn if it is not complete. The entry
 // shares the bundle's memory.
