@@ -37,6 +37,8 @@ type Outcome struct {
 	Closed      []policy.Reach  `json:"closed_now,omitempty"`
 	Opened      []policy.Reach  `json:"opened_now,omitempty"`
 	Journal     string          `json:"journal,omitempty"` // of a recovery: where the broken journal is now
+	// Was is what had shut the scope before: of a reopening the closes that it takes back.
+	Was *policy.ShutRecord `json:"was,omitempty"`
 
 	Problems        []view.Message `json:"problem_messages,omitempty"`
 	ChangeMessages  []view.Message `json:"change_messages,omitempty"`
@@ -165,6 +167,7 @@ func (g *Gateway) hangs(scope policy.Scope, kept error) error {
 
 // shut shuts a scope on the loop.
 func (l *loop) shut(actor policy.Actor, event policy.Shut, e *effect, added *store.Added) error {
+	l.noteShut(e, event.Scope)
 	err := l.state.Apply(l.clock.Now, actor.Text, event)
 	e.kept = l.store.Latch.Set(l.state.Shuts(), added)
 	if err != nil {
@@ -181,6 +184,14 @@ func (l *loop) shut(actor policy.Actor, event policy.Shut, e *effect, added *sto
 	l.stand(e, event.Scope)
 	l.cfg.Logger.Warn("shut", eventAttr(journal.Shut), "scope", string(event.Scope), "actor", actor.Text, "reason", event.Reason)
 	return nil
+}
+
+// noteShut tells an effect what has shut a scope so far.
+func (l *loop) noteShut(e *effect, scope policy.Scope) {
+	if r, ok := l.state.Shut(scope); ok {
+		r = l.g.snapshot.Load().LocalShut(r)
+		e.note(func(out *Outcome) { out.Was = &r })
+	}
 }
 
 // reopen takes back a shut of the same scope, once that is on disk. It fails
@@ -207,6 +218,7 @@ func (l *loop) reopen(actor policy.Actor, event policy.Reopened, e *effect) erro
 		if err == nil && l.closes[event.Scope] != closes { // the disk was slow, and the later command counts
 			err = &view.Error{Message: view.Say("shut_again", view.Args{"scope": string(event.Scope)})}
 		} else if err == nil {
+			l.noteShut(e, event.Scope)
 			err = l.state.Apply(l.clock.Now, actor.Text, event)
 		}
 		l.stand(e, event.Scope)

@@ -145,7 +145,11 @@ func (l *loop) takeJournal(next store.Replacement, first store.Record, e *effect
 		was := l.state
 		l.state = next.Past.State
 		for _, r := range was.Shuts() {
-			if r.Scope != policy.All || r.Actor != policy.Gateway.Text {
+			operators := true
+			if r.Scope == policy.All { // the gateway had shut it
+				r, operators = r.Without(policy.Gateway.Text)
+			}
+			if operators {
 				store.ShutAlso(l.state, []policy.ShutRecord{r})
 			}
 		}

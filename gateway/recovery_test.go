@@ -584,7 +584,7 @@ func TestWhatIsLostIsToldBesideAnotherReason(t *testing.T) {
 		w.do(func() { w.archiveErr = nil })
 		w.recover()
 		got := w.told(journal.Shut)
-		if len(got) != 1 || !strings.HasPrefix(got[0], "shut all a test; the journal is damaged") || strings.Count(got[0], "damaged") != 1 {
+		if len(got) != 2 || got[0] != "shut all a test" || !strings.HasPrefix(got[1], "shut all the journal is damaged") {
 			t.Errorf("recorded: %q", got)
 		}
 	})

@@ -207,3 +207,67 @@ func TestManyKeysAreShut(t *testing.T) {
 		same(t, "held by key", len(w.gateway.Snapshot().Shut().ByKey), 1701)
 	})
 }
+
+// TestFault108SecondClose: whoever reopens has to know every reason, also after a
+// crash, by the journal or by the latch, and in a journal that begins anew.
+func TestFault108SecondClose(t *testing.T) {
+	dead := fault{err: errFault}
+	for _, c := range []struct {
+		name          string
+		first, second fault // the journal during the closes
+		then          func(*world)
+	}{
+		{"", fault{}, fault{}, func(*world) {}},
+		{"after a crash", fault{}, fault{}, func(w *world) { w.crash(); w.start() }},
+		{"the second in the latch alone", fault{}, dead, func(w *world) { w.crash(); w.append = fault{}; w.start() }},
+		{"both in the latch alone", dead, dead, func(w *world) { w.crash(); w.append = fault{}; w.start() }},
+		{"in a new journal", fault{}, dead, func(w *world) {
+			w.do(func() { w.append, w.damage = fault{}, errFault })
+			w.recover()
+			w.crash()
+			w.latch = nil // the new journal has both itself
+			w.start()
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, everybody("acme", "brown"), func(t *testing.T, w *world) {
+				w.at("01:30:00")
+				w.start()
+				by := func(actor, reason string, journal fault) Outcome {
+					w.do(func() { w.append = journal })
+					out, err := w.gateway.Do(t.Context(), policy.Actor{ID: actor, Text: actor}, policy.Shut{Scope: "acme", Reason: reason})
+					if err != nil {
+						t.Fatal(err)
+					}
+					return out
+				}
+				said := func(r *policy.ShutRecord) (all []string) {
+					if r != nil {
+						for _, c := range r.Closes() {
+							all = append(all, c.Actor+": "+c.Reason)
+						}
+					}
+					return all
+				}
+				same(t, "before the first close", said(by("tanaka", "stolen laptop", c.first).Was), nil)
+				w.at("01:31:00")
+				same(t, "before the second close", said(by("mori", "invoice unpaid", c.second).Was), []string{"tanaka: stolen laptop"})
+				c.then(w)
+				synctest.Wait()
+				both := []string{"tanaka: stolen laptop", "mori: invoice unpaid"}
+				records := w.gateway.Snapshot().StatusAt(w.wall()).Shut.Records
+				same(t, "records", len(records), 1)
+				same(t, "in status", said(&records[0]), both)
+				if records[0].Keys != nil {
+					t.Error("status has the keys")
+				}
+				told := w.told(journal.Shut)
+				for _, reason := range []string{"stolen laptop", "invoice unpaid"} {
+					same(t, "entries of "+reason, strings.Count(strings.Join(told, "\n"), "shut acme "+reason), 1)
+				}
+				same(t, "taken back", said(w.reopen("acme").Was), both)
+				same(t, "shut after the reopening", len(w.gateway.Snapshot().Shut().Records), 0)
+			})
+		})
+	}
+}

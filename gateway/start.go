@@ -72,9 +72,6 @@ func (l *loop) startDamaged(why error, latched bool) {
 		code = "journal_lost"
 		l.journal.lost = true
 		reason := view.Say("shut_lost", view.Args{"cause": lost}).String()
-		if have, ok := l.state.Shut(policy.All); ok {
-			reason = have.Reason + "; " + reason // the operator needs both reasons to reopen
-		}
 		_ = l.state.Apply(l.clock.Now, policy.Gateway.Text, policy.Shut{Scope: policy.All, Reason: clip(reason)}) // a state without a policy takes all
 	}
 	l.doubt(doubtJournal, view.Say(code, view.Args{"cause": why}))

@@ -58,7 +58,9 @@ func printStatus(p *program, s view.Status) {
 		}
 	}
 	for _, r := range s.Shut.Records {
-		rows.row("label_shut", p.say("shut_line", view.Args{"scope": string(r.Scope), "actor": r.Actor, "at": p.local(r.At), "reason": r.Reason}))
+		for _, line := range p.closes(r) {
+			rows.row("label_shut", line)
+		}
 	}
 	for _, h := range s.Shut.ByKey {
 		rows.row("label_shut", p.say("shut_by_key", view.Args{"engineer": h.Engineer, "scope": string(h.Scope)}))
@@ -81,6 +83,14 @@ func printStatus(p *program, s view.Status) {
 	fmt.Fprintln(p.out)
 	p.tell("sessions", view.Args{"count": len(s.Sessions)})
 	printSessions(p, s.Sessions, s.Now)
+}
+
+// closes has a line for each close of a scope.
+func (p *program) closes(r policy.ShutRecord) (lines []string) {
+	for _, c := range r.Closes() {
+		lines = append(lines, oneLine(p.say("shut_line", view.Args{"scope": string(r.Scope), "actor": c.Actor, "at": p.local(c.At), "reason": c.Reason})))
+	}
+	return lines
 }
 
 // table prints the answer of the gateway, or a text if that is empty.

@@ -88,7 +88,8 @@ func aDay() view.Status {
 		Ready: true, Site: "Kido Hospital", Now: at("10:00:00"), NextChange: pointer(at("17:30:00")),
 		Policy: view.PolicyStatus{Digest: "0123456789abcdef", LoadedAt: pointer(at("08:00:00")), FileOK: true},
 		Shut: view.ShutStatus{Vendors: []string{"scanco"}, Engineers: []string{}, Records: []policy.ShutRecord{
-			{Scope: "scanco", At: at("09:15:00"), Actor: "root (login tanaka)", Reason: "phone call"}},
+			{Scope: "scanco", At: at("09:15:00"), Actor: "root (login tanaka)", Reason: "phone call",
+				Again: []policy.Close{{At: at("09:20:00"), Actor: "mori", Reason: "unpaid"}}}},
 			ByKey: []policy.Held{{Engineer: "scanco-east/tanaka", Scope: "scanco"}}},
 		HintMessages: []view.Message{view.Say("routes_unread", view.Args{"cause": "\x1b[2J"})},
 		Grants: []view.GrantStatus{{ID: "medisys/sato/support@20301209T000000Z", Vendor: "medisys", Engineer: "sato", Window: "support",
@@ -107,6 +108,7 @@ func TestStatus(t *testing.T) {
   next change  2030-12-09 17:30:00 JST
   policy       0123456789ab of 2030-12-09 08:00:00 JST; the file on disk would survive a restart
   SHUT         scanco by root (login tanaka) at 2030-12-09 09:15:00 JST: phone call
+  SHUT         scanco by mori at 2030-12-09 09:20:00 JST: unpaid
   SHUT         scanco-east/tanaka by its key: it was closed as scanco
   hint: how the host reaches targets cannot be read, so none is reached: ·[2J
 
@@ -274,6 +276,14 @@ func TestOrders(t *testing.T) {
 		{"close medisys/sato --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Recorded: true, Sessions: 1, Shut: []string{"medisys/sato"}}},
 			exitYes, `{"reason":"drill","scope":"medisys/sato"}`,
 			"Shut: medisys/sato. It stays shut over restarts until `kidoban reopen`.\nSessions cut: 1.\nShut now: medisys/sato\n", ""},
+		{"close scanco --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Recorded: true, Shut: []string{"scanco"}, Was: &aDay().Shut.Records[0]}},
+			exitYes, `{"reason":"drill","scope":"scanco"}`,
+			"Shut: scanco. It stays shut over restarts until `kidoban reopen`.\n" +
+				"It was shut already; the earlier closes stay on record, and one reopening takes all back:\n" +
+				"  scanco by root (login tanaka) at 2030-12-09 09:15:00 +0900: phone call\n  scanco by mori at 2030-12-09 09:20:00 +0900: unpaid\nShut now: scanco\n", ""},
+		{"reopen scanco --reason over", "POST /v1/reopen", answer{body: gateway.Outcome{Applied: true, Recorded: true, Shut: []string{}, Was: &aDay().Shut.Records[0]}},
+			exitYes, `{"reason":"over","scope":"scanco"}`,
+			"Reopened: scanco.\nTaken back:\n  scanco by root (login tanaka) at 2030-12-09 09:15:00 +0900: phone call\n  scanco by mori at 2030-12-09 09:20:00 +0900: unpaid\n", ""},
 		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Kept: true, Shut: []string{"all"}, Problems: []view.Message{view.Say("not_recorded", view.Args{"cause": "the disk is full"})}}},
 			exitYes, `{"reason":"drill","scope":"all"}`,
 			"Shut: all. It stays shut over restarts until `kidoban reopen`.\nShut now: all\nNOT RECORDED in the journal.\nA restart honours it all the same.\n",

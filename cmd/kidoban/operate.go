@@ -92,6 +92,14 @@ func (p *program) outcome(asJSON bool, out gateway.Outcome, done string) error {
 	return errors.New(strings.Join(problems, "\n"))
 }
 
+// before lists, beneath a heading, the closes that a scope had before an order.
+func (p *program) before(heading view.Code, was *policy.ShutRecord) string {
+	if was == nil {
+		return ""
+	}
+	return strings.Join(append([]string{"\n" + p.say(heading, nil)}, p.closes(*was)...), "\n  ")
+}
+
 type closeCommand struct{ who }
 
 func (c closeCommand) Run(p *program) error {
@@ -103,6 +111,7 @@ func (c closeCommand) Run(p *program) error {
 	if !out.Recorded && !out.Kept {
 		done = p.say("closed_for_now", view.Args{"scope": string(out.Scope)})
 	}
+	done += p.before("shut_already", out.Was)
 	// A missing record is no failure if a restart honours the close.
 	err = p.outcome(c.JSON, out, done)
 	if err != nil && out.Applied && out.Kept {
@@ -119,7 +128,7 @@ func (c reopenCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.outcome(c.JSON, out, p.say("reopened", view.Args{"scope": string(out.Scope)}))
+	return p.outcome(c.JSON, out, p.say("reopened", view.Args{"scope": string(out.Scope)})+p.before("taken_back", out.Was))
 }
 
 type reloadCommand struct{ jsonFlag }

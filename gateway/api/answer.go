@@ -112,7 +112,7 @@ func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.A
 	case policy.NotReady:
 		return doubts(s)
 	case policy.GatewayShut, policy.VendorShut, policy.EngineerShut:
-		return []view.Message{shutBy(s, e)}
+		return shutBy(s, e)
 	case policy.WrongSource:
 		all = append(all, view.Say("sources_listed", view.Args{"sources": listed(e.Sources)}))
 		if until := then.Until(e, at); !until.IsZero() {
@@ -141,19 +141,24 @@ func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.A
 	return all
 }
 
-// shutBy names the operator, time and reason of an engineer's shut, and the command
+// shutBy names the operators, times and reasons of an engineer's shut, and the command
 // that reopens. It names the shut scope if the key had another name then.
-func shutBy(s *view.Snapshot, e *policy.Engineer) view.Message {
+func shutBy(s *view.Snapshot, e *policy.Engineer) (all []view.Message) {
 	r, _ := s.Plan.ShutBy(e)
 	at, scope := s.Local(r.At).Format(time.RFC3339), string(r.Scope)
 	switch r.Scope {
 	case policy.All:
 		scope = "--all"
+		fallthrough
 	case policy.Scope(e.Vendor.Name), policy.Scope(e.String()):
+		all = append(all, view.Say("shut_by", view.Args{"actor": r.Actor, "at": at, "reason": r.Reason, "scope": scope}))
 	default:
-		return view.Say("shut_as", view.Args{"name": scope, "actor": r.Actor, "at": at, "reason": r.Reason, "scope": scope})
+		all = append(all, view.Say("shut_as", view.Args{"name": scope, "actor": r.Actor, "at": at, "reason": r.Reason, "scope": scope}))
 	}
-	return view.Say("shut_by", view.Args{"actor": r.Actor, "at": at, "reason": r.Reason, "scope": scope})
+	for _, c := range r.Again {
+		all = append(all, view.Say("shut_also", view.Args{"actor": c.Actor, "at": s.Local(c.At).Format(time.RFC3339), "reason": c.Reason}))
+	}
+	return all
 }
 
 // listed shows prefixes as in a policy, up to eight.

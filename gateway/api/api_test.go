@@ -172,6 +172,13 @@ func TestCommands(t *testing.T) {
 		!strings.Contains(x.Detail, ": phone call from Mr. O'Neil <it@example.jp>; 電話　確認中; `kidoban reopen medisys/sato --reason R` takes it back") {
 		t.Errorf("explain after close: %+v", x)
 	}
+	if out := post(s, "/v1/close", order{Scope: "medisys/sato", Reason: "unpaid"}); out.Was == nil || !strings.HasPrefix(out.Was.Reason, "phone call") {
+		t.Errorf("a second close: %+v", out.Was)
+	}
+	if x := get[Explanation](s, "/v1/explain", url.Values{"engineer": {"medisys/sato"}, "from": {"203.0.113.10"}}); len(x.Details) != 2 ||
+		!strings.Contains(x.Detail, ": phone call") || x.Details[1].Code != "shut_also" || x.Details[1].Args["reason"] != "unpaid" {
+		t.Errorf("explain after a second close: %+v", x)
+	}
 	if out := post(s, "/v1/close", order{Scope: policy.All, Reason: "fire drill"}); len(out.Shut) != 2 {
 		t.Errorf("close all: %+v", out)
 	}

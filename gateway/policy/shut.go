@@ -50,13 +50,56 @@ type Reopened struct {
 	Reason string `json:"reason"`
 }
 
-// ShutRecord is a closed scope: when, by which operator, why, and the keys that it closes.
+// ShutRecord is a closed scope: when, by which operator, why, and the keys that it closes. A
+// reopening takes all its closes back.
 type ShutRecord struct {
 	Scope  Scope     `json:"scope"`
 	At     time.Time `json:"at"`
 	Actor  string    `json:"actor"`
 	Reason string    `json:"reason"`
 	Keys   []Key     `json:"keys,omitempty"` // sorted
+	// Again are later closes of the scope, by other operators or for other reasons, in order. If
+	// there are more than mostAgain, the first of them goes; the journal has it.
+	Again []Close `json:"again,omitempty"`
+}
+
+// Close is one close of a scope.
+type Close struct {
+	At     time.Time `json:"at"`
+	Actor  string    `json:"actor"`
+	Reason string    `json:"reason"`
+}
+
+const mostAgain = 8
+
+// Closes lists the closes of the scope, the first one first.
+func (r ShutRecord) Closes() []Close {
+	return append([]Close{{r.At, r.Actor, r.Reason}}, r.Again...)
+}
+
+// Has reports whether an operator closed the scope for a reason.
+func (r ShutRecord) Has(actor, reason string) bool {
+	return slices.ContainsFunc(r.Closes(), func(c Close) bool { return c.Actor == actor && c.Reason == reason })
+}
+
+// and adds a close.
+func (r ShutRecord) and(c Close) ShutRecord {
+	if !r.Has(c.Actor, c.Reason) {
+		r.Again = append(slices.Clone(r.Again), c)
+		r.Again = r.Again[max(len(r.Again)-mostAgain, 0):]
+	}
+	return r
+}
+
+// Without leaves out the closes of an actor. It reports whether there are others.
+func (r ShutRecord) Without(actor string) (ShutRecord, bool) {
+	closes := slices.DeleteFunc(r.Closes(), func(c Close) bool { return c.Actor == actor })
+	if len(closes) == 0 {
+		return r, false
+	}
+	first := closes[0]
+	r.At, r.Actor, r.Reason, r.Again = first.At, first.Actor, first.Reason, closes[1:]
+	return r, true
 }
 
 // Held is an engineer closed by key alone.

@@ -166,3 +166,53 @@ func TestReopenUnderTheNewName(t *testing.T) {
 		t.Errorf("reopen medisys, whom the policy no longer has: %v", err)
 	}
 }
+
+// TestFault108ClosesAreKept: each close of a scope keeps operator, time and reason,
+// until one reopening takes all of them back.
+func TestFault108ClosesAreKept(t *testing.T) {
+	s, _ := example(t)
+	at := time.Date(2026, 12, 7, 10, 0, 0, 0, time.UTC)
+	closes := func() (all []Close) {
+		if r, ok := s.Shut("medisys"); ok {
+			return r.Closes()
+		}
+		return nil
+	}
+	apply := func(minute int, actor string, e Event) {
+		t.Helper()
+		if err := s.Apply(at.Add(time.Duration(minute)*time.Minute), actor, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close := func(minute int, actor, reason string) Close {
+		return Close{at.Add(time.Duration(minute) * time.Minute), actor, reason}
+	}
+	apply(0, "tanaka", Shut{Scope: "medisys", Reason: "stolen laptop"})
+	before, _ := s.Plan(at).Shut("medisys")
+	apply(1, "mori", Shut{Scope: "medisys", Reason: "invoice unpaid"})
+	apply(2, "mori", Shut{Scope: "medisys", Reason: "invoice unpaid"}) // a retry
+	apply(3, "tanaka", Shut{Scope: "medisys", Reason: "a second laptop"})
+	if diff := cmp.Diff([]Close{close(0, "tanaka", "stolen laptop"), close(1, "mori", "invoice unpaid"), close(3, "tanaka", "a second laptop")}, closes()); diff != "" {
+		t.Errorf("closes (-want +got):\n%s", diff)
+	}
+	if len(before.Again) != 0 {
+		t.Errorf("the plan made before says %+v", before)
+	}
+	for i := range 2 * mostAgain { // what repeats without end takes no room without end
+		apply(4+i, "script", Shut{Scope: "medisys", Reason: strings.Repeat("x", i)})
+	}
+	if got := closes(); len(got) != 1+mostAgain || got[0] != close(0, "tanaka", "stolen laptop") || len(got[mostAgain].Reason) != 2*mostAgain-1 {
+		t.Errorf("after %d more: %+v", 2*mostAgain, got)
+	}
+	r, _ := s.Shut("medisys")
+	if only, ok := r.Without("tanaka"); !ok || only.Actor != "script" || len(only.Again) != mostAgain-1 {
+		t.Errorf("without tanaka: %+v", only)
+	}
+	if _, ok := (ShutRecord{Actor: "a", Again: []Close{{Actor: "a"}}}).Without("a"); ok {
+		t.Error("a record without its only actor has closes left")
+	}
+	apply(60, "mori", Reopened{"medisys", "both are settled"})
+	if got := closes(); got != nil {
+		t.Errorf("reopened: %+v", got)
+	}
+}

@@ -85,14 +85,17 @@ func (s *State) Apply(at time.Time, actor string, e Event) error {
 			s.putShut(r, nil)
 		}
 	case Shut:
-		record := ShutRecord{Scope: e.Scope, At: at, Actor: actor, Reason: e.Reason}
-		if e.Added {
-			var ok bool
-			if record, ok = s.shut[e.Scope]; !ok {
-				return nil
-			}
-		} else if s.policy != nil && !s.policy.knows(e.Scope) {
+		record, ok := s.shut[e.Scope]
+		switch {
+		case e.Added && !ok:
+			return nil
+		case e.Added:
+		case s.policy != nil && !s.policy.knows(e.Scope):
 			return &NoMatchError{Scope: e.Scope, Near: s.policy.Nearest(string(e.Scope))}
+		case ok:
+			record = record.and(Close{at, actor, e.Reason})
+		default:
+			record = ShutRecord{Scope: e.Scope, At: at, Actor: actor, Reason: e.Reason}
 		}
 		s.putShut(record, e.Keys)
 	case Reopened:

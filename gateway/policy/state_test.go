@@ -32,7 +32,7 @@ func TestApply(t *testing.T) {
 		then  []string
 	}{
 		{"shut a vendor", Shut{Scope: "other", Reason: "x"}, "", []string{"all", "medisys/sato", "other"}},
-		{"shut again: the newest record counts", Shut{Scope: "all", Reason: "x"}, "", []string{"all", "medisys/sato"}},
+		{"shut again: the first record stays", Shut{Scope: "all", Reason: "x"}, "", []string{"all", "medisys/sato"}},
 		{"shut an unknown engineer", Shut{Scope: "medisys/tanaka", Reason: "x"}, `the policy has no vendor or engineer "medisys/tanaka"`, []string{"all", "medisys/sato"}},
 		{"shut an unknown vendor", Shut{Scope: "medi", Reason: "x"}, `the policy has no vendor or engineer "medi"`, []string{"all", "medisys/sato"}},
 		{"shut nothing", Shut{Scope: "", Reason: "x"}, `the policy has no vendor or engineer ""`, []string{"all", "medisys/sato"}},

@@ -61,7 +61,11 @@ func PolicyEntries(actor string, p *policy.Policy, before *policy.State) (entrie
 // StateEntries record the closes and the policy in force.
 func StateEntries(s *policy.State) (entries []journal.Entry) {
 	for _, r := range s.Shuts() {
-		entries = append(entries, ShutEntries(r.Actor, policy.Shut{Scope: r.Scope, Reason: r.Reason, Keys: r.Keys})...)
+		keys := r.Keys
+		for _, c := range r.Closes() {
+			entries = append(entries, ShutEntries(c.Actor, policy.Shut{Scope: r.Scope, Reason: c.Reason, Keys: keys})...)
+			keys = nil
+		}
 	}
 	if p := s.Policy(); p != nil {
 		entries = append(entries, PolicyEntries(policy.Gateway.Text, p, policy.NewState())...)
@@ -73,15 +77,15 @@ func StateEntries(s *policy.State) (entries []journal.Entry) {
 // returns the entries of the closes that the state did not have.
 func ShutAlso(state *policy.State, shut []policy.ShutRecord) (entries []journal.Entry) {
 	for _, r := range shut {
-		event := policy.Shut{Scope: r.Scope, Reason: r.Reason, Keys: r.Keys}
-		if have, ok := state.Shut(r.Scope); ok {
-			event.Keys, event.Added = without(r.Keys, have.Keys), true
-			if len(event.Keys) == 0 {
+		for _, c := range r.Closes() {
+			have, ok := state.Shut(r.Scope)
+			event := policy.Shut{Scope: r.Scope, Reason: c.Reason, Keys: without(r.Keys, have.Keys), Added: ok && have.Has(c.Actor, c.Reason)}
+			if event.Added && len(event.Keys) == 0 {
 				continue
 			}
-		}
-		if err := state.Apply(r.At, r.Actor, event); err == nil {
-			entries = append(entries, ShutEntries(r.Actor, event)...)
+			if err := state.Apply(c.At, c.Actor, event); err == nil {
+				entries = append(entries, ShutEntries(c.Actor, event)...)
+			}
 		}
 	}
 	return entries

@@ -92,7 +92,8 @@ func (l *Latch) Set(shut []policy.ShutRecord, handled ...*Added) (kept <-chan er
 }
 
 func sameRecord(a, b policy.ShutRecord) bool {
-	return a.Scope == b.Scope && a.Reason == b.Reason && a.Actor == b.Actor && a.At.Equal(b.At) && slices.Equal(a.Keys, b.Keys)
+	return a.Scope == b.Scope && a.Reason == b.Reason && a.Actor == b.Actor && a.At.Equal(b.At) && slices.Equal(a.Keys, b.Keys) &&
+		slices.EqualFunc(a.Again, b.Again, func(a, b policy.Close) bool { return a.Actor == b.Actor && a.Reason == b.Reason && a.At.Equal(b.At) })
 }
 
 // Rewrite writes the latch once more. The result comes when it is durable.

@@ -2,6 +2,7 @@ package view
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -155,7 +156,7 @@ func (s *Snapshot) StatusAt(now time.Time) Status {
 func (s *Snapshot) Shut() ShutStatus {
 	st := ShutStatus{Vendors: []string{}, Engineers: []string{}, Records: []policy.ShutRecord{}, ByKey: s.Base.Held()}
 	for _, r := range s.Base.Shuts() {
-		r.At, r.Keys = s.Local(r.At), nil
+		r = s.LocalShut(r)
 		st.Records = append(st.Records, r)
 		switch scope := string(r.Scope); {
 		case r.Scope == policy.All:
@@ -167,6 +168,15 @@ func (s *Snapshot) Shut() ShutStatus {
 		}
 	}
 	return st
+}
+
+// LocalShut is a record for operators: with local times, and without keys.
+func (s *Snapshot) LocalShut(r policy.ShutRecord) policy.ShutRecord {
+	r.At, r.Keys, r.Again = s.Local(r.At), nil, slices.Clone(r.Again)
+	for i, c := range r.Again {
+		r.Again[i].At = s.Local(c.At)
+	}
+	return r
 }
 
 // GrantsAt lists the grants that are open at an instant.
