@@ -29,9 +29,9 @@ func (p *program) keyFile() config.KeyFile {
 }
 
 // loadPolicy reads a policy file as the gateway on this machine would.
-func (p *program) loadPolicy(path string) (*policy.Policy, []view.Message, error) {
+func (p *program) loadPolicy(path string, opens func(string)) (*policy.Policy, []view.Message, error) {
 	var err error
-	host := config.Host{Guard: p.guard()}
+	host := config.Host{Guard: p.guard(), Opens: opens}
 	if _, key, err := p.keyFile().Load(); err == nil {
 		host.Key = &key
 	}
@@ -51,7 +51,7 @@ func (p *program) offline(path string, query url.Values, note view.Code) ([]byte
 	if err != nil && path == "/v1/client-config" {
 		return nil, nil, &view.Error{Message: view.Say("no_gateway_key", view.Args{"cause": err})}
 	}
-	loaded, _, err := p.loadPolicy(p.settings.PolicyFile)
+	loaded, _, err := p.loadPolicy(p.settings.PolicyFile, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -107,7 +107,15 @@ func (p *program) compare(loaded *policy.Policy) (*api.Comparison, error) {
 func (c checkCommand) Run(p *program) error {
 	path := cmp.Or(string(c.File), p.settings.PolicyFile)
 	answer := checkAnswer{File: path, Errors: []*config.Error{}, Warnings: []checkWarning{}, Openings: []api.Opening{}}
-	loaded, warnings, err := p.loadPolicy(path)
+	var files []string // that the service reads
+	opens := func(file string) { files = append(files, file) }
+	if path != p.settings.PolicyFile {
+		opens = nil
+	} else {
+		opens(path)
+	}
+	loaded, warnings, err := p.loadPolicy(path, opens)
+	warnings = slices.Concat(warnings, p.settings.Warnings(), p.settings.Doubtful(files))
 	for _, w := range warnings {
 		what := maps.Clone(w.Args)
 		delete(what, "where") // without it the text does not begin with the place

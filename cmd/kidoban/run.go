@@ -111,9 +111,14 @@ func (runCommand) Run(p *program) error {
 	if elsewhere != nil {
 		counts.SyslogDropped = elsewhere.Dropped
 	}
+	var settings []view.Hint
+	for _, w := range s.Warnings() {
+		logger.Warn(w.String())
+		settings = append(settings, view.Hint{Message: w})
+	}
 	g := gateway.New(wired(gateway.Config{
 		Tunnel: gate, Firewall: kernel, Clock: source, PolicyFile: file, KeyFile: key, Journals: journal, Latch: latch,
-		Dropped: kernel.Dropped, Hints: func() []view.Hint { return slices.Concat(kernel.Hints(), gate.Hints()) },
+		Dropped: kernel.Dropped, Hints: func() []view.Hint { return slices.Concat(settings, kernel.Hints(), gate.Hints()) },
 		Notify: notify(logger), Metrics: counts, Logger: logger, Version: versionText(),
 	}))
 

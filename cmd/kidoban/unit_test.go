@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alecthomas/kong"
+
 	"kidoban/config"
 )
 
@@ -38,7 +40,7 @@ func TestUnit(t *testing.T) {
 	for _, c := range []struct{ name, want, because string }{
 		{"Type", "notify", "the program tells when it is ready"},
 		{"ExecStart", "/usr/local/bin/kidoban run", "that is where the installation puts it"},
-		{"ExecReload", "/bin/kill -HUP $MAINPID", "SIGHUP reloads"},
+		{"ExecReload", "/usr/local/bin/kidoban reload", "a minimal system has no kill, and a signal has no answer"},
 		{"Restart", "always", "a gateway that is down lets nobody in"},
 		{"User", "kidoban", "it needs no root"},
 		{"Group", "kidoban", "the admin socket is the operators'"},
@@ -82,6 +84,21 @@ func TestUnit(t *testing.T) {
 	for name, least := range map[string]int{"WatchdogSec": 10, "TimeoutStopSec": 10} {
 		if n, err := strconv.Atoi(strings.Join(unit[name], "")); err != nil || n < least {
 			t.Errorf("%s=%q, want a number of seconds, %d at least", name, unit[name], least)
+		}
+	}
+
+	// A minimal system has no kill and no shell: the program does all.
+	parser, err := kong.New(&commands{}, kong.Name("kidoban"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, lines := range unit {
+		for _, line := range lines {
+			if args := strings.Fields(line); strings.HasPrefix(name, "Exec") {
+				if _, err := parser.Parse(args[1:]); err != nil || args[0] != "/usr/local/bin/kidoban" {
+					t.Errorf("%s=%s: %v, want a command of the program", name, line, err)
+				}
+			}
 		}
 	}
 
