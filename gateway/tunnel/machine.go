@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"sync"
@@ -31,12 +30,9 @@ func (t *Tunnel) build() error {
 	if err := portFree(c.ListenPort); err != nil {
 		return err
 	}
-	native, err := createTUN(c.Interface)
-	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w (/dev/net/tun must be readable and writable for this user, mode 0666 is usual; and the process needs CAP_NET_ADMIN)", err)
-	}
+	native, err := createTUN(tunDevice, c.Interface)
 	if err != nil {
-		return fmt.Errorf("create interface %s: %w", c.Interface, err)
+		return err
 	}
 	link, err := newLink(c.Interface, c.MTU, t.addresses)
 	if err != nil {

@@ -13,6 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/tun"
+
+	"kidoban/gateway/view"
 )
 
 // gatedTUN stands between WireGuard and the interface: packets from and to a
@@ -30,10 +32,10 @@ type gatedTUN struct {
 // createTUN makes the interface in the network namespace of the calling thread.
 // tun.CreateTUN would also watch every interface of the host, and give up when
 // many change at once. The reconciler looks at this one every second.
-func createTUN(name string) (tun.Device, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+func createTUN(path, name string) (tun.Device, error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open /dev/net/tun: %w", err)
+		return nil, tunError(name, fmt.Errorf("open %s: %w", path, err))
 	}
 	request, err := unix.NewIfreq(name)
 	if err == nil {
@@ -42,10 +44,25 @@ func createTUN(name string) (tun.Device, error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, err
+		return nil, tunError(name, err)
 	}
 	device, _, err := tun.CreateUnmonitoredTUNFromFD(fd) // closes fd with the device
 	return device, err
+}
+
+// tunDevice makes interfaces.
+const tunDevice = "/dev/net/tun"
+
+// tunError says what mends the device that makes interfaces.
+func tunError(name string, err error) error {
+	code := view.Code("tun_failed")
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		code = "tun_missing" // no node, or no driver behind it
+	case errors.Is(err, fs.ErrPermission):
+		code = "tun_forbidden"
+	}
+	return &view.Error{Message: view.Say(code, view.Args{"interface": name, "cause": err}), Cause: err}
 }
 
 // Close implements tun.Device.

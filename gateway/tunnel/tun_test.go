@@ -5,11 +5,14 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"kidoban/gateway/clock"
+	"kidoban/gateway/view"
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/tun"
@@ -122,6 +125,33 @@ func TestOnePacketClosesNoTunnel(t *testing.T) {
 		n, err := k.Read(make([][]byte, 1), make([]int, 1), 0)
 		if n != 0 || (err != nil) != test.fatal || (told != nil) != test.fatal {
 			t.Errorf("%v: WireGuard hears of %v, the tunnel of %v, want that either does: %v", test.err, err, told, test.fatal)
+		}
+	}
+}
+
+// TestNoTUNDevice: what makes interfaces is missing, or nothing is behind it. The
+// error says what mends that, and not that the tunnel be built anew.
+func TestNoTUNDevice(t *testing.T) {
+	folder := t.TempDir()
+	other := filepath.Join(folder, "other")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(folder, "loop")
+	if err := os.Symlink(link, link); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]view.Code{filepath.Join(folder, "tun"): "tun_missing", other: "tun_failed", link: "tun_failed"} {
+		_, err := createTUN(path, "kido0")
+		var said *view.Error
+		if !errors.As(err, &said) || said.Code != want || !strings.Contains(err.Error(), "kido0") {
+			t.Errorf("%s: %v, want %s", path, err, want)
+		}
+	}
+	for errno, want := range map[unix.Errno]view.Code{unix.ENODEV: "tun_missing", unix.ENXIO: "tun_missing", unix.EPERM: "tun_forbidden", unix.EACCES: "tun_forbidden", unix.EBUSY: "tun_failed"} {
+		var said *view.Error
+		if err := tunError("kido0", errno); !errors.As(err, &said) || said.Code != want || !errors.Is(err, errno) {
+			t.Errorf("%v: %v, want %s", errno, err, want)
 		}
 	}
 }
