@@ -120,7 +120,7 @@ func printSessions(p *program, all []view.SessionStatus, now time.Time) {
 			handshake = p.say("ago", view.Args{"age": now.Sub(*s.LastHandshake).Round(time.Second)})
 		}
 		rows = append(rows, []string{named(s.Vendor+"/"+s.Engineer, s.Names.String()), s.Source.String(), p.short(s.OpenedAt, now), p.short(s.Until, now),
-			bytesText(s.Received), bytesText(s.Transmitted), handshake, s.ID})
+			view.Bytes(s.Received), view.Bytes(s.Transmitted), handshake, s.ID})
 	}
 	p.table(rows, 2, times)
 }
@@ -183,21 +183,6 @@ func printRefusals(p *program, all []view.Refusal, now time.Time) {
 		meanings = append(meanings, []string{"summed", p.say("summed", nil)})
 	}
 	p.columns(meanings)
-}
-
-// language gives the language of the locale. The first variable with a value decides.
-func language(environ []string) view.Language {
-	for _, name := range []string{"LC_ALL=", "LC_MESSAGES=", "LANG="} {
-		for _, variable := range environ {
-			if locale, ok := strings.CutPrefix(variable, name); ok && locale != "" {
-				if strings.HasPrefix(locale, "ja") {
-					return view.Japanese
-				}
-				return view.English
-			}
-		}
-	}
-	return view.English
 }
 
 // healthCommand asks /livez, for container engines, which have no watchdog. It

@@ -332,8 +332,8 @@ func TestOrders(t *testing.T) {
 
 func TestWords(t *testing.T) {
 	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1 << 20: "1.0 MiB", 3 << 29: "1.5 GiB", 1 << 40: "1.0 TiB", 1 << 63: "8388608.0 TiB"} {
-		if got := bytesText(n); got != want {
-			t.Errorf("bytesText(%d) = %q, want %q", n, got, want)
+		if got := view.Bytes(n); got != want {
+			t.Errorf("Bytes(%d) = %q, want %q", n, got, want)
 		}
 	}
 	english := &program{lang: view.English}
@@ -377,7 +377,7 @@ func TestLanguage(t *testing.T) {
 		{[]string{"LANG=en_US.UTF-8", "LC_MESSAGES=ja"}, view.Japanese},
 		{[]string{"LANG=ja_JP.UTF-8", "LC_ALL="}, view.Japanese},
 	} {
-		if got := language(test.environ); got != test.want {
+		if got := view.LanguageOf(test.environ); got != test.want {
 			t.Errorf("%q: %q, want %q", test.environ, got, test.want)
 		}
 	}

@@ -110,7 +110,7 @@ func run(args, environ []string, out, failures io.Writer) int {
 		return exitUsage
 	}
 	if c.Lang == "auto" {
-		c.Lang = language(environ)
+		c.Lang = view.LanguageOf(environ)
 	}
 	printed := &output{Writer: out}
 	p := &program{settings: settings, lang: c.Lang, out: printed, err: failures}

@@ -153,37 +153,7 @@ func (p *program) json(v any) {
 }
 
 // columns prints rows in columns.
-func (p *program) columns(rows [][]string) {
-	widths := map[int]int{}
-	for _, r := range rows {
-		for i, cell := range r {
-			widths[i] = max(widths[i], width(cell))
-		}
-	}
-	for _, r := range rows {
-		line := ""
-		for i, cell := range r[:len(r)-1] {
-			line += cell + strings.Repeat(" ", widths[i]+2-width(cell))
-		}
-		fmt.Fprintln(p.out, line+r[len(r)-1])
-	}
-}
-
-// wide has the characters of two columns: Japanese text and its punctuation, and
-// full-width forms.
-var wide = []*unicode.RangeTable{unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul,
-	{R16: []unicode.Range16{{Lo: 0x3000, Hi: 0x303F, Stride: 1}, {Lo: 0x30FB, Hi: 0x30FC, Stride: 1}, {Lo: 0xFF01, Hi: 0xFF60, Stride: 1}}}}
-
-// width is the number of columns that a text takes.
-func width(text string) (n int) {
-	for _, r := range text {
-		n++
-		if unicode.In(r, wide...) {
-			n++
-		}
-	}
-	return n
-}
+func (p *program) columns(rows [][]string) { fmt.Fprint(p.out, view.Columns(rows)) }
 
 // in gives a time of an answer in the site's zone. It has the zone's offset, and
 // not its name.
@@ -203,18 +173,6 @@ func (p *program) short(t, now time.Time) string {
 		return t.Format("15:04:05")
 	}
 	return t.Format("2006-01-02 15:04")
-}
-
-func bytesText(n uint64) string {
-	const unit = 1024
-	if n < unit {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, suffix := float64(n)/unit, 0
-	for ; value >= unit && suffix < 3; suffix++ {
-		value /= unit
-	}
-	return fmt.Sprintf("%.1f %ciB", value, "KMGT"[suffix])
 }
 
 // oneLine gives text from outside on one line, without control characters and
