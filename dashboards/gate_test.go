@@ -72,8 +72,6 @@ func (b builder) gate() *Dashboard {
 		question{kind: "timeseries", width: 24, height: 8, title: "Admitted and refused, by reason",
 			unit: "none", queries: []query{{`sum by (reason) (increase(kidoban_admissions_total{` + ofVendors + `}[$__rate_interval]))`, "{{reason}}"}}, drawn: bars | stacked,
 			colors: map[string]string{"admitted": blue, "wrong_source": vermilion, "replayed": purple, "outside_window": sky, "unknown_key": orange, "unlisted_source": grey, "rate_limited": yellow, "unlisted_target": teal}},
-
-		row(b.say("Requests and approvals (a later version brings them)", "申請と承認（今後の版で追加）")),
 	)
 }
 

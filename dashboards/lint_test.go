@@ -127,8 +127,11 @@ func TestPanelsAreWhole(t *testing.T) {
 			}
 			ids, titles, panels := map[int]bool{}, map[string]bool{}, 0
 			place := map[[2]int]string{}
-			for _, p := range d.Panels {
+			for i, p := range d.Panels {
 				where := d.UID + ", " + p.Title
+				if p.Type == "row" && (i+1 == len(d.Panels) || d.Panels[i+1].Type == "row") {
+					t.Errorf("%s: the row is empty", where)
+				}
 				if p.ID < 1 || ids[p.ID] || p.Title == "" || titles[p.Title] {
 					t.Errorf("%s: id %d or title is missing or not unique", where, p.ID)
 				}
