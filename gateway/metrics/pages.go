@@ -22,7 +22,9 @@ func (m *Metrics) Pages(source interface {
 }, device, address string, logger *slog.Logger) http.Handler {
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(m.Collectors(source, device)...)
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// Of memory statistics OpenMetrics has two families with one name:
+	// go_memstats_alloc_bytes and go_memstats_alloc_bytes_total.
+	registry.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorMemStatsMetricsDisabled()), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError), EnableOpenMetrics: true, MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
