@@ -104,3 +104,101 @@ func TestFault94IPv6Off(t *testing.T) {
 		t.Errorf("doubts on record: %+v", all)
 	}
 }
+
+// TestFault95WayBack: the host's routes send the answers for an engineer elsewhere than
+// into the tunnel. None of them leaves there, on a host that forwards for others
+// neither, and operators hear by which interface, and how to see it. When it is over,
+// answers come again.
+func TestFault95WayBack(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		settings []string
+		before   string // of the gateway, by sh, before it starts
+		astray   string // by sh
+		hint     string // KIDO stands for the tunnel's interface
+		undo     string
+	}{
+		{name: "another interface has the tunnel's network", before: "ip addr add 10.99.0.254/24 dev dmz0",
+			hint: "by dmz0, not by KIDO,", undo: "ip addr del 10.99.0.254/24 dev dmz0"},
+		{name: "a longer route", astray: "ip route add 10.99.0.2/32 via 192.0.2.1; ip -6 route add fd00:99::2/128 via 2001:db8:f::1",
+			hint: "by wan0, not by KIDO, where it is dropped, and nothing comes back: an interface with the tunnel's network, or a route or rule of another program, comes before the tunnel's route; `ip route get 10.99.0.2` shows it;",
+			undo: "ip route del 10.99.0.2/32; ip -6 route del fd00:99::2/128"},
+		{name: "a longer route, and the host forwards for others", settings: []string{"KIDOBAN_FORWARD_OTHERS=true"},
+			astray: "ip route add 10.99.0.2/32 via 192.0.2.1; ip -6 route add fd00:99::2/128 via 2001:db8:f::1",
+			hint:   "by wan0, not by KIDO,", undo: "ip route del 10.99.0.2/32; ip -6 route del fd00:99::2/128"},
+		{name: "a table for what comes from the site, and the host forwards for others", settings: []string{"KIDOBAN_FORWARD_OTHERS=true"},
+			astray: "ip route add default via 192.0.2.1 table 100; ip -6 route add default via 2001:db8:f::1 table 100; ip rule add iif lan0 lookup 100; ip -6 rule add iif lan0 lookup 100",
+			hint:   "`ip route get 10.99.0.2 from 10.1.0.5 iif lan0`", undo: "ip rule del iif lan0 lookup 100; ip -6 rule del iif lan0 lookup 100"},
+		{name: "a route that refuses", astray: "ip route add unreachable 10.99.0.2/32; ip -6 route add unreachable fd00:99::2/128",
+			hint: "refuse what is for medisys/sato, which belongs to KIDO,", undo: "ip route del unreachable 10.99.0.2/32; ip -6 route del unreachable fd00:99::2/128"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			g := newGround(t)
+			hint := strings.ReplaceAll(tt.hint, "KIDO", g.device)
+			g.settings = tt.settings
+			g.serve()
+			// Somebody there has sato's address.
+			somebody := g.lab.Host("somebody")
+			g.lab.Link(g.gateway, "dmz0", lab.Prefixes("172.20.0.2/24"), somebody, "eth0", lab.Prefixes("172.20.0.1/24", "10.99.0.2/24"))
+			wires := []*lab.Capture{g.wan, g.gateway.Capture("dmz0")}
+			fromSite := func(p lab.Packet) bool {
+				return slices.Contains([]netip.Addr{ehr4, ehr6, pacs4}, p.Source.Addr()) || slices.Contains([]netip.Addr{g.people[sato].v4, g.people[sato].v6}, p.Destination.Addr())
+			}
+			flows := []struct {
+				network string
+				to      netip.AddrPort
+			}{{"udp", netip.AddrPortFrom(ehr4, 53)}, {"tcp", netip.AddrPortFrom(pacs4, 104)}, {"udp", netip.AddrPortFrom(ehr6, 53)}}
+			begin := func() bool { // of the answers some are on their way at the end
+				for _, f := range flows {
+					if g.reach(g.medisys, f.network, f.to, patience) != nil {
+						return false
+					}
+				}
+				return true
+			}
+			g.mustRun(g.gateway, "sh", "-ec", tt.before)
+			g.open([]string{hour("work", "ehr, ehr6, pacs")}, []string{nextYear("later", "pacs")})
+			c := g.client(g.medisys, sato, 4)
+			g.mustEnter(c)
+			if tt.astray != "" {
+				lab.WaitFor(t, eventually, "answers come", begin)
+				if g.hints(hint) {
+					t.Fatalf("status has the hint before anything strays: %q", g.status().Hints)
+				}
+				g.mustRun(g.gateway, "sh", "-ec", tt.astray)
+			}
+			begin()
+			lab.WaitFor(t, routesAgain+eventually, "status names it", func() bool { return g.hints(hint) })
+			if begin() {
+				t.Error("answers come all the same: nothing strays")
+			}
+			// Nor does what the host itself has to say of an engineer's packet.
+			for range 2 { // the first of each flow reaches ehr, and the next has no hops left
+				for _, f := range []struct{ from, to netip.Addr }{{g.people[sato].v4, ehr4}, {g.people[sato].v6, ehr6}} {
+					packet := lab.UDPPacket(netip.AddrPortFrom(f.from, 46000), netip.AddrPortFrom(f.to, 53), []byte("good evening"))
+					g.check(g.medisys.Send(packet))
+					lab.WaitFor(t, eventually, "it reaches ehr", func() bool {
+						return len(g.lan.Packets(lab.Outgoing, lab.To(f.to), func(p lab.Packet) bool { return p.Source.Port() == 46000 })) > 0
+					})
+					hops := 8
+					if f.to.Is6() {
+						hops = 7
+					}
+					packet[hops] = 1
+					g.check(g.medisys.Send(packet))
+				}
+			}
+			pause(patience)
+			for _, w := range wires {
+				if got := w.Packets(lab.Outgoing, fromSite); len(got) > 0 {
+					t.Errorf("the site's answers leave in the clear:\n%s", lab.Lines(got))
+				}
+			}
+			g.mustRun(g.gateway, "sh", "-ec", tt.undo)
+			lab.WaitFor(t, eventually, "answers come again", begin)
+			lab.WaitFor(t, routesAgain+eventually, "the hint goes", func() bool { return !g.hints(hint) })
+		})
+	}
+}

@@ -24,6 +24,7 @@ type Firewall struct {
 	dnat   refusing     // since another program rewrites destinations
 	astray refusing     // since the host's routes lead elsewhere
 	paths  paths        // to the targets of its policy
+	back   []view.Hint  // on the way back to its engineers
 	looked time.Time    // when they were looked up
 	sights sights       // the most that the host has had of them at once, or ever
 }
@@ -99,7 +100,8 @@ func (f *Firewall) forward() error {
 	if !f.paths.complete {
 		again = incompleteAgain
 	}
-	if f.paths.policy != p.Policy || time.Since(f.looked) >= again {
+	due := f.paths.policy != p.Policy || time.Since(f.looked) >= again
+	if due {
 		f.looked = time.Now()
 		before := f.paths.to
 		f.paths = f.look(p.Policy)
@@ -115,16 +117,20 @@ func (f *Firewall) forward() error {
 	}
 	// A plan without grants needs no forwarding yet; its interface may not be
 	// there either.
-	if len(p.Grants) == 0 {
-		return nil
+	if len(p.Grants) > 0 {
+		err := f.kernel.setForwarding(f.paths.ipv4, f.paths.ipv6)
+		if errors.Is(err, errRouterAdvertisements) {
+			six := targetNames(p.Policy, func(t *policy.Target) bool { return t.Prefix.Addr().Is6() })
+			hints = append(hints, view.Hint{Message: view.Say("no_ipv6", view.Args{"cause": err}), Targets: six})
+		} else if err != nil {
+			return err
+		}
 	}
-	err := f.kernel.setForwarding(f.paths.ipv4, f.paths.ipv6)
-	if errors.Is(err, errRouterAdvertisements) {
-		six := targetNames(p.Policy, func(t *policy.Target) bool { return t.Prefix.Addr().Is6() })
-		hints = append(hints, view.Hint{Message: view.Say("no_ipv6", view.Args{"cause": err}), Targets: six})
-		return nil
+	if due {
+		f.back, _ = strayed(p, f.paths.to, f.kernel.options.Interface) // routes that cannot be read are told above
 	}
-	return err
+	hints = append(hints, f.back...)
+	return nil
 }
 
 // look looks the paths to a policy's targets up. Targets have none if the routes

@@ -191,8 +191,8 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, deaf
 	}
 	r.arrive(o, decided, open)
 	r.answer(o, open)
-	r.host(o, deaf)
-	r.forward(o)
+	r.host(o, decided, deaf)
+	r.forward(o, decided)
 	// The kernel's NAT looks at every packet, so it is not there for a policy
 	// that has no use for it.
 	if decided == nil || o.masquerades(decided) || o.translated {
@@ -273,7 +273,7 @@ func (r *Rules) answer(o Options, open *openings) {
 
 // host judges packets to and from the gateway itself. The interfaces in deaf
 // take no router advertisements.
-func (r *Rules) host(o Options, deaf []string) {
+func (r *Rules) host(o Options, p *policy.Policy, deaf []string) {
 	port := o.ListenPort
 	input := r.base("input", "filter", unix.NF_INET_LOCAL_IN, 0)
 	// Before the untracked packets: prerouting leaves the tunnel's packets
@@ -298,16 +298,30 @@ func (r *Rules) host(o Options, deaf []string) {
 	output := r.base("output", "filter", unix.NF_INET_LOCAL_OUT, 0)
 	output.add(portTerm(unix.IPPROTO_UDP, "sport", port), notTo(o.Interface), accept()) // judged by output_raw
 	output.add(to("lo"), accept())
+	output.onlyIntoTunnel(o, p, refusedInward)
 	output.both(func(f int) rule { return rule{state("related"), flow(f, name("flows", f)), accept()} })
 	output.add(to(o.Interface), count(refusedInward), drop())
 	output.drop(refusedICMP, icmpErrors(o.ForwardOthers)...)
 }
 
+// onlyIntoTunnel drops what is for a tunnel address and leaves by another interface.
+// The kernel's routing decides that: when the tunnel's route is gone, or another one
+// comes before it, answers of targets would leave in the clear.
+func (c *chain) onlyIntoTunnel(o Options, p *policy.Policy, counter string) {
+	if p == nil {
+		return
+	}
+	for _, a := range p.Tunnel.Addresses {
+		c.add(notTo(o.Interface), within("daddr", a), count(counter), drop())
+	}
+}
+
 // forward judges packets between engineers and targets.
-func (r *Rules) forward(o Options) {
+func (r *Rules) forward(o Options, p *policy.Policy) {
 	forward := r.base("forward", "filter", unix.NF_INET_FORWARD, 0)
 	forward.drops = true
 	if o.ForwardOthers {
+		forward.onlyIntoTunnel(o, p, refusedForward)
 		forward.add(notFrom(o.Interface), notTo(o.Interface), accept())
 	}
 	forward.add(synchronizing(), clamp())
