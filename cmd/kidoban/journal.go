@@ -122,7 +122,7 @@ func (c verifyCommand) Run(p *program) error {
 	}
 	if damage != nil {
 		code := view.Code("unverified")
-		if c.Dir != "" && damage.Missing {
+		if c.Dir != "" && damage.Missing && a.Checkpoint != "" {
 			code = "copy_incomplete"
 		}
 		return &exitError{view.Say(code, view.Args{"journal": c.dir(p), "cause": damage, "key": key, "from": keyFrom, "there": damage.Entry, "count": a.Size, "proven": a.Proven}), exitNo}
