@@ -446,6 +446,43 @@ func TestRunbooksNamePanelsThatExist(t *testing.T) {
 	}
 }
 
+// TestFault101WhichRefusalsMakeABurst: of every reason it is decided whether many
+// refusals are a reason to look. Where a known engineer may not enter now, they are
+// a client that was left on.
+func TestFault101WhichRefusalsMakeABurst(t *testing.T) {
+	promtool := prometheus(t, "promtool")
+	var expr string
+	for _, r := range readRules(t) {
+		if r.Alert == "KidobanRefusalBurst" {
+			expr = r.Expr
+		}
+	}
+	type object = map[string]any
+	var tests []object
+	for _, reason := range policy.Reasons() {
+		samples := []object{{"labels": "{}", "value": 1}}
+		switch reason {
+		case policy.Admitted, policy.UnlistedSource, policy.NotReady, policy.OutsideWindow, policy.ContractEnded,
+			policy.GatewayShut, policy.VendorShut, policy.EngineerShut:
+			samples = []object{}
+		}
+		tests = append(tests, object{"name": reason.String(), "interval": "15s",
+			"input_series":     []object{{"series": `kidoban_admissions_total{instance="gate",vendor="medisys",reason="` + reason.String() + `"}`, "values": "0+29x20"}},
+			"promql_expr_test": []object{{"expr": "count(" + expr + ")", "eval_time": "5m", "exp_samples": samples}}})
+	}
+	text, err := yaml.Marshal(object{"tests": tests})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "test.yaml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(promtool, "test", "rules", file).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // TestRules has Prometheus try every rule on series made for it.
 func TestRules(t *testing.T) {
 	promtool := prometheus(t, "promtool")

@@ -236,6 +236,11 @@ const leastMTU, mostMTU = 1280, 1420
 
 // clientConfig is the text that an engineer pastes below the lines that a
 // WireGuard client makes with "add empty tunnel". It holds no secret.
+//
+// The keepalive holds a quiet engineer's session, and the vendor's router open for
+// answers that come late, as of a long job: without a byte the session is idle after
+// 180 s, and routers forget after 30 s. Its price is that a refused client that was
+// left on tries for as long as it is on, and not for 90 s.
 func clientConfig(p *policy.Policy, q url.Values, gatewayKey policy.Key) (string, error) {
 	name, mtuText := q.Get("engineer"), q.Get("mtu")
 	mtu, err := strconv.Atoi(cmp.Or(mtuText, strconv.Itoa(MTU)))
