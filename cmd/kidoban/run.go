@@ -86,8 +86,8 @@ func (runCommand) Run(p *program) error {
 	defer adminListener.Close()
 	passing := admin.Beside(s.AdminSocket, logger)
 	latch := store.ShutFile{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: passing("shut.json")}
-	journal, key := journals{dir, keyFile, latch, logger}, config.KeyFile{Path: s.PrivateKeyFile}
-	if journal.none() && !latch.Exists() { // the first start
+	journal, key := store.OnDisk{Folder: dir, KeyFile: keyFile, Latch: latch, Logger: logger}, config.KeyFile{Path: s.PrivateKeyFile}
+	if journal.None() && !latch.Exists() { // the first start
 		if err := key.Make(); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@
 // off the loop, and the latch, a copy of the closes beside it.
 //
 //	store.go      the journal in use, and how a dead one is replaced
+//	ondisk.go     where the journal is kept
 //	recorder.go   the goroutine that appends to it
 //	past.go       the past that a journal has
 //	entries.go    operators' decisions as entries

@@ -1,4 +1,4 @@
-package main
+package store
 
 import (
 	"log/slog"
@@ -6,17 +6,16 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"kidoban/gateway/store"
 )
 
 // TestAFirstStartIsNoLostJournal: the latch, by which a lost journal is told
 // from a first start, is not there before the journal is.
 func TestAFirstStartIsNoLostJournal(t *testing.T) {
-	dir, keyFile := journalPlace(t.TempDir())
-	latch := store.ShutFile{Lasting: filepath.Join(filepath.Dir(dir), "shut.json")}
+	state := t.TempDir()
+	dir, keyFile := filepath.Join(state, "journal"), filepath.Join(state, "journal.key")
+	latch := ShutFile{Lasting: filepath.Join(filepath.Dir(dir), "shut.json")}
 	open := func() error {
-		j, err := journals{dir, keyFile, latch, slog.New(slog.DiscardHandler)}.Open()
+		j, err := OnDisk{dir, keyFile, latch, slog.New(slog.DiscardHandler)}.Open()
 		if err == nil {
 			j.Close()
 		}

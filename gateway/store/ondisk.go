@@ -1,0 +1,67 @@
+package store
+
+import (
+	"fmt"
+	"iter"
+	"log/slog"
+	"os"
+	"time"
+
+	"kidoban/gateway/journal"
+)
+
+// OnDisk is the place of the journal on disk. It is a Journals.
+type OnDisk struct {
+	Folder, KeyFile string
+	Latch           ShutFile
+	Logger          *slog.Logger
+}
+
+// None reports whether there is neither a journal nor its key.
+func (j OnDisk) None() bool { return !exists(j.Folder) && !exists(j.KeyFile) }
+
+// Open opens the journal, and makes one at the first start. It makes none where a
+// latch exists: then operators may have shut something. The latch takes its room
+// once the journal has been made.
+func (j OnDisk) Open() (Journal, error) {
+	if j.None() && j.Latch.Exists() {
+		return nil, fmt.Errorf("journal %s: it is gone with its key, and %s shows that there was one: put both back, or begin another with `kidoban recover`", j.Folder, j.Latch.Lasting)
+	}
+	opened, err := journal.Open(j.Folder, j.KeyFile)
+	if !j.None() {
+		if err := j.Latch.Reserve(); err != nil {
+			j.Logger.Error("no room for the latch on the disk: what is closed while the journal is dead may last until the next boot only", "err", err)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r := opened.Recovered(); r != (journal.Recovered{}) {
+		j.Logger.Warn("the journal ended in entries that nobody had been told were written: whole entries are signed now, the rest is cut",
+			"entries", r.Adopted, "bytes_cut", r.Cut)
+	}
+	return signedJournal{opened}, nil
+}
+
+// ReadDamaged implements Journals.
+func (j OnDisk) ReadDamaged() iter.Seq2[journal.Entry, error] {
+	return journal.ReadDamaged(j.Folder, j.KeyFile)
+}
+
+// Archive implements Journals.
+func (j OnDisk) Archive() (path, checkpoint string, err error) {
+	return journal.Archive(j.Folder, j.KeyFile)
+}
+
+// signedJournal is a Journal on disk.
+type signedJournal struct{ *journal.Journal }
+
+func (j signedJournal) CheckpointTime() time.Time {
+	_, signed := j.Checkpoint()
+	return signed
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
