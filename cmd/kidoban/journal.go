@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"kidoban/config"
+	"kidoban/gateway/api"
+	"kidoban/gateway/durable"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/view"
 )
@@ -105,6 +108,9 @@ func (c verifyCommand) Run(p *program) error {
 	}
 	report, err := verify(c.dir(p), key, since)
 	var damage *journal.DamageError
+	if errors.Is(err, fs.ErrPermission) { // it tells nothing about the journal
+		return denied(err, c.dir(p))
+	}
 	if err != nil && !errors.As(err, &damage) {
 		return err
 	}
@@ -176,23 +182,48 @@ func (p *program) ownKey() (key, file string, err error) {
 	return key, file, p.orNoJournal(err)
 }
 
-// orNoJournal says why this machine may have no journal.
+// orNoJournal says why this machine may have no journal, or whom it lets read it.
 func (p *program) orNoJournal(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return &view.Error{Message: view.Say("no_journal", view.Args{"folder": p.settings.StateDir, "cause": err}), Cause: err}
+	case errors.Is(err, fs.ErrPermission):
+		return denied(err, p.settings.StateDir)
 	}
 	return err
+}
+
+// denied says who may read a folder.
+func denied(err error, folder string) error {
+	group := any("")
+	if name := durable.Readers(folder); name != "" {
+		group = view.Say("or_group", view.Args{"group": name})
+	}
+	return &view.Error{Message: view.Say("journal_denied", view.Args{"cause": err, "group": group}), Cause: err}
 }
 
 type listCommand struct {
 	jsonFlag
 	place
+	Since  given    `help:"Only entries from this time on." placeholder:"TIME"`
+	Kind   []string `help:"Only entries of this kind, as refused or shut; may be given more than once." placeholder:"K"`
+	Vendor given    `help:"Only entries about this vendor." placeholder:"V"`
 }
 
 func (c listCommand) Run(p *program) error {
 	dir := c.dir(p)
 	p.zone = siteZone(dir)
-	listed := false
+	since, err := api.ParseTime(string(c.Since), p.zone, time.Time{})
+	if err != nil {
+		return err
+	}
+	for _, kind := range c.Kind {
+		if !slices.Contains(journal.Kinds(), kind) {
+			return wrong("kind_unknown", view.Args{"kind": fmt.Sprintf("%.80q", kind), "kinds": journal.Kinds()})
+		}
+	}
+	filter := journal.Filter{Since: since, Kinds: c.Kind, Vendor: string(c.Vendor)}
+	listed, read := false, false
 	var before time.Time // of the entry before
 	var lost []error     // the entries that cannot be read, named at the end
 	for line, err := range journal.List(dir, 0) {
@@ -200,24 +231,33 @@ func (c listCommand) Run(p *program) error {
 			lost = append(lost, err)
 			continue
 		}
-		listed = true
-		if c.JSON {
-			fmt.Fprintf(p.out, "%s\n", line.JSON)
-			continue
-		}
+		read = true
 		var e journal.Entry
-		if err := json.Unmarshal(line.JSON, &e); err != nil {
+		switch err := json.Unmarshal(line.JSON, &e); {
+		case err != nil && !c.JSON:
 			lost = append(lost, fmt.Errorf("entry %d: %w", line.Index, err))
 			continue
+		case err == nil && !filter.Matches(e):
+		case c.JSON: // also an entry of a newer version that this one cannot read
+			fmt.Fprintf(p.out, "%s\n", line.JSON)
+			listed = true
+		default:
+			fmt.Fprintln(p.out, p.entry(line.Index, e, before))
+			listed = true
 		}
-		fmt.Fprintln(p.out, p.entry(line.Index, e, before))
 		before = e.Time
+	}
+	if read && !listed {
+		fmt.Fprintln(p.err, p.say("list_none", nil))
 	}
 	if c.Dir != "" {
 		fmt.Fprintln(p.err, p.say("list_unverified", nil))
 	}
-	if !listed && c.Dir == "" && len(lost) > 0 {
+	if !read && len(lost) > 0 && c.Dir == "" {
 		return p.orNoJournal(lost[0])
+	}
+	if !read && len(lost) > 0 && errors.Is(lost[0], fs.ErrPermission) {
+		return denied(lost[0], dir)
 	}
 	return errors.Join(lost...)
 }

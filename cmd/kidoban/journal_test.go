@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"kidoban/gateway/journal"
 )
@@ -189,6 +192,48 @@ func TestTheKeyThatIsGivenIsTheKey(t *testing.T) {
 		}
 		if strings.Contains(out.String(), "VERIFIED") != (c.status == 0) {
 			t.Errorf("with --key %s it says:\n%s", c.key, &out)
+		}
+	}
+}
+
+// TestJournalOfAnother: a user who may not read the journal is told who may, and
+// gets no verdict about it.
+func TestJournalOfAnother(t *testing.T) {
+	runtime.LockOSThread() // the user of files is one of the thread
+	defer runtime.UnlockOSThread()
+	state := t.TempDir()
+	j, err := journal.Open(journalPlace(state))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dir, keyFile := journalPlace(state)
+	key, err := journal.VerifierKey(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chmod(filepath.Dir(state), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Setfsuid(65533); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Setfsuid(0)
+	} else {
+		if err := os.Chmod(state, 0); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Chmod(state, 0o700)
+	}
+	environ := []string{"KIDOBAN_STATE_DIR=" + state}
+	for _, args := range [][]string{{"verify"}, {"list"}, {"key"}, {"verify", "--key", key}, {"verify", dir, "--key", key}, {"list", dir}} {
+		var out, failures bytes.Buffer
+		exit := run(append([]string{"journal"}, args...), environ, &out, &failures)
+		if exit != exitFailed || out.Len() > 0 || !strings.Contains(failures.String(), "permission denied: run this as root, for example with sudo\n") {
+			t.Errorf("journal %q: exit %d, %s%s", args, exit, &out, &failures)
 		}
 	}
 }

@@ -162,7 +162,7 @@ func (c checkCommand) Run(p *program) error {
 	fmt.Fprintln(p.out)
 	p.tellIf(len(answer.Openings) == 0, "opens_not", nil)
 	p.tellIf(len(answer.Openings) > 0, "opens", nil)
-	printCalendar(p, answer.Openings)
+	printCalendar(p, answer.Openings, calendarLines)
 	return nil
 }
 
@@ -225,26 +225,35 @@ func (c explainCommand) show(p *program, x api.Explanation) {
 
 type calendarCommand struct {
 	jsonFlag
-	From  given `help:"The beginning; now if none is given." placeholder:"T"`
-	Until given `help:"The end; 30 days after the beginning if none is given." placeholder:"T"`
+	From     given `help:"The beginning; now if none is given." placeholder:"T"`
+	Until    given `help:"The end; 30 days after the beginning if none is given." placeholder:"T"`
+	Vendor   given `help:"Only windows of this vendor." placeholder:"V"`
+	Engineer given `help:"Only windows of this engineer." placeholder:"V/E"`
 }
 
 func (c calendarCommand) Run(p *program) error {
 	var openings []api.Opening
 	query := url.Values{"from": {string(c.From)}, "until": {string(c.Until)}}
+	most := calendarLines
+	for name, value := range map[string]given{"vendor": c.Vendor, "engineer": c.Engineer} {
+		if value != "" { // an older gateway does not know the parameter
+			query.Set(name, string(value))
+			most = calendarLinesOfOne
+		}
+	}
 	show, err := c.ask(p, "/v1/calendar", query, &openings)
 	if show {
 		p.tellIf(len(openings) == 0, "calendar_empty", nil)
-		printCalendar(p, openings)
+		printCalendar(p, openings, most)
 	}
-	return err
+	return nobody(err)
 }
 
-// calendarLines bounds the lines of a calendar for people.
-const calendarLines = 200
+// The lines of a calendar for people are bounded: of all vendors, and of one.
+const calendarLines, calendarLinesOfOne = 50, 400
 
-func printCalendar(p *program, openings []api.Opening) {
-	shown := openings[:min(len(openings), calendarLines)]
+func printCalendar(p *program, openings []api.Opening, most int) {
+	shown := openings[:min(len(openings), most)]
 	var times []time.Time
 	for _, o := range shown {
 		times = append(times, o.From, o.Until)
@@ -276,7 +285,7 @@ func printCalendar(p *program, openings []api.Opening) {
 			p.some(engineers), p.some(o.Targets), strings.TrimSpace(oneLine(o.ApprovedBy) + " " + oneLine(o.Ticket))})
 	}
 	p.table(rows, 0, times)
-	more := len(openings) - calendarLines
+	more := len(openings) - most
 	p.tellIf(more > 0, "calendar_more", view.Args{"count": more})
 }
 

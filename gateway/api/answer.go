@@ -48,7 +48,7 @@ func explain(s *view.Snapshot, q url.Values, now time.Time) (Explanation, error)
 		zone, inside = p.Zone, s.SessionSource(e)
 		query.Key, query.Source = e.Key, s.LastAttempt(e)
 	}
-	at, err := parseTime(q.Get("at"), zone, now)
+	at, err := ParseTime(q.Get("at"), zone, now)
 	if err != nil {
 		return Explanation{}, err
 	}
@@ -192,14 +192,14 @@ type Opening struct {
 // the machine busy.
 const calendarMost = 400 * 24 * time.Hour
 
-// Calendar lists the openings of a span. The defaults of from and until are now and
-// 30 days after from.
+// Calendar lists the openings of a span, of all vendors, one vendor or one engineer.
+// The defaults of from and until are now and 30 days after from.
 func Calendar(p *policy.Policy, q url.Values, now time.Time) ([]Opening, error) {
-	start, err := parseTime(q.Get("from"), p.Zone, now)
+	start, err := ParseTime(q.Get("from"), p.Zone, now)
 	if err != nil {
 		return nil, err
 	}
-	end, err := parseTime(q.Get("until"), p.Zone, start.AddDate(0, 0, 30))
+	end, err := ParseTime(q.Get("until"), p.Zone, start.AddDate(0, 0, 30))
 	switch {
 	case err != nil:
 		return nil, err
@@ -208,11 +208,32 @@ func Calendar(p *policy.Policy, q url.Values, now time.Time) ([]Opening, error) 
 	case end.Sub(start) > calendarMost:
 		return nil, invalid("the calendar spans %d days: allowed are 400", int(end.Sub(start).Hours()/24))
 	}
+	var vendor *policy.Vendor
+	var engineer *policy.Engineer
+	if name := q.Get("vendor"); name != "" {
+		if vendor, err = vendorOf(p, name); err != nil {
+			return nil, err
+		}
+	}
+	if name := q.Get("engineer"); name != "" {
+		if engineer, err = engineerOf(p, name); err != nil {
+			return nil, err
+		}
+		if vendor != nil && vendor != engineer.Vendor {
+			return nil, invalid("%s is no engineer of %s: give one of both, or an engineer of that vendor", name, vendor.Name)
+		}
+	}
 	openings := []Opening{}
 	for _, o := range p.Openings(start, end) {
+		if vendor != nil && o.Window.Vendor != vendor || engineer != nil && !slices.Contains(o.Window.Engineers, engineer) {
+			continue
+		}
 		line := Opening{Vendor: o.Window.Vendor.Name, VendorName: o.Window.Vendor.DisplayName, Window: o.Window.Name, From: o.From.In(p.Zone), Until: o.Until.In(p.Zone),
 			Engineers: []string{}, Names: []string{}, Targets: []string{}, ApprovedBy: o.Window.ApprovedBy, Ticket: o.Window.Ticket}
 		for _, e := range o.Window.Engineers {
+			if engineer != nil && e != engineer {
+				continue
+			}
 			line.Engineers = append(line.Engineers, e.Name)
 			line.Names = append(line.Names, e.DisplayName)
 		}

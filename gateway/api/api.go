@@ -60,7 +60,7 @@ var routes = map[string]route{
 	"/v1/explain": {"GET", []string{"engineer", "from", "to", "at"}, false, func(r request) (any, error) {
 		return explain(r.snap, r.query, r.now)
 	}},
-	"/v1/calendar": {"GET", []string{"from", "until"}, true, func(r request) (any, error) {
+	"/v1/calendar": {"GET", []string{"from", "until", "vendor", "engineer"}, true, func(r request) (any, error) {
 		return Calendar(r.snap.Plan.Policy, r.query, r.now)
 	}},
 	"/v1/policy": {method: "GET", policy: true, serve: func(r request) (any, error) { return inForce(r.snap), nil }},

@@ -165,6 +165,18 @@ func engineerOf(p *policy.Policy, name string) (*policy.Engineer, error) {
 	return nil, noMatch(view.Say("no_engineer", view.Args{"engineer": name, "vendor": vendor, "names": some(names), "near": didYouMean(near)}), near)
 }
 
+// vendorOf finds a vendor.
+func vendorOf(p *policy.Policy, name string) (*policy.Vendor, error) {
+	if v := p.Vendor(name); v != nil {
+		return v, nil
+	}
+	if err := Shows("the vendor", name); err != nil {
+		return nil, err
+	}
+	near, _, _ := strings.Cut(p.Nearest(name), "/")
+	return nil, noVendor(p, name, near)
+}
+
 func noVendor(p *policy.Policy, name, near string) error {
 	var names []string
 	for _, v := range p.Vendors {
@@ -186,9 +198,9 @@ func some(names []string) []string {
 // JSON, or overflow.
 const firstYear, lastYear = 2000, 2199
 
-// parseTime reads RFC 3339 with an offset, or a local time of the zone; both to
+// ParseTime reads RFC 3339 with an offset, or a local time of the zone; both to
 // the minute or second. An empty text means the fallback.
-func parseTime(text string, zone *time.Location, fallback time.Time) (time.Time, error) {
+func ParseTime(text string, zone *time.Location, fallback time.Time) (time.Time, error) {
 	if text == "" {
 		return fallback, nil
 	}

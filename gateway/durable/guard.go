@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -305,4 +306,17 @@ func shown(path string) string {
 		return path
 	}
 	return strconv.Quote(path)
+}
+
+// Readers is the group that may read a folder, other than root's; empty: there is none.
+func Readers(folder string) string {
+	var s unix.Stat_t
+	if unix.Stat(folder, &s) != nil || s.Mode&0o050 != 0o050 || s.Gid == 0 {
+		return ""
+	}
+	id := strconv.FormatUint(uint64(s.Gid), 10)
+	if group, err := user.LookupGroupId(id); err == nil {
+		return group.Name
+	}
+	return id
 }

@@ -1,0 +1,30 @@
+package journal
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Kinds lists the kinds that this version writes, in the order in which they are declared.
+func Kinds() (names []string) {
+	for _, k := range []Kind{Start, Stop, PolicyText, PolicyLoaded, WindowOpened, WindowClosed, SessionOpened, SessionClosed, Admission, Refused,
+		Shut, Reopened, Drift, ClockStep, Recovery, Doubt, Identity} {
+		names = append(names, string(k))
+	}
+	return names
+}
+
+// Filter chooses entries. A field that is empty chooses all.
+type Filter struct {
+	Since  time.Time
+	Kinds  []string
+	Vendor string // of an engineer, or of a scope that was closed or reopened
+}
+
+// Matches reports whether the filter chooses an entry.
+func (f Filter) Matches(e Entry) bool {
+	scope, _, _ := strings.Cut(e.Scope, "/")
+	return !e.Time.Before(f.Since) && (len(f.Kinds) == 0 || slices.Contains(f.Kinds, string(e.Kind))) &&
+		(f.Vendor == "" || f.Vendor == e.Vendor || f.Vendor == scope)
+}
