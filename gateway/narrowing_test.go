@@ -276,8 +276,10 @@ func TestLost(t *testing.T) {
 		{name: "ports come", before: both, next: changed(pacs("10.1.2.0/28", 110), night("ehr pacs"))},
 		{name: "only masquerading is other", before: both, next: changed(func(p *policy.Policy) { p.Targets[1].Masquerade = true }, night("ehr pacs"))},
 		{name: "only the sources are others", before: both, next: changed(func(p *policy.Policy) { p.Vendors[0].Engineers[0].Sources = prefixes("198.51.100.1/32") }, night("ehr pacs"))},
-		// What opens is recorded by the target's name.
-		{name: "a target has another name", before: both, next: changed(func(p *policy.Policy) { p.Targets[1].Name = "imaging" }, night("ehr pacs")), lost: "01:30:00"},
+		{name: "a target has another name", before: both, next: changed(func(p *policy.Policy) { p.Targets[1].Name = "imaging" }, night("ehr pacs"))},
+		{name: "two windows open what one did", before: both, next: policies(other("db", "01:00:00", "02:00:00", "ehr"), other("images", "01:00:00", "03:00:00", "pacs"))},
+		{name: "two do for a while", before: both, next: policies(other("db", "01:00:00", "02:00:00", "ehr"), other("images", "01:00:00", "01:50:00", "pacs")), lost: "01:50:00"},
+		{name: "two open a part of what one did", before: both, next: policies(other("db", "01:00:00", "02:00:00", "ehr"), other("visit", "01:00:00", "01:50:00", "ehr")), lost: "01:30:00"},
 		{name: "the window has another name", before: both, next: policies(other("evening", "01:00:00", "02:00:00", "ehr pacs"))},
 		{name: "the key is another", before: both, next: changed(func(p *policy.Policy) { p.Vendors[0].Engineers[0].Key = policy.Key{200} }, night("ehr pacs")), lost: "01:30:00"},
 		{name: "one of two windows goes", before: policies(night("ehr"), other("visit", "01:00:00", "02:00:00", "pacs")), next: policies(night("ehr")), lost: "01:30:00"},

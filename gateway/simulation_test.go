@@ -55,7 +55,7 @@ func TestSimulation(t *testing.T) {
 			})
 		})
 	}
-	if entered == 0 || held == 0 || len(narrowed) < 3 {
+	if entered == 0 || held == 0 || len(narrowed) < 4 {
 		t.Errorf("%d entered, %d times somebody was held by key, and grants were narrowed only so: %v: the simulation shows nothing", entered, held, narrowed)
 	}
 }
@@ -262,6 +262,11 @@ func (s *simulation) anyPolicy() *policy.Policy {
 			w.engineers = "sato"
 		}
 		s.windows[i] = w
+	}
+	if s.random.IntN(3) == 0 {
+		for i, w := range s.windows {
+			s.windows[i].name = strings.NewReplacer("/w", "/v", "/v", "/w").Replace(w.name)
+		}
 	}
 	p := site(s.windows...)
 	for _, v := range p.Vendors {
@@ -494,24 +499,33 @@ func (s *simulation) planned(p *policy.Plan) {
 		s.t.Errorf("%s: a plan of a policy that is not in force", now)
 	}
 	for _, g := range p.Grants {
-		days := g.Window.Schedule.(*policy.Days)
-		midnight := g.From.Truncate(24 * time.Hour)
-		from, until := midnight.Add(time.Duration(days.From)*time.Second), midnight.Add(time.Duration(days.To)*time.Second)
-		window := s.windowOf(p.Policy, g)
-		switch {
-		case window == nil || !slices.ContainsFunc(window.Engineers, func(e *policy.Engineer) bool { return e.String() == g.Engineer.String() && e.Key == g.Engineer.Key }):
+		// An open grant is of windows of the policy that are open, and may have the
+		// name of another.
+		windows := s.windowsOf(p.Policy, g, now)
+		until, its := time.Time{}, policy.Span{}
+		for _, w := range windows {
+			if w.Until.After(until) {
+				until = w.Until
+			}
+			if strings.HasPrefix(g.ID, g.Engineer.String()+"/"+w.Window.Name+"@") {
+				its = w.Span
+			}
+		}
+		switch e := p.Policy.Engineer(g.Engineer.String()); {
+		case e == nil || e.Key != g.Engineer.Key || len(windows) == 0:
 			s.t.Errorf("%s: %s is not in the policy", now, g.ID)
-		case g.Until.After(until), !g.From.Equal(from) && (g.From.After(now) || from.After(now)):
-			s.t.Errorf("%s: %s opens %s to %s, the policy %s to %s", now, g.ID, g.From, g.Until, from, until)
-		case !opens(g, p.Policy, window):
+		case g.Until.After(until):
+			s.t.Errorf("%s: %s opens %s to %s, the policy until %s", now, g.ID, g.From, g.Until, until)
+		case !opens(g, p.Policy, windows):
 			s.t.Errorf("%s: %s opens %v to %v, and the policy does not", now, g.ID, g.Engineer.Sources, g.Window.Targets)
 		case g.From.Sub(now) > policy.Lead || !g.Until.After(now):
 			s.t.Errorf("%s: %s is in the gate, from %s to %s", now, g.ID, g.From, g.Until)
-		}
-		if window != nil {
-			e := p.Policy.Engineer(g.Engineer.String())
+		default:
 			for what, happened := range map[string]bool{"narrower sources": len(g.Engineer.Sources) > 0 && fmt.Sprint(g.Engineer.Sources) != fmt.Sprint(e.Sources),
-				"narrower targets": fmt.Sprint(names(g.Window.Targets)) != fmt.Sprint(names(window.Targets)), "another beginning": !g.From.Equal(from)} {
+				"another window": its.IsZero(), "another beginning": !its.IsZero() && !g.From.Equal(its.From),
+				"narrower targets": slices.ContainsFunc(windows, func(w windowSpan) bool {
+					return w.Window.Name == g.Window.Name && fmt.Sprint(names(g.Window.Targets)) != fmt.Sprint(names(w.Window.Targets))
+				})} {
 				if happened {
 					s.narrowed[what]++
 				}
@@ -537,13 +551,24 @@ func (s *simulation) planned(p *policy.Plan) {
 	}
 }
 
-func (s *simulation) windowOf(p *policy.Policy, g *policy.Grant) *policy.Window {
+// windowsOf gives the windows of the grant's engineer that are open now, or of a grant
+// that is not open yet its own.
+func (s *simulation) windowsOf(p *policy.Policy, g *policy.Grant, now time.Time) (all []windowSpan) {
 	for _, w := range p.Vendor(g.Engineer.Vendor.Name).Windows {
-		if w.Name == g.Window.Name {
-			return w
+		days := w.Schedule.(*policy.Days)
+		midnight := time.Unix(max(now.Unix(), g.From.Unix()), 0).UTC().Truncate(24 * time.Hour)
+		span := policy.Span{From: midnight.Add(time.Duration(days.From) * time.Second), Until: midnight.Add(time.Duration(days.To) * time.Second)}
+		member := slices.ContainsFunc(w.Engineers, func(e *policy.Engineer) bool { return e.String() == g.Engineer.String() && e.Key == g.Engineer.Key })
+		if member && (span.Contains(now) && !g.From.After(now) || g.From.After(now) && g.From.Equal(span.From) && w.Name == g.Window.Name) {
+			all = append(all, windowSpan{span, w})
 		}
 	}
-	return nil
+	return all
+}
+
+type windowSpan struct {
+	policy.Span
+	Window *policy.Window
 }
 
 // names gives each target with all that it opens.
@@ -574,11 +599,13 @@ func from(sources, prefixes []netip.Prefix) bool {
 }
 
 // opens reports whether the policy opens every source and every target of a
-// grant, and the targets in that window.
-func opens(g *policy.Grant, p *policy.Policy, w *policy.Window) bool {
+// grant, and the targets in windows that do not end before it.
+func opens(g *policy.Grant, p *policy.Policy, windows []windowSpan) bool {
 	return from(g.Engineer.Sources, p.Engineer(g.Engineer.String()).Sources) && within(g.Window.Targets, p) &&
 		!slices.ContainsFunc(g.Window.Targets, func(t *policy.Target) bool {
-			return !slices.ContainsFunc(w.Targets, func(of *policy.Target) bool { return of.Name == t.Name })
+			return !slices.ContainsFunc(windows, func(w windowSpan) bool {
+				return !w.Until.Before(g.Until) && slices.ContainsFunc(w.Window.Targets, func(of *policy.Target) bool { return of.Name == t.Name })
+			})
 		})
 }
 

@@ -29,9 +29,9 @@ type loss struct {
 }
 
 // Lost returns the engineers who lose access by the next plan, each with the
-// first instant at which the lost part must not pass. A grant is kept if one
-// grant of the next plan opens all of it, with the same names of targets. If the
-// kernel's timers are right (timed), the end of a grant is no loss.
+// first instant at which the lost part must not pass. A grant is kept if grants of the
+// next plan open all of it, by whatever names. If the kernel's timers are right (timed),
+// the end of a grant is no loss.
 func Lost(before, next *policy.Plan, now time.Time, timed bool) map[policy.Key]time.Time {
 	since := map[policy.Key]time.Time{}
 	type pair struct{ next, before *policy.Window }
@@ -55,6 +55,9 @@ func Lost(before, next *policy.Plan, now time.Time, timed bool) map[policy.Key]t
 				kept = n.Until
 			}
 		}
+		if kept.Before(g.Until) { // perhaps several have it
+			kept = later(kept, keptBySeveral(g, next.GrantsOf(g.Engineer), from))
+		}
 		if !kept.Before(g.Until) {
 			continue
 		}
@@ -64,6 +67,34 @@ func Lost(before, next *policy.Plan, now time.Time, timed bool) map[policy.Key]t
 		}
 	}
 	return since
+}
+
+// keptBySeveral returns the first end of a target of a grant in others that are open
+// from an instant on; zero: they lack one.
+func keptBySeveral(g *policy.Grant, others []*policy.Grant, from time.Time) (kept time.Time) {
+	ends := map[*policy.Target]time.Time{}
+	var open []*policy.Target
+	for _, n := range others {
+		if !n.From.After(from) {
+			for _, t := range n.Window.Targets {
+				ends[t] = later(n.Until, ends[t])
+			}
+			open = append(open, n.Window.Targets...)
+		}
+	}
+	places := index(open)
+	for i, t := range g.Window.Targets {
+		var last time.Time
+		for _, of := range places.around(t.Prefix) {
+			if all(t.Services, func(s policy.Service) bool { return offers(s, of.Services...) }) {
+				last = later(last, ends[of])
+			}
+		}
+		if i == 0 || last.Before(kept) {
+			kept = last
+		}
+	}
+	return kept
 }
 
 func later(a, b time.Time) time.Time {

@@ -30,10 +30,11 @@ type Set struct {
 	Narrowing Narrowing
 
 	clock    *clock.Watch
-	recorded map[string]*Opening  // on disk, by the grant's id
-	pending  map[string]*Opening  // on their way to the disk, by the grant's id
-	openNow  map[string]*Opening  // recorded ones that are open now, by engineer and window; nil: not worked out for this plan
-	spans    map[string]beginning // of grants that are or were open, by id
+	recorded map[string]*Opening       // on disk, by the grant's id
+	pending  map[string]*Opening       // on their way to the disk, by the grant's id
+	openNow  map[policy.Key][]*Opening // recorded ones that are open now, those that end last first; nil: not worked out for this plan
+	known    map[pair]*policy.Window   // results of coveredWindow for this plan: engineers share windows
+	spans    map[string]beginning      // of grants that are or were open, by id
 
 	addressOwners map[netip.Addr]policy.Key // the owner of each tunnel address in the ruleset
 	settled       *policy.Policy            // its engineers are all in addressOwners
@@ -48,68 +49,55 @@ func NewSet(c *clock.Watch) *Set {
 // Restrict returns the part of a plan that may be in force now.
 func (s *Set) Restrict(wanted *policy.Plan) *policy.Plan {
 	s.openNow = nil
-	return wanted.Restrict(s.narrow)
+	s.known = map[pair]*policy.Window{}
+	return wanted.Replace(s.narrow)
 }
 
-// narrow returns the part of a grant that its entry on disk covers. The entry
-// shrinks with the policy: if a later policy opens more again, that needs a new
-// entry. An engineer who is kept out has no grants; they end, and need new
+// narrow appends the part of an engineer's grants that entries on disk cover. An
+// entry shrinks with the policy: if a later policy opens more again, that needs a
+// new entry. An engineer who is kept out has no grants; they end, and need new
 // entries too.
-func (s *Set) narrow(g *policy.Grant) *policy.Grant {
-	if s.Narrowing.keepsOut(g.Engineer.Key) {
-		return nil
+func (s *Set) narrow(to, grants []*policy.Grant) []*policy.Grant {
+	if s.Narrowing.keepsOut(grants[0].Engineer.Key) {
+		return to
 	}
-	o := s.recorded[g.ID]
-	if o == nil {
-		o = s.instead(g)
+	if slices.ContainsFunc(grants, func(g *policy.Grant) bool { return g.Contains(s.clock.Now) && s.ofItsOwn(g) != g }) {
+		return s.meanwhile(to, grants)
 	}
-	if o == nil {
-		return nil
-	}
-	c := covered(o.Grant, g)
-	if c == nil {
-		return nil
-	}
-	o.Grant = c
-	until := s.end(c.ID, c.Until)
-	if !until.After(s.clock.Now) {
-		return nil
-	}
-	if until.Equal(c.Until) {
-		return c
-	}
-	shorter := *c
-	shorter.Until = until
-	return &shorter
-}
-
-// instead finds the entry of the same engineer and window with another beginning.
-// It covers a grant without an entry of its own, after a reload moved the
-// beginning of an open window.
-func (s *Set) instead(g *policy.Grant) *Opening {
-	if !g.Contains(s.clock.Now) {
-		return nil
-	}
-	if s.openNow == nil {
-		s.openNow = map[string]*Opening{}
-		for id, o := range s.recorded {
-			if o.Grant.Contains(s.clock.Now) {
-				s.openNow[withoutInstant(id)] = o
-			}
+	for _, g := range grants {
+		if c := s.ofItsOwn(g); c != nil {
+			s.recorded[g.ID].Grant = c
+			to = s.bounded(to, c)
 		}
 	}
-	return s.openNow[withoutInstant(g.ID)]
+	return to
 }
 
-// withoutInstant returns the part of a grant's id that names engineer and window.
-func withoutInstant(id string) string {
-	name, _, _ := strings.Cut(id, "@")
-	return name
+// ofItsOwn returns the part of a grant that its own entry covers, or nil.
+func (s *Set) ofItsOwn(g *policy.Grant) *policy.Grant {
+	if o := s.recorded[g.ID]; o != nil {
+		return s.covered(o.Grant, g)
+	}
+	return nil
+}
+
+// bounded appends a grant until its end on the wall clock as it is set now.
+func (s *Set) bounded(to []*policy.Grant, c *policy.Grant) []*policy.Grant {
+	until := s.end(c.ID, c.Until)
+	if !until.After(s.clock.Now) {
+		return to
+	}
+	if !until.Equal(c.Until) {
+		shorter := *c
+		shorter.Until = until
+		c = &shorter
+	}
+	return append(to, c)
 }
 
 // covers reports whether the entry has all of the grant, its approver and ticket.
 func (o *Opening) covers(g *policy.Grant) bool {
-	return o != nil && o.approvedBy == g.Window.ApprovedBy && o.ticket == g.Window.Ticket && covered(o.Grant, g) == g
+	return o != nil && o.approvedBy == g.Window.ApprovedBy && o.ticket == g.Window.Ticket && covered(o.Grant, g, nil) == g
 }
 
 // ToRecord returns the grants of a plan that may open once they are recorded,

@@ -53,7 +53,7 @@ func TestCovered(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			recorded, next := grant(c.sources, c.targets, c.hours), grant(c.nextSources, c.nextTargets, c.nextHours)
-			got := covered(recorded, next)
+			got := covered(recorded, next, nil)
 			if got == nil {
 				if c.wantEnds != "" {
 					t.Fatal("nothing is open")
@@ -76,7 +76,7 @@ func TestCovered(t *testing.T) {
 			if got == next != (c.wantEnds == "whole") || got != next && got.Until.Format("15:04") != c.wantEnds {
 				t.Errorf("whole: %t, until %s, want %s", got == next, got.Until.Format("15:04"), c.wantEnds)
 			}
-			if covered(got, next) == nil || (covered(got, recorded) == nil) {
+			if covered(got, next, nil) == nil || (covered(got, recorded, nil) == nil) {
 				t.Error("the part that is open is not open any more once it is noted")
 			}
 		})

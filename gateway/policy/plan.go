@@ -246,21 +246,33 @@ func (p *Plan) grant(windows []windowCursor) {
 }
 
 // Restrict gives a plan in which narrow has replaced each grant: by itself, by a narrower copy, or
-// by nil for none. A copy may end earlier, have fewer targets or sources, and, if it is open, begin
-// at another time.
+// by nil for none. See Replace.
 func (p *Plan) Restrict(narrow func(*Grant) *Grant) *Plan {
+	return p.Replace(func(to, grants []*Grant) []*Grant {
+		for _, g := range grants {
+			if g = narrow(g); g != nil {
+				to = append(to, g)
+			}
+		}
+		return to
+	})
+}
+
+// Replace gives a plan with other grants. For each engineer who has any, with appends the grants in
+// their place to a slice, and returns it. They may be copies that end earlier, have fewer targets or
+// sources, and, if they are open, have another id and begin at another time.
+func (p *Plan) Replace(with func(to, grants []*Grant) []*Grant) *Plan {
 	r := *p
 	r.access = make([]access, len(p.access))
 	r.Grants = make([]*Grant, 0, len(p.Grants))
 	for i, a := range p.access {
 		from := len(r.Grants)
-		for _, g := range a.grants {
-			if g = narrow(g); g != nil && g.Until.After(g.From) {
-				r.Grants = append(r.Grants, g)
-			}
+		if len(a.grants) > 0 {
+			r.Grants = with(r.Grants, a.grants)
 		}
-		end := len(r.Grants)
-		grants := r.Grants[from:end:end]
+		grants := slices.DeleteFunc(r.Grants[from:], func(g *Grant) bool { return !g.Until.After(g.From) })
+		end := from + len(grants)
+		r.Grants, grants = r.Grants[:end], grants[:len(grants):len(grants)]
 		slices.SortStableFunc(grants, byFrom)
 		r.access[i] = access{grants: grants, shut: a.shut}
 	}
