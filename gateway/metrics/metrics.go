@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,7 @@ type Metrics struct {
 	// LogDropped counts lines of the gateway's own log that were dropped.
 	LogDropped func() uint64
 
+	room    atomic.Pointer[room] // nil: not known yet
 	vendors vendorCounters
 	ruleset rulesetCounters
 	keyTimes

@@ -52,6 +52,7 @@ var (
 
 	descJournalSize    = desc("kidoban_journal_size", "Entries in the journal.")
 	descJournalTime    = desc("kidoban_journal_checkpoint_timestamp_seconds", "Unix time of the newest signed checkpoint.")
+	descJournalRoom    = desc("kidoban_journal_room_entries", "About how many more entries the disk of the state folder takes, by its free bytes and inodes.")
 	descJournalWaiting = desc("kidoban_journal_waiting_seconds", "How long the append under way has waited for the disk; 0: none is under way.")
 
 	descRulesetWaiting = desc("kidoban_ruleset_waiting_seconds", "How long setting the ruleset or reading it back, which is under way, has waited for the kernel; 0: neither is under way.")
@@ -105,6 +106,9 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 	gauge(descClock, number(s.Synchronized))
 	gauge(descJournalSize, float64(s.Journal.Size))
 	gauge(descJournalTime, unixSeconds(s.Journal.Checkpoint))
+	if room := c.metrics.room.Load(); room != nil {
+		gauge(descJournalRoom, float64(room.entries))
+	}
 	gauge(descJournalWaiting, s.Journal.Waiting.Seconds())
 	gauge(descRulesetWaiting, s.Ruleset.Seconds())
 	shut := s.Shut()
