@@ -101,3 +101,81 @@ func TestPrometheusTakesItsConfiguration(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// TestAlertmanagerRoutesEveryAlert: Prometheus sends to the Alertmanager of the trial,
+// and each severity of the rules has a receiver that exists and says what is wrong in
+// both languages. A critical alert does not share its receiver with news.
+func TestAlertmanagerRoutesEveryAlert(t *testing.T) {
+	type route struct {
+		Receiver string
+		GroupBy  []string `yaml:"group_by"`
+		Matchers []string
+		Routes   []route
+	}
+	var file struct {
+		Route     route
+		Receivers []struct {
+			Name   string
+			Emails []struct{ To, Text string } `yaml:"email_configs"`
+		}
+	}
+	readYAML(t, "alertmanager.yaml", &file)
+	receivers := map[string]bool{}
+	for _, r := range file.Receivers {
+		receivers[r.Name] = len(r.Emails) > 0
+		for _, e := range r.Emails {
+			for _, part := range []string{".Annotations.summary }}", ".Annotations.summary_ja }}", ".Annotations.description }}", ".Annotations.description_ja }}", ".Annotations.runbook_url }}"} {
+				if e.To == "" || !strings.Contains(e.Text, part) {
+					t.Errorf("receiver %s: to %q, without %s", r.Name, e.To, part)
+				}
+			}
+		}
+	}
+	if !slices.Equal(file.Route.GroupBy, []string{"instance"}) {
+		t.Errorf("grouped by %v", file.Route.GroupBy)
+	}
+	to := map[string]string{}
+	for _, r := range readRules(t) {
+		if severity := r.Labels["severity"]; r.Alert != "" {
+			to[severity] = file.Route.Receiver
+			for _, x := range file.Route.Routes {
+				if slices.Equal(x.Matchers, []string{`severity="` + severity + `"`}) {
+					to[severity] = x.Receiver
+				}
+			}
+			if !receivers[to[severity]] {
+				t.Errorf("%s goes to %q, which is no receiver", r.Alert, to[severity])
+			}
+		}
+	}
+	if len(to) != 3 || to["critical"] == to["info"] || to["critical"] == to["warning"] {
+		t.Errorf("severities go to %v", to)
+	}
+	var compose struct {
+		Services map[string]struct{ Command []string }
+	}
+	readYAML(t, "compose.yaml", &compose)
+	var prometheus struct {
+		Alerting struct {
+			Alertmanagers []struct {
+				StaticConfigs []struct{ Targets []string } `yaml:"static_configs"`
+			}
+		}
+	}
+	readYAML(t, "prometheus.yaml", &prometheus)
+	target := prometheus.Alerting.Alertmanagers[0].StaticConfigs[0].Targets[0]
+	if !slices.Contains(compose.Services["alertmanager"].Command, "--web.listen-address="+target) {
+		t.Errorf("Prometheus sends alerts to %s, where no Alertmanager listens", target)
+	}
+}
+
+// TestAlertmanagerTakesItsConfiguration has amtool read it, where there is one.
+func TestAlertmanagerTakesItsConfiguration(t *testing.T) {
+	amtool, err := exec.LookPath("amtool")
+	if err != nil {
+		t.Skipf("%v: apt-get install prometheus-alertmanager", err)
+	}
+	if out, err := exec.Command(amtool, "check-config", "alertmanager.yaml").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
