@@ -243,8 +243,8 @@ func (r *reader) days(w *policy.Window, f map[string]value) {
 
 func (r *reader) once(w *policy.Window, v value) {
 	f := r.mapping(v, "from", "until")
-	from, ok1 := read(&r.decoder, f["from"], parseLocalTime)
-	until, ok2 := read(&r.decoder, f["until"], parseLocalTime)
+	from, ok1 := read(&r.decoder, f["from"], r.parseMoment)
+	until, ok2 := read(&r.decoder, f["until"], r.parseMoment)
 	if !ok1 || !ok2 {
 		return
 	}
@@ -264,15 +264,14 @@ func (r *reader) once(w *policy.Window, v value) {
 	w.Schedule = &policy.Once{From: from, Until: until}
 }
 
-// parseLocalTime reads "2026-12-01T20:00" or "2026-12-01T20:00:30".
-func parseLocalTime(text string) (policy.LocalTime, error) {
-	dateText, timeText, _ := strings.Cut(text, "T")
-	date, err1 := parseDate(dateText)
-	t, err2 := parseBegin(timeText)
-	if err1 != nil || err2 != nil {
-		return policy.LocalTime{}, fmt.Errorf("%s is no local time: allowed is as in 2026-12-01T20:00 or 2026-12-01T20:00:30, without an offset, since the timezone of the policy counts", quote(text))
+// parseMoment reads a date and a time of day as the site's clocks show it, in whole seconds.
+func (r *reader) parseMoment(text string) (policy.LocalTime, error) {
+	w, ok := policy.ParseTime(text)
+	local := w.In(r.policy.Zone)
+	if !ok || w.DateOnly || w.Fraction != 0 || local.Date.Year < 2000 || local.Date.Year > 2199 {
+		return policy.LocalTime{}, policy.NotATime(text, r.policy.Zone)
 	}
-	return policy.LocalTime{Date: date, Time: t}, nil
+	return local, nil
 }
 
 func instant(t policy.LocalTime, zone *time.Location) time.Time {

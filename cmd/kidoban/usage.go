@@ -12,7 +12,7 @@ import (
 // description is the head of the help.
 const description = `Keeps the gate: vendors' maintenance sessions only from listed addresses, only in approved windows, only to listed targets.
 
-ENGINEER is vendor/engineer. A TIME is local to the site, as 2026-12-01T20:00, or has an offset, as 2026-12-01T20:00:00+09:00. Settings are environment variables that begin with KIDOBAN_.
+ENGINEER is vendor/engineer. A TIME is local to the site, as 2026-12-01T20:00, or has an offset, as 2026-12-01T20:00:00+09:00; a date alone is its 00:00. Settings are environment variables that begin with KIDOBAN_.
 
 Exit status: 0 yes, 1 it failed, 2 wrong usage or settings, 3 a well-formed "no".`
 

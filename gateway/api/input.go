@@ -198,25 +198,21 @@ func some(names []string) []string {
 // JSON, or overflow.
 const firstYear, lastYear = 2000, 2199
 
-// ParseTime reads RFC 3339 with an offset, or a local time of the zone; both to
-// the minute or second. An empty text means the fallback.
+// ParseTime is policy.ParseTime; a date alone is its 00:00. An empty text means
+// the fallback.
 func ParseTime(text string, zone *time.Location, fallback time.Time) (time.Time, error) {
 	if text == "" {
 		return fallback, nil
 	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04Z07:00", "2006-01-02T15:04:05", "2006-01-02T15:04",
-		"2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly} {
-		t, err := time.ParseInLocation(layout, text, zone)
-		if err != nil {
-			continue
-		}
-		t = t.In(zone) // JSON does not take every offset
-		if t.Year() < firstYear || t.Year() > lastYear {
-			return t, invalid("%q is in the year %d in %s: allowed is %d to %d", text, t.Year(), zone, firstYear, lastYear)
-		}
-		return t, nil
+	w, ok := policy.ParseTime(text)
+	if !ok {
+		return time.Time{}, invalid("%v", policy.NotATime(text, zone))
 	}
-	return time.Time{}, invalid("%.200q is not a time: allowed is 2026-12-01T20:00 (in %s), with seconds if you like, or with an offset as 2026-12-01T20:00:00+09:00", text, zone)
+	t := w.At(zone).In(zone) // JSON does not take every offset
+	if t.Year() < firstYear || t.Year() > lastYear {
+		return t, invalid("%q is in the year %d in %s: allowed is %d to %d", text, t.Year(), zone, firstYear, lastYear)
+	}
+	return t, nil
 }
 
 // parseAddr reads an address without a zone.
