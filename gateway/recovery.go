@@ -106,8 +106,10 @@ func (l *loop) acceptClock() {
 	l.openings.AcceptClock()
 	l.refusals.AcceptClock(l.clock.Now)
 	l.cfg.Metrics.ClockAccepted(l.clock.Now)
-	if l.file.loadedAt.After(l.clock.Now) {
-		l.file.loadedAt = l.clock.Now
+	for _, at := range []*time.Time{&l.file.loadedAt, &l.journal.began} {
+		if at.After(l.clock.Now) {
+			*at = l.clock.Now
+		}
 	}
 	l.trust(doubtClock)
 }

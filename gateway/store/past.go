@@ -108,6 +108,9 @@ func (p *Past) apply(e journal.Entry) error {
 // accept takes the times later than a clock that an operator accepted back to it.
 func (p *Past) accept(clock time.Time) {
 	p.Newest = clock
+	if p.Began.After(clock) {
+		p.Began = clock
+	}
 	for _, times := range []map[policy.Key]time.Time{p.Listed, p.Seen} {
 		for key, at := range times {
 			if at.After(clock) {
