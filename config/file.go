@@ -1,10 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +28,8 @@ type File struct {
 	own    []netip.Addr // the host's addresses at the last reading
 	digest string
 	err    error
+
+	zone atomic.Pointer[time.Location] // of the newest policy that Load read; nil: none yet
 }
 
 // Load implements gateway.PolicyFile.
@@ -34,8 +38,15 @@ func (f *File) Load() (*policy.Policy, []view.Message, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return LoadPolicy(f.Path, Host{Key: f.Key.public(), Addresses: own})
+	p, warnings, err := LoadPolicy(f.Path, Host{Key: f.Key.public(), Addresses: own})
+	if err == nil {
+		f.zone.Store(p.Zone)
+	}
+	return p, warnings, err
 }
+
+// Zone is the site's time zone; the machine's until a policy was loaded.
+func (f *File) Zone() *time.Location { return cmp.Or(f.zone.Load(), time.Local) }
 
 // Warnings implements gateway.PolicyFile. It does not read the file.
 func (f *File) Warnings(p *policy.Policy, now time.Time) []view.Message {

@@ -191,8 +191,10 @@ func TestFault84AfterRecoverTheJournalTellsTheAcceptedClock(t *testing.T) {
 						t.Errorf("a refusal at %s, it is %s", r.Last, w.wall())
 					}
 				}
-				if at := w.gateway.Snapshot().File.LoadedAt; at.After(w.wall()) {
-					t.Errorf("the policy was loaded at %s, it is %s", at, w.wall())
+				for what, at := range map[string]time.Time{"the policy was loaded": w.gateway.Snapshot().File.LoadedAt, "the journal was begun": w.gateway.Snapshot().Journal.Began} {
+					if at.After(w.wall()) {
+						t.Errorf("%s at %s, it is %s", what, at, w.wall())
+					}
 				}
 				restart(w)
 				if c.anew {
@@ -214,6 +216,31 @@ func TestFault84AfterRecoverTheJournalTellsTheAcceptedClock(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestFault86TimesInTheSitesZone: what people read of the clock has the site's zone,
+// also at the start, before the policy file is read.
+func TestFault86TimesInTheSitesZone(t *testing.T) {
+	p := oneHour()
+	p.Zone = time.FixedZone("JST", 9*3600)
+	simulate(t, p, func(t *testing.T, w *world) {
+		w.at("00:30:00")
+		w.disk = []journal.Entry{{Kind: journal.Start, Time: w.wall().Add(time.Hour)}}
+		w.start()
+		if got := w.notReady(); !strings.Contains(got, "2000-01-01 10:30:00 JST has been seen") {
+			t.Errorf("not ready because %q: want the newest time in the site's zone", got)
+		}
+		w.step(2 * time.Hour)
+		var texts []string
+		for _, e := range w.durable() {
+			if e.Kind == journal.Doubt || e.Kind == journal.ClockStep {
+				texts = append(texts, e.Text)
+			}
+		}
+		if len(texts) != 2 || !strings.Contains(texts[0], "2000-01-01 10:30:00 JST") || texts[1] != "by 2h0m0s to 2000-01-01 11:30:00 JST" {
+			t.Errorf("recorded: %q", texts)
+		}
+	})
 }
 
 func TestAJournalNewerThanTheClockAtStart(t *testing.T) {

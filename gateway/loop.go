@@ -212,7 +212,7 @@ func (l *loop) tick() {
 	}
 	l.plans.stale = true
 	l.record(journal.Entry{Kind: journal.ClockStep, Actor: "gateway",
-		Text: fmt.Sprintf("by %s to %s", step.Round(time.Millisecond), l.clock.Now.UTC().Format(time.RFC3339Nano))})
+		Text: fmt.Sprintf("by %s to %s", step.Round(time.Millisecond), l.local(l.clock.Now))})
 	l.doubtClock()
 }
 
@@ -222,8 +222,9 @@ func (l *loop) doubtClock() {
 	}
 }
 
-// local shows an instant in the site's zone.
+// local shows an instant in the site's zone; without a policy in the machine's.
 func (l *loop) local(t time.Time) string {
+	t = t.Local()
 	if p := l.state.Policy(); p != nil {
 		t = t.In(p.Zone)
 	}

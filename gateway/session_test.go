@@ -358,3 +358,39 @@ func TestSessionsKeepTheirOrder(t *testing.T) {
 		}
 	})
 }
+
+// TestFault86NoHandshakeBeforeTheOpening: a session's last handshake is the one that
+// opened it or a later one. The last reading may be older, and the device dates a
+// handshake before the loop hears of it.
+func TestFault86NoHandshakeBeforeTheOpening(t *testing.T) {
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		key := w.engineer("acme/brown").Key
+		device := func(clock string) {
+			w.do(func() { w.tunnel.traffic[key] = view.Traffic{LastHandshake: moment(clock)} })
+		}
+		last := func(want string) {
+			t.Helper()
+			for _, s := range w.gateway.Snapshot().Sessions {
+				if s.LastHandshake == nil || !s.LastHandshake.Equal(moment(want)) || s.LastHandshake.Before(s.OpenedAt) {
+					t.Errorf("opened at %s, the last handshake was at %v, want %s", s.OpenedAt, s.LastHandshake, want)
+				}
+			}
+			same(t, "sessions", len(w.gateway.Snapshot().Sessions), 1)
+		}
+		w.at("01:10:00")
+		w.start()
+		device("01:10:00")
+		time.Sleep(2 * heartbeat) // the reading of a session before
+		w.at("01:20:00.300")
+		device("01:20:00.250")
+		w.enter("acme/brown", address)
+		last("01:20:00.300")
+		time.Sleep(2 * heartbeat)
+		w.step(0)
+		last("01:20:00.300")
+		device("01:20:02")
+		time.Sleep(2 * heartbeat)
+		w.step(0)
+		last("01:20:02")
+	})
+}

@@ -52,7 +52,6 @@ func (l *loop) confirmed(f policy.Fact) {
 	opened, superseded, changed := l.sessions.Enter(f.Engineer, f.Source, l.plans.inForce)
 	l.end(superseded)
 	if opened != nil {
-		opened.Last = l.sessions.Totals()[opened.Engineer.Key] // earlier traffic belongs to the session before
 		l.record(sessionEntry(journal.SessionOpened, opened))
 	}
 	if changed {

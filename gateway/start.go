@@ -40,6 +40,7 @@ func (l *loop) start() {
 	} else {
 		l.g.logLoaded(r.policy, policy.Gateway, view.Texts(notes))
 	}
+	l.doubtClock() // in the site's zone, which the policy has
 }
 
 // takePast begins with the past that a journal has. A journal without a past, and a
@@ -54,7 +55,6 @@ func (l *loop) takePast(past *store.Past, latchEmpty bool) {
 	l.cfg.Metrics.Remember(past.Listed, past.Seen)
 	l.refusals.SetAttempts(past.Attempts)
 	l.record(append(past.Closings(nil), start)...)
-	l.doubtClock()
 }
 
 // startDamaged begins with a journal that does not open. Its closes hold. If some

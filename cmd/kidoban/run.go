@@ -50,9 +50,11 @@ func (runCommand) Run(p *program) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	s := p.settings
-	logger, queue := log.New(p.err, p.settings.LogLevel, p.settings.LogFormat)
+	key := config.KeyFile{Path: s.PrivateKeyFile}
+	file := &config.File{Path: s.PolicyFile, Key: key, Addresses: func() ([]netip.Addr, error) { return firewall.HostAddresses(s.Interface) }}
+	logger, queue := log.New(p.err, p.settings.LogLevel, p.settings.LogFormat, file.Zone)
 	defer queue.Close()
-	logger, elsewhere, err := syslog.Also(logger, s.SyslogAddress, s.SyslogCAFile, s.LogLevel)
+	logger, elsewhere, err := syslog.Also(logger, s.SyslogAddress, s.SyslogCAFile, s.LogLevel, file.Zone)
 	if err != nil {
 		return err
 	}
@@ -86,7 +88,7 @@ func (runCommand) Run(p *program) error {
 	defer adminListener.Close()
 	passing := admin.Beside(s.AdminSocket, logger)
 	latch := store.ShutFile{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: passing("shut.json")}
-	journal, key := store.OnDisk{Folder: dir, KeyFile: keyFile, Latch: latch, Logger: logger}, config.KeyFile{Path: s.PrivateKeyFile}
+	journal := store.OnDisk{Folder: dir, KeyFile: keyFile, Latch: latch, Logger: logger}
 	if journal.None() && !latch.Exists() { // the first start
 		if err := key.Make(); err != nil {
 			return err
@@ -104,7 +106,6 @@ func (runCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	file := &config.File{Path: s.PolicyFile, Key: key, Addresses: func() ([]netip.Addr, error) { return firewall.HostAddresses(s.Interface) }}
 	counts := metrics.New(versionText())
 	counts.LogDropped = queue.Dropped
 	counts.MostEngineers = s.MetricsEngineers

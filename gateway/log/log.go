@@ -86,12 +86,22 @@ func (q *Queue) Close() {
 	}
 }
 
-// New gives a logger in a format, "json" or text, and its queue, which the caller
-// closes. If systemd's journal reads the log, it is told the levels as
-// sd-daemon(3) has it, so that journalctl -p finds lines by them.
-func New(to io.Writer, level slog.Level, format string) (*slog.Logger, *Queue) {
+// In gives what slog.HandlerOptions need as ReplaceAttr to show every time in a zone.
+func In(zone func() *time.Location) func([]string, slog.Attr) slog.Attr {
+	return func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindTime {
+			a.Value = slog.TimeValue(a.Value.Time().In(zone()))
+		}
+		return a
+	}
+}
+
+// New gives a logger in a format, "json" or text, with times in a zone, and its
+// queue, which the caller closes. If systemd's journal reads the log, it is told
+// the levels as sd-daemon(3) has it, so that journalctl -p finds lines by them.
+func New(to io.Writer, level slog.Level, format string, zone func() *time.Location) (*slog.Logger, *Queue) {
 	plain := func(to io.Writer) slog.Handler {
-		o := &slog.HandlerOptions{Level: level}
+		o := &slog.HandlerOptions{Level: level, ReplaceAttr: In(zone)}
 		if format == "json" {
 			return slog.NewJSONHandler(to, o)
 		}

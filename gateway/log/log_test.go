@@ -35,7 +35,7 @@ func TestALogThatNobodyReadsStopsNobody(t *testing.T) {
 		t.Run(format, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := &stuckWriter{release: make(chan struct{})}
-				logger, queue := New(w, slog.LevelInfo, format)
+				logger, queue := New(w, slog.LevelInfo, format, utc)
 				const lines = Waiting + 100
 				for i := range lines {
 					logger.Info("a line", "number", i)
@@ -73,7 +73,7 @@ func TestALogThatNobodyReadsStopsNobody(t *testing.T) {
 func TestTheLogIsWrittenBeforeTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the end waits for 2 s at most
 		var text bytes.Buffer
-		logger, queue := New(&text, slog.LevelInfo, "text")
+		logger, queue := New(&text, slog.LevelInfo, "text", utc)
 		for i := range 500 {
 			logger.Info("a line", "number", i)
 		}
@@ -112,7 +112,7 @@ func TestTheJournalOfSystemdIsToldLevels(t *testing.T) {
 			}
 			t.Setenv("JOURNAL_STREAM", c.stream)
 			synctest.Test(t, func(t *testing.T) { // the end waits for 2 s at most
-				logger, queue := New(to, slog.LevelDebug, c.format)
+				logger, queue := New(to, slog.LevelDebug, c.format, utc)
 				logger.With("engineer", "m/sato").Error("broken")
 				logger.Warn("a look\n<0>") // no text makes a line of its own
 				logger.Info("news")
@@ -129,5 +129,25 @@ func TestTheJournalOfSystemdIsToldLevels(t *testing.T) {
 				t.Errorf("got\n%swant\n%s", got, c.want)
 			}
 		})
+	}
+}
+
+func utc() *time.Location { return time.UTC }
+
+// TestFault86LogLinesHaveOneZone: the line's own time and all others are in the
+// site's zone, whatever zone they come in, and follow it when it changes.
+func TestFault86LogLinesHaveOneZone(t *testing.T) {
+	zone := time.UTC
+	at := time.Date(2026, 12, 1, 11, 0, 0, 0, time.UTC)
+	for format, want := range map[string]string{"text": `until=2026-12-01T20:00:00.000+09:00 other.until=2026-12-01T20:00:00.000+09:00`, "json": `"until":"2026-12-01T20:00:00+09:00"`} {
+		var text bytes.Buffer
+		logger, queue := New(&text, slog.LevelInfo, format, func() *time.Location { return zone })
+		zone = time.FixedZone("JST", 9*3600)
+		logger.Info("window opened", "until", at.In(time.FixedZone("CET", 3600)), slog.Group("other", "until", at))
+		queue.Close()
+		zone = time.UTC
+		if line := text.String(); !strings.Contains(line, want) || strings.Count(line, "+09:00") != 3 {
+			t.Errorf("%s: %s, want all three times in JST", format, line)
+		}
 	}
 }

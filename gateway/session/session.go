@@ -96,6 +96,7 @@ func (t *Table) Enter(e *policy.Engineer, source netip.AddrPort, plan *policy.Pl
 		superseded = []Ending{{s, Superseded}}
 	}
 	opened = &Session{ID: rand.Text()[:16], Engineer: e, Source: source, OpenedAt: t.clock.Now, Until: until, heard: t.clock.Boot, payload: payload{counted: t.clock.Boot}}
+	opened.read(t.totals[e.Key]) // earlier traffic belongs to the session before
 	t.open[e.String()] = opened
 	t.stand(opened, plan)
 	return opened, superseded, true
@@ -186,6 +187,15 @@ func (t *Table) Count(s *Session) (received, transmitted uint64) {
 	s.payload.add(received, transmitted, t.clock.Boot)
 	s.Received += received
 	s.Transmitted += transmitted
-	s.Last = total
+	s.read(total)
 	return received, transmitted
+}
+
+// read takes a reading of the session's key. A reading from before the opening has
+// an earlier handshake, and the device dates the handshake of the opening a moment
+// before the table hears of it: the opening counts as that handshake.
+func (s *Session) read(t view.Traffic) {
+	if s.Last = t; t.LastHandshake.Before(s.OpenedAt) {
+		s.Last.LastHandshake = s.OpenedAt
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // What is logged goes both ways.
@@ -47,13 +48,13 @@ func TestTheLogGoesElsewhereAsWell(t *testing.T) {
 		t.Fatal(err)
 	}
 	var here bytes.Buffer
-	logger, elsewhere, err := Also(slog.New(slog.NewTextHandler(&here, nil)), collector.Addr().String(), authority, slog.LevelInfo)
+	logger, elsewhere, err := Also(slog.New(slog.NewTextHandler(&here, nil)), collector.Addr().String(), authority, slog.LevelInfo, tokyo)
 	if err != nil {
 		t.Fatal(err)
 	}
-	logger.Info("session opened", "event", "session_opened")
+	logger.Info("session opened", "event", "session_opened", "until", time.Date(2026, 12, 1, 11, 0, 0, 0, time.UTC))
 	defer elsewhere.Close() // which waits for 2 s at most
-	if got := <-received; !strings.Contains(got, ` session_opened - `+"\ufeff"+`msg="session opened"`) {
+	if got := <-received; !strings.Contains(got, ` session_opened - `+"\ufeff"+`msg="session opened" event=session_opened until=2026-12-01T20:00:00.000+09:00`) {
 		t.Errorf("the collector got %q", got)
 	}
 	if !strings.Contains(here.String(), `msg="session opened"`) {
@@ -67,9 +68,11 @@ func TestWrongSyslogAuthorities(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, want := range map[string]string{"/nowhere": "KIDOBAN_SYSLOG_CA_FILE: open /nowhere", empty: "has no certificate: allowed are certificates in PEM"} {
-		_, _, err := Also(slog.New(slog.DiscardHandler), "127.0.0.1:6514", file, slog.LevelInfo)
+		_, _, err := Also(slog.New(slog.DiscardHandler), "127.0.0.1:6514", file, slog.LevelInfo, tokyo)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", file, err, want)
 		}
 	}
 }
+
+func tokyo() *time.Location { return time.FixedZone("JST", 9*3600) }

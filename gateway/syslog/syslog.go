@@ -41,6 +41,9 @@ type Config struct {
 	Host    string       // HOSTNAME; empty: the machine's name
 	Level   slog.Leveler // the least that is sent; nil: info
 
+	// Zone is that of the times in a text; nil: the machine's. The header has UTC.
+	Zone func() *time.Location
+
 	// Failed is called once when the collector is lost or cannot be reached, and again after a
 	// connection has lasted 1 s. It must not log to this handler. It may be nil.
 	Failed func(error)
@@ -58,11 +61,11 @@ type Handler struct {
 
 // Also has a logger send to a collector as well, which shows a certificate of an authority in a
 // file, or of the system's if that is empty. The handler is nil without an address.
-func Also(logger *slog.Logger, address, caFile string, level slog.Level) (*slog.Logger, *Handler, error) {
+func Also(logger *slog.Logger, address, caFile string, level slog.Level, zone func() *time.Location) (*slog.Logger, *Handler, error) {
 	if address == "" {
 		return logger, nil, nil
 	}
-	c := Config{Address: address, TLS: &tls.Config{MinVersion: tls.VersionTLS12}, Level: level, Failed: func(err error) {
+	c := Config{Address: address, TLS: &tls.Config{MinVersion: tls.VersionTLS12}, Level: level, Zone: zone, Failed: func(err error) {
 		logger.Warn("the syslog collector is away; the log waits for it", "address", address, "err", err)
 	}}
 	if caFile != "" {
@@ -86,11 +89,15 @@ func New(c Config) *Handler {
 	}
 	machine, _ := os.Hostname() // without one the host is "-"
 	host, options := name(cmp.Or(c.Host, machine), 255), &slog.HandlerOptions{Level: c.Level}
+	if c.Zone == nil {
+		c.Zone = func() *time.Location { return time.Local }
+	}
+	local := log.In(c.Zone)
 	options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
 			return slog.Attr{} // they are in the header
 		}
-		return a
+		return local(groups, a)
 	}
 	to := &sender{config: c}
 	h := &Handler{}
