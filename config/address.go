@@ -248,6 +248,9 @@ func (r *reader) target(e entry) *policy.Target {
 	}
 	t.Services = r.services(f["ports"], p.Addr())
 	t.Masquerade = r.boolean(f["masquerade"])
+	if ok {
+		r.placed = append(r.placed, placedTarget{t, e.named()})
+	}
 	if n := elements(t); ok && n > maxElements {
 		r.errorf(e.named(), "opens %s (addresses x ports): allowed is %d for each engineer; list fewer addresses or ports", counted(n), maxElements)
 	}

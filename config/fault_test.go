@@ -1,6 +1,9 @@
 package config
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // Tests of this package whose names begin with TestFault and a number provoke
 // the faults of that number in docs/FAULTS.md. The files say what they do
@@ -40,4 +43,34 @@ func TestFault43NameForAnAddress(t *testing.T) {
 // TestFault51LoosePresharedKeyIsRefused: what others can read is no secret.
 func TestFault51LoosePresharedKeyIsRefused(t *testing.T) {
 	badPolicies(t, "psk-loose")
+}
+
+// TestFault105MasqueradedAndPlain: an address and port in a masqueraded and in a plain
+// target is told, with both names; and what is not in both is not.
+func TestFault105MasqueradedAndPlain(t *testing.T) {
+	for _, c := range []struct {
+		name, targets string
+		want          string // service, address, the plain target and the masqueraded one
+	}{
+		{"the same", "a: {address: 10.1.0.5, ports: [tcp/22], masquerade: true}, b: {address: 10.1.0.5, ports: [tcp/22]}", "tcp/22 10.1.0.5 targets.b a"},
+		{"ports in ports", "a: {address: 10.1.0.5, ports: [tcp/20-30]}, b: {address: 10.1.0.5, ports: [udp/22, tcp/30-40], masquerade: true}", "tcp/30 10.1.0.5 targets.a b"},
+		{"ping", "a: {address: \"fd00::5\", ports: [icmp]}, b: {address: \"fd00::/120\", ports: [tcp/22, icmp], masquerade: true}", "icmp fd00::5 targets.a b"},
+		{"a masqueraded host in a plain prefix", "a: {address: 10.1.0.5, ports: [tcp/22], masquerade: true}, b: {address: 10.1.0.0/24, ports: [tcp/22]}", "tcp/22 10.1.0.5 targets.b a"},
+		{"others around it", "a: {address: 10.1.0.0/24, ports: [tcp/80], masquerade: true}, b: {address: 10.1.0.0/28, ports: [tcp/22]}, c: {address: 10.1.0.5, ports: [tcp/80]}", "tcp/80 10.1.0.5 targets.c a"},
+		{"other ports", "a: {address: 10.1.0.5, ports: [tcp/22], masquerade: true}, b: {address: 10.1.0.5, ports: [tcp/23, udp/22, icmp]}", ""},
+		{"other addresses", "a: {address: 10.1.0.5, ports: [tcp/22], masquerade: true}, b: {address: 10.1.0.6, ports: [tcp/22]}", ""},
+		{"two masqueraded", "a: {address: 10.1.0.5, ports: [tcp/22], masquerade: true}, b: {address: 10.1.0.0/24, ports: [tcp/22], masquerade: true}", ""},
+	} {
+		text := "version: 1\nsite: s\ntimezone: UTC\ntunnel: {addresses: [10.99.0.1/24], endpoint: a.example:1}\ntargets: {" + c.targets + "}\nvendors: {}\n"
+		_, warnings, _ := ParsePolicy("policy.yaml", []byte(text), "", Host{}, testNow)
+		got := ""
+		for _, w := range warnings {
+			if w.Code == "policy_masquerade_mixed" {
+				got += fmt.Sprint(w.Args["service"], " ", w.Args["address"], " ", w.Args["where"], " ", w.Args["other"])
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
 }

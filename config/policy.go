@@ -115,6 +115,7 @@ type reader struct {
 	keys      map[policy.Key]*policy.Engineer
 	addresses map[netip.Addr]*policy.Engineer
 	listed    []vendorSource
+	placed    []placedTarget
 
 	reach int // see maxReach
 	ahead int // see maxAhead
@@ -138,6 +139,7 @@ func (r *reader) root(v value) {
 	p.Targets, r.targets = named(&r.decoder, f["targets"], r.target)
 	p.Vendors, _ = named(&r.decoder, f["vendors"], r.vendor)
 	r.warnShared()
+	r.warnMasquerade()
 }
 
 func (r *reader) timezone(v value) {

@@ -62,6 +62,56 @@ func (r *reader) warnShared() {
 	}
 }
 
+// placedTarget is a target with its place in the file.
+type placedTarget struct {
+	*policy.Target
+	value value
+}
+
+// maxAround bounds the targets around another that are compared with it.
+const maxAround = 100
+
+// warnMasquerade finds what a masqueraded target and another one both open. An engineer
+// who has both is masqueraded there.
+func (r *reader) warnMasquerade() {
+	slices.SortStableFunc(r.placed, func(a, b placedTarget) int {
+		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()))
+	})
+	open := map[bool][]placedTarget{} // those around the target at hand, widest first, by Masquerade
+	for _, t := range r.placed {
+		for m, all := range open {
+			for len(all) > 0 && !within(t.Prefix, all[len(all)-1].Prefix) {
+				all = all[:len(all)-1]
+			}
+			open[m] = all
+		}
+		others := open[!t.Masquerade]
+		for _, other := range others[max(0, len(others)-maxAround):] {
+			masqueraded, plain := other, t
+			if t.Masquerade {
+				masqueraded, plain = t, other
+			}
+			if both, ok := shared(t.Services, other.Services); ok {
+				r.warn(plain.value, "policy_masquerade_mixed", view.Args{"service": both.String(), "address": view.Short(t.Prefix), "other": shown(masqueraded.Name)})
+				break
+			}
+		}
+		open[t.Masquerade] = append(open[t.Masquerade], t)
+	}
+}
+
+// shared returns the first service that both lists have, at least in part.
+func shared(a, b []policy.Service) (policy.Service, bool) {
+	for _, s := range a {
+		for _, o := range b {
+			if first, last := max(s.First, o.First), min(s.Last, o.Last); s.Protocol == o.Protocol && first <= last {
+				return policy.Service{Protocol: s.Protocol, First: first, Last: last}, true
+			}
+		}
+	}
+	return policy.Service{}, false
+}
+
 // warnRisky names services through which ransomware spread.
 func (d *decoder) warnRisky(v value, s policy.Service) {
 	for _, risky := range []struct {
