@@ -205,7 +205,7 @@ func denied(err error, folder string) error {
 type listCommand struct {
 	jsonFlag
 	place
-	Since  given    `help:"Only entries from this time on." placeholder:"TIME"`
+	Since  given    `help:"Only the first entry from this time on, and all after it." placeholder:"TIME"`
 	Kind   []string `help:"Only entries of this kind, as refused or shut; may be given more than once." placeholder:"K"`
 	Vendor given    `help:"Only entries about this vendor." placeholder:"V"`
 }

@@ -17,14 +17,17 @@ func Kinds() (names []string) {
 
 // Filter chooses entries. A field that is empty chooses all.
 type Filter struct {
-	Since  time.Time
+	Since  time.Time // the first entry of this time or later, and all that follow: a recovery may have set the clock back
 	Kinds  []string
 	Vendor string // of an engineer, or of a scope that was closed or reopened
+
+	begun bool // Since is reached
 }
 
-// Matches reports whether the filter chooses an entry.
-func (f Filter) Matches(e Entry) bool {
+// Matches takes entries in order, and reports whether the filter chooses the next one.
+func (f *Filter) Matches(e Entry) bool {
+	f.begun = f.begun || !e.Time.Before(f.Since)
 	scope, _, _ := strings.Cut(e.Scope, "/")
-	return !e.Time.Before(f.Since) && (len(f.Kinds) == 0 || slices.Contains(f.Kinds, string(e.Kind))) &&
+	return f.begun && (len(f.Kinds) == 0 || slices.Contains(f.Kinds, string(e.Kind))) &&
 		(f.Vendor == "" || f.Vendor == e.Vendor || f.Vendor == scope)
 }
