@@ -35,7 +35,11 @@
 // entry below its size, with the tree computed anew. Everything under the
 // checkpoint must be there to the last bit, or a *DamageError names the first
 // bad entry. Data beyond it was never acknowledged: whole entries are adopted and
-// signed, the rest is cut.
+// signed, the rest is cut. A time that goes back is damage too, except at a
+// Recovery that states it.
+//
+// VerifyCopy does without hash tiles that are missing: a copy that is taken during
+// a commit may lack the partial ones, and the entries alone prove the root.
 //
 // # Limits
 //
