@@ -127,12 +127,13 @@ func (r *reader) digestPart(part string) {
 }
 
 func (r *reader) root(v value) {
-	f := r.mapping(v, "version", "site", "timezone", "tunnel", "calendars?", "targets", "vendors")
+	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "targets", "vendors")
 	if version, ok := r.text(f["version"]); ok && version != "1" {
 		r.errorf(f["version"], "version %s is not known: allowed is 1", quote(version))
 	}
 	p := r.policy
 	p.Site = r.display(f["site"])
+	p.Contact = r.display(f["contact"])
 	r.timezone(f["timezone"])
 	p.Tunnel = r.tunnel(f["tunnel"])
 	p.Calendars, r.calendars = named(&r.decoder, f["calendars"], r.calendar)

@@ -293,10 +293,14 @@ func clientConfig(p *policy.Policy, q url.Values, gatewayKey policy.Key) (string
 	if e.PresharedKey != [32]byte{} {
 		presharedKey = "# This tunnel needs a preshared key, sent to you by another way. Put it after the sign and remove the mark:\n# PresharedKey =\n"
 	}
+	call, callJa := p.Site, p.Site
+	if p.Contact != "" {
+		call, callJa = p.Site+", "+p.Contact, p.Site+"（"+p.Contact+"）"
+	}
 	return fmt.Sprintf(`# %s: %s
-# 有効なのに「最新のハンドシェイク」が出ないときは、接続が拒否されています（時間帯・接続元を確認）。%[1]sへお電話ください。
-# Active without a latest handshake means refused (outside your window, or not from your listed address): call %[1]s.
-Address = %[3]s
+# 有効なのに「最新のハンドシェイク」が出ないときは、接続が拒否されています（時間帯・接続元を確認）。%sへお電話ください。
+# Active without a latest handshake means refused (outside your window, or not from your listed address): call %s.
+Address = %s
 MTU = %d
 
 [Peer]
@@ -304,5 +308,5 @@ PublicKey = %s
 %sEndpoint = %s
 AllowedIPs = %s
 PersistentKeepalive = 25
-`, p.Site, e, strings.Join(addresses, ", "), mtu, gatewayKey, presharedKey, p.Tunnel.Endpoint, strings.Join(allowed, ", ")), nil
+`, p.Site, e, callJa, call, strings.Join(addresses, ", "), mtu, gatewayKey, presharedKey, p.Tunnel.Endpoint, strings.Join(allowed, ", ")), nil
 }

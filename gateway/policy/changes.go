@@ -18,9 +18,9 @@ const (
 // Change is one thing that differs between two policies.
 type Change struct {
 	Kind   string  `json:"kind"`             // added, removed or changed
-	Thing  string  `json:"thing"`            // site, timezone, tunnel, calendar, target, vendor, engineer or window
+	Thing  string  `json:"thing"`            // site, contact, timezone, tunnel, calendar, target, vendor, engineer or window
 	Vendor string  `json:"vendor,omitempty"` // of an engineer or a window
-	Name   string  `json:"name,omitempty"`   // empty for the first three things
+	Name   string  `json:"name,omitempty"`   // empty for the first four things
 	Fields []Field `json:"fields"`           // those that differ; of a thing that was added or removed, all that it has
 	// Windows are the windows of the later policy that use a target or a calendar that changed.
 	Windows []string `json:"windows,omitempty"`
@@ -135,6 +135,9 @@ func (p *Policy) things() map[id][]value {
 		{thing: "site"}:     {text("name", p.Site)},
 		{thing: "timezone"}: {text("name", p.Zone.String())},
 		{thing: "tunnel"}:   {list("addresses", p.Tunnel.Addresses, netip.Prefix.String), text("endpoint", p.Tunnel.Endpoint)},
+	}
+	if p.Contact != "" {
+		all[id{thing: "contact"}] = []value{text("text", p.Contact)}
 	}
 	for _, c := range p.Calendars {
 		all[id{"calendar", "", c.Name}] = []value{text("country", c.Country), list("dates", c.Dates, DateRange.String)}

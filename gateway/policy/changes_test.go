@@ -53,6 +53,7 @@ func TestFault103ChangesAreTold(t *testing.T) {
 		}, nil},
 		{"the frame", func(p *Policy) { p.Site, p.Zone, p.Tunnel.Endpoint = "Another", time.UTC, "vpn.example.jp:51820" },
 			[]string{"changed site; name -[] +[Another]", "changed timezone; name -[Asia/Tokyo] +[UTC]", "changed tunnel; endpoint -[] +[vpn.example.jp:51820]"}},
+		{"whom to call", func(p *Policy) { p.Contact = "088-000-0000" }, []string{"added contact; text -[] +[088-000-0000]"}},
 		{"a calendar comes", func(p *Policy) { p.Calendars = []*Calendar{calendar("JP", newYear)} },
 			[]string{"added calendar holidays; country -[] +[JP]; dates -[] +[2026-12-29..2027-01-03]"}},
 		{"a target of two windows", func(p *Policy) { p.Targets[0].Masquerade, p.Targets[0].Services[0].Last = true, 23 },
