@@ -2,7 +2,13 @@ package config
 
 import (
 	"fmt"
+	"os"
+	"slices"
 	"testing"
+	"time"
+
+	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 // Tests of this package whose names begin with TestFault and a number provoke
@@ -71,6 +77,32 @@ func TestFault105MasqueradedAndPlain(t *testing.T) {
 		}
 		if got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// TestFault106OnceIsToldForWeeks: a window that opened once is told of for four weeks
+// after its end, and not for ever.
+func TestFault106OnceIsToldForWeeks(t *testing.T) {
+	text, err := os.ReadFile("testdata/warn/once-over.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _, err := parseTest(t, "policy.yaml", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var end time.Time
+	for _, w := range p.Vendors[0].Windows {
+		if once, ok := w.Schedule.(*policy.Once); ok {
+			end = instant(once.Until, p.Zone)
+		}
+	}
+	for after, want := range map[time.Duration]bool{-time.Second: false, time.Second: true, onceTold: true, onceTold + time.Second: false} {
+		_, warnings, _ := ParsePolicy("policy.yaml", text, pskDir(t), testHost, end.Add(after))
+		told := slices.ContainsFunc(warnings, func(w view.Message) bool { return w.Code == "policy_once_over" })
+		if told != want {
+			t.Errorf("%s after the end: told of %t, want %t", after, told, want)
 		}
 	}
 }

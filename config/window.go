@@ -15,6 +15,9 @@ import (
 const (
 	maxDuration = 7 * 24 * time.Hour // of a rule
 	maxOnceDays = 31                 // of a window that opens once
+	// onceTold is how long after its end a window that opened once is told of: until it was cleared
+	// away, or is meant to stay in the file.
+	onceTold = 28 * 24 * time.Hour
 )
 
 // Bounds of all windows of a policy.
@@ -257,7 +260,9 @@ func (r *reader) once(w *policy.Window, v value) {
 		r.errorf(f["until"], "is more than %d days after the start, which is no window any more: allowed are %d days", maxOnceDays, maxOnceDays)
 		return
 	case end.Before(r.now):
-		r.warn(f["until"], "policy_once_over", nil)
+		if r.now.Sub(end) <= onceTold {
+			r.warn(f["until"], "policy_once_over", nil)
+		}
 	case end.Sub(begin) > 24*time.Hour:
 		r.warn(f["until"], "policy_once_long", nil)
 	}

@@ -71,10 +71,11 @@ func printStatus(p *program, s view.Status) {
 	}
 	// At night people look for other things than the policy's warnings.
 	const warnings = 5
-	for _, w := range s.Warnings[:min(len(s.Warnings), warnings)] {
+	summed := view.Summed(s.Warnings)
+	for _, w := range summed[:min(len(summed), warnings)] {
 		p.indent(view.Say("warning", view.Args{"text": w}))
 	}
-	if more := len(s.Warnings) - warnings; more > 0 {
+	if more := len(summed) - warnings; more > 0 {
 		p.indent(view.Say("more_warnings", view.Args{"count": more}))
 	}
 	fmt.Fprintln(p.out)

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -169,13 +168,14 @@ func TestTimesOfTheSite(t *testing.T) {
 func TestHintsBeforeWarnings(t *testing.T) {
 	s := aDay()
 	s.HintMessages = []view.Message{view.Say("file_changed", nil)}
-	for _, line := range []int{8, 9, 15, 22, 43, 100, 101} {
-		s.Warnings = append(s.Warnings, view.Say("policy_window_always", view.Args{"file": "/etc/kidoban/policy.yaml", "line": line, "column": 23, "where": "vendors.v.windows.w.days"}))
+	codes := []view.Code{"policy_window_always", "policy_window_always", "policy_rule_long", "policy_days_long", "policy_once_long", "policy_once_over", "policy_vendor_closed"}
+	for i, line := range []int{8, 9, 15, 22, 43, 100, 101} {
+		s.Warnings = append(s.Warnings, view.Say(codes[i], view.Args{"file": "/etc/kidoban/policy.yaml", "line": line, "column": 23, "where": "vendors.v.windows.w.days"}))
 	}
 	out, _, _, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status")
 	want := "  hint: " + s.HintMessages[0].String() + "\n"
-	for _, line := range []int{8, 9, 15, 22, 43} {
-		want += fmt.Sprintf("  warning: /etc/kidoban/policy.yaml:%d:23: vendors.v.windows.w.days: is all day, every day\n", line)
+	for _, w := range s.Warnings[:5] {
+		want += "  warning: " + w.String() + "\n"
 	}
 	want += "  warnings about the policy that are not shown: 2; `kidoban check` shows them\n\ngrants open: 1\n"
 	if !strings.Contains(out, want) {

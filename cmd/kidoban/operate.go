@@ -73,7 +73,7 @@ func (p *program) outcome(asJSON bool, out gateway.Outcome, done string) error {
 		for _, m := range out.ChangeMessages {
 			p.indent(m)
 		}
-		for _, m := range out.WarningMessages {
+		for _, m := range view.Summed(out.WarningMessages) {
 			p.indent(view.Say("warning", view.Args{"text": m}))
 		}
 		p.tellIf(len(out.Shut) > 0, "shut_now", view.Args{"scopes": out.Shut})

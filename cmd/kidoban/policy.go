@@ -140,7 +140,7 @@ func (c checkCommand) Run(p *program) error {
 		p.json(answer)
 		return unless(answer.OK, exitFailed)
 	}
-	for _, w := range warnings {
+	for _, w := range view.Summed(warnings) {
 		fmt.Fprintln(p.err, p.say("check_warning", view.Args{"text": w}))
 	}
 	if len(mistakes) > 0 {

@@ -40,8 +40,8 @@ func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, g *gateway.Gat
 			if out.Problem != "" {
 				logger.Error("reload on SIGHUP is not complete", "err", out.Problem)
 			}
-			for _, w := range out.Warnings {
-				logger.Warn("reload on SIGHUP", "warning", w)
+			for _, w := range view.Summed(out.WarningMessages) {
+				logger.Warn("reload on SIGHUP", "warning", w.String())
 			}
 		}()
 		hangs := time.AfterFunc(hangupPatience, func() {
