@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
 
+	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
 
@@ -35,6 +36,9 @@ type value struct {
 
 func (v value) present() bool { return v.node != nil }
 
+// readable reports whether the value is present, and has not been reported as unreadable.
+func (v value) readable() bool { return v.present() && !unread(v.node) }
+
 // named is the same value, with its key as the place of errors.
 func (v value) named() value {
 	v.at = v.key
@@ -56,6 +60,7 @@ type decoder struct {
 	moreWarnings int
 	gaps         bool // a mapping could not be read, or not all of it
 
+	strange    bool // the mapping that was read last has an unknown field, which may be meant as any other
 	tunnelGaps bool // an address of the tunnel could not be read
 }
 
@@ -190,10 +195,17 @@ func shown(key string) string {
 	return quote(key)
 }
 
+// misspelled is the value of a field whose name is wrong. It has been reported.
+var misspelled ast.Node = &ast.AliasNode{}
+
+// told counts the mistakes so far. If it grows, a part has been read with mistakes.
+func (d *decoder) told() int { return len(d.errors) + d.more }
+
 // mapping reads a mapping with fixed fields; one with "?" behind it may be absent. Unknown and
-// missing fields are errors.
+// missing fields are errors. Nothing more is said of a field with a misspelled name.
 func (d *decoder) mapping(v value, fields ...string) map[string]value {
 	all, ok := d.pairs(v)
+	d.strange = !ok
 	if !ok {
 		return nil
 	}
@@ -203,26 +215,41 @@ func (d *decoder) mapping(v value, fields ...string) map[string]value {
 	}
 	names := make([]string, len(fields))
 	for i, f := range fields {
-		name, optional := strings.CutSuffix(f, "?")
-		names[i] = name
-		if !optional && !found[name].present() {
-			d.errorf(v.named(), "the field %s is missing", name)
-		}
+		names[i] = strings.TrimSuffix(f, "?")
 	}
 	for _, e := range all {
-		if !slices.Contains(names, e.name) {
-			d.errorf(e.named(), "unknown field: allowed here is %s%s", oneOf(names), didYouMean(e.name, names))
-			delete(found, e.name)
+		if slices.Contains(names, e.name) {
+			continue
+		}
+		d.errorf(e.named(), "unknown field: allowed here is %s%s", oneOf(names), didYouMean(e.name, names))
+		delete(found, e.name)
+		if meant := policy.Nearest(e.name, names); meant == "" {
+			d.strange = true
+		} else if !found[meant].present() {
+			found[meant] = value{node: misspelled, where: e.where, at: e.at, key: e.key}
+		}
+	}
+	for _, f := range fields {
+		if name, optional := strings.CutSuffix(f, "?"); !optional && (!found[name].present() || found[name].node == misspelled) {
+			d.errorf(v.named(), "the field %s is missing", name)
 		}
 	}
 	return found
 }
 
 // named reads a mapping with names as keys, each value with read. It gives the results sorted by
-// name, and by name. Entries with a bad name are reported and read.
+// name, and by name: nil if there is no such mapping, and with the name unreadEntry if some entries
+// could not be read. Entries with a bad name are reported and read.
 func named[T any](d *decoder, v value, read func(entry) T) (sorted []T, byName map[string]T) {
+	gaps := d.gaps
+	d.gaps = false
 	all, ok := d.pairs(v)
-	if ok && len(all) == 0 {
+	partial := d.gaps
+	d.gaps = gaps || partial
+	if !ok {
+		return nil, nil
+	}
+	if len(all) == 0 {
 		d.errorf(v, "is empty: at least one is needed")
 	}
 	byName = map[string]T{}
@@ -235,7 +262,26 @@ func named[T any](d *decoder, v value, read func(entry) T) (sorted []T, byName m
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		sorted = append(sorted, byName[name])
 	}
+	if partial {
+		var none T
+		byName[unreadEntry] = none
+	}
 	return sorted, byName
+}
+
+// unreadEntry stands for the entries of a mapping that could not be read.
+const unreadEntry = ""
+
+// mayBe reports whether an unknown name may be one whose entry was reported: because the mapping or
+// the entry could not be read, or because the entry has a bad name that is nearly the same.
+func mayBe[T any](known map[string]T, name string) bool {
+	var bad []string
+	for k := range known {
+		if !isName(k) {
+			bad = append(bad, k)
+		}
+	}
+	return known == nil || slices.Contains(bad, unreadEntry) || policy.Nearest(name, bad) != ""
 }
 
 // isName reports whether a text may name a vendor, an engineer and so on. Names become labels, file
@@ -366,8 +412,7 @@ func references[T any](d *decoder, v value, kind string, known map[string]T) []T
 		}
 		thing, ok := known[name]
 		switch {
-		case !ok && d.gaps && len(known) == 0:
-			// It may be in the unreadable part.
+		case !ok && !d.full() && mayBe(known, name):
 		case !ok:
 			d.unknown(item, name, fmt.Sprintf("there is no %s %s", kind, quote(name)), func() []string { return namesOf(known) })
 		case seen[name]:

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,12 +80,16 @@ func ParsePolicy(name string, text []byte, dir string, host Host, now time.Time)
 		now:       now,
 		keys:      map[policy.Key]*policy.Engineer{},
 		addresses: map[netip.Addr]*policy.Engineer{},
+		doubtful:  map[*policy.Engineer]bool{},
 		digest:    sha256.New(),
 	}
 	r.digestPart("kidoban policy 1")
 	r.digestPart(string(text))
 	if root := r.parse(text); root != nil {
 		r.root(value{node: root, at: place{1, 1}, key: place{1, 1}})
+	}
+	if !r.zoned { // what is over depends on it
+		r.warnings = slices.DeleteFunc(r.warnings, func(w view.Message) bool { return w.Args["date"] != nil || w.Code == "policy_once_over" })
 	}
 	sortByPlace(r.errors, r.warnings)
 	if r.more > 0 {
@@ -116,9 +121,11 @@ type reader struct {
 	addresses map[netip.Addr]*policy.Engineer
 	listed    []vendorSource
 	placed    []placedTarget
+	doubtful  map[*policy.Engineer]bool // some addresses could not be read
 
-	reach int // see maxReach
-	ahead int // see maxAhead
+	zoned bool // the time zone is known
+	reach int  // see maxReach
+	ahead int  // see maxAhead
 }
 
 // digestPart adds a part behind its length, so that parts cannot be shifted into each other.
@@ -128,6 +135,7 @@ func (r *reader) digestPart(part string) {
 
 func (r *reader) root(v value) {
 	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "targets", "vendors")
+	strange := r.strange
 	if version, ok := r.text(f["version"]); ok && version != "1" {
 		r.errorf(f["version"], "version %s is not known: allowed is 1", quote(version))
 	}
@@ -136,7 +144,9 @@ func (r *reader) root(v value) {
 	p.Contact = r.display(f["contact"])
 	r.timezone(f["timezone"])
 	p.Tunnel = r.tunnel(f["tunnel"])
-	p.Calendars, r.calendars = named(&r.decoder, f["calendars"], r.calendar)
+	if p.Calendars, r.calendars = named(&r.decoder, f["calendars"], r.calendar); !f["calendars"].present() && !strange {
+		r.calendars = map[string]*policy.Calendar{}
+	}
 	p.Targets, r.targets = named(&r.decoder, f["targets"], r.target)
 	p.Vendors, _ = named(&r.decoder, f["vendors"], r.vendor)
 	r.warnShared()
@@ -151,7 +161,7 @@ func (r *reader) timezone(v value) {
 		}
 		return zone, err
 	})
-	if ok {
+	if r.zoned = ok; ok {
 		r.policy.Zone = zone
 	}
 }
@@ -180,8 +190,9 @@ func (r *reader) calendar(e entry) *policy.Calendar {
 	if _, taken := weekdays[e.name]; taken {
 		r.errorf(e.named(), "a calendar cannot have the name of a weekday: both stand in the same lists")
 	}
+	before := r.told()
 	f := r.mapping(e.value, "country?", "dates?")
-	if f == nil {
+	if f == nil || len(f) == 0 && r.told() > before {
 		return unread
 	}
 	if len(f) == 0 {

@@ -18,20 +18,23 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 		r.errorf(e.named(), "the name %s is taken: it stands for every vendor when an operator closes the gate", quote(e.name))
 	}
 	f := r.mapping(e.value, "name?", "contract?", "sources", "engineers", "windows?")
+	strange := r.strange
 	v.DisplayName = r.display(f["name"])
 	r.contract(v, f["contract"])
+	before := r.told()
 	for _, s := range r.outside(r.sources(f["sources"])) {
 		v.Sources = append(v.Sources, s.prefix)
 		r.warnSource(s)
 		r.listed = append(r.listed, vendorSource{s, v})
 	}
+	all := r.told() == before && f["sources"].readable() // the vendor's sources are known
 	var entries []entry
 	var engineers map[string]*policy.Engineer
 	v.Engineers, engineers = named(&r.decoder, f["engineers"], func(e entry) *policy.Engineer {
 		entries = append(entries, e)
-		return r.engineer(v, e)
+		return r.engineer(v, e, all)
 	})
-	if !f["windows"].present() && f != nil {
+	if !f["windows"].present() && !strange {
 		r.warn(e.named(), "policy_vendor_closed", nil)
 	}
 	v.Windows, _ = named(&r.decoder, f["windows"], func(e entry) *policy.Window { return r.window(v, engineers, e) })
@@ -65,20 +68,22 @@ func (r *reader) contract(v *policy.Vendor, at value) {
 	}
 }
 
-func (r *reader) engineer(v *policy.Vendor, e entry) *policy.Engineer {
+func (r *reader) engineer(v *policy.Vendor, e entry, allSources bool) *policy.Engineer {
 	g := &policy.Engineer{Vendor: v, Name: e.name, Sources: v.Sources}
 	f := r.mapping(e.value, "name?", "public_key", "addresses", "sources?", "preshared_key_file?")
 	g.DisplayName = r.display(f["name"])
 	r.publicKey(g, f["public_key"])
+	before := r.told()
 	for _, item := range r.list(f["addresses"]) {
 		if a, ok := r.engineerAddress(g, item); ok {
 			g.Addresses = append(g.Addresses, a)
 		}
 	}
+	r.doubtful[g] = r.told() > before || !f["addresses"].readable()
 	if at := f["sources"]; at.present() {
 		g.Sources = nil
 		for _, s := range r.outside(r.sources(at)) {
-			if len(v.Sources) > 0 && !slices.ContainsFunc(v.Sources, func(p netip.Prefix) bool { return within(s.prefix, p) }) {
+			if allSources && !slices.ContainsFunc(v.Sources, func(p netip.Prefix) bool { return within(s.prefix, p) }) {
 				r.warn(s.value, "policy_source_outside", view.Args{"source": view.Short(s.prefix)})
 			}
 			g.Sources = append(g.Sources, s.prefix)

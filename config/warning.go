@@ -174,9 +174,9 @@ func (r *reader) warnUnreachable(w *policy.Window, v value) {
 		var with, without []*policy.Engineer
 		for _, e := range w.Engineers {
 			switch {
-			case slices.ContainsFunc(e.Addresses, family.has):
+			case slices.ContainsFunc(e.Addresses, family.has), r.doubtful[e]:
 				with = append(with, e)
-			case len(e.Addresses) > 0: // without any, the mistake is told of elsewhere
+			default:
 				without = append(without, e)
 			}
 		}

@@ -39,22 +39,27 @@ func (r *reader) window(v *policy.Vendor, engineers map[string]*policy.Engineer,
 	if f == nil {
 		return w
 	}
+	strange := r.strange
 	anchor := r.valid(w, e, f)
 	r.schedule(w, e, f, anchor)
 	w.Except = references(&r.decoder, f["except"], "calendar", r.calendars)
 	w.Targets = references(&r.decoder, f["targets"], "target", r.targets)
+	before := r.told()
 	if f["engineers"].present() {
 		w.Engineers = references(&r.decoder, f["engineers"], "engineer of this vendor", engineers)
 		slices.SortFunc(w.Engineers, func(a, b *policy.Engineer) int { return strings.Compare(a.Name, b.Name) })
 	} else {
 		w.Engineers = v.Engineers
 	}
+	all := r.told() == before && !strange // who may enter is known
 	w.ApprovedBy = r.display(f["approved_by"])
 	w.Ticket = r.display(f["ticket"])
-	before := r.reach
+	reach := r.reach
 	if r.reach += len(w.Engineers) * max(len(w.Targets), 1); r.reach <= maxReach {
-		r.warnUnreachable(w, f["targets"])
-	} else if before <= maxReach {
+		if all {
+			r.warnUnreachable(w, f["targets"])
+		}
+	} else if reach <= maxReach {
 		r.errorf(e.named(), "up to here the windows open more than %d times a target for an engineer: allowed are %d; list fewer", maxReach, maxReach)
 	}
 	return w
@@ -65,14 +70,15 @@ func (r *reader) window(v *policy.Vendor, engineers map[string]*policy.Engineer,
 func (r *reader) valid(w *policy.Window, e entry, f map[string]value) (anchor policy.Date) {
 	v := f["valid"]
 	if !v.present() {
-		if !f["once"].present() {
+		if !f["once"].present() && !r.strange {
 			r.warn(e.named(), "policy_valid_missing", nil)
 		}
 		return anchor
 	}
 	someDate := policy.Date{Year: 2000, Month: time.January, Day: 1}
+	before := r.told()
 	g := r.mapping(v, "from?", "until?")
-	if g == nil {
+	if g == nil || len(g) == 0 && r.told() > before {
 		return someDate
 	}
 	if len(g) == 0 {
@@ -87,7 +93,7 @@ func (r *reader) valid(w *policy.Window, e entry, f map[string]value) (anchor po
 		r.errorf(g["until"], "%v is before the start %v", w.ValidUntil, w.ValidFrom)
 	case until && w.ValidUntil.Compare(policy.DateOf(r.now.In(r.policy.Zone))) < 0:
 		r.warn(g["until"], "policy_valid_over", view.Args{"date": w.ValidUntil.String()})
-	case !g["until"].present() && !f["once"].present():
+	case !g["until"].present() && !f["once"].present() && !r.strange:
 		r.warn(v.named(), "policy_valid_open", nil)
 	}
 	if g["from"].present() && !from {
@@ -223,6 +229,7 @@ func (r *reader) days(w *policy.Window, f map[string]value) {
 			days.Weekdays[weekday] = true
 		case isCalendar:
 			days.Calendars = append(days.Calendars, calendar)
+		case !r.full() && mayBe(r.calendars, name):
 		default:
 			r.unknown(item, name, quote(name)+" is neither a weekday nor a calendar", func() []string {
 				return append([]string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}, namesOf(r.calendars)...)
