@@ -2,7 +2,6 @@ package config
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -40,7 +39,7 @@ func (d *decoder) parse(text []byte) ast.Node {
 	// A panic of the parser is an error in the text: the policy in force stays.
 	defer func() {
 		if r := recover(); r != nil {
-			d.errorf(value{at: place{1, 1}}, "cannot be read as YAML (the parser failed: %s)", quote(fmt.Sprint(r)))
+			d.errorf(value{at: place{1, 1}}, "cannot be read as YAML: the parser failed, and the place is not known; take away what was added last")
 		}
 	}()
 	// The lexer counts CR LF within quotes as two lines.
@@ -53,7 +52,7 @@ func (d *decoder) parse(text []byte) ast.Node {
 	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		if len(d.errors) == before { // else the parser stumbled over that
-			d.syntaxError(err, lines)
+			d.syntaxError(err, lines, tokens)
 		}
 		return nil
 	}
@@ -64,23 +63,6 @@ func (d *decoder) parse(text []byte) ast.Node {
 	}
 	d.errorf(value{at: place{1, 1}}, "says nothing: a policy begins with \"version: 1\"")
 	return nil
-}
-
-func (d *decoder) syntaxError(err error, text string) {
-	var located interface {
-		GetMessage() string
-		GetToken() *token.Token
-	}
-	at, message := place{1, 1}, ""
-	if errors.As(err, &located) {
-		at, message = placeOf(located.GetToken()), located.GetMessage()
-	} else {
-		message = err.Error() // of a located one it is a drawing of the file, which takes quadratic time
-	}
-	if message == "non-map value is specified" { // goccy's words
-		message = "here is no \"key: value\", with a space behind the colon"
-	}
-	d.errorf(value{at: at}, "is not YAML: %s%s", strings.ReplaceAll(message, "\t", `\t`), fullWidth(text, at.line))
 }
 
 // fullWidth is a remark about full-width characters that Japanese input methods write in place of
