@@ -141,7 +141,9 @@ func (r *reader) root(v value) {
 	}
 	p := r.policy
 	p.Site = r.display(f["site"])
-	p.Contact = r.display(f["contact"])
+	if p.Contact = r.display(f["contact"]); p.Contact == exampleContact {
+		r.warn(f["contact"], "policy_contact_example", nil)
+	}
 	r.timezone(f["timezone"])
 	p.Tunnel = r.tunnel(f["tunnel"])
 	if p.Calendars, r.calendars = named(&r.decoder, f["calendars"], r.calendar); !f["calendars"].present() && !strange {

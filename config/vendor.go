@@ -127,6 +127,9 @@ func (r *reader) publicKey(g *policy.Engineer, v value) {
 	default:
 		g.Key = key
 		r.keys[key] = g
+		if slices.Contains(exampleKeys, key.String()) {
+			r.warn(v, "policy_key_example", nil)
+		}
 	}
 }
 

@@ -24,8 +24,29 @@ var privateRanges = []netip.Prefix{
 	netip.MustParsePrefix("fc00::/7"),
 }
 
+// documentationRanges are in documents, and on no network (RFC 5737, RFC 3849, RFC 9637).
+var documentationRanges = []netip.Prefix{
+	netip.MustParsePrefix("192.0.2.0/24"),
+	netip.MustParsePrefix("198.51.100.0/24"),
+	netip.MustParsePrefix("203.0.113.0/24"),
+	netip.MustParsePrefix("2001:db8::/32"),
+	netip.MustParsePrefix("3fff::/20"),
+}
+
+// exampleKeys are the engineers' keys in example.yaml and in the documents. Nobody has their private
+// halves.
+var exampleKeys = []string{"2wwiNhY3WZPk0uE7XO1A/ZgbKPSlgHhNALW7A44oVAc=", "QXhczrLgmMRTqSJGY+dOn0gxco9yePgqMB5L1b55iGI="}
+
+// exampleContact is that of example.yaml.
+const exampleContact = "情報システム課 088-000-0000"
+
 // warnSource looks at one source of a vendor.
 func (r *reader) warnSource(s source) {
+	for _, documentation := range documentationRanges {
+		if within(s.prefix, documentation) {
+			r.warn(s.value, "policy_source_example", view.Args{"source": view.Short(s.prefix), "range": documentation.String()})
+		}
+	}
 	for _, private := range privateRanges {
 		if private.Overlaps(s.prefix) {
 			r.warn(s.value, "policy_source_private", view.Args{"source": view.Short(s.prefix), "range": private.String()})
