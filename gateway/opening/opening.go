@@ -34,6 +34,7 @@ type Set struct {
 	pending  map[string]*Opening       // on their way to the disk, by the grant's id
 	openNow  map[policy.Key][]*Opening // recorded ones that are open now, those that end last first; nil: not worked out for this plan
 	known    map[pair]*policy.Window   // results of coveredWindow for this plan: engineers share windows
+	merged   map[pair]*policy.Window   // results of merge for this plan
 	spans    map[string]beginning      // of grants that are or were open, by id
 
 	addressOwners map[netip.Addr]policy.Key // the owner of each tunnel address in the ruleset
@@ -49,7 +50,8 @@ func NewSet(c *clock.Watch) *Set {
 // Restrict returns the part of a plan that may be in force now.
 func (s *Set) Restrict(wanted *policy.Plan) *policy.Plan {
 	s.openNow = nil
-	s.known = map[pair]*policy.Window{}
+	s.known, s.merged = map[pair]*policy.Window{}, map[pair]*policy.Window{}
+	defer func() { s.known, s.merged = nil, nil }() // they have windows of earlier policies
 	return wanted.Replace(s.narrow)
 }
 

@@ -37,7 +37,7 @@ func (s *Set) meanwhile(to, grants []*policy.Grant) []*policy.Grant {
 			}
 			c := s.part(o.Grant, open)
 			if c == nil || !own && slices.ContainsFunc(kept, func(k *policy.Grant) bool {
-				return len(c.Window.Targets) == 0 || !k.Until.Before(c.Until) && containsSources(k.Engineer, c.Engineer) && all(c.Window.Targets, index(k.Window.Targets).opens)
+				return len(c.Window.Targets) == 0 || !k.Until.Before(c.Until) && containsSources(k.Engineer, c.Engineer) && s.merge(k.Window, c.Window) == k.Window
 			}) {
 				continue
 			}
@@ -83,21 +83,34 @@ func (s *Set) part(recorded *policy.Grant, grants []*policy.Grant) *policy.Grant
 			copied.ID, p = recorded.ID, &copied
 			continue
 		}
-		w, have := *p.Window, index(p.Window.Targets)
-		w.Targets = slices.Clip(w.Targets)
-		for _, t := range c.Window.Targets {
-			if !have.opens(t) {
-				w.Targets = append(w.Targets, t)
-			}
-		}
-		if len(w.Targets) > len(p.Window.Targets) {
-			p.Window, p.Until = &w, c.Until
+		if w := s.merge(p.Window, c.Window); w != p.Window {
+			p.Window, p.Until = w, c.Until
 		}
 	}
 	return p
 }
 
-// pair is a window as it was recorded, and one of the policy.
+// merge returns a window with the targets of another that it lacks: the window itself,
+// if it lacks none.
+func (s *Set) merge(a, b *policy.Window) *policy.Window {
+	w := s.merged[pair{a, b}]
+	if w == nil {
+		more, have := slices.Clip(a.Targets), index(a.Targets)
+		for _, t := range b.Targets {
+			if !have.opens(t) {
+				more = append(more, t)
+			}
+		}
+		if w = a; len(more) > len(a.Targets) {
+			copied := *a
+			copied.Targets, w = more, &copied
+		}
+		s.merged[pair{a, b}] = w
+	}
+	return w
+}
+
+// pair is two windows; of known, one as it was recorded and one of the policy.
 type pair struct{ recorded, window *policy.Window }
 
 func (s *Set) covered(recorded, g *policy.Grant) *policy.Grant { return covered(recorded, g, s.known) }
