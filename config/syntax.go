@@ -98,7 +98,7 @@ func endOfQuote(text string, quote byte) int {
 	return -1
 }
 
-// brackets finds what is wrong with [, { and commas up to a place.
+// brackets finds a bracket or a comma that does not fit, up to a place.
 func brackets(tokens token.Tokens, at place) (place, string) {
 	closing := map[token.Type]string{token.SequenceStartType: "]", token.MappingStartType: "}"}
 	var open []*token.Token
@@ -245,7 +245,7 @@ func behindEnd(lines []string, at place) bool {
 
 const noKey = "here is no \"key: value\", with a space behind the colon"
 
-// meaning puts what the parser says into words.
+// meaning gives the message of the parser in our words.
 func meaning(lines []string, at place, message string) string {
 	switch {
 	case strings.HasSuffix(message, "is a reserved character") && at.line <= len(lines) && at.column <= utf8.RuneCountInString(lines[at.line-1]):

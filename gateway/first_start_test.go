@@ -86,7 +86,7 @@ func TestFault89AStartThatTakesLong(t *testing.T) {
 			t.Errorf("close: %s", said)
 		}
 		same(t, "latched", w.marked(), []string{"acme", "all"}) // without a latch everything is shut, until the start has ended
-		for range 20 { // ten minutes
+		for range 20 {                                          // ten minutes
 			before := len(told())
 			time.Sleep(30 * time.Second) // WatchdogSec
 			if news := told()[before:]; len(news) == 0 || slices.Contains(news, "ready") {
