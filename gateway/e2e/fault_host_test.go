@@ -132,6 +132,8 @@ func TestFault95WayBack(t *testing.T) {
 			hint:   "`ip route get 10.99.0.2 from 10.1.0.5 iif lan0`", undo: "ip rule del iif lan0 lookup 100; ip -6 rule del iif lan0 lookup 100"},
 		{name: "a route that refuses", astray: "ip route add unreachable 10.99.0.2/32; ip -6 route add unreachable fd00:99::2/128",
 			hint: "refuse what is for medisys/sato, which belongs to KIDO,", undo: "ip route del unreachable 10.99.0.2/32; ip -6 route del unreachable fd00:99::2/128"},
+		{name: "a rule that refuses", astray: "ip rule add to 10.99.0.2 unreachable; ip -6 rule add to fd00:99::2 unreachable",
+			hint: "refuse what is for medisys/sato, which belongs to KIDO,", undo: "ip rule del to 10.99.0.2 unreachable; ip -6 rule del to fd00:99::2 unreachable"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

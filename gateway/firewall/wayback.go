@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -94,6 +95,10 @@ func strayed(p *policy.Plan, to Paths, device string) ([]view.Hint, error) {
 	if noIPv6(device) {
 		ways = slices.DeleteFunc(ways, func(w wayBack) bool { return w.to.Is6() })
 	}
+	own := sync.OnceValue(func() []netlink.Route { // of the tunnel's interface
+		routes, _ := handle.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{LinkIndex: indices[device]}, netlink.RT_FILTER_OIF)
+		return routes
+	})
 	engineers, example := map[string][]string{}, map[string]wayBack{} // by the interface that is taken instead
 	for _, w := range ways[:min(len(ways), mostBack)] {
 		options := &netlink.RouteGetOptions{}
@@ -105,6 +110,9 @@ func strayed(p *policy.Plan, to Paths, device string) ([]view.Hint, error) {
 			continue // the kernel would not take the answer in, as with rp_filter
 		}
 		index, known := leads(routes, err)
+		if errors.Is(err, unix.ENETUNREACH) {
+			known = slices.ContainsFunc(own(), func(r netlink.Route) bool { return r.Dst != nil && r.Dst.Contains(w.to.AsSlice()) })
+		}
 		through := names[index]
 		if !known || through == device {
 			continue
@@ -127,7 +135,8 @@ func strayed(p *policy.Plan, to Paths, device string) ([]view.Hint, error) {
 }
 
 // leads is the index of the interface to which the kernel's answer leads; 0: a route
-// refuses. It is not known while there is no route at all, since the tunnel mends that.
+// or a rule refuses. It is not known while there is no route at all, which the tunnel
+// mends; a rule may say so too, though there is one (ENETUNREACH).
 func leads(routes []netlink.Route, err error) (through int, known bool) {
 	switch {
 	case errors.Is(err, unix.EACCES) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EINVAL): // prohibit, unreachable, blackhole
