@@ -28,10 +28,12 @@ func (p *program) keyFile() config.KeyFile {
 	return config.KeyFile{Path: p.settings.PrivateKeyFile, Guard: p.guard()}
 }
 
-// loadPolicy reads a policy file as the gateway on this machine would.
+// loadPolicy reads a policy file as the gateway on this machine would. A file in
+// another place than the gateway's is a draft.
 func (p *program) loadPolicy(path string, opens func(string)) (*policy.Policy, []view.Message, error) {
 	var err error
 	host := config.Host{Guard: p.guard(), Opens: opens}
+	host.Guard.Draft = path != p.settings.PolicyFile
 	if _, key, err := p.keyFile().Load(); err == nil {
 		host.Key = &key
 	}

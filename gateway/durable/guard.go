@@ -24,7 +24,10 @@ import (
 //
 // The user and the group of the process are trusted. User and Group are too; the
 // zero value adds nobody.
-type Guard struct{ User, Group uint32 }
+type Guard struct {
+	User, Group uint32
+	Draft       bool // the file may lie in a sticky folder: it is read once, for people
+}
 
 // GuardFor trusts the owner of a folder if the process is root's. With the state
 // folder, root sees the service's files as the service does.
@@ -33,7 +36,7 @@ func GuardFor(folder string) Guard {
 	if os.Geteuid() != 0 || unix.Stat(folder, &s) != nil {
 		return Guard{}
 	}
-	return Guard{s.Uid, s.Gid}
+	return Guard{User: s.Uid, Group: s.Gid}
 }
 
 // Open opens a regular file whose mode is not looser than loosest; execute bits do
@@ -212,7 +215,7 @@ func (g Guard) judgeFile(folder, file *place, loosest fs.FileMode) error {
 	if !file.is(unix.S_IFREG) {
 		return fmt.Errorf("is not a regular file (%s)", file.mode().Type())
 	}
-	if err := g.judge(folder, lies(folder), true); err != nil {
+	if err := g.judge(folder, lies(folder), !g.Draft); err != nil {
 		return err
 	}
 	const execute = 0o111

@@ -67,6 +67,7 @@ func TestFault107PlacesOfOthers(t *testing.T) {
 		path   string // "etc/policy" if empty
 		says   string // empty: the file is taken. Folders are named below the site
 		byRoot bool   // only root can do it
+		draft  bool
 	}{
 		{name: "nothing", spoil: func(*testing.T, func(string) string) {}},
 		{name: "the folder is everybody's", spoil: chmod("etc", 0o777),
@@ -76,6 +77,11 @@ func TestFault107PlacesOfOthers(t *testing.T) {
 		{name: "a folder above is sticky", spoil: chmod("", 0o777|fs.ModeSticky)},
 		{name: "the folder is sticky", spoil: chmod("etc", 0o777|fs.ModeSticky),
 			says: "lies in etc, which has mode 1777: everybody on this machine could replace what is in it; allowed is a folder that others cannot write (use another folder)"},
+		{name: "a draft in a sticky folder", spoil: chmod("etc", 0o777|fs.ModeSticky), draft: true},
+		{name: "a draft in everybody's folder", spoil: chmod("etc", 0o777), draft: true,
+			says: "lies in etc, which has mode 0777: everybody on this machine could replace what is in it; allowed is a folder that others cannot write (chmod 0755 etc)"},
+		{name: "a stranger's draft in a sticky folder", spoil: both(chown("etc/policy", stranger, -1), chmod("etc", 0o777|fs.ModeSticky)), draft: true, byRoot: true,
+			says: "belongs to user 65533: allowed is root (chown root etc/policy)"},
 		{name: "the folder is a stranger's", spoil: chown("etc", stranger, -1), byRoot: true,
 			says: "lies in etc, which belongs to user 65533: allowed is root (chown root etc)"},
 		{name: "a folder above is a stranger's", spoil: chown("", stranger, -1), byRoot: true,
@@ -119,7 +125,7 @@ func TestFault107PlacesOfOthers(t *testing.T) {
 				path = folder + "/" + c.path // as it is written
 			}
 			c.spoil(t, in)
-			f, err := Guard{}.Open(path, 0o777)
+			f, err := Guard{Draft: c.draft}.Open(path, 0o777)
 			said := ""
 			if err != nil {
 				said = strings.ReplaceAll(strings.ReplaceAll(err.Error(), folder+"/", ""), folder, "")
@@ -134,7 +140,7 @@ func TestFault107PlacesOfOthers(t *testing.T) {
 			if said != c.says {
 				t.Errorf("said %q, want %q", said, c.says)
 			}
-			_, statErr := Guard{}.Stat(path)
+			_, statErr := Guard{Draft: c.draft}.Stat(path)
 			if (statErr == nil) != (err == nil) {
 				t.Errorf("Stat says %v, Open %v", statErr, err)
 			}
