@@ -173,6 +173,9 @@ func TestFault95WayBack(t *testing.T) {
 			}
 			begin()
 			lab.WaitFor(t, routesAgain+eventually, "status names it", func() bool { return g.hints(hint) })
+			if out := g.must("explain", sato, "--to", "10.1.0.5:udp/53"); !strings.HasPrefix(out, "ADMIT") || !strings.Contains(out, hint) {
+				t.Errorf("explain says\n%s, want %q", out, hint)
+			}
 			if begin() {
 				t.Error("answers come all the same: nothing strays")
 			}

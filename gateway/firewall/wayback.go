@@ -124,12 +124,13 @@ func strayed(p *policy.Plan, to Paths, device string) ([]view.Hint, error) {
 	}
 	var hints []view.Hint
 	for _, through := range slices.Sorted(maps.Keys(engineers)) {
-		args := view.Args{"engineers": few(union(engineers[through])), "interface": device, "command": example[through].command()}
+		engineers[through] = union(engineers[through])
+		args := view.Args{"engineers": few(engineers[through]), "interface": device, "command": example[through].command()}
 		code := view.Code("way_back_refused")
 		if through != "" {
 			code, args["through"] = "way_back", through
 		}
-		hints = append(hints, view.Hint{Message: view.Say(code, args)})
+		hints = append(hints, view.Hint{Message: view.Say(code, args), Engineers: engineers[through]})
 	}
 	return hints, nil
 }

@@ -248,8 +248,9 @@ func (d *Doubt) UnmarshalJSON(text []byte) error {
 
 // Hint is a message about the host.
 type Hint struct {
-	Message Message
-	Targets []string // the targets that get none of their packets, or only a part
+	Message   Message
+	Targets   []string // the targets that get none of their packets, or only a part
+	Engineers []string // those who get no answers, as vendor/engineer
 }
 
 //go:embed words.txt

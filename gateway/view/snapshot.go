@@ -116,7 +116,7 @@ func aboutNow(at, now time.Time) bool {
 }
 
 // Obstacles are the other reasons why an engineer does not get in, or is not alone: the
-// disk, odd handshakes, the share of connections, or no route to the target.
+// disk, odd handshakes, routes that lead elsewhere, or the share of connections.
 func (s *Snapshot) Obstacles(q policy.Query, d policy.Decision, at, now time.Time) []Message {
 	if !aboutNow(at, now) {
 		return nil
@@ -129,6 +129,13 @@ func (s *Snapshot) Obstacles(q policy.Query, d policy.Decision, at, now time.Tim
 		all = append(all, s.Handshakes[e.String()].hints(e.String())...)
 		if !s.SessionSource(e).IsValid() {
 			all = append(all, s.wrongKeys(now, func(other *policy.Engineer) bool { return other.Key == e.Key })...)
+		}
+	}
+	if d.Reason == policy.Admitted {
+		for _, h := range s.Host {
+			if slices.Contains(h.Engineers, d.Engineer.String()) {
+				all = append(all, h.Message)
+			}
 		}
 	}
 	if d.Reason == policy.Admitted && q.To.IsValid() {
