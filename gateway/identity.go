@@ -62,13 +62,13 @@ func (l *loop) takeKey(k keyReading, accepted bool, actor policy.Actor) {
 	default:
 		l.trust(doubtKey)
 		l.key.public = k.public
-		l.recordKey(actor)
+		l.recordKey(k.public, actor)
 	}
 }
 
-// acceptKey uses a key that an operator accepts. The outcome warns of a new one.
-func (l *loop) acceptKey(k keyReading, made bool, actor policy.Actor, e *effect) {
-	was := l.key.recorded
+// acceptKey uses a key that an operator accepts. The outcome warns of a new one, and
+// of another than the journal had before.
+func (l *loop) acceptKey(k keyReading, made bool, was policy.Key, actor policy.Actor, e *effect) {
 	l.takeKey(k, true, actor)
 	switch {
 	case l.doubted(doubtKey):
@@ -79,9 +79,8 @@ func (l *loop) acceptKey(k keyReading, made bool, actor policy.Actor, e *effect)
 	}
 }
 
-// recordKey records the key in use, unless the journal has it.
-func (l *loop) recordKey(actor policy.Actor) {
-	key := l.key.public
+// recordKey records the gateway's key, unless the journal has it.
+func (l *loop) recordKey(key policy.Key, actor policy.Actor) {
 	if key == l.key.recorded {
 		return
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -106,6 +107,16 @@ func TestFault87TheKeyIsLost(t *testing.T) {
 					if w.notReady() == "" {
 						t.Error("ready without its key")
 					}
+					// The journal goes on naming the key: the next start takes no other.
+					same(t, "recorded", w.identities(), []string{"gateway " + key.String()})
+					if err := w.stop(); err != nil {
+						t.Fatal(err)
+					}
+					w.do(func() { w.key, w.keyError = other, nil })
+					w.start()
+					if doubt := w.notReady(); !strings.Contains(doubt, "the journal has "+key.String()) {
+						t.Errorf("doubt of another key %q", doubt)
+					}
 					return
 				}
 				same(t, "doubt", w.notReady(), "")
@@ -120,6 +131,46 @@ func TestFault87TheKeyIsLost(t *testing.T) {
 				w.start()
 				same(t, "doubt after a restart", w.notReady(), "")
 				same(t, "recorded after a restart", w.identities(), c.recorded)
+			})
+		})
+	}
+}
+
+// TestANewJournalKnowsTheOldKey: journal and key are damaged at once. The recovery that
+// begins a new journal still tells of another key, and does not forget the old one.
+func TestANewJournalKnowsTheOldKey(t *testing.T) {
+	key, other := policy.Key{255}, policy.Key{253}
+	for _, unreadable := range []bool{false, true} {
+		t.Run(fmt.Sprint("unreadable ", unreadable), func(t *testing.T) {
+			simulate(t, oneHour(), func(t *testing.T, w *world) {
+				w.start()
+				w.at("00:00:30")
+				if err := w.stop(); err != nil {
+					t.Fatal(err)
+				}
+				w.do(func() {
+					w.damage, w.key = errFault, other
+					if unreadable {
+						w.keyError = errFault
+					}
+				})
+				w.start()
+				out, err := w.gateway.Recover(t.Context(), yamada, "a test")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if unreadable {
+					same(t, "recorded", w.identities(), []string{"yamada " + key.String()})
+					w.do(func() { w.keyError = nil })
+					if out, err = w.gateway.Reload(t.Context(), yamada); err != nil || !strings.Contains(out.Problem, "the journal has "+key.String()) {
+						t.Errorf("%v, problem %q", err, out.Problem)
+					}
+					return
+				}
+				if warnings := strings.Join(out.Warnings, "\n"); !strings.Contains(warnings, "before it was "+key.String()) {
+					t.Errorf("warnings %q", warnings)
+				}
+				same(t, "recorded", w.identities(), []string{"yamada " + other.String()})
 			})
 		})
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -72,15 +73,16 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 				l.trust(doubtTunnel)
 			}
 		}
+		was := l.key.recorded
 		if dead {
 			l.takeJournal(next, first, e)
 		} else {
 			l.add(first)
 		}
 		if keyless {
-			l.acceptKey(key, made, actor, e)
+			l.acceptKey(key, made, was, actor, e)
 		}
-		l.recordKey(actor)
+		l.recordKey(cmp.Or(l.key.public, was), actor) // a new journal names it too, also while the key cannot be read
 		l.stand(e, "")
 		l.cfg.Logger.Warn("recovered", eventAttr(journal.Recovery), "actor", actor.Text, "reason", reason, "not_ready_reason", view.Joined(l.inDoubt()))
 	})
