@@ -88,7 +88,9 @@ type verifyAnswer struct {
 
 func (c verifyCommand) Run(p *program) error {
 	if c.Dir != "" {
-		if _, err := os.Stat(string(c.Dir)); err != nil {
+		if _, err := os.Stat(string(c.Dir)); errors.Is(err, fs.ErrPermission) {
+			return denied(err, string(c.Dir))
+		} else if err != nil {
 			return err
 		}
 	}

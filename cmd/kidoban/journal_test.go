@@ -218,10 +218,21 @@ func TestJournalOfAnother(t *testing.T) {
 		if err := os.Chmod(filepath.Dir(state), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := unix.Setfsuid(65533); err != nil {
+		for _, path := range []string{state, dir, keyFile} { // the service's, and the operator is neither it nor root
+			if err := os.Chown(path, 65532, 65532); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chmod(state, 0o700); err != nil { // as StateDirectoryMode
 			t.Fatal(err)
 		}
-		defer unix.Setfsuid(0)
+		become := func(user uintptr) { // on this thread
+			if _, _, err := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), user, ^uintptr(0)); err != 0 {
+				t.Fatal(err)
+			}
+		}
+		become(65533)
+		defer become(0)
 	} else {
 		if err := os.Chmod(state, 0); err != nil {
 			t.Fatal(err)
