@@ -103,6 +103,19 @@ func TestFault89AStartThatTakesLong(t *testing.T) {
 		same(t, "shut", w.shutNow(), []string{"acme"})
 		same(t, "ready again", strings.Count(strings.Join(told(), "\n"), "ready"), 1)
 	})
+	// A reload meanwhile holds nothing up.
+	simulate(t, oneHour(), func(t *testing.T, w *world) {
+		reads := make(chan struct{})
+		w.do(func() { w.opening.hang = reads })
+		w.start()
+		reloaded := make(chan error, 1)
+		go func() { _, err := w.gateway.Reload(t.Context(), yamada); reloaded <- err }()
+		time.Sleep(readWait / 2)
+		close(reads)
+		synctest.Wait()
+		same(t, "why not ready after a reload meanwhile", w.notReady(), "")
+		same(t, "the reload", <-reloaded, nil)
+	})
 	// One that never ends is killed, and started anew.
 	simulate(t, oneHour(), func(t *testing.T, w *world) {
 		reads := make(chan struct{})

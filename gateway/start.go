@@ -10,6 +10,7 @@ import (
 // start reads the latch and the journal, records the ends of sessions and grants
 // after a crash, and loads the policy. A failure becomes a doubt, and the loop runs.
 func (l *loop) start() {
+	l.g.reading <- struct{}{} // first: a reload that held it would wait for this loop
 	if l.clock.Boot < bootWait && !l.clock.Synchronized {
 		l.doubt(doubtClock, view.Say("clock_unsettled", view.Args{"wait": bootWait}))
 	}
@@ -31,7 +32,6 @@ func (l *loop) start() {
 		latched = append(latched, everything)
 	}
 	l.record(store.ShutAlso(l.state, latched)...)
-	l.g.reading <- struct{}{}
 	r := l.g.read()
 	<-l.g.reading
 	l.takeKey(r.key, false, policy.Gateway)
