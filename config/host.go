@@ -9,12 +9,14 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"kidoban/gateway/durable"
 	"kidoban/gateway/view"
 )
 
@@ -32,15 +34,19 @@ func (s Settings) Warnings() (all []view.Message) {
 	return all
 }
 
-// Doubtful are warnings about what a start on this machine would find: a private key that is missing,
-// and those of the files that the service's user cannot read.
+// Doubtful are warnings about what a start on this machine would find: a private key that is missing
+// or wrong where there is a journal, and those of the files and the key that the service's user cannot read.
 func (s Settings) Doubtful(files []string) (all []view.Message) {
-	_, _, err := KeyFile{Path: s.PrivateKeyFile}.Load()
-	if _, began := os.Stat(filepath.Join(s.StateDir, "journal")); began == nil && errors.Is(err, fs.ErrNotExist) {
-		all = append(all, view.Say("key_missing", view.Args{"cause": err}))
+	_, _, err := KeyFile{s.PrivateKeyFile, durable.GuardFor(s.StateDir)}.Load()
+	if _, noJournal := os.Stat(filepath.Join(s.StateDir, "journal")); err != nil && noJournal == nil && !errors.Is(err, fs.ErrPermission) {
+		code := view.Code("key_unread")
+		if errors.Is(err, fs.ErrNotExist) {
+			code = "key_missing"
+		}
+		all = append(all, view.Say(code, view.Args{"cause": err}))
 	}
 	if u, ok := serviceUser(s.StateDir); ok {
-		all = append(all, u.unread(files)...)
+		all = append(all, u.unread(append(slices.Clone(files), s.PrivateKeyFile))...)
 	}
 	return all
 }

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"bytes"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -89,7 +91,35 @@ func TestFault91CheckByRoot(t *testing.T) {
 	if all := s.Doubtful(nil); len(all) != 1 || all[0].Code != "key_missing" || !strings.Contains(all[0].String(), in("none")) {
 		t.Errorf("without the private key: %v", all)
 	}
-	// Where root runs the gateway, nothing is told.
+	// So it does where the key has its usual place, in the service's own folder.
+	s.PrivateKeyFile = filepath.Join(state, "private.key")
+	if err := os.Chmod(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if all := s.Doubtful(nil); len(all) != 1 || all[0].Code != "key_missing" {
+		t.Errorf("without the private key in the state folder: %v", all)
+	}
+	// Nor does it take a key that root copied there, or one that others can read.
+	key := []byte(base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{64}, 32)))
+	if err := os.WriteFile(s.PrivateKeyFile, key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if all := s.Doubtful(nil); len(all) != 1 || all[0].Code != "file_unread" || !strings.Contains(all[0].String(), "private.key has mode 0600, owner root") {
+		t.Errorf("with a private key of root: %v", all)
+	}
+	if err := os.Chown(s.PrivateKeyFile, user, group); err != nil {
+		t.Fatal(err)
+	}
+	if all := s.Doubtful(nil); len(all) != 0 {
+		t.Errorf("with a private key of the service: %v", all)
+	}
+	if err := os.Chmod(s.PrivateKeyFile, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if all := s.Doubtful(nil); len(all) != 1 || all[0].Code != "key_unread" || !strings.Contains(all[0].String(), "mode 0644") {
+		t.Errorf("with a private key that others can read: %v", all)
+	}
+	// Where root runs the gateway, no file is one that it cannot read.
 	if err := os.Chown(state, 0, 0); err != nil {
 		t.Fatal(err)
 	}
