@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"os"
@@ -233,7 +234,7 @@ func lies(folder *place) string { return "lies in " + shown(folder.path) + ", wh
 func (g Guard) judge(p *place, which string, strict bool) error {
 	path, mode := shown(p.path), p.mode().Perm()
 	if !g.user(p.stat.Uid) && (strict || !unmapped(p.stat.Uid)) {
-		return fmt.Errorf("%sbelongs to user %d: allowed is %s (chown root %s)", which, p.stat.Uid, g.users(), path)
+		return fmt.Errorf("%sbelongs to user %d: allowed is %s (chown %s %s)", which, p.stat.Uid, g.users(), g.owner(mode), path)
 	}
 	others, group := mode&0o002 != 0, mode&0o020 != 0 && !g.group(p.stat.Gid)
 	sticky := p.stat.Mode&unix.S_ISVTX != 0
@@ -256,6 +257,14 @@ func (g Guard) judge(p *place, which string, strict bool) error {
 		cure = "use another folder"
 	}
 	return fmt.Errorf("%shas mode %04o: %s could %s; allowed is a %s that others cannot write (%s)", which, mode, who, harm, kind, cure)
+}
+
+// owner is who should own a place: the service, if it is closed to all but its owner.
+func (g Guard) owner(mode fs.FileMode) string {
+	if id := cmp.Or(g.User, uint32(os.Geteuid())); id != 0 && mode&0o077 == 0 {
+		return strconv.FormatUint(uint64(id), 10)
+	}
+	return "root"
 }
 
 func (g Guard) user(id uint32) bool {

@@ -206,6 +206,11 @@ func TestRootTrustsTheService(t *testing.T) {
 	if got, want := text(GuardFor(etc).Folder(chowned(t, folder))), "belongs to user 65532: allowed is root or user 65533 (chown root "+folder+"/other)"; got != want {
 		t.Errorf("said %q, want %q", got, want)
 	}
+	// What is closed to others is of use to its owner alone: that must be the service.
+	check(t, os.Chmod(filepath.Join(folder, "other"), 0o700))
+	if got, want := text(GuardFor(etc).Folder(folder+"/other")), "belongs to user 65532: allowed is root or user 65533 (chown 65533 "+folder+"/other)"; got != want {
+		t.Errorf("said %q, want %q", got, want)
+	}
 	if got := GuardFor(filepath.Join(folder, "nowhere")); got != (Guard{}) {
 		t.Errorf("the owner of a folder that is not there: %+v", got)
 	}
