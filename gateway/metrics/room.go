@@ -45,13 +45,20 @@ func (m *Metrics) WatchRoom(ctx context.Context, folder string) {
 	for {
 		var s unix.Statfs_t
 		if unix.Statfs(folder, &s) == nil {
-			m.room.Store(new(roomOf(s)))
+			m.sawRoom(s)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// sawRoom notes what a disk takes. Some tell no size, as a tmpfs without a limit.
+func (m *Metrics) sawRoom(s unix.Statfs_t) {
+	if s.Blocks > 0 {
+		m.room.Store(new(roomOf(s)))
 	}
 }
 

@@ -32,6 +32,16 @@ func TestRoomOf(t *testing.T) {
 	}
 }
 
+// TestNoRoomIsKnown: some file systems tell no size, as ramfs and a tmpfs without a limit.
+// That is no disk that is full.
+func TestNoRoomIsKnown(t *testing.T) {
+	m := New("test")
+	m.sawRoom(unix.Statfs_t{Bsize: 4096, Type: unix.RAMFS_MAGIC})
+	if r := m.room.Load(); r != nil {
+		t.Errorf("room %+v", r)
+	}
+}
+
 // TestWatchRoom: the disk that is there has some room, and one that is not there
 // changes nothing.
 func TestWatchRoom(t *testing.T) {
