@@ -52,7 +52,7 @@ func (l *loop) tell(e journal.Entry) {
 			level = slog.LevelDebug
 		}
 	case journal.Drift:
-		message, level = "the ruleset had drifted", slog.LevelWarn
+		message, level = "the ruleset, or the tunnel's interface, had drifted", slog.LevelWarn
 	case journal.ClockStep:
 		message, level = "the wall clock was set", slog.LevelWarn
 	case journal.Doubt:
