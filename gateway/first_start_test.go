@@ -108,6 +108,9 @@ func TestFault89AStartThatTakesLong(t *testing.T) {
 		reads := make(chan struct{})
 		w.do(func() { w.opening.hang = reads })
 		w.start()
+		if _, err := w.gateway.Reload(t.Context(), yamada); err == nil || !strings.Contains(err.Error(), "the gateway still starts") {
+			t.Errorf("a reload meanwhile: %v", err)
+		}
 		reloaded := make(chan error, 1)
 		go func() { _, err := w.gateway.Reload(t.Context(), yamada); reloaded <- err }()
 		time.Sleep(readWait / 2)
