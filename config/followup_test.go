@@ -65,7 +65,9 @@ func TestOneMistakeIsToldOnce(t *testing.T) {
 			}
 		}
 		for _, w := range warnings {
-			t.Errorf("%s in line %d has the warning %v", what, line, w)
+			if !strings.HasSuffix(string(w.Code), "_example") { // the site's policy itself has these
+				t.Errorf("%s in line %d has the warning %v", what, line, w)
+			}
 		}
 	})
 }
