@@ -189,9 +189,6 @@ func (r *reader) warnUnreachable(w *policy.Window, v value) {
 		if len(targets) == 0 {
 			continue
 		}
-		if len(targets) > maxNamed {
-			targets = append(targets[:maxNamed], "...")
-		}
 		var with, without []*policy.Engineer
 		for _, e := range w.Engineers {
 			switch {
@@ -202,11 +199,11 @@ func (r *reader) warnUnreachable(w *policy.Window, v value) {
 			}
 		}
 		if len(with) == 0 && len(without) > 0 {
-			r.warn(v, "policy_unreachable_all", view.Args{"family": family.name, "targets": targets})
+			r.warn(v, "policy_unreachable_all", view.Args{"family": family.name, "targets": view.Few(targets, maxNamed)})
 			continue
 		}
 		for _, e := range without {
-			r.warn(v, "policy_unreachable", view.Args{"engineer": shown(e.Name), "family": family.name, "targets": targets})
+			r.warn(v, "policy_unreachable", view.Args{"engineer": shown(e.Name), "family": family.name, "targets": view.Few(targets, maxNamed)})
 		}
 	}
 }

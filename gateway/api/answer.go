@@ -163,15 +163,11 @@ func shutBy(s *view.Snapshot, e *policy.Engineer) (all []view.Message) {
 
 // listed shows prefixes as in a policy, up to eight.
 func listed(prefixes []netip.Prefix) any {
-	const most = 8
 	var all []string
-	for _, p := range prefixes[:min(len(prefixes), most)] {
+	for _, p := range prefixes {
 		all = append(all, view.Short(p))
 	}
-	if more := len(prefixes) - most; more > 0 {
-		return view.Say("say_names_more", view.Args{"names": all, "count": more})
-	}
-	return all
+	return view.Few(all, 8)
 }
 
 // Opening is one line of `kidoban calendar`.

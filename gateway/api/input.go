@@ -162,8 +162,11 @@ func engineerOf(p *policy.Policy, name string) (*policy.Engineer, error) {
 	for _, e := range v.Engineers {
 		names = append(names, e.String())
 	}
-	return nil, noMatch(view.Say("no_engineer", view.Args{"engineer": name, "vendor": vendor, "names": some(names), "near": didYouMean(near)}), near)
+	return nil, noMatch(view.Say("no_engineer", view.Args{"engineer": name, "vendor": vendor, "names": view.Few(names, mostNamed), "near": didYouMean(near)}), near)
 }
+
+// mostNamed bounds the names that a problem lists.
+const mostNamed = 16
 
 // vendorOf finds a vendor.
 func vendorOf(p *policy.Policy, name string) (*policy.Vendor, error) {
@@ -182,16 +185,7 @@ func noVendor(p *policy.Policy, name, near string) error {
 	for _, v := range p.Vendors {
 		names = append(names, v.Name)
 	}
-	return noMatch(view.Say("no_vendor", view.Args{"vendor": fmt.Sprintf("%.200s", name), "names": some(names), "near": didYouMean(near)}), near)
-}
-
-// some shortens a list of names.
-func some(names []string) []string {
-	const most = 16
-	if len(names) > most {
-		return append(slices.Clone(names[:most]), "...")
-	}
-	return names
+	return noMatch(view.Say("no_vendor", view.Args{"vendor": fmt.Sprintf("%.200s", name), "names": view.Few(names, mostNamed), "near": didYouMean(near)}), near)
 }
 
 // A policy may name dates of these years. Times of other years do not fit into

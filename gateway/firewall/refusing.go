@@ -60,13 +60,9 @@ func (r *refusing) hints() []view.Hint {
 // rewritten tells of another program that gives engineers' flows another
 // destination, and of the chains that may do so.
 func rewritten(rewriters func() ([]string, error)) view.Message {
-	const most = 4
 	chains, err := rewriters()
 	if err != nil || len(chains) == 0 { // iptables-legacy's rules are not listed
 		return view.Say("rewritten", nil)
 	}
-	if len(chains) > most {
-		chains = append(chains[:most:most], "...")
-	}
-	return view.Say("rewritten_by", view.Args{"chains": chains})
+	return view.Say("rewritten_by", view.Args{"chains": view.Few(chains, 4)})
 }

@@ -45,7 +45,7 @@ func TestFault80RewritingIsNewsForAWhile(t *testing.T) {
 		step("no more for ten minutes", 5, 2, "")
 		step("the table was made anew", 0, 2, "")
 		chains = []string{"a", "b", "c", "d", "e"}
-		step("the first in it", 1, 3, "may be in a, b, c, d, ...")
+		step("the first in it", 1, 3, "may be in a, b, c, d and 1 more")
 		time.Sleep(refusingAgain)
 		failure = errors.New("busy")
 		step("the chains cannot be read", 2, 4, "`iptables-save -t nat`")

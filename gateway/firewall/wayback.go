@@ -125,7 +125,7 @@ func strayed(p *policy.Plan, to Paths, device string) ([]view.Hint, error) {
 	var hints []view.Hint
 	for _, through := range slices.Sorted(maps.Keys(engineers)) {
 		engineers[through] = union(engineers[through])
-		args := view.Args{"engineers": few(engineers[through]), "interface": device, "command": example[through].command()}
+		args := view.Args{"engineers": view.Few(engineers[through], 5), "interface": device, "command": example[through].command()}
 		code := view.Code("way_back_refused")
 		if through != "" {
 			code, args["through"] = "way_back", through
@@ -150,13 +150,4 @@ func leads(routes []netlink.Route, err error) (through int, known bool) {
 		return 0, true
 	}
 	return routes[0].LinkIndex, true
-}
-
-// few names some of many.
-func few(names []string) any {
-	const most = 5
-	if len(names) > most+1 {
-		return view.Say("say_names_more", view.Args{"names": names[:most], "count": len(names) - most})
-	}
-	return names
 }

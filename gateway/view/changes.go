@@ -59,7 +59,7 @@ func changed(c policy.Change) Message {
 		m = Say("change_fields", Args{"change": m, "fields": fields})
 	}
 	if len(c.Windows) > 0 {
-		m = Say("change_used", Args{"change": m, "windows": few(c.Windows)})
+		m = Say("change_used", Args{"change": m, "windows": Few(c.Windows, valuesMost)})
 	}
 	return m
 }
@@ -72,12 +72,12 @@ func changedField(kind string, f policy.Field) Message {
 	}
 	code := Code("field_changed")
 	if was {
-		args["before"] = few(f.Before)
+		args["before"] = Few(f.Before, valuesMost)
 	} else {
 		code = "field_added"
 	}
 	if is {
-		args["after"] = few(f.After)
+		args["after"] = Few(f.After, valuesMost)
 	} else {
 		code = "field_removed"
 	}
@@ -87,24 +87,16 @@ func changedField(kind string, f policy.Field) Message {
 	return Say(code, args)
 }
 
-// few names up to valuesMost values.
-func few(values []string) any {
-	if more := len(values) - valuesMost; more > 0 {
-		return Say("say_names_more", Args{"names": values[:valuesMost], "count": more})
-	}
-	return values
-}
-
 // Moved tells what closes to engineers, with the words of a code, or what opens to
 // them. zone is the site's.
 func Moved(code Code, reach []policy.Reach, zone *time.Location) (all []Message) {
 	for _, r := range reach[:min(len(reach), movedMost)] {
 		var access []Message
 		if len(r.Targets) > 0 {
-			access = append(access, Say("access_targets", Args{"targets": few(r.Targets)}))
+			access = append(access, Say("access_targets", Args{"targets": Few(r.Targets, valuesMost)}))
 		}
 		if len(r.Sources) > 0 {
-			access = append(access, Say("access_sources", Args{"sources": few(r.Sources)}))
+			access = append(access, Say("access_sources", Args{"sources": Few(r.Sources, valuesMost)}))
 		}
 		args := Args{"engineer": r.Engineer, "access": access}
 		if code == "opened_now" || code == "would_open" {

@@ -129,6 +129,15 @@ func Texts(all []Message) []string {
 	return texts
 }
 
+// Few is the value of a message's list: all names up to a number of them, else the
+// first ones and how many others there are.
+func Few(names []string, most int) any {
+	if more := len(names) - most; more > 0 {
+		return Say("say_names_more", Args{"names": names[:most], "count": more})
+	}
+	return names
+}
+
 // Short writes a prefix of one address as that address.
 func Short(p netip.Prefix) string {
 	if p.IsSingleIP() {

@@ -28,11 +28,7 @@ func Summed(warnings []Message) (all []Message) {
 			for _, other := range alike[1:] {
 				places = append(places, fmt.Sprint(other.Args["where"], ":", other.Args["line"]))
 			}
-			others := any(places)
-			if more := len(places) - placesMost; more > 0 {
-				others = Say("say_names_more", Args{"names": places[:placesMost], "count": more})
-			}
-			all = append(all, Say("warnings_alike", Args{"first": w, "others": others}))
+			all = append(all, Say("warnings_alike", Args{"first": w, "others": Few(places, placesMost)}))
 		}
 	}
 	return all
