@@ -55,7 +55,7 @@ func parsePrefix(text string) (netip.Prefix, error) {
 func checkUnicast(text string, p netip.Prefix) error {
 	switch {
 	case p.Addr().Is4In6():
-		return fmt.Errorf("%s is an IPv4 address written as IPv6: write %v", text, view.Short(netip.PrefixFrom(p.Addr().Unmap(), max(p.Bits()-96, 0))))
+		return fmt.Errorf("%s is an IPv4 address written as IPv6: write %v", text, policy.Short(netip.PrefixFrom(p.Addr().Unmap(), max(p.Bits()-96, 0))))
 	case p.Bits() == 0:
 		return fmt.Errorf("%s is every address there is: list those that are meant", text)
 	}
@@ -99,10 +99,10 @@ func (d *decoder) sources(v value) []source {
 		duplicate := false
 		for _, other := range all {
 			if other.prefix == p {
-				d.errorf(item, "%v is there twice", view.Short(p))
+				d.errorf(item, "%v is there twice", policy.Short(p))
 				duplicate = true
 			} else if other.prefix.Overlaps(p) {
-				d.warn(item, "policy_source_overlap", view.Args{"source": view.Short(p), "other": view.Short(other.prefix)})
+				d.warn(item, "policy_source_overlap", view.Args{"source": policy.Short(p), "other": policy.Short(other.prefix)})
 			}
 		}
 		if !duplicate {
@@ -215,7 +215,7 @@ func (r *reader) outside(sources []source) []source {
 	return slices.DeleteFunc(sources, func(s source) bool {
 		own, inside := r.inTunnel(s.prefix)
 		if inside {
-			r.errorf(s.value, "%v overlaps the tunnel %v: nobody comes to the gateway from inside the tunnel", view.Short(s.prefix), own)
+			r.errorf(s.value, "%v overlaps the tunnel %v: nobody comes to the gateway from inside the tunnel", policy.Short(s.prefix), own)
 		}
 		return inside
 	})
@@ -237,12 +237,12 @@ func (r *reader) target(e entry) *policy.Target {
 	if ok {
 		t.Prefix = p
 		if own, inside := r.inTunnel(p); inside {
-			r.errorf(f["address"], "%v overlaps the tunnel %v: a target is behind the gateway, not in the tunnel", view.Short(p), own)
+			r.errorf(f["address"], "%v overlaps the tunnel %v: a target is behind the gateway, not in the tunnel", policy.Short(p), own)
 			ok = false
 		}
 		for _, own := range r.host.Addresses {
 			if own = own.Unmap().WithZone(""); p.Contains(own) {
-				r.errorf(f["address"], "%v contains the gateway's own address %v: allowed are addresses behind the gateway", view.Short(p), own)
+				r.errorf(f["address"], "%v contains the gateway's own address %v: allowed are addresses behind the gateway", policy.Short(p), own)
 			}
 		}
 	}

@@ -83,8 +83,8 @@ func (r *reader) engineer(v *policy.Vendor, e entry, allSources bool) *policy.En
 	if at := f["sources"]; at.present() {
 		g.Sources = nil
 		for _, s := range r.outside(r.sources(at)) {
-			if allSources && !slices.ContainsFunc(v.Sources, func(p netip.Prefix) bool { return within(s.prefix, p) }) {
-				r.warn(s.value, "policy_source_outside", view.Args{"source": view.Short(s.prefix)})
+			if allSources && !slices.ContainsFunc(v.Sources, func(p netip.Prefix) bool { return policy.Within(s.prefix, p) }) {
+				r.warn(s.value, "policy_source_outside", view.Args{"source": policy.Short(s.prefix)})
 			}
 			g.Sources = append(g.Sources, s.prefix)
 		}
@@ -95,11 +95,6 @@ func (r *reader) engineer(v *policy.Vendor, e entry, allSources bool) *policy.En
 
 // fullName is vendor/engineer, also for names that are not allowed.
 func fullName(g *policy.Engineer) string { return shown(g.Vendor.Name) + "/" + shown(g.Name) }
-
-// within reports whether all of inner lies in outer.
-func within(inner, outer netip.Prefix) bool {
-	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
-}
 
 func (r *reader) publicKey(g *policy.Engineer, v value) {
 	key, ok := read(&r.decoder, v, func(text string) (policy.Key, error) {

@@ -43,13 +43,13 @@ const exampleContact = "情報システム課 088-000-0000"
 // warnSource looks at one source of a vendor.
 func (r *reader) warnSource(s source) {
 	for _, documentation := range documentationRanges {
-		if within(s.prefix, documentation) {
-			r.warn(s.value, "policy_source_example", view.Args{"source": view.Short(s.prefix), "range": documentation.String()})
+		if policy.Within(s.prefix, documentation) {
+			r.warn(s.value, "policy_source_example", view.Args{"source": policy.Short(s.prefix), "range": documentation.String()})
 		}
 	}
 	for _, private := range privateRanges {
 		if private.Overlaps(s.prefix) {
-			r.warn(s.value, "policy_source_private", view.Args{"source": view.Short(s.prefix), "range": private.String()})
+			r.warn(s.value, "policy_source_private", view.Args{"source": policy.Short(s.prefix), "range": private.String()})
 		}
 	}
 	widest := 24
@@ -70,12 +70,12 @@ func (r *reader) warnShared() {
 	})
 	var open []vendorSource
 	for _, s := range r.listed {
-		for len(open) > 0 && !within(s.prefix, open[len(open)-1].prefix) {
+		for len(open) > 0 && !policy.Within(s.prefix, open[len(open)-1].prefix) {
 			open = open[:len(open)-1]
 		}
 		for _, outer := range slices.Backward(open) {
 			if outer.vendor != s.vendor {
-				r.warn(s.value, "policy_source_shared", view.Args{"source": view.Short(s.prefix), "other": view.Short(outer.prefix), "vendor": shown(outer.vendor.Name)})
+				r.warn(s.value, "policy_source_shared", view.Args{"source": policy.Short(s.prefix), "other": policy.Short(outer.prefix), "vendor": shown(outer.vendor.Name)})
 				break
 			}
 		}
@@ -101,7 +101,7 @@ func (r *reader) warnMasquerade() {
 	open := map[bool][]placedTarget{} // those around the target at hand, widest first, by Masquerade
 	for _, t := range r.placed {
 		for m, all := range open {
-			for len(all) > 0 && !within(t.Prefix, all[len(all)-1].Prefix) {
+			for len(all) > 0 && !policy.Within(t.Prefix, all[len(all)-1].Prefix) {
 				all = all[:len(all)-1]
 			}
 			open[m] = all
@@ -113,7 +113,7 @@ func (r *reader) warnMasquerade() {
 				masqueraded, plain = t, other
 			}
 			if both, ok := shared(t.Services, other.Services); ok {
-				r.warn(plain.value, "policy_masquerade_mixed", view.Args{"service": both.String(), "address": view.Short(t.Prefix), "other": shown(masqueraded.Name)})
+				r.warn(plain.value, "policy_masquerade_mixed", view.Args{"service": both.String(), "address": policy.Short(t.Prefix), "other": shown(masqueraded.Name)})
 				break
 			}
 		}

@@ -139,7 +139,7 @@ func printGrants(p *program, all []view.GrantStatus, now time.Time) {
 		times = append(times, g.From, g.Until)
 		var sources []string
 		for _, s := range g.Sources {
-			sources = append(sources, view.Short(s))
+			sources = append(sources, policy.Short(s))
 		}
 		rows = append(rows, []string{named(g.Vendor+"/"+g.Engineer, g.Names.String()), g.Window, p.short(g.From, now), p.short(g.Until, now),
 			p.some(g.Targets), p.some(sources)})

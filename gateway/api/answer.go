@@ -165,7 +165,7 @@ func shutBy(s *view.Snapshot, e *policy.Engineer) (all []view.Message) {
 func listed(prefixes []netip.Prefix) any {
 	var all []string
 	for _, p := range prefixes {
-		all = append(all, view.Short(p))
+		all = append(all, policy.Short(p))
 	}
 	return view.Few(all, 8)
 }

@@ -263,7 +263,7 @@ func offers(s policy.Service, services ...policy.Service) bool {
 }
 
 func inside(p netip.Prefix, prefixes ...netip.Prefix) bool {
-	return slices.ContainsFunc(prefixes, func(q netip.Prefix) bool { return q.Bits() <= p.Bits() && q.Overlaps(p) })
+	return slices.ContainsFunc(prefixes, func(q netip.Prefix) bool { return policy.Within(p, q) })
 }
 
 func all[T any](list []T, is func(T) bool) bool {

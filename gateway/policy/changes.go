@@ -143,10 +143,10 @@ func (p *Policy) things() map[id][]value {
 		all[id{"calendar", "", c.Name}] = []value{text("country", c.Country), list("dates", c.Dates, DateRange.String)}
 	}
 	for _, t := range p.Targets {
-		all[id{"target", "", t.Name}] = []value{text("address", short(t.Prefix)), list("ports", t.Services, Service.String), text("masquerade", when(t.Masquerade, "true"))}
+		all[id{"target", "", t.Name}] = []value{text("address", Short(t.Prefix)), list("ports", t.Services, Service.String), text("masquerade", when(t.Masquerade, "true"))}
 	}
 	for _, v := range p.Vendors {
-		all[id{"vendor", "", v.Name}] = []value{text("name", v.DisplayName), text("contract", date(v.ContractUntil)), list("sources", v.Sources, short)}
+		all[id{"vendor", "", v.Name}] = []value{text("name", v.DisplayName), text("contract", date(v.ContractUntil)), list("sources", v.Sources, Short)}
 		for _, e := range v.Engineers {
 			all[id{"engineer", v.Name, e.Name}] = e.values()
 		}
@@ -158,7 +158,7 @@ func (p *Policy) things() map[id][]value {
 }
 
 func (e *Engineer) values() []value {
-	sources := list("sources", e.Sources, short)
+	sources := list("sources", e.Sources, Short)
 	if slices.Equal(e.Sources, e.Vendor.Sources) {
 		sources.of = sources.all
 	}
@@ -229,14 +229,6 @@ func elapsed(d time.Duration) string {
 		}
 	}
 	return text
-}
-
-// short writes a prefix of one address as that address.
-func short(p netip.Prefix) string {
-	if p.IsSingleIP() {
-		return p.Addr().String()
-	}
-	return p.String()
 }
 
 // nameWindows fills Windows of changes that lead to p.

@@ -37,8 +37,8 @@ func only(plan, other *Plan, now time.Time) []Reach {
 		known := openTargets(kept, now)
 		if len(known) > 0 {
 			for _, p := range a.Grants[0].Engineer.Sources {
-				if !slices.ContainsFunc(kept[0].Engineer.Sources, func(q netip.Prefix) bool { return contains(q, p) }) {
-					r.Sources = append(r.Sources, short(p))
+				if !slices.ContainsFunc(kept[0].Engineer.Sources, func(q netip.Prefix) bool { return Within(p, q) }) {
+					r.Sources = append(r.Sources, Short(p))
 				}
 			}
 		}
@@ -69,7 +69,7 @@ func openTargets(grants []*Grant, now time.Time) (targets []*Target) {
 func (t *Target) beyond(others []*Target) []Service {
 	left := t.Services
 	for _, o := range others {
-		if contains(o.Prefix, t.Prefix) {
+		if Within(t.Prefix, o.Prefix) {
 			for _, s := range o.Services {
 				left = without(left, s)
 			}
@@ -92,9 +92,4 @@ func without(services []Service, s Service) (left []Service) {
 		}
 	}
 	return left
-}
-
-// contains reports whether all of inner lies in outer.
-func contains(outer, inner netip.Prefix) bool {
-	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
 }

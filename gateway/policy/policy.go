@@ -117,6 +117,19 @@ func (t *Target) Allows(to netip.AddrPort, protocol uint8) bool {
 	return t.Prefix.Contains(to.Addr()) && slices.ContainsFunc(t.Services, func(s Service) bool { return s.Allows(protocol, to.Port()) })
 }
 
+// Short writes a prefix of one address as that address.
+func Short(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+// Within reports whether all of inner lies in outer.
+func Within(inner, outer netip.Prefix) bool {
+	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+}
+
 // Vendor is a company that maintains something at the site.
 type Vendor struct {
 	Name          string // a-z, 0-9, hyphen; up to 63

@@ -7,7 +7,6 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -136,14 +135,6 @@ func Few(names []string, most int) any {
 		return Say("say_names_more", Args{"names": names[:most], "count": more})
 	}
 	return names
-}
-
-// Short writes a prefix of one address as that address.
-func Short(p netip.Prefix) string {
-	if p.IsSingleIP() {
-		return p.Addr().String()
-	}
-	return p.String()
 }
 
 // Error is a message that says why something was not done.
