@@ -129,6 +129,9 @@ func TestFault99AdmittedInVainIsHinted(t *testing.T) {
 				if (hints != "") != (c.want != "") || !strings.Contains(hints, c.want) {
 					t.Errorf("hints %q, want %q", hints, c.want)
 				}
+				if from := "the last of them came from " + netip.MustParseAddrPort(address).Addr().String(); hints != "" && !strings.Contains(hints, from) {
+					t.Errorf("hints %q, want %q", hints, from)
+				}
 				d := policy.Decision{Reason: policy.Admitted, Engineer: w.engineer("acme/brown"), Grant: w.plan().Grants[0]}
 				told := strings.Join(view.Texts(w.gateway.Snapshot().Obstacles(policy.Query{}, d, w.wall(), w.wall())), "\n")
 				if told != hints {

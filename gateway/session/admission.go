@@ -34,7 +34,7 @@ func (t *Table) Admit(f policy.Fact) *Admission {
 	t.admissions[a.Number] = a
 	h := t.of(a.Engineer)
 	h.unconfirmed++
-	h.last = a.at
+	h.last, h.from = a.at, a.source.Addr()
 	return a
 }
 

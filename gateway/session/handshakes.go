@@ -26,6 +26,7 @@ type handshakes struct {
 	engineer    *policy.Engineer
 	unconfirmed int           // admissions since the last confirmation
 	last        time.Duration // boot time of the last admission
+	from        netip.Addr    // its outer address
 	places      []place       // of confirmed handshakes; each differs from the one before
 }
 
@@ -79,7 +80,7 @@ func (t *Table) Handshakes(plan *policy.Plan) map[string]view.Handshakes {
 	for name, h := range t.handshakes {
 		odd := view.Handshakes{InTurn: h.inTurn(), PresharedKey: h.engineer.PresharedKey != [32]byte{}}
 		if h.unconfirmed >= unconfirmedLeast {
-			odd.Unconfirmed = h.unconfirmed
+			odd.Unconfirmed, odd.From = h.unconfirmed, h.from
 		}
 		if (odd.InTurn != nil || odd.Unconfirmed > 0) && policy.SamePeer(plan.ByKey(h.engineer.Key), h.engineer) {
 			all[name] = odd

@@ -13,6 +13,7 @@ import (
 type Handshakes struct {
 	InTurn       []netip.AddrPort // the last two places, if the key is used from several in turn; nil: it is not
 	Unconfirmed  int              // how many were admitted in a row without a confirmation; 0: few
+	From         netip.Addr       // where the last of these came from
 	PresharedKey bool             // the policy has one for the engineer
 }
 
@@ -41,9 +42,9 @@ func (h Handshakes) hints(engineer string) (hints []Message) {
 		hints = append(hints, Say("in_turn", Args{"engineer": engineer, "first": first, "second": second}))
 	}
 	if h.Unconfirmed > 0 && h.PresharedKey {
-		hints = append(hints, Say("unconfirmed_preshared", Args{"engineer": engineer, "count": h.Unconfirmed}))
+		hints = append(hints, Say("unconfirmed_preshared", Args{"engineer": engineer, "count": h.Unconfirmed, "source": h.From}))
 	} else if h.Unconfirmed > 0 {
-		hints = append(hints, Say("unconfirmed", Args{"engineer": engineer, "count": h.Unconfirmed}))
+		hints = append(hints, Say("unconfirmed", Args{"engineer": engineer, "count": h.Unconfirmed, "source": h.From}))
 	}
 	return hints
 }
