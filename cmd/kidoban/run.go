@@ -107,7 +107,8 @@ func (runCommand) Run(p *program) error {
 		return err
 	}
 	counts := metrics.New(versionText())
-	counts.LogDropped = queue.Dropped
+	room := &store.Room{}
+	counts.LogDropped, counts.Room = queue.Dropped, room.Entries
 	counts.MostEngineers = s.MetricsEngineers
 	if elsewhere != nil {
 		counts.SyslogDropped = elsewhere.Dropped
@@ -119,7 +120,7 @@ func (runCommand) Run(p *program) error {
 	}
 	g := gateway.New(wired(gateway.Config{
 		Tunnel: gate, Firewall: kernel, Clock: source, PolicyFile: file, KeyFile: key, Journals: journal, Latch: latch,
-		Dropped: kernel.Dropped, Hints: func() []view.Hint { return slices.Concat(settings, counts.Hints(), kernel.Hints(), gate.Hints()) },
+		Dropped: kernel.Dropped, Hints: func() []view.Hint { return slices.Concat(settings, room.Hints(), kernel.Hints(), gate.Hints()) },
 		Notify: notify(logger), Metrics: counts, Logger: logger, Version: versionText(),
 	}))
 
@@ -135,7 +136,7 @@ func (runCommand) Run(p *program) error {
 			return admin.Serve(ctx, adminListener, &api.Handler{Gateway: g, Who: admin.Who}, logger)
 		},
 		"SIGHUP": func(ctx context.Context) error { reloadOnHangup(ctx, hangup, g, logger); return nil },
-		"room":   func(ctx context.Context) error { counts.WatchRoom(ctx, s.StateDir); return nil },
+		"room":   func(ctx context.Context) error { room.Watch(ctx, s.StateDir); return nil },
 		"memory": func(ctx context.Context) error { keepSmall(ctx, g.Snapshot); return nil },
 	})
 	logger.Info("kidoban starts", "version", versionText(), "interface", s.Interface, "port", s.ListenPort,

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,8 +28,9 @@ type Metrics struct {
 	SyslogDropped func() uint64
 	// LogDropped counts lines of the gateway's own log that were dropped.
 	LogDropped func() uint64
+	// Room is about how many more entries of the journal the disk takes.
+	Room func() (entries uint64, known bool)
 
-	room    atomic.Pointer[room] // nil: not known yet
 	vendors vendorCounters
 	ruleset rulesetCounters
 	keyTimes
@@ -78,7 +78,7 @@ const defaultEngineers = 1000
 // New makes all counters; Collectors gives them to a registry.
 func New(version string) *Metrics {
 	none := func() uint64 { return 0 }
-	m := &Metrics{MostEngineers: defaultEngineers, SyslogDropped: none, LogDropped: none,
+	m := &Metrics{MostEngineers: defaultEngineers, SyslogDropped: none, LogDropped: none, Room: func() (uint64, bool) { return 0, false },
 		keyTimes: keyTimes{seen: map[policy.Key]time.Time{}, listed: map[policy.Key]time.Time{}, refused: map[refusal]time.Time{}}}
 	m.vendors = vendorCounters{
 		admissions: m.counter("kidoban_admissions_total", "Decisions about initiations and flows, by vendor (empty where no identity is proven) and reason.", "vendor", "reason"),

@@ -106,8 +106,8 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 	gauge(descClock, number(s.Synchronized))
 	gauge(descJournalSize, float64(s.Journal.Size))
 	gauge(descJournalTime, unixSeconds(s.Journal.Checkpoint))
-	if room := c.metrics.room.Load(); room != nil {
-		gauge(descJournalRoom, float64(room.entries))
+	if room, known := c.metrics.Room(); known {
+		gauge(descJournalRoom, float64(room))
 	}
 	gauge(descJournalWaiting, s.Journal.Waiting.Seconds())
 	gauge(descRulesetWaiting, s.Ruleset.Seconds())

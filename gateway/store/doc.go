@@ -3,6 +3,7 @@
 //
 //	store.go      the journal in use, and how a dead one is replaced
 //	ondisk.go     where the journal is kept
+//	room.go       what its disk still takes
 //	recorder.go   the goroutine that appends to it
 //	past.go       the past that a journal has
 //	entries.go    operators' decisions as entries

@@ -1,7 +1,8 @@
-package metrics
+package store
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,16 +19,19 @@ const (
 	roomLow = 200_000
 )
 
-// room is what the disk of the state folder still takes.
-type room struct {
+// Room is what the disk of the state folder still takes.
+type Room struct{ newest atomic.Pointer[free] } // nil: not known yet
+
+// free is a reading of the disk.
+type free struct {
 	entries   uint64 // of the journal
 	megabytes uint64 // free, in MiB
 	low       bool
 }
 
-func roomOf(s unix.Statfs_t) room {
+func freeOf(s unix.Statfs_t) free {
 	size := uint64(s.Bsize)
-	r := room{entries: s.Bavail * size / entryBytes, megabytes: s.Bavail * size >> 20}
+	r := free{entries: s.Bavail * size / entryBytes, megabytes: s.Bavail * size >> 20}
 	r.low = r.entries < roomLow && s.Bavail < s.Blocks/10
 	if s.Files > 0 { // some file systems, as btrfs, do not count them
 		files := s.Ffree * entriesOfFile
@@ -37,15 +41,15 @@ func roomOf(s unix.Statfs_t) room {
 	return r
 }
 
-// WatchRoom looks how much the disk of a folder still takes: at once, and then every roomInterval until the context ends. Nobody
-// waits for a disk that does not answer.
-func (m *Metrics) WatchRoom(ctx context.Context, folder string) {
+// Watch looks at the disk of a folder at once, and then every roomInterval until the
+// context ends. Nobody waits for a disk that does not answer.
+func (r *Room) Watch(ctx context.Context, folder string) {
 	tick := time.NewTicker(roomInterval)
 	defer tick.Stop()
 	for {
 		var s unix.Statfs_t
 		if unix.Statfs(folder, &s) == nil {
-			m.sawRoom(s)
+			r.saw(s)
 		}
 		select {
 		case <-ctx.Done():
@@ -55,16 +59,24 @@ func (m *Metrics) WatchRoom(ctx context.Context, folder string) {
 	}
 }
 
-// sawRoom notes what a disk takes. Some tell no size, as a tmpfs without a limit.
-func (m *Metrics) sawRoom(s unix.Statfs_t) {
+// saw notes what a disk takes. Some tell no size, as a tmpfs without a limit.
+func (r *Room) saw(s unix.Statfs_t) {
 	if s.Blocks > 0 {
-		m.room.Store(new(roomOf(s)))
+		r.newest.Store(new(freeOf(s)))
 	}
 }
 
+// Entries is about how many more entries the disk takes.
+func (r *Room) Entries() (entries uint64, known bool) {
+	if now := r.newest.Load(); now != nil {
+		return now.entries, true
+	}
+	return 0, false
+}
+
 // Hints tells of a disk that is nearly full.
-func (m *Metrics) Hints() []view.Hint {
-	if now := m.room.Load(); now != nil && now.low {
+func (r *Room) Hints() []view.Hint {
+	if now := r.newest.Load(); now != nil && now.low {
 		return []view.Hint{{Message: view.Say("disk_nearly_full", view.Args{"entries": now.entries, "megabytes": now.megabytes})}}
 	}
 	return nil

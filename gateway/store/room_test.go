@@ -1,4 +1,4 @@
-package metrics
+package store
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestRoomOf(t *testing.T) {
+func TestFreeOf(t *testing.T) {
 	const gib = 1 << 30 / 4096 // blocks
 	for _, c := range []struct {
 		name          string
@@ -25,7 +25,7 @@ func TestRoomOf(t *testing.T) {
 		{"no inodes", 20 * gib, 15 * gib, 1 << 20, 10, 1000, true},
 		{"inodes are not counted", 20 * gib, 15 * gib, 0, 0, 15 * gib * 4, false},
 	} {
-		r := roomOf(unix.Statfs_t{Bsize: 4096, Blocks: c.blocks, Bavail: c.free, Files: c.files, Ffree: c.unused})
+		r := freeOf(unix.Statfs_t{Bsize: 4096, Blocks: c.blocks, Bavail: c.free, Files: c.files, Ffree: c.unused})
 		if r.entries != c.entries || r.low != c.low {
 			t.Errorf("%s: %d entries, low %v; want %d, %v", c.name, r.entries, r.low, c.entries, c.low)
 		}
@@ -35,32 +35,32 @@ func TestRoomOf(t *testing.T) {
 // TestNoRoomIsKnown: some file systems tell no size, as ramfs and a tmpfs without a limit.
 // That is no disk that is full.
 func TestNoRoomIsKnown(t *testing.T) {
-	m := New("test")
-	m.sawRoom(unix.Statfs_t{Bsize: 4096, Type: unix.RAMFS_MAGIC})
-	if r := m.room.Load(); r != nil {
-		t.Errorf("room %+v", r)
+	var of Room
+	of.saw(unix.Statfs_t{Bsize: 4096, Type: unix.RAMFS_MAGIC})
+	if entries, known := of.Entries(); known {
+		t.Errorf("room for %d entries", entries)
 	}
 }
 
 // TestWatchRoom: the disk that is there has some room, and one that is not there
 // changes nothing.
 func TestWatchRoom(t *testing.T) {
-	m := New("test")
+	var of Room
 	for _, folder := range []string{t.TempDir(), "/nowhere"} {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
-		go func() { m.WatchRoom(ctx, folder); close(ended) }()
-		for until := time.Now().Add(time.Minute); m.room.Load() == nil && time.Now().Before(until); {
+		go func() { of.Watch(ctx, folder); close(ended) }()
+		for until := time.Now().Add(time.Minute); of.newest.Load() == nil && time.Now().Before(until); {
 			time.Sleep(time.Millisecond)
 		}
 		cancel()
 		<-ended
-		if r := m.room.Load(); r == nil || r.entries == 0 && !r.low {
+		if r := of.newest.Load(); r == nil || r.entries == 0 && !r.low {
 			t.Fatalf("room of %s: %+v", folder, r)
 		}
 	}
-	m.room.Store(&room{entries: 5, low: true})
-	if h := m.Hints(); len(h) != 1 || h[0].Message.Code != "disk_nearly_full" {
+	of.newest.Store(&free{entries: 5, low: true})
+	if h := of.Hints(); len(h) != 1 || h[0].Message.Code != "disk_nearly_full" {
 		t.Errorf("hints %v", h)
 	}
 }
