@@ -195,7 +195,7 @@ func shown(key string) string {
 	return quote(key)
 }
 
-// misspelled is the value of a field whose name is wrong. It has been reported.
+// misspelled stands for the value of a field with a misspelled name, which has been reported.
 var misspelled ast.Node = &ast.AliasNode{}
 
 // told counts the mistakes so far. If it grows, a part has been read with mistakes.

@@ -88,7 +88,7 @@ func ParsePolicy(name string, text []byte, dir string, host Host, now time.Time)
 	if root := r.parse(text); root != nil {
 		r.root(value{node: root, at: place{1, 1}, key: place{1, 1}})
 	}
-	if !r.zoned { // what is over depends on it
+	if !r.zoned { // without a time zone nothing is known to be over
 		r.warnings = slices.DeleteFunc(r.warnings, func(w view.Message) bool { return w.Args["date"] != nil || w.Code == "policy_once_over" })
 	}
 	sortByPlace(r.errors, r.warnings)

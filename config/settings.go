@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/caarlos0/env/v11"
+
+	"kidoban/gateway/view"
 )
 
 // Settings are the settings of the program. FromEnvironment checks every field.
@@ -97,6 +99,20 @@ func FromEnvironment(environ []string) (Settings, error) {
 		s.PrivateKeyFile = filepath.Join(s.StateDir, "private.key")
 	}
 	return s, nil
+}
+
+// Warnings warns of metrics that everybody may reach.
+func (s Settings) Warnings() (all []view.Message) {
+	host, _, _ := net.SplitHostPort(s.MetricsAddress)
+	if a, err := netip.ParseAddr(host); err == nil {
+		switch a = a.Unmap().WithZone(""); {
+		case a.IsUnspecified():
+			all = append(all, view.Say("metrics_everywhere", view.Args{"address": s.MetricsAddress}))
+		case a.IsGlobalUnicast() && !a.IsPrivate():
+			all = append(all, view.Say("metrics_public", view.Args{"address": s.MetricsAddress}))
+		}
+	}
+	return all
 }
 
 // printable quotes a name that has unusual characters.

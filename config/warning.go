@@ -34,10 +34,10 @@ var documentationRanges = []netip.Prefix{
 }
 
 // exampleKeys are the engineers' keys in example.yaml and in the documents. Nobody has their private
-// halves.
+// keys.
 var exampleKeys = []string{"2wwiNhY3WZPk0uE7XO1A/ZgbKPSlgHhNALW7A44oVAc=", "QXhczrLgmMRTqSJGY+dOn0gxco9yePgqMB5L1b55iGI="}
 
-// exampleContact is that of example.yaml.
+// exampleContact is the contact of example.yaml.
 const exampleContact = "情報システム課 088-000-0000"
 
 // warnSource looks at one source of a vendor.
@@ -92,8 +92,8 @@ type placedTarget struct {
 // maxAround bounds the targets around another that are compared with it.
 const maxAround = 100
 
-// warnMasquerade finds what a masqueraded target and another one both open. An engineer
-// who has both is masqueraded there.
+// warnMasquerade finds services that a masqueraded target and a plain one both open at an address.
+// An engineer with both targets is masqueraded there.
 func (r *reader) warnMasquerade() {
 	slices.SortStableFunc(r.placed, func(a, b placedTarget) int {
 		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()))

@@ -15,8 +15,8 @@ import (
 const (
 	maxDuration = 7 * 24 * time.Hour // of a rule
 	maxOnceDays = 31                 // of a window that opens once
-	// onceTold is how long after its end a window that opened once is told of: until it was cleared
-	// away, or is meant to stay in the file.
+	// onceTold is for how long after its end a window that opened once has a warning. One that is
+	// in the file for longer is meant to stay.
 	onceTold = 28 * 24 * time.Hour
 )
 

@@ -73,7 +73,7 @@ type PolicyFile interface {
 	Warnings(*policy.Policy, time.Time) []view.Message
 }
 
-// KeyFile is the gateway's private key on disk; its text names the file.
+// KeyFile is the gateway's private key on disk.
 type KeyFile interface {
 	// Load reads the key. An error that wraps fs.ErrNotExist says that there is no file.
 	Load() (private [32]byte, public policy.Key, err error)

@@ -184,7 +184,7 @@ func (p *program) ownKey() (key, file string, err error) {
 	return key, file, p.orNoJournal(err)
 }
 
-// orNoJournal says why this machine may have no journal, or whom it lets read it.
+// orNoJournal explains an error that means that there is no journal, or that the user may not read it.
 func (p *program) orNoJournal(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -195,7 +195,7 @@ func (p *program) orNoJournal(err error) error {
 	return err
 }
 
-// denied says who may read a folder.
+// denied tells which users may read a folder.
 func denied(err error, folder string) error {
 	group := any("")
 	if name := durable.Readers(folder); name != "" {

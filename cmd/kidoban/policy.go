@@ -95,7 +95,7 @@ type checkAnswer struct {
 	NotCompared string          `json:"not_compared,omitempty"`
 }
 
-// compare compares a policy with the one in force.
+// compare asks the gateway for the policy in force, and compares another with it.
 func (p *program) compare(loaded *policy.Policy) (*api.Comparison, error) {
 	text, _, err := p.client().Get("/v1/policy", nil)
 	if err != nil {
@@ -189,8 +189,8 @@ func (c explainCommand) Run(p *program) error {
 	return unless(x.Decision == "admit", exitNo)
 }
 
-// nobody makes a question about an engineer or vendor whom the policy does not have
-// wrong usage: exit 3 comes with an answer, and here there is none.
+// nobody turns the error of a name that the policy does not have into wrong usage:
+// exit 3 comes with an answer, and here there is none.
 func nobody(err error) error {
 	var problem *api.Problem
 	if errors.As(err, &problem) && problem.Status == http.StatusNotFound && problem.Code != "opens_nothing" {

@@ -10,7 +10,7 @@ import (
 	"kidoban/gateway/view"
 )
 
-// InForce is the policy in force, with all that one needs to compare another with it.
+// InForce is the policy in force, with all that Compare needs.
 type InForce struct {
 	Digest   string              `json:"digest"`
 	LoadedAt time.Time           `json:"loaded_at"`
@@ -24,7 +24,7 @@ func inForce(s *view.Snapshot) InForce {
 	return InForce{p.Digest, s.Local(s.File.LoadedAt), p.Text, s.Ready(), append([]policy.ShutRecord{}, s.Base.Shuts()...)}
 }
 
-// Comparison is what a reload would change.
+// Comparison has the changes that a reload would bring.
 type Comparison struct {
 	InForce     string          `json:"in_force"`    // the digest of the policy in force
 	Ready       bool            `json:"ready"`       // false: a doubt keeps everybody out, so nothing closes or opens now

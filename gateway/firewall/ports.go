@@ -61,7 +61,7 @@ func (p ports) String() string {
 	return strings.Join(all, ",")
 }
 
-// parsePorts reads what String writes.
+// parsePorts reads the format of String.
 func parsePorts(text string) (p ports, err error) {
 	for one := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == '\n' }) {
 		first, last, isRange := strings.Cut(one, "-")

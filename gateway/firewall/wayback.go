@@ -71,9 +71,9 @@ func waysBack(p *policy.Plan, to Paths) (all []wayBack) {
 	return all
 }
 
-// strayed gives hints about engineers to whom the host would not send through the
-// tunnel what is for them. The kernel itself is asked, since rules, tables and metrics
-// of any program decide. What strays is dropped: see forward.
+// strayed gives hints about engineers whose answers the host would not send through
+// the tunnel. The kernel itself is asked, since rules, tables and metrics of any
+// program decide. The ruleset drops answers that stray.
 func strayed(p *policy.Plan, to Paths, device string) ([]view.Hint, error) {
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {

@@ -22,8 +22,8 @@ const (
 	Drift
 )
 
-// Claim is what an initiation says that proves no engineer's key. Anybody can send it, in the name
-// of any address.
+// Claim is the content of an initiation that proves no engineer's key. Anybody can send it, from any
+// address.
 type Claim struct {
 	Key     Key  // the static key that it carries; zero: none could be read
 	Foreign bool // it is an initiation, but for a gateway with another public key

@@ -15,13 +15,14 @@ type Reach struct {
 	Until    time.Time `json:"until"`    // the end of everything that is open to the engineer
 }
 
-// Moved compares what two plans open at an instant: what only the first one opens, and what only
-// the second one opens. Names of windows and targets do not count, and the ends do not.
+// Moved compares the access that two plans open at an instant: the part that only the first one
+// opens, and the part that only the second one opens. Names of windows and targets do not count, nor
+// do the ends.
 func Moved(before, after *Plan, now time.Time) (closes, opens []Reach) {
 	return only(before, after, now), only(after, before, now)
 }
 
-// only returns what one plan opens and another does not, in the order of the policy.
+// only returns the access that one plan opens and another does not, in the order of the policy.
 func only(plan, other *Plan, now time.Time) []Reach {
 	all := []Reach{}
 	for _, a := range plan.Accesses() {

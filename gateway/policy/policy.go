@@ -38,7 +38,7 @@ func (k *Key) UnmarshalText(text []byte) (err error) {
 // Policy is one policy file, checked and resolved. It is immutable.
 type Policy struct {
 	Site      string         // the organisation behind the gateway, for people
-	Contact   string         // whom an engineer calls who does not get in; empty: the site
+	Contact   string         // the telephone for engineers who do not get in; empty: the site
 	Zone      *time.Location // every local date and time of the policy is in this zone
 	Tunnel    Tunnel
 	Calendars []*Calendar // sorted by name

@@ -53,7 +53,7 @@ func createTUN(path, name string) (tun.Device, error) {
 // tunDevice makes interfaces.
 const tunDevice = "/dev/net/tun"
 
-// tunError says what mends the device that makes interfaces.
+// tunError is the error of the device that makes interfaces, and names the cure.
 func tunError(name string, err error) error {
 	code := view.Code("tun_failed")
 	switch {

@@ -98,7 +98,7 @@ func New(c Config) (*Tunnel, error) {
 	case c.MTU < 1280 || c.MTU > device.MaxContentSize:
 		return nil, fmt.Errorf("MTU %d: allowed is 1280 to %d", c.MTU, device.MaxContentSize)
 	}
-	o, err := newOpener(c.PrivateKey) // nobody is admitted before SetKey, with whatever key
+	o, err := newOpener(c.PrivateKey) // with a zero key nobody is admitted until SetKey
 	if err != nil {
 		return nil, err
 	}

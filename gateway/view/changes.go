@@ -10,7 +10,7 @@ import (
 // Bounds of the messages about a new policy. JSON has everything.
 const (
 	changesMost = 60 // changes
-	movedMost   = 20 // engineers to whom something closes, or opens
+	movedMost   = 20 // engineers with access that closes, or opens
 	valuesMost  = 6  // values of a field, and windows
 )
 
@@ -87,8 +87,8 @@ func changedField(kind string, f policy.Field) Message {
 	return Say(code, args)
 }
 
-// Moved tells what closes to engineers, with the words of a code, or what opens to
-// them. zone is the site's.
+// Moved has a message with a code for each engineer: the access that closes or opens.
+// zone is the site's.
 func Moved(code Code, reach []policy.Reach, zone *time.Location) (all []Message) {
 	for _, r := range reach[:min(len(reach), movedMost)] {
 		var access []Message

@@ -250,7 +250,7 @@ func (d *Doubt) UnmarshalJSON(text []byte) error {
 type Hint struct {
 	Message   Message
 	Targets   []string // the targets that get none of their packets, or only a part
-	Engineers []string // those who get no answers, as vendor/engineer
+	Engineers []string // that get no answers, as vendor/engineer
 }
 
 //go:embed words.txt

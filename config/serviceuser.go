@@ -3,8 +3,6 @@ package config
 import (
 	"errors"
 	"io/fs"
-	"net"
-	"net/netip"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -20,25 +18,11 @@ import (
 	"kidoban/gateway/view"
 )
 
-// Warnings are about the settings: metrics that everybody may reach.
-func (s Settings) Warnings() (all []view.Message) {
-	host, _, _ := net.SplitHostPort(s.MetricsAddress)
-	if a, err := netip.ParseAddr(host); err == nil {
-		switch a = a.Unmap().WithZone(""); {
-		case a.IsUnspecified():
-			all = append(all, view.Say("metrics_everywhere", view.Args{"address": s.MetricsAddress}))
-		case a.IsGlobalUnicast() && !a.IsPrivate():
-			all = append(all, view.Say("metrics_public", view.Args{"address": s.MetricsAddress}))
-		}
-	}
-	return all
-}
-
-// Doubtful are warnings about what a start on this machine would find: a private key that is missing
-// or wrong where there is a journal, and those of the files and the key that the service's user cannot read.
+// Doubtful warns of what a start on this machine would refuse: a private key that is missing or wrong
+// where there is a journal, and files, the key among them, that the service's user cannot read.
 func (s Settings) Doubtful(files []string) (all []view.Message) {
 	_, _, err := KeyFile{s.PrivateKeyFile, durable.GuardFor(s.StateDir)}.Load()
-	if _, noJournal := os.Stat(filepath.Join(s.StateDir, "journal")); err != nil && noJournal == nil && !errors.Is(err, fs.ErrPermission) {
+	if _, missing := os.Stat(filepath.Join(s.StateDir, "journal")); err != nil && missing == nil && !errors.Is(err, fs.ErrPermission) {
 		code := view.Code("key_unread")
 		if errors.Is(err, fs.ErrNotExist) {
 			code = "key_missing"
@@ -59,8 +43,8 @@ type account struct {
 }
 
 // serviceUser is the user of the service: the owner of the state folder, or kidoban before the first
-// start. There is none for others than root, who see by themselves what they cannot read, and
-// for a service that root runs.
+// start. It gives none if root runs the service, or if the caller is not root: then the caller finds
+// itself what it cannot read.
 func serviceUser(stateDir string) (account, bool) {
 	u, err := user.Lookup("kidoban")
 	var state unix.Stat_t
@@ -91,7 +75,7 @@ func (a account) unread(files []string) (all []view.Message) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // and the thread ends with the goroutine: it alone is another user
+		runtime.LockOSThread() // this thread alone is another user, and ends with the goroutine
 		if !a.become() {
 			return
 		}
