@@ -228,7 +228,7 @@ func (l *loop) local(t time.Time) string {
 	if p := l.state.Policy(); p != nil {
 		t = t.In(p.Zone)
 	}
-	return t.Format("2006-01-02 15:04:05 MST")
+	return t.Format(view.Moment)
 }
 
 // evaluate plans anew and puts the plan in force. It closes in this order: gate,

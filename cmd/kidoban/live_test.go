@@ -280,10 +280,10 @@ func TestOrders(t *testing.T) {
 			exitYes, `{"reason":"drill","scope":"scanco"}`,
 			"Shut: scanco. It stays shut over restarts until `kidoban reopen`.\n" +
 				"It was shut already; the earlier closes stay on record, and one reopening takes all back:\n" +
-				"  scanco by root (login tanaka) at 2030-12-09 09:15:00 +0900: phone call\n  scanco by mori at 2030-12-09 09:20:00 +0900: unpaid\nShut now: scanco\n", ""},
+				"  scanco by root (login tanaka) at 2030-12-09 09:15:00 JST: phone call\n  scanco by mori at 2030-12-09 09:20:00 JST: unpaid\nShut now: scanco\n", ""},
 		{"reopen scanco --reason over", "POST /v1/reopen", answer{body: gateway.Outcome{Applied: true, Recorded: true, Shut: []string{}, Was: &aDay().Shut.Records[0]}},
 			exitYes, `{"reason":"over","scope":"scanco"}`,
-			"Reopened: scanco.\nTaken back:\n  scanco by root (login tanaka) at 2030-12-09 09:15:00 +0900: phone call\n  scanco by mori at 2030-12-09 09:20:00 +0900: unpaid\n", ""},
+			"Reopened: scanco.\nTaken back:\n  scanco by root (login tanaka) at 2030-12-09 09:15:00 JST: phone call\n  scanco by mori at 2030-12-09 09:20:00 JST: unpaid\n", ""},
 		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Kept: true, Shut: []string{"all"}, Problems: []view.Message{view.Say("not_recorded", view.Args{"cause": "the disk is full"})}}},
 			exitYes, `{"reason":"drill","scope":"all"}`,
 			"Shut: all. It stays shut over restarts until `kidoban reopen`.\nShut now: all\nNOT RECORDED in the journal.\nA restart honours it all the same.\n",

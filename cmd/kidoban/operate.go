@@ -56,8 +56,9 @@ func because(reason string) error {
 // order gives a command to the gateway.
 func (p *program) order(path string, body any) (gateway.Outcome, error) {
 	var out gateway.Outcome
-	text, err := p.client().Post(path, body)
+	text, zone, err := p.client().Post(path, body)
 	if err == nil {
+		p.zone = zone
 		err = json.Unmarshal(text, &out)
 	}
 	return out, err

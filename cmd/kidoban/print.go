@@ -165,7 +165,7 @@ func (p *program) in(t time.Time) time.Time {
 }
 
 // local shows an instant as people read it.
-func (p *program) local(t time.Time) string { return p.in(t).Format("2006-01-02 15:04:05 MST") }
+func (p *program) local(t time.Time) string { return p.in(t).Format(view.Moment) }
 
 // short shows only the time of day if the date is today's.
 func (p *program) short(t, now time.Time) string {

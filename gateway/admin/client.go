@@ -51,31 +51,36 @@ func (c Client) Get(path string, query url.Values) (json.RawMessage, *time.Locat
 		path += "?" + query.Encode()
 	}
 	text, header, err := c.do(http.MethodGet, path, nil, readWait)
-	var zone *time.Location
-	if name := header.Get(api.ZoneHeader); name != "" {
-		zone, _ = time.LoadLocation(name) // else the offsets must do
-	}
-	return text, zone, err
+	return text, zoneOf(header), err
 }
 
-// Post commands. body may be nil.
-func (c Client) Post(path string, body any) (json.RawMessage, error) {
+// zoneOf is the site's time zone, or nil: then the offsets must do.
+func zoneOf(header http.Header) *time.Location {
+	if name := header.Get(api.ZoneHeader); name != "" {
+		zone, _ := time.LoadLocation(name)
+		return zone
+	}
+	return nil
+}
+
+// Post commands. body may be nil. It gives what Get gives.
+func (c Client) Post(path string, body any) (json.RawMessage, *time.Location, error) {
 	var text []byte
 	var err error
 	if body != nil {
 		if text, err = json.Marshal(body); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	wait := mostWait
 	if path == "/v1/close" || path == "/v1/reopen" {
 		wait = closeWait
 	}
-	text, _, err = c.do(http.MethodPost, path, text, wait)
+	text, header, err := c.do(http.MethodPost, path, text, wait)
 	if errors.Is(err, ErrNoAnswer) {
 		err = &view.Error{Message: view.Say("no_answer_yet", view.Args{"why": err}), Cause: err}
 	}
-	return text, err
+	return text, zoneOf(header), err
 }
 
 func (c Client) do(method, path string, body []byte, wait time.Duration) (json.RawMessage, http.Header, error) {

@@ -227,7 +227,7 @@ func TestAnswersOutliveTheEnd(t *testing.T) {
 				ended <- Serve(ctx, l, slow, slog.New(slog.DiscardHandler))
 			}()
 			go func() {
-				_, err := Client{Socket: socket}.Post("/v1/reload", nil)
+				_, _, err := Client{Socket: socket}.Post("/v1/reload", nil)
 				got <- err
 			}()
 			<-asked

@@ -24,7 +24,7 @@ const clientVariable = "ADMIN_TEST_SOCKET"
 
 func TestMain(m *testing.M) {
 	if socket := os.Getenv(clientVariable); socket != "" {
-		text, err := Client{Socket: socket}.Post("/v1/close", map[string]string{"scope": "medisys", "reason": "test"})
+		text, _, err := Client{Socket: socket}.Post("/v1/close", map[string]string{"scope": "medisys", "reason": "test"})
 		fmt.Printf("%s%v", text, err)
 		os.Exit(0)
 	}
@@ -287,7 +287,7 @@ func TestClientWithoutAnswer(t *testing.T) {
 			t.Errorf("the queue %s: status: %v", queue, err)
 		}
 	}
-	if _, err := c.Post("/v1/close", map[string]string{"scope": "medisys", "reason": "test"}); !errors.Is(err, ErrNoAnswer) || !strings.HasSuffix(err.Error(), again) {
+	if _, _, err := c.Post("/v1/close", map[string]string{"scope": "medisys", "reason": "test"}); !errors.Is(err, ErrNoAnswer) || !strings.HasSuffix(err.Error(), again) {
 		t.Errorf("close: %v", err)
 	}
 }

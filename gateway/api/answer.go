@@ -116,7 +116,7 @@ func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.A
 	case policy.WrongSource:
 		all = append(all, view.Say("sources_listed", view.Args{"sources": listed(e.Sources)}))
 		if until := then.Until(e, at); !until.IsZero() {
-			all = append(all, view.Say("open_until", view.Args{"until": s.Local(until).Format(time.RFC3339)}))
+			all = append(all, view.Say("open_until", view.Args{"until": s.Local(until).Format(view.Moment)}))
 		}
 	case policy.ContractEnded:
 		return []view.Message{view.Say("contract_over", view.Args{"day": e.Vendor.ContractUntil})}
@@ -145,7 +145,7 @@ func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.A
 // that reopens. It names the shut scope if the key had another name then.
 func shutBy(s *view.Snapshot, e *policy.Engineer) (all []view.Message) {
 	r, _ := s.Plan.ShutBy(e)
-	at, scope := s.Local(r.At).Format(time.RFC3339), string(r.Scope)
+	at, scope := s.Local(r.At).Format(view.Moment), string(r.Scope)
 	switch r.Scope {
 	case policy.All:
 		scope = "--all"
@@ -156,7 +156,7 @@ func shutBy(s *view.Snapshot, e *policy.Engineer) (all []view.Message) {
 		all = append(all, view.Say("shut_as", view.Args{"name": scope, "actor": r.Actor, "at": at, "reason": r.Reason, "scope": scope}))
 	}
 	for _, c := range r.Again {
-		all = append(all, view.Say("shut_also", view.Args{"actor": c.Actor, "at": s.Local(c.At).Format(time.RFC3339), "reason": c.Reason}))
+		all = append(all, view.Say("shut_also", view.Args{"actor": c.Actor, "at": s.Local(c.At).Format(view.Moment), "reason": c.Reason}))
 	}
 	return all
 }

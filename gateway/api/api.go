@@ -110,10 +110,10 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (any, error) {
 	// A command takes effect whether or not its client waits.
 	q := request{Handler: h, ctx: context.WithoutCancel(r.Context()), actor: actor, snap: h.Gateway.Snapshot(), now: h.Gateway.Now()}
 	p, doubt := q.snap.Plan.Policy, q.snap.Plan.Doubt
+	if p != nil {
+		w.Header().Set(ZoneHeader, p.Zone.String())
+	}
 	if get {
-		if p != nil {
-			w.Header().Set(ZoneHeader, p.Zone.String())
-		}
 		q.query, err = queryOf(r, there.fields)
 	} else if _, err = queryOf(r, nil); err == nil {
 		q.order, err = readOrder(http.MaxBytesReader(w, r.Body, bodyMost), there.fields)

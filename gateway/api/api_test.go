@@ -101,6 +101,9 @@ func TestZoneIsNamed(t *testing.T) {
 			t.Errorf("GET %s: %v, %v, want the zone %v", path, header, err, site)
 		}
 	}
+	if _, header, err := s.send("POST", "/v1/close", []byte(`{"scope": "medisys/sato", "reason": "drill"}`)); err != nil || header.Get(ZoneHeader) != site.String() {
+		t.Errorf("POST /v1/close: %v, %v, want the zone %v", header, err, site)
+	}
 	if _, header, err := begin(t, errors.New("policy.yaml:3:1: site: is blank")).ask("/v1/status", nil); err != nil || header.Get(ZoneHeader) != "" {
 		t.Errorf("without a policy: %v, %v, want no zone", header, err)
 	}

@@ -147,7 +147,9 @@ func TestFault47KilledAtEveryStep(t *testing.T) {
 				ready()
 				g.mustEnter(client)
 				// A command would come too late, as it has to start.
-				commands.Go(func() { _, _ = g.socket().Post("/v1/close", map[string]string{"scope": sato, "reason": "phone call"}) })
+				commands.Go(func() {
+					_, _, _ = g.socket().Post("/v1/close", map[string]string{"scope": sato, "reason": "phone call"})
+				})
 				time.Sleep(3 * time.Millisecond)
 			}, false},
 			{"when it stops", func() { ready(); g.mustEnter(client); g.signal(syscall.SIGTERM); time.Sleep(5 * time.Millisecond) }, false},

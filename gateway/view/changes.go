@@ -100,7 +100,7 @@ func Moved(code Code, reach []policy.Reach, zone *time.Location) (all []Message)
 		}
 		args := Args{"engineer": r.Engineer, "access": access}
 		if code == "opened_now" || code == "would_open" {
-			args["until"] = r.Until.In(zone).Format("2006-01-02 15:04:05 MST")
+			args["until"] = r.Until.In(zone).Format(Moment)
 		}
 		all = append(all, Say(code, args))
 	}

@@ -76,6 +76,9 @@ func (s *Snapshot) Has(code Code) bool {
 	return slices.ContainsFunc(s.Doubts, func(d Doubt) bool { return d.Message.Code == code })
 }
 
+// Moment is the layout of an instant for people.
+const Moment = "2006-01-02 15:04:05 MST"
+
 // Local gives an instant as operators read it: in the site's zone, to the
 // millisecond.
 func (s *Snapshot) Local(t time.Time) time.Time {
