@@ -90,7 +90,7 @@ func TestFault94IPv6Off(t *testing.T) {
 
 	ipv6("on")
 	lab.WaitFor(t, routesAgain+eventually, "IPv6 works", func() bool { return reaches(ehr6, time.Second) == nil })
-	lab.WaitFor(t, routesAgain+eventually, "the hints go", func() bool { return !g.hints("IPv6") })
+	lab.WaitFor(t, routesAgain+eventually, "the hints go", func() bool { return !g.hints("IPv6 is switched off") })
 	// The socket hears IPv6 from outside as well.
 	six := g.client(g.scanco, tanaka, 6)
 	g.mustEnter(six)
