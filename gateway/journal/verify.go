@@ -1,0 +1,153 @@
+package journal
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Report is the result of VerifyDir.
+type Report struct {
+	Origin      string    // the journal's name, in its checkpoints and its key
+	Size        int64     // entries
+	Root        string    // root hash, base64
+	First, Last time.Time // of the first and the newest entry; zero if there is none
+	SetBack     []SetBack // where a recovery accepted a clock that was behind
+	Checkpoint  string    // the signed checkpoint, to be kept elsewhere
+	Signed      time.Time // when the checkpoint's file was written, if the copy kept that
+	Since       int64     // the size of the older checkpoint, of which this journal is proven to be a continuation; 0 if none was given
+	Proven      int64     // how many entries, from the first on, are proven to be those that a checkpoint signed; all, unless there is a fault
+
+	// Of VerifyCopy.
+	Beyond  int64    // whole entries after those of the checkpoint; nothing proves them
+	Lacking []string // hash tiles that are not there, or end too early
+}
+
+// SetBack is a recovery at which the times of a journal go back.
+type SetBack struct {
+	Entry    int64     `json:"entry"`
+	Before   time.Time `json:"before"`   // the time of the entry before it
+	Accepted time.Time `json:"accepted"` // the clock that the operator accepted
+	Actor    string    `json:"actor"`
+	Reason   string    `json:"reason"`
+}
+
+// VerifyDir verifies a journal's folder, or a copy of it, and changes nothing. It needs the
+// verifier key only. A fault is a *DamageError with the first bad entry; other errors are about the
+// reading.
+//
+// since may be a text with an older checkpoint of this journal: then the journal must continue it.
+// Without one, an old copy of the folder verifies, and so does another past signed with the same
+// key.
+//
+// The journal may be written to meanwhile.
+func VerifyDir(dir, verifierKey string, since []byte) (Report, error) {
+	return verifyDir(realDisk, dir, verifierKey, since, false)
+}
+
+// VerifyCopy is VerifyDir for a copy that may have been taken while the gateway wrote, its files in
+// any order: the entries that the checkpoint covers must be there, but not the hash tiles. The
+// copy of a checkpoint that is newer than the entries lacks some of them, which is a fault.
+func VerifyCopy(dir, verifierKey string, since []byte) (Report, error) {
+	return verifyDir(realDisk, dir, verifierKey, since, true)
+}
+
+// audit gathers a Report from the entries that verify visits, in order.
+type audit struct {
+	Report
+	earlier tlog.Tree // of the earlier checkpoint; empty if none was given
+	prefix  tlog.Tree // of the first earlier.N entries
+	there   edge      // the tree of all entries so far
+	tail    []byte    // those of the last bundle
+	entries sequence
+}
+
+func (a *audit) visit(index int64, line []byte) error {
+	e, back, err := a.entries.next(index, line)
+	if err != nil {
+		return err
+	}
+	if !back.IsZero() {
+		a.SetBack = append(a.SetBack, SetBack{index, back, e.Time, e.Actor, e.Reason})
+	}
+	if index == 0 {
+		a.First = e.Time
+	}
+	a.Last = e.Time
+	if index%tileWidth == 0 {
+		a.tail = a.tail[:0]
+	}
+	a.tail = appendEntry(a.tail, line)
+	err = a.there.add(tlog.RecordHash(line), nil)
+	if a.there.size == a.earlier.N {
+		a.prefix = a.there.tree()
+	}
+	return err
+}
+
+// lacks takes note of a hash tile that a copy is without.
+func (a *audit) lacks(t tlog.Tile) { a.Lacking = append(a.Lacking, tilePath(t)) }
+
+// proven is how many entries a checkpoint covers although the journal has a fault.
+func (a *audit) proven(r reader, tree tlog.Tree) int64 {
+	signed, err := tlog.TreeHash(a.there.size, tlog.TileHashReader(tree, tileReader{r}))
+	switch {
+	case err == nil && signed == a.there.tree().Hash:
+		return a.there.size
+	case a.prefix == a.earlier:
+		return a.earlier.N
+	}
+	return 0
+}
+
+func verifyDir(disk storage, dir, verifierKey string, since []byte, copied bool) (Report, error) {
+	none := (&edge{}).tree()
+	a := &audit{earlier: none, prefix: none}
+	if since != nil {
+		kept, err := findCheckpoint(since)
+		if err == nil {
+			a.earlier, err = openCheckpoint(kept, verifierKey)
+		}
+		if err != nil {
+			return Report{}, fmt.Errorf("the earlier checkpoint: %w", err)
+		}
+	}
+	if _, err := disk.stat(dir); err != nil {
+		return Report{}, err
+	}
+	r := reader{disk, dir}
+	text, tree, err := r.checkpoint(verifierKey)
+	if err != nil {
+		return Report{}, err
+	}
+	origin, _, _ := strings.Cut(verifierKey, "+")
+	a.Report = Report{Origin: origin, Size: tree.N, Root: tree.Hash.String(), Checkpoint: string(text), Since: a.earlier.N}
+	if file, err := disk.stat(r.path("checkpoint")); err == nil {
+		a.Signed = file.ModTime()
+	}
+	if a.earlier.N > tree.N {
+		return a.Report, damaged(tree.N, "rolled back: it has %d entries, the earlier checkpoint has %d", tree.N, a.earlier.N)
+	}
+	var lacks func(tlog.Tile)
+	if copied {
+		lacks = a.lacks
+	}
+	if _, err = r.verify(tree, lacks, a.visit); err != nil {
+		a.Proven = a.proven(r, tree)
+		return a.Report, err
+	}
+	a.Proven = tree.N
+	if a.prefix != a.earlier {
+		return a.Report, damaged(0, "another past: its first %d entries have root %s, the earlier checkpoint %s; someone rewrote it, or `kidoban recover` began it anew", a.earlier.N, a.prefix.Hash, a.earlier.Hash)
+	}
+	if copied {
+		if tree.N%tileWidth == 0 {
+			a.tail = nil
+		}
+		lines, _, _ := r.beyond(tree.N, a.tail, a.entries)
+		a.Beyond = int64(len(lines))
+	}
+	return a.Report, nil
+}
