@@ -8,6 +8,148 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
+// verification compares the entries and hashes of a tree with each other and with the root.
+type verification struct {
+	reader
+	tree     tlog.Tree
+	lacks    func(tlog.Tile) // takes a hash tile that is missing; nil: that is a fault
+	complete bool            // no hash tile was missing
+	edge     edge            // computed from the entries
+}
+
+// verify reads every entry and every hash of a tree, and compares them with each other and with the
+// root. visit gets each entry before the root is compared; its error ends the reading. A fault is a
+// *DamageError, also if the disk cannot be read.
+//
+// lacks, unless nil, takes the hash tiles that are missing; the entries and the root do without
+// them. It also lets a shorter bundle serve as far as it goes.
+func (r reader) verify(tree tlog.Tree, lacks func(tlog.Tile), visit func(index int64, line []byte) error) (*edge, error) {
+	v := &verification{reader: r, tree: tree, lacks: lacks, complete: true}
+	for n := int64(0); n*tileWidth < tree.N; n++ {
+		if err := v.bundle(n, visit); err != nil {
+			return nil, err
+		}
+	}
+	for t, hashes := range v.edge.partial() {
+		if err := v.compare(t, hashes); err != nil {
+			return nil, err
+		}
+	}
+	switch got := v.edge.tree(); {
+	case got.Hash == tree.Hash:
+		return &v.edge, nil
+	case v.complete:
+		return nil, damaged(0, "the past was rewritten: entries and hash tiles agree with each other, their root is %s; the signed checkpoint's is %s", got.Hash, tree.Hash)
+	default:
+		return nil, damaged(0, "the entries are not those that were signed: their root is %s; the signed checkpoint's is %s", got.Hash, tree.Hash)
+	}
+}
+
+// bundle verifies the entries of a bundle and their hashes.
+func (v *verification) bundle(n int64, visit func(index int64, line []byte) error) error {
+	start := n * tileWidth
+	width := int(min(tileWidth, v.tree.N-start))
+	bundle := tlog.Tile{H: tileHeight, L: entriesLevel, N: n, W: width}
+	leaves := tlog.Tile{H: tileHeight, L: 0, N: n, W: width}
+	lines, bundleErr := v.entries(bundle)
+	if v.lacks != nil && isMissing(bundleErr) {
+		if other := v.shorter(bundle); len(other) > len(lines) {
+			lines = other
+		}
+	}
+	hashes, hashesErr := v.hashes(leaves)
+	without := v.forgives(leaves, hashesErr)
+	if without {
+		hashesErr = nil
+	}
+	for i, line := range lines {
+		index := start + int64(i)
+		leaf := tlog.RecordHash(line)
+		switch {
+		case without:
+		case i >= len(hashes):
+			return unread(index, hashesErr)
+		case leaf != hashes[i]:
+			return v.blame(v.tree, index, bundle, leaves)
+		}
+		if err := visit(index, line); err != nil {
+			return err
+		}
+		if err := v.edge.add(leaf, v.compare); err != nil {
+			return err
+		}
+	}
+	if bundleErr != nil {
+		return unread(start+int64(len(lines)), bundleErr)
+	}
+	if hashesErr != nil {
+		return unread(start+int64(len(hashes)), hashesErr)
+	}
+	return nil
+}
+
+// forgives reports whether a hash tile may be missing, and takes note of it.
+func (v *verification) forgives(t tlog.Tile, err error) bool {
+	if v.lacks == nil || !isMissing(err) {
+		return false
+	}
+	v.lacks(t)
+	v.complete = false
+	return true
+}
+
+// compare compares a tile above level 0 with the computed hashes. Those of level 0 are compared
+// entry by entry.
+func (v *verification) compare(t tlog.Tile, want []tlog.Hash) error {
+	if t.L == 0 {
+		return nil
+	}
+	got, err := v.hashes(t)
+	if v.forgives(t, err) {
+		return nil
+	}
+	covers := int64(1) << (tileHeight * t.L) // entries a hash
+	first := t.N * tileWidth * covers
+	for i, h := range got {
+		if h != want[i] {
+			return damaged(first+int64(i)*covers, "%s: hash %d is not that of its %d entries", tilePath(t), i, covers)
+		}
+	}
+	if err != nil {
+		return unread(first+int64(len(got))*covers, err)
+	}
+	return nil
+}
+
+// blame finds out which was changed, the entry or its hash tile: the tile is right if it belongs to
+// the signed root.
+func (r reader) blame(tree tlog.Tree, index int64, bundle, leaves tlog.Tile) error {
+	signed := tlog.TileHashReader(tree, tileReader{r})
+	if _, err := signed.ReadHashes([]int64{tlog.StoredHashIndex(0, index)}); err == nil {
+		return damaged(index, "%s: the entry is not the one that was signed", tilePath(bundle))
+	}
+	return damaged(index, "%s and %s do not agree, and the hashes do not belong to the signed checkpoint", tilePath(bundle), tilePath(leaves))
+}
+
+// tileReader lets tlog read tiles.
+type tileReader struct{ reader }
+
+func (tileReader) Height() int { return tileHeight }
+
+func (t tileReader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
+	all := make([][]byte, len(tiles))
+	for i, tile := range tiles {
+		hashes, err := t.hashes(tile)
+		if err != nil {
+			return nil, err
+		}
+		all[i] = joinHashes(hashes)
+	}
+	return all, nil
+}
+
+func (tileReader) SaveTiles([]tlog.Tile, [][]byte) {}
+
 // Report is the result of VerifyDir.
 type Report struct {
 	Origin      string    // the journal's name, in its checkpoints and its key
