@@ -66,18 +66,21 @@ func (d *decoder) parse(text []byte) ast.Node {
 }
 
 // fullWidth is a remark about full-width characters that Japanese input methods write in place of
-// YAML's.
+// YAML's, and about spaces that are none.
 func fullWidth(text string, line int) string {
 	lines := strings.Split(text, "\n")
 	if line > len(lines) {
 		return ""
 	}
-	const wide, ascii = "：，［］｛｝＃－＂＇　", ":,[]{}#-\"' "
+	const wide, ascii = "：，［］｛｝＃－＂＇\u3000\u00a0", ":,[]{}#-\"'"
 	i := strings.IndexAny(lines[line-1], wide)
 	if i < 0 {
 		return ""
 	}
 	r, _ := utf8.DecodeRuneInString(lines[line-1][i:])
+	if noSpaces[r] != "" {
+		return fmt.Sprintf("; the %s of this line is text, and no space", noSpaces[r])
+	}
 	meant := ascii[utf8.RuneCountInString(wide[:strings.IndexRune(wide, r)])]
 	return fmt.Sprintf("; the full-width %q of this line is text, and no %q", r, meant)
 }

@@ -25,7 +25,7 @@ func (d *decoder) syntaxError(err error, text string, tokens token.Tokens) {
 	lines = lines[:min(len(lines), at.line+1)] // a mistake is where the parser stumbles, or before; or it stumbled over the line that the next one continues
 	why := ""
 	for _, diagnose := range []func() (place, string){
-		func() (place, string) { return leadingTab(lines) },
+		func() (place, string) { return leadingBlank(lines) },
 		func() (place, string) { return openQuote(lines[:min(len(lines), at.line)]) },
 		func() (place, string) { return brackets(tokens, at) },
 		func() (place, string) { return indentation(lines) },
@@ -37,14 +37,22 @@ func (d *decoder) syntaxError(err error, text string, tokens token.Tokens) {
 			break
 		}
 	}
-	d.errorf(value{at: at}, "is not YAML: %s%s", why, fullWidth(text, at.line))
+	if !strings.HasSuffix(why, "allowed are spaces") {
+		why += fullWidth(text, at.line)
+	}
+	d.errorf(value{at: at}, "is not YAML: %s", why)
 }
 
-// leadingTab finds a line that is indented by a tab.
-func leadingTab(lines []string) (place, string) {
+// noSpaces look like spaces, and are none to YAML.
+var noSpaces = map[rune]string{'\t': "tab", '\u3000': "full-width space", '\u00a0': "no-break space"}
+
+// leadingBlank finds a line that is indented by what is no space.
+func leadingBlank(lines []string) (place, string) {
 	for i, line := range lines {
-		if blanks := line[:len(line)-len(strings.TrimLeft(line, " \t"))]; strings.Contains(blanks, "\t") && blanks != line {
-			return place{i + 1, strings.Index(line, "\t") + 1}, "a tab stands before the text: allowed are spaces"
+		text := strings.TrimLeft(line, " ")
+		r, _ := utf8.DecodeRuneInString(text)
+		if noSpaces[r] != "" && strings.TrimSpace(text) != "" {
+			return place{i + 1, len(line) - len(text) + 1}, fmt.Sprintf("a %s stands before the text: allowed are spaces", noSpaces[r])
 		}
 	}
 	return place{}, ""
@@ -112,8 +120,11 @@ func brackets(tokens token.Tokens, at place) (place, string) {
 		case token.SequenceStartType, token.MappingStartType:
 			open = append(open, tk)
 		case token.SequenceEndType, token.MappingEndType:
-			if n := len(open); n == 0 || closing[open[n-1].Type] != tk.Value {
+			if len(open) == 0 {
 				return here, fmt.Sprintf("the %s closes nothing: allowed is one for each [ or { before it", tk.Value)
+			}
+			if last := open[len(open)-1]; closing[last.Type] != tk.Value {
+				return here, fmt.Sprintf("before this a %s is missing: the %s in line %d is not closed yet", closing[last.Type], last.Value, last.Position.Line)
 			}
 			open = open[:len(open)-1]
 		case token.CollectEntryType:
