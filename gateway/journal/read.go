@@ -38,11 +38,10 @@ func unread(entry int64, err error) *DamageError {
 	return d
 }
 
-// isMissing reports whether a file is not there or ends too early.
-func isMissing(err error) bool {
-	var ends short
-	return errors.Is(err, fs.ErrNotExist) || errors.As(err, &ends)
-}
+// missing is the error of a file that is not there or ends too early.
+type missing struct{ error }
+
+func isMissing(err error) bool { return errors.As(err, new(missing)) }
 
 // reader reads the folder of a journal. It trusts nothing in there.
 type reader struct {
@@ -169,21 +168,15 @@ func (r reader) hashes(t tlog.Tile) ([]tlog.Hash, error) {
 	if want := found.W * tlog.HashSize; len(data) != want {
 		err = fmt.Errorf("%s: %d bytes, not %d", tilePath(found), len(data), want)
 		if len(data) < want {
-			err = short{err}
+			err = missing{err}
 		}
 	}
 	return hashes, err
 }
 
-// notThere says that the folder lacks a tile, by its path.
-type notThere string
-
-func (e notThere) Error() string { return string(e) + " is not there" }
-func (notThere) Unwrap() error   { return fs.ErrNotExist }
-
 func describe(t tlog.Tile, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return notThere(tilePath(t))
+		return missing{errors.New(tilePath(t) + " is not there")}
 	}
 	return fmt.Errorf("%s: %w", tilePath(t), err)
 }

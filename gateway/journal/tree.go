@@ -145,10 +145,7 @@ func appendEntry(bundle, line []byte) []byte {
 	return append(bundle, line...)
 }
 
-// short is the error of a file that ends too early.
-type short struct{ error }
-
-var errTorn = short{errors.New("ends inside an entry")}
+var errTorn = missing{errors.New("ends inside an entry")}
 
 // nextEntry takes the first entry off a bundle, or gives errTorn if it is not complete. The entry
 // shares the bundle's memory.
