@@ -22,6 +22,7 @@ type identity struct {
 type keyReading struct {
 	private [32]byte
 	public  policy.Key
+	made    bool // just now
 	err     error
 }
 
@@ -31,17 +32,19 @@ func (g *Gateway) readKey() (k keyReading) {
 }
 
 // readOrMakeKey makes a key if there is none, and tells it. It waits for the disk.
-func (g *Gateway) readOrMakeKey() (k keyReading, made bool) {
-	if k = g.readKey(); !errors.Is(k.err, fs.ErrNotExist) {
-		return k, false
+func (g *Gateway) readOrMakeKey() keyReading {
+	k := g.readKey()
+	if !errors.Is(k.err, fs.ErrNotExist) {
+		return k
 	}
 	if err := g.cfg.KeyFile.Make(); err != nil {
-		return keyReading{err: err}, false
+		return keyReading{err: err}
 	}
 	if k = g.readKey(); k.err == nil {
+		k.made = true
 		g.cfg.Logger.Warn("a new private key is made: every engineer needs a new client configuration", "public_key", k.public.String())
 	}
-	return k, k.err == nil
+	return k
 }
 
 // takeKey uses a key, and records it if the journal names another or none.
@@ -68,11 +71,11 @@ func (l *loop) takeKey(k keyReading, accepted bool, actor policy.Actor) {
 
 // acceptKey uses a key that an operator accepts. The outcome warns of a new one, and
 // of another than the journal had before.
-func (l *loop) acceptKey(k keyReading, made bool, was policy.Key, actor policy.Actor, e *effect) {
+func (l *loop) acceptKey(k keyReading, was policy.Key, actor policy.Actor, e *effect) {
 	l.takeKey(k, true, actor)
 	switch {
 	case l.doubted(doubtKey):
-	case made:
+	case k.made:
 		e.note(func(out *Outcome) { out.warn(view.Say("key_made", view.Args{"key": k.public})) })
 	case was != (policy.Key{}) && was != k.public:
 		e.note(func(out *Outcome) { out.warn(view.Say("key_taken", view.Args{"key": k.public, "recorded": was})) })

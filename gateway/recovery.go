@@ -53,9 +53,8 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 		}
 	}
 	var key keyReading
-	var made bool
 	if keyless {
-		key, made = g.readOrMakeKey()
+		key = g.readOrMakeKey()
 	}
 	e := newEffect()
 	err = g.send(context.WithoutCancel(ctx), func(l *loop) {
@@ -80,7 +79,7 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 			l.add(first)
 		}
 		if keyless {
-			l.acceptKey(key, made, was, actor, e)
+			l.acceptKey(key, was, actor, e)
 		}
 		l.recordKey(cmp.Or(l.key.public, was), actor) // a new journal names it too, also while the key cannot be read
 		l.stand(e, "")
