@@ -135,6 +135,12 @@ func (c verifyCommand) Run(p *program) error {
 		}
 		return &exitError{view.Say(code, view.Args{"journal": c.dir(p), "cause": damage, "key": key, "from": keyFrom, "there": damage.Entry, "count": a.Size, "proven": a.Proven}), exitNo}
 	}
+	c.show(p, a, since != nil)
+	return nil
+}
+
+// show prints an answer without a fault.
+func (c verifyCommand) show(p *program, a verifyAnswer, since bool) {
 	if a.First != nil {
 		p.zone = siteZone(c.dir(p))
 		p.tell("verified_span", view.Args{"journal": c.dir(p), "count": a.Size, "first": p.local(*a.First), "last": p.local(*a.Last)})
@@ -146,11 +152,10 @@ func (c verifyCommand) Run(p *program) error {
 	}
 	p.tellIf(a.Beyond > 0, "verified_beyond", view.Args{"count": a.Beyond})
 	p.tellIf(len(a.Lacking) > 0, "verified_lacking", view.Args{"tiles": strings.Join(a.Lacking, ", ")})
-	p.tell("verified_with", view.Args{"key": key, "from": keyFrom})
-	p.tellIf(since != nil, "verified_since", view.Args{"count": a.Since})
-	p.tellIf(since == nil, "verified_alone", nil)
+	p.tell("verified_with", view.Args{"key": a.Key, "from": a.KeyFrom})
+	p.tellIf(since, "verified_since", view.Args{"count": a.Since})
+	p.tellIf(!since, "verified_alone", nil)
 	fmt.Fprintf(p.out, "\n%s", a.Checkpoint)
-	return nil
 }
 
 // key gives the verifier key and its origin. It never takes the key beside a copy:
