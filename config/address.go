@@ -133,6 +133,9 @@ func (d *decoder) tunnel(v value) policy.Tunnel {
 		d.tunnelGaps = d.tunnelGaps || !ok
 	}
 	t.Endpoint, _ = read(d, f["endpoint"], func(text string) (string, error) { return text, checkHostPort(text) })
+	if t.Endpoint == exampleEndpoint {
+		d.warn(f["endpoint"], "policy_endpoint_example", nil)
+	}
 	return t
 }
 

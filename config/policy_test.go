@@ -399,7 +399,7 @@ func TestExample(t *testing.T) {
 	for _, w := range warnings {
 		told = append(told, fmt.Sprint(w.Code, " ", w.Args["source"]))
 	}
-	if diff := cmp.Diff([]string{"policy_contact_example <nil>", "policy_source_example 203.0.113.10", "policy_source_example 198.51.100.0/28",
+	if diff := cmp.Diff([]string{"policy_contact_example <nil>", "policy_endpoint_example <nil>", "policy_source_example 203.0.113.10", "policy_source_example 198.51.100.0/28",
 		"policy_source_example 2001:db8:1::/64", "policy_key_example <nil>", "policy_key_example <nil>"}, told); diff != "" {
 		t.Errorf("warnings of the example (-want +got):\n%s", diff)
 	}

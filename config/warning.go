@@ -37,8 +37,11 @@ var documentationRanges = []netip.Prefix{
 // keys.
 var exampleKeys = []string{"2wwiNhY3WZPk0uE7XO1A/ZgbKPSlgHhNALW7A44oVAc=", "QXhczrLgmMRTqSJGY+dOn0gxco9yePgqMB5L1b55iGI="}
 
-// exampleContact is the contact of example.yaml.
-const exampleContact = "情報システム課 088-000-0000"
+// Values of example.yaml that no site has.
+const (
+	exampleContact  = "情報システム課 088-000-0000"
+	exampleEndpoint = "vpn.example.jp:51820"
+)
 
 // warnSource looks at one source of a vendor.
 func (r *reader) warnSource(s source) {

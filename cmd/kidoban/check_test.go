@@ -20,7 +20,7 @@ func TestFault103CheckSaysWhatAReloadWouldChange(t *testing.T) {
 	const text = `version: 1
 site: Kido Hospital
 timezone: Asia/Tokyo
-tunnel: {addresses: [10.99.0.1/24], endpoint: "vpn.example.jp:51820"}
+tunnel: {addresses: [10.99.0.1/24], endpoint: "gate.example.jp:51820"}
 targets:
   ehr-db: {address: 10.1.0.5, ports: [tcp/22]}
   pacs: {address: 10.1.0.6, ports: [tcp/104]}
