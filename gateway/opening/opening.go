@@ -3,7 +3,8 @@
 // record and the grants that closed come out.
 //
 //	opening.go    which grants are recorded, or on their way to the disk
-//	recorded.go   how much of a grant the entry of an earlier one lets open
+//	recorded.go   the part of a plan that the entries let open
+//	targets.go    which targets, sources and services contain others
 //	span.go       how long a grant may last when the wall clock is set
 //	narrowing.go  losses that the kernel has not taken away yet
 package opening
@@ -30,12 +31,9 @@ type Set struct {
 	Narrowing Narrowing
 
 	clock    *clock.Watch
-	recorded map[string]*Opening       // on disk, by the grant's id
-	pending  map[string]*Opening       // on their way to the disk, by the grant's id
-	openNow  map[policy.Key][]*Opening // recorded ones that are open now, those that end last first; nil: not worked out for this plan
-	known    map[pair]*policy.Window   // results of coveredWindow for this plan: engineers share windows
-	merged   map[pair]*policy.Window   // results of merge for this plan
-	spans    map[string]beginning      // of grants that are or were open, by id
+	recorded map[string]*Opening  // on disk, by the grant's id
+	pending  map[string]*Opening  // on their way to the disk, by the grant's id
+	spans    map[string]beginning // of grants that are or were open, by id
 
 	addressOwners map[netip.Addr]policy.Key // the owner of each tunnel address in the ruleset
 	settled       *policy.Policy            // its engineers are all in addressOwners
@@ -45,56 +43,6 @@ type Set struct {
 func NewSet(c *clock.Watch) *Set {
 	return &Set{Narrowing: Narrowing{losses: map[policy.Key]*loss{}}, clock: c, recorded: map[string]*Opening{}, pending: map[string]*Opening{},
 		spans: map[string]beginning{}, addressOwners: map[netip.Addr]policy.Key{}}
-}
-
-// Restrict returns the part of a plan that may be in force now.
-func (s *Set) Restrict(wanted *policy.Plan) *policy.Plan {
-	s.openNow = nil
-	s.known, s.merged = map[pair]*policy.Window{}, map[pair]*policy.Window{}
-	defer func() { s.known, s.merged = nil, nil }() // they have windows of earlier policies
-	return wanted.Replace(s.narrow)
-}
-
-// narrow appends the part of an engineer's grants that entries on disk cover. An
-// entry shrinks with the policy: if a later policy opens more again, that needs a
-// new entry. An engineer who is kept out has no grants; they end, and need new
-// entries too.
-func (s *Set) narrow(to, grants []*policy.Grant) []*policy.Grant {
-	if s.Narrowing.keepsOut(grants[0].Engineer.Key) {
-		return to
-	}
-	if slices.ContainsFunc(grants, func(g *policy.Grant) bool { return g.Contains(s.clock.Now) && s.ofItsOwn(g) != g }) {
-		return s.meanwhile(to, grants)
-	}
-	for _, g := range grants {
-		if c := s.ofItsOwn(g); c != nil {
-			s.recorded[g.ID].Grant = c
-			to = s.bounded(to, c)
-		}
-	}
-	return to
-}
-
-// ofItsOwn returns the part of a grant that its own entry covers, or nil.
-func (s *Set) ofItsOwn(g *policy.Grant) *policy.Grant {
-	if o := s.recorded[g.ID]; o != nil {
-		return s.covered(o.Grant, g)
-	}
-	return nil
-}
-
-// bounded appends a grant until its end on the wall clock as it is set now.
-func (s *Set) bounded(to []*policy.Grant, c *policy.Grant) []*policy.Grant {
-	until := s.end(c.ID, c.Until)
-	if !until.After(s.clock.Now) {
-		return to
-	}
-	if !until.Equal(c.Until) {
-		shorter := *c
-		shorter.Until = until
-		c = &shorter
-	}
-	return append(to, c)
 }
 
 // covers reports whether the entry has all of the grant, its approver and ticket.

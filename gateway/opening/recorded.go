@@ -2,7 +2,6 @@ package opening
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -14,30 +13,86 @@ import (
 // same access under other names. Until the entries of the new meaning are on disk, the
 // part that both meanings have stays open, under the earlier entry's id and names.
 
+// Restrict returns the part of a plan that may be in force now.
+func (s *Set) Restrict(wanted *policy.Plan) *policy.Plan {
+	r := &restriction{s, nil, map[pair]*policy.Window{}, map[pair]*policy.Window{}}
+	return wanted.Replace(r.narrow)
+}
+
+// restriction works out one plan. Engineers share windows, so it keeps what it finds.
+type restriction struct {
+	*Set
+	openNow map[policy.Key][]*Opening // recorded ones that are open now, those that end last first; nil: not looked for yet
+	known   map[pair]*policy.Window   // results of coveredWindow
+	merged  map[pair]*policy.Window   // results of merge
+}
+
+// narrow appends the part of an engineer's grants that entries on disk cover. An
+// entry shrinks with the policy: if a later policy opens more again, that needs a
+// new entry. An engineer who is kept out has no grants; they end, and need new
+// entries too.
+func (r *restriction) narrow(to, grants []*policy.Grant) []*policy.Grant {
+	if r.Narrowing.keepsOut(grants[0].Engineer.Key) {
+		return to
+	}
+	if slices.ContainsFunc(grants, func(g *policy.Grant) bool { return g.Contains(r.clock.Now) && r.ofItsOwn(g) != g }) {
+		return r.meanwhile(to, grants)
+	}
+	for _, g := range grants {
+		if c := r.ofItsOwn(g); c != nil {
+			r.recorded[g.ID].Grant = c
+			to = r.bounded(to, c)
+		}
+	}
+	return to
+}
+
+// ofItsOwn returns the part of a grant that its own entry covers, or nil.
+func (r *restriction) ofItsOwn(g *policy.Grant) *policy.Grant {
+	if o := r.recorded[g.ID]; o != nil {
+		return r.covered(o.Grant, g)
+	}
+	return nil
+}
+
+// bounded appends a grant until its end on the wall clock as it is set now.
+func (s *Set) bounded(to []*policy.Grant, c *policy.Grant) []*policy.Grant {
+	until := s.end(c.ID, c.Until)
+	if !until.After(s.clock.Now) {
+		return to
+	}
+	if !until.Equal(c.Until) {
+		shorter := *c
+		shorter.Until = until
+		c = &shorter
+	}
+	return append(to, c)
+}
+
 // meanwhile appends the part of an engineer's open grants that the open entries cover.
 // Names do not count. Grants that open later need entries of their own.
-func (s *Set) meanwhile(to, grants []*policy.Grant) []*policy.Grant {
+func (r *restriction) meanwhile(to, grants []*policy.Grant) []*policy.Grant {
 	var open []*policy.Grant // those that end last first
 	wanted := map[string]bool{}
 	for _, g := range grants {
-		if g.Contains(s.clock.Now) {
+		if g.Contains(r.clock.Now) {
 			open = append(open, g)
 			wanted[g.ID] = true
-		} else if c := s.ofItsOwn(g); c != nil {
-			s.recorded[g.ID].Grant = c
-			to = s.bounded(to, c)
+		} else if c := r.ofItsOwn(g); c != nil {
+			r.recorded[g.ID].Grant = c
+			to = r.bounded(to, c)
 		}
 	}
 	slices.SortStableFunc(open, func(a, b *policy.Grant) int { return b.Until.Compare(a.Until) })
 	var kept []*policy.Grant
 	for _, own := range []bool{true, false} { // an entry with another name stays only if it has more than those kept
-		for _, o := range s.openOf(grants[0].Engineer.Key) {
+		for _, o := range r.openOf(grants[0].Engineer.Key) {
 			if wanted[o.Grant.ID] != own {
 				continue
 			}
-			c := s.part(o.Grant, open)
+			c := r.part(o.Grant, open)
 			if c == nil || !own && slices.ContainsFunc(kept, func(k *policy.Grant) bool {
-				return len(c.Window.Targets) == 0 || !k.Until.Before(c.Until) && containsSources(k.Engineer, c.Engineer) && s.merge(k.Window, c.Window) == k.Window
+				return len(c.Window.Targets) == 0 || !k.Until.Before(c.Until) && containsSources(k.Engineer, c.Engineer) && r.merge(k.Window, c.Window) == k.Window
 			}) {
 				continue
 			}
@@ -45,36 +100,36 @@ func (s *Set) meanwhile(to, grants []*policy.Grant) []*policy.Grant {
 			shrunk := *c
 			shrunk.Until = o.Grant.Until // the end of a grant with another name does not count
 			o.Grant = &shrunk
-			to = s.bounded(to, c)
+			to = r.bounded(to, c)
 		}
 	}
 	return to
 }
 
 // openOf returns the entries of a key that are open now, those that end last first.
-func (s *Set) openOf(key policy.Key) []*Opening {
-	if s.openNow == nil {
-		s.openNow = map[policy.Key][]*Opening{}
-		for _, o := range s.recorded {
-			if o.Grant.Contains(s.clock.Now) {
-				s.openNow[o.Grant.Engineer.Key] = append(s.openNow[o.Grant.Engineer.Key], o)
+func (r *restriction) openOf(key policy.Key) []*Opening {
+	if r.openNow == nil {
+		r.openNow = map[policy.Key][]*Opening{}
+		for _, o := range r.recorded {
+			if o.Grant.Contains(r.clock.Now) {
+				r.openNow[o.Grant.Engineer.Key] = append(r.openNow[o.Grant.Engineer.Key], o)
 			}
 		}
-		for _, all := range s.openNow {
+		for _, all := range r.openNow {
 			slices.SortFunc(all, func(a, b *Opening) int {
 				return cmp.Or(b.Grant.Until.Compare(a.Grant.Until), strings.Compare(a.Grant.ID, b.Grant.ID))
 			})
 		}
 	}
-	return s.openNow[key]
+	return r.openNow[key]
 }
 
 // part returns the part of a recorded grant that some grants open, those that end last
 // first; nil if there is none. All of it ends with the first one that it needs.
-func (s *Set) part(recorded *policy.Grant, grants []*policy.Grant) *policy.Grant {
+func (r *restriction) part(recorded *policy.Grant, grants []*policy.Grant) *policy.Grant {
 	var p *policy.Grant
 	for _, g := range grants {
-		c := s.covered(recorded, g)
+		c := r.covered(recorded, g)
 		switch {
 		case c == nil:
 			return nil // as with the others: they are of the same engineer
@@ -83,7 +138,7 @@ func (s *Set) part(recorded *policy.Grant, grants []*policy.Grant) *policy.Grant
 			copied.ID, p = recorded.ID, &copied
 			continue
 		}
-		if w := s.merge(p.Window, c.Window); w != p.Window {
+		if w := r.merge(p.Window, c.Window); w != p.Window {
 			p.Window, p.Until = w, c.Until
 		}
 	}
@@ -92,8 +147,8 @@ func (s *Set) part(recorded *policy.Grant, grants []*policy.Grant) *policy.Grant
 
 // merge returns a window with the targets of another that it lacks: the window itself,
 // if it lacks none.
-func (s *Set) merge(a, b *policy.Window) *policy.Window {
-	w := s.merged[pair{a, b}]
+func (r *restriction) merge(a, b *policy.Window) *policy.Window {
+	w := r.merged[pair{a, b}]
 	if w == nil {
 		more, have := slices.Clip(a.Targets), index(a.Targets)
 		for _, t := range b.Targets {
@@ -105,7 +160,7 @@ func (s *Set) merge(a, b *policy.Window) *policy.Window {
 			copied := *a
 			copied.Targets, w = more, &copied
 		}
-		s.merged[pair{a, b}] = w
+		r.merged[pair{a, b}] = w
 	}
 	return w
 }
@@ -113,7 +168,9 @@ func (s *Set) merge(a, b *policy.Window) *policy.Window {
 // pair is two windows; of known, one as it was recorded and one of the policy.
 type pair struct{ recorded, window *policy.Window }
 
-func (s *Set) covered(recorded, g *policy.Grant) *policy.Grant { return covered(recorded, g, s.known) }
+func (r *restriction) covered(recorded, g *policy.Grant) *policy.Grant {
+	return covered(recorded, g, r.known)
+}
 
 // covered returns the part of a grant that the recorded one lets open: the grant
 // itself if that is all of it; nil if they have no source in common, or if the
@@ -183,89 +240,4 @@ func coveredWindow(recorded, w *policy.Window) *policy.Window {
 		}
 	}
 	return &part
-}
-
-// places are targets by their addresses.
-type places struct {
-	targets map[netip.Prefix][]*policy.Target
-	bits    []int // the lengths of their prefixes
-}
-
-func index(targets []*policy.Target) places {
-	x := places{targets: map[netip.Prefix][]*policy.Target{}}
-	for _, t := range targets {
-		p := t.Prefix.Masked()
-		x.targets[p] = append(x.targets[p], t)
-		if !slices.Contains(x.bits, p.Bits()) {
-			x.bits = append(x.bits, p.Bits())
-		}
-	}
-	return x
-}
-
-// around returns the targets that have all of a prefix.
-func (x places) around(p netip.Prefix) (found []*policy.Target) {
-	for _, bits := range x.bits {
-		if bits <= p.Bits() {
-			found = append(found, x.targets[netip.PrefixFrom(p.Addr(), bits).Masked()]...)
-		}
-	}
-	return found
-}
-
-// opens reports whether one of the targets opens all of another.
-func (x places) opens(t *policy.Target) bool {
-	return slices.ContainsFunc(x.around(t.Prefix), func(of *policy.Target) bool {
-		return all(t.Services, func(s policy.Service) bool { return offers(s, of.Services...) })
-	})
-}
-
-// common returns the elements of b that lie in a, and those of a that lie in b.
-func common[T comparable](a, b []T, in func(T, ...T) bool) (list []T) {
-	for _, x := range b {
-		if in(x, a...) {
-			list = append(list, x)
-		}
-	}
-	for _, x := range a {
-		if in(x, b...) && !slices.Contains(list, x) {
-			list = append(list, x)
-		}
-	}
-	return list
-}
-
-func containsSources(a, b *policy.Engineer) bool {
-	return all(b.Sources, func(p netip.Prefix) bool { return inside(p, a.Sources...) })
-}
-
-func containsTargets(a, b *policy.Window) bool {
-	known := byName(a)
-	return all(b.Targets, func(t *policy.Target) bool {
-		of := known[t.Name]
-		return of == t || of != nil && inside(t.Prefix, of.Prefix) && all(t.Services, func(s policy.Service) bool { return offers(s, of.Services...) })
-	})
-}
-
-func byName(w *policy.Window) map[string]*policy.Target {
-	known := make(map[string]*policy.Target, len(w.Targets))
-	for _, t := range w.Targets {
-		known[t.Name] = t
-	}
-	return known
-}
-
-// offers reports whether one of several services has all ports of s.
-func offers(s policy.Service, services ...policy.Service) bool {
-	return slices.ContainsFunc(services, func(r policy.Service) bool {
-		return r.Protocol == s.Protocol && r.First <= s.First && s.Last <= r.Last
-	})
-}
-
-func inside(p netip.Prefix, prefixes ...netip.Prefix) bool {
-	return slices.ContainsFunc(prefixes, func(q netip.Prefix) bool { return policy.Within(p, q) })
-}
-
-func all[T any](list []T, is func(T) bool) bool {
-	return !slices.ContainsFunc(list, func(t T) bool { return !is(t) })
 }
