@@ -287,7 +287,10 @@ func clientConfig(p *policy.Policy, q url.Values, gatewayKey policy.Key) (string
 	}
 	presharedKey := ""
 	if e.PresharedKey != [32]byte{} {
-		presharedKey = "# This tunnel needs a preshared key, sent to you by another way. Put it after the sign and remove the mark:\n# PresharedKey =\n"
+		presharedKey = `# このトンネルには、別の方法でお渡しした事前共有鍵が必要です。= の後に書き、PresharedKey の前の # を消してください。
+# This tunnel needs a preshared key, sent to you by another way: write it behind the = and remove the # before PresharedKey.
+# PresharedKey =
+`
 	}
 	call, callJa := p.Site, p.Site
 	if p.Contact != "" {

@@ -161,6 +161,20 @@ func TestReading(t *testing.T) {
 	}
 }
 
+// TestPresharedKeyIsAskedFor: the client configuration says in both languages that a preshared key
+// belongs into it, and does not tell it.
+func TestPresharedKeyIsAskedFor(t *testing.T) {
+	p := hospital()
+	p.Engineer("medisys/sato").PresharedKey = [32]byte{7}
+	config, err := clientConfig(p, url.Values{"engineer": {"medisys/sato"}}, policy.Key{9})
+	want := "# このトンネルには、別の方法でお渡しした事前共有鍵が必要です。= の後に書き、PresharedKey の前の # を消してください。\n" +
+		"# This tunnel needs a preshared key, sent to you by another way: write it behind the = and remove the # before PresharedKey.\n" +
+		"# PresharedKey =\nEndpoint = "
+	if err != nil || !strings.Contains(config, want) {
+		t.Errorf("client-config: %v\n%s\nlacks\n%s", err, config, want)
+	}
+}
+
 func TestCommands(t *testing.T) {
 	s := serve(t)
 	out := post(s, "/v1/close", order{Scope: "medisys/sato", Reason: "phone call from Mr. O'Neil <it@example.jp>; 電話　確認中"})
