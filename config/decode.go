@@ -56,16 +56,17 @@ type decoder struct {
 	file         string
 	errors       Errors
 	warnings     []view.Message
-	more         int // errors beyond maxErrors
-	moreWarnings int
-	gaps         bool // a mapping could not be read, or not all of it
+	more         int               // errors beyond maxErrors
+	warned       map[view.Code]int // warnings by kind
+	moreWarnings int               // those beyond maxErrors of a kind
+	gaps         bool              // a mapping could not be read, or not all of it
 
 	strange    bool // the mapping that was read last has an unknown field, which may be meant as any other
 	tunnelGaps bool // an address of the tunnel could not be read
 }
 
-// maxErrors bounds the errors and the warnings that are listed. A file could have one every few
-// bytes.
+// maxErrors bounds the errors, and the warnings of each kind, that are listed. A file could have one
+// every few bytes.
 const maxErrors = 100
 
 // errorf reports a mistake. It returns the error, or nil if the list is full.
@@ -84,7 +85,10 @@ func (d *decoder) full() bool { return len(d.errors) >= maxErrors }
 
 // warn adds a warning about a value.
 func (d *decoder) warn(v value, code view.Code, args view.Args) {
-	if len(d.warnings) >= maxErrors {
+	if d.warned == nil {
+		d.warned = map[view.Code]int{}
+	}
+	if d.warned[code]++; d.warned[code] > maxErrors {
 		d.moreWarnings++
 		return
 	}

@@ -200,8 +200,8 @@ func TestFault78ReadingIsBounded(t *testing.T) {
 			if r.err == nil {
 				t.Error("there is no error")
 			}
-			if n := len(messages("p", r.err)); n > maxErrors+1 || len(r.warnings) > maxErrors+1 {
-				t.Errorf("there are %d mistakes and %d warnings, allowed are %d of each and a line that counts the rest", n, len(r.warnings), maxErrors)
+			if n := len(messages("p", r.err)); n > maxErrors+1 || len(r.warnings) > 10*maxErrors {
+				t.Errorf("there are %d mistakes and %d warnings, allowed are %d mistakes and as many warnings of a kind, and a line that counts the rest", n, len(r.warnings), maxErrors)
 			}
 		})
 	}

@@ -389,6 +389,28 @@ func messageFormats(t *testing.T) map[string]string {
 	return formats
 }
 
+// TestManyWarningsHideNoOthers: the list is bounded for each kind of warning.
+func TestManyWarningsHideNoOthers(t *testing.T) {
+	var sources strings.Builder
+	for i := range maxErrors + 50 {
+		fmt.Fprintf(&sources, "10.0.%d.1, ", i)
+	}
+	text := strings.Replace(string(exampleYAML), "198.51.100.0/28, ", sources.String(), 1)
+	_, warnings, err := ParsePolicy("p.yaml", []byte(text), t.TempDir(), Host{}, testNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[view.Code]int{}
+	for _, w := range warnings {
+		kinds[w.Code]++
+	}
+	for code, want := range map[view.Code]int{"policy_source_private": maxErrors, "policy_warnings_more": 1, "policy_key_example": 2} {
+		if kinds[code] != want {
+			t.Errorf("%d warnings of the kind %s, want %d", kinds[code], code, want)
+		}
+	}
+}
+
 func TestExample(t *testing.T) {
 	p, warnings, err := ParsePolicy("example.yaml", exampleYAML, t.TempDir(), Host{}, testNow)
 	if err != nil {

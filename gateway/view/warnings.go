@@ -1,6 +1,9 @@
 package view
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Warnings about a policy: so many of a kind are told one by one, and so many places of
 // the others are named.
@@ -25,10 +28,15 @@ func Summed(warnings []Message) (all []Message) {
 		case !told[w.Code]:
 			told[w.Code] = true
 			var places []string
-			for _, other := range alike[1:] {
-				places = append(places, fmt.Sprint(other.Args["where"], ":", other.Args["line"]))
+			for _, one := range alike {
+				if place := fmt.Sprint(one.Args["where"], ":", one.Args["line"]); !slices.Contains(places, place) {
+					places = append(places, place)
+				}
 			}
-			all = append(all, Say("warnings_alike", Args{"first": w, "others": Few(places, placesMost)}))
+			if len(places) == 1 {
+				places = append(places, places[0])
+			}
+			all = append(all, Say("warnings_alike", Args{"first": w, "others": Few(places[1:], placesMost)}))
 		}
 	}
 	return all
