@@ -185,6 +185,8 @@ func problemOf(err error) *Problem {
 		return noMatch(view.Say("no_scope", view.Args{"scope": string(none.Scope), "near": didYouMean(none.Near)}), none.Near)
 	case errors.As(err, &none) && none.Held.Engineer != "":
 		return noMatch(view.Say("not_shut_itself", view.Args{"scope": string(none.Scope), "engineer": none.Held.Engineer, "closed": string(none.Held.Scope)}), string(none.Held.Scope))
+	case errors.As(err, &none) && none.Around != "":
+		return noMatch(view.Say("not_shut_around", view.Args{"scope": string(none.Scope), "closed": string(none.Around)}), string(none.Around))
 	case errors.As(err, &none):
 		return noMatch(view.Say("not_shut", view.Args{"scope": string(none.Scope), "near": didYouMean(none.Near)}), none.Near)
 	}

@@ -13,6 +13,7 @@ type NoMatchError struct {
 	Scope  Scope
 	Reopen bool   // the scope is not shut; else the policy does not know it
 	Held   Held   // of a reopening: an engineer of the scope who is closed under an earlier name
+	Around Scope  // of a reopening: the scope around it that is shut; empty: none is
 	Near   string // the scope that may be meant; empty: there is none
 }
 
@@ -26,6 +27,8 @@ func (e *NoMatchError) Error() string {
 		return fmt.Sprintf("the policy has no vendor or engineer %q", e.Scope) + near
 	case e.Held.Engineer != "":
 		return fmt.Sprintf("%q is not shut itself: %s was closed as %q, which can be reopened", e.Scope, e.Held.Engineer, e.Held.Scope)
+	case e.Around != "":
+		return fmt.Sprintf("%q is not shut itself: %q is, and can be reopened", e.Scope, e.Around)
 	}
 	return fmt.Sprintf("%q is not shut", e.Scope) + near
 }
@@ -118,6 +121,15 @@ func (s *State) notShut(scope Scope) *NoMatchError {
 		if vendor, _, _ := strings.Cut(h.Engineer, "/"); scope == Scope(h.Engineer) || scope == Scope(vendor) {
 			e.Held = h
 			return e
+		}
+	}
+	if p := s.Policy(); p != nil && p.knows(scope) {
+		vendor, _, _ := strings.Cut(string(scope), "/")
+		for _, around := range []Scope{Scope(vendor), All} {
+			if _, ok := s.shut[around]; ok {
+				e.Around = around
+				return e
+			}
 		}
 	}
 	var shut []string

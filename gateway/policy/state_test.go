@@ -37,7 +37,8 @@ func TestApply(t *testing.T) {
 		{"shut an unknown vendor", Shut{Scope: "medi", Reason: "x"}, `the policy has no vendor or engineer "medi"`, []string{"all", "medisys/sato"}},
 		{"shut nothing", Shut{Scope: "", Reason: "x"}, `the policy has no vendor or engineer ""`, []string{"all", "medisys/sato"}},
 		{"reopen", Reopened{"all", "x"}, "", []string{"medisys/sato"}},
-		{"reopen what is not shut itself", Reopened{"medisys", "x"}, `"medisys" is not shut`, []string{"all", "medisys/sato"}},
+		{"reopen what is not shut itself", Reopened{"medisys", "x"}, `"medisys" is not shut itself: "all" is, and can be reopened`, []string{"all", "medisys/sato"}},
+		{"reopen what nobody has", Reopened{"medi", "x"}, `"medi" is not shut`, []string{"all", "medisys/sato"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, _ := example(t)
