@@ -48,7 +48,7 @@ func (t *Tunnel) build() error {
 	// Its errors are packets that were cut and addresses that cannot be reached.
 	// gatedTUN and the reconciler see the serious ones.
 	m := &machine{device: device.NewDevice(k, t.gate, &device.Logger{Verbosef: debug, Errorf: debug}), link: link}
-	err = m.device.IpcSet(fmt.Sprintf("private_key=%x\nlisten_port=%d\n", c.PrivateKey[:], c.ListenPort))
+	err = m.device.IpcSet(fmt.Sprintf("private_key=%x\nlisten_port=%d\n", t.private[:], c.ListenPort))
 	if err == nil {
 		err = m.device.Up()
 	}

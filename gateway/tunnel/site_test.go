@@ -125,8 +125,11 @@ func (s *site) start() {
 	}
 	err := s.gateway.Do(func() (err error) {
 		s.tunnel, err = New(Config{
-			Interface: "kido0", ListenPort: 51820, PrivateKey: s.private, UAPI: true, Boottime: s.boot.now,
+			Interface: "kido0", ListenPort: 51820, UAPI: true, Boottime: s.boot.now,
 		})
+		if err == nil && s.private != (lab.Key{}) {
+			err = s.tunnel.SetKey(s.private)
+		}
 		if err != nil {
 			return err
 		}

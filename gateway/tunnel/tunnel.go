@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"iter"
@@ -25,7 +26,6 @@ import (
 type Config struct {
 	Interface  string       // the name of the TUN interface, up to 15 bytes
 	ListenPort uint16       // UDP, both families; 0: any
-	PrivateKey [32]byte     // zero: there is no interface until SetKey
 	MTU        int          // 1280 to 65455; 0: 1420
 	Logger     *slog.Logger // nil: none
 	UAPI       bool         // answer `wg show`
@@ -46,7 +46,8 @@ type Tunnel struct {
 	authenticator *authenticator
 	peers         *peers
 
-	building  sync.Mutex // held by Set, Restart and Close; guards addresses
+	building  sync.Mutex // held by Set, SetKey, Restart and Close; guards private and addresses
+	private   [32]byte   // zero: there is none yet
 	addresses []netip.Prefix
 	machine   atomic.Pointer[machine] // never nil; a closed one while there is none
 
@@ -87,7 +88,8 @@ type failure struct{ err error }
 // half of that, so that admissions find room in a flood of them.
 const factsWaiting = 1024
 
-// New prepares a tunnel. Set makes the interface and the WireGuard device.
+// New prepares a tunnel. Set makes the interface and the WireGuard device, once there
+// is a key (SetKey).
 func New(c Config) (*Tunnel, error) {
 	if c.MTU == 0 {
 		c.MTU = device.DefaultMTU
@@ -98,7 +100,11 @@ func New(c Config) (*Tunnel, error) {
 	case c.MTU < 1280 || c.MTU > device.MaxContentSize:
 		return nil, fmt.Errorf("MTU %d: allowed is 1280 to %d", c.MTU, device.MaxContentSize)
 	}
-	o, err := newOpener(c.PrivateKey) // with a zero key nobody is admitted until SetKey
+	// Until SetKey a key stands in of which nobody knows even the public half: whoever
+	// knows the private one can prove to be any engineer.
+	var unknown [32]byte
+	rand.Read(unknown[:]) // never fails
+	o, err := newOpener(unknown)
 	if err != nil {
 		return nil, err
 	}
@@ -133,10 +139,10 @@ func (t *Tunnel) SetKey(private [32]byte) error {
 	}
 	t.building.Lock()
 	defer t.building.Unlock()
-	if private == t.config.PrivateKey {
+	if private == t.private {
 		return nil
 	}
-	t.config.PrivateKey = private
+	t.private = private
 	t.gate.checker.Init(o.public)
 	t.authenticator.opener.Store(o)
 	if t.machine.Load().closed.Load() {
@@ -169,7 +175,7 @@ func (t *Tunnel) suit(p *policy.Policy) error {
 	t.building.Lock()
 	defer t.building.Unlock()
 	built := !t.machine.Load().closed.Load()
-	if p == nil || t.isClosed() || t.config.PrivateKey == [32]byte{} || built && slices.Equal(p.Tunnel.Addresses, t.addresses) {
+	if p == nil || t.isClosed() || t.private == [32]byte{} || built && slices.Equal(p.Tunnel.Addresses, t.addresses) {
 		return nil
 	}
 	if built {

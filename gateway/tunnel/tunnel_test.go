@@ -108,6 +108,39 @@ func TestSetKey(t *testing.T) {
 	}
 }
 
+// TestFault87NobodyProvesAKeyWithoutTheGateways: while the gateway has no private key,
+// an initiation for a key that everybody knows proves nothing. It would name an engineer
+// in a refusal, and lock the engineer out with its timestamp.
+func TestFault87NobodyProvesAKeyWithoutTheGateways(t *testing.T) {
+	s := newSite(t)
+	private := s.private
+	s.private = [32]byte{}
+	s.start()
+	do := func(f func() error) {
+		t.Helper()
+		if err := s.gateway.Do(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(func() error { return s.tunnel.Set(s.state.Plan(time.Now()).Doubted("the private key is missing")) })
+	known, err := newOpener([32]byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The secret of this key with sato's public key is known to all, so anybody can make this.
+	forged := initiate(t, s.sato.private, known.public, stampAt(time.Now().Add(time.Hour)), nil)
+	s.tunnel.Inspect(forged, netip.MustParseAddrPort("203.0.113.10:4000"))
+	if f := s.refusal(policy.NotReady); f.Engineer != nil {
+		t.Errorf("it is refused as %v's", f.Engineer)
+	}
+	do(func() error { return s.tunnel.SetKey(private) })
+	s.open(later(), s.sato)
+	s.client(s.medisys, s.sato, medisysEndpoint)
+	if err := s.ping(s.medisys, 20*time.Second); err != nil {
+		t.Errorf("with the key: %v", err)
+	}
+}
+
 func TestClosedFromTheStart(t *testing.T) {
 	s := newSite(t)
 	wire := s.medisys.Capture("eth0")
