@@ -171,9 +171,9 @@ func TestPoliciesHaveNoMistakes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, _, err := config.ParsePolicy("policy.yaml", text, s.folder, config.Host{}, now)
-			if err != nil {
-				t.Fatalf("at %v: %v\n%s", now, err, text)
+			p, warnings, err := config.ParsePolicy("policy.yaml", text, s.folder, config.Host{}, now)
+			if err != nil || len(warnings) > 0 {
+				t.Fatalf("at %v: %v, %v\n%s", now, err, warnings, text)
 			}
 			var state policy.State
 			if err := state.Apply(now, "test", policy.PolicyLoaded{Policy: p}); err != nil {

@@ -19,7 +19,7 @@ import (
 
 // The addresses of the scene.
 var (
-	engineerAddress = netip.MustParseAddr("203.0.113.10")
+	engineerAddress = netip.MustParseAddr("198.18.10.10")
 	outsiderAddress = netip.MustParseAddr("198.51.100.66")
 	gatewayAddress  = netip.MustParseAddrPort("192.0.2.2:51820")
 	engineerInside  = netip.MustParseAddr("10.99.0.2")
@@ -60,7 +60,7 @@ func (s *stage) strike() {
 
 // build joins the hosts:
 //
-//	engineer 203.0.113.10 ---+
+//	engineer 198.18.10.10 ---+
 //	                         internet --- 192.0.2.2 gateway 10.1.0.1 --- 10.1.0.5 hospital
 //	outsider 198.51.100.66 --+                                           10.1.0.6
 //
@@ -78,12 +78,12 @@ func (s *stage) build() {
 	l := lab.New(s)
 	internet := l.Host("internet")
 	s.engineer, s.outsider, s.gateway, s.hospital = l.Host("engineer"), l.Host("outsider"), l.Host("gateway"), l.Host("hospital")
-	l.Link(s.engineer, "eth0", lab.Prefixes("203.0.113.10/24"), internet, "eth0", lab.Prefixes("203.0.113.1/24"))
+	l.Link(s.engineer, "eth0", lab.Prefixes("198.18.10.10/24"), internet, "eth0", lab.Prefixes("198.18.10.1/24"))
 	l.Link(s.outsider, "eth0", lab.Prefixes("198.51.100.66/24"), internet, "eth1", lab.Prefixes("198.51.100.1/24"))
 	l.Link(s.gateway, "wan0", lab.Prefixes("192.0.2.2/24"), internet, "eth2", lab.Prefixes("192.0.2.1/24"))
 	l.Link(s.gateway, "lan0", lab.Prefixes("10.1.0.1/24"), s.hospital, "eth0", lab.Prefixes("10.1.0.5/24", "10.1.0.6/24"))
 	internet.Forward()
-	for host, router := range map[*lab.Host]string{s.engineer: "203.0.113.1", s.outsider: "198.51.100.1", s.gateway: "192.0.2.1", s.hospital: "10.1.0.1"} {
+	for host, router := range map[*lab.Host]string{s.engineer: "198.18.10.1", s.outsider: "198.51.100.1", s.gateway: "192.0.2.1", s.hospital: "10.1.0.1"} {
 		host.Route(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr(router))
 	}
 	for _, at := range []netip.AddrPort{listedService, otherService, otherHost} {

@@ -74,7 +74,7 @@ type story struct {
 func (s *story) tell() {
 	s.begin = time.Now()
 	s.out.lines(s.out.style(bold, "Kidoban")+"  a hospital's gate for its vendors, on this machine, with real traffic", []string{"",
-		"engineer 203.0.113.10 ---+",
+		"engineer 198.18.10.10 ---+",
 		"                         internet --- 192.0.2.2 gateway --- 10.1.0.5 hospital",
 		"outsider 198.51.100.66 --+                                  10.1.0.6"})
 	for _, scene := range scenes {
