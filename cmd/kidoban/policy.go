@@ -110,11 +110,10 @@ func (c checkCommand) Run(p *program) error {
 	path := cmp.Or(string(c.File), p.settings.PolicyFile)
 	answer := checkAnswer{File: path, Errors: []*config.Error{}, Warnings: []checkWarning{}, Openings: []api.Opening{}}
 	var files []string // that the service reads
-	opens := func(file string) { files = append(files, file) }
-	if path != p.settings.PolicyFile {
-		opens = nil
-	} else {
-		opens(path)
+	var opens func(string)
+	if path == p.settings.PolicyFile {
+		files = []string{path}
+		opens = func(file string) { files = append(files, file) }
 	}
 	loaded, warnings, err := p.loadPolicy(path, opens)
 	warnings = slices.Concat(warnings, p.settings.Warnings(), p.settings.Doubtful(files))
@@ -150,11 +149,17 @@ func (c checkCommand) Run(p *program) error {
 		fmt.Fprintln(p.err, p.say("check_refused", view.Args{"file": path, "errors": len(mistakes), "warnings": len(warnings)}))
 		return &exitError{status: exitFailed}
 	}
+	c.show(p, answer, loaded, uncompared)
+	return nil
+}
+
+// show prints an answer without mistakes. uncompared says why there is no comparison.
+func (c checkCommand) show(p *program, answer checkAnswer, loaded *policy.Policy, uncompared error) {
 	engineers := 0
 	for _, v := range loaded.Vendors {
 		engineers += len(v.Engineers)
 	}
-	p.tell("check_taken", view.Args{"file": path, "site": loaded.Site, "vendors": len(loaded.Vendors), "engineers": engineers, "warnings": len(warnings)})
+	p.tell("check_taken", view.Args{"file": answer.File, "site": loaded.Site, "vendors": len(loaded.Vendors), "engineers": engineers, "warnings": len(answer.Warnings)})
 	p.tell("digest", view.Args{"digest": loaded.Digest})
 	fmt.Fprintln(p.out)
 	p.tellIf(uncompared != nil, "compared_not", view.Args{"cause": uncompared})
@@ -165,7 +170,6 @@ func (c checkCommand) Run(p *program) error {
 	p.tellIf(len(answer.Openings) == 0, "opens_not", nil)
 	p.tellIf(len(answer.Openings) > 0, "opens", nil)
 	printCalendar(p, answer.Openings, calendarLines)
-	return nil
 }
 
 type explainCommand struct {
