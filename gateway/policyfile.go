@@ -61,14 +61,14 @@ func (g *Gateway) Reload(ctx context.Context, actor policy.Actor) (Outcome, erro
 		}
 		l.stand(e, "")
 		t.after = l.granted()
-		go func() { // also if nobody waits for the outcome
+		go func() { // it logs, also if the caller has given up
 			defer close(compared)
 			e.note(g.compare(t))
 		}()
 		e.note(func(out *Outcome) { out.warn(r.warnings...) })
 		l.add(store.Record{Done: func(err error) { e.recorded <- err }})
 	})
-	<-g.reading // only now: a later reading is taken later
+	<-g.reading // only now, so that readings are taken in their order
 	switch {
 	case err != nil:
 		return Outcome{}, err

@@ -18,8 +18,8 @@ const (
 	chosenPorts   = "ipv4/ip_local_port_range"     // it chooses out of these
 )
 
-// mostPorts is more bytes than the longest list of ports takes. The kernel tells a
-// list in one reading only, however long it is.
+// mostPorts is more bytes than the longest list of ports takes. The kernel gives a
+// list in one reading only.
 const mostPorts = 1 << 19
 
 // span is a range of ports, both included.
@@ -93,10 +93,10 @@ func writeReserved(file *os.File, p ports) error {
 	return err
 }
 
-// reserve has the kernel choose WireGuard's port for no connection of the host: the
-// ruleset drops all that has this number and is not WireGuard's. It keeps what
-// others reserve, and reserves the port again where somebody wrote the list anew. It
-// is the switch of the calling thread's network namespace.
+// reserve keeps the kernel from choosing WireGuard's port for a connection of the host,
+// whose packets the ruleset would drop. It keeps the ports that others reserve, and
+// reserves its own again if somebody wrote the list anew. The list is that of the
+// calling thread's network namespace.
 func (f *forwarding) reserve(port uint16) error {
 	if f.reserved == nil {
 		file, refused := os.OpenFile(sysctls+reservedPorts, os.O_RDWR, 0)

@@ -160,7 +160,8 @@ func decodeSigned(index int64, line []byte) (Entry, error) {
 // sequence reads entries in order, and holds their times to the rule of Entry.Time.
 type sequence struct{ last time.Time } // of the entry before; zero: there is none
 
-// next decodes the next entry of the signed tree. back is the time before it, if the time goes back at this entry.
+// next decodes the next entry of the signed tree. back is the time of the entry before it, if
+// that is later.
 func (s *sequence) next(index int64, line []byte) (e Entry, back time.Time, err error) {
 	if e, err = decodeSigned(index, line); err == nil {
 		back, err = s.check(e)

@@ -58,8 +58,8 @@ type ShutRecord struct {
 	Actor  string    `json:"actor"`
 	Reason string    `json:"reason"`
 	Keys   []Key     `json:"keys,omitempty"` // sorted
-	// Again are later closes of the scope, by other operators or for other reasons, in order. If
-	// there are more than mostAgain, the first of them goes; the journal has it.
+	// Again are later closes of the scope, by other operators or for other reasons, in order: the
+	// newest mostAgain. The journal has all.
 	Again []Close `json:"again,omitempty"`
 }
 

@@ -87,7 +87,7 @@ func (t *Table) Confirm(number uint64) bool {
 }
 
 // Forget drops admissions that are recorded, and confirmed or too old for it, and
-// what is too old to be told of handshakes.
+// handshakes that are too old for a hint.
 func (t *Table) Forget() {
 	for n, a := range t.admissions {
 		if a.recorded && (a.confirmed || t.clock.Boot-a.at > unconfirmedAfter) {

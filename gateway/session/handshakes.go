@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// So many admissions in a row without a confirmation are told, for so long after
-	// the last one. The gate slows such a client down to one in 5 min.
+	// unconfirmedLeast admissions in a row without a confirmation are a hint, for
+	// unconfirmedTold after the last one. The gate slows such a client down to one in 5 min.
 	unconfirmedLeast = 3
 	unconfirmedTold  = 15 * time.Minute
 	// returnsLeast returns to an earlier place within returnsWithin are two machines,
@@ -21,7 +21,7 @@ const (
 	placesKept    = 8
 )
 
-// handshakes is what is known of an engineer's last handshakes.
+// handshakes sums up an engineer's last handshakes.
 type handshakes struct {
 	engineer    *policy.Engineer
 	unconfirmed int           // admissions since the last confirmation
@@ -37,7 +37,7 @@ type place struct {
 	at     time.Duration
 }
 
-// of gives what is known of an engineer's handshakes. Another preshared key or
+// of gives the sum of an engineer's handshakes. Another preshared key or
 // tunnel address begins anew.
 func (t *Table) of(e *policy.Engineer) *handshakes {
 	h := t.handshakes[e.String()]
@@ -73,8 +73,7 @@ func (h *handshakes) inTurn() []netip.AddrPort {
 	return nil
 }
 
-// Handshakes gives what is odd about the handshakes of a plan's engineers, by
-// vendor/engineer.
+// Handshakes lists the odd handshakes of a plan's engineers, by vendor/engineer.
 func (t *Table) Handshakes(plan *policy.Plan) map[string]view.Handshakes {
 	all := map[string]view.Handshakes{}
 	for name, h := range t.handshakes {
@@ -89,7 +88,7 @@ func (t *Table) Handshakes(plan *policy.Plan) map[string]view.Handshakes {
 	return all
 }
 
-// forgetHandshakes drops what is too old to be told.
+// forgetHandshakes drops handshakes that are too old for a hint.
 func (t *Table) forgetHandshakes() {
 	for name, h := range t.handshakes {
 		h.places = slices.DeleteFunc(h.places, func(p place) bool { return t.clock.Boot-p.at > returnsWithin })

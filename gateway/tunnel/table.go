@@ -17,7 +17,7 @@ import (
 
 // A client whose handshakes are admitted and never confirmed (another preshared
 // key, or answers that do not arrive) goes on for months, and each admission is an
-// entry of the journal. So many in a row from one address and port are free;
+// entry of the journal. vainFree in a row from one address and port are free;
 // WireGuard gives up after 18, unless it sends keepalives. Then the pauses grow. A
 // client that is switched off and on comes from another port, and begins anew.
 const (

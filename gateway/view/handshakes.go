@@ -9,7 +9,7 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// Handshakes is what is odd about an engineer's handshakes of the last minutes.
+// Handshakes sums up an engineer's odd handshakes of the last minutes.
 type Handshakes struct {
 	InTurn       []netip.AddrPort // the last two places, if the key is used from several in turn; nil: it is not
 	Unconfirmed  int              // how many were admitted in a row without a confirmation; 0: few
@@ -49,7 +49,8 @@ func (h Handshakes) hints(engineer string) (hints []Message) {
 	return hints
 }
 
-// A wrong key in a client is told after so many attempts, for so long after the last.
+// A wrong key in a client is a hint after wrongKeyLeast attempts, for wrongKeyRecent after
+// the last one.
 const (
 	wrongKeyLeast  = 3
 	wrongKeyRecent = 10 * time.Minute

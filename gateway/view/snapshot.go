@@ -19,7 +19,7 @@ type Snapshot struct {
 	Refusals []Refusal             // of engineers, then of strangers; the newest first of each
 	Attempts map[string]netip.Addr // by engineer: the source of the last one
 	Traffic  map[policy.Key]Traffic
-	// Handshakes has what is odd about engineers' handshakes, by vendor/engineer.
+	// Handshakes has the odd handshakes of engineers, by vendor/engineer.
 	Handshakes map[string]Handshakes
 	Journal    JournalStatus
 	Version    string

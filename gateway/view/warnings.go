@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Warnings about a policy: so many of a kind are told one by one, and so many places of
-// the others are named.
+// Up to alikeMost warnings of a kind are told one by one. Of more, one line names up to
+// placesMost places.
 const (
 	alikeMost  = 3
 	placesMost = 12
