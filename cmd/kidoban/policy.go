@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/url"
@@ -125,6 +126,9 @@ func (c checkCommand) Run(p *program) error {
 	var mistakes config.Errors
 	if err != nil && !errors.As(err, &mistakes) {
 		return err
+	}
+	if len(mistakes) == 1 && mistakes[0].Line == 0 && errors.Is(mistakes[0], fs.ErrPermission) { // it tells nothing about the policy
+		return denied(mistakes[0], filepath.Dir(path))
 	}
 	answer.Errors = append(answer.Errors, mistakes...)
 	var uncompared error
