@@ -325,6 +325,7 @@ func TestProblems(t *testing.T) {
 		{"GET", "/v1/explain?engineer=%zz", "", 400, "the query cannot be read"},
 		{"POST", "/v1/close?scope=medisys", "", 400, `the parameter "scope": /v1/close has none`},
 		{"GET", "/v1/explain", "", 400, `"" is not an engineer: allowed is vendor/engineer`},
+		{"GET", "/v1/explain?engineer=sato", "", 400, `"sato" is not an engineer: allowed is vendor/engineer; did you mean medisys/sato?`},
 		{"GET", "/v1/explain?engineer=medisys/tanaka", "", 404, "medisys has medisys/mori, medisys/sato"},
 		{"GET", "/v1/explain?engineer=acme/x", "", 404, `no vendor "acme": it has medisys`},
 		{"GET", "/v1/explain?engineer=medisys/sato&from=here", "", 400, "is not an address: allowed is IPv4 or IPv6"},

@@ -149,7 +149,16 @@ func engineerOf(p *policy.Policy, name string) (*policy.Engineer, error) {
 	}
 	vendor, engineer, _ := strings.Cut(name, "/")
 	if vendor == "" || engineer == "" || len(name) > nameMost {
-		return nil, invalid("%.200q is not an engineer: allowed is vendor/engineer", name)
+		near := ""
+		if p != nil && len(name) <= nameMost {
+			near = p.Nearest(name)
+		}
+		if !strings.Contains(near, "/") {
+			return nil, invalid("%.200q is not an engineer: allowed is vendor/engineer", name)
+		}
+		wrong := problem(http.StatusBadRequest, "%.200q is not an engineer: allowed is vendor/engineer%v", name, didYouMean(near))
+		wrong.Suggestion = near
+		return nil, wrong
 	}
 	if err := Shows("the engineer", name); err != nil || p == nil {
 		return nil, err

@@ -41,14 +41,18 @@ func editDistance(a, b string) int {
 }
 
 // Nearest is the vendor or vendor/engineer that a mistyped name may mean, or "". A
-// display name, and an engineer's name alone, mean their owner.
+// display name, and an engineer's name alone, mean their owner, if it is the only one.
 func (p *Policy) Nearest(name string) string {
-	owners := map[string]string{} // the scope that a candidate means
+	owners := map[string]string{} // the scope that a candidate means; empty: one of several
 	var candidates []string
 	add := func(candidate, scope string) {
-		if candidate != "" && owners[candidate] == "" {
+		switch owner, known := owners[candidate]; {
+		case candidate == "":
+		case !known:
 			owners[candidate] = scope
 			candidates = append(candidates, candidate)
+		case owner != scope:
+			owners[candidate] = ""
 		}
 	}
 	alone := !strings.Contains(name, "/")

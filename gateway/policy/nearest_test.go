@@ -29,6 +29,16 @@ func TestNearest(t *testing.T) {
 			t.Errorf("%q: %q, want %q", name, got, want)
 		}
 	}
+	// A name that two have means neither: the wrong one would be closed.
+	p.Vendor("other").Engineers = append(p.Vendor("other").Engineers, &Engineer{Vendor: p.Vendor("other"), Name: "suzuki", DisplayName: "佐藤"})
+	for _, name := range []string{"suzuki", "suzukii", "佐藤"} {
+		if got := p.Nearest(name); got != "" {
+			t.Errorf("%q: %q, want none of two", name, got)
+		}
+	}
+	if got := p.Nearest("medisys/suzukii"); got != "medisys/suzuki" {
+		t.Errorf("with the vendor: %q", got)
+	}
 }
 
 // TestNoMatchNamesWhatIsMeant: of a close, what the policy has; of a reopening, what
