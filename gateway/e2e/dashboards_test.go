@@ -126,6 +126,9 @@ func anyMachine(text string, l language) string {
 		{`127\.0\.0\.1:9586`, "gateway", "gateway"},
 		{`NOT SYNCHRONIZED\n|synchronized\n`, "(as the kernel says)\n", ""},
 		{`未同期\n|同期済み\n`, "", "（カーネルによる）\n"},
+		// On a busy machine a closing may be late, and the alert says so rightly.
+		{`(?m)^   > .*(?:a closing took longer than a second|閉鎖に1秒以上かかった).*\n`, "", ""},
+		{`((?:the loop hangs\.|過負荷か制御の停滞。)\n   > )[0-9]+`, "$1(0 or more)", "$1（0以上）"},
 		// How long the sessions of the story last is the machine's; how many
 		// they are, durations has seen.
 		{`(?m)(^   > (?:up to .*|longer|.*以内|24時間超)): [0-9].*$`, "$1: (0 or more)", "$1: （0以上）"},

@@ -26,6 +26,7 @@ type Firewall struct {
 	paths  paths        // to the targets of its policy
 	back   []view.Hint  // on the way back to its engineers
 	looked time.Time    // when they were looked up
+	asked  time.Time    // when the way back was asked for; zero: not since the policy came
 	sights sights       // the most that the host has had of them at once, or ever
 }
 
@@ -80,7 +81,15 @@ func (f *Firewall) Check() error {
 	if err := f.kernel.check(); err != nil {
 		return named(err)
 	}
-	return named(f.forward())
+	if err := f.forward(); err != nil {
+		return named(err)
+	}
+	// Nothing opens or closes by it, so that no plan waits for it.
+	if f.plan != nil && f.plan.Policy != nil && time.Since(f.asked) >= routesAgain {
+		f.asked = time.Now()
+		f.back, _ = strayed(f.plan, f.paths.to, f.kernel.options.Interface) // routes that cannot be read are told above
+	}
+	return nil
 }
 
 // Facts reports refused flows, with the reason that the plan gives, and drift.
@@ -100,8 +109,10 @@ func (f *Firewall) forward() error {
 	if !f.paths.complete {
 		again = incompleteAgain
 	}
-	due := f.paths.policy != p.Policy || time.Since(f.looked) >= again
-	if due {
+	if f.paths.policy != p.Policy {
+		f.back, f.asked = nil, time.Time{}
+	}
+	if f.paths.policy != p.Policy || time.Since(f.looked) >= again {
 		f.looked = time.Now()
 		before := f.paths.to
 		f.paths = f.look(p.Policy)
@@ -110,7 +121,7 @@ func (f *Firewall) forward() error {
 			f.astray.forget() // a few packets go astray until new routes are looked up
 		}
 	}
-	hints := slices.Concat(f.paths.hints, f.dnat.hints(), f.astray.hints())
+	hints := slices.Concat(f.paths.hints, f.back, f.dnat.hints(), f.astray.hints())
 	defer func() { f.tell(hints) }()
 	if err := f.kernel.setPaths(f.paths.to, f.paths.deaf); err != nil {
 		return err
@@ -126,10 +137,6 @@ func (f *Firewall) forward() error {
 			return err
 		}
 	}
-	if due {
-		f.back, _ = strayed(p, f.paths.to, f.kernel.options.Interface) // routes that cannot be read are told above
-	}
-	hints = append(hints, f.back...)
 	return nil
 }
 
