@@ -260,9 +260,10 @@ func (p *authenticator) inspect(d dropped) {
 	q := policy.Query{Fault: policy.Admitted, Source: d.source.Addr()}
 	var stamp [12]byte
 	var echo, foreign bool
+	keyed := !p.opener.Load().standIn // else every initiation seems to be for another gateway
 	switch whole := d.size == len(d.packet); {
 	case !whole || !wellFormed(d.packet[:], t.gate.checker):
-		foreign = whole && shaped(d.packet[:])
+		foreign = keyed && whole && shaped(d.packet[:])
 	case p.inspected.allow(struct{}{}, now.boot):
 		q, stamp, echo = p.question(&d.packet, d.source, plan, now, true)
 	default:

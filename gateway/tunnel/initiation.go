@@ -32,6 +32,7 @@ type opener struct {
 	private *ecdh.PrivateKey
 	public  [32]byte
 	hash    [blake2s.Size]byte // after the responder's public key
+	standIn bool               // there is no private key yet
 }
 
 func newOpener(private [32]byte) (*opener, error) {

@@ -108,6 +108,7 @@ func New(c Config) (*Tunnel, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.standIn = true
 	t := &Tunnel{
 		config:  c,
 		clocks:  newClocks(c.Boottime),

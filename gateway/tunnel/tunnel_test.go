@@ -133,6 +133,12 @@ func TestFault87NobodyProvesAKeyWithoutTheGateways(t *testing.T) {
 	if f := s.refusal(policy.NotReady); f.Engineer != nil {
 		t.Errorf("it is refused as %v's", f.Engineer)
 	}
+	// Nor is a right client told to have another gateway's key.
+	right := initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil)
+	s.tunnel.Inspect(right, netip.MustParseAddrPort("203.0.113.10:4000"))
+	if f := s.refusal(policy.NotReady); f.Claim != (policy.Claim{}) {
+		t.Errorf("the right client's claim is %+v", f.Claim)
+	}
 	do(func() error { return s.tunnel.SetKey(private) })
 	s.open(later(), s.sato)
 	s.client(s.medisys, s.sato, medisysEndpoint)
