@@ -171,6 +171,9 @@ func (l *loop) shut(actor policy.Actor, event policy.Shut, e *effect, added *sto
 	err := l.state.Apply(l.clock.Now, actor.Text, event)
 	e.kept = l.store.Latch.Set(l.state.Shuts(), added)
 	if err != nil {
+		if added != nil { // at a start the snapshot has no policy, and the operator may wait no more
+			l.cfg.Logger.Error("a close shut nothing", "scope", string(event.Scope), "actor", actor.Text, "err", err)
+		}
 		return err
 	}
 	l.closes[event.Scope]++

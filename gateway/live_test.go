@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -238,6 +240,24 @@ func TestACloseThatTheLoopDoesNotTake(t *testing.T) {
 			synctest.Wait()
 			same(t, "shut", w.shutNow(), []string{"acme", "medisys/sato"})
 			same(t, "marked when it is recorded", w.marked(), []string{"acme", "medisys/sato"})
+		})
+		// A name that the policy does not have shuts nothing. Before the policy is read nobody
+		// can tell, so the answer says so, and the log tells it later.
+		simulate(t, everybody("acme", "brown"), func(t *testing.T, w *world) {
+			var text bytes.Buffer
+			w.logger = slog.New(slog.NewTextHandler(&text, nil))
+			reads := make(chan struct{})
+			w.do(func() { w.opening.hang = reads })
+			w.start()
+			if said := w.closeHung("akme"); !strings.Contains(said, "akme is not compared with the policy yet") {
+				t.Errorf("close: %s", said)
+			}
+			close(reads)
+			synctest.Wait()
+			same(t, "shut", w.shutNow(), []string{})
+			if said := text.String(); !strings.Contains(said, `level=ERROR msg="a close shut nothing" scope=akme actor=yamada`) {
+				t.Errorf("log:\n%s", said)
+			}
 		})
 	})
 	t.Run("and the process is younger than what the marker says", func(t *testing.T) {

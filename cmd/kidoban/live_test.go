@@ -427,7 +427,7 @@ func TestOrdersInJapanese(t *testing.T) {
 			"all を遮断しました。再起動しても、`kidoban reopen` で解除するまで続きます。\n切断したセッション: 2 件\n現在の遮断: all, medisys\nジャーナルに記録していません。\n再起動しても続きます。\n",
 			"kidoban: ジャーナルへの記録が3秒以内に終わりませんでした\n"},
 		{"close --all --reason drill", "POST /v1/close", answer{409, api.Problem{Status: 409, Detail: hangs.String(), Code: hangs.Code, Args: hangs.Args}}, exitFailed,
-			"", "kidoban: ゲートウェイは起動中で、接続中の人はいません（all）。ゲートウェイが再び動くか再起動すると、すぐに遮断します\n"},
+			"", "kidoban: ゲートウェイは起動中で、接続中の人はいません（all はまだポリシーと照合していません。起動後に `kidoban status` で遮断を確認してください）。ゲートウェイが再び動くか再起動すると、すぐに遮断します\n"},
 		{"close x --reason drill", "POST /v1/close", answer{409, api.Problem{Status: 409, Detail: "of a newer gateway", Code: "of_tomorrow"}}, exitFailed, "", "kidoban: of a newer gateway\n"},
 		{"close x --reason drill", "POST /v1/close", answer{404, api.Problem{Status: 404, Detail: "the policy has no x"}}, exitNo, "", "kidoban: 該当がありません: the policy has no x\n"},
 		{"close x --reason drill", "POST /v1/close", answer{404, api.Problem{Status: 404, Detail: "...", Code: "no_scope", Args: view.Args{"scope": "x", "near": view.Say("did_you_mean", view.Args{"name": "y"})}}}, exitNo,
