@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"kidoban/gateway/opening"
+	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
 
@@ -26,6 +27,7 @@ const (
 // enforcer follows how far tunnel and kernel have the plan in force. Times are
 // those of the boot clock.
 type enforcer struct {
+	public      policy.Key // the gateway's, in use; zero: none
 	applier     *applier
 	asked       uint64 // the number of the newest plan given to the applier
 	stands      uint64 // the number of the newest plan that the kernel has

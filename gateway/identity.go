@@ -11,14 +11,8 @@ import (
 	"kidoban/gateway/view"
 )
 
-// identity is the gateway's key. Every engineer's client names it, so it must not
-// change without a word.
-type identity struct {
-	public   policy.Key // in use; zero: none
-	recorded policy.Key // the journal's newest; zero: it has none
-}
-
-// keyReading is the content of the private key's file.
+// keyReading is the content of the private key's file. Every engineer's client names
+// the key, so it must not change without a word.
 type keyReading struct {
 	private [32]byte
 	public  policy.Key
@@ -50,8 +44,8 @@ func (g *Gateway) readOrMakeKey() keyReading {
 // takeKey uses a key, and records it if the journal names another or none.
 // Another key than the journal's is a doubt, unless an operator accepts it.
 func (l *loop) takeKey(k keyReading, accepted bool, actor policy.Actor) {
-	if k.err == nil && !accepted && l.key.recorded != (policy.Key{}) && k.public != l.key.recorded {
-		l.doubt(doubtKey, view.Say("key_changed", view.Args{"key": k.public, "recorded": l.key.recorded}))
+	if k.err == nil && !accepted && l.journal.identity != (policy.Key{}) && k.public != l.journal.identity {
+		l.doubt(doubtKey, view.Say("key_changed", view.Args{"key": k.public, "recorded": l.journal.identity}))
 		return
 	}
 	if k.err == nil {
@@ -64,7 +58,7 @@ func (l *loop) takeKey(k keyReading, accepted bool, actor policy.Actor) {
 		l.doubt(doubtKey, view.Say("key_unread", view.Args{"cause": k.err}))
 	default:
 		l.trust(doubtKey)
-		l.key.public = k.public
+		l.kernel.public = k.public
 		l.recordKey(k.public, actor)
 	}
 }
@@ -84,14 +78,14 @@ func (l *loop) acceptKey(k keyReading, was policy.Key, actor policy.Actor, e *ef
 
 // recordKey records the gateway's key, unless the journal has it.
 func (l *loop) recordKey(key policy.Key, actor policy.Actor) {
-	if key == l.key.recorded {
+	if key == l.journal.identity {
 		return
 	}
 	level := slog.LevelInfo
-	if l.key.recorded != (policy.Key{}) {
+	if l.journal.identity != (policy.Key{}) {
 		level = slog.LevelWarn
 	}
-	l.key.recorded = key
+	l.journal.identity = key
 	l.record(journal.Entry{Kind: journal.Identity, Actor: actor.Text, Key: key.String()})
 	l.cfg.Logger.Log(context.Background(), level, "the gateway's public key", eventAttr(journal.Identity), "public_key", key.String(), "actor", actor.Text)
 }

@@ -47,7 +47,6 @@ type loop struct {
 	refusals *tally.Refusals
 	store    *store.Store
 	journal  journalState
-	key      identity
 	file     policyWatch
 	kernel   enforcer
 	closes   map[policy.Scope]int // how often a command shut each scope

@@ -17,13 +17,14 @@ const (
 	textMax = 4000
 )
 
-// journalState describes a journal that is in doubt.
+// journalState is what the loop knows of the journal.
 type journalState struct {
-	slow bool // the doubt is that an append takes too long
+	identity policy.Key // the newest public key of the gateway that it names; zero: none
+	began    time.Time  // when it began, with an empty state folder; zero: it did not begin so
+	slow     bool       // the doubt is that an append takes too long
 	// lost: the journal did not open at the start and its closes cannot all be
 	// read, so everything is shut.
-	lost  bool
-	began time.Time // when it began, with an empty state folder; zero: it did not begin so
+	lost bool
 	// unlatched: the latch cannot be read either, so a journal that opens later
 	// may lack closes.
 	unlatched bool

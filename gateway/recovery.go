@@ -72,7 +72,7 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 				l.trust(doubtTunnel)
 			}
 		}
-		was := l.key.recorded
+		was := l.journal.identity
 		if dead {
 			l.takeJournal(next, first, e)
 		} else {
@@ -81,7 +81,7 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 		if keyless {
 			l.acceptKey(key, was, actor, e)
 		}
-		l.recordKey(cmp.Or(l.key.public, was), actor) // a new journal names it too, also while the key cannot be read
+		l.recordKey(cmp.Or(l.kernel.public, was), actor) // a new journal names it too, also while the key cannot be read
 		l.stand(e, "")
 		l.cfg.Logger.Warn("recovered", eventAttr(journal.Recovery), "actor", actor.Text, "reason", reason, "not_ready_reason", view.Joined(l.inDoubt()))
 	})
@@ -135,7 +135,6 @@ func (l *loop) tearDown(why session.Ended) {
 // recovery. The closings that the dead one did not take follow, then the state.
 func (l *loop) takeJournal(next store.Replacement, first store.Record, e *effect) {
 	l.trust(doubtJournal)
-	l.key.recorded = next.Past.Identity
 	switch lost := l.journal.lost; {
 	case next.Anew:
 		l.cfg.Metrics.JournalReplaced()
@@ -160,7 +159,7 @@ func (l *loop) takeJournal(next store.Replacement, first store.Record, e *effect
 			_ = l.state.Apply(l.clock.Now, policy.Gateway.Text, policy.PolicyLoaded{Digest: p.Digest, Policy: p}) // it takes every policy
 		}
 	}
-	l.journal = journalState{}
+	l.journal = journalState{identity: next.Past.Identity}
 	l.stamp(first)
 	l.store.Take(next, first)
 	l.record(store.StateEntries(l.state)...)

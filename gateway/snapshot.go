@@ -14,7 +14,7 @@ func (l *loop) publish() {
 	s := &view.Snapshot{
 		At: l.clock.Boot, Plan: l.plans.inForce, Base: l.state.Copy(), Doubts: l.inDoubt(), Sessions: []view.SessionStatus{},
 		Refusals: l.refusals.List(), Attempts: l.refusals.Attempts(), Traffic: l.sessions.Totals(), Handshakes: l.sessions.Handshakes(l.plans.inForce),
-		Journal: view.JournalStatus{Size: entries, Checkpoint: signed, Waiting: l.store.Busy(), Began: l.journal.began}, Version: l.cfg.Version, Key: l.key.public,
+		Journal: view.JournalStatus{Size: entries, Checkpoint: signed, Waiting: l.store.Busy(), Began: l.journal.began}, Version: l.cfg.Version, Key: l.kernel.public,
 		File:         view.PolicyFile{LoadedAt: l.file.loadedAt, Changed: l.file.changed, Warnings: l.file.warnings},
 		Synchronized: l.clock.Synchronized, Ruleset: l.kernel.applier.busy(), KeptOut: l.openings.Narrowing.Out(), Overdue: l.sessions.Overdue(),
 	}

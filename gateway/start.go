@@ -20,7 +20,7 @@ func (l *loop) start() {
 	past, err := l.store.Open()
 	if err == nil {
 		l.state = past.State
-		l.key.recorded = past.Identity
+		l.journal.identity = past.Identity
 		l.takePast(past, len(latched) == 0)
 	} else {
 		l.startDamaged(err, known && unreadable == nil)
@@ -62,7 +62,7 @@ func (l *loop) takePast(past *store.Past, latchEmpty bool) {
 func (l *loop) startDamaged(why error, latched bool) {
 	past, lost := l.store.Damaged()
 	l.state = past.State
-	l.key.recorded = past.Identity
+	l.journal.identity = past.Identity
 	code := view.Code("journal_closed")
 	switch {
 	case lost != nil && latched:
