@@ -82,6 +82,7 @@ func TestFault89AStartThatTakesLong(t *testing.T) {
 		w.start()
 		told := w.notifications
 		same(t, "told at once", told(), []string{"ready", "status starting"})
+		same(t, "sessions", w.gateway.Snapshot().Sessions, []view.SessionStatus{}) // null would be no list
 		if said := w.closeHung("acme"); !strings.Contains(said, "still starts") {
 			t.Errorf("close: %s", said)
 		}

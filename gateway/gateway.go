@@ -128,7 +128,7 @@ func New(cfg Config) *Gateway {
 	state := policy.NewState()
 	starting := view.Say(view.Begins, nil)
 	g.snapshot.Store(&view.Snapshot{Plan: state.Plan(cfg.Clock.Wall()).Doubted(starting.String()), Base: state,
-		Doubts: []view.Doubt{{About: view.Starting, Message: starting}}, Version: cfg.Version, At: cfg.Clock.Boot()})
+		Doubts: []view.Doubt{{About: view.Starting, Message: starting}}, Sessions: []view.SessionStatus{}, Version: cfg.Version, At: cfg.Clock.Boot()})
 	return g
 }
 
