@@ -102,6 +102,11 @@ func TestFault89AStartThatTakesLong(t *testing.T) {
 		same(t, "why not ready afterwards", w.notReady(), "")
 		same(t, "status then", slices.Contains(told(), "status "), true)
 		same(t, "shut", w.shutNow(), []string{"acme"})
+		for _, e := range w.durable() { // the close came first
+			if e.Kind == journal.WindowOpened && e.Vendor == "acme" {
+				t.Errorf("opened all the same: %+v", e)
+			}
+		}
 		same(t, "ready again", strings.Count(strings.Join(told(), "\n"), "ready"), 1)
 	})
 	// A reload meanwhile holds nothing up.

@@ -106,6 +106,7 @@ func (g *Gateway) run(ctx context.Context, stopping chan<- struct{}) error {
 	l.start()
 	close(started)
 	l.plans.stale = true
+	l.waiting()
 	l.turn()
 	l.cfg.Logger.Info("the gateway runs", "ready", l.plans.inForce.Doubt == "", "not_ready_reason", l.plans.inForce.Doubt)
 	l.cfg.Notify("status " + l.plans.inForce.Doubt)
@@ -140,6 +141,20 @@ func (g *Gateway) run(ctx context.Context, stopping chan<- struct{}) error {
 			l.checked(c)
 		}
 		l.turn()
+	}
+}
+
+// waiting takes the commands that came while the journal was read: a close comes
+// before the first opening.
+func (l *loop) waiting() {
+	for {
+		select {
+		case command := <-l.g.commands:
+			l.tick()
+			command(l)
+		default:
+			return
+		}
 	}
 }
 
