@@ -18,15 +18,15 @@ import (
 	"kidoban/gateway/session"
 )
 
-// prometheus finds one of its programs, or skips; with CI=true it fails.
-func prometheus(t *testing.T, program string) string {
+// program finds a program of a Debian package, or skips; with CI=true it fails.
+func program(t *testing.T, name, debian string) string {
 	t.Helper()
-	path, err := exec.LookPath(program)
+	path, err := exec.LookPath(name)
 	if err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatalf("%v: apt-get install prometheus", err)
+			t.Fatalf("%v: apt-get install %s", err, debian)
 		}
-		t.Skipf("%v: apt-get install prometheus", err)
+		t.Skipf("%v: apt-get install %s", err, debian)
 	}
 	return path
 }
@@ -450,7 +450,7 @@ func TestRunbooksNamePanelsThatExist(t *testing.T) {
 // refusals are a reason to look. Where a known engineer may not enter now, they are
 // a client that was left on.
 func TestFault101WhichRefusalsMakeABurst(t *testing.T) {
-	promtool := prometheus(t, "promtool")
+	promtool := program(t, "promtool", "prometheus")
 	var expr string
 	for _, r := range readRules(t) {
 		if r.Alert == "KidobanRefusalBurst" {
@@ -485,7 +485,7 @@ func TestFault101WhichRefusalsMakeABurst(t *testing.T) {
 
 // TestRules has Prometheus try every rule on series made for it.
 func TestRules(t *testing.T) {
-	promtool := prometheus(t, "promtool")
+	promtool := program(t, "promtool", "prometheus")
 	for _, args := range [][]string{{"check", "rules", "kidoban.yaml"}, {"test", "rules", "kidoban_test.yaml"}} {
 		c := exec.Command(promtool, args...)
 		c.Dir = "rules"

@@ -97,7 +97,7 @@ func TestTheTrialFitsTogether(t *testing.T) {
 
 // TestPrometheusTakesItsConfiguration has promtool read it, with the rules.
 func TestPrometheusTakesItsConfiguration(t *testing.T) {
-	if out, err := exec.Command(prometheus(t, "promtool"), "check", "config", "prometheus.yaml").CombinedOutput(); err != nil {
+	if out, err := exec.Command(program(t, "promtool", "prometheus"), "check", "config", "prometheus.yaml").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -169,12 +169,9 @@ func TestAlertmanagerRoutesEveryAlert(t *testing.T) {
 	}
 }
 
-// TestAlertmanagerTakesItsConfiguration has amtool read it, where there is one.
+// TestAlertmanagerTakesItsConfiguration has Alertmanager's own tool read it.
 func TestAlertmanagerTakesItsConfiguration(t *testing.T) {
-	amtool, err := exec.LookPath("amtool")
-	if err != nil {
-		t.Skipf("%v: apt-get install prometheus-alertmanager", err)
-	}
+	amtool := program(t, "amtool", "prometheus-alertmanager")
 	if out, err := exec.Command(amtool, "check-config", "alertmanager.yaml").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
