@@ -396,6 +396,16 @@ func TestForwardingReadOnly(t *testing.T) {
 
 // readOnly calls f in the host, where /proc/sys is mounted read-only.
 func readOnly(h *lab.Host, f func() error) error {
+	return withMounts(h, func() error {
+		if err := unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return err
+		}
+		return unix.Mount("", "/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	}, f)
+}
+
+// withMounts calls f in the host, after mount has made mounts that f alone sees.
+func withMounts(h *lab.Host, mount, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		// Never unlocked: the thread ends with the goroutine, and its mounts
@@ -413,17 +423,11 @@ func readOnly(h *lab.Host, f func() error) error {
 			if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 				return err
 			}
-			for _, m := range []struct {
-				source, target string
-				flags          uintptr
-			}{
-				{"", "/", unix.MS_REC | unix.MS_PRIVATE},
-				{"/proc/sys", "/proc/sys", unix.MS_BIND | unix.MS_REC},
-				{"", "/proc/sys", unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
-			} {
-				if err := unix.Mount(m.source, m.target, "", m.flags, ""); err != nil {
-					return err
-				}
+			if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+				return err
+			}
+			if err := mount(); err != nil {
+				return err
 			}
 			return f()
 		}()

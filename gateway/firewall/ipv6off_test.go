@@ -3,7 +3,6 @@ package firewall
 import (
 	"net/netip"
 	"os"
-	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -54,41 +53,18 @@ func TestFault94NoIPv6Settings(t *testing.T) {
 
 // withoutIPv6 calls f in the host, where /proc/sys/net has nothing but IPv4.
 func withoutIPv6(h *lab.Host, f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine, and its mounts with the thread.
-		runtime.LockOSThread()
-		done <- func() error {
-			namespace, err := os.Open(h.Namespace())
-			if err != nil {
-				return err
-			}
-			defer namespace.Close()
-			if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
-				return err
-			}
-			if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-				return err
-			}
-			if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-				return err
-			}
-			ipv4, err := unix.Open("/proc/sys/net/ipv4", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return err
-			}
-			defer unix.Close(ipv4)
-			if err := unix.Mount("none", "/proc/sys/net", "tmpfs", 0, ""); err != nil {
-				return err
-			}
-			if err := unix.Fchdir(ipv4); err != nil { // the thread's own, since its mounts are
-				return err
-			}
-			if err := os.Symlink("/proc/thread-self/cwd", "/proc/sys/net/ipv4"); err != nil {
-				return err
-			}
-			return f()
-		}()
-	}()
-	return <-done
+	return withMounts(h, func() error {
+		ipv4, err := unix.Open("/proc/sys/net/ipv4", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(ipv4)
+		if err := unix.Mount("none", "/proc/sys/net", "tmpfs", 0, ""); err != nil {
+			return err
+		}
+		if err := unix.Fchdir(ipv4); err != nil { // the thread's own, since its mounts are
+			return err
+		}
+		return os.Symlink("/proc/thread-self/cwd", "/proc/sys/net/ipv4")
+	}, f)
 }
