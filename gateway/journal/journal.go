@@ -106,7 +106,7 @@ func openLocked(disk storage, dir, keyFile string) (*Journal, error) {
 		j.signed = file.ModTime()
 	}
 	var newest []byte
-	j.edge, err = j.read.verify(j.tree, nil, func(index int64, line []byte) error {
+	j.edge, err = j.read.verify(j.tree, func(index int64, line []byte) error {
 		if index%tileWidth == 0 {
 			j.tail = j.tail[:0]
 		}
@@ -317,7 +317,7 @@ func (j *Journal) Replay() iter.Seq2[Entry, error] {
 		j.mu.Unlock()
 		stopped := errors.New("the caller has seen enough")
 		var entries sequence
-		_, err := j.read.verify(tree, nil, func(index int64, line []byte) error {
+		_, err := j.read.verify(tree, func(index int64, line []byte) error {
 			e, _, err := entries.next(index, line)
 			if err != nil {
 				return err

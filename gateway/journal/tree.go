@@ -65,8 +65,9 @@ type edge struct {
 	levels [][]tlog.Hash
 }
 
-// add adds a leaf. It calls full, unless nil, for every tile that becomes full, lower levels first.
-func (e *edge) add(leaf tlog.Hash, full func(t tlog.Tile, hashes []tlog.Hash) error) error {
+// add adds a leaf. It calls full, unless nil, for every tile that becomes full, lower levels first,
+// until one fails. The leaf is added then as well.
+func (e *edge) add(leaf tlog.Hash, full func(t tlog.Tile, hashes []tlog.Hash) error) (err error) {
 	e.size++
 	h := leaf
 	for level := 0; ; level++ {
@@ -76,14 +77,12 @@ func (e *edge) add(leaf tlog.Hash, full func(t tlog.Tile, hashes []tlog.Hash) er
 		e.levels[level] = append(e.levels[level], h)
 		hashes := e.levels[level]
 		if len(hashes) < tileWidth {
-			return nil
+			return err
 		}
-		if full != nil {
+		if full != nil && err == nil {
 			t := tileOf(level, e.size)
 			t.N, t.W = t.N-1, tileWidth
-			if err := full(t, hashes); err != nil {
-				return err
-			}
+			err = full(t, hashes)
 		}
 		h = perfectRoot(hashes)
 		e.levels[level] = hashes[:0]

@@ -14,34 +14,41 @@ type verification struct {
 	tree     tlog.Tree
 	lacks    func(tlog.Tile) // takes a hash tile that is missing; nil: that is a fault
 	complete bool            // no hash tile was missing
-	edge     edge            // computed from the entries
+	edge     edge            // computed from the entries that were visited
 }
 
 // verify reads every entry and every hash of a tree, and compares them with each other and with the
 // root. visit gets each entry before the root is compared; its error ends the reading. A fault is a
 // *DamageError, also if the disk cannot be read.
-//
-// lacks, unless nil, takes the hash tiles that are missing; the entries and the root do without
-// them. It also lets a shorter bundle serve as far as it goes.
-func (r reader) verify(tree tlog.Tree, lacks func(tlog.Tile), visit func(index int64, line []byte) error) (*edge, error) {
-	v := &verification{reader: r, tree: tree, lacks: lacks, complete: true}
-	for n := int64(0); n*tileWidth < tree.N; n++ {
+func (r reader) verify(tree tlog.Tree, visit func(index int64, line []byte) error) (*edge, error) {
+	v := r.verification(tree, nil)
+	return &v.edge, v.verify(visit)
+}
+
+// verification prepares a verify. lacks, unless nil, takes the hash tiles that are missing; the
+// entries and the root do without them. It also lets a shorter bundle serve as far as it goes.
+func (r reader) verification(tree tlog.Tree, lacks func(tlog.Tile)) *verification {
+	return &verification{reader: r, tree: tree, lacks: lacks, complete: true}
+}
+
+func (v *verification) verify(visit func(index int64, line []byte) error) error {
+	for n := int64(0); n*tileWidth < v.tree.N; n++ {
 		if err := v.bundle(n, visit); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	for t, hashes := range v.edge.partial() {
 		if err := v.compare(t, hashes); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	switch got := v.edge.tree(); {
-	case got.Hash == tree.Hash:
-		return &v.edge, nil
+	case got.Hash == v.tree.Hash:
+		return nil
 	case v.complete:
-		return nil, damaged(0, "the past was rewritten: entries and hash tiles agree with each other, their root is %s; the signed checkpoint's is %s", got.Hash, tree.Hash)
+		return damaged(0, "the past was rewritten: entries and hash tiles agree with each other, their root is %s; the signed checkpoint's is %s", got.Hash, v.tree.Hash)
 	default:
-		return nil, damaged(0, "the entries are not those that were signed: their root is %s; the signed checkpoint's is %s", got.Hash, tree.Hash)
+		return damaged(0, "the entries are not those that were signed: their root is %s; the signed checkpoint's is %s", got.Hash, v.tree.Hash)
 	}
 }
 
@@ -201,12 +208,13 @@ type audit struct {
 	Report
 	earlier tlog.Tree // of the earlier checkpoint; empty if none was given
 	prefix  tlog.Tree // of the first earlier.N entries
-	there   edge      // the tree of all entries so far
+	there   *edge     // of the entries before the one that is visited
 	tail    []byte    // those of the last bundle
 	entries sequence
 }
 
 func (a *audit) visit(index int64, line []byte) error {
+	a.reached()
 	e, back, err := a.entries.next(index, line)
 	if err != nil {
 		return err
@@ -222,11 +230,14 @@ func (a *audit) visit(index int64, line []byte) error {
 		a.tail = a.tail[:0]
 	}
 	a.tail = appendEntry(a.tail, line)
-	err = a.there.add(tlog.RecordHash(line), nil)
+	return nil
+}
+
+// reached takes the tree of the entries so far, if the earlier checkpoint is of so many.
+func (a *audit) reached() {
 	if a.there.size == a.earlier.N {
 		a.prefix = a.there.tree()
 	}
-	return err
 }
 
 // lacks takes note of a hash tile that a copy is without.
@@ -276,7 +287,11 @@ func verifyDir(disk storage, dir, verifierKey string, since []byte, copied bool)
 	if copied {
 		lacks = a.lacks
 	}
-	if _, err = r.verify(tree, lacks, a.visit); err != nil {
+	v := r.verification(tree, lacks)
+	a.there = &v.edge
+	err = v.verify(a.visit)
+	a.reached()
+	if err != nil {
 		a.Proven = a.proven(r, tree)
 		return a.Report, err
 	}
