@@ -40,7 +40,7 @@ func (f KeyFile) Load() (private [32]byte, public policy.Key, err error) {
 // both get the same key.
 func (f KeyFile) Make() error {
 	if _, err := os.Stat(f.Path); !errors.Is(err, fs.ErrNotExist) {
-		return nil // Load finds what is wrong with it
+		return nil // Load reports its faults
 	}
 	if err := makePrivateKey(f.Path); err != nil {
 		return fmt.Errorf("private key %q: cannot be made: %w", f.Path, err)

@@ -101,7 +101,7 @@ func FromEnvironment(environ []string) (Settings, error) {
 	return s, nil
 }
 
-// Warnings warns of metrics that everybody may reach.
+// Warnings has a warning if the metrics listen on every address or on a public one.
 func (s Settings) Warnings() (all []view.Message) {
 	host, _, _ := net.SplitHostPort(s.MetricsAddress)
 	if a, err := netip.ParseAddr(host); err == nil {

@@ -22,7 +22,9 @@ func (d *decoder) syntaxError(err error, text string, tokens token.Tokens) {
 		at, message = placeOf(located.GetToken()), located.GetMessage()
 	}
 	lines := strings.Split(text, "\n")
-	lines = lines[:min(len(lines), at.line+1)] // a mistake is where the parser stumbles, or before; or it stumbled over the line that the next one continues
+	// The mistake is at the parser's place or above it. The next line is kept, since it may
+	// continue the parser's line.
+	lines = lines[:min(len(lines), at.line+1)]
 	why := ""
 	for _, diagnose := range []func() (place, string){
 		func() (place, string) { return leadingBlank(lines) },

@@ -51,7 +51,7 @@ func (r *reader) window(v *policy.Vendor, engineers map[string]*policy.Engineer,
 	} else {
 		w.Engineers = v.Engineers
 	}
-	all := r.told() == before && !strange // who may enter is known
+	all := r.told() == before && !strange // all engineers of the window are known
 	w.ApprovedBy = r.display(f["approved_by"])
 	w.Ticket = r.display(f["ticket"])
 	reach := r.reach

@@ -17,7 +17,7 @@ const (
 	textMax = 4000
 )
 
-// journalState is what the loop knows of the journal.
+// journalState describes the journal to the loop.
 type journalState struct {
 	identity policy.Key // the newest public key of the gateway that it names; zero: none
 	began    time.Time  // when it began, with an empty state folder; zero: it did not begin so

@@ -27,7 +27,7 @@ type handshakes struct {
 	unconfirmed int           // admissions since the last confirmation
 	last        time.Duration // boot time of the last admission
 	from        netip.Addr    // its outer address
-	places      []place       // of confirmed handshakes; each differs from the one before
+	places      []place       // of confirmed handshakes; no two neighbours are equal
 }
 
 // place is an outer address and port, and the boot time at which it became the

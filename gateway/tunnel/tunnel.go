@@ -100,8 +100,8 @@ func New(c Config) (*Tunnel, error) {
 	case c.MTU < 1280 || c.MTU > device.MaxContentSize:
 		return nil, fmt.Errorf("MTU %d: allowed is 1280 to %d", c.MTU, device.MaxContentSize)
 	}
-	// Until SetKey a key stands in of which nobody knows even the public half: whoever
-	// knows the private one can prove to be any engineer.
+	// A random key stands in until SetKey. A known key would be a hole: its owner could
+	// prove to be any engineer.
 	var unknown [32]byte
 	rand.Read(unknown[:]) // never fails
 	o, err := newOpener(unknown)
