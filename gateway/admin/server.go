@@ -167,7 +167,8 @@ func credentials(c *net.UnixConn) (p peer) {
 	return p
 }
 
-// actor names the user of the peer, and for root also the login.
+// actor names the user of the peer, and for root also the login. Root has no ID: root can
+// take any login, so rules that need two persons do not count it.
 func (p peer) actor() (policy.Actor, error) {
 	if p.err != nil {
 		return policy.Actor{}, fmt.Errorf("the kernel does not say who asks: %w", p.err)
@@ -177,23 +178,25 @@ func (p peer) actor() (policy.Actor, error) {
 	}
 	name := userName(p.cred.Uid)
 	if p.cred.Uid != 0 {
-		return policy.Actor{ID: name, Via: "socket", Text: name}, nil
+		return policy.Actor{ID: strings.TrimPrefix(name, unnamed), Via: "socket", Text: name}, nil
 	}
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/loginuid", p.cred.Pid))
 	login, parseErr := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
 	if err != nil || parseErr != nil || login == 1<<32-1 {
 		return policy.Actor{Via: "socket", Text: name + " (no login)"}, nil
 	}
-	person := userName(uint32(login))
-	return policy.Actor{ID: person, Via: "socket", Text: fmt.Sprintf("%s (login %s)", name, person)}, nil
+	return policy.Actor{Via: "socket", Text: fmt.Sprintf("%s (login %s)", name, userName(uint32(login)))}, nil
 }
+
+// unnamed begins the name of a user whom the system has no name for.
+const unnamed = "uid "
 
 func userName(uid uint32) string {
 	id := strconv.FormatUint(uint64(uid), 10)
 	if u, err := user.LookupId(id); err == nil {
 		return u.Username
 	}
-	return "uid " + id
+	return unnamed + id
 }
 
 // Who names the peer of a request. It refuses browsers and unnamed peers.

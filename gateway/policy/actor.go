@@ -2,8 +2,8 @@ package policy
 
 // Actor is the giver of an event.
 type Actor struct {
-	// ID names the person for rules that need two persons: "root (login sato)"
-	// is sato. Empty: the gateway itself, or a user without a name.
+	// ID names the person's login, for rules that need two persons; the number of a user
+	// without a name. Empty: root, or the gateway itself.
 	ID string
 	// Via is the way by which the event came: "socket", "signal" or "gateway".
 	Via string

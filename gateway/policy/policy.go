@@ -44,6 +44,9 @@ type Policy struct {
 	Calendars []*Calendar // sorted by name
 	Targets   []*Target   // sorted by name
 	Vendors   []*Vendor   // sorted by name
+	Operators []*Operator // sorted by name; empty: nothing can be requested
+	ReopenAll int         // how many operators it takes to reopen everything; 0 or 1: whoever reopens
+	Sinks     []*Sink     // where notices go, sorted by name
 
 	Digest string // hex SHA-256 over the text and the preshared keys; names this policy in journal, status and metrics
 	Text   string // the file as it was read; preshared keys are not part of it
@@ -138,6 +141,8 @@ type Vendor struct {
 	Sources       []netip.Prefix
 	Engineers     []*Engineer // sorted by name
 	Windows       []*Window   // sorted by name
+	Phone         string      // to call the vendor back; may be empty
+	OnRequest     *OnRequest  // nil: nothing of this vendor can be requested
 }
 
 // Engineer is one person of a vendor: one WireGuard key, own tunnel addresses.
@@ -183,6 +188,9 @@ type Window struct {
 	Engineers  []*Engineer // never empty
 	ApprovedBy string
 	Ticket     string
+	// Grace is how long after its end flows may go on if the window opens again by then. Meanwhile
+	// no packet passes. Zero: flows end with the window.
+	Grace time.Duration
 }
 
 // String is vendor/window.
