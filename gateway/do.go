@@ -185,7 +185,7 @@ func (l *loop) shut(actor policy.Actor, event policy.Shut, e *effect, added *sto
 		l.add(store.Record{Entries: store.ShutEntries(actor.Text, event), Done: func(err error) { e.recorded <- err }})
 	}
 	l.stand(e, event.Scope)
-	l.cfg.Logger.Warn("shut", eventAttr(journal.Shut), "scope", string(event.Scope), "actor", actor.Text, "reason", event.Reason)
+	l.cfg.Logger.Warn("shut", store.EventAttr(journal.Shut), "scope", string(event.Scope), "actor", actor.Text, "reason", event.Reason)
 	return nil
 }
 
@@ -229,7 +229,7 @@ func (l *loop) reopen(actor policy.Actor, event policy.Reopened, e *effect) erro
 			e.recorded <- err
 			return
 		}
-		l.cfg.Logger.Info("reopened", eventAttr(journal.Reopened), "scope", string(event.Scope), "actor", actor.Text, "reason", event.Reason)
+		l.cfg.Logger.Info("reopened", store.EventAttr(journal.Reopened), "scope", string(event.Scope), "actor", actor.Text, "reason", event.Reason)
 		kept := l.store.Latch.Set(l.state.Shuts())
 		go func() {
 			_ = awaitKept(kept) // a restart before that would shut the scope again

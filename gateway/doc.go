@@ -35,6 +35,5 @@
 //	enforcer.go    tunnel and ruleset follow the plan
 //	applier.go     the goroutine that sets the ruleset
 //	snapshot.go    the view of all other packages
-//	events.go      the log, in the journal's words
 //	metrics.go     the counters
 package gateway

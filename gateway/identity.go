@@ -8,6 +8,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/store"
 	"kidoban/gateway/view"
 )
 
@@ -87,5 +88,5 @@ func (l *loop) recordKey(key policy.Key, actor policy.Actor) {
 	}
 	l.journal.identity = key
 	l.record(journal.Entry{Kind: journal.Identity, Actor: actor.Text, Key: key.String()})
-	l.cfg.Logger.Log(context.Background(), level, "the gateway's public key", eventAttr(journal.Identity), "public_key", key.String(), "actor", actor.Text)
+	l.cfg.Logger.Log(context.Background(), level, "the gateway's public key", store.EventAttr(journal.Identity), "public_key", key.String(), "actor", actor.Text)
 }

@@ -106,7 +106,7 @@ func (g *Gateway) compare(t taken) func(*Outcome) {
 }
 
 func (g *Gateway) logLoaded(p *policy.Policy, actor policy.Actor, changes []string) {
-	g.cfg.Logger.Info("policy loaded", eventAttr(journal.PolicyLoaded), "digest", p.Digest, "actor", actor.Text, "changes", changes)
+	g.cfg.Logger.Info("policy loaded", store.EventAttr(journal.PolicyLoaded), "digest", p.Digest, "actor", actor.Text, "changes", changes)
 }
 
 // granted is what the policy grants now: nothing while there is a doubt.

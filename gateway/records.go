@@ -47,7 +47,7 @@ func (l *loop) add(r store.Record) {
 func (l *loop) stamp(r store.Record) {
 	for i := range r.Entries {
 		r.Entries[i].Time = l.clock.Now
-		l.tell(r.Entries[i])
+		store.Tell(l.cfg.Logger, r.Entries[i])
 	}
 }
 

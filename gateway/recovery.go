@@ -83,7 +83,7 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 		}
 		l.recordKey(cmp.Or(l.kernel.public, was), actor) // a new journal names it too, also while the key cannot be read
 		l.stand(e, "")
-		l.cfg.Logger.Warn("recovered", eventAttr(journal.Recovery), "actor", actor.Text, "reason", reason, "not_ready_reason", view.Joined(l.inDoubt()))
+		l.cfg.Logger.Warn("recovered", store.EventAttr(journal.Recovery), "actor", actor.Text, "reason", reason, "not_ready_reason", view.Joined(l.inDoubt()))
 	})
 	if err != nil {
 		if dead {

@@ -7,6 +7,7 @@
 //	recorder.go   the goroutine that appends to it
 //	past.go       the past that a journal has
 //	entries.go    operators' decisions as entries
+//	events.go     the log, in the journal's words
 //	latch.go      the goroutine that writes the latch
 //	shutfile.go   the latch's files
 package store

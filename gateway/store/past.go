@@ -191,6 +191,9 @@ func (p *Past) Closings(known map[string]journal.Entry) (entries []journal.Entry
 	return entries
 }
 
-// crashed is the reason of a closing that the last process did not write; package
-// session lists it among the endings.
-const crashed = "crashed"
+// Reasons of closings that the log warns of; package session lists them among the
+// endings.
+const (
+	crashed    = "crashed" // the last process did not write the closing
+	unrecorded = "unrecorded"
+)

@@ -1,4 +1,4 @@
-package gateway
+package store
 
 import (
 	"context"
@@ -6,11 +6,9 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
-	"kidoban/gateway/session"
-	"kidoban/gateway/store"
 )
 
-// tell writes an entry to the log as well, so that log and journal speak of
+// Tell writes an entry to the log as well, so that log and journal speak of
 // the same events in the same words: the attribute "event" is the entry's kind,
 // and the others are named as its fields. Levels:
 //
@@ -21,11 +19,11 @@ import (
 //
 // Operators' events are logged where they take effect, also when the journal is
 // dead. The log has the changes of a policy, not its text.
-func (l *loop) tell(e journal.Entry) {
+func Tell(log *slog.Logger, e journal.Entry) {
 	level, message := slog.LevelInfo, ""
 	switch e.Kind {
 	case journal.Start:
-		if message = "the journal is open"; e.Reason == store.FirstStart {
+		if message = "the journal is open"; e.Reason == FirstStart {
 			message, level = "the state folder was empty: nothing is known of earlier closes; a spare needs a copy of the folder", slog.LevelWarn
 		}
 	case journal.Stop:
@@ -38,7 +36,7 @@ func (l *loop) tell(e journal.Entry) {
 		message = "session opened"
 	case journal.SessionClosed:
 		message = "session closed"
-		if e.Reason == string(session.Unrecorded) || e.Reason == string(session.Crashed) {
+		if e.Reason == unrecorded || e.Reason == crashed {
 			level = slog.LevelWarn
 		}
 	case journal.Admission:
@@ -60,7 +58,7 @@ func (l *loop) tell(e journal.Entry) {
 	default:
 		return
 	}
-	attributes := []slog.Attr{eventAttr(e.Kind)}
+	attributes := []slog.Attr{EventAttr(e.Kind)}
 	for _, field := range []struct{ name, value string }{
 		{"vendor", e.Vendor}, {"vendor_name", e.VendorName}, {"engineer", e.Engineer}, {"engineer_name", e.EngineerName}, {"window", e.Window}, {"grant", e.Grant}, {"session", e.Session},
 		{"source", e.Source}, {"target", e.Target}, {"reason", e.Reason}, {"text", e.Text},
@@ -78,8 +76,8 @@ func (l *loop) tell(e journal.Entry) {
 	if e.Kind == journal.SessionClosed {
 		attributes = append(attributes, slog.Int64("received_bytes", e.ReceivedBytes), slog.Int64("transmitted_bytes", e.TransmittedBytes))
 	}
-	l.cfg.Logger.LogAttrs(context.Background(), level, message, attributes...)
+	log.LogAttrs(context.Background(), level, message, attributes...)
 }
 
-// eventAttr is the log's attribute for the kind of an entry.
-func eventAttr(kind journal.Kind) slog.Attr { return slog.String("event", string(kind)) }
+// EventAttr is the log's attribute for the kind of an entry.
+func EventAttr(kind journal.Kind) slog.Attr { return slog.String("event", string(kind)) }
