@@ -115,7 +115,7 @@ func (c Client) do(method, path string, body []byte, wait time.Duration) (json.R
 		return nil, nil, &view.Error{Message: view.Say("no_answer", view.Args{"wait": wait}), Cause: ErrNoAnswer}
 	case err != nil:
 		return nil, nil, fmt.Errorf("ask the gateway: %w", err)
-	case response.StatusCode != http.StatusOK:
+	case response.StatusCode/100 != 2:
 		p := &api.Problem{Status: response.StatusCode, Detail: response.Status}
 		_ = json.Unmarshal(text, p) // else the status line must do
 		return nil, nil, p

@@ -50,7 +50,7 @@ func (s *served) send(method, path string, body []byte) ([]byte, http.Header, er
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if response.StatusCode != http.StatusOK {
+	if response.StatusCode/100 != 2 {
 		p := decode[Problem](s.t, text)
 		return nil, response.Header, &p
 	}

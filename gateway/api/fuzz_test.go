@@ -74,11 +74,10 @@ func FuzzOrder(f *testing.F) {
 		f.Add([]byte(body), false)
 	}
 	f.Fuzz(func(t *testing.T, body []byte, scope bool) {
-		fields := []string{"reason"}
-		if scope {
-			fields = append(fields, "scope")
+		o, err := bodyOf[order](body)
+		if err == nil {
+			err = o.check(scope)
 		}
-		o, err := readOrder(bytes.NewReader(body), fields)
 		if err != nil {
 			isRefusal(t, err)
 			return

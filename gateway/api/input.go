@@ -1,11 +1,7 @@
 package api
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -45,79 +41,39 @@ func queryOf(r *http.Request, known []string) (url.Values, error) {
 	return query, nil
 }
 
-// bodyMost bounds a request's body, in bytes.
-const bodyMost = 16 << 10
-
-// order is the body of a command.
+// order is the body of a close, of a reopening, and of a recovery, which has no scope.
 type order struct {
 	Scope  policy.Scope `json:"scope"`
 	Reason string       `json:"reason"`
 }
 
-// readOrder reads the body of a command that has these fields; a reload has none. A
-// key that is there twice, in any case of its letters, is an error: only the last
-// value would count.
-func readOrder(body io.Reader, fields []string) (order, error) {
-	var o order
-	text, err := io.ReadAll(body)
+// check refuses an order without a reason, or without a scope where scope says that it has one.
+func (o order) check(scope bool) error {
 	switch {
-	case errors.As(err, new(*http.MaxBytesError)):
-		return o, err
-	case err != nil:
-		return o, invalid("the body cannot be read: %v", err)
-	case len(text) == 0:
-		return o, o.check(fields)
-	case !utf8.Valid(text):
-		return o, invalid("the body is not UTF-8")
-	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&o); err != nil {
-		return o, invalid(`the body is not {"scope": "...", "reason": "..."}: %v`, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return o, invalid("the body has more than one value")
-	}
-	var keys []string
-	d = json.NewDecoder(bytes.NewReader(text))
-	for i := 0; err == nil; i++ { // the tokens are {, key, value, key, value, }
-		var token json.Token
-		token, err = d.Token()
-		if key, ok := token.(string); ok && i%2 == 1 {
-			if slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, key) }) {
-				return o, invalid("%q is there twice: allowed is once", key)
-			}
-			keys = append(keys, key)
-		}
-	}
-	return o, o.check(fields) // the text is known to be JSON
-}
-
-// check compares an order with the fields of its command.
-func (o order) check(fields []string) error {
-	scope := slices.Contains(fields, "scope")
-	switch {
-	case len(fields) == 0 && o != order{}:
-		return invalid("a reload has neither scope nor reason: it reads the policy file again, as a whole")
-	case len(fields) == 0:
-		return nil
 	case scope && o.Scope == "":
 		return invalid("no scope: allowed is vendor/engineer, vendor, or all")
 	case !scope && o.Scope != "":
 		return invalid("the scope %q: a recovery has none, it is about the whole gateway", o.Scope)
 	case len(o.Scope) > nameMost:
 		return invalid("the scope has %d bytes: allowed are %d", len(o.Scope), nameMost)
-	}
-	if err := Shows("the scope", string(o.Scope)); err != nil {
-		return err
-	}
-	switch {
 	case strings.TrimSpace(o.Reason) == "":
 		return invalid("no reason: say why, it is kept in the journal")
 	case len(o.Reason) > gateway.ReasonMax:
 		return invalid("the reason has %d bytes: allowed are %d", len(o.Reason), gateway.ReasonMax)
 	}
-	return Shows("the reason", o.Reason)
+	return nil
+}
+
+func checkScoped(o order) error { return o.check(true) }
+
+func checkReason(o order) error { return o.check(false) }
+
+// checkReload refuses an order that says something.
+func checkReload(o order) error {
+	if o != (order{}) {
+		return invalid("a reload has neither scope nor reason: it reads the policy file again, as a whole")
+	}
+	return nil
 }
 
 // Shows refuses a text that is not UTF-8 or has invisible characters. The
