@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kidoban/cmd/kidoban/terminal"
 	"kidoban/gateway/api"
 	"kidoban/gateway/policy"
 )
@@ -88,7 +89,7 @@ vendors:
 			write(c.file)
 			out, failures, exit, _ := askedOf(t, map[string]answer{"GET /v1/policy": {body: c.of}}, "check", "--lang", c.language, path)
 			parts := strings.SplitN(out, "\n\n", 3)
-			if len(parts) != 3 || exit != exitYes {
+			if len(parts) != 3 || exit != terminal.Yes {
 				t.Fatalf("exit %d: %s%s", exit, out, failures)
 			}
 			got := regexp.MustCompile(`[0-9-]{10} [0-9:]{8} JST`).ReplaceAllString(parts[1]+"\n", "UNTIL")
@@ -100,7 +101,7 @@ vendors:
 	write(strings.Replace(text, "engineers: [sato]", "engineers: [mori]", 1))
 	out, failures, exit, _ := askedOf(t, map[string]answer{"GET /v1/policy": {body: inForce}}, "check", "--json", path)
 	var got struct{ Compared api.Comparison }
-	if err := json.Unmarshal([]byte(out), &got); err != nil || exit != exitYes {
+	if err := json.Unmarshal([]byte(out), &got); err != nil || exit != terminal.Yes {
 		t.Fatalf("exit %d, %v: %s%s", exit, err, out, failures)
 	}
 	if c := got.Compared; c.InForce != first.Digest || !c.Ready || !c.Exact || len(c.Differences) != 1 || len(c.Closes) != 1 || len(c.Opens) != 1 || c.Opens[0].Engineer != "medisys/mori" {

@@ -12,28 +12,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kidoban/cmd/kidoban/audit"
+	"kidoban/cmd/kidoban/terminal"
 	"kidoban/gateway/journal"
 )
-
-// A line shows the names for people beside the short ones.
-func TestTheJournalIsListedWithNames(t *testing.T) {
-	e := journal.Entry{Kind: journal.SessionOpened, Vendor: "medisys", VendorName: "株式会社メディシス", Engineer: "sato", EngineerName: "佐藤\n太郎"}
-	for want, e := range map[string]journal.Entry{
-		"  medisys/sato (株式会社メディシス 佐藤·太郎)": e,
-		"  medisys/sato": {Kind: e.Kind, Vendor: e.Vendor, Engineer: e.Engineer},
-	} {
-		if got := (&program{zone: time.UTC}).entry(7, e, time.Time{}); !strings.HasSuffix(got, want) {
-			t.Errorf("listed as %q, want the end %q", got, want)
-		}
-	}
-}
 
 // TestFault84TheStepBackIsTold: verify and list say where a recovery set the clock
 // back, and from when.
 func TestFault84TheStepBackIsTold(t *testing.T) {
 	at := func(hours int) time.Time { return time.Date(2026, 12, 1, hours, 0, 0, 0, time.UTC) }
 	state := t.TempDir()
-	j, err := journal.Open(journalPlace(state))
+	j, err := journal.Open(audit.Place(state))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,8 +51,8 @@ func TestFault84TheStepBackIsTold(t *testing.T) {
 // and what it lacks is told. The gateway's own folder must have everything.
 func TestFault85ACopyIsJudgedInWords(t *testing.T) {
 	state := t.TempDir()
-	own, _ := journalPlace(state)
-	j, err := journal.Open(journalPlace(state))
+	own, _ := audit.Place(state)
+	j, err := journal.Open(audit.Place(state))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,10 +103,10 @@ func TestFault85ACopyIsJudgedInWords(t *testing.T) {
 		want      []string
 	}{
 		{"checkpoint first", first, 0, []string{"VERIFIED  " + first + ": 5 entries", "The copy has 3 more entries"}},
-		{"checkpoint last", last, exitNo, []string{"it has the first 5 of the 8 entries that its checkpoint has signed", "copy again, the checkpoint first", "lost or removed: the journal does not verify from entry 5 on: tile/entries/000.p/8 is not there"}},
+		{"checkpoint last", last, terminal.No, []string{"it has the first 5 of the 8 entries that its checkpoint has signed", "copy again, the checkpoint first", "lost or removed: the journal does not verify from entry 5 on: tile/entries/000.p/8 is not there"}},
 		{"without hashes", bare, 0, []string{"VERIFIED  " + bare + ": 8 entries", "The copy lacks files of hashes.", "tile/0/000.p/8"}},
 		{"checkpoint first, as JSON", first + " --json", 0, []string{`"ok":true`, `"proven":5`, `"beyond":3`}},
-		{"checkpoint last, as JSON", last + " --json", exitNo, []string{`"ok":false`, `"entry":5`, `"proven":0`, `"incomplete":true`}},
+		{"checkpoint last, as JSON", last + " --json", terminal.No, []string{`"ok":false`, `"entry":5`, `"proven":0`, `"incomplete":true`}},
 		{"the gateway's own", "", 0, []string{"VERIFIED  " + own + ": 8 entries"}},
 	} {
 		var out, failures bytes.Buffer
@@ -134,7 +123,7 @@ func TestFault85ACopyIsJudgedInWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out, failures bytes.Buffer
-	if status := run([]string{"journal", "verify"}, []string{"KIDOBAN_STATE_DIR=" + state}, &out, &failures); status != exitNo || strings.Contains(failures.String(), "copy") {
+	if status := run([]string{"journal", "verify"}, []string{"KIDOBAN_STATE_DIR=" + state}, &out, &failures); status != terminal.No || strings.Contains(failures.String(), "copy") {
 		t.Errorf("the gateway's own without a file: status %d, %s%s", status, &out, &failures)
 	}
 }
@@ -150,7 +139,7 @@ func compact(text string) string {
 // himself must not get his key believed by a file of that name beside it.
 func TestTheKeyThatIsGivenIsTheKey(t *testing.T) {
 	key := func(state string) string {
-		j, err := journal.Open(journalPlace(state))
+		j, err := journal.Open(audit.Place(state))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +147,7 @@ func TestTheKeyThatIsGivenIsTheKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		j.Close()
-		_, file := journalPlace(state)
+		_, file := audit.Place(state)
 		text, err := journal.VerifierKey(file)
 		if err != nil {
 			t.Fatal(err)
@@ -177,12 +166,12 @@ func TestTheKeyThatIsGivenIsTheKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(hand)
-	copied, _ := journalPlace(forged)
+	copied, _ := audit.Place(forged)
 	for _, c := range []struct {
 		key    string
 		status int
 	}{
-		{genuine, exitNo},
+		{genuine, terminal.No},
 		{forgers, 0},
 		{"./" + strings.TrimSuffix(genuine, "/"), 0}, // the path of the file; a key may end in a slash
 	} {
@@ -202,14 +191,14 @@ func TestJournalOfAnother(t *testing.T) {
 	runtime.LockOSThread() // the user of files is one of the thread
 	defer runtime.UnlockOSThread()
 	state := t.TempDir()
-	j, err := journal.Open(journalPlace(state))
+	j, err := journal.Open(audit.Place(state))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	dir, keyFile := journalPlace(state)
+	dir, keyFile := audit.Place(state)
 	key, err := journal.VerifierKey(keyFile)
 	if err != nil {
 		t.Fatal(err)
@@ -247,7 +236,7 @@ func TestJournalOfAnother(t *testing.T) {
 			args = []string{"check", filepath.Join(state, "policy.yaml")}
 		}
 		exit := run(args, environ, &out, &failures)
-		if exit != exitFailed || out.Len() > 0 || !strings.Contains(failures.String(), "permission denied: run this as root, for example with sudo\n") {
+		if exit != terminal.Failed || out.Len() > 0 || !strings.Contains(failures.String(), "permission denied: run this as root, for example with sudo\n") {
 			t.Errorf("%q: exit %d, %s%s", args, exit, &out, &failures)
 		}
 	}

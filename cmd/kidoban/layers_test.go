@@ -433,3 +433,8 @@ func newOtherReason(t gateway.Tunnel) gateway.Tunnel {
 		return f, true
 	})
 }
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kidoban/cmd/kidoban/terminal"
 	"kidoban/gateway"
 	"kidoban/gateway/api"
 	"kidoban/gateway/policy"
@@ -119,7 +120,7 @@ sessions inside: 1
 ENGINEER      FROM          SINCE (JST)  UNTIL     RECEIVED  SENT     HANDSHAKE  SESSION
 medisys/sato  203.0.113.10  09:30:00     17:30:00  1023 B    5.0 MiB  1m0s ago   SESSION1
 `
-	if diff := cmp.Diff(out, want); diff != "" || failures != "" || exit != exitYes {
+	if diff := cmp.Diff(out, want); diff != "" || failures != "" || exit != terminal.Yes {
 		t.Errorf("exit %d, stderr %q (-got +want):\n%s", exit, failures, diff)
 	}
 }
@@ -157,7 +158,7 @@ func TestTimesOfTheSite(t *testing.T) {
 		}
 	}
 	for _, zone := range []string{"", "Europe/Nowhere"} {
-		if out, failures, exit, _ := askedIn(t, zone, map[string]answer{"GET /v1/status": {body: s}}, "status"); exit != exitYes || !strings.Contains(out, "2031-03-29 22:00:00") {
+		if out, failures, exit, _ := askedIn(t, zone, map[string]answer{"GET /v1/status": {body: s}}, "status"); exit != terminal.Yes || !strings.Contains(out, "2031-03-29 22:00:00") {
 			t.Errorf("of a gateway in %q: exit %d: %s%s", zone, exit, out, failures)
 		}
 	}
@@ -189,7 +190,7 @@ func TestStatusInDoubt(t *testing.T) {
 		Policy: view.PolicyStatus{Error: "policy.yaml:3:1: site: is blank\npolicy.yaml:9:1: targets: is empty"},
 		Grants: []view.GrantStatus{}, Sessions: []view.SessionStatus{}}
 	out, failures, exit, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status")
-	if exit != exitNo || failures != "" {
+	if exit != terminal.No || failures != "" {
 		t.Errorf("exit %d, stderr %q", exit, failures)
 	}
 	for _, line := range []string{
@@ -205,7 +206,7 @@ func TestStatusInDoubt(t *testing.T) {
 		}
 	}
 	out, _, exit, _ = askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status", "--json")
-	if exit != exitNo || !json.Valid([]byte(out)) || strings.Count(out, "\n") != 1 {
+	if exit != terminal.No || !json.Valid([]byte(out)) || strings.Count(out, "\n") != 1 {
 		t.Errorf("exit %d, not one line of JSON: %s", exit, out)
 	}
 	// What the reason says already is not said again.
@@ -216,13 +217,13 @@ func TestStatusInDoubt(t *testing.T) {
 	// Ready, but an operator closed everything.
 	s = aDay()
 	s.Shut.All = true
-	if out, _, exit, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status"); exit != exitYes || !strings.HasPrefix(out, "SHUT by an operator: nobody may enter  Kido Hospital\n") {
+	if out, _, exit, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status"); exit != terminal.Yes || !strings.HasPrefix(out, "SHUT by an operator: nobody may enter  Kido Hospital\n") {
 		t.Errorf("with everything shut: exit %d\n%s", exit, out)
 	}
 	// A file that went bad under a gateway that is at work.
 	s = aDay()
 	s.Policy.FileOK, s.Policy.Error = false, "policy.yaml:3:1: site: is blank"
-	if out, _, exit, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status"); exit != exitYes || !strings.Contains(out, "THE FILE ON DISK WOULD NOT SURVIVE A RESTART") {
+	if out, _, exit, _ := askedOf(t, map[string]answer{"GET /v1/status": {body: s}}, "status"); exit != terminal.Yes || !strings.Contains(out, "THE FILE ON DISK WOULD NOT SURVIVE A RESTART") {
 		t.Errorf("exit %d:\n%s", exit, out)
 	}
 }
@@ -234,10 +235,10 @@ func TestLists(t *testing.T) {
 		"grants":   "Nothing is open.\n",
 		"refusals": "Nobody was refused since the gateway started.\n",
 	} {
-		if out, failures, exit, _ := askedOf(t, none, command); out != want || failures != "" || exit != exitYes {
+		if out, failures, exit, _ := askedOf(t, none, command); out != want || failures != "" || exit != terminal.Yes {
 			t.Errorf("%s: exit %d, %q, %q, want %q", command, exit, out, failures, want)
 		}
-		if out, _, exit, _ := askedOf(t, none, command, "--json"); out != "[]\n" || exit != exitYes {
+		if out, _, exit, _ := askedOf(t, none, command, "--json"); out != "[]\n" || exit != terminal.Yes {
 			t.Errorf("%s --json: exit %d, %q", command, exit, out)
 		}
 	}
@@ -274,49 +275,49 @@ func TestOrders(t *testing.T) {
 		out, complaint string
 	}{
 		{"close medisys/sato --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Recorded: true, Sessions: 1, Shut: []string{"medisys/sato"}}},
-			exitYes, `{"reason":"drill","scope":"medisys/sato"}`,
+			terminal.Yes, `{"reason":"drill","scope":"medisys/sato"}`,
 			"Shut: medisys/sato. It stays shut over restarts until `kidoban reopen`.\nSessions cut: 1.\nShut now: medisys/sato\n", ""},
 		{"close scanco --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Recorded: true, Shut: []string{"scanco"}, Was: &aDay().Shut.Records[0]}},
-			exitYes, `{"reason":"drill","scope":"scanco"}`,
+			terminal.Yes, `{"reason":"drill","scope":"scanco"}`,
 			"Shut: scanco. It stays shut over restarts until `kidoban reopen`.\n" +
 				"It was shut already; the earlier closes stay on record, and one reopening takes all back:\n" +
 				"  scanco by root (login tanaka) at 2030-12-09 09:15:00 JST: phone call\n  scanco by mori at 2030-12-09 09:20:00 JST: unpaid\nShut now: scanco\n", ""},
 		{"reopen scanco --reason over", "POST /v1/reopen", answer{body: gateway.Outcome{Applied: true, Recorded: true, Shut: []string{}, Was: &aDay().Shut.Records[0]}},
-			exitYes, `{"reason":"over","scope":"scanco"}`,
+			terminal.Yes, `{"reason":"over","scope":"scanco"}`,
 			"Reopened: scanco.\nTaken back:\n  scanco by root (login tanaka) at 2030-12-09 09:15:00 JST: phone call\n  scanco by mori at 2030-12-09 09:20:00 JST: unpaid\n", ""},
 		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, Kept: true, Shut: []string{"all"}, Problems: []view.Message{view.Say("not_recorded", view.Args{"cause": "the disk is full"})}}},
-			exitYes, `{"reason":"drill","scope":"all"}`,
+			terminal.Yes, `{"reason":"drill","scope":"all"}`,
 			"Shut: all. It stays shut over restarts until `kidoban reopen`.\nShut now: all\nNOT RECORDED in the journal.\nA restart honours it all the same.\n",
 			"kidoban: not recorded: the disk is full\n"},
 		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Applied: true, UntilBoot: true, Shut: []string{"all"}, Problems: []view.Message{view.Say("not_recorded", view.Args{"cause": "the disk is full"})}}},
-			exitFailed, `{"reason":"drill","scope":"all"}`,
+			terminal.Failed, `{"reason":"drill","scope":"all"}`,
 			"Shut: all, while the gateway runs.\nShut now: all\nNOT RECORDED in the journal.\nA restart of the gateway honours it, the machine's NEXT BOOT FORGETS IT: mend the disk, then `kidoban recover` records it.\n",
 			"kidoban: not recorded: the disk is full\n"},
 		{"close --all --reason drill", "POST /v1/close", answer{body: gateway.Outcome{Recorded: true, Shut: []string{"all"}, Problems: []view.Message{view.Say("not_applied_yet", view.Args{"wait": 3 * time.Second})}}},
-			exitFailed, `{"reason":"drill","scope":"all"}`,
+			terminal.Failed, `{"reason":"drill","scope":"all"}`,
 			"Shut: all. It stays shut over restarts until `kidoban reopen`.\nShut now: all\n", "kidoban: the kernel's ruleset was not set within 3s\n"},
 		{"close acme --reason drill", "POST /v1/close", answer{404, api.Problem{Status: 404, Detail: `the policy has no vendor or engineer "acme"`}},
-			exitNo, `{"reason":"drill","scope":"acme"}`, "", "kidoban: the policy has no vendor or engineer \"acme\"\n"},
+			terminal.No, `{"reason":"drill","scope":"acme"}`, "", "kidoban: the policy has no vendor or engineer \"acme\"\n"},
 		{"close medisys --reason drill", "POST /v1/close", answer{403, api.Problem{Status: 403, Detail: "it could be anybody"}},
-			exitFailed, `{"reason":"drill","scope":"medisys"}`, "", "kidoban: it could be anybody\n"},
-		{"reopen medisys --reason over", "POST /v1/reopen", answer{body: done}, exitYes, `{"reason":"over","scope":"medisys"}`, "Reopened: medisys.\n", ""},
+			terminal.Failed, `{"reason":"drill","scope":"medisys"}`, "", "kidoban: it could be anybody\n"},
+		{"reopen medisys --reason over", "POST /v1/reopen", answer{body: done}, terminal.Yes, `{"reason":"over","scope":"medisys"}`, "Reopened: medisys.\n", ""},
 		{"reopen medisys --reason over", "POST /v1/reopen", answer{404, api.Problem{Status: 404, Detail: `"medisys" is not shut`}},
-			exitNo, `{"reason":"over","scope":"medisys"}`, "", "kidoban: \"medisys\" is not shut\n"},
+			terminal.No, `{"reason":"over","scope":"medisys"}`, "", "kidoban: \"medisys\" is not shut\n"},
 		{"reload", "POST /v1/reload", answer{body: gateway.Outcome{Applied: true, Recorded: true, Digest: "0123456789abcdef", Changes: []string{"2"}, WarningMessages: []view.Message{risky},
 			ChangeMessages: view.Changes([]policy.Change{{Kind: "removed", Thing: "window", Vendor: "medisys", Name: "late"}, {Kind: "changed", Thing: "tunnel"}})}},
-			exitYes, "", "Policy 0123456789ab is in force.\n  removed window medisys/late\n  changed tunnel\n  warning: policy.yaml:6:39: targets.ehr.ports: tcp/3389 opens RDP, the usual way of ransomware: is it needed?\n", ""},
+			terminal.Yes, "", "Policy 0123456789ab is in force.\n  removed window medisys/late\n  changed tunnel\n  warning: policy.yaml:6:39: targets.ehr.ports: tcp/3389 opens RDP, the usual way of ransomware: is it needed?\n", ""},
 		{"reload", "POST /v1/reload", answer{body: gateway.Outcome{Applied: true, Recorded: true, Digest: "0123456789abcdef"}},
-			exitYes, "", "Policy 0123456789ab is in force; nothing changed.\n", ""},
+			terminal.Yes, "", "Policy 0123456789ab is in force; nothing changed.\n", ""},
 		{"reload", "POST /v1/reload", answer{409, api.Problem{Status: 409, Detail: "two", Errors: []string{"policy.yaml:3:1: one", "policy.yaml:4:1: two"}}},
-			exitFailed, "", "", "policy.yaml:3:1: one\npolicy.yaml:4:1: two\nkidoban: the policy file has errors; the policy in force stays, and the file would not survive a restart\n"},
+			terminal.Failed, "", "", "policy.yaml:3:1: one\npolicy.yaml:4:1: two\nkidoban: the policy file has errors; the policy in force stays, and the file would not survive a restart\n"},
 		{"recover --reason battery", "POST /v1/recover", answer{body: gateway.Outcome{Applied: true, Recorded: true, Journal: "/var/lib/kidoban/journal.broken-1"}},
-			exitYes, `{"reason":"battery"}`,
+			terminal.Yes, `{"reason":"battery"}`,
 			"Recovered: the clock is accepted, handshake timestamps are forgotten.\nThe broken journal is kept at /var/lib/kidoban/journal.broken-1: copy it to a safe place.\n", ""},
 		{"recover --reason battery", "POST /v1/recover", answer{body: gateway.Outcome{Applied: true, Recorded: true, Problems: []view.Message{view.Say("no_policy_yet", nil), view.Say(view.Stops, nil)}}},
-			exitFailed, `{"reason":"battery"}`,
+			terminal.Failed, `{"reason":"battery"}`,
 			"Recovered: the clock is accepted, handshake timestamps are forgotten.\n", "kidoban: there is no policy in force yet\nthe gateway is stopping\n"},
-		{"status", "GET /v1/status", answer{body: "<html>"}, exitFailed, "", "", "kidoban: the gateway answered what this command does not know: invalid character '<' looking for beginning of value\n"},
-		{"status", "GET /v1/status", answer{500, "oops"}, exitFailed, "", "", "kidoban: 500 Internal Server Error\n"},
+		{"status", "GET /v1/status", answer{body: "<html>"}, terminal.Failed, "", "", "kidoban: the gateway answered what this command does not know: invalid character '<' looking for beginning of value\n"},
+		{"status", "GET /v1/status", answer{500, "oops"}, terminal.Failed, "", "", "kidoban: 500 Internal Server Error\n"},
 	} {
 		out, complaint, exit, sent := askedOf(t, map[string]answer{test.path: test.answer}, strings.Fields(test.args)...)
 		if exit != test.exit || sent != test.sent || out != test.out || complaint != test.complaint {
@@ -325,42 +326,15 @@ func TestOrders(t *testing.T) {
 		}
 	}
 	out, _, exit, _ := askedOf(t, map[string]answer{"POST /v1/close": {body: done}}, "close", "--json", "--all", "--reason", "x")
-	if exit != exitYes || !json.Valid([]byte(out)) {
+	if exit != terminal.Yes || !json.Valid([]byte(out)) {
 		t.Errorf("close --json: exit %d, %s", exit, out)
-	}
-}
-
-func TestWords(t *testing.T) {
-	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1 << 20: "1.0 MiB", 3 << 29: "1.5 GiB", 1 << 40: "1.0 TiB", 1 << 63: "8388608.0 TiB"} {
-		if got := view.Bytes(n); got != want {
-			t.Errorf("Bytes(%d) = %q, want %q", n, got, want)
-		}
-	}
-	english := &program{lang: view.English}
-	names := []string{"a", "b", "c", "d", "e", "f", "g"}
-	for n, want := range map[int]string{0: "", 1: "a", 5: "a,b,c,d,e", 6: "a,b,c,d and 2 more", 7: "a,b,c,d and 3 more"} {
-		if got := english.some(names[:n]); got != want {
-			t.Errorf("some of %d: %q, want %q", n, got, want)
-		}
-	}
-	for text, want := range map[string]string{
-		"木戸　市民病院":                "木戸　市民病院",
-		"a\nb\tc":                "a·b·c",
-		"\x1b[31mred\x7f\u0085":  "·[31mred··",
-		"\u202egnp.exe\u2069":    "·gnp.exe·",
-		"zero\u200bwidth\u2028x": "zero·width·x",
-		"left\u200eright\u061c":  "left·right·",
-	} {
-		if got := oneLine(text); got != want {
-			t.Errorf("oneLine(%q) = %q, want %q", text, got, want)
-		}
 	}
 }
 
 // TestExplainOfNobody is no answer of a gateway, and so no "no".
 func TestExplainOfNobody(t *testing.T) {
 	out, failures, exit, _ := askedOf(t, map[string]answer{"GET /v1/explain": {404, api.Problem{Status: 404, Detail: `the policy has no vendor "nobody"`}}}, "explain", "nobody/x", "--json")
-	if exit != exitUsage || out != "" || failures != "kidoban: the policy has no vendor \"nobody\"\n" {
+	if exit != terminal.Usage || out != "" || failures != "kidoban: the policy has no vendor \"nobody\"\n" {
 		t.Errorf("exit %d: %q, %q", exit, out, failures)
 	}
 }
@@ -423,21 +397,21 @@ func TestOrdersInJapanese(t *testing.T) {
 		exit           int
 		out, complaint string
 	}{
-		{"close --all --reason drill", "POST /v1/close", answer{body: closed}, exitYes,
+		{"close --all --reason drill", "POST /v1/close", answer{body: closed}, terminal.Yes,
 			"all を遮断しました。再起動しても、`kidoban reopen` で解除するまで続きます。\n切断したセッション: 2 件\n現在の遮断: all, medisys\nジャーナルに記録していません。\n再起動しても続きます。\n",
 			"kidoban: ジャーナルへの記録が3秒以内に終わりませんでした\n"},
-		{"close --all --reason drill", "POST /v1/close", answer{409, api.Problem{Status: 409, Detail: hangs.String(), Code: hangs.Code, Args: hangs.Args}}, exitFailed,
+		{"close --all --reason drill", "POST /v1/close", answer{409, api.Problem{Status: 409, Detail: hangs.String(), Code: hangs.Code, Args: hangs.Args}}, terminal.Failed,
 			"", "kidoban: ゲートウェイは起動中で、接続中の人はいません（all はまだポリシーと照合していません。起動後に `kidoban status` で遮断を確認してください）。ゲートウェイが再び動くか再起動すると、すぐに遮断します\n"},
-		{"close x --reason drill", "POST /v1/close", answer{409, api.Problem{Status: 409, Detail: "of a newer gateway", Code: "of_tomorrow"}}, exitFailed, "", "kidoban: of a newer gateway\n"},
-		{"close x --reason drill", "POST /v1/close", answer{404, api.Problem{Status: 404, Detail: "the policy has no x"}}, exitNo, "", "kidoban: 該当がありません: the policy has no x\n"},
-		{"close x --reason drill", "POST /v1/close", answer{404, api.Problem{Status: 404, Detail: "...", Code: "no_scope", Args: view.Args{"scope": "x", "near": view.Say("did_you_mean", view.Args{"name": "y"})}}}, exitNo,
+		{"close x --reason drill", "POST /v1/close", answer{409, api.Problem{Status: 409, Detail: "of a newer gateway", Code: "of_tomorrow"}}, terminal.Failed, "", "kidoban: of a newer gateway\n"},
+		{"close x --reason drill", "POST /v1/close", answer{404, api.Problem{Status: 404, Detail: "the policy has no x"}}, terminal.No, "", "kidoban: 該当がありません: the policy has no x\n"},
+		{"close x --reason drill", "POST /v1/close", answer{404, api.Problem{Status: 404, Detail: "...", Code: "no_scope", Args: view.Args{"scope": "x", "near": view.Say("did_you_mean", view.Args{"name": "y"})}}}, terminal.No,
 			"", "kidoban: 該当がありません: ポリシーに業者・作業者 x がありません。y の間違いではありませんか\n"},
-		{"close --reason drill", "", answer{}, exitUsage, "", "kidoban: 対象がありません。指定できるのは 業者/作業者、業者、--all です\n"},
-		{"reload", "POST /v1/reload", answer{body: reloaded}, exitYes,
+		{"close --reason drill", "", answer{}, terminal.Usage, "", "kidoban: 対象がありません。指定できるのは 業者/作業者、業者、--all です\n"},
+		{"reload", "POST /v1/reload", answer{body: reloaded}, terminal.Yes,
 			"ポリシー 0123456789ab が有効になりました。\n  追加: 許可時間帯 medisys/patch\n  変更: トンネル\n  トンネル自身のアドレスが変わったため作り直します。すべてのセッションが終了します\n" +
 				"  警告: policy.yaml:8:3: vendors.medisys: 毎日、終日開いています\n", ""},
 		{"calendar", "GET /v1/calendar", answer{body: []api.Opening{{Vendor: "medisys", VendorName: "株式会社メディシス", Window: "w", From: at("09:00:00"), Until: at("17:30:00"),
-			Engineers: []string{"sato"}, Names: []string{"佐藤"}, Targets: []string{"ehr"}, ApprovedBy: "院長"}}}, exitYes,
+			Engineers: []string{"sato"}, Names: []string{"佐藤"}, Targets: []string{"ehr"}, ApprovedBy: "院長"}}}, terminal.Yes,
 			"開始 (JST)           終了   許可時間帯                      作業者       接続先  承認\n" +
 				"月 2030-12-09 09:00  17:30  medisys/w (株式会社メディシス)  sato (佐藤)  ehr     院長\n", ""},
 	} {

@@ -6,29 +6,18 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"runtime/debug"
-	"time"
 	_ "time/tzdata" // an appliance may have no zone files
 
 	"github.com/alecthomas/kong"
 
+	"kidoban/cmd/kidoban/audit"
+	"kidoban/cmd/kidoban/terminal"
 	"kidoban/config"
-	"kidoban/gateway/admin"
-	"kidoban/gateway/api"
 	"kidoban/gateway/view"
-)
-
-// Exit statuses.
-const (
-	exitYes    = 0
-	exitFailed = 1
-	exitUsage  = 2
-	exitNo     = 3
 )
 
 // version is set by `go build -ldflags "-X main.version=..."`.
@@ -50,39 +39,24 @@ type commands struct {
 	Reload       reloadCommand       `cmd:"" help:"Read the policy file again."`
 	Recover      recoverCommand      `cmd:"" help:"Lead out of doubt: accept the clock, begin a broken journal anew, rebuild the tunnel. Every session ends."`
 	ClientConfig clientConfigCommand `cmd:"" help:"Print what an engineer pastes into a WireGuard client."`
-	Journal      journalCommand      `cmd:"" help:"Verify or list the journal, or print its verifier key."`
+	Journal      audit.Command       `cmd:"" help:"Verify or list the journal, or print its verifier key."`
 	Version      versionCommand      `cmd:"" help:"Print the version."`
 	Live         healthCommand       `cmd:"" hidden:"" help:"Ask whether the gateway's loop turns: a container's health check."`
 }
 
-// program is the argument of every command.
-type program struct {
-	settings config.Settings
-	out, err io.Writer
-	lang     view.Language
-	zone     *time.Location // the site's, of the gateway that was asked; nil: not known
+// output keeps the error of the first write that failed.
+type output struct {
+	io.Writer
+	err error
 }
 
-func (p *program) client() admin.Client { return admin.Client{Socket: p.settings.AdminSocket} }
-
-// exitError ends the program with a status, and with a message if there is one.
-type exitError struct {
-	view.Message
-	status int
-}
-
-func (e *exitError) Error() string { return e.String() }
-
-// unless ends the program with a status, unless the answer is yes.
-func unless(yes bool, status int) error {
-	if yes {
-		return nil
+func (o *output) Write(text []byte) (int, error) {
+	n, err := o.Writer.Write(text)
+	if o.err == nil {
+		o.err = err
 	}
-	return &exitError{status: status}
+	return n, err
 }
-
-// wrong is wrong usage.
-func wrong(code view.Code, args view.Args) error { return &exitError{view.Say(code, args), exitUsage} }
 
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
@@ -95,7 +69,7 @@ func run(args, environ []string, out, failures io.Writer) int {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		fmt.Fprintln(failures, "kidoban:", err)
-		return exitFailed
+		return terminal.Failed
 	}
 	command, err := parser.Parse(args)
 	if exited >= 0 { // --help
@@ -107,60 +81,26 @@ func run(args, environ []string, out, failures io.Writer) int {
 	settings, err := config.FromEnvironment(environ)
 	if err != nil {
 		fmt.Fprintln(failures, err)
-		return exitUsage
+		return terminal.Usage
 	}
 	if c.Lang == "auto" {
 		c.Lang = view.LanguageOf(environ)
 	}
 	printed := &output{Writer: out}
-	p := &program{settings: settings, lang: c.Lang, out: printed, err: failures}
+	p := &terminal.Program{Settings: settings, Lang: c.Lang, Out: printed, Err: failures}
 	if err = command.Run(p); err == nil {
 		err = printed.err
 	}
-	return p.fail(err)
+	return p.Fail(err)
 }
 
-// fail tells an error and turns it into an exit status.
-func (p *program) fail(err error) int {
-	if err == nil {
-		return exitYes
-	}
-	var said *exitError
-	var message *view.Error
-	var problem *api.Problem
-	var mistakes config.Errors
-	text, status := err.Error(), exitFailed
-	switch {
-	case errors.As(err, &said):
-		if said.Empty() {
-			return said.status
-		}
-		text, status = said.In(p.lang), said.status
-	case errors.As(err, &problem):
-		text = problem.In(p.lang)
-		switch problem.Status {
-		case http.StatusNotFound:
-			text, status = view.Say("no_match", view.Args{"cause": text}).In(p.lang), exitNo
-		case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
-			text, status = view.Say("input_wrong", view.Args{"cause": text}).In(p.lang), exitUsage
-		}
-	case errors.As(err, &mistakes):
-		fmt.Fprintln(p.err, mistakes) // each begins with its file
-		return exitFailed
-	case errors.As(err, &message):
-		text = message.In(p.lang)
-	}
-	fmt.Fprintln(p.err, "kidoban:", text)
-	return status
-}
+type versionCommand struct{ terminal.JSONFlag }
 
-type versionCommand struct{ jsonFlag }
-
-func (c versionCommand) Run(p *program) error {
+func (c versionCommand) Run(p *terminal.Program) error {
 	if c.JSON {
-		p.json(map[string]string{"version": versionText()})
+		p.PrintJSON(map[string]string{"version": versionText()})
 	} else {
-		fmt.Fprintln(p.out, "kidoban", versionText())
+		fmt.Fprintln(p.Out, "kidoban", versionText())
 	}
 	return nil
 }

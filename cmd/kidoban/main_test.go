@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"kidoban/gateway/api"
+	"kidoban/cmd/kidoban/terminal"
 	"kidoban/gateway/lab"
 )
 
@@ -20,16 +20,6 @@ func TestMain(m *testing.M) {
 	lab.Main(m)
 }
 
-// TestStatusOfProblems: what the gateway takes for wrong input is wrong usage.
-func TestStatusOfProblems(t *testing.T) {
-	for code, want := range map[int]int{400: exitUsage, 403: exitFailed, 404: exitNo, 409: exitFailed, 413: exitUsage} {
-		var said bytes.Buffer
-		if got := (&program{err: &said}).fail(&api.Problem{Status: code, Detail: "why"}); got != want || said.String() != "kidoban: why\n" {
-			t.Errorf("%d: exit %d with %q, want %d", code, got, said.String(), want)
-		}
-	}
-}
-
 // TestWhatCannotBePrinted is no yes.
 func TestWhatCannotBePrinted(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
@@ -39,7 +29,7 @@ func TestWhatCannotBePrinted(t *testing.T) {
 	defer full.Close()
 	for _, args := range [][]string{{"version"}, {"version", "--json"}, {"check", "testdata/site.yaml"}, {"check", "--json", "testdata/site.yaml"}} {
 		var said bytes.Buffer
-		if got := run(args, nil, full, &said); got != exitFailed || !strings.Contains(said.String(), "no space left on device") {
+		if got := run(args, nil, full, &said); got != terminal.Failed || !strings.Contains(said.String(), "no space left on device") {
 			t.Errorf("%q: exit %d with %q", args, got, said.String())
 		}
 	}

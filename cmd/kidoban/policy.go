@@ -13,7 +13,9 @@ import (
 	"strings"
 	"time"
 
+	"kidoban/cmd/kidoban/terminal"
 	"kidoban/config"
+	"kidoban/gateway/admin"
 	"kidoban/gateway/api"
 	"kidoban/gateway/durable"
 	"kidoban/gateway/firewall"
@@ -22,39 +24,49 @@ import (
 )
 
 // guard trusts the service's user, who owns the state folder.
-func (p *program) guard() durable.Guard { return durable.GuardFor(p.settings.StateDir) }
+func guard(p *terminal.Program) durable.Guard { return durable.GuardFor(p.Settings.StateDir) }
 
 // keyFile is the file of the gateway's private key.
-func (p *program) keyFile() config.KeyFile {
-	return config.KeyFile{Path: p.settings.PrivateKeyFile, Guard: p.guard()}
+func keyFile(p *terminal.Program) config.KeyFile {
+	return config.KeyFile{Path: p.Settings.PrivateKeyFile, Guard: guard(p)}
 }
 
 // loadPolicy reads a policy file as the gateway on this machine would. A file in
 // another place than the gateway's is a draft.
-func (p *program) loadPolicy(path string, opens func(string)) (*policy.Policy, []view.Message, error) {
+func loadPolicy(p *terminal.Program, path string, opens func(string)) (*policy.Policy, []view.Message, error) {
 	var err error
-	host := config.Host{Guard: p.guard(), Opens: opens}
-	host.Guard.Draft = path != p.settings.PolicyFile
-	if _, key, err := p.keyFile().Load(); err == nil {
+	host := config.Host{Guard: guard(p), Opens: opens}
+	host.Guard.Draft = path != p.Settings.PolicyFile
+	if _, key, err := keyFile(p).Load(); err == nil {
 		host.Key = &key
 	}
-	if host.Addresses, err = firewall.HostAddresses(p.settings.Interface); err != nil {
+	if host.Addresses, err = firewall.HostAddresses(p.Settings.Interface); err != nil {
 		return nil, nil, err
 	}
 	return config.LoadPolicy(path, host)
 }
 
-// offlineNotes has the questions that the policy file answers where no gateway runs,
-// with the note that says so.
-var offlineNotes = map[string]view.Code{"/v1/explain": "from_file_shut", "/v1/calendar": "from_file", "/v1/client-config": ""}
+// ask gets an answer of the gateway, or of the policy file if no gateway runs: then a
+// note says so. It does as terminal.JSONFlag.Ask does.
+func ask(p *terminal.Program, j terminal.JSONFlag, path string, query url.Values, note view.Code, answer any) (show bool, err error) {
+	show, err = j.Ask(p, path, query, answer)
+	if !errors.Is(err, admin.ErrNoGateway) {
+		return show, err
+	}
+	text, zone, err := offline(p, path, query, note)
+	if err != nil {
+		return false, err
+	}
+	return j.Answer(p, text, zone, answer)
+}
 
-// offline answers a question from the policy file.
-func (p *program) offline(path string, query url.Values, note view.Code) ([]byte, *time.Location, error) {
-	_, key, err := p.keyFile().Load()
+// offline answers a question from the policy file. An empty note is not printed.
+func offline(p *terminal.Program, path string, query url.Values, note view.Code) ([]byte, *time.Location, error) {
+	_, key, err := keyFile(p).Load()
 	if err != nil && path == "/v1/client-config" {
 		return nil, nil, &view.Error{Message: view.Say("no_gateway_key", view.Args{"cause": err})}
 	}
-	loaded, _, err := p.loadPolicy(p.settings.PolicyFile, nil)
+	loaded, _, err := loadPolicy(p, p.Settings.PolicyFile, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -65,15 +77,15 @@ func (p *program) offline(path string, query url.Values, note view.Code) ([]byte
 	}
 	s.Key = key
 	if note != "" {
-		p.note(note, nil)
+		p.Note(note, nil)
 	}
 	text, err := api.Offline(s, path, query, now)
 	return text, loaded.Zone, err
 }
 
 type checkCommand struct {
-	jsonFlag
-	File given `arg:"" optional:"" help:"The policy file; KIDOBAN_POLICY_FILE if none is given."`
+	terminal.JSONFlag
+	File terminal.Given `arg:"" optional:"" help:"The policy file; KIDOBAN_POLICY_FILE if none is given."`
 }
 
 // checkWarning is a warning as `check --json` prints it.
@@ -97,27 +109,27 @@ type checkAnswer struct {
 }
 
 // compare asks the gateway for the policy in force, and compares another with it.
-func (p *program) compare(loaded *policy.Policy) (*api.Comparison, error) {
-	text, _, err := p.client().Get("/v1/policy", nil)
+func compare(p *terminal.Program, loaded *policy.Policy) (*api.Comparison, error) {
+	text, _, err := p.Client().Get("/v1/policy", nil)
 	if err != nil {
 		return nil, err
 	}
 	return api.Compare(text, time.Now(), func(text, digest string) (*policy.Policy, *policy.Policy, bool, error) {
-		return config.Comparable(text, digest, filepath.Dir(p.settings.PolicyFile), p.guard(), loaded)
+		return config.Comparable(text, digest, filepath.Dir(p.Settings.PolicyFile), guard(p), loaded)
 	})
 }
 
-func (c checkCommand) Run(p *program) error {
-	path := cmp.Or(string(c.File), p.settings.PolicyFile)
+func (c checkCommand) Run(p *terminal.Program) error {
+	path := cmp.Or(string(c.File), p.Settings.PolicyFile)
 	answer := checkAnswer{File: path, Errors: []*config.Error{}, Warnings: []checkWarning{}, Openings: []api.Opening{}}
 	var files []string // that the service reads
 	var opens func(string)
-	if path == p.settings.PolicyFile {
+	if path == p.Settings.PolicyFile {
 		files = []string{path}
 		opens = func(file string) { files = append(files, file) }
 	}
-	loaded, warnings, err := p.loadPolicy(path, opens)
-	warnings = slices.Concat(warnings, p.settings.Warnings(), p.settings.Doubtful(files))
+	loaded, warnings, err := loadPolicy(p, path, opens)
+	warnings = slices.Concat(warnings, p.Settings.Warnings(), p.Settings.Doubtful(files))
 	for _, w := range warnings {
 		what := maps.Clone(w.Args)
 		delete(what, "where") // without it the text does not begin with the place
@@ -128,12 +140,12 @@ func (c checkCommand) Run(p *program) error {
 		return err
 	}
 	if len(mistakes) == 1 && mistakes[0].Line == 0 && errors.Is(mistakes[0], fs.ErrPermission) { // it tells nothing about the policy
-		return denied(mistakes[0], filepath.Dir(path))
+		return terminal.Denied(mistakes[0], filepath.Dir(path))
 	}
 	answer.Errors = append(answer.Errors, mistakes...)
 	var uncompared error
 	if err == nil {
-		if answer.Compared, uncompared = p.compare(loaded); uncompared != nil {
+		if answer.Compared, uncompared = compare(p, loaded); uncompared != nil {
 			answer.NotCompared = uncompared.Error()
 		}
 		answer.OK, answer.Digest = true, loaded.Digest
@@ -142,59 +154,59 @@ func (c checkCommand) Run(p *program) error {
 		}
 	}
 	if c.JSON {
-		p.json(answer)
-		return unless(answer.OK, exitFailed)
+		p.PrintJSON(answer)
+		return terminal.Unless(answer.OK, terminal.Failed)
 	}
 	for _, w := range view.Summed(warnings) {
-		fmt.Fprintln(p.err, p.say("check_warning", view.Args{"text": w}))
+		fmt.Fprintln(p.Err, p.Say("check_warning", view.Args{"text": w}))
 	}
 	if len(mistakes) > 0 {
-		fmt.Fprintln(p.err, mistakes)
-		fmt.Fprintln(p.err, p.say("check_refused", view.Args{"file": path, "errors": len(mistakes), "warnings": len(warnings)}))
-		return &exitError{status: exitFailed}
+		fmt.Fprintln(p.Err, mistakes)
+		fmt.Fprintln(p.Err, p.Say("check_refused", view.Args{"file": path, "errors": len(mistakes), "warnings": len(warnings)}))
+		return &terminal.Exit{Status: terminal.Failed}
 	}
 	c.show(p, answer, loaded, uncompared)
 	return nil
 }
 
 // show prints an answer without mistakes. uncompared says why there is no comparison.
-func (c checkCommand) show(p *program, answer checkAnswer, loaded *policy.Policy, uncompared error) {
+func (c checkCommand) show(p *terminal.Program, answer checkAnswer, loaded *policy.Policy, uncompared error) {
 	engineers := 0
 	for _, v := range loaded.Vendors {
 		engineers += len(v.Engineers)
 	}
-	p.tell("check_taken", view.Args{"file": answer.File, "site": loaded.Site, "vendors": len(loaded.Vendors), "engineers": engineers, "warnings": len(answer.Warnings)})
-	p.tell("digest", view.Args{"digest": loaded.Digest})
-	fmt.Fprintln(p.out)
-	p.tellIf(uncompared != nil, "compared_not", view.Args{"cause": uncompared})
+	p.Tell("check_taken", view.Args{"file": answer.File, "site": loaded.Site, "vendors": len(loaded.Vendors), "engineers": engineers, "warnings": len(answer.Warnings)})
+	p.Tell("digest", view.Args{"digest": loaded.Digest})
+	fmt.Fprintln(p.Out)
+	p.TellIf(uncompared != nil, "compared_not", view.Args{"cause": uncompared})
 	for i, m := range answer.Compared.Messages(loaded.Zone) {
-		fmt.Fprintln(p.out, strings.Repeat("  ", min(i, 1))+oneLine(m.In(p.lang)))
+		fmt.Fprintln(p.Out, strings.Repeat("  ", min(i, 1))+terminal.OneLine(m.In(p.Lang)))
 	}
-	fmt.Fprintln(p.out)
-	p.tellIf(len(answer.Openings) == 0, "opens_not", nil)
-	p.tellIf(len(answer.Openings) > 0, "opens", nil)
+	fmt.Fprintln(p.Out)
+	p.TellIf(len(answer.Openings) == 0, "opens_not", nil)
+	p.TellIf(len(answer.Openings) > 0, "opens", nil)
 	printCalendar(p, answer.Openings, calendarLines)
 }
 
 type explainCommand struct {
-	jsonFlag
-	Engineer string `arg:"" help:"vendor/engineer"`
-	From     given  `help:"The address to come from; the last attempt's if none is given." placeholder:"ADDR"`
-	To       given  `help:"The destination, as 10.1.0.5:tcp/22 or 10.1.0.5:icmp." placeholder:"ADDR:SERVICE"`
-	At       given  `help:"The time; now if none is given. Without an offset it is in the site's zone." placeholder:"TIME"`
+	terminal.JSONFlag
+	Engineer string         `arg:"" help:"vendor/engineer"`
+	From     terminal.Given `help:"The address to come from; the last attempt's if none is given." placeholder:"ADDR"`
+	To       terminal.Given `help:"The destination, as 10.1.0.5:tcp/22 or 10.1.0.5:icmp." placeholder:"ADDR:SERVICE"`
+	At       terminal.Given `help:"The time; now if none is given. Without an offset it is in the site's zone." placeholder:"TIME"`
 }
 
-func (c explainCommand) Run(p *program) error {
+func (c explainCommand) Run(p *terminal.Program) error {
 	var x api.Explanation
 	query := url.Values{"engineer": {c.Engineer}, "from": {string(c.From)}, "to": {string(c.To)}, "at": {string(c.At)}}
-	show, err := c.ask(p, "/v1/explain", query, &x)
+	show, err := ask(p, c.JSONFlag, "/v1/explain", query, "from_file_shut", &x)
 	if err != nil {
 		return nobody(err)
 	}
 	if show {
 		c.show(p, x)
 	}
-	return unless(x.Decision == "admit", exitNo)
+	return terminal.Unless(x.Decision == "admit", terminal.No)
 }
 
 // nobody turns the error of a name that the policy does not have into wrong usage:
@@ -207,53 +219,53 @@ func nobody(err error) error {
 	return err
 }
 
-func (c explainCommand) show(p *program, x api.Explanation) {
-	verdict := p.say("refuse", nil)
+func (c explainCommand) show(p *terminal.Program, x api.Explanation) {
+	verdict := p.Say("refuse", nil)
 	if x.Decision == "admit" {
-		verdict = p.say("admit", nil)
+		verdict = p.Say("admit", nil)
 	}
 	var reason policy.Reason
 	_ = reason.UnmarshalText([]byte(x.Reason))
-	fmt.Fprintf(p.out, "%s  %s: %s\n", verdict, x.Reason, view.Meaning(reason).In(p.lang))
+	fmt.Fprintf(p.Out, "%s  %s: %s\n", verdict, x.Reason, view.Meaning(reason).In(p.Lang))
 	for _, d := range x.Details {
-		p.indent(d)
+		p.Indent(d)
 	}
-	source, to := cmp.Or(x.Source, p.say("any_source", nil)), cmp.Or(string(c.To), p.say("tunnel", nil))
-	rows := list{program: p}
-	rows.row("label_of", named(x.Engineer, x.Names.String()))
-	rows.row("label_from", source)
-	rows.row("label_toward", to)
-	rows.time("label_at", &x.At)
-	rows.row("label_grant", x.Grant)
-	rows.time("label_end", x.Until)
-	rows.time("label_next_opening", x.NextOpening)
+	source, to := cmp.Or(x.Source, p.Say("any_source", nil)), cmp.Or(string(c.To), p.Say("tunnel", nil))
+	rows := terminal.List{Program: p}
+	rows.Row("label_of", terminal.Named(x.Engineer, x.Names.String()))
+	rows.Row("label_from", source)
+	rows.Row("label_toward", to)
+	rows.Instant("label_at", &x.At)
+	rows.Row("label_grant", x.Grant)
+	rows.Instant("label_end", x.Until)
+	rows.Instant("label_next_opening", x.NextOpening)
 	if x.NextOpening == nil && reason == policy.OutsideWindow {
-		rows.row("label_next_opening", p.say("no_opening", nil))
+		rows.Row("label_next_opening", p.Say("no_opening", nil))
 	}
-	p.columns(rows.rows)
+	p.Columns(rows.Rows)
 }
 
 type calendarCommand struct {
-	jsonFlag
-	From     given `help:"The beginning; now if none is given." placeholder:"T"`
-	Until    given `help:"The end; 30 days after the beginning if none is given." placeholder:"T"`
-	Vendor   given `help:"Only windows of this vendor." placeholder:"V"`
-	Engineer given `help:"Only windows of this engineer." placeholder:"V/E"`
+	terminal.JSONFlag
+	From     terminal.Given `help:"The beginning; now if none is given." placeholder:"T"`
+	Until    terminal.Given `help:"The end; 30 days after the beginning if none is given." placeholder:"T"`
+	Vendor   terminal.Given `help:"Only windows of this vendor." placeholder:"V"`
+	Engineer terminal.Given `help:"Only windows of this engineer." placeholder:"V/E"`
 }
 
-func (c calendarCommand) Run(p *program) error {
+func (c calendarCommand) Run(p *terminal.Program) error {
 	var openings []api.Opening
 	query := url.Values{"from": {string(c.From)}, "until": {string(c.Until)}}
 	most := calendarLines
-	for name, value := range map[string]given{"vendor": c.Vendor, "engineer": c.Engineer} {
+	for name, value := range map[string]terminal.Given{"vendor": c.Vendor, "engineer": c.Engineer} {
 		if value != "" { // an older gateway does not know the parameter
 			query.Set(name, string(value))
 			most = calendarLinesOfOne
 		}
 	}
-	show, err := c.ask(p, "/v1/calendar", query, &openings)
+	show, err := ask(p, c.JSONFlag, "/v1/calendar", query, "from_file", &openings)
 	if show {
-		p.tellIf(len(openings) == 0, "calendar_empty", nil)
+		p.TellIf(len(openings) == 0, "calendar_empty", nil)
 		printCalendar(p, openings, most)
 	}
 	return nobody(err)
@@ -262,17 +274,17 @@ func (c calendarCommand) Run(p *program) error {
 // The lines of a calendar for people are bounded: of all vendors, and of one.
 const calendarLines, calendarLinesOfOne = 50, 400
 
-func printCalendar(p *program, openings []api.Opening, most int) {
+func printCalendar(p *terminal.Program, openings []api.Opening, most int) {
 	shown := openings[:min(len(openings), most)]
 	var times []time.Time
 	for _, o := range shown {
 		times = append(times, o.From, o.Until)
 	}
 	zone := ""
-	if len(p.zones(times)) > 1 { // over a change of daylight saving each time has its own
+	if len(p.Zones(times)) > 1 { // over a change of daylight saving each time has its own
 		zone = " MST"
 	}
-	weekdays := strings.Fields(p.say("weekdays", nil))
+	weekdays := strings.Fields(p.Say("weekdays", nil))
 	day := func(t time.Time) string { return weekdays[t.Weekday()] + t.Format(" 2006-01-02 ") }
 	clock := func(t time.Time) string {
 		if t.Second() != 0 {
@@ -280,39 +292,39 @@ func printCalendar(p *program, openings []api.Opening, most int) {
 		}
 		return t.Format("15:04" + zone)
 	}
-	rows := [][]string{p.heading("label_begin", "label_until", "label_window", "label_engineers", "label_targets", "label_approved")}
+	rows := [][]string{p.Heading("label_begin", "label_until", "label_window", "label_engineers", "label_targets", "label_approved")}
 	for _, o := range shown {
-		from, until := p.in(o.From), p.in(o.Until)
+		from, until := p.In(o.From), p.In(o.Until)
 		end := clock(until)
 		if until.Format(time.DateOnly) != from.Format(time.DateOnly) {
 			end = day(until) + end
 		}
 		engineers := slices.Clone(o.Engineers)
 		for i, name := range o.Names {
-			engineers[i] = named(engineers[i], name)
+			engineers[i] = terminal.Named(engineers[i], name)
 		}
-		rows = append(rows, []string{day(from) + clock(from), end, named(o.Vendor+"/"+o.Window, o.VendorName),
-			p.some(engineers), p.some(o.Targets), strings.TrimSpace(oneLine(o.ApprovedBy) + " " + oneLine(o.Ticket))})
+		rows = append(rows, []string{day(from) + clock(from), end, terminal.Named(o.Vendor+"/"+o.Window, o.VendorName),
+			p.Some(engineers), p.Some(o.Targets), strings.TrimSpace(terminal.OneLine(o.ApprovedBy) + " " + terminal.OneLine(o.Ticket))})
 	}
-	p.table(rows, 0, times)
+	p.Table(rows, 0, times)
 	more := len(openings) - most
-	p.tellIf(more > 0, "calendar_more", view.Args{"count": more})
+	p.TellIf(more > 0, "calendar_more", view.Args{"count": more})
 }
 
 type clientConfigCommand struct {
-	jsonFlag
-	Engineer string `arg:"" help:"vendor/engineer"`
-	MTU      given  `name:"mtu" help:"The engineer's MTU, 1280 to 1420; 1340 if none is given. 1280 where the path is narrow." placeholder:"N"`
+	terminal.JSONFlag
+	Engineer string         `arg:"" help:"vendor/engineer"`
+	MTU      terminal.Given `name:"mtu" help:"The engineer's MTU, 1280 to 1420; 1340 if none is given. 1280 where the path is narrow." placeholder:"N"`
 }
 
-func (c clientConfigCommand) Run(p *program) error {
+func (c clientConfigCommand) Run(p *terminal.Program) error {
 	var answer struct {
 		Config string `json:"config"`
 	}
 	query := url.Values{"engineer": {c.Engineer}, "mtu": {string(c.MTU)}}
-	show, err := c.ask(p, "/v1/client-config", query, &answer)
+	show, err := ask(p, c.JSONFlag, "/v1/client-config", query, "", &answer)
 	if show {
-		fmt.Fprint(p.out, answer.Config)
+		fmt.Fprint(p.Out, answer.Config)
 	}
 	return nobody(err)
 }

@@ -15,6 +15,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"kidoban/cmd/kidoban/audit"
+	"kidoban/cmd/kidoban/terminal"
 	"kidoban/config"
 	"kidoban/gateway"
 	"kidoban/gateway/admin"
@@ -40,7 +42,7 @@ var wired = func(c gateway.Config) gateway.Config { return c }
 type runCommand struct{}
 
 // Run wires everything and serves until SIGTERM or SIGINT; SIGHUP reloads.
-func (runCommand) Run(p *program) error {
+func (runCommand) Run(p *terminal.Program) error {
 	// Signals come first: without a handler, SIGHUP ends the process, and SIGPIPE
 	// does when the log's reader has gone.
 	hangup := make(chan os.Signal, 1)
@@ -49,10 +51,10 @@ func (runCommand) Run(p *program) error {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
-	s := p.settings
+	s := p.Settings
 	key := config.KeyFile{Path: s.PrivateKeyFile}
 	file := &config.File{Path: s.PolicyFile, Key: key, Addresses: func() ([]netip.Addr, error) { return firewall.HostAddresses(s.Interface) }}
-	logger, queue := log.New(p.err, p.settings.LogLevel, p.settings.LogFormat, file.Zone)
+	logger, queue := log.New(p.Err, p.Settings.LogLevel, p.Settings.LogFormat, file.Zone)
 	defer queue.Close()
 	logger, elsewhere, err := syslog.Also(logger, s.SyslogAddress, s.SyslogCAFile, s.LogLevel, file.Zone)
 	if err != nil {
@@ -65,7 +67,7 @@ func (runCommand) Run(p *program) error {
 	if err := os.MkdirAll(s.StateDir, 0o700); err != nil {
 		return err
 	}
-	dir, keyFile := journalPlace(s.StateDir)
+	dir, keyFile := audit.Place(s.StateDir)
 	for _, folder := range []string{s.StateDir, dir} {
 		if err := (durable.Guard{}).Folder(folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("KIDOBAN_STATE_DIR: %s %w", folder, err)

@@ -16,6 +16,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"kidoban/cmd/kidoban/audit"
+	"kidoban/cmd/kidoban/terminal"
 	"kidoban/gateway/admin"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
@@ -114,7 +116,7 @@ func record(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	state := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(state, 0o700))
-	j, err := journal.Open(journalPlace(state))
+	j, err := journal.Open(audit.Place(state))
 	ts.Check(err)
 	defer j.Close()
 	// A story that is told again happens a day later.
@@ -185,8 +187,8 @@ func TestFault82WhatIsNotUTF8IsNotSent(t *testing.T) {
 		{"close", "medi\xffsys", "--reason", "a"}, {"explain", "medisys/sato", "--at", "9999-12-31T23:59:59Z"}, {"calendar", "--from", "1999-01-01"}, {"calendar", "--until", "2200-01-01"},
 	} {
 		var out, complaint bytes.Buffer
-		if exit := run(args, environ, &out, &complaint); exit != exitUsage || !strings.Contains(complaint.String(), "allowed is") || strings.Contains(complaint.String(), admin.ErrNoGateway.Error()+" at") {
-			t.Errorf("kidoban %q: exit %d, %s%s, want %d and what is allowed", args, exit, &out, &complaint, exitUsage)
+		if exit := run(args, environ, &out, &complaint); exit != terminal.Usage || !strings.Contains(complaint.String(), "allowed is") || strings.Contains(complaint.String(), admin.ErrNoGateway.Error()+" at") {
+			t.Errorf("kidoban %q: exit %d, %s%s, want %d and what is allowed", args, exit, &out, &complaint, terminal.Usage)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"regexp"
 
+	"kidoban/cmd/kidoban/terminal"
+
 	"github.com/alecthomas/kong"
 )
 
@@ -18,19 +20,6 @@ Exit status: 0 yes, 1 it failed, 2 wrong usage or settings, 3 a well-formed "no"
 
 // withoutValue is the error of kong for a flag without its value.
 var withoutValue = regexp.MustCompile(`expected \S+ value but got "EOL" \(<EOL>\)`)
-
-// given is a value of the command line. An empty value is an error: most likely a
-// variable of a script is not set.
-type given string
-
-// UnmarshalText is called only where there is a value.
-func (g *given) UnmarshalText(text []byte) error {
-	if len(text) == 0 {
-		return errors.New("is empty: give a value, or leave it out")
-	}
-	*g = given(text)
-	return nil
-}
 
 // Validate refuses a flag that is given twice: only the last value would count.
 func (commands) Validate(k *kong.Context) error {
@@ -52,7 +41,7 @@ func complain(err error, args []string, help func(), failures io.Writer) int {
 	if len(args) == 0 {
 		help()
 		fmt.Fprintln(failures, "\nkidoban: the command is missing: allowed is one of those above")
-		return exitUsage
+		return terminal.Usage
 	}
 	command := "kidoban"
 	var parse *kong.ParseError
@@ -61,5 +50,5 @@ func complain(err error, args []string, help func(), failures io.Writer) int {
 	}
 	text := withoutValue.ReplaceAllString(err.Error(), "the value is missing")
 	fmt.Fprintf(failures, "kidoban: %s\nSee %s --help.\n", text, command)
-	return exitUsage
+	return terminal.Usage
 }

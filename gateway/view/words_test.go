@@ -101,7 +101,7 @@ func TestWordsThatAreMalformed(t *testing.T) {
 
 // saying has the functions that take a code, with its place among their arguments.
 // The arguments of the message follow it.
-var saying = map[string]int{"say": 0, "Say": 0, "wrong": 0, "tell": 0, "note": 0, "warn": 1, "tellIf": 1}
+var saying = map[string]int{"Say": 0, "Wrong": 0, "Tell": 0, "Note": 0, "warn": 1, "TellIf": 1}
 
 // listen reads all production code, and gives the codes that it says. Where a code is
 // said, it must have exactly the arguments that its text names.
@@ -147,7 +147,7 @@ func checkCall(t *testing.T, path string, call *ast.CallExpr) {
 	t.Helper()
 	name := called(call.Fun)
 	at, takesArguments := saying[name]
-	if !takesArguments && !slices.Contains([]string{"row", "time", "heading", "Code"}, name) {
+	if !takesArguments && !slices.Contains([]string{"Row", "Instant", "Heading", "Code"}, name) {
 		return
 	}
 	for i, arg := range call.Args {

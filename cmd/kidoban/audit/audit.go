@@ -1,4 +1,5 @@
-package main
+// Package audit is the commands of the journal: verify, list, key.
+package audit
 
 import (
 	"encoding/json"
@@ -14,38 +15,39 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"kidoban/cmd/kidoban/terminal"
 	"kidoban/config"
 	"kidoban/gateway/api"
-	"kidoban/gateway/durable"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/view"
 )
 
-type journalCommand struct {
+// Command is `kidoban journal`.
+type Command struct {
 	Verify verifyCommand `cmd:"" help:"Verify the journal, or a copy of it."`
 	List   listCommand   `cmd:"" help:"List the entries."`
 	Key    keyCommand    `cmd:"" help:"Print the verifier key, with which anyone can verify a copy."`
 }
 
-// journalPlace is where a state directory keeps its journal.
-func journalPlace(state string) (dir, keyFile string) {
+// Place is where a state directory keeps its journal.
+func Place(state string) (dir, keyFile string) {
 	return filepath.Join(state, "journal"), filepath.Join(state, "journal.key")
 }
 
 // place is the journal a command is about: the gateway's own, or a copy.
 type place struct {
-	Dir given `arg:"" optional:"" help:"A copy of the journal's folder; this machine's own if none is given."`
+	Dir terminal.Given `arg:"" optional:"" help:"A copy of the journal's folder; this machine's own if none is given."`
 }
 
 // dir also takes the copy of a whole state directory.
-func (c place) dir(p *program) string {
-	own, _ := journalPlace(p.settings.StateDir)
+func (c place) dir(p *terminal.Program) string {
+	own, _ := Place(p.Settings.StateDir)
 	dir := string(c.Dir)
 	if dir == "" {
 		return own
 	}
 	if !exists(filepath.Join(dir, "checkpoint")) {
-		if inner, _ := journalPlace(dir); exists(inner) {
+		if inner, _ := Place(dir); exists(inner) {
 			return inner
 		}
 	}
@@ -58,10 +60,10 @@ func exists(path string) bool {
 }
 
 type verifyCommand struct {
-	jsonFlag
+	terminal.JSONFlag
 	place
-	Key   given  `help:"The verifier key that 'kidoban journal key' printed, or a file that holds it; this machine's own if none is given, never one that lies beside the copy." placeholder:"KEY"`
-	Since string `help:"A file with a checkpoint that was kept elsewhere: the journal must be a continuation of it." placeholder:"FILE" type:"existingfile"`
+	Key   terminal.Given `help:"The verifier key that 'kidoban journal key' printed, or a file that holds it; this machine's own if none is given, never one that lies beside the copy." placeholder:"KEY"`
+	Since string         `help:"A file with a checkpoint that was kept elsewhere: the journal must be a continuation of it." placeholder:"FILE" type:"existingfile"`
 }
 
 type verifyAnswer struct {
@@ -86,10 +88,10 @@ type verifyAnswer struct {
 	Lacking    []string `json:"lacking,omitempty"`    // hash tiles that a copy is without
 }
 
-func (c verifyCommand) Run(p *program) error {
+func (c verifyCommand) Run(p *terminal.Program) error {
 	if c.Dir != "" {
 		if _, err := os.Stat(string(c.Dir)); errors.Is(err, fs.ErrPermission) {
-			return denied(err, string(c.Dir))
+			return terminal.Denied(err, string(c.Dir))
 		} else if err != nil {
 			return err
 		}
@@ -111,7 +113,7 @@ func (c verifyCommand) Run(p *program) error {
 	report, err := verify(c.dir(p), key, since)
 	var damage *journal.DamageError
 	if errors.Is(err, fs.ErrPermission) { // it tells nothing about the journal
-		return denied(err, c.dir(p))
+		return terminal.Denied(err, c.dir(p))
 	}
 	if err != nil && !errors.As(err, &damage) {
 		return err
@@ -125,44 +127,44 @@ func (c verifyCommand) Run(p *program) error {
 		a.Fault, a.Entry, a.Incomplete = damage.Error(), &damage.Entry, damage.Missing
 	}
 	if c.JSON {
-		p.json(a)
-		return unless(a.OK, exitNo)
+		p.PrintJSON(a)
+		return terminal.Unless(a.OK, terminal.No)
 	}
 	if damage != nil {
 		code := view.Code("unverified")
 		if c.Dir != "" && damage.Missing && a.Checkpoint != "" {
 			code = "copy_incomplete"
 		}
-		return &exitError{view.Say(code, view.Args{"journal": c.dir(p), "cause": damage, "key": key, "from": keyFrom, "there": damage.Entry, "count": a.Size, "proven": a.Proven}), exitNo}
+		return &terminal.Exit{Message: view.Say(code, view.Args{"journal": c.dir(p), "cause": damage, "key": key, "from": keyFrom, "there": damage.Entry, "count": a.Size, "proven": a.Proven}), Status: terminal.No}
 	}
 	c.show(p, a, since != nil)
 	return nil
 }
 
 // show prints an answer without a fault.
-func (c verifyCommand) show(p *program, a verifyAnswer, since bool) {
+func (c verifyCommand) show(p *terminal.Program, a verifyAnswer, since bool) {
 	if a.First != nil {
-		p.zone = siteZone(c.dir(p))
-		p.tell("verified_span", view.Args{"journal": c.dir(p), "count": a.Size, "first": p.local(*a.First), "last": p.local(*a.Last)})
+		p.Zone = siteZone(c.dir(p))
+		p.Tell("verified_span", view.Args{"journal": c.dir(p), "count": a.Size, "first": p.Local(*a.First), "last": p.Local(*a.Last)})
 	} else {
-		p.tell("verified", view.Args{"journal": c.dir(p), "count": a.Size})
+		p.Tell("verified", view.Args{"journal": c.dir(p), "count": a.Size})
 	}
 	for _, b := range a.SetBack {
-		p.tell("verified_set_back", view.Args{"entry": b.Entry, "before": p.local(b.Before), "accepted": p.local(b.Accepted), "actor": oneLine(b.Actor), "reason": oneLine(b.Reason)})
+		p.Tell("verified_set_back", view.Args{"entry": b.Entry, "before": p.Local(b.Before), "accepted": p.Local(b.Accepted), "actor": terminal.OneLine(b.Actor), "reason": terminal.OneLine(b.Reason)})
 	}
-	p.tellIf(a.Beyond > 0, "verified_beyond", view.Args{"count": a.Beyond})
-	p.tellIf(len(a.Lacking) > 0, "verified_lacking", view.Args{"tiles": strings.Join(a.Lacking, ", ")})
-	p.tell("verified_with", view.Args{"key": a.Key, "from": a.KeyFrom})
-	p.tellIf(since, "verified_since", view.Args{"count": a.Since})
-	p.tellIf(!since, "verified_alone", nil)
-	fmt.Fprintf(p.out, "\n%s", a.Checkpoint)
+	p.TellIf(a.Beyond > 0, "verified_beyond", view.Args{"count": a.Beyond})
+	p.TellIf(len(a.Lacking) > 0, "verified_lacking", view.Args{"tiles": strings.Join(a.Lacking, ", ")})
+	p.Tell("verified_with", view.Args{"key": a.Key, "from": a.KeyFrom})
+	p.TellIf(since, "verified_since", view.Args{"count": a.Since})
+	p.TellIf(!since, "verified_alone", nil)
+	fmt.Fprintf(p.Out, "\n%s", a.Checkpoint)
 }
 
 // key gives the verifier key and its origin. It never takes the key beside a copy:
 // a forger of the copy writes another key there.
-func (c verifyCommand) key(p *program) (key, from string, err error) {
+func (c verifyCommand) key(p *terminal.Program) (key, from string, err error) {
 	if c.Key == "" {
-		if key, from, err = p.ownKey(); err != nil && c.Dir != "" {
+		if key, from, err = ownKey(p); err != nil && c.Dir != "" {
 			err = &view.Error{Message: view.Say("no_own_key", view.Args{"cause": err}), Cause: err}
 		}
 		return key, from, err
@@ -177,56 +179,47 @@ func (c verifyCommand) key(p *program) (key, from string, err error) {
 		key = strings.TrimSpace(string(text))
 	}
 	if _, err := note.NewVerifier(key); err != nil {
-		return "", "", wrong("key_wrong", view.Args{"key": fmt.Sprintf("%.80q", key)})
+		return "", "", terminal.Wrong("key_wrong", view.Args{"key": fmt.Sprintf("%.80q", key)})
 	}
 	return key, string(c.Key), nil
 }
 
 // ownKey gives the verifier key of this machine's journal, and its file.
-func (p *program) ownKey() (key, file string, err error) {
-	_, file = journalPlace(p.settings.StateDir)
+func ownKey(p *terminal.Program) (key, file string, err error) {
+	_, file = Place(p.Settings.StateDir)
 	key, err = journal.VerifierKey(file)
-	return key, file, p.orNoJournal(err)
+	return key, file, orNoJournal(p, err)
 }
 
 // orNoJournal explains an error that means that there is no journal, or that the user may not read it.
-func (p *program) orNoJournal(err error) error {
+func orNoJournal(p *terminal.Program, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return &view.Error{Message: view.Say("no_journal", view.Args{"folder": p.settings.StateDir, "cause": err}), Cause: err}
+		return &view.Error{Message: view.Say("no_journal", view.Args{"folder": p.Settings.StateDir, "cause": err}), Cause: err}
 	case errors.Is(err, fs.ErrPermission):
-		return denied(err, p.settings.StateDir)
+		return terminal.Denied(err, p.Settings.StateDir)
 	}
 	return err
 }
 
-// denied tells which users may read a folder.
-func denied(err error, folder string) error {
-	group := any("")
-	if name := durable.Readers(folder); name != "" {
-		group = view.Say("or_group", view.Args{"group": name})
-	}
-	return &view.Error{Message: view.Say("journal_denied", view.Args{"cause": err, "group": group}), Cause: err}
-}
-
 type listCommand struct {
-	jsonFlag
+	terminal.JSONFlag
 	place
-	Since  given    `help:"Only the first entry from this time on, and all after it." placeholder:"TIME"`
-	Kind   []string `help:"Only entries of this kind, as refused or shut; may be given more than once." placeholder:"K"`
-	Vendor given    `help:"Only entries about this vendor." placeholder:"V"`
+	Since  terminal.Given `help:"Only the first entry from this time on, and all after it." placeholder:"TIME"`
+	Kind   []string       `help:"Only entries of this kind, as refused or shut; may be given more than once." placeholder:"K"`
+	Vendor terminal.Given `help:"Only entries about this vendor." placeholder:"V"`
 }
 
-func (c listCommand) Run(p *program) error {
+func (c listCommand) Run(p *terminal.Program) error {
 	dir := c.dir(p)
-	p.zone = siteZone(dir)
-	since, err := api.ParseTime(string(c.Since), p.zone, time.Time{})
+	p.Zone = siteZone(dir)
+	since, err := api.ParseTime(string(c.Since), p.Zone, time.Time{})
 	if err != nil {
 		return err
 	}
 	for _, kind := range c.Kind {
 		if !slices.Contains(journal.Kinds(), kind) {
-			return wrong("kind_unknown", view.Args{"kind": fmt.Sprintf("%.80q", kind), "kinds": journal.Kinds()})
+			return terminal.Wrong("kind_unknown", view.Args{"kind": fmt.Sprintf("%.80q", kind), "kinds": journal.Kinds()})
 		}
 	}
 	filter := journal.Filter{Since: since, Kinds: c.Kind, Vendor: string(c.Vendor)}
@@ -246,25 +239,25 @@ func (c listCommand) Run(p *program) error {
 			continue
 		case err == nil && !filter.Matches(e):
 		case c.JSON: // also an entry of a newer version that this one cannot read
-			fmt.Fprintf(p.out, "%s\n", line.JSON)
+			fmt.Fprintf(p.Out, "%s\n", line.JSON)
 			listed = true
 		default:
-			fmt.Fprintln(p.out, p.entry(line.Index, e, before))
+			fmt.Fprintln(p.Out, lineOf(p, line.Index, e, before))
 			listed = true
 		}
 		before = e.Time
 	}
 	if read && !listed {
-		fmt.Fprintln(p.err, p.say("list_none", nil))
+		fmt.Fprintln(p.Err, p.Say("list_none", nil))
 	}
 	if c.Dir != "" {
-		fmt.Fprintln(p.err, p.say("list_unverified", nil))
+		fmt.Fprintln(p.Err, p.Say("list_unverified", nil))
 	}
 	if !read && len(lost) > 0 && c.Dir == "" {
-		return p.orNoJournal(lost[0])
+		return orNoJournal(p, lost[0])
 	}
 	if !read && len(lost) > 0 && errors.Is(lost[0], fs.ErrPermission) {
-		return denied(lost[0], dir)
+		return terminal.Denied(lost[0], dir)
 	}
 	return errors.Join(lost...)
 }
@@ -286,8 +279,8 @@ func siteZone(dir string) *time.Location {
 	return time.Local
 }
 
-// entry gives an entry as one line for people. before is the time of the entry before it.
-func (p *program) entry(index int64, e journal.Entry, before time.Time) string {
+// lineOf gives an entry as one line for people. before is the time of the entry before it.
+func lineOf(p *terminal.Program, index int64, e journal.Entry, before time.Time) string {
 	who, text, by := e.Vendor, e.Text, e.Actor
 	if e.Engineer != "" {
 		who += "/" + e.Engineer
@@ -303,10 +296,10 @@ func (p *program) entry(index int64, e journal.Entry, before time.Time) string {
 		key = e.Key
 	}
 	if e.Time.Before(before) {
-		back = p.local(before)
+		back = p.Local(before)
 	}
 	if !e.Until.IsZero() {
-		until = p.local(e.Until)
+		until = p.Local(e.Until)
 	}
 	if e.Count > 1 {
 		times = strconv.FormatInt(e.Count, 10)
@@ -314,35 +307,35 @@ func (p *program) entry(index int64, e journal.Entry, before time.Time) string {
 	if by == "gateway" {
 		by = ""
 	}
-	line := fmt.Sprintf("%6d  %s  %-14s", index, p.local(e.Time), oneLine(string(e.Kind)))
+	line := fmt.Sprintf("%6d  %s  %-14s", index, p.Local(e.Time), terminal.OneLine(string(e.Kind)))
 	for _, part := range []struct {
 		code view.Code // empty: the text alone
 		text string
 	}{
-		{"entry_set_back", back}, {"", named(who, strings.TrimSpace(e.VendorName+" "+e.EngineerName))}, {"", e.Window}, {"entry_scope", e.Scope}, {"entry_from", e.Source}, {"entry_to", e.Target}, {"", e.Reason}, {"entry_session", e.Session},
+		{"entry_set_back", back}, {"", terminal.Named(who, strings.TrimSpace(e.VendorName+" "+e.EngineerName))}, {"", e.Window}, {"entry_scope", e.Scope}, {"entry_from", e.Source}, {"entry_to", e.Target}, {"", e.Reason}, {"entry_session", e.Session},
 		{"entry_until", until}, {"entry_times", times}, {"entry_policy", fmt.Sprintf("%.12s", e.Digest)}, {"entry_key", key}, {"", text}, {"entry_by", by},
 	} {
 		if part.text != "" && part.code != "" {
-			part.text = p.say(part.code, view.Args{"text": part.text})
+			part.text = p.Say(part.code, view.Args{"text": part.text})
 		}
 		if part.text != "" {
-			line += "  " + oneLine(part.text)
+			line += "  " + terminal.OneLine(part.text)
 		}
 	}
 	return strings.TrimRight(line, " ")
 }
 
-type keyCommand struct{ jsonFlag }
+type keyCommand struct{ terminal.JSONFlag }
 
-func (c keyCommand) Run(p *program) error {
-	key, _, err := p.ownKey()
+func (c keyCommand) Run(p *terminal.Program) error {
+	key, _, err := ownKey(p)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		p.json(map[string]string{"key": key})
+		p.PrintJSON(map[string]string{"key": key})
 	} else {
-		fmt.Fprintln(p.out, key)
+		fmt.Fprintln(p.Out, key)
 	}
 	return nil
 }
