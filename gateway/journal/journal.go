@@ -45,6 +45,7 @@ type Journal struct {
 	closed  bool
 
 	commit sync.Mutex // held during a commit; guards the fields below
+	wrote  func([]Line)
 	write  writer
 	edge   *edge
 	tail   []byte // the last bundle's entries; empty if it is full
@@ -238,6 +239,13 @@ func (j *Journal) writeLines(lines [][]byte) error {
 	j.mu.Lock()
 	j.tree, j.text, j.signed = j.edge.tree(), text, j.now()
 	j.mu.Unlock()
+	if j.wrote != nil {
+		written := make([]Line, len(lines))
+		for i, line := range lines {
+			written[i] = Line{before + int64(i), line}
+		}
+		j.wrote(written)
+	}
 	// The checkpoint is on disk, so the shorter tiles are not needed.
 	j.removeBefore(before)
 	return nil
@@ -331,6 +339,15 @@ func (j *Journal) Replay() iter.Seq2[Entry, error] {
 			yield(Entry{}, err)
 		}
 	}
+}
+
+// Tell has f called after each commit, with the entries that are on disk now. It returns the
+// index of the first of them. f must neither wait nor change the entries.
+func (j *Journal) Tell(f func([]Line)) (next int64) {
+	j.commit.Lock()
+	defer j.commit.Unlock()
+	j.wrote = f
+	return j.edge.size
 }
 
 // Size is how many entries are on disk.

@@ -3,6 +3,7 @@
 //
 //	store.go      the journal in use, and how a dead one is replaced
 //	ondisk.go     where the journal is kept
+//	feed.go       its entries, for those who follow them
 //	room.go       what its disk still takes
 //	recorder.go   the goroutine that appends to it
 //	past.go       the past that a journal has

@@ -14,6 +14,7 @@ import (
 type OnDisk struct {
 	Folder, KeyFile string
 	Latch           ShutFile
+	Feed            *Feed // of its entries; nil: none
 	Logger          *slog.Logger
 }
 
@@ -40,6 +41,9 @@ func (j OnDisk) Open() (Journal, error) {
 		j.Logger.Warn("the journal ended in entries that nobody had been told were written: whole entries are signed now, the rest is cut",
 			"entries", r.Adopted, "bytes_cut", r.Cut)
 	}
+	if j.Feed != nil {
+		j.Feed.begin(j.Folder, opened)
+	}
 	return signedJournal{opened}, nil
 }
 
@@ -50,6 +54,9 @@ func (j OnDisk) ReadDamaged() iter.Seq2[journal.Entry, error] {
 
 // Archive implements Journals.
 func (j OnDisk) Archive() (path, checkpoint string, err error) {
+	if j.Feed != nil {
+		j.Feed.end() // before another journal is in the folder
+	}
 	return journal.Archive(j.Folder, j.KeyFile)
 }
 

@@ -15,7 +15,7 @@ func TestAFirstStartIsNoLostJournal(t *testing.T) {
 	dir, keyFile := filepath.Join(state, "journal"), filepath.Join(state, "journal.key")
 	latch := ShutFile{Lasting: filepath.Join(filepath.Dir(dir), "shut.json")}
 	open := func() error {
-		j, err := OnDisk{dir, keyFile, latch, slog.New(slog.DiscardHandler)}.Open()
+		j, err := OnDisk{Folder: dir, KeyFile: keyFile, Latch: latch, Logger: slog.New(slog.DiscardHandler)}.Open()
 		if err == nil {
 			j.Close()
 		}
