@@ -377,13 +377,16 @@ func (d *decoder) visible(v value) (string, bool) {
 }
 
 // display reads a text for people: up to 200 characters that all show.
-func (d *decoder) display(v value) string {
+func (d *decoder) display(v value) string { return d.shortText(v, 200) }
+
+// shortText reads a text of a bounded number of characters that all show.
+func (d *decoder) shortText(v value, most int) string {
 	text, ok := d.visible(v)
 	n := utf8.RuneCountInString(text)
 	switch {
 	case !ok:
-	case n > 200:
-		d.errorf(v, "has %d characters: allowed are 200", n)
+	case n > most:
+		d.errorf(v, "has %d characters: allowed are %d", n, most)
 	case strings.TrimSpace(text) == "":
 		d.errorf(v, "is blank")
 	default:
@@ -405,8 +408,9 @@ func (d *decoder) boolean(v value) bool {
 	return n.Value
 }
 
-// references reads a list of names. Unknown and duplicate names are errors.
-func references[T any](d *decoder, v value, kind string, known map[string]T) []T {
+// references reads a list of names. Unknown and duplicate names are errors. The checks report what
+// else is wrong with an item, and say whether it counts.
+func references[T any](d *decoder, v value, kind string, known map[string]T, checks ...func(item value, thing T) bool) []T {
 	var all []T
 	seen := map[string]bool{}
 	for _, item := range d.list(v) {
@@ -421,6 +425,7 @@ func references[T any](d *decoder, v value, kind string, known map[string]T) []T
 			d.unknown(item, name, fmt.Sprintf("there is no %s %s", kind, quote(name)), func() []string { return namesOf(known) })
 		case seen[name]:
 			d.errorf(item, "%s is there twice", quote(name))
+		case slices.ContainsFunc(checks, func(check func(value, T) bool) bool { return !check(item, thing) }):
 		default:
 			all = append(all, thing)
 		}

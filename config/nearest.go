@@ -16,7 +16,7 @@ func didYouMean(word string, candidates []string) string {
 }
 
 // maxNamed is how many names of a list a message shows.
-const maxNamed = 16
+const maxNamed = 24
 
 // oneOf is "a, b or c"; of many, the first ones.
 func oneOf(words []string) string {

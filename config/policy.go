@@ -81,6 +81,8 @@ func ParsePolicy(name string, text []byte, dir string, host Host, now time.Time)
 		keys:      map[policy.Key]*policy.Engineer{},
 		addresses: map[netip.Addr]*policy.Engineer{},
 		doubtful:  map[*policy.Engineer]bool{},
+		users:     map[string]*policy.Operator{},
+		passkeys:  map[string]*policy.Operator{},
 		digest:    sha256.New(),
 	}
 	r.digestPart("kidoban policy 1")
@@ -122,10 +124,14 @@ type reader struct {
 	listed    []vendorSource
 	placed    []placedTarget
 	doubtful  map[*policy.Engineer]bool // some addresses could not be read
+	byName    map[string]*policy.Operator
+	users     map[string]*policy.Operator
+	passkeys  map[string]*policy.Operator
 
-	zoned bool // the time zone is known
-	reach int  // see maxReach
-	ahead int  // see maxAhead
+	zoned   bool // the time zone is known
+	settled bool // every operator, with every right, is known
+	reach   int  // see maxReach
+	ahead   int  // see maxAhead
 }
 
 // digestPart adds a part behind its length, so that parts cannot be shifted into each other.
@@ -134,7 +140,7 @@ func (r *reader) digestPart(part string) {
 }
 
 func (r *reader) root(v value) {
-	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "targets", "vendors")
+	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "targets", "operators?", "reopen_all?", "vendors", "notify?")
 	strange := r.strange
 	if version, ok := r.text(f["version"]); ok && version != "1" {
 		r.errorf(f["version"], "version %s is not known: allowed is 1", quote(version))
@@ -150,7 +156,11 @@ func (r *reader) root(v value) {
 		r.calendars = map[string]*policy.Calendar{}
 	}
 	p.Targets, r.targets = named(&r.decoder, f["targets"], r.target)
+	r.operators(f["operators"], strange)
+	r.reopenAll(f["reopen_all"])
 	p.Vendors, _ = named(&r.decoder, f["vendors"], r.vendor)
+	p.Sinks, _ = named(&r.decoder, f["notify"], r.sink)
+	r.checkRecorders(f["operators"])
 	r.warnShared()
 	r.warnMasquerade()
 }

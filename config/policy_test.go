@@ -359,7 +359,7 @@ func messageFormats(t *testing.T) map[string]string {
 				switch {
 				case ok && selector.Sel.Name == "errorf":
 					text = n.Args[1]
-				case ok && selector.Sel.Name == "Errorf" && slices.Contains([]string{"address.go", "policy.go", "vendor.go", "window.go"}, path):
+				case ok && selector.Sel.Name == "Errorf" && slices.Contains([]string{"address.go", "operator.go", "policy.go", "request.go", "sink.go", "vendor.go", "window.go"}, path):
 					text = n.Args[0]
 				}
 			case *ast.KeyValueExpr:

@@ -215,7 +215,7 @@ func isHost(text string) bool {
 func checkWord(allowed ...string) func(string) error {
 	return func(text string) error {
 		if !slices.Contains(allowed, text) {
-			return fmt.Errorf("%s is not allowed: allowed is %s", quote(text), oneOf(allowed))
+			return fmt.Errorf("%s is not allowed: allowed is %s%s", quote(text), oneOf(allowed), didYouMean(text, allowed))
 		}
 		return nil
 	}

@@ -98,7 +98,7 @@ func TestWrongSettings(t *testing.T) {
 		{"KIDOBAN_SYSLOG_ADDRESS=collector", `KIDOBAN_SYSLOG_ADDRESS: "collector"` + host},
 		{"KIDOBAN_MASQUERADE=1", `KIDOBAN_MASQUERADE: "1" is not allowed: allowed is true or false`},
 		{"KIDOBAN_FORWARD_OTHERS=yes", `KIDOBAN_FORWARD_OTHERS: "yes" is not allowed: allowed is true or false`},
-		{"KIDOBAN_LOG_LEVEL=INFO+1", `KIDOBAN_LOG_LEVEL: "INFO+1" is not allowed: allowed is debug, info, warn or error`},
+		{"KIDOBAN_LOG_LEVEL=INFO+1", `KIDOBAN_LOG_LEVEL: "INFO+1" is not allowed: allowed is debug, info, warn or error; did you mean info?`},
 		{"KIDOBAN_LOG_FORMAT=xml", `KIDOBAN_LOG_FORMAT: "xml" is not allowed: allowed is text or json`},
 	} {
 		_, err := FromEnvironment([]string{test.pair})

@@ -17,9 +17,10 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 	if policy.Scope(e.name) == policy.All {
 		r.errorf(e.named(), "the name %s is taken: it stands for every vendor when an operator closes the gate", quote(e.name))
 	}
-	f := r.mapping(e.value, "name?", "contract?", "sources", "engineers", "windows?")
+	f := r.mapping(e.value, "name?", "phone?", "contract?", "sources", "engineers", "windows?", "on_request?")
 	strange := r.strange
 	v.DisplayName = r.display(f["name"])
+	v.Phone = r.shortText(f["phone"], maxPhone)
 	r.contract(v, f["contract"])
 	before := r.told()
 	for _, s := range r.outside(r.sources(f["sources"])) {
@@ -34,24 +35,33 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 		entries = append(entries, e)
 		return r.engineer(v, e, all)
 	})
-	if !f["windows"].present() && !strange {
+	if !f["windows"].present() && !f["on_request"].present() && !strange {
 		r.warn(e.named(), "policy_vendor_closed", nil)
 	}
 	v.Windows, _ = named(&r.decoder, f["windows"], func(e entry) *policy.Window { return r.window(v, engineers, e) })
+	v.OnRequest = r.onRequest(v, engineers, f["on_request"])
 	if r.reach > maxReach {
 		return v // it has been reported
 	}
-	windows := map[*policy.Engineer][]*policy.Window{}
+	targets := map[*policy.Engineer][][]*policy.Target{}
 	for _, w := range v.Windows {
 		for _, g := range w.Engineers {
-			windows[g] = append(windows[g], w)
+			targets[g] = append(targets[g], w.Targets)
+		}
+	}
+	if o := v.OnRequest; o != nil {
+		for _, g := range o.Engineers {
+			targets[g] = append(targets[g], o.Targets)
 		}
 	}
 	for _, e := range entries {
-		r.checkElements(e, engineers[e.name], windows[engineers[e.name]])
+		r.checkElements(e, engineers[e.name], targets[engineers[e.name]])
 	}
 	return v
 }
+
+// maxPhone bounds the characters of a vendor's telephone number.
+const maxPhone = 40
 
 func (r *reader) contract(v *policy.Vendor, at value) {
 	f := r.mapping(at, "until")
@@ -228,13 +238,13 @@ func (r *reader) presharedKey(g *policy.Engineer, v value) {
 	}
 }
 
-// checkElements bounds the elements of all windows of an engineer. Targets that are too large have
-// been reported.
-func (r *reader) checkElements(e entry, g *policy.Engineer, windows []*policy.Window) {
+// checkElements bounds the elements of an engineer, whose windows and requests have these targets.
+// Targets that are too large have been reported.
+func (r *reader) checkElements(e entry, g *policy.Engineer, targets [][]*policy.Target) {
 	seen := map[*policy.Target]bool{}
 	total := 0
-	for _, w := range windows {
-		for _, t := range w.Targets {
+	for _, some := range targets {
+		for _, t := range some {
 			n := elements(t)
 			if seen[t] || n > maxElements {
 				continue
@@ -248,6 +258,6 @@ func (r *reader) checkElements(e entry, g *policy.Engineer, windows []*policy.Wi
 		}
 	}
 	if total > maxElements {
-		r.errorf(e.named(), "the windows open %s for this engineer (tunnel addresses x target addresses x ports): allowed is %d; list fewer targets, addresses or ports", counted(total), maxElements)
+		r.errorf(e.named(), "windows and on_request open %s for this engineer (tunnel addresses x target addresses x ports): allowed is %d; list fewer targets, addresses or ports", counted(total), maxElements)
 	}
 }

@@ -45,6 +45,18 @@ const (
 
 // warnSource looks at one source of a vendor.
 func (r *reader) warnSource(s source) {
+	r.warnRange(s)
+	widest := 24
+	if s.prefix.Addr().Is6() {
+		widest = 48
+	}
+	if s.prefix.Bits() < widest {
+		r.warn(s.value, "policy_source_wide", view.Args{"source": s.prefix.String(), "bits": widest})
+	}
+}
+
+// warnRange finds addresses from which no vendor comes over the Internet.
+func (r *reader) warnRange(s source) {
 	for _, documentation := range documentationRanges {
 		if policy.Within(s.prefix, documentation) {
 			r.warn(s.value, "policy_source_example", view.Args{"source": policy.Short(s.prefix), "range": documentation.String()})
@@ -54,13 +66,6 @@ func (r *reader) warnSource(s source) {
 		if private.Overlaps(s.prefix) {
 			r.warn(s.value, "policy_source_private", view.Args{"source": policy.Short(s.prefix), "range": private.String()})
 		}
-	}
-	widest := 24
-	if s.prefix.Addr().Is6() {
-		widest = 48
-	}
-	if s.prefix.Bits() < widest {
-		r.warn(s.value, "policy_source_wide", view.Args{"source": s.prefix.String(), "bits": widest})
 	}
 }
 
@@ -176,15 +181,15 @@ func (r *reader) warnWholeDays(v value, days *policy.Days) {
 	}
 }
 
-// warnUnreachable finds targets of a family in which some engineers of the window have no tunnel
-// address.
-func (r *reader) warnUnreachable(w *policy.Window, v value) {
+// warnUnreachable finds targets, listed at v, of a family in which some of the engineers have no
+// tunnel address.
+func (r *reader) warnUnreachable(v value, engineers []*policy.Engineer, all []*policy.Target) {
 	for _, family := range []struct {
 		name string
 		has  func(netip.Addr) bool
 	}{{"IPv4", netip.Addr.Is4}, {"IPv6", netip.Addr.Is6}} {
 		var targets []string
-		for _, t := range w.Targets {
+		for _, t := range all {
 			if family.has(t.Prefix.Addr()) {
 				targets = append(targets, shown(t.Name))
 			}
@@ -193,7 +198,7 @@ func (r *reader) warnUnreachable(w *policy.Window, v value) {
 			continue
 		}
 		var with, without []*policy.Engineer
-		for _, e := range w.Engineers {
+		for _, e := range engineers {
 			switch {
 			case slices.ContainsFunc(e.Addresses, family.has), r.doubtful[e]:
 				with = append(with, e)

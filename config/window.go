@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,8 +14,9 @@ import (
 
 // Bounds of one opening.
 const (
-	maxDuration = 7 * 24 * time.Hour // of a rule
-	maxOnceDays = 31                 // of a window that opens once
+	maxDuration = 7 * 24 * time.Hour // of a rule, and of a request
+	maxGrace    = 24 * time.Hour
+	maxOnceDays = 31 // of a window that opens once
 	// onceTold is for how long after its end a window that opened once has a warning. One that is
 	// in the file for longer is meant to stay.
 	onceTold = 28 * 24 * time.Hour
@@ -35,108 +37,134 @@ const (
 func (r *reader) window(v *policy.Vendor, engineers map[string]*policy.Engineer, e entry) *policy.Window {
 	w := &policy.Window{Vendor: v, Name: e.name}
 	f := r.mapping(e.value, "rrule?", "at?", "duration?", "days?", "from?", "to?", "once?",
-		"valid?", "except?", "targets", "engineers?", "approved_by", "ticket?")
+		"valid?", "except?", "targets", "engineers?", "approved_by", "ticket?", "grace?")
 	if f == nil {
 		return w
 	}
 	strange := r.strange
-	anchor := r.valid(w, e, f)
+	var anchor policy.Date
+	w.ValidFrom, w.ValidUntil, anchor = r.valid(e.value, f)
 	r.schedule(w, e, f, anchor)
 	w.Except = references(&r.decoder, f["except"], "calendar", r.calendars)
 	w.Targets = references(&r.decoder, f["targets"], "target", r.targets)
 	before := r.told()
-	if f["engineers"].present() {
-		w.Engineers = references(&r.decoder, f["engineers"], "engineer of this vendor", engineers)
-		slices.SortFunc(w.Engineers, func(a, b *policy.Engineer) int { return strings.Compare(a.Name, b.Name) })
-	} else {
-		w.Engineers = v.Engineers
-	}
+	w.Engineers = r.engineersOf(v, engineers, f["engineers"])
 	all := r.told() == before && !strange // all engineers of the window are known
 	w.ApprovedBy = r.display(f["approved_by"])
 	w.Ticket = r.display(f["ticket"])
-	reach := r.reach
-	if r.reach += len(w.Engineers) * max(len(w.Targets), 1); r.reach <= maxReach {
-		if all {
-			r.warnUnreachable(w, f["targets"])
-		}
-	} else if reach <= maxReach {
-		r.errorf(e.named(), "up to here the windows open more than %d times a target for an engineer: allowed are %d; list fewer", maxReach, maxReach)
-	}
+	w.Grace, _ = read(&r.decoder, f["grace"], parseDuration(maxGrace))
+	r.reaches(e.value, f["targets"], w.Engineers, w.Targets, all)
 	return w
 }
 
-// valid reads the dates of the approval. It returns the anchor of a rule: zero if the policy has
-// none; some date if it is unreadable, so that the rule gets no further error.
-func (r *reader) valid(w *policy.Window, e entry, f map[string]value) (anchor policy.Date) {
+// engineersOf reads the engineers of a window or of requests, sorted by name: all of the vendor if
+// there is no list.
+func (r *reader) engineersOf(v *policy.Vendor, engineers map[string]*policy.Engineer, at value) []*policy.Engineer {
+	if !at.present() {
+		return v.Engineers
+	}
+	some := references(&r.decoder, at, "engineer of this vendor", engineers)
+	slices.SortFunc(some, func(a, b *policy.Engineer) int { return strings.Compare(a.Name, b.Name) })
+	return some
+}
+
+// reaches counts what a window or a request at v opens, and warns of targets that engineers cannot
+// reach. known: all of the engineers could be read.
+func (r *reader) reaches(v, at value, engineers []*policy.Engineer, targets []*policy.Target, known bool) {
+	reach := r.reach
+	if r.reach += len(engineers) * max(len(targets), 1); r.reach <= maxReach {
+		if known {
+			r.warnUnreachable(at, engineers, targets)
+		}
+	} else if reach <= maxReach {
+		r.errorf(v.named(), "up to here windows and on_request open more than %d times a target for an engineer: allowed are %d; list fewer", maxReach, maxReach)
+	}
+}
+
+// valid reads the dates of an approval at v with the fields f. The anchor is that of a rule: zero if
+// the policy has none; some date if it is unreadable, so that the rule gets no further error.
+func (r *reader) valid(at value, f map[string]value) (first, last, anchor policy.Date) {
 	v := f["valid"]
 	if !v.present() {
 		if !f["once"].present() && !r.strange {
-			r.warn(e.named(), "policy_valid_missing", nil)
+			r.warn(at.named(), "policy_valid_missing", nil)
 		}
-		return anchor
+		return first, last, anchor
 	}
 	someDate := policy.Date{Year: 2000, Month: time.January, Day: 1}
 	before := r.told()
 	g := r.mapping(v, "from?", "until?")
 	if g == nil || len(g) == 0 && r.told() > before {
-		return someDate
+		return first, last, someDate
 	}
 	if len(g) == 0 {
 		r.errorf(v.named(), "is empty: allowed is from, until or both")
-		return someDate
+		return first, last, someDate
 	}
 	var from, until bool
-	w.ValidFrom, from = read(&r.decoder, g["from"], parseDate)
-	w.ValidUntil, until = read(&r.decoder, g["until"], parseDate)
+	first, from = read(&r.decoder, g["from"], parseDate)
+	last, until = read(&r.decoder, g["until"], parseDate)
 	switch {
-	case from && until && w.ValidUntil.Compare(w.ValidFrom) < 0:
-		r.errorf(g["until"], "%v is before the start %v", w.ValidUntil, w.ValidFrom)
-	case until && w.ValidUntil.Compare(policy.DateOf(r.now.In(r.policy.Zone))) < 0:
-		r.warn(g["until"], "policy_valid_over", view.Args{"date": w.ValidUntil.String()})
+	case from && until && last.Compare(first) < 0:
+		r.errorf(g["until"], "%v is before the start %v", last, first)
+	case until && last.Compare(policy.DateOf(r.now.In(r.policy.Zone))) < 0:
+		r.warn(g["until"], "policy_valid_over", view.Args{"date": last.String()})
 	case !g["until"].present() && !f["once"].present() && !r.strange:
 		r.warn(v.named(), "policy_valid_open", nil)
 	}
 	if g["from"].present() && !from {
-		return someDate
+		return first, last, someDate
 	}
-	return w.ValidFrom
+	return first, last, first
 }
 
-// forms are the three kinds of schedules with their fields.
-var forms = []struct {
-	name       string
-	companions []string
-}{
-	{"rrule", []string{"at", "duration"}},
-	{"days", []string{"from", "to"}},
-	{"once", nil},
+// form is one kind of a thing: the field that says so, and the fields that only this kind has.
+type form struct {
+	name  string
+	needs []string
+	may   []string
 }
 
-func (r *reader) schedule(w *policy.Window, e entry, f map[string]value, anchor policy.Date) {
-	form := ""
+// schedules are the three kinds of windows.
+var schedules = []form{
+	{name: "rrule", needs: []string{"at", "duration"}},
+	{name: "days", needs: []string{"from", "to"}},
+	{name: "once"},
+}
+
+// formOf finds which form the thing at v with the fields f has, or reports without as a mistake.
+func (r *reader) formOf(thing, without string, forms []form, v value, f map[string]value) (is string) {
+	var names []string
+	for _, other := range forms {
+		names = append(names, other.name)
+	}
 	for _, other := range forms {
 		switch here := f[other.name].present(); {
-		case here && form != "":
-			r.errorf(f[other.name].named(), "a window has one of rrule, days or once: this one has %s already", form)
+		case here && is != "":
+			r.errorf(f[other.name].named(), "a %s has one of %s: this one has %s already", thing, oneOf(names), is)
 		case here:
-			form = other.name
+			is = other.name
 		}
 	}
-	if form == "" {
-		r.errorf(e.named(), "does not say when it opens: allowed is one of rrule, days or once")
-		return
+	if is == "" {
+		r.errorf(v.named(), "does not say %s: allowed is one of %s", without, oneOf(names))
+		return ""
 	}
 	for _, other := range forms {
-		for _, companion := range other.companions {
+		for i, companion := range slices.Concat(other.needs, other.may) {
 			switch here := f[companion].present(); {
 			case here && !f[other.name].present():
-				r.errorf(f[companion].named(), "belongs to %s: this window has %s", other.name, form)
-			case !here && other.name == form:
-				r.errorf(e.named(), "the field %s is missing: %s needs %s", companion, form, strings.Join(other.companions, " and "))
+				r.errorf(f[companion].named(), "belongs to %s: this %s has %s", other.name, thing, is)
+			case !here && other.name == is && i < len(other.needs):
+				r.errorf(v.named(), "the field %s is missing: %s needs %s", companion, is, strings.Join(other.needs, " and "))
 			}
 		}
 	}
-	switch form {
+	return is
+}
+
+func (r *reader) schedule(w *policy.Window, e entry, f map[string]value, anchor policy.Date) {
+	switch r.formOf("window", "when it opens", schedules, e.value, f) {
 	case "rrule":
 		r.rule(w, f, anchor)
 	case "days":
@@ -149,7 +177,7 @@ func (r *reader) schedule(w *policy.Window, e entry, f map[string]value, anchor 
 // rule reads a recurrence rule. Stand-ins for bad fields let it check the rule itself.
 func (r *reader) rule(w *policy.Window, f map[string]value, anchor policy.Date) {
 	at, _ := read(&r.decoder, f["at"], parseBegin)
-	duration, ok := read(&r.decoder, f["duration"], parseDuration)
+	duration, ok := read(&r.decoder, f["duration"], parseDuration(maxDuration))
 	if !ok {
 		duration = time.Hour
 	}
@@ -180,13 +208,24 @@ func (r *reader) rule(w *policy.Window, f map[string]value, anchor policy.Date) 
 	}
 }
 
-// parseDuration reads elapsed time in the notation of Go: "4h", "90m", "1h30m".
-func parseDuration(text string) (time.Duration, error) {
-	duration, err := time.ParseDuration(text)
-	if err != nil || duration < time.Second || duration > maxDuration || duration%time.Second != 0 {
-		return 0, fmt.Errorf("%s is no duration: allowed is as in 4h, 90m or 1h30m, from 1s to 168h (7 days), in whole seconds", quote(text))
+// parseDuration reads elapsed time, up to most, in the notation of Go with days of 24 hours before
+// it: "4h", "90m", "1h30m", "2d", "1d12h".
+func parseDuration(most time.Duration) func(text string) (time.Duration, error) {
+	return func(text string) (time.Duration, error) {
+		days, rest, whole := strings.Cut(text, "d")
+		if !whole {
+			days, rest = "0", text
+		} else if rest == "" {
+			rest = "0"
+		}
+		n, err := strconv.ParseUint(days, 10, 8)
+		elapsed, err2 := time.ParseDuration(rest)
+		elapsed += time.Duration(n) * 24 * time.Hour
+		if err != nil || err2 != nil || strings.ContainsAny(rest, "+-") || elapsed < time.Second || elapsed > most || elapsed%time.Second != 0 {
+			return 0, fmt.Errorf("%s is no duration: allowed is as in 90m, 4h, 1h30m or 1d12h, from 1s to %s, in whole seconds", quote(text), policy.Elapsed(most))
+		}
+		return elapsed, nil
 	}
-	return duration, nil
 }
 
 // parseBegin reads "HH:MM" or "HH:MM:SS".

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -172,7 +173,7 @@ func (w *Window) values() []value {
 	days := value{field: "days"}
 	switch s := w.Schedule.(type) {
 	case *Rule:
-		rule, at, duration = text("rrule", s.Text), text("at", s.At.String()), text("duration", elapsed(s.Duration))
+		rule, at, duration = text("rrule", s.Text), text("at", s.At.String()), text("duration", Elapsed(s.Duration))
 	case *Days:
 		for i, on := range s.Weekdays {
 			if on {
@@ -220,15 +221,24 @@ func when(is bool, text string) string {
 
 func date(d Date) string { return when(!d.IsZero(), d.String()) }
 
-// elapsed writes a duration as the policy file has it: "4h", "1h30m".
-func elapsed(d time.Duration) string {
+// Elapsed writes a duration as the policy file has it: "4h", "1h30m", "24h", and from 2 days on "7d" or
+// "2d12h". Zero is the empty text.
+func Elapsed(d time.Duration) string {
+	days := ""
+	if n := d / (24 * time.Hour); n >= 2 {
+		days = strconv.Itoa(int(n)) + "d"
+		d -= n * 24 * time.Hour
+	}
+	if d == 0 {
+		return days
+	}
 	text := d.String()
 	for _, zero := range []string{"m0s", "h0m"} {
 		if strings.HasSuffix(text, zero) {
 			text = text[:len(text)-2]
 		}
 	}
-	return text
+	return days + text
 }
 
 // nameWindows fills Windows of changes that lead to p.

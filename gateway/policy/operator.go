@@ -21,6 +21,13 @@ const (
 // Rights lists all rights.
 func Rights() []Right { return []Right{MayRecord, MayApprove, MayRatify, MayReview} }
 
+// NoticeKinds lists the kinds of notices, which a Sink may name.
+func NoticeKinds() []string {
+	return []string{"emergency", "requested", "approved", "denied", "withdrawn", "extension_asked", "extended", "shortened",
+		"revoked", "ratified", "warned", "wrong_source", "drift", "doubt", "shut", "reopened", "switch_shut", "switch_opened",
+		"recovery", "policy_loaded", "expired"}
+}
+
 // Operator is a person of the site who decides about requests.
 type Operator struct {
 	Name        string // a-z, 0-9, hyphen; up to 63. Decisions are counted by it
