@@ -28,6 +28,7 @@ type commands struct {
 
 	Run          runCommand          `cmd:"" help:"Run the gateway; SIGHUP reads the policy file again, SIGTERM and SIGINT end it."`
 	Check        checkCommand        `cmd:"" help:"Check a policy file: errors, warnings, what it opens in the next 30 days."`
+	Diff         diffCommand         `cmd:"" help:"Compare two policy files, or one with the policy in force: what changes, opens and closes."`
 	Explain      explainCommand      `cmd:"" help:"Say whether an engineer may enter, and why or why not."`
 	Calendar     calendarCommand     `cmd:"" help:"Show who can enter when, to what."`
 	Status       statusCommand       `cmd:"" help:"Show how the gateway stands."`
@@ -87,7 +88,7 @@ func run(args, environ []string, out, failures io.Writer) int {
 		c.Lang = view.LanguageOf(environ)
 	}
 	printed := &output{Writer: out}
-	p := &terminal.Program{Settings: settings, Lang: c.Lang, Out: printed, Err: failures}
+	p := &terminal.Program{Settings: settings, Lang: c.Lang, Input: os.Stdin, Out: printed, Err: failures}
 	if err = command.Run(p); err == nil {
 		err = printed.err
 	}

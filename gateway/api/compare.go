@@ -32,6 +32,8 @@ type Comparison struct {
 	Differences []policy.Change `json:"differences"` // of the policies
 	Closes      []policy.Reach  `json:"would_close"` // at once, and not later by the clock
 	Opens       []policy.Reach  `json:"would_open"`
+
+	states [2]*policy.State // with each policy
 }
 
 // Compare compares another policy with the one in force, of the answer to GET /v1/policy.
@@ -46,26 +48,38 @@ func Compare(answer []byte, now time.Time, read func(text, digest string) (befor
 	if err != nil {
 		return nil, err
 	}
+	return f.compare(before, after, exact, now)
+}
+
+// CompareFiles compares two policies of which none needs to be in force.
+func CompareFiles(before, after *policy.Policy, now time.Time) (*Comparison, error) {
+	return InForce{Digest: before.Digest, Ready: true}.compare(before, after, true, now)
+}
+
+func (f InForce) compare(before, after *policy.Policy, exact bool, now time.Time) (*Comparison, error) {
 	c := &Comparison{InForce: f.Digest, Ready: f.Ready, Exact: exact, Differences: append([]policy.Change{}, policy.Changes(before, after)...),
 		Closes: []policy.Reach{}, Opens: []policy.Reach{}}
-	if !f.Ready {
-		return c, nil
-	}
-	var plans [2]*policy.Plan
-	s := policy.NewState()
-	for _, r := range f.Shut { // a state without a policy takes all
-		if err := s.Apply(r.At, r.Actor, policy.Shut{Scope: r.Scope, Reason: r.Reason, Keys: r.Keys}); err != nil {
-			return nil, err
-		}
-	}
 	for i, p := range []*policy.Policy{before, after} {
-		if err := s.Apply(now, "", policy.PolicyLoaded{Digest: p.Digest, Policy: p}); err != nil {
+		c.states[i] = policy.NewState()
+		for _, r := range f.Shut { // a state without a policy takes all
+			if err := c.states[i].Apply(r.At, r.Actor, policy.Shut{Scope: r.Scope, Reason: r.Reason, Keys: r.Keys}); err != nil {
+				return nil, err
+			}
+		}
+		if err := c.states[i].Apply(now, "", policy.PolicyLoaded{Digest: p.Digest, Policy: p}); err != nil {
 			return nil, err
 		}
-		plans[i] = s.Plan(now)
 	}
-	c.Closes, c.Opens = policy.Moved(plans[0], plans[1], now)
+	if f.Ready {
+		c.Closes, c.Opens = policy.Moved(c.states[0].Plan(now), c.states[1].Plan(now), now)
+	}
 	return c, nil
+}
+
+// Within has what a comparison says of a span: the access that only the first policy opens, and
+// the access that only the second one opens.
+func (c *Comparison) Within(span policy.Span) (closes, opens []policy.Move) {
+	return policy.MovedWithin(c.states[0], c.states[1], span)
 }
 
 // Messages put a comparison into words, below the first message. zone is the site's. A

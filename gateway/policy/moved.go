@@ -22,6 +22,52 @@ func Moved(before, after *Plan, now time.Time) (closes, opens []Reach) {
 	return only(before, after, now), only(after, before, now)
 }
 
+// Move is access that only one of two states opens, from an instant until another.
+type Move struct {
+	From time.Time `json:"from"`
+	Reach
+}
+
+// MovedWithin compares the access that two states open in a span, as Moved does at an instant. Of
+// one engineer's access that stays the same there is one Move, which ends within the span. They are
+// sorted by From.
+func MovedWithin(before, after *State, span Span) (closes, opens []Move) {
+	closing, opening := moves{[]Move{}, map[string]int{}}, moves{[]Move{}, map[string]int{}}
+	for at := span.From; at.Before(span.Until); {
+		a, b := before.Plan(at), after.Plan(at)
+		next := span.Until
+		for _, change := range []time.Time{a.NextChange, b.NextChange} {
+			if !change.IsZero() {
+				next = earlier(next, change)
+			}
+		}
+		closes, opens := Moved(a, b, at)
+		closing.add(closes, Span{at, next})
+		opening.add(opens, Span{at, next})
+		at = next
+	}
+	return closing.all, opening.all
+}
+
+// moves collects what differs in one span after the other.
+type moves struct {
+	all  []Move
+	last map[string]int // the last Move of an engineer
+}
+
+func (m *moves) add(reach []Reach, span Span) {
+	for _, r := range reach {
+		i, ok := m.last[r.Engineer]
+		if ok && m.all[i].Until.Equal(span.From) && slices.Equal(m.all[i].Targets, r.Targets) && slices.Equal(m.all[i].Sources, r.Sources) {
+			m.all[i].Until = span.Until
+			continue
+		}
+		r.Until = span.Until
+		m.last[r.Engineer] = len(m.all)
+		m.all = append(m.all, Move{span.From, r})
+	}
+}
+
 // only returns the access that one plan opens and another does not, in the order of the policy.
 func only(plan, other *Plan, now time.Time) []Reach {
 	all := []Reach{}

@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
+	"strconv"
 	"time"
 )
 
@@ -69,4 +71,19 @@ func (w Written) In(site *time.Location) LocalTime {
 // NotATime is the error about a text that ParseTime does not take.
 func NotATime(text string, site *time.Location) error {
 	return fmt.Errorf("%.200q is not a time: allowed is 2026-12-01T20:00 (in %s), with a blank in place of the T or seconds if you like, or with an offset as 2026-12-01T20:00:00+09:00", text, site)
+}
+
+var elapsedForm = regexp.MustCompile(`^(?:(\d{1,4})d)?((?:\d+h)?(?:\d+m)?(?:\d+s)?)$`)
+
+// ParseElapsed reads a duration as people write it, in whole seconds: "90m", "2h", "1h30m", "14d",
+// "1d12h". A day has 24 hours. Zero is no duration.
+func ParseElapsed(text string) (time.Duration, bool) {
+	m := elapsedForm.FindStringSubmatch(text)
+	if m == nil || text == "" {
+		return 0, false
+	}
+	days, _ := strconv.Atoi(m[1])
+	elapsed, err := time.ParseDuration(cmp.Or(m[2], "0s"))
+	elapsed += time.Duration(days) * 24 * time.Hour
+	return elapsed, err == nil && elapsed > 0
 }

@@ -49,3 +49,16 @@ func TestFault86TimesAsPeopleWriteThem(t *testing.T) {
 		}
 	}
 }
+
+func TestParseElapsed(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"90m": 90 * time.Minute, "2h": 2 * time.Hour, "1h30m": 90 * time.Minute, "45s": 45 * time.Second,
+		"14d": 14 * 24 * time.Hour, "1d12h": 36 * time.Hour, "9999d": 9999 * 24 * time.Hour,
+		"": 0, "0h": 0, "0d": 0, "2": 0, "h": 0, "-1h": 0, "+1h": 0, "1.5h": 0, "1500ms": 0, "2h ": 0, "30m1h": 0, "1w": 0,
+		"10000d": 0, "99999999999h": 0, "9999d2500000h": 0, "２h": 0,
+	} {
+		if got, ok := ParseElapsed(text); ok != (want > 0) || ok && got != want {
+			t.Errorf("%q is %v, %t; want %v", text, got, ok, want)
+		}
+	}
+}

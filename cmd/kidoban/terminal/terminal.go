@@ -19,6 +19,7 @@ import (
 // Program is the argument of every command.
 type Program struct {
 	Settings config.Settings
+	Input    io.Reader // where a person answers questions
 	Out, Err io.Writer
 	Lang     view.Language
 	Zone     *time.Location // the site's, of the gateway that was asked; nil: not known

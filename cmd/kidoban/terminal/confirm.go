@@ -1,0 +1,56 @@
+package terminal
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"kidoban/gateway/view"
+)
+
+// YesFlag is on every command that asks before it does something.
+type YesFlag struct {
+	Yes bool `help:"Do not ask: for scripts."`
+}
+
+// Asks reports whether a person sits at the terminal: both the input and the place of
+// errors and questions are one.
+func (p *Program) Asks() bool { return isTerminal(p.Input) && isTerminal(p.Err) }
+
+func isTerminal(f any) bool {
+	file, ok := f.(*os.File)
+	if !ok || file == nil {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// Confirm asks a question, which ends without a question mark. The error is nil after a
+// yes, and with --yes. Without a terminal it is wrong usage.
+func (p *Program) Confirm(y YesFlag, question view.Code, args view.Args) error {
+	switch {
+	case y.Yes:
+		return nil
+	case !p.Asks():
+		return Wrong("confirm_where", nil)
+	}
+	fmt.Fprintf(p.Err, "%s [y/N] ", p.Say(question, args))
+	line, _ := bufio.NewReader(p.Input).ReadString('\n') // the end of the input is no
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes", "ｙ", "はい":
+		return nil
+	}
+	return &Exit{view.Say("confirm_no", nil), No}
+}
+
+// Beside is the program with its output where questions and errors go, so that JSON
+// stays alone in the output.
+func (p *Program) Beside() *Program {
+	beside := *p
+	beside.Out = p.Err
+	return &beside
+}
