@@ -38,6 +38,7 @@ var mayImport = map[string][]string{
 	"gateway/api":      {"gateway", "gateway/policy", "gateway/view"},
 	"gateway/admin":    {"gateway/api", "gateway/durable", "gateway/policy", "gateway/view"},
 	"gateway/log":      {},
+	"gateway/notify":   {"gateway/durable", "gateway/journal", "gateway/policy", "gateway/view"},
 	"gateway/e2e":      {}, // tests only, which may import any package
 }
 
