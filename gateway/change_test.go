@@ -92,6 +92,9 @@ func TestWhatAChangeDoesToALiveSession(t *testing.T) {
 		{"Window.Engineers", "one more", func(p *policy.Policy) { night(p).Engineers = append(night(p).Engineers, join(p, "tanaka")) }, keeps, "", false, false},
 		{"Window.Engineers", "without suzuki", func(p *policy.Policy) { night(p).Engineers = night(p).Engineers[:1] }, keeps, "", true, false},
 		{"Window.ApprovedBy", "another", func(p *policy.Policy) { night(p).ApprovedBy = "情報システム課長" }, keeps, "", false, true},
+		{"Window.Grace", "longer", func(p *policy.Policy) { night(p).Grace = time.Minute }, keeps, "", false, false},
+		{"Vendor.Phone", "another", func(p *policy.Policy) { p.Vendor("medisys").Phone = "03-0000-0000" }, keeps, "", false, false},
+		{"Vendor.OnRequest", "other than before", func(p *policy.Policy) { p.Vendor("medisys").OnRequest = &policy.OnRequest{} }, keeps, "", false, false},
 		{"Window.Ticket", "another", func(p *policy.Policy) { night(p).Ticket = "CHG-2" }, keeps, "", false, true},
 
 		{"Target.Name", "another", func(p *policy.Policy) { p.Targets[0].Name = "karte" }, keeps, "until 02:00 karte 10.1.0.5/32 tcp/22", false, true},

@@ -77,6 +77,8 @@ func (g *Gateway) Do(ctx context.Context, actor policy.Actor, event policy.Event
 			return Outcome{}, err
 		}
 		return g.reopen(ctx, actor, e)
+	case policy.RequestEvent:
+		return g.decide(ctx, actor, e)
 	}
 	return Outcome{}, fmt.Errorf("%T is not an operator's event", event)
 }
@@ -271,7 +273,9 @@ func (l *loop) stand(e *effect, scope policy.Scope) {
 		out.Sessions = before - l.sessions.Len()
 		out.Shut = []string{}
 		for _, r := range l.state.Shuts() {
-			out.Shut = append(out.Shut, string(r.Scope))
+			if !r.Scope.IsRequest() {
+				out.Shut = append(out.Shut, string(r.Scope))
+			}
 		}
 	})
 }

@@ -18,6 +18,9 @@ func (l *loop) openGrants() {
 			if errors.Is(err, store.ErrRefused) {
 				return // it would be refused again; TestTheGreatestEntriesFit: no policy's is
 			}
+			if err == nil {
+				l.state.NoteGrant(string(policy.RequestOf(o.Grant.ID)), false)
+			}
 			l.plans.stale = l.openings.Recorded(o, err == nil) || l.plans.stale
 		}})
 	}
@@ -28,7 +31,12 @@ func (l *loop) closeGrants() {
 	var entries []journal.Entry
 	for _, c := range l.openings.Close(l.plans.inForce) {
 		e := grantEntry(journal.WindowClosed, c.Grant)
-		e.Reason = string(session.Why(l.plans.inForce, c.Grant.Engineer, nil, c.Until, l.clock.Now, l.doubted(doubtStopping)))
+		var of []string // a window's name is no request's
+		if e.Request != "" {
+			of = []string{c.Grant.ID}
+		}
+		e.Reason = string(session.Why(l.plans.inForce, c.Grant.Engineer, of, c.Until, l.clock.Now, l.doubted(doubtStopping)))
+		l.state.NoteGrant(e.Request, e.Reason == string(session.WindowClosed))
 		entries = append(entries, e)
 		end := c.Until
 		if end.After(l.clock.Now) {
@@ -50,6 +58,7 @@ const targetsMax, sourcesMax = 500, 100
 func grantEntry(kind journal.Kind, g *policy.Grant) journal.Entry {
 	e := entryOf(kind, g.Engineer)
 	e.Window, e.Grant, e.From, e.Until = g.Window.Name, g.ID, g.From, g.Until
+	e.Request = string(policy.RequestOf(g.ID))
 	if kind == journal.WindowClosed {
 		return e
 	}

@@ -138,6 +138,7 @@ func (l *loop) takeJournal(next store.Replacement, first store.Record, e *effect
 	switch lost := l.journal.lost; {
 	case next.Anew:
 		l.cfg.Metrics.JournalReplaced()
+		l.state.DropRequests() // their approvals are in the old journal alone
 		e.note(func(out *Outcome) {
 			if out.Journal = next.Aside; lost {
 				out.warn(view.Say("everything_shut", view.Args{"journal": next.Aside}))

@@ -309,7 +309,7 @@ func TestProblems(t *testing.T) {
 		status             int
 		detail             string // a part of it
 	}{
-		{"GET", "/", "", 404, "/ is not there: allowed is /v1/calendar, /v1/client-config, /v1/close, "},
+		{"GET", "/", "", 404, "/ is not there: allowed is /v1/approve, /v1/ask-extension, /v1/calendar, "},
 		{"GET", "/v1/nosuch", "", 404, "/v1/nosuch is not there"},
 		{"GET", "/v1/status/", "", 404, "/v1/status/ is not there"},
 		{"GET", "//v1/status", "", 404, "//v1/status is not there"},

@@ -23,6 +23,8 @@ type Problem struct {
 	Args view.Args `json:"args,omitempty"`
 	// Suggestion is the vendor, engineer or scope that may be meant.
 	Suggestion string `json:"suggestion,omitempty"`
+	// Differences are between the terms that were shown, and those that stand.
+	Differences []policy.Difference `json:"differences,omitempty"`
 }
 
 func (p *Problem) Error() string { return p.Detail }
@@ -58,9 +60,12 @@ func problemOf(err error) *Problem {
 	var p *Problem
 	var large *http.MaxBytesError
 	var none *policy.NoMatchError
+	var refused *policy.RefusedError
 	switch {
+	case errors.As(err, &refused):
+		return refusedProblem(refused)
 	case errors.As(err, &p):
-		return p
+		return whole(p, err)
 	case errors.As(err, &large):
 		return problem(http.StatusRequestEntityTooLarge, "the body is too large: allowed are %d bytes", large.Limit)
 	case errors.As(err, &none) && !none.Reopen:
@@ -83,5 +88,40 @@ func problemOf(err error) *Problem {
 			p.Errors = append(p.Errors, strings.Split(e.Error(), "\n")...)
 		}
 	}
+	return p
+}
+
+// whole adds the other mistakes of a body to its first one.
+func whole(p *Problem, err error) *Problem {
+	var several interface{ Unwrap() []error }
+	if !errors.As(err, &several) || len(several.Unwrap()) < 2 {
+		return p
+	}
+	all := *p
+	all.Detail = err.Error()
+	all.Errors = strings.Split(err.Error(), "\n")
+	return &all
+}
+
+// refusedProblem is the problem of a request's event that is not allowed.
+func refusedProblem(e *policy.RefusedError) *Problem {
+	status := http.StatusConflict
+	switch e.Code {
+	case "no_operator", "operator_may_not", "own_request":
+		status = http.StatusForbidden
+	case "no_request", "no_requests":
+		status = http.StatusNotFound
+	}
+	until := ""
+	if !e.Until.IsZero() {
+		until = e.Until.Format(view.Moment)
+	}
+	args := view.Args{"id": e.ID, "name": e.Name, "names": view.Few(e.Names, mostNamed), "until": until, "count": e.Count, "near": didYouMean(e.Near)}
+	if e.Stage != "" {
+		args["stage"] = view.StageName(e.Stage)
+	}
+	m := view.Say(view.Code(e.Code), args)
+	p := problem(status, "%s", m)
+	p.Code, p.Args, p.Suggestion, p.Differences = m.Code, m.Args, e.Near, e.Differences
 	return p
 }

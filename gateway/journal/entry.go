@@ -36,6 +36,19 @@ const (
 	Recovery      Kind = "recovery"       // an operator led out of doubt
 	Doubt         Kind = "doubt"          // the gateway shut itself, for a reason
 	Identity      Kind = "identity"       // Key is the gateway's public key from now on
+
+	// Of a request, which Request names; Event says what was decided.
+	Requested      Kind = "requested"
+	Approved       Kind = "approved"
+	Denied         Kind = "denied"
+	Withdrawn      Kind = "withdrawn"
+	ExtensionAsked Kind = "extension_asked"
+	Extended       Kind = "extended"
+	Shortened      Kind = "shortened"
+	Revoked        Kind = "revoked" // a Shut of its scope
+	Ratified       Kind = "ratified"
+	Reported       Kind = "reported"
+	Reviewed       Kind = "reviewed"
 )
 
 // Entry is one thing that happened. The kind determines the fields. Empty fields are not written.
@@ -58,6 +71,7 @@ type Entry struct {
 	Engineer     string `json:"engineer,omitempty"`    // the short name, with Vendor
 	EngineerName string `json:"engineer_name,omitempty"`
 
+	Request string    `json:"request,omitempty"` // the id of a request, of whatever is about it
 	Window  string    `json:"window,omitempty"`
 	Grant   string    `json:"grant,omitempty"`
 	Session string    `json:"session,omitempty"`

@@ -53,7 +53,7 @@ func (p *Plan) Decide(q Query, now time.Time) Decision {
 	case a.shut != Admitted:
 		d.Reason = a.shut
 		return d
-	case q.Source.IsValid() && !e.MayComeFrom(q.Source):
+	case q.Source.IsValid() && !e.MayComeFrom(q.Source) && !a.mayComeFrom(q.Source, now):
 		d.Reason = WrongSource
 		return d
 	}
@@ -66,8 +66,8 @@ func (p *Plan) Decide(q Query, now time.Time) Decision {
 		if !g.Until.After(now) {
 			continue
 		}
-		if g.Engineer != e && q.Source.IsValid() && !g.Engineer.MayComeFrom(q.Source) {
-			continue // narrowed: from there it is not open yet
+		if q.Source.IsValid() && !g.Engineer.MayComeFrom(q.Source) {
+			continue // narrowed, or a request has a source of its own
 		}
 		if !g.From.After(now) {
 			open = true
@@ -93,6 +93,12 @@ func (p *Plan) Decide(q Query, now time.Time) Decision {
 		d.Reason = OutsideWindow
 	}
 	return d
+}
+
+// mayComeFrom reports whether an open grant lists a source that the engineer's own do not have: the
+// one-time source of a request.
+func (a *access) mayComeFrom(source netip.Addr, now time.Time) bool {
+	return slices.ContainsFunc(a.grants, func(g *Grant) bool { return g.Contains(now) && g.Engineer.MayComeFrom(source) })
 }
 
 func (g *Grant) allows(to netip.AddrPort, protocol uint8) bool {

@@ -62,10 +62,19 @@ func DecodeEvent(kind string, raw []byte) (Event, error) {
 			return PolicyLoaded{}, nil
 		}
 		return decode[PolicyLoaded](raw)
-	case "shut":
+	case "shut", "revoked":
 		return decode[Shut](raw)
 	case "reopened":
 		return decode[Reopened](raw)
+	case "requested":
+		return decode[Requested](raw)
+	default:
+		if verb := Verb(kind); slices.Contains(Verbs(), verb) {
+			var d Verdict
+			err := json.Unmarshal(raw, &d)
+			d.Verb = verb
+			return d, err
+		}
 	}
 	return nil, nil
 }

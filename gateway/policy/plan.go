@@ -60,9 +60,10 @@ type access struct {
 // index finds things of one policy.
 type index struct {
 	engineers []*Engineer
-	names     []string // of engineers: vendor/engineer
-	windows   []*Window
-	members   [][]int // of windows: which engineers, by their place above
+	names     []string  // of engineers: vendor/engineer
+	windows   []*Window // of the policy, then of requests
+	listed    int       // how many of them are the policy's
+	members   [][]int   // of windows: which engineers, by their place above
 	byKey     map[Key]int
 	byAddress map[netip.Addr]int
 	order     map[*Engineer]int
@@ -81,15 +82,31 @@ func newIndex(p *Policy) *index {
 			x.names = append(x.names, e.String())
 		}
 		for _, w := range v.Windows {
-			members := make([]int, len(w.Engineers))
-			for i, e := range w.Engineers {
-				members[i] = x.order[e]
-			}
-			x.windows = append(x.windows, w)
-			x.members = append(x.members, members)
+			x.add(w)
 		}
 	}
+	x.listed = len(x.windows)
 	return x
+}
+
+// add adds a window. A request's may have narrower copies of engineers, so their keys count.
+func (x *index) add(w *Window) {
+	members := make([]int, len(w.Engineers))
+	for i, e := range w.Engineers {
+		members[i] = x.byKey[e.Key]
+	}
+	x.windows = append(x.windows, w)
+	x.members = append(x.members, members)
+}
+
+// with is the index with the windows of requests in place of those that it has.
+func (x *index) with(requests []*Window) *index {
+	c := *x
+	c.windows, c.members = slices.Clip(x.windows[:x.listed]), slices.Clip(x.members[:x.listed])
+	for _, w := range requests {
+		c.add(w)
+	}
+	return &c
 }
 
 // windowCursor caches the result of Window.around. known is the time in which it holds.

@@ -43,7 +43,11 @@ type State struct {
 	shut    map[Scope]ShutRecord // copied on every change, so that Plans may share it
 	closed  []Reason             // the reason that closes each engineer of index.engineers, or Admitted; nil if no scope is closed. Replaced on every change
 	held    []Held               // made anew on every change
-	windows []windowCursor       // where each window of the policy stands, in the order of index.windows
+	windows []windowCursor       // where each window stands, in the order of index.windows
+
+	requests map[string]*Request  // by id; copied on every change, as its requests are
+	opens    map[*Request]*Window // what each opens under a policy, nil: nothing. Made anew on every change
+	opensBy  *Policy              // that policy
 }
 
 // NewState is the state before the first policy. It admits no engineer.
@@ -78,6 +82,7 @@ func (s *State) Apply(at time.Time, actor string, e Event) error {
 		case e.Policy != nil:
 			s.roster, s.policy, s.index = nil, e.Policy, newIndex(e.Policy)
 			s.windows = make([]windowCursor, len(s.index.windows))
+			s.reindex(at)
 		case e.Added:
 			s.roster = slices.Concat(s.roster, e.Roster)
 		case e.Digest != s.digest || e.Roster != nil:
@@ -93,6 +98,11 @@ func (s *State) Apply(at time.Time, actor string, e Event) error {
 		case e.Added && !ok:
 			return nil
 		case e.Added:
+		case e.Scope.IsRequest():
+			if err := s.revocable(e.Scope); err != nil {
+				return err
+			}
+			record = ShutRecord{Scope: e.Scope, At: at, Actor: actor, Reason: e.Reason}
 		case s.policy != nil && !s.policy.knows(e.Scope):
 			return &NoMatchError{Scope: e.Scope, Near: s.policy.Nearest(string(e.Scope))}
 		case ok:
@@ -101,7 +111,18 @@ func (s *State) Apply(at time.Time, actor string, e Event) error {
 			record = ShutRecord{Scope: e.Scope, At: at, Actor: actor, Reason: e.Reason}
 		}
 		s.putShut(record, e.Keys)
+		if e.Scope.IsRequest() {
+			s.reindex(at)
+		}
+	case RequestEvent:
+		if err := s.applyRequest(at, e); err != nil {
+			return err
+		}
+		s.reindex(at)
 	case Reopened:
+		if e.Scope.IsRequest() {
+			return &RefusedError{Code: "request_final", ID: string(e.Scope)}
+		}
 		if _, ok := s.shut[e.Scope]; !ok {
 			return s.notShut(e.Scope)
 		}

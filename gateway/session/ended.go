@@ -23,11 +23,12 @@ const (
 	Unrecorded     Ended = "unrecorded"
 	GatewayStopped Ended = "gateway_stopped"
 	Crashed        Ended = "crashed"
+	Revoked        Ended = "revoked" // the request was
 )
 
 // Endings lists all reasons for which a session ends.
 func Endings() []Ended {
-	return []Ended{WindowClosed, PolicyChanged, GatewayShut, VendorShut, EngineerShut, Idle, Superseded, Unrecorded, GatewayStopped, Crashed}
+	return []Ended{WindowClosed, PolicyChanged, GatewayShut, VendorShut, EngineerShut, Idle, Superseded, Unrecorded, GatewayStopped, Crashed, Revoked}
 }
 
 // Why returns the reason for which an engineer has no open grant now. The engineer
@@ -49,6 +50,9 @@ func Why(p *policy.Plan, e *policy.Engineer, grants []string, until, now time.Ti
 	}
 	if !until.After(now) {
 		return WindowClosed
+	}
+	if slices.ContainsFunc(grants, func(id string) bool { _, revoked := p.Shut(policy.RequestOf(id)); return revoked }) {
+		return Revoked
 	}
 	for _, g := range p.GrantsOf(e) {
 		if slices.Contains(grants, g.ID) && g.From.After(now) {

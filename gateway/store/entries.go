@@ -21,6 +21,20 @@ func EventEntry(kind journal.Kind, actor, reason string, scope policy.Scope, eve
 	return journal.Entry{Kind: kind, Actor: actor, Reason: reason, Scope: string(scope), Event: text}
 }
 
+// RequestEntry is the entry of an event of a request, whose terms these are.
+func RequestEntry(actor string, event policy.RequestEvent, t policy.Terms) journal.Entry {
+	kind, reason := journal.Requested, t.Purpose
+	if d, ok := event.(policy.Verdict); ok {
+		kind, reason = journal.Kind(d.Verb), d.Reason
+		if !d.Until.IsZero() {
+			t.Until = d.Until
+		}
+	}
+	entry := EventEntry(kind, actor, reason, "", event)
+	entry.Request, entry.Vendor, entry.From, entry.Until = event.Request(), t.Vendor, t.From, t.Until
+	return entry
+}
+
 // ShutEntries are the entries of a shut: one, and more for the keys that find
 // no room in it.
 func ShutEntries(actor string, event policy.Shut) (entries []journal.Entry) {
@@ -31,6 +45,9 @@ func ShutEntries(actor string, event policy.Shut) (entries []journal.Entry) {
 	for i, keys := range chunks {
 		event.Keys, event.Added = keys, event.Added || i > 0
 		e := EventEntry(journal.Shut, actor, event.Reason, event.Scope, event)
+		if event.Scope.IsRequest() {
+			e.Kind, e.Request = journal.Revoked, string(event.Scope)
+		}
 		if event.Added {
 			e.Text = fmt.Sprintf("%d keys more", len(keys))
 		}

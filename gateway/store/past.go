@@ -67,6 +67,9 @@ func (p *Past) apply(e journal.Entry) error {
 		}
 	case journal.Shut, journal.Reopened, journal.PolicyLoaded:
 		return p.event(e)
+	case journal.Requested, journal.Approved, journal.Denied, journal.Withdrawn, journal.ExtensionAsked, journal.Extended,
+		journal.Shortened, journal.Revoked, journal.Ratified, journal.Reported, journal.Reviewed:
+		return p.event(e)
 	case journal.Recovery:
 		clear(p.Timestamps)
 		if !e.From.IsZero() {
@@ -99,7 +102,9 @@ func (p *Past) apply(e journal.Entry) error {
 			p.order = append(p.order, name)
 		}
 		p.open[name] = e
+		p.State.NoteGrant(e.Request, false)
 	case journal.WindowClosed, journal.SessionClosed:
+		p.State.NoteGrant(e.Request, e.Reason == windowClosed)
 		delete(p.open, nameOf(e))
 	}
 	return nil
@@ -136,8 +141,10 @@ func (p *Past) event(e journal.Entry) error {
 		event = loaded
 	}
 	err = p.State.Apply(e.Time, e.Actor, event)
-	if e.Kind == journal.Reopened {
-		return nil // a scope that only the latch had was never recorded as shut
+	if e.Kind == journal.Reopened || e.Request != "" {
+		// A scope that only the latch had was never recorded as shut. An event of a request
+		// whose record was overtaken was recorded, and did not count.
+		return nil
 	}
 	return err
 }
@@ -185,15 +192,15 @@ func (p *Past) Closings(known map[string]journal.Entry) (entries []journal.Entry
 				closed = journal.WindowClosed
 			}
 			entries = append(entries, journal.Entry{Kind: closed, Actor: "gateway", Vendor: e.Vendor, VendorName: e.VendorName,
-				Engineer: e.Engineer, EngineerName: e.EngineerName, Window: e.Window, Grant: e.Grant, Grants: e.Grants, Session: e.Session, Source: e.Source, From: e.From, Reason: crashed})
+				Engineer: e.Engineer, EngineerName: e.EngineerName, Request: e.Request, Window: e.Window, Grant: e.Grant, Grants: e.Grants, Session: e.Session, Source: e.Source, From: e.From, Reason: crashed})
 		}
 	}
 	return entries
 }
 
-// Reasons of closings that the log warns of; package session lists them among the
-// endings.
+// Reasons of closings; package session lists them among the endings.
 const (
-	crashed    = "crashed" // the last process did not write the closing
-	unrecorded = "unrecorded"
+	crashed      = "crashed" // the last process did not write the closing
+	unrecorded   = "unrecorded"
+	windowClosed = "window_closed" // a grant came to its end
 )

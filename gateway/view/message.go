@@ -281,3 +281,6 @@ func parse(file string) map[Code]map[Language]string {
 
 // Meaning explains a reason.
 func Meaning(r policy.Reason) Message { return Say("reason_"+Code(r.String()), nil) }
+
+// StageName names where a request stands.
+func StageName(stage policy.Stage) Message { return Say("stage_"+Code(stage), nil) }

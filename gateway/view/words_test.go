@@ -63,6 +63,9 @@ func TestEveryCodeHasWords(t *testing.T) {
 	for _, r := range policy.Reasons() {
 		said[Meaning(r).Code] = true
 	}
+	for _, stage := range policy.Stages() {
+		said[StageName(stage).Code] = true
+	}
 	for _, kind := range []string{"added", "removed", "changed"} {
 		for _, thing := range []string{"site", "contact", "timezone", "tunnel", "calendar", "target", "vendor", "engineer", "window"} {
 			m := changed(policy.Change{Kind: kind, Thing: thing, Name: "NAME"})

@@ -1,0 +1,184 @@
+package policy
+
+import (
+	"slices"
+	"time"
+)
+
+// RequestEvent is an event of one request: Requested or Verdict.
+type RequestEvent interface {
+	Event
+	// Request is the request's id.
+	Request() string
+}
+
+// Requested records a request. In an emergency it opens at once.
+type Requested struct {
+	Terms
+	By string `json:"by"` // the operator's name
+	// Idempotency is the hash of the actor and the idempotency key; Body is that of what was asked.
+	Idempotency string `json:"idempotency,omitempty"`
+	Body        string `json:"body,omitempty"`
+}
+
+// Verb is what a decision does to a request. It is the kind of its journal entry.
+type Verb string
+
+// The verbs. Whatever closes needs no digest.
+const (
+	Approve      Verb = "approved"        // the terms with the digest
+	Deny         Verb = "denied"          // for good
+	Withdraw     Verb = "withdrawn"       // before it is approved
+	AskExtension Verb = "extension_asked" // until; takes the place of an extension that is not approved
+	Extend       Verb = "extended"        // until; the digest is that of the terms with that end
+	Shorten      Verb = "shortened"       // until
+	Ratify       Verb = "ratified"        // an emergency, or a request that its recorder approved; Reason is the finding
+	Report       Verb = "reported"        // Reason is what the work was
+	Review       Verb = "reviewed"        // Reason is the verdict
+)
+
+// Verbs lists all verbs.
+func Verbs() []Verb {
+	return []Verb{Approve, Deny, Withdraw, AskExtension, Extend, Shorten, Ratify, Report, Review}
+}
+
+// Closes reports whether the verb can only close: then it counts before it is recorded.
+func (v Verb) Closes() bool { return v == Deny || v == Withdraw || v == Shorten }
+
+// Verdict is a decision about a request.
+type Verdict struct {
+	Verb   Verb      `json:"-"`
+	ID     string    `json:"id"`
+	By     string    `json:"by"` // the operator's name
+	Via    string    `json:"via,omitempty"`
+	Digest string    `json:"digest,omitempty"`
+	Until  time.Time `json:"until,omitzero"`
+	Reason string    `json:"reason,omitempty"`
+	Files  string    `json:"files,omitempty"`  // of a report: what was brought in or taken out
+	Result string    `json:"result,omitempty"` // of a report; of a review the note
+}
+
+func (Requested) event() {}
+func (Verdict) event()   {}
+
+// Request is the request's id.
+func (e Requested) Request() string { return e.ID }
+
+// Request is the request's id.
+func (e Verdict) Request() string { return e.ID }
+
+// Signed gives the event with the operator who gives it, and the way by which it came.
+func Signed(e RequestEvent, operator, via string) RequestEvent {
+	switch e := e.(type) {
+	case Requested:
+		e.By = operator
+		return e
+	case Verdict:
+		e.By, e.Via = operator, via
+		return e
+	}
+	return e
+}
+
+// TermsOf are the terms that an event is about: those of a new request, or the first ones of its
+// request.
+func (s *State) TermsOf(e RequestEvent) Terms {
+	if q, ok := e.(Requested); ok {
+		return q.Terms
+	}
+	if r := s.requests[e.Request()]; r != nil {
+		return r.Terms
+	}
+	return Terms{}
+}
+
+// applyRequest changes a request by an event. It looks at the request alone, and not at the policy:
+// a replay has none. May has looked at the policy before the event was recorded; what the request
+// opens is worked out with the policy in force whenever that changes.
+func (s *State) applyRequest(at time.Time, e RequestEvent) error {
+	if q, ok := e.(Requested); ok {
+		if s.requests[q.ID] != nil {
+			return &RefusedError{Code: "request_twice", ID: q.ID}
+		}
+		s.put(&Request{Requested: q, At: at})
+		s.forget(at)
+		return nil
+	}
+	d, _ := e.(Verdict)
+	r := s.requests[d.ID]
+	if r == nil {
+		return s.NoRequest(d.ID)
+	}
+	sign := Sign{By: d.By, At: at, Via: d.Via, Reason: d.Reason}
+	switch d.Verb {
+	case Approve:
+		if d.Digest != r.Terms.Digest() {
+			return r.otherDigest(d.Digest, r.Terms)
+		}
+		return s.sign(r, r.Approvals, sign, func(r *Request, all []Sign) { r.Approvals = all })
+	case AskExtension:
+		s.addEnd(r, End{Version: r.Current().Version + 1, Until: d.Until, Asked: &sign})
+	case Extend:
+		return s.applyExtended(r, d, sign)
+	case Shorten:
+		s.addEnd(r, End{Until: d.Until, Shortened: &sign})
+	default:
+		s.change(r.ID, func(r *Request) {
+			switch d.Verb {
+			case Deny:
+				r.Denied = &sign
+			case Withdraw:
+				r.Withdrawn = &sign
+			case Ratify:
+				r.Ratified = &sign
+			case Report:
+				r.Reports = append(slices.Clip(r.Reports), sign)
+			case Review:
+				r.Reviews = append(slices.Clip(r.Reviews), sign)
+			}
+		})
+	}
+	return nil
+}
+
+// sign adds a sign of an operator who has not signed yet.
+func (s *State) sign(r *Request, have []Sign, sign Sign, set func(*Request, []Sign)) error {
+	if slices.ContainsFunc(have, func(x Sign) bool { return x.By == sign.By }) {
+		return &RefusedError{Code: "request_signed", ID: r.ID, Name: sign.By}
+	}
+	all := append(slices.Clip(have), sign)
+	s.change(r.ID, func(r *Request) { set(r, all) })
+	return nil
+}
+
+func (s *State) addEnd(r *Request, e End) {
+	s.change(r.ID, func(r *Request) { r.Ends = append(slices.Clip(r.Ends), e) })
+}
+
+// applyExtended signs the extension that was asked for, or a new one.
+func (s *State) applyExtended(r *Request, d Verdict, sign Sign) error {
+	next := r.Next(d.Until)
+	if next.Digest() != d.Digest {
+		return r.otherDigest(d.Digest, next)
+	}
+	if e := r.Extending(); e != nil && e.Version == next.Version {
+		at := slices.IndexFunc(r.Ends, func(x End) bool { return x.Version == next.Version })
+		return s.sign(r, e.Approvals, sign, func(r *Request, all []Sign) {
+			r.Ends = slices.Clone(r.Ends)
+			r.Ends[at].Approvals = all
+		})
+	}
+	s.addEnd(r, End{Version: next.Version, Until: d.Until, Approvals: []Sign{sign}})
+	return nil
+}
+
+// Next are the terms of an extension until an instant: those of the newest version if that is an
+// extension with this end, and no shortening came after it; else those of the next version.
+func (r *Request) Next(until time.Time) Terms {
+	t := r.Current()
+	if last := len(r.Ends) - 1; last >= 0 && r.Ends[last].Shortened == nil && t.Until.Equal(until) {
+		return t
+	}
+	t.Version, t.Until, t.For = t.Version+1, until.UTC(), 0
+	return t
+}
