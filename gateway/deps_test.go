@@ -35,7 +35,7 @@ var mayImport = map[string][]string{
 	"dashboards":       {},
 	"gateway/metrics":  {"gateway/policy", "gateway/session", "gateway/view"},
 	"gateway/session":  {"gateway/clock", "gateway/policy", "gateway/view"},
-	"gateway/api":      {"gateway", "gateway/policy", "gateway/view"},
+	"gateway/api":      {"gateway", "gateway/journal", "gateway/policy", "gateway/store", "gateway/view"},
 	"gateway/admin":    {"gateway/api", "gateway/durable", "gateway/policy", "gateway/view"},
 	"gateway/log":      {},
 	"gateway/notify":   {"gateway/durable", "gateway/journal", "gateway/policy", "gateway/view"},

@@ -90,7 +90,8 @@ func (runCommand) Run(p *terminal.Program) error {
 	defer adminListener.Close()
 	passing := admin.Beside(s.AdminSocket, logger)
 	latch := store.ShutFile{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: passing("shut.json")}
-	journal := store.OnDisk{Folder: dir, KeyFile: keyFile, Latch: latch, Logger: logger}
+	feed := &store.Feed{}
+	journal := store.OnDisk{Folder: dir, KeyFile: keyFile, Latch: latch, Feed: feed, Logger: logger}
 	if journal.None() && !latch.Exists() { // the first start
 		if err := key.Make(); err != nil {
 			return err
@@ -135,7 +136,7 @@ func (runCommand) Run(p *terminal.Program) error {
 			return admin.Serve(ctx, metricsListener, counts.Pages(g, s.Interface, s.MetricsAddress, logger), logger)
 		},
 		"the admin socket": func(ctx context.Context) error {
-			return admin.Serve(ctx, adminListener, &api.Handler{Gateway: g, Who: admin.Who}, logger)
+			return admin.Serve(ctx, adminListener, &api.Handler{Gateway: g, Who: admin.Who, Entries: feed}, logger)
 		},
 		"SIGHUP": func(ctx context.Context) error { reloadOnHangup(ctx, hangup, g, logger); return nil },
 		"room":   func(ctx context.Context) error { room.Watch(ctx, s.StateDir); return nil },

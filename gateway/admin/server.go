@@ -128,7 +128,9 @@ func Serve(ctx context.Context, l net.Listener, handler http.Handler, logger *sl
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    8 << 10,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		// Streams end when the server does. Other requests are finished.
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if socket, ok := c.(*net.UnixConn); ok {
 				return context.WithValue(ctx, peerKey{}, credentials(socket))

@@ -15,6 +15,7 @@ import (
 
 	"kidoban/gateway"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/store"
 	"kidoban/gateway/view"
 )
 
@@ -27,12 +28,21 @@ type Handler struct {
 	Gateway *gateway.Gateway
 	// Who names the client's user. An error refuses the request.
 	Who func(*http.Request) (policy.Actor, error)
+	// Entries are those of the journal; nil: none can be asked for.
+	Entries *store.Feed
+
+	streams                streams
+	beatEvery, takenWithin time.Duration // of a stream; 0: the constants of these names
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	status, answer, err := h.answer(w, r)
+	if s, ok := answer.(*stream); ok && err == nil {
+		s.send(w, r, h)
+		return
+	}
 	respond(w, status, answer, err)
 }
 
@@ -59,7 +69,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (status int, an
 		return 0, nil, problem(http.StatusMethodNotAllowed, "%s %s: allowed is %s", r.Method, r.URL.Path, there.method)
 	}
 	// A command takes effect whether or not its client waits.
-	q := request{Handler: h, ctx: context.WithoutCancel(r.Context()), actor: actor, snap: h.Gateway.Snapshot(), now: h.Gateway.Now()}
+	q := request{Handler: h, ctx: context.WithoutCancel(r.Context()), actor: actor, header: r.Header, snap: h.Gateway.Snapshot(), now: h.Gateway.Now()}
 	if p := q.snap.Plan.Policy; p != nil {
 		w.Header().Set(ZoneHeader, p.Zone.String())
 	}

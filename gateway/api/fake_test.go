@@ -1,9 +1,12 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -14,7 +17,6 @@ import (
 
 	"kidoban/gateway"
 	"kidoban/gateway/clock"
-	"kidoban/gateway/journal"
 	"kidoban/gateway/metrics"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/store"
@@ -44,20 +46,15 @@ func (quietFirewall) Check() error                             { return nil }
 func (quietFirewall) Facts() <-chan policy.Fact                { return nil }
 func (quietFirewall) Close() error                             { return nil }
 
-// realJournal is a gateway.Journal on disk.
-type realJournal struct{ *journal.Journal }
-
-func (j realJournal) CheckpointTime() time.Time {
-	_, signed := j.Checkpoint()
-	return signed
-}
-
 // served is a gateway that runs, with a server.
 type served struct {
-	t      *testing.T
-	server *httptest.Server
-	tunnel quietTunnel
-	policy *policy.Policy
+	t       *testing.T
+	server  *httptest.Server
+	handler *Handler
+	tunnel  quietTunnel
+	policy  *policy.Policy
+	dir     string
+	stop    func()
 
 	stranger error // of a request without a name; nil: everybody has one
 
@@ -116,31 +113,51 @@ func serve(t *testing.T) *served {
 // begin starts a gateway whose policy file has a mistake, or has none.
 func begin(t *testing.T, mistake error) *served {
 	t.Helper()
-	dir := t.TempDir()
-	s := &served{t: t, tunnel: quietTunnel{make(chan policy.Fact)}, policy: hospital(), file: mistake}
+	s := &served{t: t, tunnel: quietTunnel{make(chan policy.Fact)}, policy: hospital(), file: mistake, dir: t.TempDir()}
+	s.start()
+	t.Cleanup(func() { s.stop() })
+	return s
+}
+
+// journal is the place of the journal.
+func (s *served) journal() store.OnDisk {
+	return store.OnDisk{Folder: filepath.Join(s.dir, "journal"), KeyFile: filepath.Join(s.dir, "journal.key"), Latch: s.latch(), Feed: &store.Feed{}, Logger: slog.New(slog.DiscardHandler)}
+}
+
+func (s *served) latch() store.ShutFile {
+	return store.ShutFile{Lasting: filepath.Join(s.dir, "shut.json")}
+}
+
+// start starts the gateway and its server, which stop ends.
+func (s *served) start() {
+	place := s.journal()
 	g := gateway.New(gateway.Config{
 		Tunnel: s.tunnel, Firewall: quietFirewall{},
 		Clock:      clock.Source{Wall: time.Now, Boot: clock.Boot, Synchronized: func() bool { return true }},
-		PolicyFile: servedFile{s}, KeyFile: servedKey{}, Journals: servedJournals{dir}, Latch: store.ShutFile{Lasting: filepath.Join(dir, "shut.json")},
+		PolicyFile: servedFile{s}, KeyFile: servedKey{}, Journals: place, Latch: s.latch(),
 		Metrics: metrics.New("test"), Version: "test",
 	})
-	who := func(*http.Request) (policy.Actor, error) {
-		return policy.Actor{ID: "tanaka", Via: "test", Text: "tanaka"}, s.stranger
+	who := func(r *http.Request) (policy.Actor, error) {
+		name := cmp.Or(r.Header.Get("Test-Actor"), "tanaka")
+		return policy.Actor{ID: name, Via: "test", Text: name}, s.stranger
 	}
-	s.server = httptest.NewUnstartedServer(&Handler{Gateway: g, Who: who})
+	s.handler = &Handler{Gateway: g, Who: who, Entries: place.Feed}
+	s.server = httptest.NewUnstartedServer(s.handler)
 	s.server.Config.DisableGeneralOptionsHandler = true
-	s.server.Start()
 	ctx, cancel := context.WithCancel(context.Background())
+	serving, end := context.WithCancel(context.Background())
+	s.server.Config.BaseContext = func(net.Listener) context.Context { return serving }
+	s.server.Start()
 	ended := make(chan error, 1)
 	go func() { ended <- g.Run(ctx) }()
-	t.Cleanup(func() {
-		s.server.Close()
+	s.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("at the end: %v", err)
+			s.t.Errorf("at the end: %v", err)
 		}
+		end()
+		s.server.Close()
 	})
-	return s
 }
 
 // eventually waits until something holds.
@@ -186,21 +203,3 @@ func (f servedFile) Check() (string, error) {
 }
 
 func (servedFile) Warnings(*policy.Policy, time.Time) []view.Message { return nil }
-
-// servedJournals are in a folder.
-type servedJournals struct{ dir string }
-
-func (j servedJournals) place() (dir, key string) {
-	return filepath.Join(j.dir, "journal"), filepath.Join(j.dir, "journal.key")
-}
-
-func (j servedJournals) Open() (store.Journal, error) {
-	opened, err := journal.Open(j.place())
-	return realJournal{opened}, err
-}
-
-func (j servedJournals) ReadDamaged() iter.Seq2[journal.Entry, error] {
-	return journal.ReadDamaged(j.place())
-}
-
-func (j servedJournals) Archive() (string, string, error) { return journal.Archive(j.place()) }

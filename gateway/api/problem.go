@@ -36,11 +36,18 @@ func problem(status int, format string, a ...any) *Problem {
 	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: fmt.Sprintf(format, a...)}
 }
 
+// said is a problem that is a message.
+func said(status int, m view.Message) *Problem {
+	p := problem(status, "%s", m)
+	p.Code, p.Args = m.Code, m.Args
+	return p
+}
+
 // noMatch is the problem of a name that matches nothing; near is the name that may be
 // meant, or empty.
 func noMatch(m view.Message, near string) *Problem {
-	p := problem(http.StatusNotFound, "%s", m)
-	p.Code, p.Args, p.Suggestion = m.Code, m.Args, near
+	p := said(http.StatusNotFound, m)
+	p.Suggestion = near
 	return p
 }
 

@@ -17,11 +17,12 @@ import (
 // request is a question (GET) or a command (POST).
 type request struct {
 	*Handler
-	ctx   context.Context
-	actor policy.Actor
-	snap  *view.Snapshot
-	now   time.Time
-	query url.Values
+	ctx    context.Context
+	actor  policy.Actor
+	snap   *view.Snapshot
+	now    time.Time
+	query  url.Values
+	header http.Header
 }
 
 // route answers one method of one path.
@@ -104,6 +105,8 @@ var routes = map[string]route{
 		text, err := clientConfig(p, r.query, r.snap.Key)
 		return Config{text}, err
 	}), "engineer", "mtu"),
+	"/v1/events":  question(events, "after", "kinds"),
+	"/v1/journal": question(entries, "after", "kinds", "vendor", "request", "limit", "cursor"),
 	"/v1/close": command(checkScoped, func(r request, o order) (gateway.Outcome, error) {
 		return r.Gateway.Do(r.ctx, r.actor, policy.Shut{Scope: o.Scope, Reason: o.Reason})
 	}),

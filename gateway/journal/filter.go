@@ -18,9 +18,10 @@ func Kinds() (names []string) {
 
 // Filter chooses entries. A field that is empty chooses all.
 type Filter struct {
-	Since  time.Time // the first entry of this time or later, and all that follow: a recovery may have set the clock back
-	Kinds  []string
-	Vendor string // of an engineer, or of a scope that was closed or reopened
+	Since   time.Time // the first entry of this time or later, and all that follow: a recovery may have set the clock back
+	Kinds   []string
+	Vendor  string // of an engineer, or of a scope that was closed or reopened
+	Request string // the id
 
 	begun bool // Since is reached
 }
@@ -30,5 +31,5 @@ func (f *Filter) Matches(e Entry) bool {
 	f.begun = f.begun || !e.Time.Before(f.Since)
 	scope, _, _ := strings.Cut(e.Scope, "/")
 	return f.begun && (len(f.Kinds) == 0 || slices.Contains(f.Kinds, string(e.Kind))) &&
-		(f.Vendor == "" || f.Vendor == e.Vendor || f.Vendor == scope)
+		(f.Vendor == "" || f.Vendor == e.Vendor || f.Vendor == scope) && (f.Request == "" || f.Request == e.Request)
 }
