@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
 
@@ -98,6 +99,15 @@ func TestNotices(t *testing.T) {
 	}
 	if _, _, err := Of(7, []byte("{"), tokyo); err == nil {
 		t.Error("what is not JSON makes no error")
+	}
+}
+
+// TestKinds: a policy can name each kind of notice, but for the office's own.
+func TestKinds(t *testing.T) {
+	want := append(policy.NoticeKinds(), Summary, Replaced, Test)
+	slices.Sort(want)
+	if got := slices.Sorted(maps.Keys(headlines)); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
