@@ -44,12 +44,22 @@ func LoadPolicy(path string, host Host) (*policy.Policy, []view.Message, error) 
 func Comparable(text, digest, dir string, guard durable.Guard, other *policy.Policy) (inForce, same *policy.Policy, exact bool, err error) {
 	const name = "the policy in force"
 	now := time.Now()
+	sealed := func(text string) (*policy.Policy, error) {
+		p, _, err := ParsePolicy(name, []byte(text), dir, Host{Sealed: true}, now)
+		return p, err
+	}
 	inForce, _, err = ParsePolicy(name, []byte(text), dir, Host{Guard: guard}, now)
 	if err == nil && inForce.Digest == digest {
+		// A draft may lie in another folder. A reload reads it in dir, with the files of its sinks.
+		if moved, err := sealed(other.Text); err == nil {
+			there := *other
+			there.Sinks = moved.Sinks
+			other = &there
+		}
 		return inForce, other, true, nil
 	}
-	if inForce, _, err = ParsePolicy(name, []byte(text), dir, Host{Sealed: true}, now); err == nil {
-		same, _, err = ParsePolicy(name, []byte(other.Text), dir, Host{Sealed: true}, now)
+	if inForce, err = sealed(text); err == nil {
+		same, err = sealed(other.Text)
 	}
 	return inForce, same, false, err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kidoban/gateway/durable"
 	"kidoban/gateway/policy"
 )
 
@@ -179,5 +180,28 @@ func TestParseDuration(t *testing.T) {
 				t.Errorf("%v is written as %s, which is %v, %v", got, policy.Elapsed(got), again, err)
 			}
 		}
+	}
+}
+
+// TestDraftNamesFilesOfTheReload: the files of a draft's sinks are those that a reload names.
+func TestDraftNamesFilesOfTheReload(t *testing.T) {
+	text := []byte(requestsYAML(t))
+	inForce, _, err := ParsePolicy("p.yaml", text, "/etc/kidoban", Host{}, testNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	draft, _, err := ParsePolicy("draft.yaml", text, "/tmp/draft", Host{}, testNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, after, exact, err := Comparable(inForce.Text, inForce.Digest, "/etc/kidoban", durable.Guard{}, draft)
+	if err != nil || !exact {
+		t.Fatalf("exact %t, error %v", exact, err)
+	}
+	if changes := policy.Changes(before, after); len(changes) > 0 {
+		t.Errorf("the same text has changes: %+v", changes)
+	}
+	if got := draft.Sinks[0].SecretFile; got != "/tmp/draft/mail.secret" {
+		t.Errorf("the draft itself names %s now", got)
 	}
 }

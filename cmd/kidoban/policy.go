@@ -172,11 +172,16 @@ func (c checkCommand) Run(p *terminal.Program) error {
 // show prints an answer without mistakes. uncompared says why there is no comparison.
 func (c checkCommand) show(p *terminal.Program, answer checkAnswer, loaded *policy.Policy, uncompared error) {
 	engineers := 0
+	var asked []string // the vendors that can be opened on request
 	for _, v := range loaded.Vendors {
 		engineers += len(v.Engineers)
+		if v.OnRequest != nil {
+			asked = append(asked, v.Name)
+		}
 	}
 	p.Tell("check_taken", view.Args{"file": answer.File, "site": loaded.Site, "vendors": len(loaded.Vendors), "engineers": engineers, "warnings": len(answer.Warnings)})
 	p.Tell("digest", view.Args{"digest": loaded.Digest})
+	p.TellIf(len(asked) > 0, "check_on_request", view.Args{"vendors": p.Some(asked)})
 	fmt.Fprintln(p.Out)
 	p.TellIf(uncompared != nil, "compared_not", view.Args{"cause": uncompared})
 	for i, m := range answer.Compared.Messages(loaded.Zone) {

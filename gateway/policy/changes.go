@@ -19,18 +19,19 @@ const (
 // Change is one thing that differs between two policies.
 type Change struct {
 	Kind   string  `json:"kind"`             // added, removed or changed
-	Thing  string  `json:"thing"`            // site, contact, timezone, tunnel, calendar, target, vendor, engineer or window
-	Vendor string  `json:"vendor,omitempty"` // of an engineer or a window
-	Name   string  `json:"name,omitempty"`   // empty for the first four things
+	Thing  string  `json:"thing"`            // site, contact, timezone, tunnel, reopen_all, calendar, target, operator, notify, vendor, engineer, window or on_request
+	Vendor string  `json:"vendor,omitempty"` // of an engineer, a window or on_request
+	Name   string  `json:"name,omitempty"`   // empty for the first five things and on_request
 	Fields []Field `json:"fields"`           // those that differ; of a thing that was added or removed, all that it has
-	// Windows are the windows of the later policy that use a target or a calendar that changed.
+	// Windows are the windows of the later policy that use a target or a calendar that changed, as
+	// vendor/window, and vendor/on_request where it can be requested.
 	Windows []string `json:"windows,omitempty"`
 }
 
-// FullName is vendor/name for an engineer or a window, and else the name.
+// FullName is vendor/name for an engineer or a window, the vendor for on_request, and else the name.
 func (c Change) FullName() string {
-	if c.Vendor == "" {
-		return c.Name
+	if c.Vendor == "" || c.Name == "" {
+		return c.Vendor + c.Name
 	}
 	return c.Vendor + "/" + c.Name
 }
@@ -146,8 +147,20 @@ func (p *Policy) things() map[id][]value {
 	for _, t := range p.Targets {
 		all[id{"target", "", t.Name}] = []value{text("address", Short(t.Prefix)), list("ports", t.Services, Service.String), text("masquerade", when(t.Masquerade, "true"))}
 	}
+	if p.ReopenAll > 0 {
+		all[id{thing: "reopen_all"}] = []value{text("approvals", strconv.Itoa(p.ReopenAll))}
+	}
+	for _, o := range p.Operators {
+		all[id{"operator", "", o.Name}] = []value{text("name", o.DisplayName), text("user", o.User), list("may", o.Rights, plain), list("passkeys", o.Passkeys, plain)}
+	}
+	for _, s := range p.Sinks {
+		all[id{"notify", "", s.Name}] = s.values()
+	}
 	for _, v := range p.Vendors {
-		all[id{"vendor", "", v.Name}] = []value{text("name", v.DisplayName), text("contract", date(v.ContractUntil)), list("sources", v.Sources, Short)}
+		all[id{"vendor", "", v.Name}] = []value{text("name", v.DisplayName), text("phone", v.Phone), text("contract", date(v.ContractUntil)), list("sources", v.Sources, Short)}
+		if v.OnRequest != nil {
+			all[id{"on_request", v.Name, ""}] = v.OnRequest.values(len(v.Engineers))
+		}
 		for _, e := range v.Engineers {
 			all[id{"engineer", v.Name, e.Name}] = e.values()
 		}
@@ -187,15 +200,47 @@ func (w *Window) values() []value {
 	case *Once:
 		once = text("once", s.From.String()+".."+s.Until.String())
 	}
-	valid := text("valid", when(!w.ValidFrom.IsZero() || !w.ValidUntil.IsZero(), date(w.ValidFrom)+".."+date(w.ValidUntil)))
-	name := func(e *Engineer) string { return e.Name }
-	engineers := value{field: "engineers", of: func() []string { return list("", w.Engineers, name).list }}
-	if len(w.Engineers) != len(w.Vendor.Engineers) {
-		engineers = list("engineers", w.Engineers, name)
-	}
-	return []value{rule, at, duration, days, from, to, once, valid, list("except", w.Except, func(c *Calendar) string { return c.Name }),
-		list("targets", w.Targets, func(t *Target) string { return t.Name }), engineers, text("approved_by", w.ApprovedBy), text("ticket", w.Ticket)}
+	return []value{rule, at, duration, days, from, to, once, validity(w.ValidFrom, w.ValidUntil), list("except", w.Except, func(c *Calendar) string { return c.Name }),
+		list("targets", w.Targets, targetName), some(w.Engineers, len(w.Vendor.Engineers)), text("approved_by", w.ApprovedBy), text("ticket", w.Ticket),
+		text("grace", Elapsed(w.Grace))}
 }
+
+// values are the fields of the file. of is how many engineers the vendor has.
+func (o *OnRequest) values(of int) []value {
+	declared, within, ratifiers := "", "", []*Operator(nil)
+	if e := o.Emergency; e != nil {
+		declared, within, ratifiers = Elapsed(e.MaxDuration), Elapsed(e.RatifyWithin), e.Ratifiers
+	}
+	return []value{list("targets", o.Targets, targetName), some(o.Engineers, of), validity(o.ValidFrom, o.ValidUntil),
+		text("approvals", strconv.Itoa(o.Approvals)), list("approvers", o.Approvers, operatorName), text("self_approval", when(o.SelfApproval, "true")),
+		text("max_duration", Elapsed(o.MaxDuration)), text("max_total", Elapsed(o.MaxTotal)), text("ahead", Elapsed(o.Ahead)),
+		text("undecided", Elapsed(o.Undecided)), text("grace", Elapsed(o.Grace)), list("one_time_source.within", o.OneTimeSource, Short),
+		text("emergency.max_duration", declared), text("emergency.ratify_within", within), list("emergency.ratifiers", ratifiers, operatorName)}
+}
+
+func (s *Sink) values() []value {
+	return []value{text("webhook", s.Webhook), text("format", s.Format), text("smtp", s.SMTP), text("tls", s.TLS), text("from", s.From), list("to", s.To, plain),
+		text("user", s.User), text("secret_file", s.SecretFile), text("ca_file", s.CAFile), list("kinds", s.Kinds, plain), text("language", s.Language)}
+}
+
+func validity(from, until Date) value {
+	return text("valid", when(!from.IsZero() || !until.IsZero(), date(from)+".."+date(until)))
+}
+
+// some are engineers of a vendor that has so many.
+func some(engineers []*Engineer, of int) value {
+	name := func(e *Engineer) string { return e.Name }
+	if len(engineers) != of {
+		return list("engineers", engineers, name)
+	}
+	return value{field: "engineers", of: func() []string { return list("", engineers, name).list }}
+}
+
+func targetName(t *Target) string { return t.Name }
+
+func operatorName(o *Operator) string { return o.Name }
+
+func plain[T ~string](text T) string { return string(text) }
 
 func text(field, text string) value {
 	if text == "" {
@@ -252,23 +297,28 @@ func (p *Policy) nameWindows(changes []Change) {
 	if len(used) == 0 {
 		return
 	}
+	uses := func(window, thing, name string) {
+		if c := used[id{thing, "", name}]; c != nil && !slices.Contains(c.Windows, window) {
+			c.Windows = append(c.Windows, window)
+		}
+	}
 	for _, v := range p.Vendors {
 		for _, w := range v.Windows {
-			uses := func(thing, name string) {
-				if c := used[id{thing, "", name}]; c != nil && !slices.Contains(c.Windows, w.String()) {
-					c.Windows = append(c.Windows, w.String())
-				}
-			}
 			for _, t := range w.Targets {
-				uses("target", t.Name)
+				uses(w.String(), "target", t.Name)
 			}
 			for _, c := range w.Except {
-				uses("calendar", c.Name)
+				uses(w.String(), "calendar", c.Name)
 			}
 			if days, ok := w.Schedule.(*Days); ok {
 				for _, c := range days.Calendars {
-					uses("calendar", c.Name)
+					uses(w.String(), "calendar", c.Name)
 				}
+			}
+		}
+		if v.OnRequest != nil {
+			for _, t := range v.OnRequest.Targets {
+				uses(v.Name+"/on_request", "target", t.Name)
 			}
 		}
 	}

@@ -93,9 +93,50 @@ func TestFault103ChangesAreTold(t *testing.T) {
 		{"another kind of schedule", func(p *Policy) {
 			window(p, "support").Schedule = &Rule{Text: "FREQ=DAILY", At: 22*3600 + 30, Duration: 90 * time.Minute}
 		}, []string{"changed window medisys/support; rrule -[] +[FREQ=DAILY]; at -[] +[22:00:30]; duration -[] +[1h30m]; days -[mon tue wed thu fri] +[]; from -[09:00] +[]; to -[17:30] +[]"}},
+		{"a telephone number", func(p *Policy) { p.Vendors[0].Phone = "03-0000-0000" }, []string{"changed vendor medisys; phone -[] +[03-0000-0000]"}},
+		{"grace", func(p *Policy) { window(p, "support").Grace = 15 * time.Minute }, []string{"changed window medisys/support; grace -[] +[15m]"}},
 	} {
 		_, before := example(t)
 		_, after := example(t)
+		c.change(after)
+		if diff := cmp.Diff(c.want, lines(Changes(before, after))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*Policy)
+		want   []string
+	}{
+		{"nothing", func(*Policy) {}, nil},
+		{"no requests any more", func(p *Policy) {
+			p.Operators, p.ReopenAll, p.Sinks, p.Vendors[0].OnRequest = nil, 0, nil, nil
+		}, []string{"removed notify mail; smtp -[mail.hosp.example:587] +[]; tls -[required] +[]; from -[k@hosp.example] +[]; to -[a@hosp.example] +[]; user -[k] +[]; secret_file -[/etc/kidoban/mail] +[]; language -[ja] +[]",
+			"removed notify siem; webhook -[https://10.1.9.9/k] +[]; format -[slack] +[]; ca_file -[/etc/kidoban/ca.pem] +[]; kinds -[shut drift] +[]; language -[en] +[]",
+			"removed on_request medisys; targets -[ehr-db] +[]; engineers -[sato suzuki] +[]; valid -[..2027-03-31] +[]; approvals -[1] +[]; approvers -[tanaka] +[]; max_duration -[4h] +[]; max_total -[2d] +[]; ahead -[14d] +[]; undecided -[24h] +[]",
+			"removed operator tanaka; name -[田中] +[]; user -[tanaka] +[]; may -[record approve] +[]; passkeys -[es256:MFkw] +[]",
+			"removed operator ueda; may -[review] +[]",
+			"removed reopen_all; approvals -[2] +[]"}},
+		{"an operator and reopen_all", func(p *Policy) {
+			p.Operators[0].User, p.Operators[0].Rights, p.Operators[0].Passkeys, p.ReopenAll = "yamada", []Right{MayApprove, MayRatify}, []string{"es256:MFkx"}, 1
+		}, []string{"changed operator tanaka; user -[tanaka] +[yamada]; may -[record] +[ratify]; passkeys -[es256:MFkw] +[es256:MFkx]", "changed reopen_all; approvals -[2] +[1]"}},
+		{"every field of on_request", func(p *Policy) {
+			v := p.Vendors[0]
+			*v.OnRequest = OnRequest{Targets: p.Targets[1:2], Engineers: v.Engineers[:1], ValidFrom: mustDate("2026-12-01"), ValidUntil: mustDate("2027-03-31"), Approvals: 2, Approvers: p.Operators,
+				SelfApproval: true, MaxDuration: 90 * time.Minute, MaxTotal: 36 * time.Hour, Ahead: 90 * 24 * time.Hour, Undecided: time.Hour, Grace: time.Minute,
+				OneTimeSource: prefixes("198.51.100.0/24"), Emergency: &Emergency{MaxDuration: time.Hour, RatifyWithin: 3 * 24 * time.Hour, Ratifiers: p.Operators[1:]}}
+		}, []string{"changed on_request medisys; targets -[ehr-db] +[ehr-6]; engineers -[suzuki] +[]; valid -[..2027-03-31] +[2026-12-01..2027-03-31]; approvals -[1] +[2]; approvers -[] +[ueda]; " +
+			"self_approval -[] +[true]; max_duration -[4h] +[1h30m]; max_total -[2d] +[36h]; ahead -[14d] +[90d]; undecided -[24h] +[1h]; grace -[] +[1m]; one_time_source.within -[] +[198.51.100.0/24]; " +
+			"emergency.max_duration -[] +[1h]; emergency.ratify_within -[] +[3d]; emergency.ratifiers -[] +[ueda]"}},
+		{"a target that can be requested", func(p *Policy) { p.Targets[0].Prefix = netip.MustParsePrefix("10.1.0.6/32") },
+			[]string{"changed target ehr-db; address -[10.1.0.5] +[10.1.0.6]; in [medisys/late medisys/patch medisys/on_request]"}},
+		{"an engineer comes, who can be requested as everybody can", func(p *Policy) {
+			v := p.Vendors[0]
+			v.Engineers = append(v.Engineers, &Engineer{Vendor: v, Name: "ueda", Sources: v.Sources})
+			v.OnRequest.Engineers, window(p, "late").Engineers, window(p, "patch").Engineers = v.Engineers, v.Engineers, v.Engineers
+		}, []string{"added engineer medisys/ueda; public_key -[] +[" + (Key{}).String() + "]; sources -[] +[203.0.113.10 198.51.100.0/28 2001:db8:1::/64]"}},
+	} {
+		before, after := withRequests(t), withRequests(t)
 		c.change(after)
 		if diff := cmp.Diff(c.want, lines(Changes(before, after))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
@@ -119,6 +160,21 @@ func TestFault103ChangesAreTold(t *testing.T) {
 	if diff := cmp.Diff([]string{"changed calendar holidays; dates -[2027-01-01] +[2028-01-01]; in [medisys/late medisys/support]"}, lines(Changes(covers(2027), covers(2028)))); diff != "" {
 		t.Errorf("dates of a calendar (-want +got):\n%s", diff)
 	}
+}
+
+// withRequests is the example with operators, on_request and notices.
+func withRequests(t *testing.T) *Policy {
+	_, p := example(t)
+	p.Operators = []*Operator{{Name: "tanaka", DisplayName: "田中", User: "tanaka", Rights: []Right{MayRecord, MayApprove}, Passkeys: []string{"es256:MFkw"}}, {Name: "ueda", Rights: []Right{MayReview}}}
+	p.ReopenAll = 2
+	p.Sinks = []*Sink{
+		{Name: "mail", SMTP: "mail.hosp.example:587", TLS: "required", From: "k@hosp.example", To: []string{"a@hosp.example"}, User: "k", SecretFile: "/etc/kidoban/mail", Language: "ja"},
+		{Name: "siem", Webhook: "https://10.1.9.9/k", Format: "slack", CAFile: "/etc/kidoban/ca.pem", Kinds: []string{"shut", "drift"}, Language: "en"},
+	}
+	v := p.Vendors[0]
+	v.OnRequest = &OnRequest{Targets: p.Targets[:1], Engineers: v.Engineers, ValidUntil: mustDate("2027-03-31"), Approvals: 1, Approvers: p.Operators[:1],
+		MaxDuration: 4 * time.Hour, MaxTotal: 48 * time.Hour, Ahead: 14 * 24 * time.Hour, Undecided: 24 * time.Hour}
+	return p
 }
 
 // TestFault103Moved: what closes and opens is judged by engineer, source, target and port, and not
