@@ -140,6 +140,10 @@ func hostile() map[string]string {
 		"rules that are none":      hostileVendor + "    engineers: {}\n" + numbered("    windows: {", "w#: {rrule: \"FREQ=\", days: [], once: []},", 15_000, "}\n"),
 		"warnings":                 hostileVendor + numbered("    engineers: {", "e#: {addresses: [10.64.0.2]},", 10_000, "}\n") + numbered("    windows: {", "w#: {"+hostileWindow+"},", 6_000, "}\n"),
 		"ports":                    hostileHead + "targets: {x: {address: 192.0.2.1, ports: [" + numbered("", "tcp/#,", 60_000, "icmp]}}\n"),
+		"operators":                hostileTargets + numbered("operators: {", "o#: {user: u#, may: [record, approve]},", 11_000, "}\n") + "vendors: {v: {sources: [203.0.113.1], engineers: {}, on_request: {approvers: [" + numbered("", "o#,", 11_000, "o0") + "], targets: [x], max_duration: 1h}}}\n",
+		"approvers who may not":    hostileTargets + numbered("operators: {", "o#: {user: u#, may: [record]},", maxOperators, "}\n") + "vendors: {" + numbered("", "v#: {on_request: {approvers: ["+numbered("", "o#,", maxOperators, "o0")+"], targets: [x], max_duration: 1h}},", 500, "}\n"),
+		"requests of all":          hostileTargets + numbered("operators: {", "o#: {user: u#, may: [record, approve, ratify]},", maxOperators, "}\n") + "vendors: {" + numbered("", "v#: {on_request: {approvals: 5, targets: [x], max_duration: 1h, emergency: {max_duration: 1h, ratify_within: 1d}}},", 5_000, "}\n"),
+		"sinks":                    hostileTargets + numbered("notify: {", "s#: {webhook: \"https://a.example/\", kinds: [shut, drift]},", 11_000, "}\n"),
 		"files":                    hostileVendor + numbered("    engineers: {", "e#: {preshared_key_file: p#},", 20_000, "}\n"),
 	} {
 		all[name] = text

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,10 +12,10 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// changed are all texts with one change of a token of the site's policy.
-func changed(t *testing.T, change func(tk *token.Token, key bool, written string) []string, try func(text string, line int, what string)) {
+// changed are all texts with one change of a token of a policy.
+func changed(t *testing.T, path string, change func(tk *token.Token, key bool, written string) []string, try func(text string, line int, what string)) {
 	t.Helper()
-	text, err := os.ReadFile("../cmd/kidoban/testdata/site.yaml")
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,8 +47,14 @@ func changed(t *testing.T, change func(tk *token.Token, key bool, written string
 // TestOneMistakeIsToldOnce: a value or a name that is wrong has its error, and
 // what depends on it is neither an error nor a warning.
 func TestOneMistakeIsToldOnce(t *testing.T) {
+	for _, path := range []string{"../cmd/kidoban/testdata/site.yaml", "testdata/warn/requests-none.yaml"} {
+		t.Run(filepath.Base(path), func(t *testing.T) { oneMistakeIsToldOnce(t, path) })
+	}
+}
+
+func oneMistakeIsToldOnce(t *testing.T, path string) {
 	dir := t.TempDir()
-	changed(t, func(_ *token.Token, key bool, written string) []string {
+	changed(t, path, func(_ *token.Token, key bool, written string) []string {
 		if !key {
 			return []string{"zz?z", "[zz?z]", "{zz: 1}", "99999.1.1"}
 		}

@@ -13,17 +13,28 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// operators reads who decides about requests. strange: the file has an unknown field, which may be
-// meant as this one.
+// maxOperators bounds the operators: each who approves is compared with each who records.
+const maxOperators = 200
+
+// operators reads who decides about requests. strange: the file has parts that could not be read,
+// which may be meant as this one.
 func (r *reader) operators(v value, strange bool) {
 	before := r.told()
 	r.policy.Operators, r.byName = named(&r.decoder, v, r.operator)
-	r.settled = r.told() == before && !strange
+	r.atMost(maxOperators, len(r.byName), v)
+	r.settled = r.told() == before && !strange && v.present() == v.readable()
 	switch {
 	case !v.present() && !strange:
 		r.byName = map[string]*policy.Operator{}
-	case len(r.byName) == 0: // it has been reported
+	case len(r.byName) == 0 || len(r.byName) > maxOperators: // it has been reported
 		r.byName = nil
+	}
+}
+
+// atMost bounds the n entries of a mapping at v.
+func (d *decoder) atMost(most, n int, v value) {
+	if n > most {
+		d.errorf(v.named(), "has %d entries: allowed are %d", n, most)
 	}
 }
 
@@ -140,11 +151,12 @@ func (r *reader) deciders(v value, right policy.Right) (some []*policy.Operator,
 		return r.entitled(right), r.settled
 	}
 	before := r.told()
+	entitled := oneOf(operatorNames(r.entitled(right)))
 	some = references(&r.decoder, v, "operator", r.byName, func(item value, o *policy.Operator) bool {
 		if !r.settled || o.May(right) {
 			return true
 		}
-		r.errorf(item, "%s may not %s: allowed is an operator with may: [%s], here %s", shown(o.Name), string(right), string(right), oneOf(operatorNames(r.entitled(right))))
+		r.errorf(item, "%s may not %s: allowed is an operator with may: [%s], here %s", shown(o.Name), string(right), string(right), entitled)
 		return false
 	})
 	slices.SortFunc(some, func(a, b *policy.Operator) int { return strings.Compare(a.Name, b.Name) })

@@ -150,6 +150,7 @@ func (r *reader) digestPart(part string) {
 }
 
 func (r *reader) root(v value) {
+	unread := r.told() > 0
 	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "targets", "operators?", "reopen_all?", "vendors", "notify?")
 	strange := r.strange
 	if version, ok := r.text(f["version"]); ok && version != "1" {
@@ -166,10 +167,11 @@ func (r *reader) root(v value) {
 		r.calendars = map[string]*policy.Calendar{}
 	}
 	p.Targets, r.targets = named(&r.decoder, f["targets"], r.target)
-	r.operators(f["operators"], strange)
+	r.operators(f["operators"], strange || unread)
 	r.reopenAll(f["reopen_all"])
 	p.Vendors, _ = named(&r.decoder, f["vendors"], r.vendor)
 	p.Sinks, _ = named(&r.decoder, f["notify"], r.sink)
+	r.atMost(maxSinks, len(p.Sinks), f["notify"])
 	r.checkRecorders(f["operators"])
 	r.warnShared()
 	r.warnMasquerade()

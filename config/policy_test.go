@@ -303,7 +303,7 @@ func TestEveryMessageIsInTestdata(t *testing.T) {
 	// Bounds that a file for a person to read cannot reach; they have tests of
 	// their own.
 	elsewhere := []string{"has more than %d bytes", "has %d lines", "the parser failed", "has %d characters",
-		"a line has more than", "in a row", "lines, values and signs", "is one more than", "times a target", "is not looked at", "everybody on this machine", "cannot be read: %w"}
+		"a line has more than", "in a row", "lines, values and signs", "is one more than", "has %d entries", "times a target", "is not looked at", "everybody on this machine", "cannot be read: %w"}
 	var all []string
 	for _, path := range testPolicies(t) {
 		text, err := os.ReadFile(path)
@@ -596,6 +596,9 @@ func TestBounds(t *testing.T) {
 		{"tabs", "# \n#" + strings.Repeat("\t", maxTabs+1), "2:1: the file: a line has more than 30 tabs: allowed are 30; write spaces"},
 		{"angles", "# " + strings.Repeat("<", maxAngles+1), "1:1: the file: has more than 20 '<' in a row: allowed are 20"},
 		{"blank lines", "a: 1" + strings.Repeat("\n", maxBlank+2), "32:1: the file: has more than 30 blank lines in a row: allowed are 30"},
+		{"operators", numberedEntries("operators", "o#: {user: u#, may: [record]}", maxOperators+1), "1:1: operators: has 201 entries: allowed are 200"},
+		{"sinks", numberedEntries("notify", "s#: {webhook: \"https://a.example\"}", maxSinks+1), "1:1: notify: has 51 entries: allowed are 50"},
+		{"receivers", "notify: {s: {smtp: \"a.example:25\", from: a@a.example, to: [" + strings.Repeat("a@a.example, ", maxReceivers) + "a@a.example]}}\n", "1:710: notify.s.to: is one more than 50 items: allowed are 50"},
 		{"nothing", "", `1:1: the file: says nothing: a policy begins with "version: 1"`},
 		{"only a comment", "# none\n", `1:1: the file: says nothing: a policy begins with "version: 1"`},
 		{"long text", "site: " + strings.Repeat("病", 201), "1:7: site: has 201 characters: allowed are 200"},
@@ -605,6 +608,15 @@ func TestBounds(t *testing.T) {
 			t.Errorf("%s: errors are %q, want %q among them", test.name, got, test.want)
 		}
 	}
+}
+
+// numberedEntries is a mapping with n entries, each with its number in place of every #.
+func numberedEntries(field, entry string, n int) string {
+	text := field + ":\n"
+	for i := range n {
+		text += "  " + strings.ReplaceAll(entry, "#", fmt.Sprint(i)) + "\n"
+	}
+	return text
 }
 
 // A policy as large as the largest we mean to serve is read in seconds, however
@@ -759,6 +771,13 @@ func FuzzParsePolicy(f *testing.F) {
 			for _, w := range v.Windows {
 				if w.Schedule == nil || len(w.Engineers) == 0 || len(w.Targets) == 0 || w.ApprovedBy == "" {
 					t.Errorf("window %v is incomplete: %+v", w, w)
+				}
+			}
+			if o := v.OnRequest; o != nil {
+				e := o.Emergency
+				if len(o.Engineers) == 0 || len(o.Targets) == 0 || o.Approvals < 1 || o.Approvals > len(o.Approvers) || o.MaxDuration < time.Second || o.MaxTotal < o.MaxDuration ||
+					o.Ahead < time.Second || o.Undecided < time.Second || e != nil && (e.MaxDuration < time.Second || e.MaxDuration > o.MaxDuration || e.RatifyWithin < time.Second || len(e.Ratifiers) == 0) {
+					t.Errorf("on_request of %s is incomplete: %+v", v.Name, o)
 				}
 			}
 		}

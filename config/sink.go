@@ -12,8 +12,11 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// maxReceivers bounds the receivers of one mail.
-const maxReceivers = 50
+// Bounds of notices.
+const (
+	maxSinks     = 50
+	maxReceivers = 50 // of one mail
+)
 
 // sinks are the two kinds of places for notices.
 var sinks = []form{

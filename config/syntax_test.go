@@ -31,7 +31,7 @@ func TestSyntaxInOwnWords(t *testing.T) {
 			}
 		}
 	}
-	changed(t, func(_ *token.Token, _ bool, written string) (all []string) {
+	changed(t, "../cmd/kidoban/testdata/site.yaml", func(_ *token.Token, _ bool, written string) (all []string) {
 		for _, sign := range []string{`"`, "'", "[", "]", "{", "}", ",", ": ", "- ", `\`, "@", "`", " ", "\t", "|", "!", "?"} {
 			all = append(all, sign+written, written+sign)
 		}
