@@ -25,8 +25,8 @@ type diffAnswer struct {
 	New string `json:"new"`
 	*api.Comparison
 	Digest string        `json:"digest"`       // of the new one
-	Closes []policy.Move `json:"closes_later"` // what the next 30 days do not open any more
-	Opens  []policy.Move `json:"opens_later"`  // what they open in addition
+	Closes []policy.Move `json:"closes_later"` // of the next 30 days
+	Opens  []policy.Move `json:"opens_later"`  // of the next 30 days
 }
 
 func (c diffCommand) Run(p *terminal.Program) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -36,6 +37,14 @@ func askedOf(t *testing.T, answers map[string]answer, args ...string) (out, fail
 // askedIn is askedOf where the gateway names another time zone, or none.
 func askedIn(t *testing.T, zone string, answers map[string]answer, args ...string) (out, failures string, exit int, sent string) {
 	t.Helper()
+	var o, f bytes.Buffer
+	exit, sent = askedWith(t, zone, answers, &o, &f, args...)
+	return o.String(), f.String(), exit, sent
+}
+
+// askedWith is askedIn with the places of output and errors.
+func askedWith(t *testing.T, zone string, answers map[string]answer, out, failures io.Writer, args ...string) (exit int, sent string) {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "admin.sock")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
@@ -65,9 +74,7 @@ func askedIn(t *testing.T, zone string, answers map[string]answer, args ...strin
 	})}
 	go func() { _ = server.Serve(l) }()
 	defer server.Close()
-	var o, f bytes.Buffer
-	exit = run(args, []string{"KIDOBAN_ADMIN_SOCKET=" + socket}, &o, &f)
-	return o.String(), f.String(), exit, sent
+	return run(args, []string{"KIDOBAN_ADMIN_SOCKET=" + socket}, out, failures), sent
 }
 
 var jst = time.FixedZone("JST", 9*60*60)

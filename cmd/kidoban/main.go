@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"kidoban/cmd/kidoban/audit"
+	"kidoban/cmd/kidoban/requests"
 	"kidoban/cmd/kidoban/terminal"
 	"kidoban/config"
 	"kidoban/gateway/view"
@@ -26,15 +27,17 @@ var version string
 type commands struct {
 	Lang view.Language `help:"Language of the output: en, ja, or auto: that of the locale." enum:"auto,en,ja" default:"auto"`
 
-	Run          runCommand          `cmd:"" help:"Run the gateway; SIGHUP reads the policy file again, SIGTERM and SIGINT end it."`
-	Check        checkCommand        `cmd:"" help:"Check a policy file: errors, warnings, what it opens in the next 30 days."`
-	Diff         diffCommand         `cmd:"" help:"Compare two policy files, or one with the policy in force: what changes, opens and closes."`
-	Explain      explainCommand      `cmd:"" help:"Say whether an engineer may enter, and why or why not."`
-	Calendar     calendarCommand     `cmd:"" help:"Show who can enter when, to what."`
-	Status       statusCommand       `cmd:"" help:"Show how the gateway stands."`
-	Sessions     sessionsCommand     `cmd:"" help:"Show who is inside."`
-	Grants       grantsCommand       `cmd:"" help:"Show what is open."`
-	Refusals     refusalsCommand     `cmd:"" help:"Show who was refused, and why."`
+	Run      runCommand      `cmd:"" help:"Run the gateway; SIGHUP reads the policy file again, SIGTERM and SIGINT end it."`
+	Check    checkCommand    `cmd:"" help:"Check a policy file: errors, warnings, what it opens in the next 30 days."`
+	Diff     diffCommand     `cmd:"" help:"Compare two policy files, or one with the policy in force: what changes, opens and closes."`
+	Explain  explainCommand  `cmd:"" help:"Say whether an engineer may enter, and why or why not."`
+	Calendar calendarCommand `cmd:"" help:"Show who can enter when, to what."`
+	Status   statusCommand   `cmd:"" help:"Show how the gateway stands."`
+	Sessions sessionsCommand `cmd:"" help:"Show who is inside."`
+	Grants   grantsCommand   `cmd:"" help:"Show what is open."`
+	Refusals refusalsCommand `cmd:"" help:"Show who was refused, and why."`
+	requests.Commands
+
 	Close        closeCommand        `cmd:"" help:"Cut an engineer, a vendor or everything now, and keep it shut over restarts."`
 	Reopen       reopenCommand       `cmd:"" help:"Take a close back."`
 	Reload       reloadCommand       `cmd:"" help:"Read the policy file again."`

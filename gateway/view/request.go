@@ -30,12 +30,14 @@ type Request struct {
 // Details are parts of the terms, for those who do not read Terms.
 type Details struct {
 	Engineers []policy.AskedEngineer `json:"engineers"`
-	Targets   []policy.AskedTarget   `json:"targets"`
-	Sources   []netip.Prefix         `json:"sources"`
-	Purpose   string                 `json:"purpose"`
-	Ticket    string                 `json:"ticket"`
-	Versions  []policy.Terms         `json:"versions"` // the first one first
-	Grants    []string               `json:"grants"`   // that are in force
+	// EngineerNames are for people, as many as Engineers; empty: the policy has none.
+	EngineerNames []string             `json:"engineer_names"`
+	Targets       []policy.AskedTarget `json:"targets"`
+	Sources       []netip.Prefix       `json:"sources"`
+	Purpose       string               `json:"purpose"`
+	Ticket        string               `json:"ticket"`
+	Versions      []policy.Terms       `json:"versions"` // the first one first
+	Grants        []string             `json:"grants"`   // that are in force
 }
 
 // Signatures are the decisions about a request.
@@ -76,12 +78,17 @@ func (s *Snapshot) RequestAt(r *policy.Request, now time.Time) Request {
 	x, t, p := s.Base.Stands(r, now), r.Current(), s.Plan.Policy
 	v := Request{ID: r.ID, Version: t.Version, Digest: t.Digest(), Terms: t, State: x.Stage, Why: string(x.Why), Vendor: r.Vendor, Stale: x.Stale,
 		From: s.Local(x.From), Until: s.Local(x.Until), MaxUntil: s.Local(x.MaxUntil)}
-	v.Details = Details{Engineers: t.Engineers, Targets: t.Targets, Sources: t.Sources, Purpose: t.Purpose, Ticket: t.Ticket, Versions: r.Versions(), Grants: []string{}}
+	v.Details = Details{Engineers: t.Engineers, EngineerNames: make([]string, len(t.Engineers)), Targets: t.Targets, Sources: t.Sources, Purpose: t.Purpose, Ticket: t.Ticket, Versions: r.Versions(), Grants: []string{}}
 	v.Signatures = Signatures{RecordedBy: r.By, RecordedAt: s.Local(r.At), SelfApproved: x.Self, Approvals: s.signs(x.Counted), Needed: x.Needed,
 		Shortened: []Extension{}, Ratified: s.sign(r.Ratified), Reports: s.signs(r.Reports), Reviews: s.signs(r.Reviews)}
 	if p != nil {
 		if vendor := p.Vendor(r.Vendor); vendor != nil {
 			v.Name, v.Phone = vendor.DisplayName, vendor.Phone
+			for i, e := range t.Engineers {
+				if e := p.Engineer(r.Vendor + "/" + e.Name); e != nil {
+					v.EngineerNames[i] = e.DisplayName
+				}
+			}
 		}
 	}
 	for _, g := range s.Plan.Grants {

@@ -29,19 +29,23 @@ func isTerminal(f any) bool {
 	return err == nil
 }
 
-// Confirm asks a question, which ends without a question mark. The error is nil after a
-// yes, and with --yes. Without a terminal it is wrong usage.
-func (p *Program) Confirm(y YesFlag, question view.Code, args view.Args) error {
-	switch {
-	case y.Yes:
+// Confirm shows what would be done, and asks. The error is nil after a yes, and with --yes,
+// where only what is shown is printed. Without a terminal it is wrong usage.
+func (p *Program) Confirm(y YesFlag, j JSONFlag, show func(*Program), question view.Code, args view.Args) error {
+	if y.Yes {
+		if !j.JSON {
+			show(p)
+		}
 		return nil
-	case !p.Asks():
+	}
+	show(p.Beside())
+	if !p.Asks() {
 		return Wrong("confirm_where", nil)
 	}
 	fmt.Fprintf(p.Err, "%s [y/N] ", p.Say(question, args))
 	line, _ := bufio.NewReader(p.Input).ReadString('\n') // the end of the input is no
 	switch strings.ToLower(strings.TrimSpace(line)) {
-	case "y", "yes", "ｙ", "はい":
+	case "y", "yes", "はい":
 		return nil
 	}
 	return &Exit{view.Say("confirm_no", nil), No}
