@@ -187,7 +187,11 @@ func (l *loop) shut(actor policy.Actor, event policy.Shut, e *effect, added *sto
 		l.add(store.Record{Entries: store.ShutEntries(actor.Text, event), Done: func(err error) { e.recorded <- err }})
 	}
 	l.stand(e, event.Scope)
-	l.cfg.Logger.Warn("shut", store.EventAttr(journal.Shut), "scope", string(event.Scope), "actor", actor.Text, "reason", event.Reason)
+	kind := journal.Shut
+	if event.Scope.IsRequest() {
+		kind = journal.Revoked
+	}
+	l.cfg.Logger.Warn(string(kind), store.EventAttr(kind), "scope", string(event.Scope), "actor", actor.Text, "reason", event.Reason)
 	return nil
 }
 

@@ -53,6 +53,9 @@ func (l *loop) decide(actor policy.Actor, event policy.RequestEvent, e *effect) 
 				err = l.state.Apply(at, actor.Text, event)
 			}
 			l.stand(e, id)
+			if l.openings.Pending() { // the answer waits until the kernel has what opens
+				l.kernel.waiting[len(l.kernel.waiting)-1].number++
+			}
 			e.recorded <- err
 		}
 		l.add(record)
