@@ -13,7 +13,7 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// maxOperators bounds the operators: each who approves is compared with each who records.
+// maxOperators bounds the operators: the check of approvals compares every approver with every recorder.
 const maxOperators = 200
 
 // operators reads who decides about requests. strange: the file has parts that could not be read,
@@ -86,7 +86,8 @@ func parseUser(text string) (string, error) {
 	return text, nil
 }
 
-// parsePasskey reads the public key of a passkey, and gives the one text for this key.
+// parsePasskey checks the public key of a passkey. It gives the canonical text, so that a key cannot be
+// listed twice in two spellings.
 func parsePasskey(text string) (string, error) {
 	encoded, known := strings.CutPrefix(text, "es256:")
 	raw, err := base64.StdEncoding.Strict().DecodeString(encoded)
@@ -118,7 +119,7 @@ func (r *reader) reopenAll(v value) {
 	r.policy.ReopenAll = r.number(f["approvals"], most, text)
 }
 
-// number reads a number from 1 to most; text says in the error what most is.
+// number reads a number from 1 to most. The error has text in place of most.
 func (d *decoder) number(v value, most int, text string) int {
 	n, _ := read(d, v, func(word string) (int, error) {
 		n, err := strconv.ParseUint(word, 10, 16)
@@ -144,9 +145,9 @@ func (r *reader) entitled(right policy.Right) []*policy.Operator {
 	return slices.DeleteFunc(slices.Clone(r.policy.Operators), func(o *policy.Operator) bool { return !o.May(right) })
 }
 
-// deciders reads a list of operators with a right, sorted by name: everybody with it if there is no
-// list. ok is false if some of them are not known.
-func (r *reader) deciders(v value, right policy.Right) (some []*policy.Operator, ok bool) {
+// deciders reads a list of operators with a right, sorted by name. Without a list it gives every
+// operator with the right. known is false after a mistake in the list or in the operators.
+func (r *reader) deciders(v value, right policy.Right) (some []*policy.Operator, known bool) {
 	if !v.present() {
 		return r.entitled(right), r.settled
 	}
@@ -171,7 +172,7 @@ func operatorNames(all []*policy.Operator) []string {
 	return names
 }
 
-// checkRecorders reports operators of whom nobody may record, where something can be requested.
+// checkRecorders reports a policy that has on_request and no operator with the right to record.
 func (r *reader) checkRecorders(v value) {
 	asked := slices.ContainsFunc(r.policy.Vendors, func(v *policy.Vendor) bool { return v.OnRequest != nil })
 	if asked && r.settled && len(r.byName) > 0 && len(r.entitled(policy.MayRecord)) == 0 {

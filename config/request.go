@@ -22,7 +22,7 @@ const (
 	oneTimeBits4, oneTimeBits6 = 16, 32
 )
 
-// onRequest reads what of a vendor can be requested, or gives nil.
+// onRequest reads the field on_request of a vendor. It gives nil without the field.
 func (r *reader) onRequest(vendor *policy.Vendor, engineers map[string]*policy.Engineer, v value) *policy.OnRequest {
 	f := r.mapping(v, "targets", "engineers?", "valid?", "approvals?", "approvers?", "self_approval?", "max_duration", "max_total?",
 		"ahead?", "undecided?", "grace?", "one_time_source?", "emergency?")
@@ -132,7 +132,7 @@ func (r *reader) checkQuorum(o *policy.OnRequest, v value, f map[string]value) {
 	}
 }
 
-// emergency reads what one operator may open at once. longest bounds it.
+// emergency reads the field emergency. longest is the longest duration of an ordinary request.
 func (r *reader) emergency(v value, longest time.Duration) *policy.Emergency {
 	f := r.mapping(v, "max_duration", "ratify_within", "ratifiers?")
 	if f == nil {

@@ -205,3 +205,17 @@ func TestDraftNamesFilesOfTheReload(t *testing.T) {
 		t.Errorf("the draft itself names %s now", got)
 	}
 }
+
+// TestExampleOfRequests: what the example has in comments is right when it is put in force.
+func TestExampleOfRequests(t *testing.T) {
+	text := strings.ReplaceAll(string(exampleYAML), "\n# operators:\n", "\noperators:\n")
+	text = replaced(t, text, "#   tanaka:", "  tanaka:", "#   ueda:", "  ueda:", "# on_request:", "on_request:")
+	p, _, err := ParsePolicy("example.yaml", []byte(text), t.TempDir(), Host{}, testNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "ehr-db of [medisys/sato medisys/suzuki], 0000-00-00..2027-03-31; 1 of tanaka+ueda, self false; 4h0m0s, 8h0m0s, 336h0m0s, 24h0m0s, 0s; []"
+	if got := summary(p.Vendor("medisys").OnRequest); got != want {
+		t.Errorf("on_request is\n%s, want\n%s", got, want)
+	}
+}

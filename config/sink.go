@@ -80,7 +80,7 @@ func (r *reader) webhook(s *policy.Sink, f map[string]value) {
 	}
 }
 
-// onThisHost reports hosts that are never another one: whose answer would not be a receiver's.
+// onThisHost reports loopback, link-local and other addresses that no receiver on the network has.
 func onThisHost(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if a, err := netip.ParseAddr(host); err == nil {

@@ -172,7 +172,7 @@ func TestReference(t *testing.T) {
 			t.Errorf("docs/REFERENCE.md does not name the journal's kind %q", kind)
 		}
 	}
-	for _, source := range []string{"policy.go", "address.go", "vendor.go", "window.go"} {
+	for _, source := range []string{"policy.go", "address.go", "vendor.go", "window.go", "operator.go", "request.go", "sink.go"} {
 		for _, call := range names(t, "../../config/"+source, `\.mapping\(\w+(?:\.value)?,([^)]*)\)`) {
 			for _, field := range regexp.MustCompile(`"([a-z_]+)\??"`).FindAllStringSubmatch(call, -1) {
 				if !strings.Contains(text, "`"+field[1]+"`") {
