@@ -258,6 +258,7 @@ func (l *loop) evaluate() {
 	} else {
 		l.plans.inForce = l.openings.Restrict(l.plans.wanted)
 	}
+	l.openings.Freeze(before, l.plans.inForce)
 	l.openings.Begin(l.plans.inForce)
 	l.setTunnel()
 	ended := l.sessions.Review(l.plans.inForce, l.doubted(doubtStopping))
@@ -265,17 +266,11 @@ func (l *loop) evaluate() {
 	l.openings.InForce(before, l.plans.inForce, l.kernel.asked, l.kernel.stands)
 	l.end(ended)
 	l.closeGrants()
+	l.record(freezing(before, l.plans.inForce)...)
 	if len(doubts) == 0 && len(l.inDoubt()) == 0 {
 		l.openGrants()
 	}
-	l.plans.wakeAt = l.plans.wanted.Wake
-	for _, g := range l.plans.inForce.Grants {
-		for _, t := range []time.Time{g.From, g.Until} {
-			if t.After(l.clock.Now) && (l.plans.wakeAt.IsZero() || t.Before(l.plans.wakeAt)) {
-				l.plans.wakeAt = t
-			}
-		}
-	}
+	l.plans.wakeAt = l.plans.inForce.Due()
 	if (before.Doubt == "") != (l.plans.inForce.Doubt == "") {
 		l.cfg.Notify("status " + l.plans.inForce.Doubt)
 	}

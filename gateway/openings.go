@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"kidoban/gateway/journal"
+	"kidoban/gateway/opening"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/session"
 	"kidoban/gateway/store"
@@ -50,6 +51,20 @@ func (l *loop) closeGrants() {
 	l.record(entries...)
 }
 
+// freezing gives the entries of grants that are frozen from now on, or go on.
+func freezing(before, inForce *policy.Plan) (entries []journal.Entry) {
+	frozen, resumed := opening.Thaw(before, inForce)
+	for _, f := range frozen {
+		e := grantEntry(journal.Frozen, f.Grant)
+		e.Until = f.Until
+		entries = append(entries, e)
+	}
+	for _, g := range resumed {
+		entries = append(entries, grantEntry(journal.Resumed, g))
+	}
+	return entries
+}
+
 // targetsMax and sourcesMax are how many targets and sources an entry names: a
 // target's name has up to 63 bytes, a source up to 43, and an entry fits into 64
 // KiB.
@@ -59,7 +74,7 @@ func grantEntry(kind journal.Kind, g *policy.Grant) journal.Entry {
 	e := entryOf(kind, g.Engineer)
 	e.Window, e.Grant, e.From, e.Until = g.Window.Name, g.ID, g.From, g.Until
 	e.Request = string(policy.RequestOf(g.ID))
-	if kind == journal.WindowClosed {
+	if kind != journal.WindowOpened {
 		return e
 	}
 	e.Text = clip(strings.TrimSpace("approved by " + g.Window.ApprovedBy + " " + g.Window.Ticket))

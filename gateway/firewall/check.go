@@ -239,6 +239,8 @@ func (f *ruleset) verifyElements(s *set, d *driftError) error {
 		// An element at its end may be there or not.
 		if written.boot > now+time.Second {
 			d.add("set %s: %s is missing", s.name, s.kind.text(key))
+		} else if written.boot <= now {
+			ends[key] = written // that it ended is told by changes
 		}
 		f.flows.stale = f.flows.stale || s.holdsFlows()
 	}

@@ -18,7 +18,8 @@ type connections struct {
 	socket nl.SocketHandle
 	owners map[netip.Addr]policy.Key // the key of the engineer who has, or had last, each tunnel address
 	of     *policy.Policy            // the last one whose engineers are all in owners
-	stale  bool                      // conntrack may know flows of these addresses that are not open
+	stale  bool                      // conntrack may know flows of these addresses that are neither open nor frozen
+	frozen flowEnds                  // closed flows that conntrack keeps, and until when
 }
 
 func openConnections() (*connections, error) {
@@ -71,17 +72,17 @@ func without(p *policy.Plan, moved map[netip.Addr]policy.Key) *policy.Plan {
 // it was being walked.
 const forgettings = 8
 
-// forget deletes every flow that began from a tunnel address and is not open.
-// The addresses are those in owners and in coming, which get other owners now.
+// forget deletes every flow that began from a tunnel address and is neither open nor
+// kept. The addresses are those in owners and in coming, which get other owners now.
 // open has the elements of the sets of flows.
-func (c *connections) forget(coming map[netip.Addr]policy.Key, open map[string]map[string]end) error {
+func (c *connections) forget(coming map[netip.Addr]policy.Key, open map[string]map[string]end, kept flowEnds) error {
 	for _, family := range families {
 		found, err := len(c.owners)+len(coming), error(nil)
 		for walks := 0; found > 0 && err == nil; walks++ {
 			if walks == forgettings {
 				err = fmt.Errorf("%d came back, again and again", found)
 			} else {
-				found, err = c.forgetOnce(family, coming, open[name("flows", family)])
+				found, err = c.forgetOnce(family, coming, open[name("flows", family)], kept[name("flows", family)])
 			}
 		}
 		if err != nil {
@@ -93,13 +94,15 @@ func (c *connections) forget(coming map[netip.Addr]policy.Key, open map[string]m
 }
 
 // forgetOnce walks conntrack and gives how many flows it found to forget.
-func (c *connections) forgetOnce(family int, coming map[netip.Addr]policy.Key, open map[string]end) (int, error) {
+func (c *connections) forgetOnce(family int, coming map[netip.Addr]policy.Key, open, kept map[string]end) (int, error) {
 	var closed [][]byte
 	err := c.ask(family, ctGet, unix.NLM_F_DUMP, nil, func(message []byte) bool {
 		f, ok := parseFlow(message)
 		_, known := c.owners[f.source]
 		_, comes := coming[f.source]
-		if _, passes := open[f.key]; ok && (known || comes) && !passes {
+		_, passes := open[f.key]
+		_, stays := kept[f.key]
+		if ok && (known || comes) && !passes && !stays {
 			closed = append(closed, f.itself)
 		}
 		return true

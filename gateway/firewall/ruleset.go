@@ -181,7 +181,7 @@ func explained(err error, release string) error {
 // replace replaces the table by one without any element, in one transaction.
 func (f *ruleset) replace() error {
 	f.held = nil
-	f.flows.stale = true // flows may have begun while these rules did not stand
+	f.flows.stale, f.flows.frozen = true, nil // flows may have begun while these rules did not stand
 	rules, _ := Ruleset(f.options, nil, nil, nil, f.deaf, time.Time{})
 	// Every change of elements destroys some that may be missing. A kernel that
 	// cannot do that has to be found now.
@@ -268,14 +268,19 @@ func (f *ruleset) hold(plan *policy.Plan, refused error, coming map[netip.Addr]p
 	}
 	rules, left := Ruleset(f.options, plan, f.live, f.paths, f.deaf, time.Now())
 	refused = errors.Join(refused, left)
-	changes := f.held.changes(rules, read())
-	f.flows.stale = f.flows.stale || changes.ended || len(coming) > 0
+	now := read()
+	frozen, resumed := f.freeze(plan, rules, coming, now)
+	changes := f.held.changes(rules, now)
+	f.flows.stale = f.flows.stale || changes.ended || len(coming) > 0 || f.flows.thawed(frozen)
 	commits := f.link.commits
-	if err := f.carryOut(rules, changes, coming); err != nil {
+	f.flows.frozen = nil
+	if err := f.carryOut(rules, changes, coming, frozen.and(resumed)); err != nil {
 		// It is unknown which chunk took effect.
 		f.uncertain = true
+		f.flows.stale = true
 		return errors.Join(err, refused)
 	}
+	f.flows.frozen = frozen
 	// If another program changed a ruleset too, the generation on record is too
 	// low, and the next check reads everything.
 	f.readBack.generation += f.link.commits - commits
@@ -370,13 +375,14 @@ func (r *Rules) find(chainName string) *chain {
 	return nil
 }
 
-// carryOut tells the kernel, in chunks that fit.
-func (f *ruleset) carryOut(rules *Rules, c *changes, coming map[netip.Addr]policy.Key) error {
+// carryOut tells the kernel, in chunks that fit. Conntrack does not forget the flows
+// that are kept.
+func (f *ruleset) carryOut(rules *Rules, c *changes, coming map[netip.Addr]policy.Key, kept flowEnds) error {
 	if err := f.write(c.shut); err != nil {
 		return fmt.Errorf("closing: %w", err)
 	}
 	if f.flows.stale {
-		if err := f.flows.forget(coming, f.held.ends); err != nil {
+		if err := f.flows.forget(coming, f.held.ends, kept); err != nil {
 			return err
 		}
 	}

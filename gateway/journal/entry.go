@@ -25,6 +25,8 @@ const (
 	PolicyLoaded  Kind = "policy_loaded"  // the policy named by Digest is in force
 	WindowOpened  Kind = "window_opened"  // a grant opens: From, Until, with its approval
 	WindowClosed  Kind = "window_closed"  // a grant closed, with Reason
+	Frozen        Kind = "frozen"         // a grant ended by its end; its connections are kept until Until
+	Resumed       Kind = "resumed"        // it opened again before
 	SessionOpened Kind = "session_opened" // an admission was confirmed
 	SessionClosed Kind = "session_closed" // with Reason
 	Admission     Kind = "admission"      // an initiation was admitted

@@ -68,6 +68,8 @@ var (
 	descSessionEnds = desc("kidoban_session_next_end_timestamp_seconds", "Unix time at which the first of the vendor's open sessions must end; 0: nobody is inside.", "vendor")
 	descGrants      = desc("kidoban_grant_active", "Open grants, by vendor: one for each engineer and open window.", "vendor")
 
+	descFrozen = desc("kidoban_grants_frozen", "Grants that ended a short while ago, and whose connections the kernel keeps until their grace is over.")
+
 	descInTurn = desc("kidoban_engineers_in_turn", "Engineers whose key was used from two places in turn in the last ten minutes, by vendor.", "vendor")
 
 	descOpen      = desc("kidoban_window_open", "1 if the window is open.", "vendor", "window")
@@ -129,6 +131,7 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	gauge(descPolicy, 1, s.Plan.Policy.Digest)
+	gauge(descFrozen, float64(len(s.Plan.Frozen)))
 	c.vendors(s, now, gauge)
 	c.windows(s, now, gauge)
 	engineers := 0

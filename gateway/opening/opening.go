@@ -5,6 +5,7 @@
 //	opening.go    which grants are recorded, or on their way to the disk
 //	recorded.go   the part of a plan that the entries let open
 //	targets.go    which targets, sources and services contain others
+//	freeze.go     the grants whose connections the kernel keeps for a while
 //	span.go       how long a grant may last when the wall clock is set
 //	narrowing.go  losses that the kernel has not taken away yet
 package opening
@@ -34,6 +35,7 @@ type Set struct {
 	recorded map[string]*Opening  // on disk, by the grant's id
 	pending  map[string]*Opening  // on their way to the disk, by the grant's id
 	spans    map[string]beginning // of grants that are or were open, by id
+	frozenAt time.Time            // the wall time of boot at the newest Freeze
 
 	addressOwners map[netip.Addr]policy.Key // the owner of each tunnel address in the ruleset
 	settled       *policy.Policy            // its engineers are all in addressOwners

@@ -44,6 +44,7 @@ type Plan struct {
 	Wake       time.Time // the next instant at which Plan gives other grants: NextChange, or a grant's Lead before it
 	Grants     []*Grant  // sorted by engineer, then by From
 	Windows    []WindowState
+	Frozen     []Frozen // grants that ended a short while ago; State.Plan knows of none
 
 	index  *index
 	shut   map[Scope]ShutRecord
@@ -297,10 +298,10 @@ func (p *Plan) Replace(with func(to, grants []*Grant) []*Grant) *Plan {
 	return &r
 }
 
-// Doubted gives the plan without any grant, and why.
+// Doubted gives the plan without any grant, frozen ones included, and why.
 func (p *Plan) Doubted(why string) *Plan {
 	r := p.Restrict(func(*Grant) *Grant { return nil })
-	r.Doubt = why
+	r.Doubt, r.Frozen = why, nil
 	return r
 }
 

@@ -32,6 +32,10 @@ func Tell(log *slog.Logger, e journal.Entry) {
 		message = "window opened"
 	case journal.WindowClosed:
 		message = "window closed"
+	case journal.Frozen:
+		message = "window frozen"
+	case journal.Resumed:
+		message = "window resumed"
 	case journal.SessionOpened:
 		message = "session opened"
 	case journal.SessionClosed:
