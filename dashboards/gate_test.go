@@ -38,7 +38,8 @@ func (b builder) gate() *Dashboard {
 				vendor, b.column("name"), engineer, engineerName, {Field: "page", Title: b.say("What to do", "対応手順書"), Mappings: runbooks}}},
 
 		row(b.say("Who is inside?", "誰が接続中か")),
-		question{kind: "stat", width: 4, height: 7, title: "Inside now", unit: "none", queries: []query{{`sum(kidoban_session_active{` + ofVendors + `})`, ""}}, thresholds: steps(grey, 1, blue)},
+		question{kind: "stat", width: 4, height: 7, title: "Inside now", unit: "none", queries: []query{{`sum(kidoban_session_active{` + ofVendors + `})`, b.say("engineers", "作業者")},
+			{`sum(kidoban_grants_frozen{` + ofInstance + `})`, b.say("frozen", "猶予中")}}, thresholds: steps(grey, 1, blue)},
 		question{kind: "table", width: 14, height: 7, title: "Who is inside, and until when", unit: "none", noValue: b.say("nobody", "なし"),
 			queries: []query{
 				inside(`kidoban_session_start_timestamp_seconds{` + ofVendors + `} * 1000`),

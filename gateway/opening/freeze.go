@@ -2,7 +2,6 @@ package opening
 
 import (
 	"slices"
-	"strings"
 
 	"kidoban/gateway/policy"
 )
@@ -49,14 +48,12 @@ func windowsOf(p *policy.Plan) func(*policy.Window) *policy.Window {
 func (s *Set) freeze(to []policy.Frozen, p *policy.Plan, f policy.Frozen, window func(*policy.Window) *policy.Window) []policy.Frozen {
 	old := f.Grant
 	w, e := window(old.Window), p.ByKey(old.Engineer.Key)
-	if w == nil || e == nil || !policy.SamePeer(old.Engineer, e) || !slices.Contains(w.Engineers, e) {
+	if w == nil || e == nil || !policy.SamePeer(old.Engineer, e) ||
+		!slices.ContainsFunc(w.Engineers, func(of *policy.Engineer) bool { return of.Key == e.Key }) {
 		return to
 	}
 	if _, shut := p.ShutBy(e); shut != policy.Admitted {
 		return to
-	}
-	if _, revoked := p.Shut(policy.Scope(w.Name)); revoked && strings.HasPrefix(w.Name, "~") {
-		return to // a request
 	}
 	if most := old.Until.Add(w.Grace); most.Before(f.Until) {
 		f.Until = most
