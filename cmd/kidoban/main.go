@@ -43,6 +43,7 @@ type commands struct {
 	Reload       reloadCommand       `cmd:"" help:"Read the policy file again."`
 	Recover      recoverCommand      `cmd:"" help:"Lead out of doubt: accept the clock, begin a broken journal anew, rebuild the tunnel. Every session ends."`
 	ClientConfig clientConfigCommand `cmd:"" help:"Print what an engineer pastes into a WireGuard client."`
+	Watch        audit.Watch         `cmd:"" help:"Follow what the gateway does: one line for each entry of the journal, until Ctrl-C."`
 	Journal      audit.Command       `cmd:"" help:"Verify or list the journal, or print its verifier key."`
 	Version      versionCommand      `cmd:"" help:"Print the version."`
 	Live         healthCommand       `cmd:"" hidden:"" help:"Ask whether the gateway's loop turns: a container's health check."`

@@ -29,6 +29,7 @@ var (
 type Client struct {
 	Socket string
 	wait   time.Duration // for the beginning of an answer; 0: as long as it may take
+	retry  time.Duration // until a stream is asked for again; 0: retryFirst
 }
 
 // Bounds of the time until an answer begins. While the loop hangs, a close takes 16 s;
@@ -87,38 +88,58 @@ func (c Client) do(method, path string, body []byte, wait time.Duration) (json.R
 	if c.wait != 0 {
 		wait = c.wait
 	}
-	client := http.Client{Timeout: mostWait, Transport: &http.Transport{
-		DisableKeepAlives: true, ResponseHeaderTimeout: wait,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", c.Socket)
-		},
-	}}
+	client := http.Client{Timeout: mostWait, Transport: c.transport(wait)}
 	request, err := http.NewRequest(method, "http://"+host+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, err
 	}
-	var text []byte
 	response, err := client.Do(request)
-	if err == nil {
-		defer response.Body.Close()
-		wait = mostWait
-		text, err = io.ReadAll(io.LimitReader(response.Body, answerMost))
+	if err != nil {
+		return nil, nil, c.failure(err, wait)
 	}
+	defer response.Body.Close()
+	text, err := readAnswer(response)
+	switch {
+	case err != nil:
+		return nil, nil, c.failure(err, mostWait)
+	case response.StatusCode/100 != 2:
+		return nil, nil, refusal(response, text)
+	}
+	return text, response.Header, nil
+}
+
+func readAnswer(response *http.Response) ([]byte, error) {
+	return io.ReadAll(io.LimitReader(response.Body, answerMost))
+}
+
+// refusal is the problem that an answer is.
+func refusal(response *http.Response, text []byte) error {
+	p := &api.Problem{Status: response.StatusCode, Detail: response.Status}
+	_ = json.Unmarshal(text, p) // else the status line must do
+	return p
+}
+
+// transport connects to the socket, and waits so long for the beginning of an answer.
+func (c Client) transport(wait time.Duration) *http.Transport {
+	return &http.Transport{
+		DisableKeepAlives: true, ResponseHeaderTimeout: wait,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", c.Socket)
+		},
+	}
+}
+
+// failure explains why there is no answer after a wait.
+func (c Client) failure(err error, wait time.Duration) error {
 	var late net.Error
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED):
-		return nil, nil, &view.Error{Message: view.Say("no_gateway", view.Args{"socket": c.Socket}), Cause: ErrNoGateway}
+		return &view.Error{Message: view.Say("no_gateway", view.Args{"socket": c.Socket}), Cause: ErrNoGateway}
 	case errors.Is(err, fs.ErrPermission):
-		return nil, nil, &view.Error{Message: view.Say("socket_denied", view.Args{"socket": c.Socket, "group": group})}
+		return &view.Error{Message: view.Say("socket_denied", view.Args{"socket": c.Socket, "group": group})}
 	case errors.Is(err, syscall.EAGAIN), // the queue of the socket is full: the gateway accepts no connection
 		errors.As(err, &late) && late.Timeout():
-		return nil, nil, &view.Error{Message: view.Say("no_answer", view.Args{"wait": wait}), Cause: ErrNoAnswer}
-	case err != nil:
-		return nil, nil, fmt.Errorf("ask the gateway: %w", err)
-	case response.StatusCode/100 != 2:
-		p := &api.Problem{Status: response.StatusCode, Detail: response.Status}
-		_ = json.Unmarshal(text, p) // else the status line must do
-		return nil, nil, p
+		return &view.Error{Message: view.Say("no_answer", view.Args{"wait": wait}), Cause: ErrNoAnswer}
 	}
-	return text, response.Header, nil
+	return fmt.Errorf("ask the gateway: %w", err)
 }

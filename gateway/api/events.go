@@ -95,6 +95,9 @@ func events(r request) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
+	if from.Journal == "" { // a client could not tell the journal from another one later
+		return nil, journalProblem(store.ErrNotOpen)
+	}
 	s := &stream{from: from, after: from.After, kinds: kinds}
 	// What cannot be read is a problem here, and an end without a word later.
 	if s.first, _, err = from.Read(); err != nil {
@@ -156,9 +159,7 @@ func (s *stream) send(w http.ResponseWriter, r *http.Request, h *Handler) {
 	_ = out.control.SetReadDeadline(time.Time{}) // the server's own would end the context
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set(AfterHeader, strconv.FormatInt(s.after, 10))
-	if s.from.Journal != "" {
-		w.Header().Set(JournalHeader, s.from.Journal)
-	}
+	w.Header().Set(JournalHeader, s.from.Journal)
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodHead {
 		return

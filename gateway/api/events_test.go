@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -292,7 +293,7 @@ func TestStreamOutlivesTheServersTimes(t *testing.T) {
 	told := make(chan error, 1)
 	stopped := ""
 	go func() {
-		_, err := follow(t.Context(), s.server.URL, nil, "", "suzuki", func(e event) bool { stopped = e.kind; return true })
+		_, err := follow(t.Context(), s.server.URL, nil, "", "suzuki", func(e event) bool { stopped = cmp.Or(e.kind, stopped); return true })
 		told <- err
 	}()
 	s.eventually("a stream is open", func() bool { return s.handler.streams.count() > 0 })

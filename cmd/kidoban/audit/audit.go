@@ -312,7 +312,7 @@ func lineOf(p *terminal.Program, index int64, e journal.Entry, before time.Time)
 		code view.Code // empty: the text alone
 		text string
 	}{
-		{"entry_set_back", back}, {"", terminal.Named(who, strings.TrimSpace(e.VendorName+" "+e.EngineerName))}, {"", e.Window}, {"entry_scope", e.Scope}, {"entry_from", e.Source}, {"entry_to", e.Target}, {"", e.Reason}, {"entry_session", e.Session},
+		{"entry_set_back", back}, {"", terminal.Named(who, strings.TrimSpace(e.VendorName+" "+e.EngineerName))}, {"", e.Request}, {"", e.Window}, {"entry_scope", e.Scope}, {"entry_from", e.Source}, {"entry_to", e.Target}, {"", e.Reason}, {"entry_session", e.Session},
 		{"entry_until", until}, {"entry_times", times}, {"entry_policy", fmt.Sprintf("%.12s", e.Digest)}, {"entry_key", key}, {"", text}, {"entry_by", by},
 	} {
 		if part.text != "" && part.code != "" {
