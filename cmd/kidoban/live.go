@@ -66,6 +66,9 @@ func printStatus(p *terminal.Program, s view.Status) {
 	for _, h := range s.Shut.ByKey {
 		rows.Row("label_shut", p.Say("shut_by_key", view.Args{"engineer": h.Engineer, "scope": string(h.Scope)}))
 	}
+	if r := s.Requests; r != (view.RequestCounts{}) {
+		rows.Row("label_requests", p.Say("requests_stand", view.Args{"undecided": r.Undecided, "scheduled": r.Scheduled, "open": r.Open, "frozen": r.Frozen, "unsigned": r.Unratified + r.SelfApproved}))
+	}
 	p.Columns(rows.Rows)
 	for _, h := range s.HintMessages {
 		p.Indent(view.Say("hint", view.Args{"text": h}))

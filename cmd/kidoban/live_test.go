@@ -104,7 +104,8 @@ func aDay() view.Status {
 			Sources: []netip.Prefix{netip.MustParsePrefix("203.0.113.10/32"), netip.MustParsePrefix("198.51.100.0/28")}}},
 		Sessions: []view.SessionStatus{{ID: "SESSION1", Vendor: "medisys", Engineer: "sato", Source: netip.MustParseAddr("203.0.113.10"),
 			OpenedAt: at("09:30:00"), Until: at("17:30:00"), Grants: []string{}, Received: 1023, Transmitted: 5 << 20, LastHandshake: pointer(at("09:59:00"))}},
-		ClockOK: true,
+		Requests: view.RequestCounts{Undecided: 1, Open: 2, Unratified: 1, SelfApproved: 1},
+		ClockOK:  true,
 	}
 }
 
@@ -117,6 +118,7 @@ func TestStatus(t *testing.T) {
   SHUT         scanco by root (login tanaka) at 2030-12-09 09:15:00 JST: phone call
   SHUT         scanco by mori at 2030-12-09 09:20:00 JST: unpaid
   SHUT         scanco-east/tanaka by its key: it was closed as scanco
+  requests     1 undecided, 0 scheduled, 2 open, 0 frozen, 2 to sign
   hint: how the host reaches targets cannot be read, so none is reached: ·[2J
 
 grants open: 1

@@ -80,6 +80,7 @@ func explain(s *view.Snapshot, q url.Values, now time.Time) (Explanation, error)
 	then := s.Base.Copy().Plan(at) // the policy's grants at that time, without today's doubts
 	x.Reason = d.Reason.String()
 	x.detail(details(s, then, e, query.To.Addr(), d.Reason, at)...)
+	x.detail(s.Asked(d, e, at)...)
 	x.detail(s.Obstacles(query, d, at, now)...)
 	if d.Reason == policy.WrongSource && from == "" && inside.IsValid() && inside != query.Source {
 		x.detail(view.Say("inside_elsewhere", view.Args{"source": inside}))
@@ -126,9 +127,9 @@ func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.A
 			all = append(all, view.Say("no_family", view.Args{"family": family}))
 		}
 		var open []string
-		for _, g := range then.Grants {
+		for _, g := range then.GrantsOf(e) {
 			for _, t := range g.Window.Targets {
-				if g.Engineer == e && g.Contains(at) && e.Reaches(t.Prefix.Addr()) && !slices.Contains(open, t.Name) {
+				if g.Contains(at) && e.Reaches(t.Prefix.Addr()) && !slices.Contains(open, t.Name) {
 					open = append(open, t.Name)
 				}
 			}
@@ -170,77 +171,6 @@ func listed(prefixes []netip.Prefix) any {
 	return view.Few(all, 8)
 }
 
-// Opening is one line of `kidoban calendar`.
-type Opening struct {
-	Vendor     string    `json:"vendor"`
-	VendorName string    `json:"vendor_name,omitempty"`
-	Window     string    `json:"window"`
-	From       time.Time `json:"from"`
-	Until      time.Time `json:"until"`
-	Engineers  []string  `json:"engineers"`
-	Names      []string  `json:"engineer_names"` // as many as engineers; empty: the policy has none
-	Targets    []string  `json:"targets"`
-	ApprovedBy string    `json:"approved_by"`
-	Ticket     string    `json:"ticket"`
-}
-
-// calendarMost bounds the span of a calendar, so that one question does not keep
-// the machine busy.
-const calendarMost = 400 * 24 * time.Hour
-
-// Calendar lists the openings of a span, of all vendors, one vendor or one engineer.
-// The defaults of from and until are now and 30 days after from.
-func Calendar(p *policy.Policy, q url.Values, now time.Time) ([]Opening, error) {
-	start, err := ParseTime(q.Get("from"), p.Zone, now)
-	if err != nil {
-		return nil, err
-	}
-	end, err := ParseTime(q.Get("until"), p.Zone, start.AddDate(0, 0, 30))
-	switch {
-	case err != nil:
-		return nil, err
-	case !end.After(start):
-		return nil, invalid("the calendar's end %s is not after its beginning %s", end.Format(time.RFC3339), start.Format(time.RFC3339))
-	case end.Sub(start) > calendarMost:
-		return nil, invalid("the calendar spans %d days: allowed are 400", int(end.Sub(start).Hours()/24))
-	}
-	var vendor *policy.Vendor
-	var engineer *policy.Engineer
-	if name := q.Get("vendor"); name != "" {
-		if vendor, err = vendorOf(p, name); err != nil {
-			return nil, err
-		}
-	}
-	if name := q.Get("engineer"); name != "" {
-		if engineer, err = engineerOf(p, name); err != nil {
-			return nil, err
-		}
-		if vendor != nil && vendor != engineer.Vendor {
-			return nil, invalid("%s is no engineer of %s: give one of both, or an engineer of that vendor", name, vendor.Name)
-		}
-	}
-	openings := []Opening{}
-	for _, o := range p.Openings(start, end) {
-		if vendor != nil && o.Window.Vendor != vendor || engineer != nil && !slices.Contains(o.Window.Engineers, engineer) {
-			continue
-		}
-		line := Opening{Vendor: o.Window.Vendor.Name, VendorName: o.Window.Vendor.DisplayName, Window: o.Window.Name, From: o.From.In(p.Zone), Until: o.Until.In(p.Zone),
-			Engineers: []string{}, Names: []string{}, Targets: []string{}, ApprovedBy: o.Window.ApprovedBy, Ticket: o.Window.Ticket}
-		for _, e := range o.Window.Engineers {
-			if engineer != nil && e != engineer {
-				continue
-			}
-			line.Engineers = append(line.Engineers, e.Name)
-			line.Names = append(line.Names, e.DisplayName)
-		}
-		for _, t := range o.Window.Targets {
-			line.Targets = append(line.Targets, t.Name)
-		}
-		openings = append(openings, line)
-	}
-	return openings, nil
-}
-
 // MTU is the tunnel's default at both ends, in bytes: outside a packet takes up
 // to 1420, which fits through PPPoE, DS-Lite and MAP-E. Both ends must agree:
 // WireGuard pads a packet to a multiple of 16 bytes, but not beyond the MTU of
@@ -275,11 +205,9 @@ func clientConfig(p *policy.Policy, q url.Values, gatewayKey policy.Key) (string
 	for _, a := range e.Addresses {
 		addresses = append(addresses, netip.PrefixFrom(a, a.BitLen()).String())
 	}
-	for _, w := range e.Vendor.Windows {
-		for _, t := range w.Targets {
-			if prefix := t.Prefix.String(); slices.Contains(w.Engineers, e) && e.Reaches(t.Prefix.Addr()) && !slices.Contains(allowed, prefix) {
-				allowed = append(allowed, prefix)
-			}
+	for _, t := range reachable(e) {
+		if prefix := t.Prefix.String(); e.Reaches(t.Prefix.Addr()) && !slices.Contains(allowed, prefix) {
+			allowed = append(allowed, prefix)
 		}
 	}
 	if len(allowed) == 0 {
@@ -308,4 +236,17 @@ PublicKey = %s
 AllowedIPs = %s
 PersistentKeepalive = 25
 `, p.Site, e, callJa, call, strings.Join(addresses, ", "), mtu, gatewayKey, presharedKey, p.Tunnel.Endpoint, strings.Join(allowed, ", ")), nil
+}
+
+// reachable are the targets that a window or a request may open to an engineer.
+func reachable(e *policy.Engineer) (all []*policy.Target) {
+	for _, w := range e.Vendor.Windows {
+		if slices.Contains(w.Engineers, e) {
+			all = append(all, w.Targets...)
+		}
+	}
+	if on := e.Vendor.OnRequest; on != nil && slices.Contains(on.Engineers, e) {
+		all = append(all, on.Targets...)
+	}
+	return all
 }

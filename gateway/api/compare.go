@@ -21,7 +21,7 @@ type InForce struct {
 
 func inForce(s *view.Snapshot) InForce {
 	p := s.Plan.Policy
-	return InForce{p.Digest, s.Local(s.File.LoadedAt), p.Text, s.Ready(), append([]policy.ShutRecord{}, s.Base.Shuts()...)}
+	return InForce{p.Digest, s.Local(s.File.LoadedAt), p.Text, s.Ready(), append([]policy.ShutRecord{}, s.Shuts()...)}
 }
 
 // Comparison has the changes that a reload would bring.

@@ -63,6 +63,11 @@ const (
 	LacksTime      Disallowed = "time"    // valid, contract or max_duration
 )
 
+// Disalloweds lists all of them.
+func Disalloweds() []Disallowed {
+	return []Disallowed{LacksPolicy, LacksVendor, LacksEmergency, LacksEngineers, LacksSources, LacksTargets, LacksTime}
+}
+
 // Stands works out where a request stands.
 func (s *State) Stands(r *Request, now time.Time) Standing {
 	x := r.allowed(s.policy)

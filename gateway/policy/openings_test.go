@@ -85,3 +85,75 @@ func TestNextOpening(t *testing.T) {
 		}
 	}
 }
+
+// requestable is the example with a request of sato and suzuki for an hour, approved or not.
+func requestable(t *testing.T, from time.Time, approved bool) (*State, *Policy, *Request) {
+	t.Helper()
+	s, p := example(t)
+	p.Operators = []*Operator{{Name: "suzuki-it", User: "suzuki"}, {Name: "tanaka", User: "tanaka"}}
+	v := p.Vendor("medisys")
+	v.OnRequest = &OnRequest{Targets: p.Targets, Engineers: v.Engineers, Approvals: 1, Approvers: p.Operators,
+		MaxDuration: 4 * time.Hour, MaxTotal: 8 * time.Hour, Ahead: 30 * 24 * time.Hour, Undecided: 24 * time.Hour}
+	ask := Ask{Vendor: "medisys", Targets: []string{p.Targets[0].Name}, From: from, For: time.Hour, Purpose: "the server is slow", Ticket: "T-1"}
+	for _, e := range v.Engineers {
+		ask.Engineers = append(ask.Engineers, e.Name)
+	}
+	terms, err := p.Resolve(ask, "~7k2m9x", from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := []Event{Requested{Terms: terms, By: "tanaka"}, Verdict{Verb: Approve, ID: "~7k2m9x", By: "suzuki-it", Digest: terms.Digest()}}
+	for _, e := range events[:map[bool]int{false: 1, true: 2}[approved]] {
+		if err := s.Apply(from, "test", e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s, p, s.Request("~7k2m9x")
+}
+
+// TestOpeningsOfRequests: an approved request is among the openings, in order, and an undecided or a
+// revoked one is not.
+func TestOpeningsOfRequests(t *testing.T) {
+	zone := time.FixedZone("JST", 9*3600)
+	from, after := time.Date(2026, 12, 12, 3, 0, 0, 0, zone), time.Date(2026, 12, 11, 23, 0, 0, 0, zone)
+	for _, approved := range []bool{true, false} {
+		s, p, r := requestable(t, from, approved)
+		sato := p.Engineer("medisys/sato")
+		count := func() (n int) {
+			for _, o := range s.Openings(after, after.Add(48*time.Hour)) {
+				if o.Window.IsRequest() && o.From.Equal(from) && o.Until.Equal(from.Add(time.Hour)) && len(o.Engineers) == 2 {
+					n++
+				}
+			}
+			return n
+		}
+		want := map[bool]int{true: 1}[approved]
+		if got := count(); got != want {
+			t.Errorf("approved %t: %d openings of the request", approved, got)
+		}
+		if next := s.Plan(after).NextOpening(sato, after); next.Equal(from) != approved {
+			t.Errorf("approved %t: the next opening is %s", approved, next)
+		}
+		shut := s.Copy()
+		if err := shut.Apply(after, "test", Shut{Scope: "medisys/sato", Reason: "test"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range shut.Plan(after).Openings(after, after.Add(48*time.Hour)) {
+			if o.Window.IsRequest() && (len(o.Engineers) != 1 || o.Engineers[0].Name != "suzuki") {
+				t.Errorf("with sato shut the request admits %v", o.Engineers)
+			}
+		}
+		if err := s.Apply(after, "test", Shut{Scope: r.Scope(), Reason: "test"}); err != nil {
+			t.Fatal(err)
+		}
+		if got := count(); got != 0 {
+			t.Errorf("revoked: %d openings", got)
+		}
+		if next := s.Plan(after).NextOpening(sato, after); next.Equal(from) {
+			t.Error("the next opening is a revoked request's")
+		}
+	}
+	if all := NewState().Openings(after, from); all != nil {
+		t.Errorf("without a policy: %v", all)
+	}
+}

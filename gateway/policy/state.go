@@ -155,7 +155,9 @@ func (s *State) notShut(scope Scope) *NoMatchError {
 	}
 	var shut []string
 	for _, r := range s.Shuts() {
-		shut = append(shut, string(r.Scope))
+		if !r.Scope.IsRequest() {
+			shut = append(shut, string(r.Scope))
+		}
 	}
 	e.Near = Nearest(string(scope), shut)
 	return e

@@ -59,6 +59,7 @@ func (s *Snapshot) Hints(now time.Time) []Message {
 		hint(s.unanswered(sess))
 	}
 	hint(s.sourcesHidden(now))
+	hints = append(hints, s.requestHints(now)...)
 	hints = append(hints, s.handshakes()...)
 	hints = append(hints, s.wrongKeys(now, func(*policy.Engineer) bool { return true })...)
 	excess := s.excess(now)

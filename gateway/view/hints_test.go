@@ -11,7 +11,7 @@ import (
 // TestFault76HintsOfExcessAreFew: many loud engineers leave room in status.
 func TestFault76HintsOfExcessAreFew(t *testing.T) {
 	now := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC)
-	s := &Snapshot{Plan: &policy.Plan{}, Synchronized: true}
+	s := &Snapshot{Plan: &policy.Plan{}, Base: policy.NewState(), Synchronized: true}
 	for i := range 100 {
 		name := fmt.Sprintf("e%02d", i)
 		s.Sessions = append(s.Sessions, SessionStatus{Vendor: "acme", Engineer: name})

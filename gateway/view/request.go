@@ -115,15 +115,8 @@ func (s *Snapshot) RequestAt(r *policy.Request, now time.Time) Request {
 
 // ended says who ended a request early.
 func (v *Request) ended(s *Snapshot, r *policy.Request) {
-	switch shut, revoked := s.Base.Shut(r.Scope()); {
-	case revoked:
-		v.Ended = &policy.Sign{By: shut.Actor, At: s.Local(shut.At), Reason: shut.Reason}
-	case r.Denied != nil:
-		v.Ended = s.sign(r.Denied)
-	case r.Withdrawn != nil:
-		v.Ended = s.sign(r.Withdrawn)
-	}
-	if v.Ended != nil {
+	if by := s.endedBy(r); by.By != "" {
+		v.Ended = s.sign(&by)
 		v.Why = v.Ended.Reason
 	}
 }

@@ -60,6 +60,7 @@ type Status struct {
 	Warnings       []Message       `json:"warnings"`      // about the policy in force
 	Grants         []GrantStatus   `json:"grants"`
 	Sessions       []SessionStatus `json:"sessions"`
+	Requests       RequestCounts   `json:"requests"`
 	ClockOK        bool            `json:"clock_synchronized"`
 	Version        string          `json:"version"`
 	PublicKey      *policy.Key     `json:"public_key"` // the gateway's; null: it has none
@@ -91,6 +92,7 @@ type GrantStatus struct {
 	Engineer string `json:"engineer"`
 	Names
 	Window  string         `json:"window"`
+	Request string         `json:"request,omitempty"` // the id of the request that opened it, as Window
 	From    time.Time      `json:"from"`
 	Until   time.Time      `json:"until"`
 	Targets []string       `json:"targets"`
@@ -135,7 +137,7 @@ type Refusal struct {
 // StatusAt is the status at an instant.
 func (s *Snapshot) StatusAt(now time.Time) Status {
 	st := Status{
-		Ready: s.Ready(), NotReadyReason: s.Plan.Doubt, Now: s.Local(now), Shut: s.Shut(), Grants: s.GrantsAt(now), Sessions: s.Sessions,
+		Ready: s.Ready(), NotReadyReason: s.Plan.Doubt, Now: s.Local(now), Shut: s.Shut(), Grants: s.GrantsAt(now), Sessions: s.Sessions, Requests: s.requests(now),
 		Policy: PolicyStatus{FileOK: s.File.Error == "", Error: s.File.Error}, ClockOK: s.Synchronized, Version: s.Version,
 		Doubts: append([]Doubt{}, s.Doubts...), HintMessages: s.Hints(now), Warnings: append([]Message{}, s.File.Warnings...),
 	}
@@ -155,7 +157,7 @@ func (s *Snapshot) StatusAt(now time.Time) Status {
 // Shut lists the scopes that operators closed.
 func (s *Snapshot) Shut() ShutStatus {
 	st := ShutStatus{Vendors: []string{}, Engineers: []string{}, Records: []policy.ShutRecord{}, ByKey: s.Base.Held()}
-	for _, r := range s.Base.Shuts() {
+	for _, r := range s.Shuts() {
 		r = s.LocalShut(r)
 		st.Records = append(st.Records, r)
 		switch scope := string(r.Scope); {
@@ -168,6 +170,12 @@ func (s *Snapshot) Shut() ShutStatus {
 		}
 	}
 	return st
+}
+
+// Shuts lists the closed vendors and engineers, and all. A revoked request is none of them: it cannot
+// be reopened.
+func (s *Snapshot) Shuts() []policy.ShutRecord {
+	return slices.DeleteFunc(s.Base.Shuts(), func(r policy.ShutRecord) bool { return r.Scope.IsRequest() })
 }
 
 // LocalShut is a record for operators: with local times, and without keys.
@@ -188,6 +196,9 @@ func (s *Snapshot) GrantsAt(now time.Time) []GrantStatus {
 		}
 		o := GrantStatus{ID: g.ID, Vendor: g.Engineer.Vendor.Name, Engineer: g.Engineer.Name, Window: g.Window.Name, Names: NamesOf(g.Engineer),
 			From: s.Local(g.From), Until: s.Local(g.Until), Targets: []string{}, Sources: g.Engineer.Sources}
+		if g.Window.IsRequest() {
+			o.Request = g.Window.Name
+		}
 		for _, t := range g.Window.Targets {
 			o.Targets = append(o.Targets, t.Name)
 		}

@@ -66,6 +66,9 @@ func TestEveryCodeHasWords(t *testing.T) {
 	for _, stage := range policy.Stages() {
 		said[StageName(stage).Code] = true
 	}
+	for _, why := range policy.Disalloweds() {
+		said[Lacks(why).Code] = true
+	}
 	for _, kind := range []string{"added", "removed", "changed"} {
 		for _, thing := range []string{"site", "contact", "timezone", "tunnel", "reopen_all", "calendar", "target", "operator", "notify", "vendor", "engineer", "window", "on_request"} {
 			m := changed(policy.Change{Kind: kind, Thing: thing, Name: "NAME"})

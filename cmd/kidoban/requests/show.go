@@ -113,15 +113,9 @@ func marks(p *terminal.Program, r view.Request) {
 		}
 	}
 	p.TellIf(r.SelfApproved, "request_self", view.Args{"name": r.RecordedBy})
-	if lacks := lacking[policy.Disallowed(r.Why)]; lacks != "" {
-		p.Tell("request_lacks", view.Args{"lacks": view.Say(lacks, nil)})
+	if why := policy.Disallowed(r.Why); slices.Contains(policy.Disalloweds(), why) {
+		p.Tell("request_lacks", view.Args{"lacks": view.Lacks(why)})
 	}
-}
-
-// lacking has the words for a part of a request that the policy lacks.
-var lacking = map[policy.Disallowed]view.Code{
-	policy.LacksPolicy: "lacks_policy", policy.LacksVendor: "lacks_vendor", policy.LacksEmergency: "lacks_emergency", policy.LacksEngineers: "lacks_engineers",
-	policy.LacksSources: "lacks_sources", policy.LacksTargets: "lacks_targets", policy.LacksTime: "lacks_time",
 }
 
 // signatures adds the recorder and the approvals.
