@@ -13,6 +13,7 @@ import (
 
 	"kidoban/cmd/kidoban/terminal"
 	"kidoban/gateway/api"
+	"kidoban/gateway/policy"
 )
 
 // TestDiff: what another policy changes, and what the next days open in addition, or not
@@ -100,5 +101,50 @@ Day DAY 20:00  22:00  medisys/mori,medisys/sato  ehr-db tcp/22
 	var nobody strings.Builder
 	if exit := run([]string{"diff", newer}, []string{"KIDOBAN_ADMIN_SOCKET=" + filepath.Join(folder, "none.sock")}, &nobody, &nobody); exit != terminal.Failed || !strings.Contains(nobody.String(), "no gateway runs at") {
 		t.Errorf("without a gateway: exit %d, %s", exit, nobody.String())
+	}
+}
+
+// TestDiffNamesRequests: an edit that voids an approved request says so before it is
+// reloaded, and what the request would have opened.
+func TestDiffNamesRequests(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	now := time.Now().Truncate(time.Second)
+	terms := asked().Terms
+	terms.From, terms.Until = now.Add(24*time.Hour).UTC(), now.Add(26*time.Hour).UTC()
+	scheduled := &policy.Request{Requested: policy.Requested{Terms: terms, By: "tanaka"}, At: now, Approvals: []policy.Sign{{By: "mori", At: now}}}
+	later := *scheduled
+	later.Ends = []policy.End{{Version: 2, Until: terms.From.Add(3 * time.Hour), Approvals: scheduled.Approvals}}
+	undecided := *scheduled
+	undecided.Approvals = nil
+	answerOf := func(r *policy.Request) map[string]answer {
+		return map[string]answer{"GET /v1/policy": {body: api.InForce{Digest: strings.Repeat("0", 64), Text: requestPolicy, Ready: true, Requests: []*policy.Request{r}}}}
+	}
+	for _, c := range []struct {
+		name    string
+		of      *policy.Request
+		edit    []string
+		want    string // empty: nothing about requests
+		closing bool
+	}{
+		{"a comment", scheduled, []string{"version: 1", "version: 1 # one"}, "", false},
+		{"the name of an operator", scheduled, []string{"tanaka: {", "tanaka: {name: 田中, "}, "", false},
+		{"a key", scheduled, []string{"2wwiNhY3WZPk0uE7XO1A/ZgbKPSlgHhNALW7A44oVAc=", "QXhczrLgmMRTqSJGY+dOn0gxco9yePgqMB5L1b55iGI="},
+			"request 7k2m9x of medisys would be void; it is scheduled: an engineer is not there any more, or has another key", true},
+		{"an approver", scheduled, []string{"approvers: [tanaka, mori]", "approvers: [tanaka]", "approvals: 1", "approvals: 1\n      self_approval: true"},
+			"request 7k2m9x of medisys would be requested; it is scheduled", true},
+		{"a port", scheduled, []string{"tcp/22, icmp", "tcp/22"}, "request 7k2m9x of medisys would open less: a target is not there any more, or has another address or other services", true},
+		{"a shorter duration", &later, []string{"max_duration: 4h", "max_duration: 2h"}, "request 7k2m9x of medisys would end at UNTIL", true},
+		{"of an undecided one", &undecided, []string{"engineers: [sato]\n      valid", "engineers: [sato]\n      undecided: 1h\n      valid"}, "", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := os.WriteFile(path, []byte(strings.NewReplacer(c.edit...).Replace(requestPolicy)), 0o640); err != nil {
+				t.Fatal(err)
+			}
+			out, failures, exit, _ := askedOf(t, answerOf(c.of), "diff", path)
+			got := regexp.MustCompile(`[0-9-]{10} [0-9:]{8} JST`).ReplaceAllString(out, "UNTIL")
+			if exit != terminal.Yes || strings.Contains(got, "  request ") != (c.want != "") || !strings.Contains(got, c.want) || strings.Contains(got, "would not open any more") != c.closing {
+				t.Errorf("exit %d, want %q: %s%s", exit, c.want, got, failures)
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"kidoban/gateway/policy"
@@ -17,11 +18,12 @@ type InForce struct {
 	Text     string              `json:"text"`
 	Ready    bool                `json:"ready"`
 	Shut     []policy.ShutRecord `json:"shut"`
+	Requests []*policy.Request   `json:"requests"` // that are open, or may open
 }
 
-func inForce(s *view.Snapshot) InForce {
+func inForce(s *view.Snapshot, now time.Time) InForce {
 	p := s.Plan.Policy
-	return InForce{p.Digest, s.Local(s.File.LoadedAt), p.Text, s.Ready(), append([]policy.ShutRecord{}, s.Shuts()...)}
+	return InForce{p.Digest, s.Local(s.File.LoadedAt), p.Text, s.Ready(), append([]policy.ShutRecord{}, s.Shuts()...), append([]*policy.Request{}, s.Base.Unfinished(now)...)}
 }
 
 // Comparison has the changes that a reload would bring.
@@ -32,8 +34,19 @@ type Comparison struct {
 	Differences []policy.Change `json:"differences"` // of the policies
 	Closes      []policy.Reach  `json:"would_close"` // at once, and not later by the clock
 	Opens       []policy.Reach  `json:"would_open"`
+	Requests    []Affected      `json:"requests"` // that would not stand as they do
 
 	states [2]*policy.State // with each policy
+}
+
+// Affected is a request that another policy bears on.
+type Affected struct {
+	ID     string            `json:"id"`
+	Vendor string            `json:"vendor"`
+	State  policy.Stage      `json:"state"`       // now
+	Would  policy.Stage      `json:"would_be"`    // with the other policy
+	Lacks  policy.Disallowed `json:"would_lack"`  // what that policy lacks of it; empty: nothing
+	Until  time.Time         `json:"would_until"` // its end with that policy
 }
 
 // Compare compares another policy with the one in force, of the answer to GET /v1/policy.
@@ -61,6 +74,7 @@ func (f InForce) compare(before, after *policy.Policy, exact bool, now time.Time
 		Closes: []policy.Reach{}, Opens: []policy.Reach{}}
 	for i, p := range []*policy.Policy{before, after} {
 		c.states[i] = policy.NewState()
+		c.states[i].Take(f.Requests)
 		for _, r := range f.Shut { // a state without a policy takes all
 			if err := c.states[i].Apply(r.At, r.Actor, policy.Shut{Scope: r.Scope, Reason: r.Reason, Keys: r.Keys}); err != nil {
 				return nil, err
@@ -73,7 +87,42 @@ func (f InForce) compare(before, after *policy.Policy, exact bool, now time.Time
 	if f.Ready {
 		c.Closes, c.Opens = policy.Moved(c.states[0].Plan(now), c.states[1].Plan(now), now)
 	}
+	c.affected(f.Requests, now)
 	return c, nil
+}
+
+func (c *Comparison) affected(requests []*policy.Request, now time.Time) {
+	c.Requests = []Affected{}
+	for _, r := range requests {
+		before, after := c.states[0].Stands(r, now), c.states[1].Stands(r, now)
+		if after.Stage != before.Stage || after.Stale != before.Stale || !after.Until.Equal(before.Until) {
+			c.Requests = append(c.Requests, Affected{r.ID, r.Vendor, before.Stage, after.Stage, after.Why, after.Until})
+		}
+	}
+}
+
+// affectedMost bounds the messages about requests. JSON has all.
+const affectedMost = 20
+
+// requests puts the affected requests into words. zone is the site's.
+func (c *Comparison) requests(zone *time.Location) (all []view.Message) {
+	for _, a := range c.Requests[:min(len(c.Requests), affectedMost)] {
+		id := strings.TrimPrefix(a.ID, policy.RequestMark)
+		m := view.Say("would_end", view.Args{"id": id, "vendor": a.Vendor, "until": a.Until.In(zone).Format(view.Moment)})
+		switch lacks := view.Lacks(a.Lacks); {
+		case a.Would != a.State && lacks.Empty():
+			m = view.Say("would_become", view.Args{"id": id, "vendor": a.Vendor, "before": view.StageName(a.State), "after": view.StageName(a.Would)})
+		case a.Would != a.State:
+			m = view.Say("would_become_why", view.Args{"id": id, "vendor": a.Vendor, "before": view.StageName(a.State), "after": view.StageName(a.Would), "lacks": lacks})
+		case !lacks.Empty():
+			m = view.Say("would_lessen", view.Args{"id": id, "vendor": a.Vendor, "lacks": lacks})
+		}
+		all = append(all, m)
+	}
+	if more := len(c.Requests) - len(all); more > 0 {
+		all = append(all, view.Say("requests_affected_more", view.Args{"count": more}))
+	}
+	return all
 }
 
 // Within has what a comparison says of a span: the access that only the first policy opens, and
@@ -96,6 +145,7 @@ func (c *Comparison) Messages(zone *time.Location) []view.Message {
 	if !c.Exact {
 		all = append(all, view.Say("compared_keys", nil))
 	}
+	all = append(all, c.requests(zone)...)
 	switch {
 	case !c.Ready:
 		return append(all, view.Say("not_ready", nil))

@@ -98,7 +98,7 @@ var routes = map[string]route{
 		return explain(r.snap, r.query, r.now)
 	}, "engineer", "from", "to", "at"),
 	"/v1/calendar": question(inPolicy(planned), "from", "until", "vendor", "engineer"),
-	"/v1/policy":   question(inPolicy(func(r request, _ *policy.Policy) (InForce, error) { return inForce(r.snap), nil })),
+	"/v1/policy":   question(inPolicy(func(r request, _ *policy.Policy) (InForce, error) { return inForce(r.snap, r.now), nil })),
 	"/v1/client-config": question(inPolicy(func(r request, p *policy.Policy) (Config, error) {
 		text, err := clientConfig(p, r.query, r.snap.Key)
 		return Config{text}, err

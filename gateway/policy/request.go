@@ -81,25 +81,25 @@ type Sign struct {
 // Request is a request with all that was decided about it. It is immutable.
 type Request struct {
 	Requested
-	At        time.Time // when it was recorded
-	Approvals []Sign
-	Ends      []End
-	Denied    *Sign
-	Withdrawn *Sign
-	Ratified  *Sign
-	Reports   []Sign
-	Reviews   []Sign
-	Opened    bool // a grant of it has been open
-	Over      bool // and was closed at its end
+	At        time.Time `json:"at"` // when it was recorded
+	Approvals []Sign    `json:"approvals"`
+	Ends      []End     `json:"ends"`
+	Denied    *Sign     `json:"denied"`
+	Withdrawn *Sign     `json:"withdrawn"`
+	Ratified  *Sign     `json:"ratified"`
+	Reports   []Sign    `json:"reports"`
+	Reviews   []Sign    `json:"reviews"`
+	Opened    bool      `json:"opened"` // a grant of it has been open
+	Over      bool      `json:"over"`   // and was closed at its end
 }
 
 // End is a later or an earlier end of a request.
 type End struct {
-	Version   int // of the terms with this end; 0: it is a shortening
-	Until     time.Time
-	Asked     *Sign  // who asked for it; nil: an approver came first
-	Approvals []Sign // of an extension
-	Shortened *Sign  // nil: it is an extension
+	Version   int       `json:"version"` // of the terms with this end; 0: it is a shortening
+	Until     time.Time `json:"until"`
+	Asked     *Sign     `json:"asked"`     // who asked for it; nil: an approver came first
+	Approvals []Sign    `json:"approvals"` // of an extension
+	Shortened *Sign     `json:"shortened"` // nil: it is an extension
 }
 
 // Scope is the scope whose Shut revokes a request.
@@ -201,6 +201,20 @@ func (s *State) DropRequests() {
 	s.shut = maps.Clone(s.shut)
 	maps.DeleteFunc(s.shut, func(scope Scope, _ ShutRecord) bool { return scope.IsRequest() })
 	s.reindex(time.Time{})
+}
+
+// Unfinished lists the requests that are open, or may open.
+func (s *State) Unfinished(now time.Time) []*Request {
+	return slices.DeleteFunc(s.Requests(), func(r *Request) bool {
+		return !slices.Contains([]Stage{Undecided, Scheduled, StageOpen, StageFrozen}, s.Stands(r, now).Stage)
+	})
+}
+
+// Take puts requests of another state into a state without a policy.
+func (s *State) Take(requests []*Request) {
+	for _, r := range requests {
+		s.put(r)
+	}
 }
 
 // keptFor is how long a request that is over stays in the state. The journal has it for ever.

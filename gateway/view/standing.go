@@ -227,8 +227,13 @@ func (s *Snapshot) endedBy(r *policy.Request) policy.Sign {
 	return policy.Sign{}
 }
 
-// Lacks says what a policy lacks of a request's terms.
-func Lacks(why policy.Disallowed) Message { return Say("lacks_"+Code(why), nil) }
+// Lacks says what a policy lacks of a request's terms. It is empty if the policy lacks nothing.
+func Lacks(why policy.Disallowed) Message {
+	if why == "" {
+		return Message{}
+	}
+	return Say("lacks_"+Code(why), nil)
+}
 
 func (s *Snapshot) moment(t time.Time) string { return s.Local(t).Format(Moment) }
 
