@@ -40,7 +40,7 @@ timezone: %s
 tunnel:
   addresses: [10.99.0.1/24]
   endpoint: %v
-targets:
+%stargets:
   ehr: {address: %v, ports: [tcp/%d]}
 vendors:
   medisys:
@@ -48,9 +48,9 @@ vendors:
     sources: [%v]
     engineers:
       sato: {name: Sato, public_key: "%s", addresses: [%v]}
-    windows:
-%s`, zone, gatewayAddress, listedService.Addr(), listedService.Port(), engineerAddress,
-		base64.StdEncoding.EncodeToString(s.publicKey[:]), engineerInside, strings.Join(windows, ""))
+%s    windows:
+%s`, zone, gatewayAddress, staff, listedService.Addr(), listedService.Port(), engineerAddress,
+		base64.StdEncoding.EncodeToString(s.publicKey[:]), engineerInside, onRequest, strings.Join(windows, ""))
 	if err := os.WriteFile(s.policyFile(), []byte(text), 0o640); err != nil {
 		s.Fatalf("write the policy: %v", err)
 	}

@@ -58,8 +58,11 @@ var scenes = []scene{
 			return s.tunnelWire.Packets(lab.Incoming, lab.From(listedService.Addr()), withPayload)
 		}),
 		nobodyInside}},
-	{func(s *story) { s.letGo() }, "What happened is on record", []check{verified, recorded}},
+	{func(s *story) { s.letGo() }, "", nil},
 }
+
+// record ends the story.
+var record = []scene{{nil, "What happened is on record", []check{verified, recorded}}}
 
 // story plays the scenes and counts failures.
 type story struct {
@@ -67,7 +70,9 @@ type story struct {
 	out              *terminal
 	begin            time.Time
 	checks, failures int
-	from, until      time.Time // the window
+	from, until      time.Time // the window, or the request
+	asked            request
+	forAll           string // the program, for other users
 	letGo            func()    // ends the stream that Sato holds
 }
 
@@ -77,14 +82,24 @@ func (s *story) tell() {
 		"engineer 198.18.10.10 ---+",
 		"                         internet --- 192.0.2.2 gateway --- 10.1.0.5 hospital",
 		"outsider 198.51.100.66 --+                                  10.1.0.6"})
-	for _, scene := range scenes {
+	all, alone := slices.Clone(scenes), lab.OtherUsers()
+	if alone == nil {
+		all = append(all, evening...)
+	}
+	for _, scene := range append(all, record...) {
 		if scene.prepare != nil {
 			scene.prepare(s)
+		}
+		if scene.heading == "" {
+			continue
 		}
 		s.out.heading(strings.NewReplacer("{from}", clock(s.from), "{until}", clock(s.until)).Replace(scene.heading))
 		for _, c := range scene.checks {
 			s.try(c)
 		}
+	}
+	if alone != nil {
+		s.out.note("Requests are not shown, which take two people: " + alone.Error())
 	}
 }
 

@@ -69,6 +69,8 @@ type ground struct {
 	settings []string          // NAME=value, besides those that every ground has
 	names    *strings.Replacer // puts names for people into the policy
 	without  []string          // layers that are left out
+	// YAML of the policy: of its top level, and of medisys. Empty: nothing can be requested.
+	operators, onRequest string
 
 	held atomic.Bool // flows of the test send nothing for now
 
@@ -239,7 +241,7 @@ timezone: Asia/Tokyo
 tunnel:
   addresses: [10.99.0.1/24, "fd00:99::1/64"]
   endpoint: %v
-targets:
+%stargets:
   ehr: {address: %v, ports: [tcp/22, udp/53, icmp]}
   ehr6: {address: "%v", ports: [tcp/22, udp/53, icmp]}
   pacs: {address: %v, ports: [tcp/104], masquerade: true}
@@ -247,12 +249,12 @@ vendors:
   medisys:
     sources: [203.0.113.0/28, "2001:db8:1::/64"]
     engineers:
-%s    windows:
+%s%s    windows:
 %s  scanco:
     sources: [198.51.100.10, "2001:db8:2::10"]
     engineers:
 %s    windows:
-%s`, outside4, ehr4, ehr6, pacs4, people("medisys"), strings.Join(medisys, ""), people("scanco"), strings.Join(scanco, "")))
+%s`, outside4, g.operators, ehr4, ehr6, pacs4, people("medisys"), g.onRequest, strings.Join(medisys, ""), people("scanco"), strings.Join(scanco, "")))
 }
 
 func (g *ground) policyFile() string { return filepath.Join(g.folder, "policy.yaml") }

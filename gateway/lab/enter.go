@@ -53,6 +53,16 @@ func Main(m interface{ Run() int }) {
 // Available says why this process cannot make hosts, and how to change that; nil: it can.
 func Available() error { return errForbidden }
 
+// OtherUsers says why this process cannot start others under other users, and how to change that;
+// nil: it can.
+func OtherUsers() error {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil || strings.Join(strings.Fields(string(text)), " ") != "0 0 4294967295" {
+		return errors.New("other users take root of the machine: run it as root")
+	}
+	return nil
+}
+
 // Require skips the test where hosts cannot be made. With CI=true in the environment it fails the
 // test.
 func Require(t T) {
