@@ -101,6 +101,14 @@ func (a *access) mayComeFrom(source netip.Addr, now time.Time) bool {
 	return slices.ContainsFunc(a.grants, func(g *Grant) bool { return g.Contains(now) && g.Engineer.MayComeFrom(source) })
 }
 
+// MayComeFrom reports whether a source is one of the engineer's with a key, or one of a grant of the
+// engineer that the plan has, perhaps for a moment later.
+func (p *Plan) MayComeFrom(key Key, source netip.Addr) bool {
+	i, ok := p.index.byKey[key]
+	return ok && (p.index.engineers[i].MayComeFrom(source) ||
+		p.access != nil && slices.ContainsFunc(p.access[i].grants, func(g *Grant) bool { return g.Engineer.MayComeFrom(source) }))
+}
+
 func (g *Grant) allows(to netip.AddrPort, protocol uint8) bool {
 	return slices.ContainsFunc(g.Window.Targets, func(t *Target) bool { return t.Allows(to, protocol) })
 }

@@ -145,8 +145,7 @@ func (p *authenticator) question(packet *packetInitiation, source netip.AddrPort
 		return q, stamp, false
 	}
 	q.Key = c.key
-	engineer := plan.ByKey(c.key)
-	if engineer == nil {
+	if plan.ByKey(c.key) == nil {
 		return q, stamp, false
 	}
 	secret, ok := p.secret(plan.Policy, opener, c.key)
@@ -160,7 +159,7 @@ func (p *authenticator) question(packet *packetInitiation, source netip.AddrPort
 	switch {
 	case !newer:
 		q.Fault = policy.Replayed // and takes nothing of the engineer's rate, or it would lock the engineer out
-	case !inspected && engineer.MayComeFrom(q.Source) && !p.engineers.allow(c.key, now.boot):
+	case !inspected && plan.MayComeFrom(c.key, q.Source) && !p.engineers.allow(c.key, now.boot):
 		q.Fault = policy.RateLimited
 	case stampTime(stamp).After(now.wall.Add(ahead)):
 		q.Fault = policy.FutureTimestamp
@@ -173,7 +172,7 @@ func (p *authenticator) question(packet *packetInitiation, source netip.AddrPort
 // thief of the key could lock its owner out with a timestamp of tomorrow. Then
 // seen is zero.
 func (p *authenticator) keep(q policy.Query, stamp [12]byte, source netip.AddrPort, plan *policy.Plan, now instant) (seen [12]byte) {
-	if q.Proven && q.Fault == policy.Admitted && plan.ByKey(q.Key).MayComeFrom(q.Source) {
+	if q.Proven && q.Fault == policy.Admitted && plan.MayComeFrom(q.Key, q.Source) {
 		p.stamps.advance(q.Key, stamp, source, now.boot)
 		seen = stamp
 	}
