@@ -125,14 +125,25 @@ func (r *restriction) openOf(key policy.Key) []*Opening {
 }
 
 // part returns the part of a recorded grant that some grants open, those that end last
-// first; nil if there is none. All of it ends with the first one that it needs.
+// first; nil if there is none. All of it ends with the first one that it needs. Grants with
+// other sources open nothing of it: a request may have a source of its own.
 func (r *restriction) part(recorded *policy.Grant, grants []*policy.Grant) *policy.Grant {
 	var p *policy.Grant
+	var of *policy.Engineer
+	if i := slices.IndexFunc(grants, func(g *policy.Grant) bool { return g.ID == recorded.ID }); i >= 0 {
+		of = grants[i].Engineer
+	}
 	for _, g := range grants {
+		if of != nil && !slices.Equal(g.Engineer.Sources, of.Sources) {
+			continue
+		}
 		c := r.covered(recorded, g)
+		if c != nil && len(c.Window.Targets) > 0 {
+			of = g.Engineer
+		}
 		switch {
 		case c == nil:
-			return nil // as with the others: they are of the same engineer
+			continue
 		case p == nil || len(p.Window.Targets) == 0 && len(c.Window.Targets) > 0:
 			copied := *c
 			copied.ID, p = recorded.ID, &copied

@@ -82,3 +82,49 @@ func TestCovered(t *testing.T) {
 		})
 	}
 }
+
+// TestPartOfOtherSources: an entry stays as far as grants open it together, but no source gets a
+// target that its grant does not have.
+func TestPartOfOtherSources(t *testing.T) {
+	from := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC)
+	v := &policy.Vendor{Name: "acme"}
+	grant := func(name, sources string, hours int, targets ...*policy.Target) *policy.Grant {
+		e := &policy.Engineer{Vendor: v, Name: "brown", Key: policy.Key{1}}
+		for s := range strings.FieldsSeq(sources) {
+			e.Sources = append(e.Sources, netip.MustParsePrefix(s))
+		}
+		return &policy.Grant{ID: "acme/brown/" + name, Engineer: e, Window: &policy.Window{Vendor: v, Name: name, Targets: targets},
+			Span: policy.Span{From: from, Until: from.Add(time.Duration(hours) * time.Hour)}}
+	}
+	target := func(name, prefix string) *policy.Target {
+		return &policy.Target{Name: name, Prefix: netip.MustParsePrefix(prefix), Services: []policy.Service{{Protocol: policy.TCP, First: 22, Last: 22}}}
+	}
+	ehr, pacs := target("ehr", "10.1.0.5/32"), target("pacs", "10.1.2.7/32")
+	const here, there = "203.0.113.0/28", "198.51.100.7/32"
+	for _, c := range []struct {
+		name     string
+		recorded *policy.Grant
+		grants   []*policy.Grant // those that end last first
+		want     string
+	}{
+		{"a window beside a request of another source", grant("night", here, 1, ehr), []*policy.Grant{grant("~1", there, 2, ehr, pacs), grant("night", here, 1, ehr)}, "[203.0.113.0/28] ehr until 02:00"},
+		{"a wide entry, by its own grant", grant("night", here+" "+there, 2, ehr, pacs), []*policy.Grant{grant("~1", there, 2, pacs), grant("night", here, 1, ehr)}, "[203.0.113.0/28] ehr until 02:00"},
+		{"a wide entry without a grant of its own", grant("old", here+" "+there, 2, ehr, pacs), []*policy.Grant{grant("~1", there, 2, pacs), grant("night", here, 1, ehr)}, "[198.51.100.7/32] pacs until 03:00"},
+		{"grants of the same sources", grant("old", here, 2, ehr, pacs), []*policy.Grant{grant("~1", here, 2, pacs), grant("night", here, 1, ehr)}, "[203.0.113.0/28] pacs ehr until 02:00"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := &restriction{NewSet(nil), nil, map[pair]*policy.Window{}, map[pair]*policy.Window{}}
+			p := r.part(c.recorded, c.grants)
+			if p == nil {
+				t.Fatal("nothing of it stays")
+			}
+			got := fmt.Sprint(p.Engineer.Sources)
+			for _, x := range p.Window.Targets {
+				got += " " + x.Name
+			}
+			if got += " until " + p.Until.Format("15:04"); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
+}
