@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -29,10 +30,11 @@ const (
 type enforcer struct {
 	public      policy.Key // the gateway's, in use; zero: none
 	applier     *applier
-	asked       uint64 // the number of the newest plan given to the applier
-	stands      uint64 // the number of the newest plan that the kernel has
-	checkFailed bool   // the ruleset did not read back as set
-	hangs       bool   // the kernel has not answered for rulesetWait
+	plan        *policy.Plan // the newest one for the kernel; nil: none yet
+	asked       uint64       // the number of the newest plan given to the applier
+	stands      uint64       // the number of the newest plan that the kernel has
+	checkFailed bool         // the ruleset did not read back as set
+	hangs       bool         // the kernel has not answered for rulesetWait
 	setAgainAt  time.Duration
 	tunnelAt    time.Duration // when a tunnel in doubt is tried again
 	openAt      time.Duration // nothing opens before, because an opening failed
@@ -72,15 +74,18 @@ func (l *loop) setTunnel() bool {
 	return err == nil
 }
 
-// apply gives the plan in force to the firewall.
+// apply gives the plan in force to the firewall, as far as it is for sessions where they are.
 func (l *loop) apply() {
+	before := cmp.Or(l.kernel.plan, l.plans.inForce)
+	l.kernel.plan = l.plans.inForce.Within(l.sessions.Sources())
 	l.kernel.asked++
 	l.kernel.renewAt = l.clock.Boot + renewAfter
 	var live []netip.AddrPort
 	for s := range l.sessions.All() {
 		live = append(live, s.Source)
 	}
-	l.kernel.applier.set(application{l.kernel.asked, l.plans.inForce, live})
+	l.kernel.applier.set(application{l.kernel.asked, l.kernel.plan, live})
+	l.openings.InForce(before, l.kernel.plan, l.kernel.asked, l.kernel.stands)
 }
 
 // applied takes the applier's answer.

@@ -263,7 +263,6 @@ func (l *loop) evaluate() {
 	l.setTunnel()
 	ended := l.sessions.Review(l.plans.inForce, l.doubted(doubtStopping))
 	l.apply()
-	l.openings.InForce(before, l.plans.inForce, l.kernel.asked, l.kernel.stands)
 	l.end(ended)
 	l.closeGrants()
 	l.record(freezing(before, l.plans.inForce)...)

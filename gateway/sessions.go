@@ -31,6 +31,9 @@ func (l *loop) admitted(f policy.Fact) {
 			l.cut(a)
 		}
 	}})
+	if l.plans.inForce.SourcesDiffer(e) {
+		l.apply() // ahead of the session's first packet
+	}
 }
 
 // cut cuts an admission that did not reach the disk in time.

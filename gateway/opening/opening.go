@@ -149,10 +149,13 @@ func (s *Set) Stands(application uint64, p *policy.Policy) (changed bool) {
 	return changed
 }
 
-// InForce takes note of the plan that is in force now in place of another, and
+// InForce takes note of the plan that the kernel is to have in place of another, and
 // of the application that brings it to the kernel; applied is the newest
 // application that stands.
 func (s *Set) InForce(before, plan *policy.Plan, application, applied uint64) {
+	if before == plan {
+		return
+	}
 	timed := applied >= s.Narrowing.timed
 	s.Narrowing.take(Lost(before, plan, s.clock.Now, timed), application, s.clock.Now, s.clock.Boot)
 }
