@@ -15,12 +15,10 @@ import (
 // openGrants sends new grants to the journal.
 func (l *loop) openGrants() {
 	for _, o := range l.openings.ToRecord(l.plans.wanted) {
+		l.state.NoteGrant(string(policy.RequestOf(o.Grant.ID)), false) // in the journal's order
 		l.add(store.Record{Entries: []journal.Entry{grantEntry(journal.WindowOpened, o.Grant)}, Done: func(err error) {
 			if errors.Is(err, store.ErrRefused) {
 				return // it would be refused again; TestTheGreatestEntriesFit: no policy's is
-			}
-			if err == nil {
-				l.state.NoteGrant(string(policy.RequestOf(o.Grant.ID)), false)
 			}
 			l.plans.stale = l.openings.Recorded(o, err == nil) || l.plans.stale
 		}})

@@ -163,6 +163,9 @@ func (l *loop) takeJournal(next store.Replacement, first store.Record, e *effect
 	l.journal = journalState{identity: next.Past.Identity}
 	l.stamp(first)
 	l.store.Take(next, first)
+	if !next.Anew { // it may have a decision whose record seemed to fail, and lack one that counted meanwhile
+		l.state.TakeRequests(l.clock.Now, next.Past.State)
+	}
 	l.record(store.StateEntries(l.state)...)
 }
 

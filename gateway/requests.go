@@ -31,7 +31,7 @@ func (l *loop) decide(actor policy.Actor, event policy.RequestEvent, e *effect) 
 			operator = o.Name
 		}
 	}
-	event = policy.Signed(event, operator, actor.Via)
+	event = policy.Signed(event, operator, actor.Via, at)
 	if err := l.state.May(at, operator, event); err != nil {
 		return err
 	}
@@ -44,13 +44,13 @@ func (l *loop) decide(actor policy.Actor, event policy.RequestEvent, e *effect) 
 	record := store.Record{Entries: []journal.Entry{store.RequestEntry(actor.Text, event, l.state.TermsOf(event))}}
 	decision, _ := event.(policy.Verdict)
 	if !decision.Verb.Closes() {
-		closes := l.closes[id]
+		closes, shortenings := l.closes[id], l.state.Shortenings(event.Request())
 		record.Done = func(err error) {
+			if err == nil {
+				err = l.state.Apply(at, actor.Text, l.state.Late(event, shortenings))
+			}
 			if err == nil && l.closes[id] != closes { // the disk was slow, and the later command counts
 				err = &view.Error{Message: view.Say("request_overtaken", view.Args{"id": string(id)})}
-			}
-			if err == nil {
-				err = l.state.Apply(at, actor.Text, event)
 			}
 			l.stand(e, id)
 			if l.openings.Pending() { // the answer waits until the kernel has what opens

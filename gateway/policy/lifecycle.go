@@ -95,7 +95,9 @@ func (s *State) stage(r *Request, x *Standing, now time.Time) Stage {
 		return StageClosed
 	case x.Window == nil:
 		return StageVoid
-	case !approved && (!now.Before(x.From.Add(s.policy.onRequest(r.Vendor).Undecided)) || !now.Before(x.Until)):
+	case !approved && !now.Before(x.From.Add(s.policy.onRequest(r.Vendor).Undecided)):
+		return StageExpired
+	case !approved && !now.Before(x.Until) && (r.For == 0 || r.Opened): // else it counts from the approval
 		return StageExpired
 	case !approved:
 		return Undecided
@@ -187,8 +189,8 @@ func (o *OnRequest) counted(r *Request, signs []Sign) (all []Sign) {
 func (r *Request) ends(o *OnRequest, x *Standing) (pending *End) {
 	for i := range r.Ends {
 		e := &r.Ends[i]
-		if e.Shortened != nil {
-			x.Until = earlier(x.Until, e.Until)
+		if e.Shortened != nil { // an extension that waited needs another version
+			x.Until, pending = earlier(x.Until, e.Until), nil
 			continue
 		}
 		needed, last := 1, x.MaxUntil

@@ -34,10 +34,11 @@ func (e *RefusedError) Error() string {
 	return strings.TrimSpace(fmt.Sprintf("%s %s %s %s", e.Code, e.ID, e.Name, e.Stage))
 }
 
-// revocable reports whether a request can be revoked: it exists, and is not over. A revocation does
-// not look at the policy, so that it works in every doubt.
+// revocable reports whether a request can be revoked. A revocation does not look at the policy, so
+// that it works in every doubt. Before the first policy every request can be, also one of which a
+// damaged journal says nothing.
 func (s *State) revocable(scope Scope) error {
-	if s.requests[string(scope)] == nil {
+	if s.policy != nil && s.requests[string(scope)] == nil {
 		return s.NoRequest(string(scope))
 	}
 	return nil

@@ -217,6 +217,13 @@ func (s *State) Take(requests []*Request) {
 	}
 }
 
+// TakeRequests takes the requests that another state has, as the journal tells them. Revocations
+// stay.
+func (s *State) TakeRequests(at time.Time, from *State) {
+	s.requests = from.requests
+	s.reindex(at)
+}
+
 // keptFor is how long a request that is over stays in the state. The journal has it for ever.
 const keptFor = 400 * 24 * time.Hour
 
@@ -230,7 +237,8 @@ func (s *State) forget(at time.Time) {
 			}
 		}
 		old := at.Sub(last) > keptFor && (!r.Emergency || r.Ratified != nil)
-		if old {
+		if _, revoked := s.shut[RequestScope(id)]; old && revoked {
+			s.shut = maps.Clone(s.shut)
 			delete(s.shut, RequestScope(id))
 		}
 		return old

@@ -102,7 +102,9 @@ func (s *State) Apply(at time.Time, actor string, e Event) error {
 			if err := s.revocable(e.Scope); err != nil {
 				return err
 			}
-			record = ShutRecord{Scope: e.Scope, At: at, Actor: actor, Reason: e.Reason}
+			if !ok { // the first revocation counts
+				record = ShutRecord{Scope: e.Scope, At: at, Actor: actor, Reason: e.Reason}
+			}
 		case s.policy != nil && !s.policy.knows(e.Scope):
 			return &NoMatchError{Scope: e.Scope, Near: s.policy.Nearest(string(e.Scope))}
 		case ok:

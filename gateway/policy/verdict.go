@@ -19,6 +19,8 @@ type Requested struct {
 	// Idempotency is the hash of the actor and the idempotency key; Body is that of what was asked.
 	Idempotency string `json:"idempotency,omitempty"`
 	Body        string `json:"body,omitempty"`
+	// Given is when it was recorded. The journal's own time may be later, where the clock was set back.
+	Given time.Time `json:"given,omitzero"`
 }
 
 // Verb is what a decision does to a request. It is the kind of its journal entry.
@@ -56,6 +58,10 @@ type Verdict struct {
 	Reason string    `json:"reason,omitempty"`
 	Files  string    `json:"files,omitempty"`  // of a report: what was brought in or taken out
 	Result string    `json:"result,omitempty"` // of a report; of a review the note
+	Given  time.Time `json:"given,omitzero"`   // as Requested.Given
+
+	// later is how many shortenings count already that were decided after this.
+	later int
 }
 
 func (Requested) event() {}
@@ -67,15 +73,38 @@ func (e Requested) Request() string { return e.ID }
 // Request is the request's id.
 func (e Verdict) Request() string { return e.ID }
 
-// Signed gives the event with the operator who gives it, and the way by which it came.
-func Signed(e RequestEvent, operator, via string) RequestEvent {
+// Signed gives the event with the operator who gives it, the way by which it came, and when.
+func Signed(e RequestEvent, operator, via string, at time.Time) RequestEvent {
 	switch e := e.(type) {
 	case Requested:
-		e.By = operator
+		e.By, e.Given = operator, at.UTC()
 		return e
 	case Verdict:
-		e.By, e.Via = operator, via
+		e.By, e.Via, e.Given = operator, via, at.UTC()
 		return e
+	}
+	return e
+}
+
+// Shortenings counts the shortenings of a request.
+func (s *State) Shortenings(id string) (n int) {
+	if r := s.requests[id]; r != nil {
+		for _, e := range r.Ends {
+			if e.Shortened != nil {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Late gives an event whose record took long: the request had so many shortenings when it was
+// decided. Those that came since count already, and are after it in the journal. So the event
+// changes the state as it does in a replay.
+func (s *State) Late(e RequestEvent, shortenings int) RequestEvent {
+	if d, ok := e.(Verdict); ok {
+		d.later = s.Shortenings(d.ID) - shortenings
+		return d
 	}
 	return e
 }
@@ -100,6 +129,9 @@ func (s *State) applyRequest(at time.Time, e RequestEvent) error {
 		if s.requests[q.ID] != nil {
 			return &RefusedError{Code: "request_twice", ID: q.ID}
 		}
+		if !q.Given.IsZero() {
+			at = q.Given
+		}
 		s.put(&Request{Requested: q, At: at})
 		s.forget(at)
 		return nil
@@ -108,6 +140,17 @@ func (s *State) applyRequest(at time.Time, e RequestEvent) error {
 	r := s.requests[d.ID]
 	if r == nil {
 		return s.NoRequest(d.ID)
+	}
+	if n := len(r.Ends) - d.later; d.later > 0 {
+		late := r.Ends[n:]
+		d.later = 0
+		s.change(d.ID, func(r *Request) { r.Ends = slices.Clip(r.Ends[:n]) })
+		err := s.applyRequest(at, d)
+		s.change(d.ID, func(r *Request) { r.Ends = append(slices.Clip(r.Ends), late...) })
+		return err
+	}
+	if !d.Given.IsZero() {
+		at = d.Given
 	}
 	sign := Sign{By: d.By, At: at, Via: d.Via, Reason: d.Reason}
 	switch d.Verb {

@@ -184,9 +184,11 @@ func (p *Past) Closings(known map[string]journal.Entry) (entries []journal.Entry
 			}
 			delete(p.open, name)
 			if closed, ok := known[name]; ok {
+				p.State.NoteGrant(closed.Request, closed.Reason == windowClosed)
 				entries = append(entries, closed)
 				continue
 			}
+			p.State.NoteGrant(e.Request, false)
 			closed := journal.SessionClosed
 			if kind == journal.WindowOpened {
 				closed = journal.WindowClosed
