@@ -31,6 +31,7 @@ type Handler struct {
 	// Entries are those of the journal; nil: none can be asked for.
 	Entries *store.Feed
 
+	answers                answers
 	streams                streams
 	beatEvery, takenWithin time.Duration // of a stream; 0: the constants of these names
 }
@@ -38,12 +39,16 @@ type Handler struct {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	status, answer, err := h.answer(w, r)
-	if s, ok := answer.(*stream); ok && err == nil {
-		s.send(w, r, h)
-		return
+	answer, err := h.answer(w, r)
+	if err != nil {
+		answer = replyOf(0, nil, err)
 	}
-	respond(w, status, answer, err)
+	switch a := answer.(type) {
+	case *stream:
+		a.send(w, r, h)
+	case reply:
+		a.write(w)
+	}
 }
 
 // Offline gives the JSON of the answer to a question where no gateway runs.
@@ -55,18 +60,19 @@ func Offline(s *view.Snapshot, path string, query url.Values, now time.Time) ([]
 	return encoded(answer)
 }
 
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (status int, answer any, err error) {
+// answer gives a reply, a *stream, or an error.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (any, error) {
 	actor, err := h.Who(r)
 	there, ok := routes[r.URL.Path]
 	get := there.method == http.MethodGet
 	switch {
 	case err != nil:
-		return 0, nil, problem(http.StatusForbidden, "%v", err)
+		return nil, problem(http.StatusForbidden, "%v", err)
 	case !ok:
-		return 0, nil, problem(http.StatusNotFound, "%s is not there: allowed is %s", r.URL.Path, strings.Join(slices.Sorted(maps.Keys(routes)), ", "))
+		return nil, problem(http.StatusNotFound, "%s is not there: allowed is %s", r.URL.Path, strings.Join(slices.Sorted(maps.Keys(routes)), ", "))
 	case r.Method != there.method && (r.Method != http.MethodHead || !get):
 		w.Header().Set("Allow", there.method)
-		return 0, nil, problem(http.StatusMethodNotAllowed, "%s %s: allowed is %s", r.Method, r.URL.Path, there.method)
+		return nil, problem(http.StatusMethodNotAllowed, "%s %s: allowed is %s", r.Method, r.URL.Path, there.method)
 	}
 	// A command takes effect whether or not its client waits.
 	q := request{Handler: h, ctx: context.WithoutCancel(r.Context()), actor: actor, header: r.Header, snap: h.Gateway.Snapshot(), now: h.Gateway.Now()}
@@ -74,32 +80,64 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (status int, an
 		w.Header().Set(ZoneHeader, p.Zone.String())
 	}
 	if q.query, err = queryOf(r, there.parameters); err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	var body []byte
 	if !get {
-		if body, err = read(http.MaxBytesReader(w, r.Body, there.most)); err != nil {
-			return 0, nil, err
-		}
+		return h.command(q, there, w, r)
 	}
-	answer, err = there.serve(q, body)
-	return there.status, answer, err
+	answer, err := there.serve(q, nil)
+	if s, ok := answer.(*stream); ok && err == nil {
+		return s, nil
+	}
+	return replyOf(there.status, answer, err), nil
 }
 
-func respond(w http.ResponseWriter, status int, answer any, err error) {
-	kind := "application/json"
+// command does a command, once for each key.
+func (h *Handler) command(q request, there route, w http.ResponseWriter, r *http.Request) (any, error) {
+	key, err := keyOf(r.Header)
+	if err != nil {
+		return nil, err
+	}
+	body, err := read(http.MaxBytesReader(w, r.Body, there.most))
+	if err != nil {
+		return nil, err
+	}
+	do := func() reply {
+		answer, err := there.serve(q, body)
+		return replyOf(there.status, answer, err)
+	}
+	if key == "" {
+		return do(), nil
+	}
+	q.key, q.digest = idempotencyHash(q.actor, r.URL.Path, key), digestOf(body)
+	return h.answers.once(q.key, q.digest, do)
+}
+
+// reply is an answer, ready to be sent.
+type reply struct {
+	status int
+	kind   string // of the text
+	text   []byte
+}
+
+// replyOf is the reply with an answer, or with the problem that an error is.
+func replyOf(status int, answer any, err error) reply {
 	text, unfit := encoded(answer)
 	if unfit != nil {
 		err = problem(http.StatusInternalServerError, "the answer cannot be written as JSON: %v", unfit)
 	}
-	if err != nil {
-		p := problemOf(err)
-		status, kind = p.Status, "application/problem+json"
-		text, _ = encoded(p) // texts and a number are always JSON
+	if err == nil {
+		return reply{status, "application/json", text}
 	}
-	w.Header().Set("Content-Type", kind)
-	w.WriteHeader(status)
-	_, _ = w.Write(text) // an error means that the client went away
+	p := problemOf(err)
+	text, _ = encoded(p) // texts and a number are always JSON
+	return reply{p.Status, "application/problem+json", text}
+}
+
+func (r reply) write(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", r.kind)
+	w.WriteHeader(r.status)
+	_, _ = w.Write(r.text) // an error means that the client went away
 }
 
 func encoded(v any) ([]byte, error) {

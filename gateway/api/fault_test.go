@@ -61,7 +61,7 @@ func TestFault82TimesWithoutEnd(t *testing.T) {
 // TestFault82AnswerThatIsNoJSON: an answer that cannot be written is no success.
 func TestFault82AnswerThatIsNoJSON(t *testing.T) {
 	w := &recorder{header: http.Header{}}
-	respond(w, http.StatusOK, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), nil)
+	replyOf(http.StatusOK, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), nil).write(w)
 	if w.status != http.StatusInternalServerError || w.header.Get("Content-Type") != "application/problem+json" || !strings.Contains(w.text.String(), "cannot be written as JSON") {
 		t.Errorf("status %d, %v: %s", w.status, w.header, &w.text)
 	}

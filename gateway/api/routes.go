@@ -23,6 +23,9 @@ type request struct {
 	now    time.Time
 	query  url.Values
 	header http.Header
+	// Of a command with an Idempotency-Key: idempotencyHash, and the hex SHA-256 of the body.
+	// The journal may keep them, so that they hold over a restart.
+	key, digest string
 }
 
 // route answers one method of one path.
