@@ -31,7 +31,7 @@ type Handler struct {
 	// Entries are those of the journal; nil: none can be asked for.
 	Entries *store.Feed
 
-	answers                answers
+	memory                 memory
 	streams                streams
 	beatEvery, takenWithin time.Duration // of a stream; 0: the constants of these names
 }
@@ -110,7 +110,7 @@ func (h *Handler) command(q request, there route, w http.ResponseWriter, r *http
 		return do(), nil
 	}
 	q.key, q.digest = idempotencyHash(q.actor, r.URL.Path, key), digestOf(body)
-	return h.answers.once(q.key, q.digest, do)
+	return h.memory.once(q.key, q.digest, do)
 }
 
 // reply is an answer, ready to be sent.

@@ -51,8 +51,8 @@ func digestOf(text []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// answers remembers the answers to commands with a key, within bounds.
-type answers struct {
+// memory has the answers to commands with a key, within bounds.
+type memory struct {
 	mu    sync.Mutex
 	byKey map[string]*remembered
 	order []*remembered // the oldest first
@@ -68,7 +68,7 @@ type remembered struct {
 
 // once does a command, or gives the answer of the first time if its key is known. An answer
 // to bad input is not remembered: nothing was done.
-func (a *answers) once(key, digest string, do func() reply) (reply, error) {
+func (a *memory) once(key, digest string, do func() reply) (reply, error) {
 	mine, earlier, err := a.begin(key, digest, time.Now())
 	switch {
 	case err != nil:
@@ -84,7 +84,7 @@ func (a *answers) once(key, digest string, do func() reply) (reply, error) {
 }
 
 // begin remembers a command, or gives the earlier reply to it.
-func (a *answers) begin(key, digest string, now time.Time) (mine *remembered, earlier *reply, err error) {
+func (a *memory) begin(key, digest string, now time.Time) (mine *remembered, earlier *reply, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for len(a.order) > 0 && now.Sub(a.order[0].at) >= rememberedTime {
@@ -117,7 +117,7 @@ func otherBody() error {
 }
 
 // end notes the reply.
-func (a *answers) end(mine *remembered, got *reply) {
+func (a *memory) end(mine *remembered, got *reply) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.byKey[mine.key] != mine {
@@ -134,7 +134,7 @@ func (a *answers) end(mine *remembered, got *reply) {
 }
 
 // forget forgets a command. The lock is held.
-func (a *answers) forget(r *remembered) {
+func (a *memory) forget(r *remembered) {
 	delete(a.byKey, r.key)
 	a.order = slices.DeleteFunc(a.order, func(o *remembered) bool { return o == r })
 	if r.reply != nil {

@@ -127,7 +127,7 @@ func TestOnceForRealCommands(t *testing.T) {
 
 // TestAnswersAreBounded in number, bytes and age.
 func TestAnswersAreBounded(t *testing.T) {
-	var a answers
+	var a memory
 	begun := time.Now()
 	do := func(i, bytes int, at time.Time) bool {
 		mine, _, err := a.begin(fmt.Sprint(i), "d", at)
