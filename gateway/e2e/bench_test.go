@@ -55,6 +55,7 @@ func TestPerformance(t *testing.T) {
 	b.policy(t)
 	b.memory(t)
 	b.closing(t)
+	b.requests(t)
 	fmt.Printf("\n%s\n%s\n", machineLine(), b.String())
 }
 
@@ -257,15 +258,27 @@ func (b *board) memory(t *testing.T) {
 func (b *board) closing(t *testing.T) {
 	m := b.other(t, "^TestPromise4ClosingLag$/^with_every_layer$",
 		`last packets of (\d+) sessions, after the end: p50 (\S+), p99 (\S+), least \S+, greatest (\S+); this machine lets a goroutine wait for: p99 (\S+),`, "-closings=1000")
-	in := func(text string) string {
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return fmt.Sprintf("%.1f ms", d.Seconds()*1e3)
+	b.row("last packet after the end of "+m[1]+" windows", fmt.Sprintf("p50 %s, p99 %s", inMilliseconds(t, m[2]), inMilliseconds(t, m[3])), "", "", "",
+		fmt.Sprintf("greatest %s; this machine lets a goroutine wait for: p99 %s", inMilliseconds(t, m[4]), inMilliseconds(t, m[5])))
+}
+
+// requests is what TestRequestLag measures.
+func (b *board) requests(t *testing.T) {
+	one := `of (\d+) sessions: p50 (\S+), p99 (\S+), greatest (\S+)`
+	whats := []string{"from an approval to the first packet", "from a revocation to the last packet", "from close --all to the last packet"}
+	m := b.other(t, "^TestRequestLag$", whats[0]+", "+one+`[\s\S]*`+whats[1]+", "+one+`[\s\S]*`+whats[2]+", "+one, "-decisions=1000")
+	for i, what := range whats {
+		f := m[1+4*i:]
+		b.row(fmt.Sprintf("%s, %s sessions", what, f[0]), fmt.Sprintf("p50 %s, p99 %s", inMilliseconds(t, f[1]), inMilliseconds(t, f[2])), "", "", "", "greatest "+inMilliseconds(t, f[3]))
 	}
-	b.row("last packet after the end of "+m[1]+" windows", fmt.Sprintf("p50 %s, p99 %s", in(m[2]), in(m[3])), "", "", "",
-		fmt.Sprintf("greatest %s; this machine lets a goroutine wait for: p99 %s", in(m[4]), in(m[5])))
+}
+
+func inMilliseconds(t *testing.T, text string) string {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%.1f ms", d.Seconds()*1e3)
 }
 
 // other runs another test of this package and finds its figures in what it
@@ -273,7 +286,7 @@ func (b *board) closing(t *testing.T) {
 func (b *board) other(t *testing.T, test, logs string, flags ...string) []string {
 	t.Helper()
 	t.Log("running", test)
-	out := output(t, exec.CommandContext(t.Context(), "/proc/self/exe", append(flags, "-test.v", "-test.timeout=10m", "-test.run="+test)...))
+	out := output(t, exec.CommandContext(t.Context(), "/proc/self/exe", append(flags, "-test.v", "-test.timeout=20m", "-test.run="+test)...))
 	m := regexp.MustCompile(logs).FindSubmatch(out)
 	if m == nil {
 		t.Fatalf("%s logs nothing like %q:\n%s", test, logs, out)

@@ -33,7 +33,7 @@ func TestRequestLag(t *testing.T) {
 	lab.Require(t)
 	g := newGround(t)
 	g.employ()
-	const engineers = 10
+	engineers := min(*decisions/2, 20)
 	g.hospital.Echo("udp", netip.AddrPortFrom(ehr4, 53).String())
 	var who []*person
 	for i := range engineers {
@@ -121,7 +121,7 @@ func TestRequestLag(t *testing.T) {
 	}{{"from an approval to the first packet", opened}, {"from a revocation to the last packet", revoked}, {"from close --all to the last packet", closed}} {
 		slices.Sort(m.lags)
 		if n := len(m.lags); n > 0 {
-			t.Logf("%s, %d sessions: p50 %v, p99 %v, greatest %v", m.what, n, m.lags[n/2], m.lags[(n-1)*99/100], m.lags[n-1])
+			t.Logf("%s, of %d sessions: p50 %v, p99 %v, greatest %v", m.what, n, m.lags[n/2], m.lags[(n-1)*99/100], m.lags[n-1])
 		}
 	}
 }

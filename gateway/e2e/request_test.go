@@ -115,6 +115,7 @@ func (g *ground) request(user string, args ...string) (id string) {
 // TestRequestsTakeTwoPeople: the kernel names them, and root is nobody.
 func TestRequestsTakeTwoPeople(t *testing.T) {
 	lab.Require(t)
+	t.Parallel()
 	g := newGround(t)
 	g.employ()
 	g.open([]string{nextYear("later", "ehr")}, []string{nextYear("later", "pacs")})
@@ -155,6 +156,7 @@ func TestRequestsTakeTwoPeople(t *testing.T) {
 // a pause when it was extended before, and ends with the new end.
 func TestAnExtensionLosesNoByte(t *testing.T) {
 	lab.Require(t)
+	t.Parallel()
 	g := newGround(t)
 	g.employ()
 	g.serve()
@@ -236,6 +238,7 @@ var (
 // operator whom its comment names first.
 func TestTheEveningOfREADME(t *testing.T) {
 	lab.Require(t)
+	t.Parallel()
 	g := newGround(t)
 	g.employ()
 	g.serve()
