@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"gateway/view":     {"gateway/policy"},
 	"gateway/tally":    {"gateway/policy", "gateway/view"},
 	"dashboards":       {},
-	"gateway/metrics":  {"gateway/policy", "gateway/session", "gateway/view"},
+	"gateway/metrics":  {"gateway/journal", "gateway/policy", "gateway/session", "gateway/view"},
 	"gateway/session":  {"gateway/clock", "gateway/policy", "gateway/view"},
 	"gateway/api":      {"gateway", "gateway/journal", "gateway/policy", "gateway/store", "gateway/view"},
 	"gateway/admin":    {"gateway/api", "gateway/durable", "gateway/policy", "gateway/view"},

@@ -184,7 +184,7 @@ func (l *loop) shut(actor policy.Actor, event policy.Shut, e *effect, added *sto
 	if l.doubted(doubtJournal) {
 		e.recorded <- errors.New(l.doubts[doubtJournal].String())
 	} else { // on its way to the disk before the closings that it causes
-		l.add(store.Record{Entries: store.ShutEntries(actor.Text, event), Done: func(err error) { e.recorded <- err }})
+		l.add(store.Record{Entries: store.ShutEntries(actor.Text, event, l.state), Done: func(err error) { e.recorded <- err }})
 	}
 	l.stand(e, event.Scope)
 	kind := journal.Shut

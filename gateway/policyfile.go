@@ -170,7 +170,7 @@ func (l *loop) take(actor policy.Actor, r reading) (notes []view.Message, err er
 	l.plans.stale = true
 	l.cfg.Metrics.Reloaded(p, l.clock.Now)
 	for _, event := range store.NewKeys(shuts, l.state.Shuts()) {
-		entries = append(entries, store.ShutEntries(actor.Text, event)...)
+		entries = append(entries, store.ShutEntries(actor.Text, event, l.state)...)
 	}
 	l.record(entries...)
 	return notes, nil

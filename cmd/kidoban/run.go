@@ -111,7 +111,7 @@ func (runCommand) Run(p *terminal.Program) error {
 	}
 	counts := metrics.New(versionText())
 	room := &store.Room{}
-	counts.LogDropped, counts.Room = queue.Dropped, room.Entries
+	counts.LogDropped, counts.Room, journal.Appended = queue.Dropped, room.Entries, counts.Recorded
 	counts.MostEngineers = s.MetricsEngineers
 	if elsewhere != nil {
 		counts.SyslogDropped = elsewhere.Dropped

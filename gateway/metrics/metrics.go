@@ -31,8 +31,9 @@ type Metrics struct {
 	// Room is about how many more entries of the journal the disk takes.
 	Room func() (entries uint64, known bool)
 
-	vendors vendorCounters
-	ruleset rulesetCounters
+	vendors  vendorCounters
+	ruleset  rulesetCounters
+	requests requestCounters
 	keyTimes
 
 	append   prometheus.Observer
@@ -108,6 +109,7 @@ func New(version string) *Metrics {
 	m.gauge(prometheus.Labels{"goversion": runtime.Version(), "version": version}, "kidoban_build_info", "Always 1; the version is in the label.").Set(1)
 	m.elsewhere(&m.SyslogDropped, "kidoban_syslog_dropped_total", "Log records that did not reach the syslog collector, because it was away or too slow.")
 	m.elsewhere(&m.LogDropped, "kidoban_log_dropped_total", "Lines of the gateway's own log that were dropped, because nobody read it in time.")
+	m.newRequestCounters()
 	for _, r := range policy.Reasons() {
 		m.vendors.admissions.WithLabelValues("", r.String())
 	}
@@ -216,6 +218,9 @@ func (m *Metrics) Reloaded(p *policy.Policy, at time.Time) {
 			c.open.WithLabelValues(v.Name, w.Name)
 			c.used.WithLabelValues(v.Name, w.Name)
 		}
+		if v.OnRequest != nil {
+			m.requests.begin(v.Name)
+		}
 		for _, e := range v.Engineers {
 			current[e.Key] = true
 			if _, ok := m.listed[e.Key]; !ok {
@@ -259,7 +264,7 @@ func (m *Metrics) Usage(d time.Duration, p *policy.Plan, inside []*policy.Engine
 	count := func(c *prometheus.CounterVec, grants []*policy.Grant) {
 		counted := map[[2]string]bool{}
 		for _, g := range grants {
-			if name := [2]string{g.Window.Vendor.Name, g.Window.Name}; g.Contains(now) && !counted[name] {
+			if name := [2]string{g.Window.Vendor.Name, g.Window.Name}; g.Contains(now) && !counted[name] && !g.Window.IsRequest() {
 				counted[name] = true
 				c.WithLabelValues(name[:]...).Add(d.Seconds())
 			}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/session"
 	"kidoban/gateway/view"
@@ -91,6 +92,7 @@ func TestFault102OpenMetrics(t *testing.T) {
 	m.Refused(policy.Fact{Engineer: e, Decision: policy.Decision{Reason: policy.WrongSource, Engineer: e}, At: now})
 	m.Dropped(map[string]uint64{"source": 1})
 	m.SessionEnded("acme", "ABCDEFGHIJKLMNOP", session.Idle, time.Minute)
+	m.Recorded([]journal.Entry{{Kind: journal.Requested, Vendor: "acme", Request: "~a"}})
 	text := page(t, m, "application/openmetrics-text; version=1.0.0")
 	if !strings.HasSuffix(text, "\n# EOF\n") {
 		t.Errorf("the page does not end as OpenMetrics does: %q", text[max(0, len(text)-80):])

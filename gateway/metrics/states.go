@@ -66,7 +66,7 @@ var (
 	descVendorShut  = desc("kidoban_vendor_shut", "1 if an operator closed this vendor, or everything.", "vendor")
 	descActive      = desc("kidoban_session_active", "Open sessions, by vendor.", "vendor")
 	descSessionEnds = desc("kidoban_session_next_end_timestamp_seconds", "Unix time at which the first of the vendor's open sessions must end; 0: nobody is inside.", "vendor")
-	descGrants      = desc("kidoban_grant_active", "Open grants, by vendor: one for each engineer and open window.", "vendor")
+	descGrants      = desc("kidoban_grant_active", "Open grants, by vendor: one for each engineer and open window or request.", "vendor")
 
 	descFrozen = desc("kidoban_grants_frozen", "Grants that ended a short while ago, and whose connections the kernel keeps until their grace is over.")
 
@@ -127,6 +127,7 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	}
+	c.metrics.requests.collect(ch)
 	if s.Plan.Policy == nil {
 		return
 	}
@@ -134,6 +135,7 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 	gauge(descFrozen, float64(len(s.Plan.Frozen)))
 	c.vendors(s, now, gauge)
 	c.windows(s, now, gauge)
+	c.requests(s, now, gauge)
 	engineers := 0
 	for _, v := range s.Plan.Policy.Vendors {
 		engineers += len(v.Engineers)
@@ -213,6 +215,9 @@ func (c *states) windows(s *view.Snapshot, now time.Time, gauge toGauge) {
 		}
 	}
 	for _, w := range s.Plan.Windows {
+		if w.Window.IsRequest() { // there would be more series with each request
+			continue
+		}
 		vendor, window := w.Window.Vendor.Name, w.Window.Name
 		gauge(descOpen, number(open[w.Window.String()]), vendor, window)
 		if !w.Next.IsZero() {

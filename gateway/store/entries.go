@@ -36,8 +36,8 @@ func RequestEntry(actor string, event policy.RequestEvent, t policy.Terms) journ
 }
 
 // ShutEntries are the entries of a shut: one, and more for the keys that find
-// no room in it.
-func ShutEntries(actor string, event policy.Shut) (entries []journal.Entry) {
+// no room in it. s knows the request that it revokes, if it revokes one.
+func ShutEntries(actor string, event policy.Shut, s *policy.State) (entries []journal.Entry) {
 	chunks := slices.Collect(slices.Chunk(event.Keys, KeysMax))
 	if len(chunks) == 0 {
 		chunks = [][]policy.Key{nil}
@@ -47,6 +47,9 @@ func ShutEntries(actor string, event policy.Shut) (entries []journal.Entry) {
 		e := EventEntry(journal.Shut, actor, event.Reason, event.Scope, event)
 		if event.Scope.IsRequest() {
 			e.Kind, e.Request = journal.Revoked, string(event.Scope)
+			if r := s.Request(e.Request); r != nil {
+				e.Vendor = r.Vendor
+			}
 		}
 		if event.Added {
 			e.Text = fmt.Sprintf("%d keys more", len(keys))
@@ -80,7 +83,7 @@ func StateEntries(s *policy.State) (entries []journal.Entry) {
 	for _, r := range s.Shuts() {
 		keys := r.Keys
 		for _, c := range r.Closes() {
-			entries = append(entries, ShutEntries(c.Actor, policy.Shut{Scope: r.Scope, Reason: c.Reason, Keys: keys})...)
+			entries = append(entries, ShutEntries(c.Actor, policy.Shut{Scope: r.Scope, Reason: c.Reason, Keys: keys}, s)...)
 			keys = nil
 		}
 	}
@@ -101,7 +104,7 @@ func ShutAlso(state *policy.State, shut []policy.ShutRecord) (entries []journal.
 				continue
 			}
 			if err := state.Apply(c.At, c.Actor, event); err == nil {
-				entries = append(entries, ShutEntries(c.Actor, event)...)
+				entries = append(entries, ShutEntries(c.Actor, event, state)...)
 			}
 		}
 	}

@@ -15,7 +15,9 @@ type OnDisk struct {
 	Folder, KeyFile string
 	Latch           ShutFile
 	Feed            *Feed // of its entries; nil: none
-	Logger          *slog.Logger
+	// Appended hears of entries once they are on disk; nil: nobody does. It must not wait.
+	Appended func([]journal.Entry)
+	Logger   *slog.Logger
 }
 
 // None reports whether there is neither a journal nor its key.
@@ -44,7 +46,7 @@ func (j OnDisk) Open() (Journal, error) {
 	if j.Feed != nil {
 		j.Feed.begin(j.Folder, opened)
 	}
-	return signedJournal{opened}, nil
+	return signedJournal{opened, j.Appended}, nil
 }
 
 // ReadDamaged implements Journals.
@@ -61,7 +63,18 @@ func (j OnDisk) Archive() (path, checkpoint string, err error) {
 }
 
 // signedJournal is a Journal on disk.
-type signedJournal struct{ *journal.Journal }
+type signedJournal struct {
+	*journal.Journal
+	appended func([]journal.Entry)
+}
+
+func (j signedJournal) Append(entries ...journal.Entry) error {
+	err := j.Journal.Append(entries...)
+	if err == nil && j.appended != nil {
+		j.appended(entries)
+	}
+	return err
+}
 
 func (j signedJournal) CheckpointTime() time.Time {
 	_, signed := j.Checkpoint()

@@ -203,7 +203,7 @@ func (s *Snapshot) asked(x Standing, at time.Time) Message {
 			return Say("asked_void", Args{"id": x.ID, "vendor": x.Vendor, "why": Lacks(x.Now.Why)})
 		}
 	case policy.StageExpired:
-		if recent {
+		if at.Sub(s.expired(x)) < lately {
 			return Say("asked_expired", Args{"id": x.ID, "vendor": x.Vendor})
 		}
 	case policy.StageDenied, policy.StageWithdrawn, policy.StageRevoked:
@@ -212,6 +212,15 @@ func (s *Snapshot) asked(x Standing, at time.Time) Message {
 		}
 	}
 	return Message{}
+}
+
+// expired is when a request expired.
+func (s *Snapshot) expired(x Standing) time.Time {
+	last := x.Now.From.Add(s.Base.Policy().Vendor(x.Vendor).OnRequest.Undecided)
+	if x.For == 0 && x.Now.Until.Before(last) {
+		return x.Now.Until
+	}
+	return last
 }
 
 // endedBy is who denied, withdrew or revoked a request.
