@@ -109,17 +109,17 @@ func TestRequests(t *testing.T) {
 	soon = with(soon, terms)
 	answers := listed(old, over, soon, declared)
 	for lang, want := range map[string]string{
-		"en": `ID      STATE      VENDOR   ENGINEERS  TARGETS  FROM (JST)        UNTIL  BY      APPROVED  NOTES
-aaaaaa  open       medisys  sato       ehr-db   2030-12-09 20:00  22:00  tanaka  -         EMERGENCY, not ratified, self-approved, the policy allows less
-7k2m9x  requested  medisys  sato       ehr-db   when approved     +2h    tanaka  0/1       
-bbbbbb  closed     medisys  sato       ehr-db   2030-12-09 20:00  22:00  tanaka  -         EMERGENCY, ratification OVERDUE
-cccccc  denied     medisys  sato       ehr-db   2030-12-09 20:00  22:00  tanaka  0/1       
+		"en": `ID      STATE          WHO           TARGETS  FROM (JST)        UNTIL  BY      NOTES
+aaaaaa  open           medisys/sato  ehr-db   2030-12-09 20:00  22:00  tanaka  UNRATIFIED, self-approved, the policy allows less
+7k2m9x  requested 0/1  medisys/sato  ehr-db   when approved     +2h    tanaka  
+bbbbbb  closed         medisys/sato  ehr-db   2030-12-09 20:00  22:00  tanaka  UNRATIFIED, OVERDUE
+cccccc  denied         medisys/sato  ehr-db   2030-12-09 20:00  22:00  tanaka  
 `,
-		"ja": `番号    状態      業者     作業者  接続先  開始 (JST)        終了   記録者  承認  備考
-aaaaaa  開放中    medisys  sato    ehr-db  2030-12-09 20:00  22:00  tanaka  -     緊急（事後承認待ち）, 自己承認, ポリシーが一部を認めない
-7k2m9x  承認待ち  medisys  sato    ehr-db  承認時            +2h    tanaka  0/1   
-bbbbbb  終了      medisys  sato    ehr-db  2030-12-09 20:00  22:00  tanaka  -     緊急（事後承認の期限切れ）
-cccccc  却下      medisys  sato    ehr-db  2030-12-09 20:00  22:00  tanaka  0/1   
+		"ja": `番号    状態          作業者        接続先  開始 (JST)        終了   記録者  備考
+aaaaaa  開放中        medisys/sato  ehr-db  2030-12-09 20:00  22:00  tanaka  事後承認待ち, 自己承認, ポリシーが一部を認めない
+7k2m9x  承認待ち 0/1  medisys/sato  ehr-db  承認時            +2h    tanaka  
+bbbbbb  終了          medisys/sato  ehr-db  2030-12-09 20:00  22:00  tanaka  事後承認の期限切れ
+cccccc  却下          medisys/sato  ehr-db  2030-12-09 20:00  22:00  tanaka  
 `,
 	} {
 		out, failures, exit, _ := askedOf(t, answers, "requests", "--lang", lang)
@@ -347,9 +347,9 @@ func TestQuestions(t *testing.T) {
 	}{
 		{"approve 7k2m9x", "y\n", terminal.Yes, []string{"ehr-db  10.1.0.5  tcp/22 icmp", "call back  03-0000-0000", "Approve 7k2m9x? [y/N]"}},
 		{"approve 7k2m9x --lang ja", "はい\n", terminal.Yes, []string{"7k2m9x を承認しますか [y/N]"}},
-		{"approve 7k2m9x", "\n", terminal.No, []string{"Nothing was done."}},
-		{"approve 7k2m9x", "yess\n", terminal.No, []string{"Nothing was done."}},
-		{"approve 7k2m9x", "\x04", terminal.No, []string{"Nothing was done."}}, // the end of the input
+		{"approve 7k2m9x", "\n", terminal.No, []string{"nothing was done"}},
+		{"approve 7k2m9x", "yess\n", terminal.No, []string{"nothing was done"}},
+		{"approve 7k2m9x", "\x04", terminal.No, []string{"nothing was done"}}, // the end of the input
 		{"approve 7k2m9x --json", "y\n", terminal.Yes, []string{"2wwiNhY3WZPk0uE7XO1A", "Approve 7k2m9x? [y/N]"}},
 		{"request medisys --engineers sato --targets ehr-db --purpose index --for 2h", "n\n", terminal.No, []string{"begins     when approved", "Record this request? [y/N]"}},
 		{"request medisys --engineers sato --targets ehr-db --purpose index --for 1h --emergency", "n\n", terminal.No, []string{"This EMERGENCY opens at once. Declare it? [y/N]"}},

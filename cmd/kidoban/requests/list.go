@@ -68,7 +68,7 @@ func table(p *terminal.Program, requests []view.Request) {
 		return len(urgency) + 2
 	}
 	slices.SortStableFunc(requests, func(a, b view.Request) int { return order(a) - order(b) })
-	rows := [][]string{p.Heading("label_id", "label_state", "label_vendor_heading", "label_engineers", "label_targets", "label_begin", "label_until", "label_by", "label_approved_of", "label_notes")}
+	rows := [][]string{p.Heading("label_id", "label_state", "label_who", "label_targets", "label_begin", "label_until", "label_by", "label_notes")}
 	var times []time.Time
 	for _, r := range requests[:min(len(requests), linesMost)] {
 		times = append(times, r.From, r.Until)
@@ -87,13 +87,13 @@ func table(p *terminal.Program, requests []view.Request) {
 		if r.State == policy.Undecided && r.Terms.For > 0 {
 			begin, end = p.Say("request_at_approval", nil), "+"+policy.Elapsed(until.Sub(from))
 		}
-		approved := fmt.Sprintf("%d/%d", len(r.Approvals), r.Needed)
-		if r.Emergency != nil {
-			approved = "-"
+		state := view.StageName(r.State).In(p.Lang)
+		if r.State == policy.Undecided {
+			state += fmt.Sprintf(" %d/%d", len(r.Approvals), r.Needed)
 		}
-		rows = append(rows, []string{short(r.ID), view.StageName(r.State).In(p.Lang), r.Vendor, p.Some(engineers), p.Some(targets), begin, end, r.RecordedBy, approved, strings.Join(notes(p, r), ", ")})
+		rows = append(rows, []string{short(r.ID), state, r.Vendor + "/" + p.Some(engineers), p.Some(targets), begin, end, r.RecordedBy, strings.Join(notes(p, r), ", ")})
 	}
-	p.Table(rows, 5, times)
+	p.Table(rows, 4, times)
 	p.TellIf(len(requests) > linesMost, "requests_more", view.Args{"count": len(requests) - linesMost})
 }
 
