@@ -204,7 +204,7 @@ tanaka が記録と承認の両方を行いました。ほかの人の確認は�
 		t.Errorf("before the approval:\n%s", out)
 	}
 	r.Purpose, r.Terms.Purpose = "something else", "something else"
-	if out, failures, exit, _ := askedOf(t, listed(r), "requests", "7k2m9x"); exit != terminal.Failed || out != "" || !strings.HasPrefix(failures, "kidoban: nothing was done: the gateway tells the digest "+r.Digest+" of ~7k2m9x, but") {
+	if out, failures, exit, _ := askedOf(t, listed(r), "requests", "7k2m9x"); exit != terminal.Failed || out != "" || !strings.HasPrefix(failures, "kidoban: nothing was done: the gateway tells the digest "+r.Digest+" of 7k2m9x, but") {
 		t.Errorf("with another digest: exit %d, %s%s", exit, out, failures)
 	}
 }
@@ -241,7 +241,7 @@ func TestDecisions(t *testing.T) {
 		{"approve 7k2m9x --yes", and(listed(asked()), "POST /v1/approve", recorded(partly)), terminal.Yes, `{"digest":"` + digest + `","id":"~7k2m9x"}`,
 			"\nApproved: 7k2m9x, by 1 of 2. Nothing is open yet.\n"},
 		{"approve 7k2m9x --digest " + other, and(listed(asked()), "POST /v1/approve", differing), terminal.Failed, `{"digest":"` + other + `","id":"~7k2m9x"}`,
-			"  until 22:00 -> 23:00\nkidoban: ~7k2m9x is not as it was shown: look at it again with `kidoban requests ~7k2m9x`\n"},
+			"  until 22:00 -> 23:00\nkidoban: 7k2m9x is not as it was shown: look at it again with `kidoban requests 7k2m9x`\n"},
 		{"approve 7k2m9x --digest abc", nil, terminal.Usage, "", "is not a digest: allowed are 64 hex digits, as `kidoban requests ID` shows them\nSee kidoban approve --help.\n"},
 		{"approve 7k/2m", nil, terminal.Usage, "", "\"7k/2m\" is not a request: allowed is an id, as in 7k2m9x\nSee kidoban approve --help.\n"},
 		{"deny 7k2m9x --reason no", and(nil, "POST /v1/deny", recorded(asked())), terminal.Yes, `{"id":"~7k2m9x","reason":"no"}`, "Denied: 7k2m9x.\n"},

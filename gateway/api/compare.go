@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"kidoban/gateway/policy"
@@ -107,15 +106,14 @@ const affectedMost = 20
 // requests puts the affected requests into words. zone is the site's.
 func (c *Comparison) requests(zone *time.Location) (all []view.Message) {
 	for _, a := range c.Requests[:min(len(c.Requests), affectedMost)] {
-		id := strings.TrimPrefix(a.ID, policy.RequestMark)
-		m := view.Say("would_end", view.Args{"id": id, "vendor": a.Vendor, "until": a.Until.In(zone).Format(view.Moment)})
+		m := view.Say("would_end", view.Args{"id": a.ID, "vendor": a.Vendor, "until": a.Until.In(zone).Format(view.Moment)})
 		switch lacks := view.Lacks(a.Lacks); {
 		case a.Would != a.State && lacks.Empty():
-			m = view.Say("would_become", view.Args{"id": id, "vendor": a.Vendor, "before": view.StageName(a.State), "after": view.StageName(a.Would)})
+			m = view.Say("would_become", view.Args{"id": a.ID, "vendor": a.Vendor, "before": view.StageName(a.State), "after": view.StageName(a.Would)})
 		case a.Would != a.State:
-			m = view.Say("would_become_why", view.Args{"id": id, "vendor": a.Vendor, "before": view.StageName(a.State), "after": view.StageName(a.Would), "lacks": lacks})
+			m = view.Say("would_become_why", view.Args{"id": a.ID, "vendor": a.Vendor, "before": view.StageName(a.State), "after": view.StageName(a.Would), "lacks": lacks})
 		case !lacks.Empty():
-			m = view.Say("would_lessen", view.Args{"id": id, "vendor": a.Vendor, "lacks": lacks})
+			m = view.Say("would_lessen", view.Args{"id": a.ID, "vendor": a.Vendor, "lacks": lacks})
 		}
 		all = append(all, m)
 	}

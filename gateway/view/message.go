@@ -101,6 +101,9 @@ func (m Message) In(l Language) string {
 			value = strings.Join(parts, "; ")
 		}
 		text := fmt.Sprint(value)
+		if name == "id" { // some shells take the mark for a home folder
+			text = strings.TrimPrefix(text, policy.RequestMark)
+		}
 		if l == Japanese && slices.Contains(durations, name) {
 			text = units.Replace(text)
 		}

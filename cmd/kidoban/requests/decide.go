@@ -46,7 +46,7 @@ func (c which) refuse(p *terminal.Program, b because, path string, done view.Cod
 	if err != nil {
 		return err
 	}
-	return c.told(p, show, answer, p.Say(done, view.Args{"id": short(string(c.ID))}))
+	return c.told(p, show, answer, p.Say(done, view.Args{"id": string(c.ID)}))
 }
 
 type denyCommand struct {
@@ -94,7 +94,7 @@ func (c shortenCommand) Run(p *terminal.Program) error {
 	if err != nil {
 		return err
 	}
-	return c.told(p, show, answer, p.Say("request_shortened", view.Args{"id": short(string(c.ID)), "until": p.Local(answer.Request.Until)}))
+	return c.told(p, show, answer, p.Say("request_shortened", view.Args{"id": string(c.ID), "until": p.Local(answer.Request.Until)}))
 }
 
 // signing is embedded in commands that send a digest of terms.
@@ -110,7 +110,7 @@ func (c signing) sign(p *terminal.Program, r view.Request, t policy.Terms, quest
 	body["digest"] = string(c.Digest)
 	if c.Digest == "" {
 		show := func(p *terminal.Program) { before(p, r, t, question == "request_extend") }
-		if err := p.Confirm(c.YesFlag, c.JSONFlag, show, question, view.Args{"id": short(r.ID)}); err != nil {
+		if err := p.Confirm(c.YesFlag, c.JSONFlag, show, question, view.Args{"id": r.ID}); err != nil {
 			return api.Recorded{}, false, err
 		}
 		body["digest"] = t.Digest()
@@ -154,9 +154,9 @@ func (c approveCommand) Run(p *terminal.Program) error {
 		return err
 	}
 	r = answer.Request
-	done := p.Say("request_approved", view.Args{"id": short(r.ID), "from": p.Local(r.From), "until": p.Local(r.Until)})
+	done := p.Say("request_approved", view.Args{"id": r.ID, "from": p.Local(r.From), "until": p.Local(r.Until)})
 	if len(r.Approvals) < r.Needed {
-		done = p.Say("request_approved_partly", view.Args{"id": short(r.ID), "count": len(r.Approvals), "needed": r.Needed})
+		done = p.Say("request_approved_partly", view.Args{"id": r.ID, "count": len(r.Approvals), "needed": r.Needed})
 	}
 	return c.told(p, show, answer, done)
 }
@@ -183,9 +183,9 @@ func (c extendCommand) Run(p *terminal.Program) error {
 	if err != nil {
 		return err
 	}
-	done := p.Say("request_extended", view.Args{"id": short(r.ID), "until": p.Local(answer.Request.Until)})
+	done := p.Say("request_extended", view.Args{"id": r.ID, "until": p.Local(answer.Request.Until)})
 	if e := answer.Request.Extension; e != nil {
-		done = p.Say("request_extended_partly", view.Args{"id": short(r.ID), "until": p.Local(answer.Request.Until), "count": len(e.Approvals), "needed": e.Needed})
+		done = p.Say("request_extended_partly", view.Args{"id": r.ID, "until": p.Local(answer.Request.Until), "count": len(e.Approvals), "needed": e.Needed})
 	}
 	return c.told(p, show, answer, done)
 }
@@ -213,7 +213,7 @@ func (c extendCommand) ask(p *terminal.Program, until time.Time) error {
 	if err != nil {
 		return err
 	}
-	return c.told(p, show, answer, p.Say("request_extension_asked", view.Args{"id": short(string(c.ID)), "until": p.Local(until)}))
+	return c.told(p, show, answer, p.Say("request_extension_asked", view.Args{"id": string(c.ID), "until": p.Local(until)}))
 }
 
 // next are the terms of an extension until an instant: those that wait for an approval,
@@ -250,5 +250,5 @@ func (c ratifyCommand) Run(p *terminal.Program) error {
 	if err != nil {
 		return err
 	}
-	return c.told(p, show, answer, p.Say("request_ratified", view.Args{"id": short(r.ID)}))
+	return c.told(p, show, answer, p.Say("request_ratified", view.Args{"id": r.ID}))
 }

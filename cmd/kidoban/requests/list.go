@@ -162,5 +162,5 @@ func full(p *terminal.Program, r view.Request) {
 // advice names the next steps for a request without an approval.
 func advice(p *terminal.Program, r view.Request) {
 	p.TellIf(r.Phone != "", "request_call_back", view.Args{"vendor": terminal.Named(r.Vendor, r.Name), "phone": r.Phone})
-	p.Tell("request_next", view.Args{"id": short(r.ID)})
+	p.Tell("request_next", view.Args{"id": r.ID})
 }

@@ -89,9 +89,9 @@ func (c requestCommand) told(p *terminal.Program, show bool, answer api.Recorded
 	r := answer.Request
 	if show {
 		if r.Emergency != nil {
-			p.Tell("request_declared", view.Args{"id": short(r.ID), "until": p.Local(r.Until), "by": p.Local(r.Emergency.RatifyBy)})
+			p.Tell("request_declared", view.Args{"id": r.ID, "until": p.Local(r.Until), "by": p.Local(r.Emergency.RatifyBy)})
 		} else {
-			p.Tell("request_recorded", view.Args{"id": short(r.ID)})
+			p.Tell("request_recorded", view.Args{"id": r.ID})
 			advice(p, r)
 		}
 		p.Stands(answer.Outcome)
