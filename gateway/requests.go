@@ -20,8 +20,10 @@ func (g *Gateway) decide(ctx context.Context, actor policy.Actor, event policy.R
 		return Outcome{}, err
 	}
 	out := e.wait(ctx)
-	if v, _ := event.(policy.Verdict); !out.Recorded && !v.Verb.Closes() && len(out.Problems) > 0 {
-		return Outcome{}, &view.Error{Message: out.Problems[len(out.Problems)-1]} // it does not count
+	for _, m := range out.Problems {
+		if v, _ := event.(policy.Verdict); m.Code == "not_recorded" && !v.Verb.Closes() {
+			return Outcome{}, &view.Error{Message: m} // it does not count
+		}
 	}
 	return out, g.send(ctx, func(*loop) {}) // the snapshot has it now
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -137,6 +138,12 @@ func idOf(text string) string {
 // ask records a request.
 func (r request) ask(b ask) (Recorded, error) {
 	return inPolicy(func(r request, p *policy.Policy) (Recorded, error) {
+		if x := r.snap.Base.Repeated(r.key, r.now); x != nil { // its answer was lost, perhaps with the process
+			if x.Body != r.digest {
+				return Recorded{}, otherBody()
+			}
+			return Recorded{Request: r.snap.RequestAt(x, r.now), Outcome: gateway.Outcome{Scope: x.Scope(), Applied: true, Recorded: true, Shut: []string{}}}, nil
+		}
 		a := policy.Ask{Vendor: b.Vendor, Targets: b.Targets, Purpose: b.Purpose, Ticket: b.Ticket, Source: b.Source, Emergency: b.Emergency}
 		for _, name := range b.Engineers {
 			a.Engineers = append(a.Engineers, strings.TrimPrefix(name, b.Vendor+"/"))
@@ -165,7 +172,7 @@ func (r request) ask(b ask) (Recorded, error) {
 		if err = errors.Join(append(mistakes, err)...); err != nil {
 			return Recorded{}, several(err)
 		}
-		return r.do(id, policy.Requested{Terms: terms})
+		return r.do(id, policy.Requested{Terms: terms, Idempotency: r.key, Body: r.digest})
 	})(r)
 }
 
@@ -206,9 +213,11 @@ func (r request) do(id string, event policy.Event) (Recorded, error) {
 	}
 	answer := Recorded{Outcome: outcome}
 	snap := r.Gateway.Snapshot()
-	if x := snap.Base.Request(id); x != nil {
-		answer.Request = snap.RequestAt(x, r.Gateway.Now())
+	x := snap.Base.Request(id)
+	if x == nil { // the disk is slow: it may still come
+		return Recorded{}, problem(http.StatusConflict, "%s", cmp.Or(outcome.Problem, "the request is not there"))
 	}
+	answer.Request = snap.RequestAt(x, r.Gateway.Now())
 	return answer, nil
 }
 

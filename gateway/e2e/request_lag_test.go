@@ -143,6 +143,16 @@ func (g *ground) knockAndSend(ctx context.Context, c *lab.Client, p *person, dev
 // thread that connects.
 func (g *ground) post(user, path string, body any) view.Request {
 	g.t.Helper()
+	status, r, detail := g.send(user, "", path, body)
+	if status/100 != 2 {
+		g.t.Fatalf("%s: POST %s: %d %s", user, path, status, detail)
+	}
+	return r
+}
+
+// send gives a command, perhaps with an idempotency key.
+func (g *ground) send(user, key, path string, body any) (status int, r view.Request, detail string) {
+	g.t.Helper()
 	connected := make(chan net.Conn, 1)
 	failed := make(chan error, 1)
 	go func() {
@@ -168,15 +178,18 @@ func (g *ground) post(user, path string, body any) view.Request {
 	g.check(err)
 	client := http.Client{Timeout: eventually, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(context.Context, string, string) (net.Conn, error) { return c, nil }}}
-	response, err := client.Post("http://kidoban"+path, "application/json", bytes.NewReader(text))
+	request, err := http.NewRequestWithContext(g.t.Context(), http.MethodPost, "http://kidoban"+path, bytes.NewReader(text))
+	g.check(err)
+	if key != "" {
+		request.Header.Set("Idempotency-Key", key)
+	}
+	response, err := client.Do(request)
 	g.check(err)
 	defer response.Body.Close()
 	var answer struct {
 		Request view.Request
 		Detail  string
 	}
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode/100 != 2 {
-		g.t.Fatalf("%s: POST %s: %s %v %s", user, path, response.Status, err, answer.Detail)
-	}
-	return answer.Request
+	g.check(json.NewDecoder(response.Body).Decode(&answer))
+	return response.StatusCode, answer.Request, answer.Detail
 }

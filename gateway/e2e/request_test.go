@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"io"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -190,6 +191,35 @@ func TestAnExtensionLosesNoByte(t *testing.T) {
 	until(second.Add(2 * time.Second))
 	if now := echoed(); now != last {
 		t.Errorf("%d bytes came back after the end", now-last)
+	}
+}
+
+// TestARequestIsRecordedOnce: its answer is lost with the process, and the client asks again.
+func TestARequestIsRecordedOnce(t *testing.T) {
+	lab.Require(t)
+	t.Parallel()
+	g := newGround(t)
+	g.employ()
+	g.open([]string{nextYear("later", "ehr")}, []string{nextYear("later", "pacs")})
+	ask := func(user, hours string) (int, string) {
+		status, r, _ := g.send(user, "one", "/v1/request", map[string]any{"vendor": "medisys", "engineers": []string{"sato"}, "targets": []string{"ehr"}, "for": hours, "purpose": "a test"})
+		return status, r.ID
+	}
+	status, id := ask("tanaka", "1h")
+	if status != http.StatusCreated {
+		t.Fatalf("the first one: %d", status)
+	}
+	g.kill()
+	g.startAsItIs()
+	g.ready()
+	if status, again := ask("tanaka", "1h"); status != http.StatusCreated || again != id {
+		t.Errorf("again: %d %s, want %s", status, again, id)
+	}
+	if status, _ := ask("tanaka", "2h"); status != http.StatusUnprocessableEntity {
+		t.Errorf("another body: %d", status)
+	}
+	if e := g.entries(journal.Requested); len(e) != 1 {
+		t.Errorf("%d requests are recorded", len(e))
 	}
 }
 
