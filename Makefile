@@ -2,7 +2,7 @@
 # make test     all tests
 # make bench    the tables of docs/PERFORMANCE.md, on a machine that does nothing else
 # make generate what is written by programs: the tables in README.md and docs/REFERENCE.md,
-#               the list of licences, the dashboards
+#               the list of licences, the dashboards, the OpenAPI document
 GO ?= go
 BIN := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -27,6 +27,7 @@ bench:
 generate:
 	$(GO) test ./cmd/kidoban -run '^(TestREADME|TestReference)' -update
 	$(GO) test ./dashboards -update
+	$(GO) test ./gateway/api -run '^TestOpenAPI$$' -update
 
 clean:
 	rm -rf $(BIN)

@@ -18,6 +18,7 @@ import (
 	"kidoban/cmd/kidoban/requests"
 	"kidoban/cmd/kidoban/terminal"
 	"kidoban/config"
+	"kidoban/gateway/api"
 	"kidoban/gateway/view"
 )
 
@@ -45,6 +46,7 @@ type commands struct {
 	ClientConfig clientConfigCommand `cmd:"" help:"Print what an engineer pastes into a WireGuard client."`
 	Watch        audit.Watch         `cmd:"" help:"Follow what the gateway does: one line for each entry of the journal, until Ctrl-C."`
 	Journal      audit.Command       `cmd:"" help:"Verify or list the journal, or print its verifier key."`
+	Openapi      openAPICommand      `cmd:"" help:"Print the OpenAPI document of the admin socket."`
 	Version      versionCommand      `cmd:"" help:"Print the version."`
 	Live         healthCommand       `cmd:"" hidden:"" help:"Ask whether the gateway's loop turns: a container's health check."`
 }
@@ -97,6 +99,14 @@ func run(args, environ []string, out, failures io.Writer) int {
 		err = printed.err
 	}
 	return p.Fail(err)
+}
+
+// openAPICommand prints what GET /v1/openapi.json answers.
+type openAPICommand struct{}
+
+func (openAPICommand) Run(p *terminal.Program) error {
+	_, err := p.Out.Write(api.OpenAPI)
+	return err
 }
 
 type versionCommand struct{ terminal.JSONFlag }

@@ -50,6 +50,9 @@ func (s *served) send(method, path string, body []byte) ([]byte, http.Header, er
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	if err := misfit(method, path, body, response.StatusCode, response.Header.Get("Content-Type"), text); err != nil {
+		s.t.Error(err)
+	}
 	if response.StatusCode/100 != 2 {
 		p := decode[Problem](s.t, text)
 		return nil, response.Header, &p
@@ -288,6 +291,14 @@ func (s *served) raw(request string) (*http.Response, Problem) {
 	text, err := io.ReadAll(r.Body)
 	if err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		s.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(request, " ")
+	path, _, _ := strings.Cut(rest, " ")
+	_, body, _ := strings.Cut(request, "\r\n\r\n")
+	if method != "HEAD" {
+		if err := misfit(method, path, []byte(body), r.StatusCode, r.Header.Get("Content-Type"), text); err != nil {
+			s.t.Error(err)
+		}
 	}
 	var p Problem
 	_ = json.Unmarshal(text, &p)

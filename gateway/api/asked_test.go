@@ -21,7 +21,8 @@ type asking struct {
 	now   time.Time
 }
 
-func askingHospital(t *testing.T) *asking {
+// onRequest is the hospital with two operators and what its vendor may ask for.
+func onRequest() *policy.Policy {
 	p := hospital()
 	pacs := &policy.Target{Name: "pacs", Prefix: netip.MustParsePrefix("10.1.0.9/32"), Services: []policy.Service{{Protocol: policy.TCP, First: 104, Last: 104}}}
 	p.Targets = append(p.Targets, pacs)
@@ -32,6 +33,11 @@ func askingHospital(t *testing.T) *asking {
 	v.OnRequest = &policy.OnRequest{Targets: p.Targets, Engineers: v.Engineers, Approvals: 1, Approvers: p.Operators, MaxDuration: 4 * time.Hour, MaxTotal: 8 * time.Hour,
 		Ahead: 14 * 24 * time.Hour, Undecided: 2 * time.Hour, Grace: 15 * time.Minute, OneTimeSource: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
 		Emergency: &policy.Emergency{MaxDuration: time.Hour, RatifyWithin: 72 * time.Hour, Ratifiers: []*policy.Operator{ito}}}
+	return p
+}
+
+func askingHospital(t *testing.T) *asking {
+	p := onRequest()
 	a := &asking{t, policy.NewState(), time.Date(2030, 1, 1, 12, 0, 0, 0, p.Zone)}
 	a.gives("", policy.PolicyLoaded{Digest: p.Digest, Policy: p})
 	return a
@@ -76,6 +82,9 @@ func answers[T any](a *asking, path string, query ...string) (answer T) {
 		q.Set(query[i], query[i+1])
 	}
 	text, err := Offline(a.snapshot(), path, q, a.now)
+	if err == nil {
+		err = misfit("GET", path, nil, 200, "application/json", text)
+	}
 	if err == nil {
 		err = json.Unmarshal(text, &answer)
 	}

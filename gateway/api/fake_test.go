@@ -111,9 +111,11 @@ func serve(t *testing.T) *served {
 }
 
 // begin starts a gateway whose policy file has a mistake, or has none.
-func begin(t *testing.T, mistake error) *served {
+func begin(t *testing.T, mistake error) *served { return beginWith(t, hospital(), mistake) }
+
+func beginWith(t *testing.T, p *policy.Policy, mistake error) *served {
 	t.Helper()
-	s := &served{t: t, tunnel: quietTunnel{make(chan policy.Fact)}, policy: hospital(), file: mistake, dir: t.TempDir()}
+	s := &served{t: t, tunnel: quietTunnel{make(chan policy.Fact)}, policy: p, file: mistake, dir: t.TempDir()}
 	s.start()
 	t.Cleanup(func() { s.stop() })
 	return s

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -72,6 +73,12 @@ func (r route) with(status int) route {
 	return r
 }
 
+// as names the type of which the answer's JSON is.
+func as[A any](r route) route {
+	r.answer = reflect.TypeFor[A]()
+	return r
+}
+
 // inPolicy is for answers that need a policy in force.
 func inPolicy[A any](serve func(request, *policy.Policy) (A, error)) func(request) (A, error) {
 	return func(r request) (answer A, err error) {
@@ -106,8 +113,9 @@ var routes = map[string]route{
 		text, err := clientConfig(p, r.query, r.snap.Key)
 		return Config{text}, err
 	}), "engineer", "mtu"),
-	"/v1/events":  question(events, "after", "kinds"),
-	"/v1/journal": question(entries, "after", "kinds", "vendor", "request", "limit", "cursor"),
+	"/v1/events":       question(events, "after", "kinds"),
+	"/v1/journal":      as[Page[Entry]](question(entries, append([]string{"after", "kinds", "vendor", "request"}, pages...)...)),
+	"/v1/openapi.json": question(func(request) (json.RawMessage, error) { return OpenAPI, nil }),
 	"/v1/close": command(checkScoped, func(r request, o order) (gateway.Outcome, error) {
 		return r.Gateway.Do(r.ctx, r.actor, policy.Shut{Scope: o.Scope, Reason: o.Reason})
 	}),

@@ -1,0 +1,90 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"kidoban/gateway/view"
+)
+
+// TestEveryRouteAnswers: each route is asked once as it is meant, and its body and answer fit the
+// OpenAPI document.
+func TestEveryRouteAnswers(t *testing.T) {
+	s := beginWith(t, onRequest(), nil)
+	s.eventually("the gateway is ready", func() bool { return get[view.Status](s, "/v1/status", nil).Ready })
+	answered := map[string]bool{}
+	as := func(actor, method, path string, body any) (answer Recorded) {
+		t.Helper()
+		text, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body == nil {
+			text = nil
+		}
+		r, err := http.NewRequest(method, s.server.URL+path, bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Test-Actor", actor)
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		got, err := io.ReadAll(response.Body)
+		if err == nil {
+			err = misfit(method, path, text, response.StatusCode, response.Header.Get("Content-Type"), got)
+		}
+		if err != nil || response.StatusCode/100 != 2 {
+			t.Fatalf("%s %s: %d %s, %v", method, path, response.StatusCode, got, err)
+		}
+		path, _, _ = strings.Cut(path, "?")
+		answered[path] = true
+		if strings.Contains(string(got), `"request":`) {
+			_ = json.Unmarshal(got, &answer) // other answers have a request too
+		}
+		return answer
+	}
+	in := func(d time.Duration) string { return time.Now().Add(d).Format(time.RFC3339) }
+	work := ask{Vendor: "medisys", Engineers: []string{"mori"}, Targets: []string{"pacs"}, For: "1h", Purpose: "the images are late", Ticket: "T-7"}
+
+	x := as("tanaka", "POST", "/v1/request", work).Request
+	as("ito", "POST", "/v1/approve", approval{x.ID, x.Digest})
+	y := as("tanaka", "POST", "/v1/ask-extension", ending{x.ID, in(2 * time.Hour), "not done"}).Request
+	as("tanaka", "GET", "/v1/requests?id="+x.ID, nil)
+	as("ito", "POST", "/v1/extend", extension{x.ID, y.Extension.Until.Format(time.RFC3339), y.Extension.Digest})
+	as("tanaka", "POST", "/v1/shorten", ending{x.ID, in(30 * time.Minute), "nearly done"})
+	as("tanaka", "POST", "/v1/report", report{ID: x.ID, Text: "indices built anew", Result: "works"})
+	as("tanaka", "POST", "/v1/revoke", refusal{x.ID, "over"})
+	as("ito", "POST", "/v1/review", verdict{ID: x.ID, Verdict: "as asked"})
+	as("ito", "POST", "/v1/deny", refusal{as("tanaka", "POST", "/v1/request", work).Request.ID, "not today"})
+	as("tanaka", "POST", "/v1/withdraw", refusal{as("tanaka", "POST", "/v1/request", work).Request.ID, "not needed"})
+	work.Emergency = true
+	z := as("tanaka", "POST", "/v1/request", work).Request
+	as("ito", "POST", "/v1/ratify", finding{z.ID, z.Digest, "it was one"})
+	as("tanaka", "GET", "/v1/requests?limit=3", nil)
+
+	for _, path := range []string{"/v1/close", "/v1/reopen"} {
+		as("tanaka", "POST", path, order{Scope: "medisys/sato", Reason: "drill"})
+	}
+	as("tanaka", "POST", "/v1/reload", nil)
+	as("tanaka", "POST", "/v1/recover", order{Reason: "drill"})
+	for _, path := range []string{"/v1/status", "/v1/sessions", "/v1/grants", "/v1/refusals", "/v1/explain?engineer=medisys/sato", "/v1/calendar", "/v1/policy",
+		"/v1/client-config?engineer=medisys/sato", "/v1/journal?limit=500", "/v1/openapi.json"} {
+		as("tanaka", "GET", path, nil)
+	}
+	answered["/v1/events"] = true // TestWhatAStreamIs asks for it
+	for _, path := range slices.Sorted(maps.Keys(routes)) {
+		if !answered[path] {
+			t.Errorf("%s was not asked: ask it here", path)
+		}
+	}
+}
