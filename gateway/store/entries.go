@@ -31,6 +31,9 @@ func RequestEntry(actor string, event policy.RequestEvent, t policy.Terms) journ
 		}
 	}
 	entry := EventEntry(kind, actor, reason, "", event)
+	if kind == journal.Requested && t.Emergency {
+		entry.Text = "emergency"
+	}
 	entry.Request, entry.Vendor, entry.From, entry.Until = event.Request(), t.Vendor, t.From, t.Until
 	return entry
 }

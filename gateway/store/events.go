@@ -60,11 +60,16 @@ func Tell(log *slog.Logger, e journal.Entry) {
 	case journal.Doubt:
 		message, level = "shut in doubt", slog.LevelError
 	default:
-		return
+		if message = decisions[e.Kind]; message == "" {
+			return
+		}
+		if e.Kind == journal.Requested && e.Text != "" {
+			message, level = "an emergency was declared", slog.LevelWarn
+		}
 	}
 	attributes := []slog.Attr{EventAttr(e.Kind)}
 	for _, field := range []struct{ name, value string }{
-		{"vendor", e.Vendor}, {"vendor_name", e.VendorName}, {"engineer", e.Engineer}, {"engineer_name", e.EngineerName}, {"window", e.Window}, {"grant", e.Grant}, {"session", e.Session},
+		{"vendor", e.Vendor}, {"vendor_name", e.VendorName}, {"engineer", e.Engineer}, {"engineer_name", e.EngineerName}, {"request", e.Request}, {"window", e.Window}, {"grant", e.Grant}, {"session", e.Session},
 		{"source", e.Source}, {"target", e.Target}, {"reason", e.Reason}, {"text", e.Text},
 	} {
 		if field.value != "" {
@@ -74,6 +79,9 @@ func Tell(log *slog.Logger, e journal.Entry) {
 	if !e.Until.IsZero() {
 		attributes = append(attributes, slog.Time("until", e.Until))
 	}
+	if decisions[e.Kind] != "" {
+		attributes = append(attributes, slog.String("actor", e.Actor))
+	}
 	if e.Count > 0 {
 		attributes = append(attributes, slog.Int64("count", e.Count))
 	}
@@ -81,6 +89,13 @@ func Tell(log *slog.Logger, e journal.Entry) {
 		attributes = append(attributes, slog.Int64("received_bytes", e.ReceivedBytes), slog.Int64("transmitted_bytes", e.TransmittedBytes))
 	}
 	log.LogAttrs(context.Background(), level, message, attributes...)
+}
+
+// decisions are the messages about requests. A revocation is logged as a close.
+var decisions = map[journal.Kind]string{
+	journal.Requested: "a request was recorded", journal.Approved: "a request was approved", journal.Denied: "a request was denied",
+	journal.Withdrawn: "a request was withdrawn", journal.ExtensionAsked: "an extension was asked for", journal.Extended: "an extension was approved",
+	journal.Shortened: "a request was shortened", journal.Ratified: "a request was ratified", journal.Reported: "the work was reported", journal.Reviewed: "the work was reviewed",
 }
 
 // EventAttr is the log's attribute for the kind of an entry.
