@@ -129,11 +129,11 @@ func TestDiffNamesRequests(t *testing.T) {
 		{"a comment", scheduled, []string{"version: 1", "version: 1 # one"}, "", false},
 		{"the name of an operator", scheduled, []string{"tanaka: {", "tanaka: {name: 田中, "}, "", false},
 		{"a key", scheduled, []string{"2wwiNhY3WZPk0uE7XO1A/ZgbKPSlgHhNALW7A44oVAc=", "QXhczrLgmMRTqSJGY+dOn0gxco9yePgqMB5L1b55iGI="},
-			"request 7k2m9x of medisys would be void; it is scheduled: an engineer is not there any more, or has another key", true},
+			"request ~7k2m9x of medisys would be void; it is scheduled: an engineer is not there any more, or has another key", true},
 		{"an approver", scheduled, []string{"approvers: [tanaka, mori]", "approvers: [tanaka]", "approvals: 1", "approvals: 1\n      self_approval: true"},
-			"request 7k2m9x of medisys would be requested; it is scheduled", true},
-		{"a port", scheduled, []string{"tcp/22, icmp", "tcp/22"}, "request 7k2m9x of medisys would open less: a target is not there any more, or has another address or other services", true},
-		{"a shorter duration", &later, []string{"max_duration: 4h", "max_duration: 2h"}, "request 7k2m9x of medisys would end at UNTIL", true},
+			"request ~7k2m9x of medisys would be requested; it is scheduled", true},
+		{"a port", scheduled, []string{"tcp/22, icmp", "tcp/22"}, "request ~7k2m9x of medisys would open less: a target is not there any more, or has another address or other services", true},
+		{"a shorter duration", &later, []string{"max_duration: 4h", "max_duration: 2h"}, "request ~7k2m9x of medisys would end at UNTIL", true},
 		{"of an undecided one", &undecided, []string{"engineers: [sato]\n      valid", "engineers: [sato]\n      undecided: 1h\n      valid"}, "", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

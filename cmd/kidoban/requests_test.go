@@ -109,17 +109,17 @@ func TestRequests(t *testing.T) {
 	soon = with(soon, terms)
 	answers := listed(old, over, soon, declared)
 	for lang, want := range map[string]string{
-		"en": `ID      STATE          WHO           TARGETS  FROM (JST)        UNTIL  BY      NOTES
-aaaaaa  open           medisys/sato  ehr-db   2030-12-09 20:00  22:00  tanaka  UNRATIFIED, self-approved, the policy allows less
-7k2m9x  requested 0/1  medisys/sato  ehr-db   when approved     +2h    tanaka  
-bbbbbb  closed         medisys/sato  ehr-db   2030-12-09 20:00  22:00  tanaka  UNRATIFIED, OVERDUE
-cccccc  denied         medisys/sato  ehr-db   2030-12-09 20:00  22:00  tanaka  
+		"en": `ID       STATE          WHO           TARGETS  FROM (JST)        UNTIL  BY      NOTES
+~aaaaaa  open           medisys/sato  ehr-db   2030-12-09 20:00  22:00  tanaka  UNRATIFIED, self-approved, the policy allows less
+~7k2m9x  requested 0/1  medisys/sato  ehr-db   when approved     +2h    tanaka  
+~bbbbbb  closed         medisys/sato  ehr-db   2030-12-09 20:00  22:00  tanaka  UNRATIFIED, OVERDUE
+~cccccc  denied         medisys/sato  ehr-db   2030-12-09 20:00  22:00  tanaka  
 `,
-		"ja": `番号    状態          作業者        接続先  開始 (JST)        終了   記録者  備考
-aaaaaa  開放中        medisys/sato  ehr-db  2030-12-09 20:00  22:00  tanaka  事後承認待ち, 自己承認, ポリシーが一部を認めない
-7k2m9x  承認待ち 0/1  medisys/sato  ehr-db  承認時            +2h    tanaka  
-bbbbbb  終了          medisys/sato  ehr-db  2030-12-09 20:00  22:00  tanaka  事後承認の期限切れ
-cccccc  却下          medisys/sato  ehr-db  2030-12-09 20:00  22:00  tanaka  
+		"ja": `番号     状態          作業者        接続先  開始 (JST)        終了   記録者  備考
+~aaaaaa  開放中        medisys/sato  ehr-db  2030-12-09 20:00  22:00  tanaka  事後承認待ち, 自己承認, ポリシーが一部を認めない
+~7k2m9x  承認待ち 0/1  medisys/sato  ehr-db  承認時            +2h    tanaka  
+~bbbbbb  終了          medisys/sato  ehr-db  2030-12-09 20:00  22:00  tanaka  事後承認の期限切れ
+~cccccc  却下          medisys/sato  ehr-db  2030-12-09 20:00  22:00  tanaka  
 `,
 	} {
 		out, failures, exit, _ := askedOf(t, answers, "requests", "--lang", lang)
@@ -146,7 +146,7 @@ func TestRequestInFull(t *testing.T) {
 	r.Extension = &view.Extension{Until: at("23:00:00"), Version: 2, Needed: 1, Asked: &policy.Sign{By: "tanaka", At: at("21:00:00"), Reason: "it takes longer"}}
 	r = with(r, later)
 	for lang, want := range map[string]string{
-		"en": `7k2m9x  open
+		"en": `~7k2m9x  open
 tanaka recorded and approved it; nobody else has signed it.
   vendor         medisys (株式会社メディシス)
   engineer       sato (佐藤)  2wwiNhY3WZPk0uE7XO1A/ZgbKPSlgHhNALW7A44oVAc=
@@ -170,7 +170,7 @@ tanaka recorded and approved it; nobody else has signed it.
   version        2
   digest         DIGEST
 `,
-		"ja": `7k2m9x  開放中
+		"ja": `~7k2m9x  開放中
 tanaka が記録と承認の両方を行いました。ほかの人の確認はまだありません。
   業者            medisys (株式会社メディシス)
   作業者          sato (佐藤)  2wwiNhY3WZPk0uE7XO1A/ZgbKPSlgHhNALW7A44oVAc=
@@ -204,7 +204,7 @@ tanaka が記録と承認の両方を行いました。ほかの人の確認は�
 		t.Errorf("before the approval:\n%s", out)
 	}
 	r.Purpose, r.Terms.Purpose = "something else", "something else"
-	if out, failures, exit, _ := askedOf(t, listed(r), "requests", "7k2m9x"); exit != terminal.Failed || out != "" || !strings.HasPrefix(failures, "kidoban: nothing was done: the gateway tells the digest "+r.Digest+" of 7k2m9x, but") {
+	if out, failures, exit, _ := askedOf(t, listed(r), "requests", "7k2m9x"); exit != terminal.Failed || out != "" || !strings.HasPrefix(failures, "kidoban: nothing was done: the gateway tells the digest "+r.Digest+" of ~7k2m9x, but") {
 		t.Errorf("with another digest: exit %d, %s%s", exit, out, failures)
 	}
 }
@@ -237,37 +237,37 @@ func TestDecisions(t *testing.T) {
 	}{
 		{"approve 7k2m9x", listed(asked()), terminal.Usage, "", "\nkidoban: nothing was done: this command asks first, and here is no terminal to ask at; a script says --yes\n"},
 		{"approve 7k2m9x --yes", and(listed(asked()), "POST /v1/approve", recorded(openNow())), terminal.Yes, `{"digest":"` + digest + `","id":"~7k2m9x"}`,
-			"\n  approvals  0 of 1\nApproved: 7k2m9x. It opens at 2030-12-09 20:00:00 JST, and ends at 2030-12-09 22:00:00 JST.\n"},
+			"\n  approvals  0 of 1\nApproved: ~7k2m9x. It opens at 2030-12-09 20:00:00 JST, and ends at 2030-12-09 22:00:00 JST.\n"},
 		{"approve 7k2m9x --yes", and(listed(asked()), "POST /v1/approve", recorded(partly)), terminal.Yes, `{"digest":"` + digest + `","id":"~7k2m9x"}`,
-			"\nApproved: 7k2m9x, by 1 of 2. Nothing is open yet.\n"},
+			"\nApproved: ~7k2m9x, by 1 of 2. Nothing is open yet.\n"},
 		{"approve 7k2m9x --digest " + other, and(listed(asked()), "POST /v1/approve", differing), terminal.Failed, `{"digest":"` + other + `","id":"~7k2m9x"}`,
-			"  until 22:00 -> 23:00\nkidoban: 7k2m9x is not as it was shown: look at it again with `kidoban requests 7k2m9x`\n"},
+			"  until 22:00 -> 23:00\nkidoban: ~7k2m9x is not as it was shown: look at it again with `kidoban requests 7k2m9x`\n"},
 		{"approve 7k2m9x --digest abc", nil, terminal.Usage, "", "is not a digest: allowed are 64 hex digits, as `kidoban requests ID` shows them\nSee kidoban approve --help.\n"},
 		{"approve 7k/2m", nil, terminal.Usage, "", "\"7k/2m\" is not a request: allowed is an id, as in 7k2m9x\nSee kidoban approve --help.\n"},
-		{"deny 7k2m9x --reason no", and(nil, "POST /v1/deny", recorded(asked())), terminal.Yes, `{"id":"~7k2m9x","reason":"no"}`, "Denied: 7k2m9x.\n"},
-		{"withdraw 7k2m9x --reason no", and(nil, "POST /v1/withdraw", recorded(asked())), terminal.Yes, `{"id":"~7k2m9x","reason":"no"}`, "Withdrawn: 7k2m9x.\n"},
-		{"revoke ~7k2m9x --reason no", and(nil, "POST /v1/revoke", recorded(asked())), terminal.Yes, `{"id":"~7k2m9x","reason":"no"}`, "Revoked: 7k2m9x. It cannot be opened again.\n"},
+		{"deny 7k2m9x --reason no", and(nil, "POST /v1/deny", recorded(asked())), terminal.Yes, `{"id":"~7k2m9x","reason":"no"}`, "Denied: ~7k2m9x.\n"},
+		{"withdraw 7k2m9x --reason no", and(nil, "POST /v1/withdraw", recorded(asked())), terminal.Yes, `{"id":"~7k2m9x","reason":"no"}`, "Withdrawn: ~7k2m9x.\n"},
+		{"revoke ~7k2m9x --reason no", and(nil, "POST /v1/revoke", recorded(asked())), terminal.Yes, `{"id":"~7k2m9x","reason":"no"}`, "Revoked: ~7k2m9x. It cannot be opened again.\n"},
 		{"revoke 7k2m9x --reason=", nil, terminal.Usage, "", "kidoban: --reason: is empty: say why, it is kept in the journal\n"},
 		{"shorten 7k2m9x --until 2030-12-09T23:00:00+09:00 --reason no", and(nil, "POST /v1/shorten", recorded(extended)), terminal.Yes,
-			`{"id":"~7k2m9x","reason":"no","until":"2030-12-09T14:00:00Z"}`, "Shortened: 7k2m9x ends at 2030-12-09 23:00:00 JST.\n"},
+			`{"id":"~7k2m9x","reason":"no","until":"2030-12-09T14:00:00Z"}`, "Shortened: ~7k2m9x ends at 2030-12-09 23:00:00 JST.\n"},
 		{"shorten 7k2m9x --until 2030-12-09T23:00 --reason no", and(and(nil, "GET /v1/grants", answer{body: "[]"}), "POST /v1/shorten", recorded(extended)), terminal.Yes,
-			`{"id":"~7k2m9x","reason":"no","until":"2030-12-09T14:00:00Z"}`, "Shortened: 7k2m9x ends at 2030-12-09 23:00:00 JST.\n"},
+			`{"id":"~7k2m9x","reason":"no","until":"2030-12-09T14:00:00Z"}`, "Shortened: ~7k2m9x ends at 2030-12-09 23:00:00 JST.\n"},
 		{"extend 7k2m9x --for 1h --yes", and(listed(openNow()), "POST /v1/extend", recorded(extended)), terminal.Yes,
 			`{"digest":"` + longer.Digest() + `","id":"~7k2m9x","until":"2030-12-09T14:00:00Z"}`,
-			"\nThe end changes from 2030-12-09 22:00:00 JST to 2030-12-09 23:00:00 JST.\nExtended: 7k2m9x ends at 2030-12-09 23:00:00 JST.\n"},
+			"\nThe end changes from 2030-12-09 22:00:00 JST to 2030-12-09 23:00:00 JST.\nExtended: ~7k2m9x ends at 2030-12-09 23:00:00 JST.\n"},
 		{"extend 7k2m9x --until 2030-12-09T23:00 --yes", and(listed(openNow()), "POST /v1/extend", recorded(waiting)), terminal.Yes,
 			`{"digest":"` + longer.Digest() + `","id":"~7k2m9x","until":"2030-12-09T14:00:00Z"}`,
-			"\nApproved: the extension of 7k2m9x, by 0 of 2. Until then it ends at 2030-12-09 22:00:00 JST.\n"},
+			"\nApproved: the extension of ~7k2m9x, by 0 of 2. Until then it ends at 2030-12-09 22:00:00 JST.\n"},
 		{"extend 7k2m9x --yes", and(listed(waiting), "POST /v1/extend", recorded(extended)), terminal.Yes,
-			`{"digest":"` + longer.Digest() + `","id":"~7k2m9x","until":"2030-12-09T14:00:00Z"}`, "Extended: 7k2m9x ends at 2030-12-09 23:00:00 JST.\n"},
+			`{"digest":"` + longer.Digest() + `","id":"~7k2m9x","until":"2030-12-09T14:00:00Z"}`, "Extended: ~7k2m9x ends at 2030-12-09 23:00:00 JST.\n"},
 		{"extend 7k2m9x --yes", listed(openNow()), terminal.Usage, "", "kidoban: until when? allowed is --for or --until; nobody has asked for an extension\n"},
 		{"extend 7k2m9x --for 1h --until 2030-12-09 --yes", nil, terminal.Usage, "", "--for and --until can't be used together\nSee kidoban extend --help.\n"},
 		{"extend 7k2m9x --for 1hour --yes", nil, terminal.Usage, "", "\"1hour\" is not a duration: allowed is as in 90m, 2h, 1h30m or 1d\nSee kidoban extend --help.\n"},
 		{"extend 7k2m9x --for 1h --yes --reason more", and(and(listed(openNow()), "POST /v1/extend", no("operator_may_not", view.Args{"name": "approve", "names": "mori"})), "POST /v1/ask-extension", recorded(waiting)), terminal.Yes,
-			`{"id":"~7k2m9x","reason":"more","until":"2030-12-09T14:00:00Z"}`, "Asked for: 7k2m9x until 2030-12-09 23:00:00 JST. It takes an approver: `kidoban extend 7k2m9x`\n"},
+			`{"id":"~7k2m9x","reason":"more","until":"2030-12-09T14:00:00Z"}`, "Asked for: ~7k2m9x until 2030-12-09 23:00:00 JST. It takes an approver: `kidoban extend 7k2m9x`\n"},
 		{"extend 7k2m9x --for 1h --yes", and(listed(openNow()), "POST /v1/extend", no("operator_may_not", view.Args{"name": "approve", "names": "mori"})), terminal.Failed,
 			`{"digest":"` + longer.Digest() + `","id":"~7k2m9x","until":"2030-12-09T14:00:00Z"}`, "kidoban: that takes an operator with `approve`: mori\n"},
-		{"ratify 7k2m9x --finding needed --yes", and(listed(openNow()), "POST /v1/ratify", recorded(openNow())), terminal.Yes, `{"digest":"` + digest + `","finding":"needed","id":"~7k2m9x"}`, "Ratified: 7k2m9x.\n"},
+		{"ratify 7k2m9x --finding needed --yes", and(listed(openNow()), "POST /v1/ratify", recorded(openNow())), terminal.Yes, `{"digest":"` + digest + `","finding":"needed","id":"~7k2m9x"}`, "Ratified: ~7k2m9x.\n"},
 		{"ratify 7k2m9x --finding= --yes", nil, terminal.Usage, "", "kidoban: --finding: is empty: say what you found, it is kept in the journal\n"},
 	} {
 		out, failures, exit, sent := askedOf(t, c.answers, strings.Fields(c.args)...)
@@ -297,11 +297,11 @@ func TestRequest(t *testing.T) {
 	}{
 		{base + "--for 2h --ticket INC-7", and(map[string]answer{"GET /v1/policy": inForce}, "POST /v1/request", recorded(asked())), terminal.Yes,
 			`{"engineers":["sato"],"for":"2h0m0s","purpose":"index","targets":["ehr-db"],"ticket":"INC-7","vendor":"medisys"}`,
-			"Recorded: 7k2m9x. Nothing is open yet.\nBefore it is approved, call medisys (株式会社メディシス) back under 03-0000-0000.\nThen: `kidoban approve 7k2m9x`, or `kidoban deny 7k2m9x --reason ...`\n"},
+			"Recorded: ~7k2m9x. Nothing is open yet.\nBefore it is approved, call medisys (株式会社メディシス) back under 03-0000-0000.\nThen: `kidoban approve 7k2m9x`, or `kidoban deny 7k2m9x --reason ...`\n"},
 		{base + "--for 1h --emergency", policyOnly, terminal.Usage, "", "kidoban: nothing was done: this command asks first, and here is no terminal to ask at; a script says --yes\n"},
 		{base + "--for 1h --emergency --yes", and(map[string]answer{"GET /v1/policy": inForce}, "POST /v1/request", recorded(declared)), terminal.Yes,
 			`{"emergency":true,"engineers":["sato"],"for":"1h0m0s","purpose":"index","targets":["ehr-db"],"vendor":"medisys"}`,
-			"EMERGENCY 7k2m9x is open until 2030-12-09 22:00:00 JST. Somebody else has to ratify it by 2030-12-09 23:30:00 JST: `kidoban ratify 7k2m9x --finding ...`\n"},
+			"EMERGENCY ~7k2m9x is open until 2030-12-09 22:00:00 JST. Somebody else has to ratify it by 2030-12-09 23:30:00 JST: `kidoban ratify 7k2m9x --finding ...`\n"},
 		{base + "--for 2h --emergency --yes", policyOnly, terminal.Usage, "", "(max_duration)\n"},
 		{"request medisys --engineers sat --targets ehr-d --purpose index --for 1h", policyOnly, terminal.Usage, "", "kidoban: engineers: \"sat\" is none who can be requested: allowed is sato; did you mean sato?\n" +
 			"targets: \"ehr-d\" is none that can be requested: allowed is ehr-db; did you mean ehr-db?\n"},
@@ -345,12 +345,12 @@ func TestQuestions(t *testing.T) {
 		exit        int
 		shows       []string
 	}{
-		{"approve 7k2m9x", "y\n", terminal.Yes, []string{"ehr-db  10.1.0.5  tcp/22 icmp", "call back  03-0000-0000", "Approve 7k2m9x? [y/N]"}},
-		{"approve 7k2m9x --lang ja", "はい\n", terminal.Yes, []string{"7k2m9x を承認しますか [y/N]"}},
+		{"approve 7k2m9x", "y\n", terminal.Yes, []string{"ehr-db  10.1.0.5  tcp/22 icmp", "call back  03-0000-0000", "Approve ~7k2m9x? [y/N]"}},
+		{"approve 7k2m9x --lang ja", "はい\n", terminal.Yes, []string{"~7k2m9x を承認しますか [y/N]"}},
 		{"approve 7k2m9x", "\n", terminal.No, []string{"nothing was done"}},
 		{"approve 7k2m9x", "yess\n", terminal.No, []string{"nothing was done"}},
 		{"approve 7k2m9x", "\x04", terminal.No, []string{"nothing was done"}}, // the end of the input
-		{"approve 7k2m9x --json", "y\n", terminal.Yes, []string{"2wwiNhY3WZPk0uE7XO1A", "Approve 7k2m9x? [y/N]"}},
+		{"approve 7k2m9x --json", "y\n", terminal.Yes, []string{"2wwiNhY3WZPk0uE7XO1A", "Approve ~7k2m9x? [y/N]"}},
 		{"request medisys --engineers sato --targets ehr-db --purpose index --for 2h", "n\n", terminal.No, []string{"begins     when approved", "Record this request? [y/N]"}},
 		{"request medisys --engineers sato --targets ehr-db --purpose index --for 1h --emergency", "n\n", terminal.No, []string{"This EMERGENCY opens at once. Declare it? [y/N]"}},
 	} {

@@ -140,27 +140,27 @@ func TestExplainKnowsRequests(t *testing.T) {
 	}{
 		"none": {func(*asking) {}, "", "outside_window", nil, ""},
 		"undecided": {func(a *asking) { a.ask("~22222a", a.now.Add(time.Hour), false) }, "", "outside_window",
-			[]string{"request 22222a, from 2030-01-01 13:00:00 Asia/Tokyo until 2030-01-01 14:00:00 Asia/Tokyo, waits for a decision: `kidoban approve 22222a`, or `kidoban deny 22222a --reason R`; who may approve: ito"}, "承認待ちです"},
+			[]string{"request ~22222a, from 2030-01-01 13:00:00 Asia/Tokyo until 2030-01-01 14:00:00 Asia/Tokyo, waits for a decision: `kidoban approve 22222a`, or `kidoban deny 22222a --reason R`; who may approve: ito"}, "承認待ちです"},
 		"scheduled": {func(a *asking) { a.ask("~22222a", a.now.Add(time.Hour), true) }, "", "outside_window",
-			[]string{"request 22222a is approved: it opens at 2030-01-01 13:00:00 Asia/Tokyo, until 2030-01-01 14:00:00 Asia/Tokyo"}, "承認済み"},
-		"open": {func(a *asking) { a.ask("~22222a", a.now, true) }, "203.0.113.10", "admitted", []string{"by request 22222a, which ito approved: the images are late"}, "申請 22222a による許可"},
+			[]string{"request ~22222a is approved: it opens at 2030-01-01 13:00:00 Asia/Tokyo, until 2030-01-01 14:00:00 Asia/Tokyo"}, "承認済み"},
+		"open": {func(a *asking) { a.ask("~22222a", a.now, true) }, "203.0.113.10", "admitted", []string{"by request ~22222a, which ito approved: the images are late"}, "申請 ~22222a による許可"},
 		"from a source of its own": {func(a *asking) { a.ask("~22222a", a.now, true, func(x *policy.Ask) { x.Source = "198.51.100.7" }) }, "198.51.100.7", "admitted",
-			[]string{"by request 22222a, which ito approved: the images are late", "request 22222a is open for the address 198.51.100.7 only, in place of the engineer's own"}, "申請 22222a"},
+			[]string{"by request ~22222a, which ito approved: the images are late", "request ~22222a is open for the address 198.51.100.7 only, in place of the engineer's own"}, "申請 ~22222a"},
 		"from the engineer's own instead": {func(a *asking) { a.ask("~22222a", a.now, true, func(x *policy.Ask) { x.Source = "198.51.100.7" }) }, "203.0.113.10", "outside_window",
-			[]string{"request 22222a is open for the address 198.51.100.7 only, in place of the engineer's own"}, "198.51.100.7 からだけ"},
+			[]string{"request ~22222a is open for the address 198.51.100.7 only, in place of the engineer's own"}, "198.51.100.7 からだけ"},
 		"frozen": {func(a *asking) { a.ask("~22222a", a.now, true); a.now = a.now.Add(70 * time.Minute) }, "", "outside_window",
-			[]string{"request 22222a ended at 2030-01-01 13:00:00 Asia/Tokyo; until 2030-01-01 13:15:00 Asia/Tokyo it can be extended without a lost connection: `kidoban extend 22222a --for D`"}, "延長すれば"},
+			[]string{"request ~22222a ended at 2030-01-01 13:00:00 Asia/Tokyo; until 2030-01-01 13:15:00 Asia/Tokyo it can be extended without a lost connection: `kidoban extend 22222a --for D`"}, "延長すれば"},
 		"over":                   {func(a *asking) { a.ask("~22222a", a.now, true); a.now = a.now.Add(90 * time.Minute) }, "", "outside_window", nil, ""},
-		"expired":                {func(a *asking) { a.ask("~22222a", a.now, false); a.now = a.now.Add(3 * time.Hour) }, "", "outside_window", []string{"request 22222a expired, because too few approved it in time; ask again with `kidoban request medisys`"}, "期限切れ"},
+		"expired":                {func(a *asking) { a.ask("~22222a", a.now, false); a.now = a.now.Add(3 * time.Hour) }, "", "outside_window", []string{"request ~22222a expired, because too few approved it in time; ask again with `kidoban request medisys`"}, "期限切れ"},
 		"expired the day before": {func(a *asking) { a.ask("~22222a", a.now, false); a.now = a.now.Add(30 * time.Hour) }, "", "outside_window", nil, ""},
 		"denied": {func(a *asking) {
 			a.ask("~22222a", a.now, false)
 			a.gives("ito", policy.Verdict{Verb: policy.Deny, ID: "~22222a", By: "ito", Reason: "not tonight"})
-		}, "", "outside_window", []string{"request 22222a: denied, by ito at 2030-01-01 12:00:00 Asia/Tokyo: not tonight"}, "却下"},
+		}, "", "outside_window", []string{"request ~22222a: denied, by ito at 2030-01-01 12:00:00 Asia/Tokyo: not tonight"}, "却下"},
 		"revoked": {func(a *asking) {
 			a.ask("~22222a", a.now, true)
 			a.gives("ito", policy.Shut{Scope: "~22222a", Reason: "wrong server"})
-		}, "", "outside_window", []string{"request 22222a: revoked, by ito at 2030-01-01 12:00:00 Asia/Tokyo: wrong server"}, "取消し"},
+		}, "", "outside_window", []string{"request ~22222a: revoked, by ito at 2030-01-01 12:00:00 Asia/Tokyo: wrong server"}, "取消し"},
 		"void": {func(a *asking) {
 			a.ask("~22222a", a.now, true)
 			p := *a.state.Policy()
@@ -176,7 +176,7 @@ func TestExplainKnowsRequests(t *testing.T) {
 			}
 			on.Engineers, v.Windows = v.Engineers, nil
 			a.gives("", policy.PolicyLoaded{Digest: "d2", Policy: &p})
-		}, "", "outside_window", []string{"request 22222a opens nothing: a target is not there any more, or has another address or other services; ask again with `kidoban request medisys`"}, "接続先"},
+		}, "", "outside_window", []string{"request ~22222a opens nothing: a target is not there any more, or has another address or other services; ask again with `kidoban request medisys`"}, "接続先"},
 		"of another engineer": {func(a *asking) {
 			a.ask("~22222a", a.now, true, func(x *policy.Ask) { x.Engineers = []string{"sato"} })
 		}, "", "outside_window", nil, ""},

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -86,6 +87,9 @@ func (m Message) In(l Language) string {
 	if m.Args["where"] != nil {
 		text = place + text
 	}
+	if id, ok := m.Args["id"].(string); ok {
+		text = pasted.ReplaceAllString(text, "${1}"+strings.TrimPrefix(id, policy.RequestMark))
+	}
 	var pairs []string
 	for name, value := range m.Args {
 		switch v := value.(type) {
@@ -101,9 +105,6 @@ func (m Message) In(l Language) string {
 			value = strings.Join(parts, "; ")
 		}
 		text := fmt.Sprint(value)
-		if name == "id" { // some shells take the mark for a home folder
-			text = strings.TrimPrefix(text, policy.RequestMark)
-		}
 		if l == Japanese && slices.Contains(durations, name) {
 			text = units.Replace(text)
 		}
@@ -111,6 +112,10 @@ func (m Message) In(l Language) string {
 	}
 	return strings.NewReplacer(pairs...).Replace(text)
 }
+
+// pasted is the id of a request in a command, which people paste. It goes without its mark:
+// some shells take that for a home folder.
+var pasted = regexp.MustCompile("(`kidoban [a-z]+ )\\{id\\}")
 
 // durations are the arguments that are times, as time.Duration writes them; units
 // are its units in Japanese.

@@ -78,11 +78,11 @@ func TestStatusKnowsRequests(t *testing.T) {
 		}, want: RequestCounts{Undecided: 1}},
 		"undecided, soon": {make: func(t *testing.T, s *policy.State, now time.Time) {
 			asked(t, s, now, "~a", func(a *policy.Ask) { a.From = now.Add(50 * time.Minute) })
-		}, want: RequestCounts{Undecided: 1}, hints: []string{"request a of medisys waits for approvals (1 more) and begins at 2030-01-01 20:50:00 UTC: `kidoban approve a`, or `kidoban deny a --reason R`; who may approve: suzuki, tanaka"}, ja: "承認待ち"},
+		}, want: RequestCounts{Undecided: 1}, hints: []string{"request ~a of medisys waits for approvals (1 more) and begins at 2030-01-01 20:50:00 UTC: `kidoban approve a`, or `kidoban deny a --reason R`; who may approve: suzuki, tanaka"}, ja: "承認待ち"},
 		"undecided, its time has begun": {make: func(t *testing.T, s *policy.State, now time.Time) {
 			s.Policy().Vendor("medisys").OnRequest.SelfApproval = false
 			asked(t, s, now, "~a", nil)
-		}, want: RequestCounts{Undecided: 1}, hints: []string{"request a of medisys waits for approvals (1 more), and was to begin at 2030-01-01 20:00:00 UTC: `kidoban approve a`, or `kidoban deny a --reason R`; who may approve: suzuki"}, ja: "過ぎています"},
+		}, want: RequestCounts{Undecided: 1}, hints: []string{"request ~a of medisys waits for approvals (1 more), and was to begin at 2030-01-01 20:00:00 UTC: `kidoban approve a`, or `kidoban deny a --reason R`; who may approve: suzuki"}, ja: "過ぎています"},
 		"scheduled and open": {make: func(t *testing.T, s *policy.State, now time.Time) {
 			give(t, s, now, approves(asked(t, s, now, "~a", nil), "suzuki"))
 			give(t, s, now, approves(asked(t, s, now, "~b", func(a *policy.Ask) { a.From = now.Add(time.Hour) }), "suzuki"))
@@ -90,32 +90,32 @@ func TestStatusKnowsRequests(t *testing.T) {
 		"self-approved": {make: func(t *testing.T, s *policy.State, now time.Time) {
 			give(t, s, now, approves(asked(t, s, now, "~a", nil), "tanaka"))
 		}, later: 5 * time.Hour, want: RequestCounts{SelfApproved: 1},
-			hints: []string{"tanaka recorded and approved request a of medisys, and nobody else has signed it: `kidoban ratify a --finding F`; who may: ito"}, ja: "ほかの人の確認がまだありません"},
+			hints: []string{"tanaka recorded and approved request ~a of medisys, and nobody else has signed it: `kidoban ratify a --finding F`; who may: ito"}, ja: "ほかの人の確認がまだありません"},
 		"self-approved, and signed": {make: func(t *testing.T, s *policy.State, now time.Time) {
 			terms := asked(t, s, now, "~a", nil)
 			give(t, s, now, approves(terms, "tanaka"), policy.Verdict{Verb: policy.Ratify, ID: "~a", By: "ito", Digest: terms.Digest(), Reason: "in order"})
 		}, want: RequestCounts{Open: 1}},
 		"emergency": {make: func(t *testing.T, s *policy.State, now time.Time) { asked(t, s, now, "~a", emergency) },
 			want:  RequestCounts{Open: 1, Unratified: 1},
-			hints: []string{"tanaka declared the emergency a of medisys, and nobody has ratified it: `kidoban ratify a --finding F` by 2030-01-01 23:00:00 UTC; who may: ito"}, ja: "事後承認を待っています"},
+			hints: []string{"tanaka declared the emergency ~a of medisys, and nobody has ratified it: `kidoban ratify a --finding F` by 2030-01-01 23:00:00 UTC; who may: ito"}, ja: "事後承認を待っています"},
 		"emergency, frozen": {make: func(t *testing.T, s *policy.State, now time.Time) {
 			terms := asked(t, s, now, "~a", emergency)
 			give(t, s, now, policy.Verdict{Verb: policy.Ratify, ID: "~a", By: "ito", Digest: terms.Digest(), Reason: "in order"})
 		}, later: 90 * time.Minute, want: RequestCounts{Frozen: 1}},
 		"emergency, overdue": {make: func(t *testing.T, s *policy.State, now time.Time) { asked(t, s, now, "~a", emergency) },
 			later: 4 * time.Hour, want: RequestCounts{Unratified: 1, Overdue: 1},
-			hints: []string{"tanaka declared the emergency a of medisys, which was to be ratified by 2030-01-01 23:00:00 UTC: until `kidoban ratify a --finding F` no other emergency of medisys can be declared; who may: ito"}, ja: "期限"},
+			hints: []string{"tanaka declared the emergency ~a of medisys, which was to be ratified by 2030-01-01 23:00:00 UTC: until `kidoban ratify a --finding F` no other emergency of medisys can be declared; who may: ito"}, ja: "期限"},
 		"an extension waits": {make: func(t *testing.T, s *policy.State, now time.Time) {
 			give(t, s, now, approves(asked(t, s, now, "~a", nil), "suzuki"), policy.Verdict{Verb: policy.AskExtension, ID: "~a", By: "tanaka", Until: now.Add(2 * time.Hour), Reason: "it takes longer"})
-		}, want: RequestCounts{Open: 1}, hints: []string{"request a of medisys ends at 2030-01-01 21:00:00 UTC, and an extension until 2030-01-01 22:00:00 UTC waits for approvals: `kidoban extend a`; who may approve: suzuki, tanaka"}, ja: "延長が承認待ち"},
+		}, want: RequestCounts{Open: 1}, hints: []string{"request ~a of medisys ends at 2030-01-01 21:00:00 UTC, and an extension until 2030-01-01 22:00:00 UTC waits for approvals: `kidoban extend a`; who may approve: suzuki, tanaka"}, ja: "延長が承認待ち"},
 		"void": {make: func(t *testing.T, s *policy.State, now time.Time) {
 			give(t, s, now, approves(asked(t, s, now, "~a", nil), "suzuki"))
 			lesser(t, s, now, func(on *policy.OnRequest) { on.Targets = nil })
-		}, hints: []string{"request a of medisys was approved, and opens nothing: a target is not there any more, or has another address or other services; `kidoban requests a` shows it, and another needs `kidoban request medisys`"}, ja: "何も開きません"},
+		}, hints: []string{"request ~a of medisys was approved, and opens nothing: a target is not there any more, or has another address or other services; `kidoban requests a` shows it, and another needs `kidoban request medisys`"}, ja: "何も開きません"},
 		"stale": {make: func(t *testing.T, s *policy.State, now time.Time) {
 			give(t, s, now, approves(asked(t, s, now, "~a", nil), "suzuki"))
 			lesser(t, s, now, func(on *policy.OnRequest) { on.MaxDuration = 30 * time.Minute })
-		}, want: RequestCounts{Open: 1}, hints: []string{"request a of medisys opens less than was approved: a part of the time is outside `valid`, the contract or max_duration; `kidoban requests a` shows what"}, ja: "一部しか開きません"},
+		}, want: RequestCounts{Open: 1}, hints: []string{"request ~a of medisys opens less than was approved: a part of the time is outside `valid`, the contract or max_duration; `kidoban requests a` shows what"}, ja: "一部しか開きません"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, now := evening(t)

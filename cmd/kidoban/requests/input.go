@@ -19,16 +19,13 @@ var idForm = regexp.MustCompile(`^[a-z0-9]{1,16}$`)
 
 // UnmarshalText takes also capital letters, as of an id that came by telephone.
 func (i *id) UnmarshalText(text []byte) error {
-	name := strings.ToLower(short(string(text)))
+	name := strings.ToLower(strings.TrimPrefix(string(text), policy.RequestMark))
 	if !idForm.MatchString(name) {
 		return fmt.Errorf("%.80q is not a request: allowed is an id, as in 7k2m9x", text)
 	}
 	*i = id(policy.RequestMark + name)
 	return nil
 }
-
-// short is an id as people type it.
-func short(id string) string { return strings.TrimPrefix(id, policy.RequestMark) }
 
 // digest is a digest of the command line.
 type digest string

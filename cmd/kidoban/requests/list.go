@@ -91,7 +91,7 @@ func table(p *terminal.Program, requests []view.Request) {
 		if r.State == policy.Undecided {
 			state += fmt.Sprintf(" %d/%d", len(r.Approvals), r.Needed)
 		}
-		rows = append(rows, []string{short(r.ID), state, r.Vendor + "/" + p.Some(engineers), p.Some(targets), begin, end, r.RecordedBy, strings.Join(notes(p, r), ", ")})
+		rows = append(rows, []string{r.ID, state, r.Vendor + "/" + p.Some(engineers), p.Some(targets), begin, end, r.RecordedBy, strings.Join(notes(p, r), ", ")})
 	}
 	p.Table(rows, 4, times)
 	p.TellIf(len(requests) > linesMost, "requests_more", view.Args{"count": len(requests) - linesMost})
@@ -119,7 +119,7 @@ func notes(p *terminal.Program, r view.Request) (all []string) {
 
 // full prints all of a request.
 func full(p *terminal.Program, r view.Request) {
-	fmt.Fprintf(p.Out, "%s  %s\n", short(r.ID), view.StageName(r.State).In(p.Lang))
+	fmt.Fprintf(p.Out, "%s  %s\n", r.ID, view.StageName(r.State).In(p.Lang))
 	marks(p, r)
 	rows := terminal.List{Program: p}
 	terms(&rows, r.Terms, r.Name, r.EngineerNames)
