@@ -28,6 +28,7 @@ type Settings struct {
 	MetricsAddress   string     `env:"KIDOBAN_METRICS_ADDRESS" envDefault:"127.0.0.1:9586" meaning:"host:port on which Prometheus finds the metrics. Prometheus must name an IP address, localhost or the name given here; other names are refused, since a browser can be made to believe in them"`
 	MetricsEngineers int        `env:"KIDOBAN_METRICS_ENGINEERS" envDefault:"1000" meaning:"up to this many engineers have series of their own, 0 to 100000. If the policy lists more, only those who are inside do, and none if more than this are inside; 0: none ever"`
 	AdminSocket      string     `env:"KIDOBAN_ADMIN_SOCKET" envDefault:"/run/kidoban/admin.sock" meaning:"the socket through which operators' commands reach the gateway, up to 107 bytes"`
+	ShutFile         string     `env:"KIDOBAN_SHUT_FILE" shown:"none" meaning:"a path on a tmpfs, as /run/kidoban-shut: while something has it, or its folder cannot be read, everything is shut"`
 	Masquerade       bool       `env:"KIDOBAN_MASQUERADE" envDefault:"false" meaning:"true: to every target the gateway's own address is shown, so that no target needs a route to the tunnel"`
 	ForwardOthers    bool       `env:"KIDOBAN_FORWARD_OTHERS" envDefault:"false" meaning:"true: leave traffic alone that has nothing to do with the tunnel; otherwise the host forwards nothing else"`
 	LogLevel         slog.Level `env:"KIDOBAN_LOG_LEVEL" envDefault:"info" meaning:"debug, info, warn or error"`
@@ -49,6 +50,7 @@ var settingChecks = map[string]func(string) error{
 	"KIDOBAN_PRIVATE_KEY_FILE":  checkPath,
 	"KIDOBAN_METRICS_ADDRESS":   checkHostPort,
 	"KIDOBAN_ADMIN_SOCKET":      checkSocket,
+	"KIDOBAN_SHUT_FILE":         checkShutFile,
 	"KIDOBAN_MASQUERADE":        checkWord("true", "false"),
 	"KIDOBAN_FORWARD_OTHERS":    checkWord("true", "false"),
 	"KIDOBAN_LOG_LEVEL":         checkWord("debug", "info", "warn", "error"),
@@ -128,6 +130,14 @@ func checkPath(text string) error {
 		return fmt.Errorf("%s has characters that do not show: allowed is a path without them", quote(text))
 	}
 	return nil
+}
+
+// checkShutFile allows an absolute path to a name in a folder.
+func checkShutFile(text string) error {
+	if !filepath.IsAbs(text) || filepath.Clean(text) != text || text == "/" {
+		return fmt.Errorf("%s is no path of a shut file: allowed is one that begins with /, without .., . and // in it, and without / at its end, as /run/kidoban-shut", quote(text))
+	}
+	return checkPath(text)
 }
 
 // checkSocket bounds the path as the kernel does (unix(7), sun_path).

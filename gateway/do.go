@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -235,6 +236,9 @@ func (l *loop) reopen(actor policy.Actor, event policy.Reopened, e *effect) erro
 			e.recorded <- err
 			return
 		}
+		if by, on := l.state.Switched(); on {
+			e.note(func(out *Outcome) { out.warn(view.Say("switch_still", view.Args{"reason": by.Reason})) })
+		}
 		l.cfg.Logger.Info("reopened", store.EventAttr(journal.Reopened), "scope", string(event.Scope), "actor", actor.Text, "reason", event.Reason)
 		kept := l.store.Latch.Set(l.state.Shuts())
 		go func() {
@@ -276,11 +280,12 @@ func (l *loop) stand(e *effect, scope policy.Scope) {
 		out.Scope = scope
 		out.Sessions = before - l.sessions.Len()
 		out.Shut = []string{}
-		for _, r := range l.state.Shuts() {
+		for _, r := range l.state.Closed() {
 			if !r.Scope.IsRequest() {
 				out.Shut = append(out.Shut, string(r.Scope))
 			}
 		}
+		out.Shut = slices.Compact(out.Shut)
 	})
 }
 

@@ -36,8 +36,9 @@ var yamada = policy.Actor{ID: "yamada", Via: "socket", Text: "yamada"}
 // effect. A world lives in one synctest bubble, whose time begins at midnight
 // of 2000-01-01 UTC; the times of its policies are of that day.
 type world struct {
-	t  *testing.T
-	mu sync.Mutex // guards all fakes; never held while one hangs
+	look func() error // at the shut file; nil: there is none
+	t    *testing.T
+	mu   sync.Mutex // guards all fakes; never held while one hangs
 
 	effects []string // what was done to the world, in order
 
@@ -167,6 +168,9 @@ func (w *world) start() {
 			w.notified = append(w.notified, s)
 		},
 	})
+	if w.look != nil {
+		w.gateway.cfg.Switch = store.NewSwitch("/run/kidoban-shut", func(string) (bool, error) { return false, w.look() })
+	}
 	ctx, cancel := context.WithCancel(w.t.Context())
 	w.cancel, w.ended = cancel, make(chan error, 1)
 	g, ended := w.gateway, w.ended

@@ -81,7 +81,7 @@ type KeyFile interface {
 	Make() error
 }
 
-// Config has the parts of a Gateway. Everything but Dropped, Hints, Notify and
+// Config has the parts of a Gateway. Everything but Switch, Dropped, Hints, Notify and
 // Logger is required.
 type Config struct {
 	Tunnel     Tunnel
@@ -91,6 +91,7 @@ type Config struct {
 	KeyFile    KeyFile
 	Journals   store.Journals
 	Latch      store.LatchFile
+	Switch     *store.Switch // nil: there is no shut file
 	Metrics    Metrics
 	// Dropped returns how many packets the kernel has dropped, by cause, since
 	// the table was made; nil: they are not counted.

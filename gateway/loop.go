@@ -139,6 +139,9 @@ func (g *Gateway) run(ctx context.Context, stopping chan<- struct{}) error {
 		case c := <-l.file.checks:
 			l.tick()
 			l.checked(c)
+		case why := <-l.cfg.Switch.Results():
+			l.tick()
+			l.turnSwitch(why)
 		}
 		l.turn()
 	}
@@ -288,6 +291,7 @@ func (l *loop) beat() {
 		l.journalFailed(view.Say("disk_silent", view.Args{"wait": journalWait}))
 	}
 	l.checkFile()
+	l.cfg.Switch.Look()
 	l.sessions.Read(maps.Collect(l.cfg.Tunnel.Traffic()))
 	for s := range l.sessions.All() {
 		l.count(s)

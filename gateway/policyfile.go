@@ -215,6 +215,16 @@ func (l *loop) checkFile() {
 	}()
 }
 
+// turnSwitch takes the result of a look at the shut file.
+func (l *loop) turnSwitch(why view.Message) {
+	_, was := l.state.Switched()
+	l.state.Switch(l.clock.Now, why.String())
+	if _, on := l.state.Switched(); on != was {
+		l.plans.stale = true
+		l.record(store.SwitchEntry(why.String()))
+	}
+}
+
 // checked takes the result of a check.
 func (l *loop) checked(c fileCheck) {
 	l.file.checking = false

@@ -147,6 +147,7 @@ func (l *loop) takeJournal(next store.Replacement, first store.Record, e *effect
 	case lost && !l.journal.unlatched: // the journal can be read again, and has the closes itself
 		was := l.state
 		l.state = next.Past.State
+		l.state.SwitchAs(was)
 		for _, r := range was.Shuts() {
 			operators := true
 			if r.Scope == policy.All { // the gateway had shut it

@@ -32,6 +32,7 @@ func (l *loop) start() {
 		latched = append(latched, everything)
 	}
 	l.record(store.ShutAlso(l.state, latched)...)
+	l.turnSwitch(l.cfg.Switch.Now())
 	r := l.g.read()
 	<-l.g.reading
 	l.takeKey(r.key, false, policy.Gateway)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +34,8 @@ func printStatus(p *terminal.Program, s view.Status) {
 	switch {
 	case !s.Ready:
 		head = p.Say("not_ready", nil)
+	case s.Shut.All && slices.ContainsFunc(s.Shut.Records, func(r policy.ShutRecord) bool { return r.Actor == policy.SwitchActor }):
+		head = p.Say("shut_file", nil)
 	case s.Shut.All:
 		head = p.Say("shut", nil)
 	}

@@ -20,6 +20,7 @@ import (
 	"kidoban/gateway/durable"
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/store"
 	"kidoban/gateway/view"
 )
 
@@ -129,7 +130,7 @@ func (c checkCommand) Run(p *terminal.Program) error {
 		opens = func(file string) { files = append(files, file) }
 	}
 	loaded, warnings, err := loadPolicy(p, path, opens)
-	warnings = slices.Concat(warnings, p.Settings.Warnings(), p.Settings.Doubtful(files))
+	warnings = slices.Concat(warnings, p.Settings.Warnings(), p.Settings.Doubtful(files), store.NewSwitch(p.Settings.ShutFile, store.LookAt).Warnings())
 	for _, w := range warnings {
 		what := maps.Clone(w.Args)
 		delete(what, "where") // without it the text does not begin with the place

@@ -121,9 +121,12 @@ func (runCommand) Run(p *terminal.Program) error {
 		logger.Warn(w.String())
 		settings = append(settings, view.Hint{Message: w})
 	}
+	shutFile := store.NewSwitch(s.ShutFile, store.LookAt)
 	g := gateway.New(wired(gateway.Config{
-		Tunnel: gate, Firewall: kernel, Clock: source, PolicyFile: file, KeyFile: key, Journals: journal, Latch: latch,
-		Dropped: kernel.Dropped, Hints: func() []view.Hint { return slices.Concat(settings, room.Hints(), kernel.Hints(), gate.Hints()) },
+		Tunnel: gate, Firewall: kernel, Clock: source, PolicyFile: file, KeyFile: key, Journals: journal, Latch: latch, Switch: shutFile,
+		Dropped: kernel.Dropped, Hints: func() []view.Hint {
+			return slices.Concat(settings, shutFile.Hints(), room.Hints(), kernel.Hints(), gate.Hints())
+		},
 		Notify: notify(logger), Metrics: counts, Logger: logger, Version: versionText(),
 	}))
 

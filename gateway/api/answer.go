@@ -145,7 +145,13 @@ func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.A
 // shutBy names the operators, times and reasons of an engineer's shut, and the command
 // that reopens. It names the shut scope if the key had another name then.
 func shutBy(s *view.Snapshot, e *policy.Engineer) (all []view.Message) {
-	r, _ := s.Plan.ShutBy(e)
+	if r, on := s.Plan.Switched(); on {
+		all = append(all, view.Say("shut_by_file", view.Args{"at": s.Local(r.At).Format(view.Moment), "reason": r.Reason}))
+	}
+	r, reason := s.Plan.ClosedBy(e)
+	if reason == policy.Admitted {
+		return all
+	}
 	at, scope := s.Local(r.At).Format(view.Moment), string(r.Scope)
 	switch r.Scope {
 	case policy.All:

@@ -77,6 +77,8 @@ func problemOf(err error) *Problem {
 		return problem(http.StatusRequestEntityTooLarge, "the body is too large: allowed are %d bytes", large.Limit)
 	case errors.As(err, &none) && !none.Reopen:
 		return noMatch(view.Say("no_scope", view.Args{"scope": string(none.Scope), "near": didYouMean(none.Near)}), none.Near)
+	case errors.As(err, &none) && none.Switch != "":
+		return noMatch(view.Say("not_shut_file", view.Args{"reason": none.Switch}), "")
 	case errors.As(err, &none) && none.Held.Engineer != "":
 		return noMatch(view.Say("not_shut_itself", view.Args{"scope": string(none.Scope), "engineer": none.Held.Engineer, "closed": string(none.Held.Scope)}), string(none.Held.Scope))
 	case errors.As(err, &none) && none.Around != "":

@@ -33,6 +33,8 @@ const (
 	Refused       Kind = "refused"        // Count refusals between First and Last, with Reason
 	Shut          Kind = "shut"           // an operator closed something
 	Reopened      Kind = "reopened"       // an operator took that back
+	SwitchShut    Kind = "switch_shut"    // the shut file shuts everything, for Reason
+	SwitchOpened  Kind = "switch_opened"  // it does not any more
 	Drift         Kind = "drift"          // the ruleset read back differently
 	ClockStep     Kind = "clock_step"     // the wall clock was set
 	Recovery      Kind = "recovery"       // an operator led out of doubt

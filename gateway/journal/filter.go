@@ -9,7 +9,7 @@ import (
 // Kinds lists the kinds that this version writes, in the order in which they are declared.
 func Kinds() (names []string) {
 	for _, k := range []Kind{Start, Stop, PolicyText, PolicyLoaded, WindowOpened, WindowClosed, Frozen, Resumed, SessionOpened, SessionClosed, Admission, Refused,
-		Shut, Reopened, Drift, ClockStep, Recovery, Doubt, Identity,
+		Shut, Reopened, SwitchShut, SwitchOpened, Drift, ClockStep, Recovery, Doubt, Identity,
 		Requested, Approved, Denied, Withdrawn, ExtensionAsked, Extended, Shortened, Revoked, Ratified, Reported, Reviewed} {
 		names = append(names, string(k))
 	}

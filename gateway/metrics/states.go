@@ -45,6 +45,7 @@ var (
 	descReady        = desc("kidoban_ready", "1 if the gateway admits whom the policy admits, 0 if it is shut in doubt.")
 	descDoubt        = desc("kidoban_doubt", "1 if the gateway is shut because of this: journal, clock, policy, key, tunnel, ruleset, or a loop that does not turn.", "about")
 	descShut         = desc("kidoban_shut", "How much operators closed: all (0 or 1), vendors, engineers.", "scope")
+	descSwitch       = desc("kidoban_switch_shut", "1 if the shut file shuts everything.")
 	descPolicy       = desc("kidoban_policy_info", "Always 1 while a policy is in force; its digest is in the label.", "digest")
 	descPolicyLoaded = desc("kidoban_policy_loaded_timestamp_seconds", "Unix time at which the policy in force was loaded; 0: there is none.")
 	descPolicyFile   = desc("kidoban_policy_file_valid", "1 if the policy file on disk would survive a restart.")
@@ -117,6 +118,8 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 	gauge(descShut, number(shut.All), "all")
 	gauge(descShut, float64(len(shut.Vendors)), "vendors")
 	gauge(descShut, float64(len(shut.Engineers)), "engineers")
+	_, switched := s.Base.Switched()
+	gauge(descSwitch, number(switched))
 	gauge(descPolicyFile, number(s.File.Error == ""))
 	gauge(descPolicyLoaded, unixSeconds(s.File.LoadedAt))
 	// Of this network namespace (Documentation/networking/nf_conntrack-sysctl.rst).

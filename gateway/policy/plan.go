@@ -46,10 +46,11 @@ type Plan struct {
 	Windows    []WindowState
 	Frozen     []Frozen // grants that ended a short while ago; State.Plan knows of none
 
-	index  *index
-	shut   map[Scope]ShutRecord
-	access []access // by engineer, in the order of index.engineers
-	listed sourceTable
+	index    *index
+	shut     map[Scope]ShutRecord
+	switched *ShutRecord
+	access   []access // by engineer, in the order of index.engineers
+	listed   sourceTable
 }
 
 // access is one engineer's part of a plan.
@@ -169,7 +170,7 @@ func (o *opened) make(w *Window, members []int, names []string) {
 // Plan computes every grant at an instant. Instants may come in any order; it is fast going
 // forward.
 func (s *State) Plan(at time.Time) *Plan {
-	p := &Plan{At: at, Policy: s.policy, index: s.index, shut: s.shut}
+	p := &Plan{At: at, Policy: s.policy, index: s.index, shut: s.shut, switched: s.switched}
 	if s.policy == nil {
 		p.Doubt = "no policy is loaded"
 		return p

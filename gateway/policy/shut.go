@@ -159,7 +159,7 @@ func (s *State) putShut(r ShutRecord, keys []Key) {
 // closes computes which engineers of the policy are closed.
 func (s *State) closes() {
 	s.closed, s.held = nil, nil
-	if len(s.shut) == 0 {
+	if len(s.shut) == 0 && s.switched == nil {
 		return
 	}
 	s.closed = make([]Reason, len(s.index.engineers))
@@ -183,21 +183,38 @@ func (s *State) closes() {
 			}
 		}
 	}
+	if s.switched != nil {
+		for i := range s.closed {
+			s.closed[i] = min(s.closed[i], GatewayShut)
+		}
+	}
 	slices.SortFunc(s.held, func(a, b Held) int {
 		return cmp.Or(strings.Compare(a.Engineer, b.Engineer), strings.Compare(string(a.Scope), string(b.Scope)))
 	})
 }
 
-// Shut finds the record that closes a scope itself (not one around it).
+// Shut finds the record that closes a scope itself (not one around it). Of scope All it may be the
+// shut file's.
 func (p *Plan) Shut(scope Scope) (ShutRecord, bool) {
 	r, ok := p.shut[scope]
+	if !ok && scope == All {
+		return p.Switched()
+	}
 	return r, ok
 }
 
 // ShutBy finds the record that closes an engineer, of this policy or another, and its reason;
-// Admitted if there is none. Of several the one with the smallest reason counts, then the one that
-// names the engineer.
+// Admitted if there is none. The shut file's comes first.
 func (p *Plan) ShutBy(e *Engineer) (by ShutRecord, reason Reason) {
+	if r, on := p.Switched(); on {
+		return r, GatewayShut
+	}
+	return p.ClosedBy(e)
+}
+
+// ClosedBy is ShutBy without the shut file: what operators closed. Of several records the one with
+// the smallest reason counts, then the one that names the engineer.
+func (p *Plan) ClosedBy(e *Engineer) (by ShutRecord, reason Reason) {
 	reason = Admitted
 	if i, ok := p.find(e); ok && p.access[i].shut == Admitted {
 		return by, reason

@@ -15,6 +15,7 @@ type NoMatchError struct {
 	Held   Held   // of a reopening: an engineer of the scope who is closed under an earlier name
 	Around Scope  // of a reopening: the scope around it that is shut; empty: none is
 	Near   string // the scope that may be meant; empty: there is none
+	Switch string // of a reopening of all: why the shut file shuts everything; empty: it does not
 }
 
 func (e *NoMatchError) Error() string {
@@ -25,6 +26,8 @@ func (e *NoMatchError) Error() string {
 	switch {
 	case !e.Reopen:
 		return fmt.Sprintf("the policy has no vendor or engineer %q", e.Scope) + near
+	case e.Switch != "":
+		return fmt.Sprintf("no operator closed everything: %s", e.Switch)
 	case e.Held.Engineer != "":
 		return fmt.Sprintf("%q is not shut itself: %s was closed as %q, which can be reopened", e.Scope, e.Held.Engineer, e.Held.Scope)
 	case e.Around != "":
@@ -36,14 +39,15 @@ func (e *NoMatchError) Error() string {
 // State is the policy in force and the scopes that operators closed. It has one owner and is not
 // safe for concurrent use. Its Plans are immutable.
 type State struct {
-	policy  *Policy
-	roster  []Listed // of the policy last loaded; nil once policy is known
-	index   *index
-	digest  string
-	shut    map[Scope]ShutRecord // copied on every change, so that Plans may share it
-	closed  []Reason             // the reason that closes each engineer of index.engineers, or Admitted; nil if no scope is closed. Replaced on every change
-	held    []Held               // made anew on every change
-	windows []windowCursor       // where each window stands, in the order of index.windows
+	policy   *Policy
+	roster   []Listed // of the policy last loaded; nil once policy is known
+	index    *index
+	digest   string
+	shut     map[Scope]ShutRecord // copied on every change, so that Plans may share it
+	closed   []Reason             // the reason that closes each engineer of index.engineers, or Admitted; nil if no scope is closed. Replaced on every change
+	held     []Held               // made anew on every change
+	switched *ShutRecord          // by the shut file; nil: it shuts nothing. Replaced on every change
+	windows  []windowCursor       // where each window stands, in the order of index.windows
 
 	requests map[string]*Request  // by id; copied on every change, as its requests are
 	opens    map[*Request]*Window // what each opens under a policy, nil: nothing. Made anew on every change
@@ -140,6 +144,10 @@ func (s *State) Apply(at time.Time, actor string, e Event) error {
 // notShut is the error of a scope that cannot be reopened.
 func (s *State) notShut(scope Scope) *NoMatchError {
 	e := &NoMatchError{Scope: scope, Reopen: true}
+	if r, on := s.Switched(); on && scope == All {
+		e.Switch = r.Reason
+		return e
+	}
 	for _, h := range s.held {
 		if vendor, _, _ := strings.Cut(h.Engineer, "/"); scope == Scope(h.Engineer) || scope == Scope(vendor) {
 			e.Held = h

@@ -81,8 +81,21 @@ func PolicyEntries(actor string, p *policy.Policy, before *policy.State) (entrie
 	return entries
 }
 
-// StateEntries record the closes and the policy in force.
+// SwitchEntry records why the shut file shuts everything from now on; with an empty reason that it
+// does not any more.
+func SwitchEntry(reason string) journal.Entry {
+	kind := journal.SwitchShut
+	if reason == "" {
+		kind = journal.SwitchOpened
+	}
+	return journal.Entry{Kind: kind, Actor: policy.SwitchActor, Scope: string(policy.All), Reason: reason}
+}
+
+// StateEntries record the closes, the shut file's too, and the policy in force.
 func StateEntries(s *policy.State) (entries []journal.Entry) {
+	if r, on := s.Switched(); on {
+		entries = append(entries, SwitchEntry(r.Reason))
+	}
 	for _, r := range s.Shuts() {
 		keys := r.Keys
 		for _, c := range r.Closes() {

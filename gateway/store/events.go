@@ -57,6 +57,10 @@ func Tell(log *slog.Logger, e journal.Entry) {
 		message, level = "the ruleset, or the tunnel's interface, had drifted", slog.LevelWarn
 	case journal.ClockStep:
 		message, level = "the wall clock was set", slog.LevelWarn
+	case journal.SwitchShut:
+		message, level = "the shut file shuts everything", slog.LevelWarn
+	case journal.SwitchOpened:
+		message, level = "the shut file shuts nothing any more", slog.LevelWarn
 	case journal.Doubt:
 		message, level = "shut in doubt", slog.LevelError
 	default:

@@ -70,6 +70,8 @@ func (p *Past) apply(e journal.Entry) error {
 	case journal.Requested, journal.Approved, journal.Denied, journal.Withdrawn, journal.ExtensionAsked, journal.Extended,
 		journal.Shortened, journal.Revoked, journal.Ratified, journal.Reported, journal.Reviewed:
 		return p.event(e)
+	case journal.SwitchShut, journal.SwitchOpened:
+		p.State.Switch(e.Time, e.Reason)
 	case journal.Recovery:
 		clear(p.Timestamps)
 		if !e.From.IsZero() {

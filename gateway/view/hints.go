@@ -38,6 +38,9 @@ func (s *Snapshot) Hints(now time.Time) []Message {
 			hints = append(hints, m)
 		}
 	}
+	if r, on := s.Plan.Switched(); on {
+		hint(Say("switch_on", Args{"reason": r.Reason}))
+	}
 	if s.File.Error != "" {
 		hint(Say("file_wrong", nil))
 	} else if s.File.Changed {

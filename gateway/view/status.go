@@ -175,7 +175,7 @@ func (s *Snapshot) Shut() ShutStatus {
 // Shuts lists the closed vendors and engineers, and all. A revoked request is none of them: it cannot
 // be reopened.
 func (s *Snapshot) Shuts() []policy.ShutRecord {
-	return slices.DeleteFunc(s.Base.Shuts(), func(r policy.ShutRecord) bool { return r.Scope.IsRequest() })
+	return slices.DeleteFunc(s.Base.Closed(), func(r policy.ShutRecord) bool { return r.Scope.IsRequest() })
 }
 
 // LocalShut is a record for operators: with local times, and without keys.
