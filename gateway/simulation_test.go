@@ -34,21 +34,28 @@ var simulated = flag.Duration("simulated", 3*time.Hour, "how long each seed of T
 //     boot clock allows (but for steps too small to be seen), nothing after the clock went back by more than 5 s;
 //   - no plan in the gate has a grant whose opening is not on disk, with every
 //     source, and every target as the policy then in force meant it;
+//   - no plan in the gate has more of a request than the events on disk and the
+//     policy open together, and nothing of one that is denied, withdrawn, revoked or
+//     shortened, from the moment at which an operator was told so;
 //   - when the gateway has nothing left to do, nothing that is over or shut is
-//     in the gate, and no session is without a grant;
+//     in the gate, no session is without a grant, and a replay of the journal has the same
+//     requests as the gateway;
 //
 // and in the end, that every session in the journal was closed exactly once,
 // every window at least once after its opening, and that a replay of the
 // journal knows what is shut.
 func TestSimulation(t *testing.T) {
-	entered, held, narrowed := 0, 0, map[string]int{}
-	for seed := range uint64(5) {
+	entered, held, narrowed, requested := 0, 0, map[string]int{}, map[string]int{}
+	for seed := range uint64(8) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &simulation{world: newWorld(t, nil), random: rand.New(rand.NewPCG(seed, 7)), done: map[string]int{}, narrowed: map[string]int{}}
 				s.run(*simulated)
 				entered += s.enters
 				held += s.done["held by key"]
+				for what, n := range s.done {
+					requested[what] += n
+				}
 				for what, n := range s.narrowed {
 					narrowed[what] += n
 				}
@@ -57,6 +64,11 @@ func TestSimulation(t *testing.T) {
 	}
 	if entered == 0 || held == 0 || len(narrowed) < 4 {
 		t.Errorf("%d entered, %d times somebody was held by key, and grants were narrowed only so: %v: the simulation shows nothing", entered, held, narrowed)
+	}
+	for _, what := range []string{"request open", "approved", "extended", "shortened", "revoked", "inside by a request", "flows of one source", "requests compared"} {
+		if requested[what] == 0 {
+			t.Errorf("there was no %q: the simulation shows nothing", what)
+		}
 	}
 }
 
@@ -131,11 +143,14 @@ type simulation struct {
 	release  chan struct{}              // ends what hangs
 	enters   int
 
+	requests toldRequests
+
 	forgetful int // the weight of crashes at which the journal loses entries
 }
 
 func (s *simulation) run(length time.Duration) {
 	s.shuts, s.release, s.known = map[policy.Scope]*shutting{}, make(chan struct{}), map[string]*policy.Policy{}
+	s.requests.ended, s.requests.cut = map[string]bool{}, map[string]cutAt{}
 	s.file = s.anyPolicy()
 	s.policies = []*policy.Policy{s.file}
 	s.watch = s.planned
@@ -147,12 +162,15 @@ func (s *simulation) run(length time.Duration) {
 		do     func()
 	}{
 		{"nothing", 30, func() {}},
-		{"enter", 40, s.someoneEnters},
+		{"enter", 60, s.someoneEnters},
 		{"traffic", 20, func() { s.hear(s.someone(), uint64(s.random.IntN(9000)), uint64(s.random.IntN(9000))) }},
 		{"refusal", 10, func() { s.refuse(s.random) }},
 		{"close", 5, s.closes},
 		{"reopen", 12, s.reopens},
-		{"reload", 8, s.reloads},
+		{"request", 12, s.asksFor},
+		{"decide", 24, s.decides},
+		{"revoke", 1, s.revokes},
+		{"reload", 12, s.reloads},
 		{"recover", 10, s.recovers},
 		{"small step", 4, func() { s.steps(time.Duration(s.random.IntN(8000)-4000) * time.Millisecond) }},
 		{"large step", 1, func() { s.steps(time.Duration(s.random.IntN(1200)-600) * time.Second) }},
@@ -300,6 +318,7 @@ func (s *simulation) anyPolicy() *policy.Policy {
 		t.Services[0].Last += uint16(s.random.IntN(2))
 		t.Masquerade = s.random.IntN(2) == 0
 	}
+	s.requestable(p)
 	p.Digest = fmt.Sprintf("%x", s.random.Uint64())
 	s.do(func() { s.known[p.Digest] = p })
 	return p
@@ -411,6 +430,8 @@ func (s *simulation) unkept() {
 			}
 			maps.DeleteFunc(x.keys, func(_ policy.Key, kept bool) bool { return !kept })
 		}
+		maps.DeleteFunc(s.requests.ended, func(_ string, kept bool) bool { return !kept })
+		maps.DeleteFunc(s.requests.cut, func(_ string, c cutAt) bool { return !c.kept })
 	})
 }
 
@@ -534,6 +555,7 @@ func (s *simulation) planned(p *policy.Plan) {
 		if scope, shut := s.shutFor(g.Engineer); shut {
 			s.t.Errorf("%s: %s is in the gate, and %s is shut", now, g.ID, scope)
 		}
+		s.endedRequest(g, now)
 		// One that ended, and opens again by a later policy, opens anew.
 		if z, ok := s.zeros[g.ID]; ok && s.newest.Sub(z.until) <= clock.StepBack {
 			if latest := until.Add(min(offset-z.offset+2*10*time.Millisecond, 0)); g.Until.After(latest) {
@@ -560,15 +582,16 @@ func (s *simulation) windowsOf(p *policy.Policy, g *policy.Grant, now time.Time)
 		span := policy.Span{From: midnight.Add(time.Duration(days.From) * time.Second), Until: midnight.Add(time.Duration(days.To) * time.Second)}
 		member := slices.ContainsFunc(w.Engineers, func(e *policy.Engineer) bool { return e.String() == g.Engineer.String() && e.Key == g.Engineer.Key })
 		if member && (span.Contains(now) && !g.From.After(now) || g.From.After(now) && g.From.Equal(span.From) && w.Name == g.Window.Name) {
-			all = append(all, windowSpan{span, w})
+			all = append(all, windowSpan{span, w, p.Engineer(g.Engineer.String())})
 		}
 	}
-	return all
+	return append(all, s.requestsOf(p, g, now)...)
 }
 
 type windowSpan struct {
 	policy.Span
-	Window *policy.Window
+	Window   *policy.Window
+	Engineer *policy.Engineer // as the window has the grant's
 }
 
 // names gives each target with all that it opens.
@@ -601,10 +624,11 @@ func from(sources, prefixes []netip.Prefix) bool {
 // opens reports whether the policy opens every source and every target of a
 // grant, and the targets in windows that do not end before it.
 func opens(g *policy.Grant, p *policy.Policy, windows []windowSpan) bool {
-	return from(g.Engineer.Sources, p.Engineer(g.Engineer.String()).Sources) && within(g.Window.Targets, p) &&
+	return within(g.Window.Targets, p) && slices.ContainsFunc(windows, func(w windowSpan) bool { return from(g.Engineer.Sources, w.Engineer.Sources) }) &&
 		!slices.ContainsFunc(g.Window.Targets, func(t *policy.Target) bool {
 			return !slices.ContainsFunc(windows, func(w windowSpan) bool {
-				return !w.Until.Before(g.Until) && slices.ContainsFunc(w.Window.Targets, func(of *policy.Target) bool { return of.Name == t.Name })
+				return !w.Until.Before(g.Until) && from(g.Engineer.Sources, w.Engineer.Sources) &&
+					slices.ContainsFunc(w.Window.Targets, func(of *policy.Target) bool { return of.Name == t.Name })
 			})
 		})
 }
@@ -655,11 +679,13 @@ func (s *simulation) rests() {
 				s.t.Errorf("%s: a session of %s until %s, the gate says %s", now, sess.Engineer, sess.Until, end)
 			}
 		}
+		s.flowsOfOneSource(now)
 		if s.t.Failed() {
 			s.t.Log(s.effects)
 		}
 		s.effects = nil
 	})
+	s.requestsAsInTheJournal()
 }
 
 // remembers checks that a replay of the journal knows what the gateway knows.
@@ -684,6 +710,7 @@ func (s *simulation) remembers() {
 	snapshot := s.gateway.Snapshot()
 	same(s.t, "shut, by the journal", scopes(past.State.Shuts()), scopes(snapshot.Base.Shuts()))
 	same(s.t, "policy, by the journal", past.State.Digest(), snapshot.Base.Digest())
+	same(s.t, "requests, by the journal", requestTexts(past.State), requestTexts(snapshot.Base))
 	s.do(func() {
 		for scope := range s.shuts {
 			if _, ok := snapshot.Plan.Shut(scope); !ok {
