@@ -40,7 +40,7 @@ type Standing struct {
 	Counted  []Sign    // the approvals that count now
 	Stale    bool      // the policy allows less than the terms say
 	Window   *Window   // what it opens; nil: nothing
-	Self     bool      // the recorder approved it, and nobody else has signed it
+	Self     bool      // the recorder approved it or an extension, and nobody else has signed it
 	Pending  *End      // an extension that waits for approvals
 	// ExtensionNeeded is how many approvals Pending needs.
 	ExtensionNeeded int
@@ -164,8 +164,9 @@ func (r *Request) allowed(p *Policy) Standing {
 	asked := x.Until
 	x.MaxUntil = x.From.Add(longest)
 	x.Until = earlier(x.Until, x.MaxUntil)
+	x.Self = r.signedBy(x.Counted)
 	x.Pending = r.ends(o, &x)
-	x.Self = !r.Emergency && r.Ratified == nil && len(r.Reviews) == 0 && slices.ContainsFunc(x.Counted, func(a Sign) bool { return a.By == r.By })
+	x.Self = x.Self && !r.Emergency && r.Ratified == nil && len(r.Reviews) == 0
 	r.open(p, o, &x)
 	if x.Window != nil && asked.After(x.Until) && len(r.Ends) == 0 {
 		x.Stale, x.Why = true, LacksTime
@@ -184,6 +185,11 @@ func (o *OnRequest) counted(r *Request, signs []Sign) (all []Sign) {
 	return all
 }
 
+// signedBy reports whether the recorder is among those who signed.
+func (r *Request) signedBy(signs []Sign) bool {
+	return slices.ContainsFunc(signs, func(s Sign) bool { return s.By == r.By })
+}
+
 // ends applies the later and earlier ends in their order. It returns the last extension if that
 // still waits for approvals.
 func (r *Request) ends(o *OnRequest, x *Standing) (pending *End) {
@@ -197,8 +203,10 @@ func (r *Request) ends(o *OnRequest, x *Standing) (pending *End) {
 		if e.Until.After(x.MaxUntil) && !r.Emergency {
 			needed, last = o.Approvals, x.From.Add(o.MaxTotal)
 		}
-		if pending = nil; len(o.counted(r, e.Approvals)) >= needed {
+		counted := o.counted(r, e.Approvals)
+		if pending = nil; len(counted) >= needed {
 			x.Until = earlier(e.Until, last)
+			x.Self = x.Self || r.signedBy(counted)
 		} else {
 			pending, x.ExtensionNeeded = e, needed
 		}

@@ -1,0 +1,632 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+)
+
+// requestSite is a state in which acme may have ehr and pacs opened on request. tanaka records.
+type requestSite struct {
+	t      *testing.T
+	state  *State
+	now    time.Time
+	digest int
+}
+
+var (
+	fromVendor  = netip.MustParseAddr("203.0.113.1")
+	fromOneTime = netip.MustParseAddr("198.51.100.7")
+	toEHR       = netip.MustParseAddrPort("10.1.0.5:22")
+	toPACS      = netip.MustParseAddrPort("10.1.2.7:104")
+)
+
+func newRequestSite(t *testing.T, change ...func(*Policy)) *requestSite {
+	s := &requestSite{t: t, state: NewState(), now: time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)}
+	s.loads(change...)
+	return s
+}
+
+// acmePolicy is made anew each time, so that tests may change it.
+func acmePolicy() *Policy {
+	p := &Policy{Site: "site", Zone: time.UTC, Targets: []*Target{
+		{Name: "ehr", Prefix: netip.MustParsePrefix("10.1.0.5/32"), Services: []Service{{TCP, 22, 22}}},
+		{Name: "pacs", Prefix: netip.MustParsePrefix("10.1.2.7/32"), Services: []Service{{TCP, 104, 104}}}}}
+	for _, name := range []string{"ito", "suzuki", "tanaka"} {
+		p.Operators = append(p.Operators, &Operator{Name: name, User: name, Rights: Rights()})
+	}
+	v := &Vendor{Name: "acme", Sources: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/28")}}
+	for i, name := range []string{"brown", "green"} {
+		v.Engineers = append(v.Engineers, &Engineer{Vendor: v, Name: name, Key: Key{byte(i + 1)}, Sources: v.Sources, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 99, 0, byte(i + 2)})}})
+	}
+	v.OnRequest = &OnRequest{Targets: p.Targets, Engineers: v.Engineers, Approvals: 1, Approvers: p.Operators, MaxDuration: 4 * time.Hour, MaxTotal: 8 * time.Hour,
+		Ahead: 14 * 24 * time.Hour, Undecided: 24 * time.Hour, OneTimeSource: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
+		Emergency: &Emergency{MaxDuration: time.Hour, RatifyWithin: 72 * time.Hour, Ratifiers: p.Operators[:1]}}
+	p.Vendors = []*Vendor{v}
+	return p
+}
+
+func onRequestOf(p *Policy) *OnRequest { return p.Vendors[0].OnRequest }
+
+// loads puts a policy in force.
+func (s *requestSite) loads(change ...func(*Policy)) {
+	p := acmePolicy()
+	for _, c := range change {
+		c(p)
+	}
+	s.digest++
+	if err := s.state.Apply(s.now, "test", PolicyLoaded{Digest: fmt.Sprint(s.digest), Policy: p}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// asks records a request of tanaka for brown to ehr, for an hour from now on.
+func (s *requestSite) asks(change ...func(*Ask)) *Request {
+	s.t.Helper()
+	a := Ask{Vendor: "acme", Engineers: []string{"brown"}, Targets: []string{"ehr"}, From: s.now, For: time.Hour, Purpose: "work"}
+	for _, c := range change {
+		c(&a)
+	}
+	id := fmt.Sprintf("~%d", len(s.state.Requests())+1)
+	terms, err := s.state.Policy().Resolve(a, id, s.now)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if code := s.gives(Actor{ID: "tanaka"}, Requested{Terms: terms}); code != "" {
+		s.t.Fatal(code)
+	}
+	return s.state.Request(id)
+}
+
+// gives does what the gateway does with an event. It returns the code of a refusal.
+func (s *requestSite) gives(a Actor, e RequestEvent) string {
+	s.t.Helper()
+	by := ""
+	if o := s.state.Policy().OperatorOf(a); o != nil {
+		by = o.Name
+	}
+	e = Signed(e, by, a.Via, s.now)
+	err := s.state.May(s.now, by, e)
+	if err == nil {
+		err = s.state.Apply(s.now, a.Text, e)
+	}
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		return refused.Code
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return ""
+}
+
+func (s *requestSite) approves(by string, r *Request) string {
+	s.t.Helper()
+	return s.gives(Actor{ID: by}, Verdict{Verb: Approve, ID: r.ID, Digest: r.Terms.Digest()})
+}
+
+// reaches reports whether brown reaches a destination now.
+func (s *requestSite) reaches(from netip.Addr, to netip.AddrPort) bool {
+	return s.state.Plan(s.now).Decide(Query{Key: Key{1}, Proven: true, Fault: Admitted, Source: from, To: to, Proto: TCP}, s.now).Reason == Admitted
+}
+
+func (s *requestSite) stage(r *Request) Stage {
+	return s.state.Stands(s.state.Request(r.ID), s.now).Stage
+}
+
+// TestNothingOpensWithout tells stories at whose end brown must not reach what is asked about. Each
+// runs once more without the one thing that is wrong: then brown reaches it, so nothing else keeps
+// brown out.
+func TestNothingOpensWithout(t *testing.T) {
+	two := func(p *Policy) { onRequestOf(p).Approvals = 2 }
+	type story struct {
+		name string
+		tell func(s *requestSite, wrong bool) bool
+	}
+	ehr := func(s *requestSite) bool { return s.reaches(fromVendor, toEHR) }
+	stories := []story{
+		{"two distinct names", func(s *requestSite, wrong bool) bool {
+			s.loads(two)
+			r := s.asks()
+			s.approves("suzuki", r)
+			s.approves(pick(wrong, "suzuki", "ito"), r)
+			return ehr(s)
+		}},
+		{"two distinct names, though nobody is asked whether they may", func(s *requestSite, wrong bool) bool {
+			s.loads(two)
+			r := s.asks()
+			for _, by := range []string{"suzuki", pick(wrong, "tanaka", "ito")} {
+				_ = s.state.Apply(s.now, by, Verdict{Verb: Approve, ID: r.ID, By: by, Digest: r.Terms.Digest()})
+			}
+			return ehr(s)
+		}},
+		{"somebody else than the recorder", func(s *requestSite, wrong bool) bool {
+			r := s.asks()
+			s.approves(pick(wrong, "tanaka", "ito"), r)
+			return ehr(s)
+		}},
+		{"two persons, not one by two ways", func(s *requestSite, wrong bool) bool {
+			s.loads(two)
+			r := s.asks()
+			for _, a := range []Actor{{ID: "suzuki", Via: "socket", Text: "suzuki"}, {ID: pick(wrong, "suzuki", "ito"), Via: "office", Text: "root (login ito)"}} {
+				s.gives(a, Verdict{Verb: Approve, ID: r.ID, Digest: r.Terms.Digest()})
+			}
+			return ehr(s)
+		}},
+		{"a login: root is no operator", func(s *requestSite, wrong bool) bool {
+			r := s.asks()
+			s.gives(Actor{ID: pick(wrong, "", "ito"), Via: "socket", Text: "root"}, Verdict{Verb: Approve, ID: r.ID, Digest: r.Terms.Digest()})
+			return ehr(s)
+		}},
+		{"an operator with no login either", func(s *requestSite, wrong bool) bool {
+			s.loads(func(p *Policy) { p.Operators[0].User = pick(wrong, "", "ito") })
+			r := s.asks()
+			s.gives(Actor{ID: pick(wrong, "", "ito"), Text: "root"}, Verdict{Verb: Approve, ID: r.ID, Digest: r.Terms.Digest()})
+			return ehr(s)
+		}},
+		{"an approver who is in the policy still", func(s *requestSite, wrong bool) bool {
+			s.loads(two)
+			r := s.asks()
+			s.approves("suzuki", r)
+			s.loads(two, func(p *Policy) {
+				if wrong {
+					onRequestOf(p).Approvers = p.Operators[:1]
+				}
+			})
+			s.approves("ito", r)
+			return ehr(s)
+		}},
+		{"an approver, while it is open", func(s *requestSite, wrong bool) bool {
+			r := s.asks()
+			s.approves("suzuki", r)
+			s.loads(func(p *Policy) {
+				if wrong {
+					onRequestOf(p).Approvers = p.Operators[:1]
+				}
+			})
+			return ehr(s)
+		}},
+		{"the right to approve", func(s *requestSite, wrong bool) bool {
+			s.loads(func(p *Policy) {
+				if wrong {
+					onRequestOf(p).Approvers = p.Operators[:1]
+				}
+			})
+			s.approves("suzuki", s.asks())
+			return ehr(s)
+		}},
+		{"the digest", func(s *requestSite, wrong bool) bool {
+			r := s.asks()
+			d := r.Terms
+			if wrong {
+				d.Purpose = "other work"
+			}
+			s.gives(Actor{ID: "ito"}, Verdict{Verb: Approve, ID: r.ID, Digest: d.Digest()})
+			return ehr(s)
+		}},
+		{"the digest of its own", func(s *requestSite, wrong bool) bool {
+			r, other := s.asks(), s.asks()
+			if !wrong {
+				other = r
+			}
+			s.gives(Actor{ID: "ito"}, Verdict{Verb: Approve, ID: r.ID, Digest: other.Terms.Digest()})
+			return ehr(s)
+		}},
+		{"the version that was approved", func(s *requestSite, wrong bool) bool {
+			r := s.asks()
+			s.approves("ito", r)
+			until := r.Until.Add(time.Hour)
+			s.gives(Actor{ID: "suzuki"}, Verdict{Verb: AskExtension, ID: r.ID, Until: until})
+			if wrong {
+				s.gives(Actor{ID: "suzuki"}, Verdict{Verb: AskExtension, ID: r.ID, Until: until.Add(time.Minute)})
+			}
+			s.gives(Actor{ID: "ito"}, Verdict{Verb: Extend, ID: r.ID, Until: until, Digest: r.version(End{Version: 2, Until: until}).Digest()})
+			s.now = r.Until.Add(time.Minute)
+			return ehr(s)
+		}},
+		{"on_request when it is approved", func(s *requestSite, wrong bool) bool {
+			r := s.asks()
+			if wrong {
+				s.loads(func(p *Policy) { p.Vendors[0].OnRequest = nil })
+			}
+			refused := s.approves("ito", r)
+			s.loads() // and back again
+			return refused == "" && ehr(s)
+		}},
+		{"approvals in time: undecided", func(s *requestSite, wrong bool) bool {
+			s.loads(func(p *Policy) { onRequestOf(p).Undecided = 30 * time.Minute })
+			r := s.asks()
+			s.now = s.now.Add(pick(wrong, 30*time.Minute, 30*time.Minute-1))
+			s.approves("ito", r)
+			return ehr(s)
+		}},
+		{"approvals in time: until", func(s *requestSite, wrong bool) bool {
+			r := s.asks()
+			s.now = r.Until.Add(pick(wrong, time.Duration(0), -1))
+			if code := s.approves("ito", r); wrong && code != "request_stage" {
+				s.t.Errorf("refused by %q", code)
+			}
+			return ehr(s)
+		}},
+		{"an address of the one-time source", func(s *requestSite, wrong bool) bool {
+			r := s.asks(func(a *Ask) { a.Source = fromOneTime.String() })
+			s.approves("ito", r)
+			return s.reaches(map[bool]netip.Addr{true: fromVendor, false: fromOneTime}[wrong], toEHR)
+		}},
+		{"a target of the one-time source", func(s *requestSite, wrong bool) bool {
+			s.approves("ito", s.asks())
+			s.approves("ito", s.asks(func(a *Ask) { a.Source, a.Targets = fromOneTime.String(), []string{"pacs"} }))
+			return s.reaches(fromOneTime, map[bool]netip.AddrPort{true: toEHR, false: toPACS}[wrong])
+		}},
+		{"the engineer of the one-time source", func(s *requestSite, wrong bool) bool {
+			s.approves("ito", s.asks(func(a *Ask) { a.Source, a.Engineers = fromOneTime.String(), []string{pick(wrong, "green", "brown")} }))
+			s.approves("ito", s.asks())
+			return s.reaches(fromOneTime, toEHR)
+		}},
+		{"a one-time source that the policy still has", func(s *requestSite, wrong bool) bool {
+			s.approves("ito", s.asks(func(a *Ask) { a.Source = fromOneTime.String() }))
+			s.loads(func(p *Policy) {
+				if wrong {
+					onRequestOf(p).OneTimeSource = []netip.Prefix{netip.MustParsePrefix("198.51.100.8/29")}
+				}
+			})
+			return s.reaches(fromOneTime, toEHR)
+		}},
+		{"two approvers beyond max_duration", func(s *requestSite, wrong bool) bool {
+			s.loads(two)
+			r := s.asks()
+			s.approves("suzuki", r)
+			s.approves("ito", r)
+			until := r.From.Add(5 * time.Hour)
+			for _, by := range []string{"suzuki", pick(wrong, "suzuki", "ito")} {
+				s.gives(Actor{ID: by}, Verdict{Verb: Extend, ID: r.ID, Until: until, Digest: s.state.Request(r.ID).Next(until).Digest()})
+			}
+			s.now = until.Add(-time.Minute)
+			return ehr(s)
+		}},
+		{"an end within max_total", func(s *requestSite, wrong bool) bool {
+			r := s.asks()
+			s.approves("suzuki", r)
+			until := r.From.Add(8 * time.Hour)
+			asked := until.Add(pick(wrong, time.Second, 0))
+			s.gives(Actor{ID: "ito"}, Verdict{Verb: Extend, ID: r.ID, Until: asked, Digest: r.Next(asked).Digest()})
+			s.now = until.Add(-1)
+			return ehr(s)
+		}},
+	}
+	// What was shown, or the policy, changes: between asking and approving, before it begins, and
+	// while it is open.
+	for _, change := range []struct {
+		name  string
+		wrong func(*Policy)
+	}{
+		{"the target's address", func(p *Policy) { p.Targets[0].Prefix = netip.MustParsePrefix("10.1.0.9/32") }},
+		{"the target's ports", func(p *Policy) { p.Targets[0].Services = []Service{{TCP, 23, 23}} }},
+		{"the engineer's key", func(p *Policy) { p.Vendors[0].Engineers[0].Key = Key{9} }},
+		{"the engineer's name", func(p *Policy) { p.Vendors[0].Engineers[0].Name = "brown2" }},
+		{"the vendor's sources", func(p *Policy) {
+			p.Vendors[0].Engineers[0].Sources = []netip.Prefix{netip.MustParsePrefix("203.0.113.8/29")}
+		}},
+		{"the target in on_request", func(p *Policy) { onRequestOf(p).Targets = p.Targets[1:] }},
+		{"the engineer in on_request", func(p *Policy) { onRequestOf(p).Engineers = p.Vendors[0].Engineers[1:] }},
+		{"on_request", func(p *Policy) { p.Vendors[0].OnRequest = nil }},
+		{"the contract", func(p *Policy) { p.Vendors[0].ContractUntil = Date{2026, 11, 30} }},
+		{"valid", func(p *Policy) { onRequestOf(p).ValidUntil = Date{2026, 11, 30} }},
+		{"valid, from", func(p *Policy) { onRequestOf(p).ValidFrom = Date{2026, 12, 2} }},
+		{"max_duration", func(p *Policy) { onRequestOf(p).MaxDuration = 10 * time.Minute }},
+		{"the vendor", func(p *Policy) { p.Vendors[0].Name = "acme2" }},
+	} {
+		for when, at := range []string{"before the approval", "before it begins", "while it is open"} {
+			stories = append(stories, story{change.name + " " + at, func(s *requestSite, wrong bool) bool {
+				r := s.asks(func(a *Ask) { a.From = s.now.Add(time.Hour) })
+				for i := range 3 {
+					if i == when && wrong {
+						s.loads(change.wrong)
+					}
+					switch i {
+					case 0:
+						s.approves("ito", r)
+						s.now = s.now.Add(30 * time.Minute)
+					case 1:
+						s.now = r.From.Add(30 * time.Minute)
+					}
+				}
+				open := ehr(s)
+				if wrong { // once it is as it was shown, it opens again, if it was approved
+					s.loads()
+					if again := ehr(s); again != (s.state.Stands(s.state.Request(r.ID), s.now).Stage == StageOpen) {
+						s.t.Errorf("as it was shown again: open is %t", again)
+					}
+				}
+				return open
+			}})
+		}
+	}
+	for _, x := range stories {
+		t.Run(x.name, func(t *testing.T) {
+			if x.tell(newRequestSite(t), true) {
+				t.Error("it is open")
+			}
+			if !x.tell(newRequestSite(t), false) {
+				t.Error("it is closed without the fault too: the story shows nothing")
+			}
+		})
+	}
+}
+
+func pick[T any](wrong bool, bad, good T) T {
+	if wrong {
+		return bad
+	}
+	return good
+}
+
+// TestARenamedTarget: a request opens addresses that were shown, whatever their names are now.
+func TestARenamedTarget(t *testing.T) {
+	s := newRequestSite(t)
+	s.approves("ito", s.asks())
+	s.loads(func(p *Policy) { // each has the other's address
+		p.Targets[0].Prefix, p.Targets[1].Prefix = p.Targets[1].Prefix, p.Targets[0].Prefix
+		p.Targets[0].Services, p.Targets[1].Services = p.Targets[1].Services, p.Targets[0].Services
+	})
+	if s.reaches(fromVendor, toPACS) || !s.reaches(fromVendor, toEHR) {
+		t.Error("the name counts, and not the address that was shown")
+	}
+	s.loads(func(p *Policy) { // the name means a whole network now
+		p.Targets[0].Prefix, p.Targets[0].Services = netip.MustParsePrefix("10.1.0.0/16"), []Service{{TCP, 1, 65535}}
+	})
+	for _, to := range []string{"10.1.0.6:22", "10.1.0.5:23", "10.1.2.7:104"} {
+		if s.reaches(fromVendor, netip.MustParseAddrPort(to)) {
+			t.Errorf("%s is open, which was not shown", to)
+		}
+	}
+	if !s.reaches(fromVendor, toEHR) {
+		t.Error("what was shown is closed")
+	}
+}
+
+// TestForCountsFromTheLastApproval: also if that comes after the time that was asked for.
+func TestForCountsFromTheLastApproval(t *testing.T) {
+	s := newRequestSite(t, func(p *Policy) { onRequestOf(p).Approvals = 2 })
+	r := s.asks(func(a *Ask) { a.From = time.Time{} })
+	s.now = s.now.Add(50 * time.Minute)
+	s.approves("suzuki", r)
+	s.now = s.now.Add(90 * time.Minute)
+	if got := s.stage(r); got != Undecided {
+		t.Fatalf("it is %s, want %s until undecided ends", got, Undecided)
+	}
+	if code := s.approves("ito", r); code != "" {
+		t.Fatal(code)
+	}
+	last := s.now
+	for _, x := range []struct {
+		after time.Duration
+		want  Stage
+	}{{0, StageOpen}, {time.Hour - 1, StageOpen}, {time.Hour, StageClosed}} {
+		if s.now = last.Add(x.after); s.stage(r) != x.want || s.reaches(fromVendor, toEHR) != (x.want == StageOpen) {
+			t.Errorf("%s after the approval it is %s, want %s", x.after, s.stage(r), x.want)
+		}
+	}
+}
+
+// TestBackToBack: the end of one grant ends no other one, in whatever order they end.
+func TestBackToBack(t *testing.T) {
+	s := newRequestSite(t)
+	from := s.now
+	first := s.asks()
+	second := s.asks(func(a *Ask) { a.From = from.Add(time.Hour) })
+	around := s.asks(func(a *Ask) { a.From, a.For = from.Add(30*time.Minute), time.Hour })
+	for _, r := range []*Request{second, around, first} {
+		s.approves("ito", r)
+	}
+	open := func(minutes int) bool {
+		s.now = from.Add(time.Duration(minutes) * time.Minute)
+		return s.reaches(fromVendor, toEHR)
+	}
+	for _, x := range []struct {
+		revoke *Request
+		closed [2]int // minutes
+	}{{nil, [2]int{120, 180}}, {around, [2]int{120, 180}}, {second, [2]int{60, 180}}, {first, [2]int{0, 180}}} {
+		if x.revoke != nil {
+			if err := s.state.Apply(s.now, "test", Shut{Scope: x.revoke.Scope(), Reason: "a test"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for m := range 180 {
+			if want := m < x.closed[0]; open(m) != want {
+				t.Fatalf("after %d minutes it is open: %t, want %t", m, !want, want)
+			}
+		}
+	}
+}
+
+// TestOneWhoApprovesOwnRequests is flagged until somebody else signs.
+func TestOneWhoApprovesOwnRequests(t *testing.T) {
+	s := newRequestSite(t, func(p *Policy) { onRequestOf(p).SelfApproval = true })
+	flagged := func(r *Request) bool { return s.state.Stands(s.state.Request(r.ID), s.now).Self }
+	ratify := func(by string, r *Request) string {
+		return s.gives(Actor{ID: by}, Verdict{Verb: Ratify, ID: r.ID, Digest: s.state.Request(r.ID).Current().Digest(), Reason: "in order"})
+	}
+	r := s.asks()
+	if code := s.approves("tanaka", r); code != "" || !flagged(r) || !s.reaches(fromVendor, toEHR) {
+		t.Fatalf("%s, flagged: %t", code, flagged(r))
+	}
+	if code := ratify("tanaka", r); code != "own_request" || !flagged(r) {
+		t.Errorf("own signature: %q, flagged: %t", code, flagged(r))
+	}
+	if code := ratify("ito", r); code != "" || flagged(r) {
+		t.Errorf("another's signature: %q, flagged: %t", code, flagged(r))
+	}
+	other := s.asks()
+	s.approves("ito", other)
+	if flagged(other) {
+		t.Error("flagged, though another approved")
+	}
+	until := other.Until.Add(time.Hour)
+	s.gives(Actor{ID: "tanaka"}, Verdict{Verb: Extend, ID: other.ID, Until: until, Digest: other.Next(until).Digest()})
+	if !flagged(other) {
+		t.Error("the recorder extended it alone, and it is not flagged")
+	}
+	s.now = other.Until.Add(time.Minute)
+	if !s.reaches(fromVendor, toEHR) {
+		t.Error("the extension shows nothing")
+	}
+}
+
+// TestEmergencies: who declares one does not sign it, and one that is not signed in time is the last.
+func TestEmergencies(t *testing.T) {
+	s := newRequestSite(t)
+	emergency := func(a *Ask) { a.From, a.Emergency = time.Time{}, true }
+	if _, err := s.state.Policy().Resolve(Ask{Vendor: "acme", Engineers: []string{"brown"}, Targets: []string{"ehr"}, For: time.Minute, Purpose: "　 ", Emergency: true}, "~1", s.now); err == nil {
+		t.Error("an emergency without a purpose")
+	}
+	r := s.asks(emergency)
+	if !s.reaches(fromVendor, toEHR) {
+		t.Fatal("it does not open at once")
+	}
+	sign := func(a Actor, verb Verb) string {
+		return s.gives(a, Verdict{Verb: verb, ID: r.ID, Digest: r.Terms.Digest(), Until: r.Until.Add(time.Minute), Reason: "in order"})
+	}
+	for _, a := range []Actor{{ID: "tanaka", Via: "socket"}, {ID: "tanaka", Via: "office", Text: "root (login ito)"}, {Text: "ito"}} {
+		for _, verb := range []Verb{Ratify, Approve} {
+			if code := sign(a, verb); code == "" {
+				t.Errorf("%+v gives %s", a, verb)
+			}
+		}
+	}
+	if code := sign(Actor{ID: "suzuki"}, Ratify); code != "operator_may_not" {
+		t.Errorf("no ratifier: %q", code)
+	}
+	until := r.From.Add(2 * time.Hour) // beyond its max_duration
+	if code := s.gives(Actor{ID: "ito"}, Verdict{Verb: Extend, ID: r.ID, Until: until, Digest: r.Next(until).Digest()}); code != "extend_when" {
+		t.Errorf("extended beyond max_duration: %q", code)
+	}
+	s.now = r.From.Add(time.Hour)
+	if s.stage(r) != StageClosed || s.reaches(fromVendor, toEHR) {
+		t.Errorf("after max_duration it is %s", s.stage(r))
+	}
+	if code := sign(Actor{ID: "tanaka"}, Review); code != "own_request" {
+		t.Errorf("own review: %q", code)
+	}
+	terms := func(emergency bool) Requested {
+		a := Ask{Vendor: "acme", Engineers: []string{"brown"}, Targets: []string{"ehr"}, For: time.Hour, Purpose: "work", Emergency: emergency}
+		t, err := s.state.Policy().Resolve(a, "~9", s.now)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return Requested{Terms: t}
+	}
+	may := func(emergency bool) (code string) {
+		var refused *RefusedError
+		if errors.As(s.state.May(s.now, "tanaka", terms(emergency)), &refused) {
+			code = refused.Code
+		}
+		return code
+	}
+	s.now = r.From.Add(72*time.Hour - 1)
+	if code := may(true); code != "" {
+		t.Errorf("before the deadline: %q", code)
+	}
+	s.now = r.From.Add(72 * time.Hour)
+	if code := may(true); code != "emergency_overdue" {
+		t.Errorf("after the deadline: %q", code)
+	}
+	if code := may(false); code != "" {
+		t.Errorf("a request then: %q", code)
+	}
+	_ = s.state.Apply(s.now, "test", Shut{Scope: r.Scope(), Reason: "out of sight"})
+	if code := may(true); code != "emergency_overdue" {
+		t.Errorf("a revocation takes the place of a signature: %q", code)
+	}
+	if code := sign(Actor{ID: "ito"}, Ratify); code != "" {
+		t.Errorf("a ratifier: %q", code)
+	}
+	if code := may(true); code != "" {
+		t.Errorf("after it was ratified: %q", code)
+	}
+}
+
+// TestFrozenEndsWithThePolicy: a policy that allows less ends the grace too.
+func TestFrozenEndsWithThePolicy(t *testing.T) {
+	grace := func(p *Policy) { onRequestOf(p).Grace = 15 * time.Minute }
+	for name, change := range map[string]func(*Policy){
+		"on_request":   func(p *Policy) { p.Vendors[0].OnRequest = nil },
+		"the contract": func(p *Policy) { p.Vendors[0].ContractUntil = Date{2026, 11, 30} },
+		"valid":        func(p *Policy) { onRequestOf(p).ValidUntil = Date{2026, 11, 30} },
+		"max_duration": func(p *Policy) { onRequestOf(p).MaxDuration = 10 * time.Minute },
+		"grace":        func(p *Policy) { onRequestOf(p).Grace = 0 },
+		"nothing":      func(*Policy) {},
+	} {
+		s := newRequestSite(t, grace)
+		r := s.asks()
+		s.approves("ito", r)
+		s.now = r.Until.Add(time.Minute)
+		if s.stage(r) != StageFrozen || s.reaches(fromVendor, toEHR) {
+			t.Fatalf("%s after its end", s.stage(r))
+		}
+		s.loads(grace, change)
+		if frozen := s.stage(r) == StageFrozen; frozen != (name == "nothing") || s.reaches(fromVendor, toEHR) {
+			t.Errorf("%s ended: it is %s", name, s.stage(r))
+		}
+		until := r.Until.Add(time.Hour)
+		code := s.gives(Actor{ID: "ito"}, Verdict{Verb: Extend, ID: r.ID, Until: until, Digest: r.Next(until).Digest()})
+		if open := s.reaches(fromVendor, toEHR); (code == "") != (name == "nothing") || open != (name == "nothing") {
+			t.Errorf("%s ended: extended with %q, open: %t", name, code, open)
+		}
+	}
+}
+
+// TestUndecidedIsBounded: 20 a vendor, 200 in all.
+func TestUndecidedIsBounded(t *testing.T) {
+	s := newRequestSite(t, func(p *Policy) {
+		v := p.Vendors[0]
+		for i := range 12 {
+			c := *v
+			c.Name = fmt.Sprintf("acme%02d", i)
+			p.Vendors = append(p.Vendors, &c)
+		}
+	})
+	ask := func(vendor string, n int, emergency bool) string {
+		terms, err := s.state.Policy().Resolve(Ask{Vendor: vendor, Engineers: []string{"brown"}, Targets: []string{"ehr"}, For: time.Hour, Purpose: "work", Emergency: emergency}, fmt.Sprintf("~%s%d", vendor, n), s.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.gives(Actor{ID: "tanaka"}, Requested{Terms: terms})
+	}
+	total := 0
+	for i := range 12 {
+		vendor := fmt.Sprintf("acme%02d", i)
+		for n := range 21 {
+			want := ""
+			if n == 20 || total == 200 {
+				want = "requests_many"
+			}
+			if code := ask(vendor, n, false); code != want {
+				t.Fatalf("%d of %s, %d in all: %q, want %q", n, vendor, total, code, want)
+			} else if code == "" {
+				total++
+			}
+		}
+	}
+	if total != 200 {
+		t.Errorf("%d in all", total)
+	}
+	if code := ask("acme", 1, true); code != "" {
+		t.Errorf("an emergency: %q", code)
+	}
+	first := s.state.Requests()[0]
+	s.gives(Actor{ID: "ito"}, Verdict{Verb: Deny, ID: first.ID, Reason: "no"})
+	if code := ask("acme00", 30, false); code != "" {
+		t.Errorf("after one was denied: %q", code)
+	}
+	s.now = s.now.Add(24 * time.Hour)
+	if i := slices.IndexFunc(s.state.Requests(), func(r *Request) bool { return s.state.Stands(r, s.now).Stage == Undecided }); i >= 0 {
+		t.Error("a request is undecided after undecided")
+	}
+	if code := ask("acme01", 30, false); code != "" {
+		t.Errorf("after the others expired: %q", code)
+	}
+}
