@@ -261,7 +261,7 @@ const eveningID = "7k2m9x"
 
 var (
 	eveningLine = regexp.MustCompile(`^(kidoban .*?)\s*# (\w+)`)
-	givenID     = regexp.MustCompile(`Recorded: ([2-9a-z]{6})`)
+	givenID     = regexp.MustCompile(`Recorded: ~([2-9a-z]{6})`)
 )
 
 // TestTheEveningOfREADME runs every command of the evening as README has it, on a terminal, as the
