@@ -59,6 +59,18 @@ func (b builder) gate() *Dashboard {
 		question{kind: "state-timeline", width: 12, height: 8, title: "Windows of the last 7 days", timeFrom: "7d",
 			unit: "none", queries: []query{{named(`max by (instance, vendor, window) (kidoban_window_open{` + ofVendors + `})`), "{{vendor}}/{{window}} ({{name}})"}}, mappings: b.open(), thresholds: steps(grey, 1, blue), links: []object{seriesLink}},
 
+		row(b.say("What was asked for?", "申請")),
+		question{kind: "stat", width: 5, height: 7, title: "Requests", unit: "none", queries: []query{{`sum(kidoban_requests{` + ofInstance + `,state="requested"})`, b.say("undecided", "承認待ち")},
+			{`sum(kidoban_requests{` + ofInstance + `,state="scheduled"})`, b.say("scheduled", "開始前")}, {`sum(kidoban_requests{` + ofInstance + `,state="open"})`, b.say("open", "開放中")}}, thresholds: steps(grey, 1, blue)},
+		question{kind: "stat", width: 5, height: 7, title: "To be signed", unit: "none", queries: []query{{`sum(kidoban_emergencies_unratified{` + ofVendors + `})`, b.say("emergencies", "緊急開放")},
+			{`sum(kidoban_emergencies_overdue{` + ofVendors + `})`, b.say("overdue", "期限切れ")}, {`sum(kidoban_reviews_pending{` + ofInstance + `})`, b.say("reviews", "確認待ち")}}, thresholds: steps(blue, 1, orange)},
+		question{kind: "timeseries", width: 7, height: 7, title: "Decisions, by kind",
+			unit: "none", queries: []query{{`sum by (outcome) (increase(kidoban_requests_total{` + ofVendors + `}[$__rate_interval]))`, "{{outcome}}"}}, drawn: bars | stacked,
+			colors: map[string]string{"requested": sky, "approved": blue, "denied": vermilion, "withdrawn": grey, "revoked": orange, "extension_asked": yellow, "extended": teal, "shortened": purple}},
+		question{kind: "timeseries", width: 7, height: 7, title: "Time to a decision",
+			unit: "s", queries: []query{{`histogram_quantile(0.5, sum by (le) (rate(kidoban_request_decision_seconds_bucket{` + ofInstance + `}[1d])))`, b.say("half", "50%")},
+				{`histogram_quantile(0.9, sum by (le) (rate(kidoban_request_decision_seconds_bucket{` + ofInstance + `}[1d])))`, b.say("nine of ten", "90%")}}},
+
 		row(b.say("Who tried, and why not?", "誰が・なぜ拒否されたか")),
 		question{kind: "stat", width: 4, height: 8, title: "Refusals that should worry, 24 h", unit: "none", whole: true, queries: []query{
 			{`sum(round(increase(kidoban_admissions_total{` + ofVendors + `,reason="wrong_source"}[24h])))`, b.say("wrong address", "登録外アドレス")},
