@@ -29,6 +29,8 @@ type Settings struct {
 	MetricsEngineers int        `env:"KIDOBAN_METRICS_ENGINEERS" envDefault:"1000" meaning:"up to this many engineers have series of their own, 0 to 100000. If the policy lists more, only those who are inside do, and none if more than this are inside; 0: none ever"`
 	AdminSocket      string     `env:"KIDOBAN_ADMIN_SOCKET" envDefault:"/run/kidoban/admin.sock" meaning:"the socket through which operators' commands reach the gateway, up to 107 bytes"`
 	ShutFile         string     `env:"KIDOBAN_SHUT_FILE" shown:"none" meaning:"a path on a tmpfs, as /run/kidoban-shut: while something has it, or its folder cannot be read, everything is shut"`
+	OfficeSocket     string     `env:"KIDOBAN_OFFICE_SOCKET" shown:"none" meaning:"the socket on which the gateway serves the process that delivers notices, and on which kidoban office asks it, up to 107 bytes; as /run/kidoban/office.sock"`
+	OfficeStateDir   string     `env:"KIDOBAN_OFFICE_STATE_DIR" envDefault:"/var/lib/kidoban-office" meaning:"where kidoban office keeps how far each sink's notices are"`
 	Masquerade       bool       `env:"KIDOBAN_MASQUERADE" envDefault:"false" meaning:"true: to every target the gateway's own address is shown, so that no target needs a route to the tunnel"`
 	ForwardOthers    bool       `env:"KIDOBAN_FORWARD_OTHERS" envDefault:"false" meaning:"true: leave traffic alone that has nothing to do with the tunnel; otherwise the host forwards nothing else"`
 	LogLevel         slog.Level `env:"KIDOBAN_LOG_LEVEL" envDefault:"info" meaning:"debug, info, warn or error"`
@@ -51,6 +53,8 @@ var settingChecks = map[string]func(string) error{
 	"KIDOBAN_METRICS_ADDRESS":   checkHostPort,
 	"KIDOBAN_ADMIN_SOCKET":      checkSocket,
 	"KIDOBAN_SHUT_FILE":         checkShutFile,
+	"KIDOBAN_OFFICE_SOCKET":     checkSocket,
+	"KIDOBAN_OFFICE_STATE_DIR":  checkPath,
 	"KIDOBAN_MASQUERADE":        checkWord("true", "false"),
 	"KIDOBAN_FORWARD_OTHERS":    checkWord("true", "false"),
 	"KIDOBAN_LOG_LEVEL":         checkWord("debug", "info", "warn", "error"),
@@ -93,6 +97,9 @@ func FromEnvironment(environ []string) (Settings, error) {
 	}
 	if slices.Contains(s.InsideInterfaces, s.Interface) {
 		errs = append(errs, fmt.Errorf("KIDOBAN_INSIDE_INTERFACES: %s is the tunnel's own interface (KIDOBAN_INTERFACE): allowed are others, which lead to targets", quote(s.Interface)))
+	}
+	if s.OfficeSocket == s.AdminSocket && s.OfficeSocket != "" {
+		errs = append(errs, fmt.Errorf("KIDOBAN_OFFICE_SOCKET: %s is the operators' socket (KIDOBAN_ADMIN_SOCKET): allowed is another", quote(s.OfficeSocket)))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return Settings{}, err

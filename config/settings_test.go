@@ -29,6 +29,7 @@ func TestDefaults(t *testing.T) {
 		MetricsAddress:   "127.0.0.1:9586",
 		MetricsEngineers: 1000,
 		AdminSocket:      "/run/kidoban/admin.sock",
+		OfficeStateDir:   "/var/lib/kidoban-office",
 		LogLevel:         slog.LevelInfo,
 		LogFormat:        "text",
 	}
@@ -40,14 +41,14 @@ func TestDefaults(t *testing.T) {
 func TestEverySettingIsRead(t *testing.T) {
 	environ := []string{
 		"KIDOBAN_POLICY_FILE=/p", "KIDOBAN_STATE_DIR=/s", "KIDOBAN_INTERFACE=wg-maint.0", "KIDOBAN_LISTEN_PORT=1",
-		"KIDOBAN_METRICS_ADDRESS=[::1]:9", "KIDOBAN_ADMIN_SOCKET=/a", "KIDOBAN_MASQUERADE=true", "KIDOBAN_FORWARD_OTHERS=true",
+		"KIDOBAN_METRICS_ADDRESS=[::1]:9", "KIDOBAN_ADMIN_SOCKET=/a", "KIDOBAN_OFFICE_SOCKET=/o", "KIDOBAN_OFFICE_STATE_DIR=/os", "KIDOBAN_MASQUERADE=true", "KIDOBAN_FORWARD_OTHERS=true",
 		"KIDOBAN_LOG_LEVEL=debug", "KIDOBAN_LOG_FORMAT=json", "KIDOBAN_METRICS_ENGINEERS=7",
 		"KIDOBAN_SYSLOG_ADDRESS=logs.example.jp:6514", "KIDOBAN_SYSLOG_CA_FILE=/ca",
 		"KIDOBAN_INSIDE_INTERFACES=eth1,br-lan.7",
 	}
 	want := Settings{
 		PolicyFile: "/p", StateDir: "/s", Interface: "wg-maint.0", ListenPort: 1, PrivateKeyFile: "/s/private.key",
-		MetricsAddress: "[::1]:9", AdminSocket: "/a", Masquerade: true, ForwardOthers: true, LogLevel: slog.LevelDebug, LogFormat: "json",
+		MetricsAddress: "[::1]:9", AdminSocket: "/a", OfficeSocket: "/o", OfficeStateDir: "/os", Masquerade: true, ForwardOthers: true, LogLevel: slog.LevelDebug, LogFormat: "json",
 		MetricsEngineers: 7, SyslogAddress: "logs.example.jp:6514", SyslogCAFile: "/ca",
 		InsideInterfaces: []string{"eth1", "br-lan.7"},
 	}
@@ -71,8 +72,8 @@ func TestWrongSettings(t *testing.T) {
 		host  = ` is not host:port: allowed is a DNS name or an address, IPv6 in brackets, and a port from 1 to 65535, as in gate.example.jp:51820 or [2001:db8::1]:51820`
 	)
 	for _, test := range []struct{ pair, want string }{
-		{"KIDOBAN_POLICY=/p", "KIDOBAN_POLICY: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INSIDE_INTERFACES, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_METRICS_ENGINEERS, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_SHUT_FILE, KIDOBAN_STATE_DIR, KIDOBAN_SYSLOG_ADDRESS, KIDOBAN_SYSLOG_CA_FILE"},
-		{"KIDOBAN_LISTENPORT=1", "KIDOBAN_LISTENPORT: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INSIDE_INTERFACES, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_METRICS_ENGINEERS, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_SHUT_FILE, KIDOBAN_STATE_DIR, KIDOBAN_SYSLOG_ADDRESS, KIDOBAN_SYSLOG_CA_FILE; did you mean KIDOBAN_LISTEN_PORT?"},
+		{"KIDOBAN_POLICY=/p", "KIDOBAN_POLICY: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INSIDE_INTERFACES, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_METRICS_ENGINEERS, KIDOBAN_OFFICE_SOCKET, KIDOBAN_OFFICE_STATE_DIR, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_SHUT_FILE, KIDOBAN_STATE_DIR, KIDOBAN_SYSLOG_ADDRESS, KIDOBAN_SYSLOG_CA_FILE"},
+		{"KIDOBAN_LISTENPORT=1", "KIDOBAN_LISTENPORT: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INSIDE_INTERFACES, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_METRICS_ENGINEERS, KIDOBAN_OFFICE_SOCKET, KIDOBAN_OFFICE_STATE_DIR, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_SHUT_FILE, KIDOBAN_STATE_DIR, KIDOBAN_SYSLOG_ADDRESS, KIDOBAN_SYSLOG_CA_FILE; did you mean KIDOBAN_LISTEN_PORT?"},
 		{"KIDOBAN_SHUT_FILE=run/shut", `KIDOBAN_SHUT_FILE: "run/shut" is no path of a shut file: allowed is one that begins with /, without .., . and // in it, and without / at its end, as /run/kidoban-shut`},
 		{"KIDOBAN_SHUT_FILE=/run/../shut", `KIDOBAN_SHUT_FILE: "/run/../shut" is no path of a shut file: allowed is one that begins with /, without .., . and // in it, and without / at its end, as /run/kidoban-shut`},
 		{"KIDOBAN_SHUT_FILE=/", `KIDOBAN_SHUT_FILE: "/" is no path of a shut file: allowed is one that begins with /, without .., . and // in it, and without / at its end, as /run/kidoban-shut`},

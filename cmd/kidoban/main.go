@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"kidoban/cmd/kidoban/audit"
+	"kidoban/cmd/kidoban/notices"
 	"kidoban/cmd/kidoban/requests"
 	"kidoban/cmd/kidoban/terminal"
 	"kidoban/config"
@@ -39,16 +40,18 @@ type commands struct {
 	Refusals refusalsCommand `cmd:"" help:"Show who was refused, and why."`
 	requests.Commands
 
-	Close        closeCommand        `cmd:"" help:"Cut an engineer, a vendor or everything now, and keep it shut over restarts."`
-	Reopen       reopenCommand       `cmd:"" help:"Take a close back."`
-	Reload       reloadCommand       `cmd:"" help:"Read the policy file again."`
-	Recover      recoverCommand      `cmd:"" help:"Lead out of doubt: accept the clock, begin a broken journal anew, rebuild the tunnel. Every session ends."`
-	ClientConfig clientConfigCommand `cmd:"" help:"Print what an engineer pastes into a WireGuard client."`
-	Watch        audit.Watch         `cmd:"" help:"Follow what the gateway does: one line for each entry of the journal, until Ctrl-C."`
-	Journal      audit.Command       `cmd:"" help:"Verify or list the journal, or print its verifier key."`
-	Openapi      openAPICommand      `cmd:"" help:"Print the OpenAPI document of the admin socket."`
-	Version      versionCommand      `cmd:"" help:"Print the version."`
-	Live         healthCommand       `cmd:"" hidden:"" help:"Ask whether the gateway's loop turns: a container's health check."`
+	Close        closeCommand          `cmd:"" help:"Cut an engineer, a vendor or everything now, and keep it shut over restarts."`
+	Reopen       reopenCommand         `cmd:"" help:"Take a close back."`
+	Reload       reloadCommand         `cmd:"" help:"Read the policy file again."`
+	Recover      recoverCommand        `cmd:"" help:"Lead out of doubt: accept the clock, begin a broken journal anew, rebuild the tunnel. Every session ends."`
+	ClientConfig clientConfigCommand   `cmd:"" help:"Print what an engineer pastes into a WireGuard client."`
+	Watch        audit.Watch           `cmd:"" help:"Follow what the gateway does: one line for each entry of the journal, until Ctrl-C."`
+	Journal      audit.Command         `cmd:"" help:"Verify or list the journal, or print its verifier key."`
+	Openapi      openAPICommand        `cmd:"" help:"Print the OpenAPI document of the admin socket."`
+	Office       notices.OfficeCommand `cmd:"" help:"Deliver notices to the sinks of the policy: a process beside run."`
+	NotifyTest   notices.TestCommand   `cmd:"" help:"Send a test notice to a sink of the policy, now and from here."`
+	Version      versionCommand        `cmd:"" help:"Print the version."`
+	Live         healthCommand         `cmd:"" hidden:"" help:"Ask whether the gateway's loop turns: a container's health check."`
 }
 
 // output keeps the error of the first write that failed.

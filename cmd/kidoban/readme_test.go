@@ -598,7 +598,31 @@ func (m *module) licenceFiles(t *testing.T) []string {
 			if err != nil {
 				t.Fatal(err)
 			}
-			files = append(files, names...)
+			files = append(files, m.named(t, names)...)
+		}
+	}
+	return files
+}
+
+// named takes, of a folder with several licences (https://reuse.software), those that a linked
+// package names.
+func (m *module) named(t *testing.T, names []string) (files []string) {
+	for _, name := range names {
+		if info, err := os.Stat(name); err != nil || !info.IsDir() {
+			files = append(files, name)
+			continue
+		}
+		inside, err := filepath.Glob(filepath.Join(name, "*.txt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, licence := range inside {
+			id := strings.TrimSuffix(filepath.Base(licence), ".txt")
+			if slices.ContainsFunc(m.packages, func(folder string) bool {
+				return exec.Command("grep", "-q", "SPDX-License-Identifier:.*"+id, "-r", "--include=*.go", folder).Run() == nil
+			}) {
+				files = append(files, licence)
+			}
 		}
 	}
 	return files

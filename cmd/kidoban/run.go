@@ -88,6 +88,11 @@ func (runCommand) Run(p *terminal.Program) error {
 		return fmt.Errorf("KIDOBAN_ADMIN_SOCKET: %w", err)
 	}
 	defer adminListener.Close()
+	officeListener, err := admin.ListenOffice(s.OfficeSocket)
+	if err != nil {
+		return fmt.Errorf("KIDOBAN_OFFICE_SOCKET: %w", err)
+	}
+	defer officeListener.Close()
 	passing := admin.Beside(s.AdminSocket, logger)
 	latch := store.ShutFile{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: passing("shut.json")}
 	feed := &store.Feed{}
@@ -113,6 +118,8 @@ func (runCommand) Run(p *terminal.Program) error {
 	room := &store.Room{}
 	counts.LogDropped, counts.Room, journal.Appended = queue.Dropped, room.Entries, counts.Recorded
 	counts.MostEngineers = s.MetricsEngineers
+	reports := &api.Reports{}
+	counts.Sinks = reports.Sinks
 	if elsewhere != nil {
 		counts.SyslogDropped = elsewhere.Dropped
 	}
@@ -125,10 +132,11 @@ func (runCommand) Run(p *terminal.Program) error {
 	g := gateway.New(wired(gateway.Config{
 		Tunnel: gate, Firewall: kernel, Clock: source, PolicyFile: file, KeyFile: key, Journals: journal, Latch: latch, Switch: shutFile,
 		Dropped: kernel.Dropped, Hints: func() []view.Hint {
-			return slices.Concat(settings, shutFile.Hints(), room.Hints(), kernel.Hints(), gate.Hints())
+			return slices.Concat(settings, shutFile.Hints(), room.Hints(), kernel.Hints(), gate.Hints(), reports.Hints())
 		},
 		Notify: notify(logger), Metrics: counts, Logger: logger, Version: versionText(),
 	}))
+	reports.Snapshot = g.Snapshot
 
 	// The servers outlive the gateway's stop, so that they can report it. The
 	// gateway does not outlive them: operators could neither close it nor see it.
@@ -139,7 +147,10 @@ func (runCommand) Run(p *terminal.Program) error {
 			return admin.Serve(ctx, metricsListener, counts.Pages(g, s.Interface, s.MetricsAddress, logger), logger)
 		},
 		"the admin socket": func(ctx context.Context) error {
-			return admin.Serve(ctx, adminListener, &api.Handler{Gateway: g, Who: admin.Who, Entries: feed}, logger)
+			return admin.Serve(ctx, adminListener, &api.Handler{Gateway: g, Who: admin.Who, Entries: feed, Reports: reports}, logger)
+		},
+		"the office's socket": func(ctx context.Context) error {
+			return admin.Serve(ctx, officeListener, api.Office(g, feed, reports, admin.WhoOffice), logger)
 		},
 		"SIGHUP": func(ctx context.Context) error { reloadOnHangup(ctx, hangup, g, logger); return nil },
 		"room":   func(ctx context.Context) error { room.Watch(ctx, s.StateDir); return nil },

@@ -29,6 +29,7 @@ import (
 
 	"kidoban/gateway/durable"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 const (
@@ -43,10 +44,36 @@ const (
 	nobody = 65534
 )
 
-// Listen makes the socket, with its folder if that is missing: mode 0660, group
-// kidoban where there is one. A socket without a server is replaced; a socket
-// with a server is an error.
-func Listen(path string) (net.Listener, error) {
+// Listen makes the operators' socket, as listen does for their group.
+func Listen(path string) (net.Listener, error) { return listen(path, group) }
+
+// ListenOffice makes the socket of the office. Without a path no connection comes.
+func ListenOffice(path string) (net.Listener, error) {
+	if path == "" {
+		closed, end := context.WithCancel(context.Background())
+		return nowhere{closed, end}, nil
+	}
+	return listen(path, view.OfficeUser)
+}
+
+// nowhere is a listener to which no connection comes.
+type nowhere struct {
+	closed context.Context
+	end    func()
+}
+
+func (n nowhere) Accept() (net.Conn, error) {
+	<-n.closed.Done()
+	return nil, net.ErrClosed
+}
+
+func (n nowhere) Close() error { n.end(); return nil }
+func (nowhere) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
+
+// listen makes a socket, with its folder if that is missing: mode 0660, of a group where
+// there is such a group. A socket without a server is replaced; a socket with a server
+// is an error.
+func listen(path, group string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
@@ -203,19 +230,44 @@ func userName(uid uint32) string {
 
 // Who names the peer of a request. It refuses browsers and unnamed peers.
 func Who(r *http.Request) (policy.Actor, error) {
+	p, err := peerOf(r)
+	if err != nil {
+		return policy.Actor{}, err
+	}
+	return p.actor()
+}
+
+// WhoOffice is Who for the office's socket. It refuses all but the office's user, or the
+// gateway's own where the system has no such user, and root.
+func WhoOffice(r *http.Request) (policy.Actor, error) {
+	p, err := peerOf(r)
+	if err != nil || p.err != nil {
+		return policy.Actor{}, errors.Join(err, p.err)
+	}
+	office := strconv.Itoa(os.Geteuid())
+	if u, err := user.Lookup(view.OfficeUser); err == nil {
+		office = u.Uid
+	}
+	if uid := strconv.FormatUint(uint64(p.cred.Uid), 10); uid != office && uid != "0" {
+		return policy.Actor{}, fmt.Errorf("%s asks: allowed is %s, which delivers notices, and root", userName(p.cred.Uid), view.OfficeUser)
+	}
+	return p.actor()
+}
+
+func peerOf(r *http.Request) (peer, error) {
 	for _, header := range []string{"Origin", "Referer", "Sec-Fetch-Site"} {
 		if len(r.Header.Values(header)) > 0 {
-			return policy.Actor{}, fmt.Errorf("a browser asks (%s), which nobody needs here", header)
+			return peer{}, fmt.Errorf("a browser asks (%s), which nobody needs here", header)
 		}
 	}
 	if r.Host != host && r.Host != localHost {
-		return policy.Actor{}, fmt.Errorf("the Host is %q: allowed is %q or %q", r.Host, host, localHost)
+		return peer{}, fmt.Errorf("the Host is %q: allowed is %q or %q", r.Host, host, localHost)
 	}
 	p, ok := r.Context().Value(peerKey{}).(peer)
 	if !ok {
-		return policy.Actor{}, errors.New("the request did not come through the socket")
+		return peer{}, errors.New("the request did not come through the socket")
 	}
-	return p.actor()
+	return p, nil
 }
 
 // connectionsMost bounds the open connections of a server.

@@ -30,8 +30,12 @@ type Handler struct {
 	Who func(*http.Request) (policy.Actor, error)
 	// Entries are those of the journal; nil: none can be asked for.
 	Entries *store.Feed
+	// Reports are those about notices.
+	Reports *Reports
 
 	memory                 memory
+	table                  map[string]route // nil: routes
+	streamsMost            int              // of one person; 0: the constant of this name
 	streams                streams
 	beatEvery, takenWithin time.Duration // of a stream; 0: the constants of these names
 }
@@ -63,13 +67,17 @@ func Offline(s *view.Snapshot, path string, query url.Values, now time.Time) ([]
 // answer gives a reply, a *stream, or an error.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (any, error) {
 	actor, err := h.Who(r)
-	there, ok := routes[r.URL.Path]
+	table := h.table
+	if table == nil {
+		table = routes
+	}
+	there, ok := table[r.URL.Path]
 	get := there.method == http.MethodGet
 	switch {
 	case err != nil:
 		return nil, problem(http.StatusForbidden, "%v", err)
 	case !ok:
-		return nil, problem(http.StatusNotFound, "%s is not there: allowed is %s", r.URL.Path, strings.Join(slices.Sorted(maps.Keys(routes)), ", "))
+		return nil, problem(http.StatusNotFound, "%s is not there: allowed is %s", r.URL.Path, strings.Join(slices.Sorted(maps.Keys(table)), ", "))
 	case r.Method != there.method && (r.Method != http.MethodHead || !get):
 		w.Header().Set("Allow", there.method)
 		return nil, problem(http.StatusMethodNotAllowed, "%s %s: allowed is %s", r.Method, r.URL.Path, there.method)

@@ -49,15 +49,15 @@ type streams struct {
 }
 
 // begin counts a stream, unless the person has too many. end is called once.
-func (s *streams) begin(actor policy.Actor) (end func(), err error) {
+func (s *streams) begin(actor policy.Actor, most int) (end func(), err error) {
 	person := cmp.Or(actor.ID, actor.Text)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
 		s.open = map[string]int{}
 	}
-	if s.open[person] == streamsMost {
-		return nil, said(http.StatusTooManyRequests, view.Say("streams_many", view.Args{"person": person, "most": streamsMost}))
+	if s.open[person] == most {
+		return nil, said(http.StatusTooManyRequests, view.Say("streams_many", view.Args{"person": person, "most": most}))
 	}
 	s.open[person]++
 	return func() {
@@ -103,7 +103,7 @@ func events(r request) (*stream, error) {
 	if s.first, _, err = from.Read(); err != nil {
 		return nil, journalProblem(err)
 	}
-	s.end, err = r.streams.begin(r.actor)
+	s.end, err = r.streams.begin(r.actor, cmp.Or(r.streamsMost, streamsMost))
 	return s, err
 }
 

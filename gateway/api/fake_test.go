@@ -143,7 +143,7 @@ func (s *served) start() {
 		name := cmp.Or(r.Header.Get("Test-Actor"), "tanaka")
 		return policy.Actor{ID: name, Via: "test", Text: name}, s.stranger
 	}
-	s.handler = &Handler{Gateway: g, Who: who, Entries: place.Feed}
+	s.handler = &Handler{Gateway: g, Who: who, Entries: place.Feed, Reports: &Reports{Snapshot: g.Snapshot}}
 	s.server = httptest.NewUnstartedServer(s.handler)
 	s.server.Config.DisableGeneralOptionsHandler = true
 	ctx, cancel := context.WithCancel(context.Background())

@@ -40,6 +40,7 @@ var summaries = map[string]string{
 	"/v1/policy":        "The policy in force, with what is shut",
 	"/v1/client-config": "What an engineer pastes into a WireGuard client",
 	"/v1/events":        "Follow the journal: Server-Sent Events, one for each entry once it is on disk",
+	"/v1/notify":        "Where notices go",
 	"/v1/journal":       "Read the journal by pages, the oldest entry first",
 	"/v1/openapi.json":  "This document",
 	"/v1/close":         "Cut an engineer, a vendor or everything now, and keep it shut over restarts",

@@ -113,6 +113,7 @@ var routes = map[string]route{
 		text, err := clientConfig(p, r.query, r.snap.Key)
 		return Config{text}, err
 	}), "engineer", "mtu"),
+	"/v1/notify":       question(inPolicy(settings)),
 	"/v1/events":       question(events, "after", "kinds"),
 	"/v1/journal":      as[Page[Entry]](question(entries, append([]string{"after", "kinds", "vendor", "request"}, pages...)...)),
 	"/v1/openapi.json": question(func(request) (json.RawMessage, error) { return OpenAPI, nil }),

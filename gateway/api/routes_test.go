@@ -78,7 +78,7 @@ func TestEveryRouteAnswers(t *testing.T) {
 	as("tanaka", "POST", "/v1/reload", nil)
 	as("tanaka", "POST", "/v1/recover", order{Reason: "drill"})
 	for _, path := range []string{"/v1/status", "/v1/sessions", "/v1/grants", "/v1/refusals", "/v1/explain?engineer=medisys/sato", "/v1/calendar", "/v1/policy",
-		"/v1/client-config?engineer=medisys/sato", "/v1/journal?limit=500", "/v1/openapi.json"} {
+		"/v1/client-config?engineer=medisys/sato", "/v1/journal?limit=500", "/v1/notify", "/v1/openapi.json"} {
 		as("tanaka", "GET", path, nil)
 	}
 	answered["/v1/events"] = true // TestWhatAStreamIs asks for it

@@ -17,6 +17,7 @@ import (
 
 	"kidoban/gateway/policy"
 	"kidoban/gateway/session"
+	"kidoban/gateway/view"
 )
 
 // Metrics is a gateway.Metrics. Its public fields are set before Collectors.
@@ -30,6 +31,8 @@ type Metrics struct {
 	LogDropped func() uint64
 	// Room is about how many more entries of the journal the disk takes.
 	Room func() (entries uint64, known bool)
+	// Sinks are those of the policy in force, to which notices go.
+	Sinks func() []view.SinkStatus
 
 	vendors  vendorCounters
 	ruleset  rulesetCounters
@@ -80,6 +83,7 @@ const defaultEngineers = 1000
 func New(version string) *Metrics {
 	none := func() uint64 { return 0 }
 	m := &Metrics{MostEngineers: defaultEngineers, SyslogDropped: none, LogDropped: none, Room: func() (uint64, bool) { return 0, false },
+		Sinks:    func() []view.SinkStatus { return nil },
 		keyTimes: keyTimes{seen: map[policy.Key]time.Time{}, listed: map[policy.Key]time.Time{}, refused: map[refusal]time.Time{}}}
 	m.vendors = vendorCounters{
 		admissions: m.counter("kidoban_admissions_total", "Decisions about initiations and flows, by vendor (empty where no identity is proven) and reason.", "vendor", "reason"),

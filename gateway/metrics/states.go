@@ -61,6 +61,9 @@ var (
 	descConntrack     = desc("kidoban_conntrack_entries", "Connections that the kernel tracks where the gateway runs.")
 	descConntrackMost = desc("kidoban_conntrack_limit", "How many the kernel can track; beyond it new flows fail.")
 
+	descNotices    = desc("kidoban_notifications_total", "Notices that a sink's receiver took (delivered), attempts that failed (failed), and notices that were too old and are in a summary (skipped), as the office reports them since its start.", "sink", "result")
+	descNoticesLag = desc("kidoban_notification_lag_entries", "Entries of the journal that the office has not looked at for a sink, as of its last report; while none comes, up to now.", "sink")
+
 	descEngineers   = desc("kidoban_engineers", "Engineers whom the policy lists, by vendor.", "vendor")
 	descVendor      = desc("kidoban_vendor_info", "Always 1 for each vendor; its name for people is in the label, or the short one where the policy gives none.", "vendor", "name")
 	descContract    = desc("kidoban_vendor_contract_end_timestamp_seconds", "Unix time at which the vendor's contract is over; absent: the policy names no end.", "vendor")
@@ -109,6 +112,12 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 	gauge(descClock, number(s.Synchronized))
 	gauge(descJournalSize, float64(s.Journal.Size))
 	gauge(descJournalTime, unixSeconds(s.Journal.Checkpoint))
+	for _, sink := range c.metrics.Sinks() {
+		gauge(descNoticesLag, float64(sink.Lag), sink.Name)
+		for result, n := range map[string]int64{"delivered": sink.Delivered, "failed": sink.Failed, "skipped": sink.Skipped} {
+			ch <- prometheus.MustNewConstMetric(descNotices, prometheus.CounterValue, float64(n), sink.Name, result)
+		}
+	}
 	if room, known := c.metrics.Room(); known {
 		gauge(descJournalRoom, float64(room))
 	}

@@ -11,16 +11,13 @@ import (
 	"strings"
 
 	"kidoban/gateway/durable"
+	"kidoban/gateway/view"
 )
 
-// User is the user of the process that delivers notices. Files with secrets may belong to it,
-// whoever reads them.
-const User = "kidoban-office"
-
-// guard trusts the office's user too, since an operator may send a test.
+// guard trusts the office's user, to whom files with secrets may belong, whoever reads them.
 func guard() durable.Guard {
 	var g durable.Guard
-	if u, err := user.Lookup(User); err == nil {
+	if u, err := user.Lookup(view.OfficeUser); err == nil {
 		uid, _ := strconv.ParseUint(u.Uid, 10, 32)
 		gid, _ := strconv.ParseUint(u.Gid, 10, 32)
 		g.User, g.Group = uint32(uid), uint32(gid)

@@ -96,7 +96,7 @@ func kindOf(e journal.Entry, d decided) string {
 		return "emergency"
 	case e.Kind == journal.Refused && e.Reason == policy.WrongSource.String():
 		return "wrong_source"
-	case e.Kind == journal.Shut && strings.HasPrefix(cmp.Or(e.Scope, d.Scope), "~"):
+	case e.Kind == journal.Shut && strings.HasPrefix(cmp.Or(e.Scope, d.Scope), policy.RequestMark):
 		return "revoked"
 	case e.Kind == journal.PolicyLoaded && e.Part > 1:
 		return "" // the first part has told of it
@@ -108,7 +108,7 @@ func kindOf(e journal.Entry, d decided) string {
 // factsOf are the lines beneath the headline.
 func factsOf(e journal.Entry, d decided, zone *time.Location) []view.Message {
 	scope, targets, text := cmp.Or(e.Scope, d.Scope), strings.Join(e.Targets, ", "), e.Text
-	if strings.HasPrefix(scope, "~") {
+	if strings.HasPrefix(scope, policy.RequestMark) {
 		scope = "" // it is the request
 	}
 	if e.Kind == journal.PolicyLoaded {
@@ -145,9 +145,10 @@ func facts(all ...view.Message) []view.Message {
 
 // requestOf is the id of the request that an entry is about, or nothing.
 func requestOf(e journal.Entry, d decided) string {
-	for _, id := range []string{d.ID, e.Scope, d.Scope, e.Window} {
-		if strings.HasPrefix(id, "~") {
-			return id
+	for _, id := range []string{e.Request, d.ID, e.Scope, d.Scope, e.Window} {
+		// Without the mark, as operators type it.
+		if short, ok := strings.CutPrefix(id, policy.RequestMark); ok {
+			return short
 		}
 	}
 	return ""

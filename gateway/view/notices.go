@@ -6,6 +6,9 @@ import (
 	"kidoban/gateway/policy"
 )
 
+// OfficeUser is the user of the process that delivers notices, and the group of its socket.
+const OfficeUser = "kidoban-office"
+
 // Sink is a sink of the policy in force, for the process that delivers notices. It has
 // the paths of secrets, never a secret.
 type Sink struct {
