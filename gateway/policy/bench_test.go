@@ -164,3 +164,91 @@ func BenchmarkListed(b *testing.B) {
 		})
 	}
 }
+
+// threeHundred adds 300 requests to the prefecture, each of five engineers: 250 are open, the others
+// wait for approvals.
+func threeHundred(b testing.TB, now time.Time) (*State, []*Request) {
+	s, p := prefecture(b)
+	p.Operators = []*Operator{{Name: "ito", User: "ito", Rights: Rights()}, {Name: "tanaka", User: "tanaka", Rights: Rights()}}
+	var undecided []*Request
+	for i := range 300 {
+		v := p.Vendors[i]
+		v.OnRequest = &OnRequest{Targets: v.Windows[0].Targets, Engineers: v.Engineers, Approvals: 1, Approvers: p.Operators[:1], MaxDuration: 4 * time.Hour, MaxTotal: 8 * time.Hour,
+			Ahead: 24 * time.Hour, Undecided: 24 * time.Hour}
+	}
+	if err := s.Apply(now, "test", PolicyLoaded{Digest: "requests", Policy: p}); err != nil {
+		b.Fatal(err)
+	}
+	for i := range 300 {
+		a := Ask{Vendor: p.Vendors[i].Name, Targets: []string{p.Vendors[i].OnRequest.Targets[0].Name}, For: 4 * time.Hour, From: now, Purpose: "work"}
+		for _, e := range p.Vendors[i].Engineers[:5] {
+			a.Engineers = append(a.Engineers, e.Name)
+		}
+		terms, err := p.Resolve(a, fmt.Sprintf("~%05d", i), now)
+		if err == nil {
+			err = s.Apply(now, "tanaka", Requested{Terms: terms, By: "tanaka"})
+		}
+		if err == nil && i < 250 {
+			err = s.Apply(now, "ito", Verdict{Verb: Approve, ID: terms.ID, By: "ito", Digest: terms.Digest()})
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		if i >= 250 {
+			undecided = append(undecided, s.Request(terms.ID))
+		}
+	}
+	return s, undecided
+}
+
+// BenchmarkRequests works with 300 requests at 10,000 engineers. approve: a decision and the plan after
+// it; plan: one where nothing changed; stands: a list of all. The ratio is to the same plan without
+// requests.
+func BenchmarkRequests(b *testing.B) {
+	without, p := prefecture(b)
+	noon := time.Date(2026, 12, 7, 12, 0, 0, 0, p.Zone)
+	s, undecided := threeHundred(b, noon)
+	if n := len(s.Plan(noon).Grants); n != 20000+250*5 {
+		b.Fatalf("%d grants", n)
+	}
+	without.Plan(noon)
+	began := time.Now()
+	for range 20 {
+		without.Plan(noon)
+	}
+	usual := time.Since(began) / 20
+	ratio := func(b *testing.B) {
+		b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(usual), "plans")
+	}
+	b.Run("approve", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			c := s.Copy()
+			b.StopTimer()
+			c.Plan(noon) // a copy knows no grants
+			b.StartTimer()
+			r := undecided[b.N%len(undecided)]
+			if err := c.Apply(noon, "ito", Verdict{Verb: Approve, ID: r.ID, By: "ito", Digest: r.Digest()}); err != nil {
+				b.Fatal(err)
+			}
+			c.Plan(noon)
+		}
+		ratio(b)
+	})
+	b.Run("plan", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			s.Plan(noon)
+		}
+		ratio(b)
+	})
+	b.Run("stands", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			for _, r := range s.Requests() {
+				s.Stands(r, noon)
+			}
+		}
+		ratio(b)
+	})
+}

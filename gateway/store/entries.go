@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -14,11 +15,13 @@ const KeysMax = 500
 
 // EventEntry is an operator's decision as the journal keeps it.
 func EventEntry(kind journal.Kind, actor, reason string, scope policy.Scope, event policy.Event) journal.Entry {
-	text, err := json.Marshal(event)
-	if err != nil {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false) // as the journal's: six bytes for one would not fit
+	if err := encoder.Encode(event); err != nil {
 		panic(err) // our own types
 	}
-	return journal.Entry{Kind: kind, Actor: actor, Reason: reason, Scope: string(scope), Event: text}
+	return journal.Entry{Kind: kind, Actor: actor, Reason: reason, Scope: string(scope), Event: bytes.TrimSpace(text.Bytes())}
 }
 
 // RequestEntry is the entry of an event of a request, whose terms these are.
