@@ -66,8 +66,8 @@ type remembered struct {
 	reply       *reply // nil: it is being done
 }
 
-// once does a command, or gives the answer of the first time if its key is known. An answer
-// to bad input is not remembered: nothing was done.
+// once does a command, or gives the answer of the first time if its key is known. A problem is
+// not remembered: what stood in the way may be over when the command comes again.
 func (a *memory) once(key, digest string, do func() reply) (reply, error) {
 	mine, earlier, err := a.begin(key, digest, time.Now())
 	switch {
@@ -123,7 +123,7 @@ func (a *memory) end(mine *remembered, got *reply) {
 	if a.byKey[mine.key] != mine {
 		return // forgotten meanwhile
 	}
-	if got == nil || got.status == http.StatusBadRequest {
+	if got == nil || got.status/100 != 2 {
 		a.forget(mine)
 		return
 	}
