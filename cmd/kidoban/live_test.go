@@ -310,6 +310,8 @@ func TestOrders(t *testing.T) {
 		{"close medisys --reason drill", "POST /v1/close", answer{403, api.Problem{Status: 403, Detail: "it could be anybody"}},
 			terminal.Failed, `{"reason":"drill","scope":"medisys"}`, "", "kidoban: it could be anybody\n"},
 		{"reopen medisys --reason over", "POST /v1/reopen", answer{body: done}, terminal.Yes, `{"reason":"over","scope":"medisys"}`, "Reopened: medisys.\n", ""},
+		{"reopen --all --reason over", "POST /v1/reopen", answer{body: gateway.Outcome{Applied: true, Recorded: true, Shut: []string{"all"}}}, terminal.Yes, `{"reason":"over","scope":"all"}`,
+			"Approved: the reopening of all, which is still shut.\nShut now: all\n", ""},
 		{"reopen medisys --reason over", "POST /v1/reopen", answer{404, api.Problem{Status: 404, Detail: `"medisys" is not shut`}},
 			terminal.No, `{"reason":"over","scope":"medisys"}`, "", "kidoban: \"medisys\" is not shut\n"},
 		{"reload", "POST /v1/reload", answer{body: gateway.Outcome{Applied: true, Recorded: true, Digest: "0123456789abcdef", Changes: []string{"2"}, WarningMessages: []view.Message{risky},

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"kidoban/cmd/kidoban/terminal"
@@ -81,7 +82,11 @@ func (c reopenCommand) Run(p *terminal.Program) error {
 	if err != nil {
 		return err
 	}
-	return p.Outcome(c.JSON, out, p.Say("reopened", view.Args{"scope": string(out.Scope)})+before(p, "taken_back", out.Was))
+	done := p.Say("reopened", view.Args{"scope": string(out.Scope)}) + before(p, "taken_back", out.Was)
+	if slices.Contains(out.Shut, string(out.Scope)) { // it takes several operators
+		done = p.Say("reopen_approved", view.Args{"scope": string(out.Scope)})
+	}
+	return p.Outcome(c.JSON, out, done)
 }
 
 type reloadCommand struct{ terminal.JSONFlag }
