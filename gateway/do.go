@@ -216,24 +216,35 @@ func (g *Gateway) reopen(ctx context.Context, actor policy.Actor, event policy.R
 }
 
 func (l *loop) reopen(actor policy.Actor, event policy.Reopened, e *effect) error {
-	if err := l.state.Copy().Apply(l.clock.Now, actor.Text, event); err != nil {
+	what, left, err := l.state.Reopening(actor, event)
+	if err == nil {
+		err = l.state.Copy().Apply(l.clock.Now, actor.Text, what)
+	}
+	if err != nil {
 		return err
 	}
 	if l.doubted(doubtJournal) {
 		return &view.Error{Message: view.Say("not_reopened", view.Args{"cause": l.doubts[doubtJournal]})}
 	}
 	closes := l.closes[event.Scope]
-	entry := store.EventEntry(journal.Reopened, actor.Text, event.Reason, event.Scope, event)
+	entry := store.ReopenEntry(actor.Text, event, what)
 	l.add(store.Record{Entries: []journal.Entry{entry}, Done: func(err error) {
 		if err == nil && l.closes[event.Scope] != closes { // the disk was slow, and the later command counts
 			err = &view.Error{Message: view.Say("shut_again", view.Args{"scope": string(event.Scope)})}
 		} else if err == nil {
-			l.noteShut(e, event.Scope)
-			err = l.state.Apply(l.clock.Now, actor.Text, event)
+			if left == 0 {
+				l.noteShut(e, event.Scope)
+			}
+			err = l.state.Apply(l.clock.Now, actor.Text, what)
 		}
 		l.stand(e, event.Scope)
 		if err != nil {
 			e.recorded <- err
+			return
+		}
+		if left > 0 {
+			e.note(func(out *Outcome) { out.warn(view.Say("reopen_more", view.Args{"left": left})) })
+			e.recorded <- nil
 			return
 		}
 		if by, on := l.state.Switched(); on {

@@ -69,6 +69,9 @@ func DecodeEvent(kind string, raw []byte) (Event, error) {
 	case "requested":
 		return decode[Requested](raw)
 	default:
+		if e, ok := reopenApproved(raw); ok && kind == "approved" {
+			return e, nil
+		}
 		if verb := Verb(kind); slices.Contains(Verbs(), verb) {
 			var d Verdict
 			err := json.Unmarshal(raw, &d)

@@ -39,15 +39,16 @@ func (e *NoMatchError) Error() string {
 // State is the policy in force and the scopes that operators closed. It has one owner and is not
 // safe for concurrent use. Its Plans are immutable.
 type State struct {
-	policy   *Policy
-	roster   []Listed // of the policy last loaded; nil once policy is known
-	index    *index
-	digest   string
-	shut     map[Scope]ShutRecord // copied on every change, so that Plans may share it
-	closed   []Reason             // the reason that closes each engineer of index.engineers, or Admitted; nil if no scope is closed. Replaced on every change
-	held     []Held               // made anew on every change
-	switched *ShutRecord          // by the shut file; nil: it shuts nothing. Replaced on every change
-	windows  []windowCursor       // where each window stands, in the order of index.windows
+	policy    *Policy
+	roster    []Listed // of the policy last loaded; nil once policy is known
+	index     *index
+	digest    string
+	shut      map[Scope]ShutRecord // copied on every change, so that Plans may share it
+	closed    []Reason             // the reason that closes each engineer of index.engineers, or Admitted; nil if no scope is closed. Replaced on every change
+	held      []Held               // made anew on every change
+	switched  *ShutRecord          // by the shut file; nil: it shuts nothing. Replaced on every change
+	reopening []string             // names of operators who approved a reopening of everything; copied on every change
+	windows   []windowCursor       // where each window stands, in the order of index.windows
 
 	requests map[string]*Request  // by id; copied on every change, as its requests are
 	opens    map[*Request]*Window // what each opens under a policy, nil: nothing. Made anew on every change
@@ -116,10 +117,15 @@ func (s *State) Apply(at time.Time, actor string, e Event) error {
 		default:
 			record = ShutRecord{Scope: e.Scope, At: at, Actor: actor, Reason: e.Reason}
 		}
+		if e.Scope == All && !e.Added {
+			s.reopening = nil
+		}
 		s.putShut(record, e.Keys)
 		if e.Scope.IsRequest() {
 			s.reindex(at)
 		}
+	case ReopenApproved:
+		s.approveReopening(e)
 	case RequestEvent:
 		if err := s.applyRequest(at, e); err != nil {
 			return err
@@ -131,6 +137,9 @@ func (s *State) Apply(at time.Time, actor string, e Event) error {
 		}
 		if _, ok := s.shut[e.Scope]; !ok {
 			return s.notShut(e.Scope)
+		}
+		if e.Scope == All {
+			s.reopening = nil
 		}
 		s.shut = maps.Clone(s.shut)
 		delete(s.shut, e.Scope)

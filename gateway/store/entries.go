@@ -84,6 +84,15 @@ func PolicyEntries(actor string, p *policy.Policy, before *policy.State) (entrie
 	return entries
 }
 
+// ReopenEntry records a reopening, or what it led to: an approval of it.
+func ReopenEntry(actor string, asked policy.Reopened, event policy.Event) journal.Entry {
+	kind := journal.Reopened
+	if _, ok := event.(policy.ReopenApproved); ok {
+		kind = journal.Approved
+	}
+	return EventEntry(kind, actor, asked.Reason, asked.Scope, event)
+}
+
 // SwitchEntry records why the shut file shuts everything from now on; with an empty reason that it
 // does not any more.
 func SwitchEntry(reason string) journal.Entry {

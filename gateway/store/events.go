@@ -70,6 +70,9 @@ func Tell(log *slog.Logger, e journal.Entry) {
 		if e.Kind == journal.Requested && e.Text != "" {
 			message, level = "an emergency was declared", slog.LevelWarn
 		}
+		if e.Kind == journal.Approved && e.Scope != "" {
+			message = "reopening everything was approved by one operator, and takes more"
+		}
 	}
 	attributes := []slog.Attr{EventAttr(e.Kind)}
 	for _, field := range []struct{ name, value string }{
