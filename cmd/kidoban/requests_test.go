@@ -3,15 +3,14 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/netip"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/creack/pty"
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"kidoban/cmd/kidoban/terminal"
 	"kidoban/gateway"
@@ -212,6 +211,8 @@ tanaka が記録と承認の両方を行いました。ほかの人の確認は�
 // TestDecisions: what a decision sends, and how its outcome is told.
 func TestDecisions(t *testing.T) {
 	digest, other := asked().Digest, strings.Repeat("0", 64)
+	lying := asked() // the digest is of other terms
+	lying.Terms.Purpose = "something else"
 	extended := openNow()
 	extended.Until = at("23:00:00")
 	longer := openNow().Terms
@@ -244,6 +245,9 @@ func TestDecisions(t *testing.T) {
 			"  until 22:00 -> 23:00\nkidoban: ~7k2m9x is not as it was shown: look at it again with `kidoban requests 7k2m9x`\n"},
 		{"approve 7k2m9x --digest abc", nil, terminal.Usage, "", "is not a digest: allowed are 64 hex digits, as `kidoban requests ID` shows them\nSee kidoban approve --help.\n"},
 		{"approve 7k/2m", nil, terminal.Usage, "", "\"7k/2m\" is not a request: allowed is an id, as in 7k2m9x\nSee kidoban approve --help.\n"},
+		{"approve 7k2m9x --yes", listed(lying), terminal.Failed, "", "of ~7k2m9x, but what it tells of it has the digest " + lying.Terms.Digest() + "\n"},
+		{"ratify 7k2m9x --finding f --yes", listed(lying), terminal.Failed, "", "of ~7k2m9x, but what it tells of it has the digest " + lying.Terms.Digest() + "\n"},
+		{"extend 7k2m9x --for 1h --yes", listed(lying), terminal.Failed, "", "of ~7k2m9x, but what it tells of it has the digest " + lying.Terms.Digest() + "\n"},
 		{"deny 7k2m9x --reason no", and(nil, "POST /v1/deny", recorded(asked())), terminal.Yes, `{"id":"~7k2m9x","reason":"no"}`, "Denied: ~7k2m9x.\n"},
 		{"withdraw 7k2m9x --reason no", and(nil, "POST /v1/withdraw", recorded(asked())), terminal.Yes, `{"id":"~7k2m9x","reason":"no"}`, "Withdrawn: ~7k2m9x.\n"},
 		{"revoke ~7k2m9x --reason no", and(nil, "POST /v1/revoke", recorded(asked())), terminal.Yes, `{"id":"~7k2m9x","reason":"no"}`, "Revoked: ~7k2m9x. It cannot be opened again.\n"},
@@ -316,27 +320,6 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-// pseudoTerminal is a terminal, and the other end of it.
-func pseudoTerminal(t *testing.T) (person, tty *os.File) {
-	t.Helper()
-	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	number, err := unix.IoctlGetInt(int(person.Fd()), unix.TIOCGPTN)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(int(person.Fd()), unix.TIOCSPTLCK, 0)
-	}
-	if err == nil {
-		tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { person.Close(); tty.Close() })
-	return person, tty
-}
-
 // TestQuestions: on a terminal a person sees what would open, and is asked. Whatever is no
 // yes is a no, and nothing is sent.
 func TestQuestions(t *testing.T) {
@@ -354,7 +337,10 @@ func TestQuestions(t *testing.T) {
 		{"request medisys --engineers sato --targets ehr-db --purpose index --for 2h", "n\n", terminal.No, []string{"begins     when approved", "Record this request? [y/N]"}},
 		{"request medisys --engineers sato --targets ehr-db --purpose index --for 1h --emergency", "n\n", terminal.No, []string{"This EMERGENCY opens at once. Declare it? [y/N]"}},
 	} {
-		person, tty := pseudoTerminal(t)
+		person, tty, err := pty.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
 		stdin := os.Stdin
 		os.Stdin = tty
 		answers := and(listed(asked()), "GET /v1/policy", answer{body: api.InForce{Text: requestPolicy, Ready: true}})
@@ -371,6 +357,7 @@ func TestQuestions(t *testing.T) {
 			t.Fatal(err)
 		}
 		seen, _ := io.ReadAll(person) // ends with an error, as a terminal without programs does
+		_ = person.Close()
 		for _, want := range c.shows {
 			if exit != c.exit || !strings.Contains(string(seen), want) {
 				t.Errorf("kidoban %s, then %q: exit %d, want %d and %q:\n%s", c.args, c.typed, exit, c.exit, want, seen)
