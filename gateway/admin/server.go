@@ -159,8 +159,8 @@ func Serve(ctx context.Context, l net.Listener, handler http.Handler, logger *sl
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ErrorLog:    slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if socket, ok := c.(*net.UnixConn); ok {
-				return context.WithValue(ctx, peerKey{}, credentials(socket))
+			if socket, ok := c.(problemConn); ok {
+				return context.WithValue(ctx, peerKey{}, credentials(socket.UnixConn))
 			}
 			return ctx
 		},
@@ -175,7 +175,7 @@ func Serve(ctx context.Context, l net.Listener, handler http.Handler, logger *sl
 			server.Close()
 		}
 	})
-	err := server.Serve(l) // returns as soon as the end begins
+	err := server.Serve(problems{l}) // returns as soon as the end begins
 	if !stop() {
 		<-answered
 	}
