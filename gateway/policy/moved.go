@@ -83,8 +83,9 @@ func only(plan, other *Plan, now time.Time) []Reach {
 		}
 		known := openTargets(kept, now)
 		if len(known) > 0 {
-			for _, p := range a.Grants[0].Engineer.Sources {
-				if !slices.ContainsFunc(kept[0].Engineer.Sources, func(q netip.Prefix) bool { return Within(p, q) }) {
+			had := openSources(kept, now)
+			for _, p := range openSources(a.Grants, now) {
+				if !slices.ContainsFunc(had, func(q netip.Prefix) bool { return Within(p, q) }) {
 					r.Sources = append(r.Sources, Short(p))
 				}
 			}
@@ -110,6 +111,18 @@ func openTargets(grants []*Grant, now time.Time) (targets []*Target) {
 		}
 	}
 	return targets
+}
+
+// openSources are those of any open grant: a request may have another one.
+func openSources(grants []*Grant, now time.Time) (sources []netip.Prefix) {
+	for _, g := range grants {
+		for _, p := range g.Engineer.Sources {
+			if g.Contains(now) && !slices.Contains(sources, p) {
+				sources = append(sources, p)
+			}
+		}
+	}
+	return sources
 }
 
 // beyond returns the services of a target that others do not offer for all of its addresses.

@@ -230,19 +230,39 @@ const keptFor = 400 * 24 * time.Hour
 // forget drops requests that have been over for long. Emergencies stay until they are ratified.
 func (s *State) forget(at time.Time) {
 	maps.DeleteFunc(s.requests, func(id string, r *Request) bool {
-		last := r.Until
-		for _, e := range r.Ends {
-			if e.Until.After(last) {
-				last = e.Until
-			}
-		}
-		old := at.Sub(last) > keptFor && (!r.Emergency || r.Ratified != nil)
+		old := at.Sub(r.last()) > keptFor && (!r.Emergency || r.Ratified != nil)
 		if _, revoked := s.shut[RequestScope(id)]; old && revoked {
 			s.shut = maps.Clone(s.shut)
 			delete(s.shut, RequestScope(id))
 		}
 		return old
 	})
+}
+
+// last is the latest end that a request may have, by whatever policy.
+func (r *Request) last() time.Time {
+	last := r.Until
+	for _, e := range r.Ends {
+		last = latest(last, e.Until)
+	}
+	for _, a := range r.Approvals {
+		last = latest(last, a.At.Add(time.Duration(r.For)*time.Second))
+	}
+	return last
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// history reports whether a scope is a request that ended long ago: its revocation closes nothing
+// any more.
+func (s *State) history(scope Scope) bool {
+	r := s.requests[string(scope)]
+	return scope.IsRequest() && r != nil && s.at.Sub(r.last()) > stays
 }
 
 // change replaces a request by a copy that f has changed.

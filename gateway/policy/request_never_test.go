@@ -630,3 +630,54 @@ func TestUndecidedIsBounded(t *testing.T) {
 		t.Errorf("after the others expired: %q", code)
 	}
 }
+
+// TestOldRevocations: the latch, and a journal that is begun anew, need no revocations of requests that
+// ended long ago. A request is revoked all the same.
+func TestOldRevocations(t *testing.T) {
+	s := newRequestSite(t, func(p *Policy) { onRequestOf(p).Undecided = 10 * 24 * time.Hour })
+	r := s.asks(func(a *Ask) { a.From, a.For = time.Time{}, 4*time.Hour })
+	s.now = s.now.Add(9 * 24 * time.Hour)
+	s.approves("ito", r)
+	if err := s.state.Apply(s.now, "test", Shut{Scope: r.Scope(), Reason: "a test"}); err != nil {
+		t.Fatal(err)
+	}
+	s.now = s.now.Add(4*time.Hour + stays)
+	if s.asks(); len(s.state.Shuts()) != 1 {
+		t.Error("forgotten too early")
+	}
+	s.now = s.now.Add(time.Second)
+	if s.asks(); len(s.state.Shuts()) != 0 {
+		t.Errorf("%v is kept", s.state.Shuts())
+	}
+	if s.stage(r) != StageRevoked {
+		t.Errorf("it is %s", s.stage(r))
+	}
+	shared := s.state.Plan(s.now)
+	s.now = s.now.Add(keptFor)
+	s.asks()
+	if _, kept := s.state.Shut(r.Scope()); kept || s.state.Request(r.ID) != nil {
+		t.Error("it is never forgotten")
+	}
+	if _, kept := shared.Shut(r.Scope()); !kept {
+		t.Error("a plan forgets it too")
+	}
+}
+
+// TestMovedToAnotherSource: access that opens or closes from a request's own source is told.
+func TestMovedToAnotherSource(t *testing.T) {
+	s := newRequestSite(t)
+	s.approves("ito", s.asks())
+	before := s.state.Plan(s.now)
+	r := s.asks(func(a *Ask) { a.Source = fromOneTime.String() })
+	s.approves("ito", r)
+	after := s.state.Plan(s.now)
+	for _, x := range []struct {
+		before, after *Plan
+		closes, opens int
+	}{{before, after, 0, 1}, {after, before, 1, 0}} {
+		closes, opens := Moved(x.before, x.after, s.now)
+		if len(closes) != x.closes || len(opens) != x.opens || len(opens) == 1 && fmt.Sprint(opens[0].Sources) != "[198.51.100.7]" {
+			t.Errorf("closes %+v, opens %+v", closes, opens)
+		}
+	}
+}

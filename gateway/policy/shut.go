@@ -108,9 +108,10 @@ type Held struct {
 	Scope    Scope  `json:"scope"`    // the scope to reopen
 }
 
-// Shuts lists the closed scopes, sorted.
+// Shuts lists the closed scopes, sorted, without requests that ended long ago.
 func (s *State) Shuts() []ShutRecord {
-	return slices.SortedFunc(maps.Values(s.shut), func(a, b ShutRecord) int { return strings.Compare(string(a.Scope), string(b.Scope)) })
+	all := slices.SortedFunc(maps.Values(s.shut), func(a, b ShutRecord) int { return strings.Compare(string(a.Scope), string(b.Scope)) })
+	return slices.DeleteFunc(all, func(r ShutRecord) bool { return s.history(r.Scope) })
 }
 
 // Shut finds the record that closes a scope itself (not one around it).

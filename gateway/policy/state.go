@@ -53,6 +53,7 @@ type State struct {
 	requests map[string]*Request  // by id; copied on every change, as its requests are
 	opens    map[*Request]*Window // what each opens under a policy, nil: nothing. Made anew on every change
 	opensBy  *Policy              // that policy
+	at       time.Time            // of the newest event
 }
 
 // NewState is the state before the first policy. It admits no engineer.
@@ -81,6 +82,7 @@ func (s *State) Lists(digest string) bool {
 // Reopened of a scope that is not shut give a *NoMatchError. Before the first policy, as in a
 // replay, any scope may be shut.
 func (s *State) Apply(at time.Time, actor string, e Event) error {
+	s.at = at
 	switch e := e.(type) {
 	case PolicyLoaded:
 		switch {
