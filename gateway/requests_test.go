@@ -142,25 +142,6 @@ func TestARevokedRequestStaysClosed(t *testing.T) {
 	})
 }
 
-// TestADecisionThatIsNotRecorded does not count, and is no success: the disk fails at each one.
-func TestADecisionThatIsNotRecorded(t *testing.T) {
-	simulate(t, onRequest(), func(t *testing.T, w *world) {
-		w.at("12:00:00")
-		w.start()
-		r := w.request("tanaka", "~7k2m9x")
-		w.do(func() { w.append.err = errors.New("no space left on device") })
-		if out, err := w.gateway.Do(t.Context(), by("suzuki"), approve(r)); err == nil {
-			t.Errorf("an approval that is not on disk is answered with %+v", out)
-		}
-		synctest.Wait()
-		same(t, "open", len(w.open()), 0)
-		w.do(func() { w.append.err = nil })
-		w.recover()
-		same(t, "after a recovery", w.stage(r.ID), policy.Undecided)
-	})
-}
-
-// TestARecoveryTakesTheRequestsOfItsJournal: an approval whose write failed may be on disk all the
 // same, and then counts; in a new journal no request stands.
 func TestARecoveryTakesTheRequestsOfItsJournal(t *testing.T) {
 	simulate(t, onRequest(), func(t *testing.T, w *world) {

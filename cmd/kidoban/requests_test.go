@@ -307,8 +307,8 @@ func TestRequest(t *testing.T) {
 			`{"emergency":true,"engineers":["sato"],"for":"1h0m0s","purpose":"index","targets":["ehr-db"],"vendor":"medisys"}`,
 			"EMERGENCY ~7k2m9x is open until 2030-12-09 22:00:00 JST. Somebody else has to ratify it by 2030-12-09 23:30:00 JST: `kidoban ratify 7k2m9x --finding ...`\n"},
 		{base + "--for 2h --emergency --yes", policyOnly, terminal.Usage, "", "(max_duration)\n"},
-		{"request medisys --engineers sat --targets ehr-d --purpose index --for 1h", policyOnly, terminal.Usage, "", "kidoban: engineers: \"sat\" is none who can be requested: allowed is sato; did you mean sato?\n" +
-			"targets: \"ehr-d\" is none that can be requested: allowed is ehr-db; did you mean ehr-db?\n"},
+		{"request medisys --engineers sat --targets ehr-d --purpose index --for 1h", policyOnly, terminal.Usage, "", "kidoban: engineers: \"sat\" cannot be requested: allowed is sato; did you mean sato?\n" +
+			"targets: \"ehr-d\" cannot be requested: allowed is ehr-db; did you mean ehr-db?\n"},
 		{base, nil, terminal.Usage, "", "missing flags: --for=D or --until=T\nSee kidoban request --help.\n"},
 		{base + "--for 1h --source x", policyOnly, terminal.Usage, "", "source: \"x\" is not an address: allowed is one IPv4 or IPv6 address, as in 203.0.113.10\n"},
 		{base + "--until tomorrow", policyOnly, terminal.Usage, "", "kidoban: \"tomorrow\" is not a time: allowed is 2026-12-01T20:00 (in Asia/Tokyo), with a blank in place of the T or seconds if you like, or with an offset as 2026-12-01T20:00:00+09:00\n"},

@@ -63,21 +63,9 @@ func (p *Policy) Resolve(a Ask, id string, now time.Time) (Terms, error) {
 	return t, errors.Join(mistakes...)
 }
 
-func (t *Terms) people(a Ask, o *OnRequest) (mistakes []error) {
-	var names []string
-	for _, e := range o.Engineers {
-		names = append(names, e.Name)
-	}
-	if len(a.Engineers) == 0 || len(a.Engineers) > engineersMost {
-		mistakes = append(mistakes, fmt.Errorf("engineers: %d of them: allowed are 1 to %d", len(a.Engineers), engineersMost))
-	}
-	for _, name := range sorted(a.Engineers) {
-		i := slices.Index(names, name)
-		if i < 0 {
-			mistakes = append(mistakes, fmt.Errorf("engineers: %q is none who can be requested: allowed is %s%s", name, oneOf(names), didYouMean(Nearest(name, names))))
-			continue
-		}
-		e := o.Engineers[i]
+func (t *Terms) people(a Ask, o *OnRequest) []error {
+	found, mistakes := chosen("engineers", a.Engineers, o.Engineers, engineersMost, func(e *Engineer) string { return e.Name })
+	for _, e := range found {
 		t.Engineers = append(t.Engineers, AskedEngineer{e.Key, e.Name, e.Sources})
 		for _, s := range e.Sources {
 			if !slices.Contains(t.Sources, s) {
@@ -89,27 +77,35 @@ func (t *Terms) people(a Ask, o *OnRequest) (mistakes []error) {
 	return mistakes
 }
 
-func (t *Terms) places(a Ask, o *OnRequest) (mistakes []error) {
-	var names []string
-	for _, e := range o.Targets {
-		names = append(names, e.Name)
-	}
-	if len(a.Targets) == 0 || len(a.Targets) > targetsMost {
-		mistakes = append(mistakes, fmt.Errorf("targets: %d of them: allowed are 1 to %d", len(a.Targets), targetsMost))
-	}
-	for _, name := range sorted(a.Targets) {
-		i := slices.Index(names, name)
-		if i < 0 {
-			mistakes = append(mistakes, fmt.Errorf("targets: %q is none that can be requested: allowed is %s%s", name, oneOf(names), didYouMean(Nearest(name, names))))
-			continue
-		}
-		asked := AskedTarget{Name: name, Prefix: o.Targets[i].Prefix}
-		for _, s := range o.Targets[i].Services {
+func (t *Terms) places(a Ask, o *OnRequest) []error {
+	found, mistakes := chosen("targets", a.Targets, o.Targets, targetsMost, func(t *Target) string { return t.Name })
+	for _, of := range found {
+		asked := AskedTarget{Name: of.Name, Prefix: of.Prefix}
+		for _, s := range of.Services {
 			asked.Services = append(asked.Services, s.String())
 		}
 		t.Targets = append(t.Targets, asked)
 	}
 	return mistakes
+}
+
+// chosen finds the things with the names that a field lists, sorted by name.
+func chosen[T any](field string, asked []string, all []T, most int, nameOf func(T) string) (found []T, mistakes []error) {
+	var names []string
+	for _, x := range all {
+		names = append(names, nameOf(x))
+	}
+	if len(asked) == 0 || len(asked) > most {
+		mistakes = append(mistakes, fmt.Errorf("%s: %d of them: allowed are 1 to %d", field, len(asked), most))
+	}
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(asked))) {
+		if i := slices.Index(names, name); i >= 0 {
+			found = append(found, all[i])
+		} else {
+			mistakes = append(mistakes, fmt.Errorf("%s: %q cannot be requested: allowed is %s%s", field, name, oneOf(names), didYouMean(Nearest(name, names))))
+		}
+	}
+	return found, mistakes
 }
 
 func (t *Terms) source(a Ask, o *OnRequest) []error {
@@ -167,9 +163,6 @@ func (t *Terms) times(a Ask, o *OnRequest, now time.Time) (mistakes []error) {
 	}
 	return mistakes
 }
-
-// sorted are the different names, sorted.
-func sorted(names []string) []string { return slices.Compact(slices.Sorted(slices.Values(names))) }
 
 // oneOf lists what is allowed.
 func oneOf[T any](all []T) string {
