@@ -70,6 +70,7 @@ func table(p *terminal.Program, requests []view.Request) {
 	slices.SortStableFunc(requests, func(a, b view.Request) int { return order(a) - order(b) })
 	rows := [][]string{p.Heading("label_id", "label_state", "label_who", "label_targets", "label_begin", "label_until", "label_by", "label_notes")}
 	var times []time.Time
+	today := p.In(time.Now()).Format(time.DateOnly)
 	for _, r := range requests[:min(len(requests), linesMost)] {
 		times = append(times, r.From, r.Until)
 		var engineers, targets []string
@@ -81,6 +82,7 @@ func table(p *terminal.Program, requests []view.Request) {
 		}
 		from, until := p.In(r.From), p.In(r.Until)
 		begin, end := from.Format("2006-01-02 15:04"), until.Format("15:04")
+		begin = strings.TrimPrefix(begin, today+" ")
 		if until.Format(time.DateOnly) != from.Format(time.DateOnly) {
 			end = until.Format("2006-01-02 15:04")
 		}
