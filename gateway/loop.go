@@ -58,6 +58,7 @@ type plans struct {
 	wanted  *policy.Plan // by the state alone
 	inForce *policy.Plan // the recorded part of wanted; nothing, if there is a doubt
 	stale   bool         // something changed: evaluate makes new ones
+	warned  time.Time    // when it was last looked whether an end is near
 	wakeAt  time.Time    // when they become stale by the clock; zero: never
 }
 
@@ -268,7 +269,7 @@ func (l *loop) evaluate() {
 	l.apply()
 	l.end(ended)
 	l.closeGrants()
-	l.record(freezing(before, l.plans.inForce)...)
+	l.record(noted(opening.Thaw(before, l.plans.inForce))...)
 	if len(doubts) == 0 && len(l.inDoubt()) == 0 {
 		l.openGrants()
 	}
@@ -290,6 +291,9 @@ func (l *loop) beat() {
 		l.journal.slow = true
 		l.journalFailed(view.Say("disk_silent", view.Args{"wait": journalWait}))
 	}
+	inside := func(e *policy.Engineer) bool { return l.sessions.Of(e) != nil }
+	l.record(noted(l.plans.inForce.Warnings(l.plans.warned, l.clock.Now, inside))...)
+	l.plans.warned = l.clock.Now
 	l.checkFile()
 	l.cfg.Switch.Look()
 	l.sessions.Read(maps.Collect(l.cfg.Tunnel.Traffic()))

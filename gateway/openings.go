@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"kidoban/gateway/journal"
-	"kidoban/gateway/opening"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/session"
 	"kidoban/gateway/store"
@@ -49,16 +48,14 @@ func (l *loop) closeGrants() {
 	l.record(entries...)
 }
 
-// freezing gives the entries of grants that are frozen from now on, or go on.
-func freezing(before, inForce *policy.Plan) (entries []journal.Entry) {
-	frozen, resumed := opening.Thaw(before, inForce)
-	for _, f := range frozen {
-		e := grantEntry(journal.Frozen, f.Grant)
-		e.Until = f.Until
+// noted gives the entries of notes.
+func noted(notes []policy.Note) (entries []journal.Entry) {
+	for _, n := range notes {
+		e := grantEntry(journal.Kind(n.Kind), n.Grant)
+		if e.Until, e.Count = n.Until, int64(n.Count); n.All {
+			e.Engineer, e.EngineerName, e.Grant = "", "", ""
+		}
 		entries = append(entries, e)
-	}
-	for _, g := range resumed {
-		entries = append(entries, grantEntry(journal.Resumed, g))
 	}
 	return entries
 }

@@ -26,6 +26,7 @@ const (
 	WindowOpened  Kind = "window_opened"  // a grant opens: From, Until, with its approval
 	WindowClosed  Kind = "window_closed"  // a grant closed, with Reason
 	Frozen        Kind = "frozen"         // a grant ended by its end; its connections are kept until Until
+	Warned        Kind = "warned"         // a grant ends in Count minutes
 	Resumed       Kind = "resumed"        // it opened again before
 	SessionOpened Kind = "session_opened" // an admission was confirmed
 	SessionClosed Kind = "session_closed" // with Reason

@@ -8,7 +8,7 @@ import (
 
 // Kinds lists the kinds that this version writes, in the order in which they are declared.
 func Kinds() (names []string) {
-	for _, k := range []Kind{Start, Stop, PolicyText, PolicyLoaded, WindowOpened, WindowClosed, Frozen, Resumed, SessionOpened, SessionClosed, Admission, Refused,
+	for _, k := range []Kind{Start, Stop, PolicyText, PolicyLoaded, WindowOpened, WindowClosed, Frozen, Warned, Resumed, SessionOpened, SessionClosed, Admission, Refused,
 		Shut, Reopened, SwitchShut, SwitchOpened, Drift, ClockStep, Recovery, Doubt, Identity,
 		Requested, Approved, Denied, Withdrawn, ExtensionAsked, Extended, Shortened, Revoked, Ratified, Reported, Reviewed} {
 		names = append(names, string(k))

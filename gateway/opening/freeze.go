@@ -65,20 +65,20 @@ func (s *Set) freeze(to []policy.Frozen, p *policy.Plan, f policy.Frozen, window
 	return append(to, f)
 }
 
-// Thaw compares the frozen grants of two plans that were in force one after the other. frozen are
-// new; resumed are grants that go on with a frozen one.
-func Thaw(before, p *policy.Plan) (frozen []policy.Frozen, resumed []*policy.Grant) {
+// Thaw compares the frozen grants of two plans that were in force one after the other, and notes
+// which are frozen from now on, and which go on.
+func Thaw(before, p *policy.Plan) (notes []policy.Note) {
 	was := map[string]bool{}
 	for _, f := range before.Frozen {
 		was[f.Grant.ID] = true
 		if g := p.Again(f); g != nil && !p.At.After(f.Until) {
-			resumed = append(resumed, g)
+			notes = append(notes, policy.Note{Kind: "resumed", Grant: g, Until: g.Until})
 		}
 	}
 	for _, f := range p.Frozen {
 		if !was[f.Grant.ID] {
-			frozen = append(frozen, f)
+			notes = append(notes, policy.Note{Kind: "frozen", Grant: f.Grant, Until: f.Until})
 		}
 	}
-	return frozen, resumed
+	return notes
 }

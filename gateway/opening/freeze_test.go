@@ -62,12 +62,8 @@ func TestFreeze(t *testing.T) {
 			}
 			w.set.Freeze(before, w.inForce)
 			w.set.Begin(w.inForce)
-			frozen, resumed := Thaw(before, w.inForce)
-			for _, f := range frozen {
-				w.log += fmt.Sprint(" frozen until ", f.Until.Format("15:04"))
-			}
-			for _, g := range resumed {
-				w.log += fmt.Sprint(" resumed until ", g.Until.Format("15:04"))
+			for _, n := range Thaw(before, w.inForce) {
+				w.log += fmt.Sprint(" ", n.Kind, " until ", n.Until.Format("15:04"))
 			}
 			w.set.Close(w.inForce)
 			if !w.unopened && !w.doubt {

@@ -34,6 +34,8 @@ func Tell(log *slog.Logger, e journal.Entry) {
 		message = "window closed"
 	case journal.Frozen:
 		message = "window frozen"
+	case journal.Warned:
+		message = "a grant ends soon"
 	case journal.Resumed:
 		message = "window resumed"
 	case journal.SessionOpened:
