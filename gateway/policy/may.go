@@ -93,6 +93,8 @@ func (a AskedTarget) String() string {
 const (
 	undecidedAVendor = 20
 	undecidedInAll   = 200
+	// saidMost bounds the extensions, shortenings, reports and reviews of one request.
+	saidMost = 100
 )
 
 // May reports whether an operator may give an event now. The error is a *RefusedError. A revocation
@@ -131,6 +133,9 @@ func (s *State) may(now time.Time, by string, e RequestEvent) error {
 			return &RefusedError{Code: "operator_may_not", Name: string(right), Names: s.policy.who(right)}
 		}
 		return nil
+	}
+	if said := len(r.Ends) + len(r.Reports) + len(r.Reviews); said >= saidMost && slices.Contains([]Verb{AskExtension, Extend, Report, Review}, d.Verb) {
+		return &RefusedError{Code: "request_full", ID: r.ID, Count: saidMost}
 	}
 	switch d.Verb {
 	case Approve:

@@ -681,3 +681,32 @@ func TestMovedToAnotherSource(t *testing.T) {
 		}
 	}
 }
+
+// TestOneRequestIsBounded: so that a list of requests stays readable, and fits into memory. It can
+// always be closed.
+func TestOneRequestIsBounded(t *testing.T) {
+	s := newRequestSite(t)
+	r := s.asks()
+	s.approves("ito", r)
+	asks := func(n int) string {
+		return s.gives(Actor{ID: "tanaka"}, Verdict{Verb: AskExtension, ID: r.ID, Until: r.Until.Add(time.Duration(n+1) * time.Minute)})
+	}
+	for n := range saidMost - 1 {
+		if code := asks(n); code != "" {
+			t.Fatalf("extension %d: %q", n, code)
+		}
+	}
+	report := Verdict{Verb: Report, ID: r.ID, Reason: "done"}
+	if code := s.gives(Actor{ID: "ito"}, report); code != "" {
+		t.Errorf("a report: %q", code)
+	}
+	if code := s.gives(Actor{ID: "ito"}, report); code != "request_full" {
+		t.Errorf("a report beyond the bound: %q", code)
+	}
+	if code := asks(saidMost); code != "request_full" {
+		t.Errorf("an extension beyond the bound: %q", code)
+	}
+	if code := s.gives(Actor{ID: "ito"}, Verdict{Verb: Shorten, ID: r.ID, Until: s.now.Add(time.Minute)}); code != "" {
+		t.Errorf("a shortening: %q", code)
+	}
+}
