@@ -43,8 +43,8 @@ func queryOf(r *http.Request, known []string) (url.Values, error) {
 
 // order is the body of a close, of a reopening, and of a recovery, which has no scope.
 type order struct {
-	Scope  policy.Scope `json:"scope"`
-	Reason string       `json:"reason"`
+	Scope  policy.Scope `json:"scope,omitempty"` // vendor/engineer, vendor, or all; a recovery has none
+	Reason string       `json:"reason"`          // kept in the journal
 }
 
 // check refuses an order without a reason, or without a scope where scope says that it has one.

@@ -151,7 +151,9 @@ func (b *builder) operation(path string, r route) object {
 	}
 	if r.method == http.MethodPost {
 		header(KeyHeader)
-		o["requestBody"] = object{"required": r.body != reflect.TypeFor[order]() || path != "/v1/reload", "content": object{"application/json": object{"schema": b.schema(r.body)}}}
+		if path != "/v1/reload" { // which has no body
+			o["requestBody"] = object{"required": true, "content": object{"application/json": object{"schema": b.schema(r.body)}}}
+		}
 	}
 	if len(parameters) > 0 {
 		o["parameters"] = parameters
@@ -222,7 +224,8 @@ func (b *builder) component(t reflect.Type) object {
 	} else if part, ok := strings.CutPrefix(name, "Page["); ok {
 		name = part[strings.LastIndex(part, ".")+1:len(part)-1] + "Page"
 	}
-	if !ast.IsExported(name) {
+	body := !ast.IsExported(name)
+	if body {
 		name = strings.ToUpper(name[:1]) + name[1:] + "Body"
 	}
 	reference := object{"$ref": "#/components/schemas/" + name}
@@ -241,7 +244,7 @@ func (b *builder) component(t reflect.Type) object {
 		}
 		s := maps.Clone(b.schema(f.Type))
 		optional := options == "omitempty" || options == "omitzero"
-		if optional && (f.Type.Kind() == reflect.Slice || f.Type.Kind() == reflect.Map) && s["type"] != nil {
+		if (optional || body) && (f.Type.Kind() == reflect.Slice || f.Type.Kind() == reflect.Map) && s["type"] != nil {
 			s["type"] = map[reflect.Kind]string{reflect.Slice: "array", reflect.Map: "object"}[f.Type.Kind()]
 		} else if optional && f.Type.Kind() == reflect.Pointer {
 			s = maps.Clone(b.schema(f.Type.Elem()))
@@ -263,9 +266,8 @@ func (b *builder) component(t reflect.Type) object {
 	if text := b.comments[t.PkgPath()][generic]; text != "" {
 		s["description"] = text
 	}
-	if strings.HasSuffix(name, "Body") { // other fields are refused, missing ones in words
+	if body {
 		s["additionalProperties"] = false
-		delete(s, "required")
 	}
 	b.schemas[name] = s
 	return reference
@@ -422,7 +424,7 @@ func misfit(method, path string, body []byte, status int, kind string, answer []
 	if response == nil || response.Value.Content[kind] == nil {
 		return fmt.Errorf("%s %s: the status %d with %q is not in openapi.json", method, path, status, kind)
 	}
-	if len(body) > 0 {
+	if len(body) > 0 && operation.RequestBody != nil {
 		if err := fits("the body", operation.RequestBody.Value.Content["application/json"].Schema, body); err != nil {
 			return err
 		}

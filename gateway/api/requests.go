@@ -17,16 +17,16 @@ import (
 
 // ask is the body of a request.
 type ask struct {
-	Vendor    string   `json:"vendor"`
-	Engineers []string `json:"engineers"` // short names, or vendor/engineer
-	Targets   []string `json:"targets"`
+	Vendor    string   `json:"vendor"`          // the short name
+	Engineers []string `json:"engineers"`       // short names, or vendor/engineer
+	Targets   []string `json:"targets"`         // names
 	From      string   `json:"from,omitempty"`  // a time; empty: now
-	Until     string   `json:"until,omitempty"` // a time, or
-	For       string   `json:"for,omitempty"`   // a duration; without from it counts from the last approval
-	Purpose   string   `json:"purpose"`
+	Until     string   `json:"until,omitempty"` // a time; empty: the duration counts
+	For       string   `json:"for,omitempty"`   // a duration, as in 90m; without from it counts from the last approval
+	Purpose   string   `json:"purpose"`         // why; operators read it when they decide
 	Ticket    string   `json:"ticket,omitempty"`
-	Source    string   `json:"source,omitempty"` // the one address to come from
-	Emergency bool     `json:"emergency,omitempty"`
+	Source    string   `json:"source,omitempty"`    // the one address to come from
+	Emergency bool     `json:"emergency,omitempty"` // it opens at once, and somebody else signs it afterwards
 }
 
 // approval states the digest of the terms that were shown.
