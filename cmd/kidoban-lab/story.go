@@ -73,7 +73,7 @@ type story struct {
 	from, until      time.Time // the window, or the request
 	asked            request
 	forAll           string // the program, for other users
-	letGo            func()    // ends the stream that Sato holds
+	letGo            func() // ends the stream that Sato holds
 }
 
 func (s *story) tell() {
