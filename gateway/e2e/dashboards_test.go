@@ -45,6 +45,7 @@ func TestDashboardsAnswer(t *testing.T) {
 	// Scanco has no names: its short one is shown twice.
 	g.names = strings.NewReplacer("  medisys:\n", "  medisys:\n    name: 株式会社メディシス\n", "      sato: {", "      sato: {name: 佐藤 太郎, ")
 	g.serve()
+	g.employ()
 	g.write(g.offsetFile(), "0s")
 	now := time.Now().Truncate(time.Second)
 	work := window("work", now.Add(-time.Minute), now.Add(92*time.Minute), "ehr, ehr6", "sato") // "in 1 h 30 min" for seven minutes
@@ -243,7 +244,7 @@ func (w *watch) waitFor(expr string) {
 
 // story is one evening: everybody who may enters, everybody else is refused
 // for every reason there is, a window closes upon somebody, operators close
-// and reopen, the clock goes back. In the end sato is inside again.
+// and reopen, the clock goes back, requests are decided. In the end sato is inside again.
 func (w *watch) story(work, night string, brief func(time.Time) string, later string) {
 	w.t.Helper()
 	client := w.client(w.medisys, sato, 4)
@@ -313,6 +314,14 @@ func (w *watch) story(work, night string, brief func(time.Time) string, later st
 	w.waitFor("kidoban_ready == 1")
 	w.waitFor(`kidoban_window_open{window="work"} == 1`)
 
+	// One request is approved for later, one is denied, one waits, and an emergency is open.
+	in := func(d time.Duration) string { return time.Now().Add(d).Format(time.RFC3339) }
+	w.mustAs("ito", "approve", w.request("tanaka", "--from", in(3*time.Hour), "--for", "1h"), "--yes")
+	w.mustAs("ito", "deny", w.request("tanaka", "--for", "1h"), "--reason", "not tonight")
+	w.request("tanaka", "--from", in(2*time.Hour), "--for", "1h")
+	w.request("tanaka", "--for", "30m", "--emergency")
+	w.waitFor(`kidoban_emergencies_unratified{vendor="medisys"} == 1`)
+
 	w.mustEnter(w.client(w.medisys, sato, 4))
 	w.check(w.works())
 	w.waitFor(`kidoban_session_active{vendor="medisys"} == 1`)
@@ -320,6 +329,7 @@ func (w *watch) story(work, night string, brief func(time.Time) string, later st
 	w.waitFor(`ALERTS{alertname="KidobanWrongSource",alertstate="firing",vendor="medisys"}`)
 	w.waitFor(`ALERTS{alertname="KidobanContractEnds",alertstate="firing",vendor="medisys"}`)
 	w.waitFor(`increase(kidoban_admissions_total{reason="contract_ended",vendor="scanco"}[5m]) > 0`)
+	w.waitFor(`increase(kidoban_requests_total{outcome="denied",vendor="medisys"}[5m]) > 0`)
 }
 
 // look chooses the moment that is looked at: one, already past, at which

@@ -4,8 +4,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"kidoban/gateway/journal"
 )
 
 // TestAFirstStartIsNoLostJournal: the latch, by which a lost journal is told
@@ -53,5 +56,33 @@ func TestAFirstStartIsNoLostJournal(t *testing.T) {
 	}
 	if err := open(); err != nil {
 		t.Errorf("where nothing ever was: %v", err)
+	}
+}
+
+// TestWhoHearsOfAppendedEntries hears of those that are on disk, and of no others.
+func TestWhoHearsOfAppendedEntries(t *testing.T) {
+	state := t.TempDir()
+	var heard []journal.Kind
+	j, err := OnDisk{Folder: filepath.Join(state, "journal"), KeyFile: filepath.Join(state, "journal.key"), Latch: ShutFile{Lasting: filepath.Join(state, "shut.json")}, Logger: slog.New(slog.DiscardHandler),
+		Appended: func(entries []journal.Entry) {
+			for _, e := range entries {
+				heard = append(heard, e.Kind)
+			}
+		}}.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Append(journal.Entry{Kind: journal.Requested}, journal.Entry{Kind: journal.Approved}); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Append(journal.Entry{Kind: journal.Denied, Text: strings.Repeat("x", journal.MaxEntry)}); err == nil {
+		t.Error("an entry that is too long is taken")
+	}
+	j.Close()
+	if err := j.Append(journal.Entry{Kind: journal.Revoked}); err == nil {
+		t.Error("a journal that is closed takes an entry")
+	}
+	if !slices.Equal(heard, []journal.Kind{journal.Requested, journal.Approved}) {
+		t.Errorf("heard of %q", heard)
 	}
 }
