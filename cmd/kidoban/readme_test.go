@@ -386,7 +386,7 @@ func TestPagesNameCommandsThatExist(t *testing.T) {
 func TestPagesQuoteMessages(t *testing.T) {
 	texts := names(t, "../../gateway/view/words.txt", `(?m)^(?:en|ja) (.*)$`)
 	quote := regexp.MustCompile("``(.*?) ``|`([^`]+)`")
-	command := regexp.MustCompile(`^(kidoban|systemctl|tcpdump|ip|install|masquerade:) `)
+	command := regexp.MustCompile(`^(kidoban|systemctl|tcpdump|ip|install|touch|masquerade:) `)
 	for _, page := range pagesInTwoLanguages {
 		for _, page := range []string{page, strings.TrimSuffix(page, ".md") + ".ja.md"} {
 			for line := range strings.Lines(read(t, page)) {
