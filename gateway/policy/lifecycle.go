@@ -42,6 +42,7 @@ type Standing struct {
 	Window   *Window   // what it opens; nil: nothing
 	Self     bool      // the recorder approved it or an extension, and nobody else has signed it
 	Pending  *End      // an extension that waits for approvals
+	extended []Sign    // the approvals of extensions that count now
 	// ExtensionNeeded is how many approvals Pending needs.
 	ExtensionNeeded int
 	RatifyBy        time.Time  // until when an emergency is to be ratified; zero: it is none, or is ratified
@@ -207,6 +208,7 @@ func (r *Request) ends(o *OnRequest, x *Standing) (pending *End) {
 		if pending = nil; len(counted) >= needed {
 			x.Until = earlier(e.Until, last)
 			x.Self = x.Self || r.signedBy(counted)
+			x.extended = append(x.extended, counted...)
 		} else {
 			pending, x.ExtensionNeeded = e, needed
 		}
@@ -273,11 +275,9 @@ func (r *Request) approvers(x *Standing) string {
 	for _, a := range x.Counted {
 		names = append(names, a.By)
 	}
-	for _, e := range r.Ends {
-		for _, a := range e.Approvals {
-			if e.Shortened == nil && !slices.Contains(names, a.By) {
-				names = append(names, a.By)
-			}
+	for _, a := range x.extended {
+		if !slices.Contains(names, a.By) {
+			names = append(names, a.By)
 		}
 	}
 	return strings.Join(names, ", ")

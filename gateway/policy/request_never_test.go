@@ -710,3 +710,26 @@ func TestOneRequestIsBounded(t *testing.T) {
 		t.Errorf("a shortening: %q", code)
 	}
 }
+
+// TestApprovedBy names those whose approvals count, as entries and grants show them: nobody who
+// signed an extension that still waits.
+func TestApprovedBy(t *testing.T) {
+	two := func(p *Policy) { onRequestOf(p).Approvals = 2 }
+	s := newRequestSite(t, two, func(p *Policy) {
+		p.Operators = append(p.Operators, &Operator{Name: "yamada", User: "yamada", Rights: Rights()})
+		onRequestOf(p).Approvers = p.Operators
+	})
+	r := s.asks()
+	s.approves("ito", r)
+	s.approves("suzuki", r)
+	until := r.From.Add(5 * time.Hour) // beyond max_duration
+	by := func() string { return s.state.Stands(s.state.Request(r.ID), s.now).Window.ApprovedBy }
+	for _, x := range []struct{ signs, want string }{{"yamada", "ito, suzuki"}, {"ito", "ito, suzuki, yamada"}} {
+		if code := s.gives(Actor{ID: x.signs}, Verdict{Verb: Extend, ID: r.ID, Until: until, Digest: s.state.Request(r.ID).Next(until).Digest()}); code != "" {
+			t.Fatal(code)
+		}
+		if by() != x.want {
+			t.Errorf("after %s signed, approved by %s, want %s", x.signs, by(), x.want)
+		}
+	}
+}
