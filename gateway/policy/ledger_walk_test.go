@@ -195,7 +195,7 @@ func (w *ledgerWalker) decide(e Event, by string) {
 	at := w.now
 	r, isRequest := e.(RequestEvent)
 	if isRequest {
-		r = Signed(r, by, "test", at)
+		r = Signed(r, by, Actor{Via: "test"}, at)
 		e = r
 		if err := w.live.May(at, by, r); w.asks && err != nil {
 			return

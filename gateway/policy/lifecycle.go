@@ -175,11 +175,11 @@ func (r *Request) allowed(p *Policy) Standing {
 	return x
 }
 
-// counted are the signs of operators who may approve this request.
+// counted are the signs of operators who may approve this request, one of each person.
 func (o *OnRequest) counted(r *Request, signs []Sign) (all []Sign) {
 	for _, sign := range signs {
 		may := slices.ContainsFunc(o.Approvers, func(a *Operator) bool { return a.Name == sign.By })
-		if may && (sign.By != r.By || o.SelfApproval) {
+		if may && (!r.own(sign) || o.SelfApproval) && !slices.ContainsFunc(all, sign.same) {
 			all = append(all, sign)
 		}
 	}
@@ -188,7 +188,7 @@ func (o *OnRequest) counted(r *Request, signs []Sign) (all []Sign) {
 
 // signedBy reports whether the recorder is among those who signed.
 func (r *Request) signedBy(signs []Sign) bool {
-	return slices.ContainsFunc(signs, func(s Sign) bool { return s.By == r.By })
+	return slices.ContainsFunc(signs, r.own)
 }
 
 // ends applies the later and earlier ends in their order. It returns the last extension if that

@@ -152,7 +152,7 @@ func (s *State) may(now time.Time, by string, e RequestEvent) error {
 		switch {
 		case x.Stage != Undecided:
 			return late()
-		case o.Name == r.By:
+		case r.own(o.sign()):
 			return nil
 		}
 		return approver(on, o)
@@ -185,7 +185,7 @@ func (s *State) may(now time.Time, by string, e RequestEvent) error {
 		switch {
 		case x.Stage != StageClosed && x.Stage != StageRevoked:
 			return late()
-		case o.Name == r.By:
+		case r.own(o.sign()):
 			return &RefusedError{Code: "own_request", ID: r.ID, Name: o.Name}
 		}
 		return lacks(MayReview)
@@ -216,12 +216,15 @@ func approver(on *OnRequest, o *Operator) error {
 	return e
 }
 
+// sign is a sign of the operator, as one of the policy now.
+func (o *Operator) sign() Sign { return Sign{By: o.Name, Login: o.User} }
+
 // mayApprove reports whether the approval of an operator counts.
 func mayApprove(on *OnRequest, o *Operator, r *Request) error {
 	if err := approver(on, o); err != nil {
 		return err
 	}
-	if o.Name == r.By && !on.SelfApproval {
+	if r.own(o.sign()) && !on.SelfApproval {
 		return &RefusedError{Code: "own_request", ID: r.ID, Name: o.Name}
 	}
 	return nil
@@ -248,7 +251,7 @@ func (s *State) mayRatify(o *Operator, on *OnRequest, r *Request, x Standing, di
 		return &RefusedError{Code: "ratify_nothing", ID: r.ID}
 	case r.Ratified != nil:
 		return &RefusedError{Code: "ratified_already", ID: r.ID, Name: r.Ratified.By}
-	case o.Name == r.By:
+	case r.own(o.sign()):
 		return &RefusedError{Code: "own_request", ID: r.ID, Name: o.Name}
 	case who != nil && !slices.Contains(who, o), who == nil && !o.May(MayRatify):
 		return &RefusedError{Code: "operator_may_not", Name: string(MayRatify), Names: s.policy.who(MayRatify)}

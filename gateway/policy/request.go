@@ -73,10 +73,20 @@ func (t Terms) Digest() string {
 // Sign is what an operator signed, for a change of a request or for a decision about it.
 type Sign struct {
 	By     string    `json:"by"` // the operator's name
+	Login  string    `json:"-"`  // as Requested.Login
 	At     time.Time `json:"at"`
 	Via    string    `json:"via,omitempty"` // the way by which it came, as Actor.Via
 	Reason string    `json:"reason,omitempty"`
 }
+
+// same reports whether two signs are of one person. A policy may give a person another name, and a
+// name to another person; the login tells.
+func (s Sign) same(other Sign) bool {
+	return s.By == other.By || s.Login != "" && s.Login == other.Login
+}
+
+// own reports whether a sign is of the person who recorded the request.
+func (r *Request) own(s Sign) bool { return s.same(Sign{By: r.By, Login: r.Login}) }
 
 // Request is a request with all that was decided about it. It is immutable.
 type Request struct {

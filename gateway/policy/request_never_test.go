@@ -88,7 +88,7 @@ func (s *requestSite) gives(a Actor, e RequestEvent) string {
 	if o := s.state.Policy().OperatorOf(a); o != nil {
 		by = o.Name
 	}
-	e = Signed(e, by, a.Via, s.now)
+	e = Signed(e, by, a, s.now)
 	err := s.state.May(s.now, by, e)
 	if err == nil {
 		err = s.state.Apply(s.now, a.Text, e)
@@ -165,6 +165,36 @@ func TestNothingOpensWithout(t *testing.T) {
 			s.loads(func(p *Policy) { p.Operators[0].User = pick(wrong, "", "ito") })
 			r := s.asks()
 			s.gives(Actor{ID: pick(wrong, "", "ito"), Text: "root"}, Verdict{Verb: Approve, ID: r.ID, Digest: r.Terms.Digest()})
+			return ehr(s)
+		}},
+		{"two persons, not one whose operator has another name now", func(s *requestSite, wrong bool) bool {
+			s.loads(two)
+			r := s.asks()
+			s.approves("suzuki", r)
+			s.loads(two, func(p *Policy) {
+				if wrong {
+					p.Operators[0].User, p.Operators[1].User = "suzuki", "ito"
+				}
+			})
+			s.gives(Actor{ID: pick(wrong, "suzuki", "ito")}, Verdict{Verb: Approve, ID: r.ID, Digest: r.Terms.Digest()})
+			return ehr(s)
+		}},
+		{"two persons, though nobody is asked, and one's operator has another name now", func(s *requestSite, wrong bool) bool {
+			s.loads(two)
+			r := s.asks()
+			for _, by := range []string{"suzuki", "ito"} {
+				_ = s.state.Apply(s.now, by, Verdict{Verb: Approve, ID: r.ID, By: by, Login: pick(wrong, "suzuki", by), Digest: r.Terms.Digest()})
+			}
+			return ehr(s)
+		}},
+		{"somebody else than the recorder, whose operator has another name now", func(s *requestSite, wrong bool) bool {
+			r := s.asks()
+			s.loads(func(p *Policy) {
+				if wrong {
+					p.Operators[0].User, p.Operators[2].User = "tanaka", "ito"
+				}
+			})
+			s.gives(Actor{ID: pick(wrong, "tanaka", "ito")}, Verdict{Verb: Approve, ID: r.ID, Digest: r.Terms.Digest()})
 			return ehr(s)
 		}},
 		{"an approver who is in the policy still", func(s *requestSite, wrong bool) bool {
@@ -497,6 +527,11 @@ func TestEmergencies(t *testing.T) {
 			}
 		}
 	}
+	s.loads(func(p *Policy) { p.Operators[0].User, p.Operators[2].User = "tanaka", "ito" })
+	if code := sign(Actor{ID: "tanaka"}, Ratify); code != "own_request" {
+		t.Errorf("who declared it has another operator's name now: %q", code)
+	}
+	s.loads()
 	if code := sign(Actor{ID: "suzuki"}, Ratify); code != "operator_may_not" {
 		t.Errorf("no ratifier: %q", code)
 	}

@@ -16,6 +16,8 @@ type RequestEvent interface {
 type Requested struct {
 	Terms
 	By string `json:"by"` // the operator's name
+	// Login is the operator's login then: one person under two names is one.
+	Login string `json:"login,omitempty"`
 	// Idempotency is the hash of the actor and the idempotency key; Body is that of what was asked.
 	Idempotency string `json:"idempotency,omitempty"`
 	Body        string `json:"body,omitempty"`
@@ -51,7 +53,8 @@ func (v Verb) Closes() bool { return v == Deny || v == Withdraw || v == Shorten 
 type Verdict struct {
 	Verb   Verb      `json:"-"`
 	ID     string    `json:"id"`
-	By     string    `json:"by"` // the operator's name
+	By     string    `json:"by"`              // the operator's name
+	Login  string    `json:"login,omitempty"` // as Requested.Login
 	Via    string    `json:"via,omitempty"`
 	Digest string    `json:"digest,omitempty"`
 	Until  time.Time `json:"until,omitzero"`
@@ -73,14 +76,15 @@ func (e Requested) Request() string { return e.ID }
 // Request is the request's id.
 func (e Verdict) Request() string { return e.ID }
 
-// Signed gives the event with the operator who gives it, the way by which it came, and when.
-func Signed(e RequestEvent, operator, via string, at time.Time) RequestEvent {
+// Signed gives the event with the operator who gives it, the login and the way by which it came, and
+// when.
+func Signed(e RequestEvent, operator string, a Actor, at time.Time) RequestEvent {
 	switch e := e.(type) {
 	case Requested:
-		e.By, e.Given = operator, at.UTC()
+		e.By, e.Login, e.Given = operator, a.ID, at.UTC()
 		return e
 	case Verdict:
-		e.By, e.Via, e.Given = operator, via, at.UTC()
+		e.By, e.Login, e.Via, e.Given = operator, a.ID, a.Via, at.UTC()
 		return e
 	}
 	return e
@@ -152,7 +156,7 @@ func (s *State) applyRequest(at time.Time, e RequestEvent) error {
 	if !d.Given.IsZero() {
 		at = d.Given
 	}
-	sign := Sign{By: d.By, At: at, Via: d.Via, Reason: d.Reason}
+	sign := Sign{By: d.By, Login: d.Login, At: at, Via: d.Via, Reason: d.Reason}
 	switch d.Verb {
 	case Approve:
 		if d.Digest != r.Terms.Digest() {
@@ -186,7 +190,7 @@ func (s *State) applyRequest(at time.Time, e RequestEvent) error {
 
 // sign adds a sign of an operator who has not signed yet.
 func (s *State) sign(r *Request, have []Sign, sign Sign, set func(*Request, []Sign)) error {
-	if slices.ContainsFunc(have, func(x Sign) bool { return x.By == sign.By }) {
+	if slices.ContainsFunc(have, sign.same) {
 		return &RefusedError{Code: "request_signed", ID: r.ID, Name: sign.By}
 	}
 	all := append(slices.Clip(have), sign)
