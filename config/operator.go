@@ -97,7 +97,7 @@ func parsePasskey(text string) (string, error) {
 	}
 	key, ok := public.(*ecdsa.PublicKey)
 	if !known || err != nil || !ok || key.Curve != elliptic.P256() {
-		return "", fmt.Errorf("%s is no passkey: allowed is es256: and the base64 of a P-256 public key (SubjectPublicKeyInfo), as in es256:MFkw...", quote(text))
+		return "", fmt.Errorf("%s is no passkey: allowed is es256: and the base64 of a P-256 public key (SubjectPublicKeyInfo), which begins with MFkw", quote(text))
 	}
 	der, err := x509.MarshalPKIXPublicKey(key)
 	return "es256:" + base64.StdEncoding.EncodeToString(der), err

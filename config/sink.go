@@ -14,7 +14,7 @@ import (
 
 // Bounds of notices.
 const (
-	maxSinks     = 50
+	maxSinks     = 32 // each has a stream of its own
 	maxReceivers = 50 // of one mail
 )
 

@@ -183,7 +183,6 @@ type fakeReceiver struct {
 	tries int
 	fail  func(try int) int // a status other than 200; 0: 200
 	hang  bool
-	news  func()
 }
 
 func newReceiver(t *testing.T, g func() *fakeGate) *fakeReceiver {

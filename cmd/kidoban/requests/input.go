@@ -60,8 +60,6 @@ type end struct {
 	Until terminal.Given `help:"The end." placeholder:"T" xor:"end"`
 }
 
-func (e end) given() bool { return e.For != 0 || e.Until != "" }
-
 // siteZone is the zone of a time of the command line: the site's, which the gateway
 // names with every answer. A time with an offset needs none.
 func siteZone(p *terminal.Program, text terminal.Given) (*time.Location, error) {
