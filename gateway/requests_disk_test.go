@@ -376,3 +376,33 @@ func TestACrashAfterEachEntry(t *testing.T) {
 		t.Error("it was never open: the test shows nothing")
 	}
 }
+
+// TestAskedTwiceWhileTheDiskIsSlow: the client had no answer, and asks again with the same key before
+// the first record is on disk. One request comes of it.
+func TestAskedTwiceWhileTheDiskIsSlow(t *testing.T) {
+	for _, c := range []struct {
+		keys [2]string
+		want int
+	}{{[2]string{"one", "one"}, 1}, {[2]string{"one", "two"}, 2}, {[2]string{"", ""}, 2}} {
+		simulate(t, onRequest(), func(t *testing.T, w *world) {
+			w.at("12:00:00")
+			w.start()
+			w.do(func() { w.append = fault{slow: 5 * time.Second} })
+			for i, key := range c.keys {
+				a := policy.Ask{Vendor: "acme", Engineers: []string{"brown"}, Targets: []string{"ehr"}, For: time.Hour, Purpose: "work"}
+				terms, err := w.file.Resolve(a, fmt.Sprintf("~%d", i), w.wall())
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.gave("tanaka", policy.Requested{Terms: terms, Idempotency: key, Body: key})
+				time.Sleep(time.Second)
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			same(t, fmt.Sprintf("requests with the keys %q", c.keys), len(w.gateway.Snapshot().Base.Requests()), c.want)
+			w.crash()
+			w.start()
+			same(t, "after a restart", len(w.gateway.Snapshot().Base.Requests()), c.want)
+		})
+	}
+}

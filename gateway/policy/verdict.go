@@ -136,6 +136,9 @@ func (s *State) applyRequest(at time.Time, e RequestEvent) error {
 		if !q.Given.IsZero() {
 			at = q.Given
 		}
+		if first := s.Repeated(q.Idempotency, at); first != nil { // its record took long, and the client asked again
+			return &RefusedError{Code: "request_twice", ID: first.ID}
+		}
 		s.put(&Request{Requested: q, At: at})
 		s.forget(at)
 		return nil
