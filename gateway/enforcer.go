@@ -77,7 +77,7 @@ func (l *loop) setTunnel() bool {
 // apply gives the plan in force to the firewall, as far as it is for sessions where they are.
 func (l *loop) apply() {
 	before := cmp.Or(l.kernel.plan, l.plans.inForce)
-	l.kernel.plan = l.plans.inForce.Within(l.sessions.Sources())
+	l.kernel.plan = l.plans.inForce.Within(func(e *policy.Engineer) netip.Addr { return l.sessions.Source(e).Addr() })
 	l.kernel.asked++
 	l.kernel.renewAt = l.clock.Boot + renewAfter
 	var live []netip.AddrPort

@@ -26,7 +26,7 @@ func TestFlowsWithinTheSource(t *testing.T) {
 	})
 	vendor, oneTime := netip.MustParseAddr("203.0.113.10"), netip.MustParseAddr("192.0.2.66")
 	from := func(source netip.Addr) *policy.Plan {
-		return plan.Within(map[policy.Key]netip.Addr{p.Vendors[0].Engineers[0].Key: source})
+		return plan.Within(func(*policy.Engineer) netip.Addr { return source })
 	}
 	n.set(t, from(netip.Addr{}))
 	stays(t, "without a session", n.engineer, "tcp", "10.1.0.5:5901")

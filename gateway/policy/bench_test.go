@@ -252,3 +252,28 @@ func BenchmarkRequests(b *testing.B) {
 		ratio(b)
 	})
 }
+
+// BenchmarkWithin works out the kernel's plan at 10,000 engineers: without a request of another source,
+// and with one.
+func BenchmarkWithin(b *testing.B) {
+	s, p := prefecture(b)
+	plan := s.Plan(time.Date(2026, 12, 7, 12, 0, 0, 0, p.Zone))
+	one := plan.Restrict(func(g *Grant) *Grant {
+		if g != plan.Grants[777] {
+			return g
+		}
+		copied, e := *g, *g.Engineer
+		e.Sources, copied.Engineer = e.Sources[:1], &e
+		return &copied
+	})
+	for name, plan := range map[string]*Plan{"none": plan, "one": one} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if within := plan.Within(func(*Engineer) netip.Addr { return netip.Addr{} }); (within == plan) != (name == "none") || len(within.Grants) != len(plan.Grants) {
+					b.Fatal("another plan")
+				}
+			}
+		})
+	}
+}

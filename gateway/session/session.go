@@ -65,21 +65,6 @@ func NewTable(c *clock.Watch) *Table {
 // All returns the open sessions, in no order.
 func (t *Table) All() iter.Seq[*Session] { return maps.Values(t.open) }
 
-// Sources returns the outer addresses of open sessions, and of the newest admissions of engineers
-// without one.
-func (t *Table) Sources() map[policy.Key]netip.Addr {
-	sources, newest := make(map[policy.Key]netip.Addr, len(t.open)), map[policy.Key]uint64{}
-	for n, a := range t.admissions {
-		if n > newest[a.Engineer.Key] {
-			sources[a.Engineer.Key], newest[a.Engineer.Key] = a.source.Addr(), n
-		}
-	}
-	for _, s := range t.open {
-		sources[s.Engineer.Key] = s.Source.Addr()
-	}
-	return sources
-}
-
 // Len counts the open sessions.
 func (t *Table) Len() int { return len(t.open) }
 
