@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
@@ -14,7 +15,7 @@ import (
 // openGrants sends new grants to the journal.
 func (l *loop) openGrants() {
 	for _, o := range l.openings.ToRecord(l.plans.wanted) {
-		l.state.NoteGrant(string(policy.RequestOf(o.Grant.ID)), false) // in the journal's order
+		l.state.NoteGrant(string(policy.RequestOf(o.Grant.ID)), time.Time{}) // in the journal's order
 		l.add(store.Record{Entries: []journal.Entry{grantEntry(journal.WindowOpened, o.Grant)}, Done: func(err error) {
 			if errors.Is(err, store.ErrRefused) {
 				return // it would be refused again; TestTheGreatestEntriesFit: no policy's is
@@ -34,7 +35,7 @@ func (l *loop) closeGrants() {
 			of = []string{c.Grant.ID}
 		}
 		e.Reason = string(session.Why(l.plans.inForce, c.Grant.Engineer, of, c.Until, l.clock.Now, l.doubted(doubtStopping)))
-		l.state.NoteGrant(e.Request, e.Reason == string(session.WindowClosed))
+		l.state.NoteGrant(e.Request, store.EndOf(e))
 		entries = append(entries, e)
 		end := c.Until
 		if end.After(l.clock.Now) {

@@ -36,7 +36,7 @@ func (l *loop) decide(actor policy.Actor, event policy.RequestEvent, e *effect) 
 			operator = o.Name
 		}
 	}
-	event = policy.Signed(event, operator, actor, at)
+	event = policy.Signed(l.state.Needing(event), operator, actor, at)
 	if err := l.state.May(at, operator, event); err != nil {
 		return err
 	}

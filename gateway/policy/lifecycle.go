@@ -150,7 +150,7 @@ func (r *Request) allowed(p *Policy) Standing {
 	}
 	x.Counted = o.counted(r, r.Approvals)
 	longest := o.MaxDuration
-	if x.Needed = o.Approvals; r.Emergency {
+	if x.Needed = max(o.Approvals, r.Needed); r.Emergency {
 		x.Needed = 0
 		if o.Emergency == nil || !p.Operator(r.By).May(MayRecord) {
 			x.Why = LacksEmergency
@@ -165,6 +165,9 @@ func (r *Request) allowed(p *Policy) Standing {
 	asked := x.Until
 	x.MaxUntil = x.From.Add(longest)
 	x.Until = earlier(x.Until, x.MaxUntil)
+	if !r.Ended.IsZero() {
+		x.Until = earlier(x.Until, r.Ended) // a policy that allows more again opens nothing again
+	}
 	x.Self = r.signedBy(x.Counted)
 	x.Pending = r.ends(o, &x)
 	x.Self = x.Self && !r.Emergency && r.Ratified == nil && len(r.Reviews) == 0
@@ -200,10 +203,8 @@ func (r *Request) ends(o *OnRequest, x *Standing) (pending *End) {
 			x.Until, pending = earlier(x.Until, e.Until), nil
 			continue
 		}
-		needed, last := 1, x.MaxUntil
-		if e.Until.After(x.MaxUntil) && !r.Emergency {
-			needed, last = o.Approvals, x.From.Add(o.MaxTotal)
-		}
+		needed, last := r.extending(o, x, e.Until)
+		needed = max(needed, e.Needed)
 		counted := o.counted(r, e.Approvals)
 		if pending = nil; len(counted) >= needed {
 			x.Until = earlier(e.Until, last)
@@ -214,6 +215,14 @@ func (r *Request) ends(o *OnRequest, x *Standing) (pending *End) {
 		}
 	}
 	return pending
+}
+
+// extending is how many approvals an extension until an instant needs, and how far these reach.
+func (r *Request) extending(o *OnRequest, x *Standing, until time.Time) (needed int, last time.Time) {
+	if until.After(x.MaxUntil) && !r.Emergency {
+		return o.Approvals, x.From.Add(o.MaxTotal)
+	}
+	return 1, x.MaxUntil
 }
 
 // open makes the window that the request opens under a policy.

@@ -101,12 +101,14 @@ type Request struct {
 	Reviews   []Sign    `json:"reviews"`
 	Opened    bool      `json:"opened"` // a grant of it has been open
 	Over      bool      `json:"over"`   // and was closed at its end
+	Ended     time.Time `json:"-"`      // the end of the first grant that was closed at its end; zero: none was
 }
 
 // End is a later or an earlier end of a request.
 type End struct {
 	Version   int       `json:"version"` // of the terms with this end; 0: it is a shortening
 	Until     time.Time `json:"until"`
+	Needed    int       `json:"-"`         // as Requested.Needed
 	Asked     *Sign     `json:"asked"`     // who asked for it; nil: an approver came first
 	Approvals []Sign    `json:"approvals"` // of an extension
 	Shortened *Sign     `json:"shortened"` // nil: it is an extension
@@ -197,11 +199,17 @@ func (s *State) Repeated(hash string, now time.Time) *Request {
 	return nil
 }
 
-// NoteGrant takes note that a grant of a request opened, or that one was closed at its end (over).
-// Both are in the journal, so that a request that was over stays so whatever later policies say.
-func (s *State) NoteGrant(id string, over bool) {
+// NoteGrant takes note that a grant of a request opened, or that one was closed at its end; a zero end:
+// it was not closed so. Both are in the journal, so that a request that was over stays so whatever
+// later policies say, unless it is extended.
+func (s *State) NoteGrant(id string, end time.Time) {
+	over := !end.IsZero()
 	if r := s.requests[id]; r != nil && (!r.Opened || r.Over != over) {
-		s.change(id, func(r *Request) { r.Opened, r.Over = true, over })
+		s.change(id, func(r *Request) {
+			if r.Opened, r.Over = true, over; r.Ended.IsZero() {
+				r.Ended = end
+			}
+		})
 	}
 }
 

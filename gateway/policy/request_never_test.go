@@ -88,7 +88,7 @@ func (s *requestSite) gives(a Actor, e RequestEvent) string {
 	if o := s.state.Policy().OperatorOf(a); o != nil {
 		by = o.Name
 	}
-	e = Signed(e, by, a, s.now)
+	e = Signed(s.state.Needing(e), by, a, s.now)
 	err := s.state.May(s.now, by, e)
 	if err == nil {
 		err = s.state.Apply(s.now, a.Text, e)
@@ -766,5 +766,70 @@ func TestApprovedBy(t *testing.T) {
 		if by() != x.want {
 			t.Errorf("after %s signed, approved by %s, want %s", x.signs, by(), x.want)
 		}
+	}
+}
+
+// TestNothingComesBack: what expired, or was closed at its end, opens by no later policy. Each also
+// runs without what ended it.
+func TestNothingComesBack(t *testing.T) {
+	type change = func(*Policy)
+	two := func(p *Policy) { onRequestOf(p).Approvals = 2 }
+	longest := func(d time.Duration) change { return func(p *Policy) { onRequestOf(p).MaxDuration = d } }
+	fourHours := func(a *Ask) { a.For = 4 * time.Hour }
+	for _, x := range []struct {
+		name   string
+		before []change // the policy when it was asked for
+		ask    func(*Ask)
+		by     []string      // who approves
+		extend time.Duration // from its beginning on, by one of them
+		ends   []change      // the policy at its end
+		at     time.Duration // its end, and a minute
+		after  []change      // the policy then
+	}{
+		{"half approved and expired, and fewer approvals are needed", []change{two}, func(a *Ask) {}, []string{"ito"}, 0, []change{two, func(p *Policy) { onRequestOf(p).Undecided = time.Minute }}, 2 * time.Minute, nil},
+		{"max_duration", nil, fourHours, []string{"ito"}, 0, []change{longest(time.Hour)}, 61 * time.Minute, nil},
+		{"an extension that one of two approved, and max_duration", []change{two}, fourHours, []string{"ito", "suzuki"}, 6 * time.Hour, []change{two}, 241 * time.Minute, []change{two, longest(8 * time.Hour)}},
+		{"an extension that one of two approved, and fewer approvals are needed", []change{two}, fourHours, []string{"ito", "suzuki"}, 6 * time.Hour, []change{two}, 241 * time.Minute, nil},
+		{"the contract", nil, fourHours, []string{"ito"}, 0, []change{func(p *Policy) {
+			p.Vendors[0].ContractUntil = Date{2026, 12, 1}
+			p.Zone = time.FixedZone("", 11*3600) // its midnight is at 13:00
+		}}, 61 * time.Minute, []change{func(p *Policy) { p.Zone = time.FixedZone("", 11*3600) }}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			for _, ended := range []bool{true, false} {
+				s := newRequestSite(t, x.before...)
+				r := s.asks(x.ask)
+				for _, by := range x.by {
+					s.approves(by, r)
+				}
+				if x.extend > 0 {
+					until := r.From.Add(x.extend)
+					s.gives(Actor{ID: "ito"}, Verdict{Verb: Extend, ID: r.ID, Until: until, Digest: r.Next(until).Digest()})
+					if !ended {
+						s.gives(Actor{ID: "suzuki"}, Verdict{Verb: Extend, ID: r.ID, Until: until, Digest: r.Next(until).Digest()})
+					}
+				}
+				s.loads(x.ends...)
+				open := s.state.Plan(s.now).Grants
+				if len(open) > 0 {
+					s.state.NoteGrant(r.ID, time.Time{})
+				}
+				s.now = s.now.Add(x.at)
+				if x.extend == 0 && s.reaches(fromVendor, toEHR) {
+					t.Fatal("it has not ended")
+				}
+				if len(open) > 0 && ended {
+					s.state.NoteGrant(r.ID, open[0].Until)
+				}
+				if !ended && len(x.by) == 1 && x.before != nil {
+					s.approves("suzuki", r)
+					_ = s.state.Apply(s.now, "test", Verdict{Verb: Approve, ID: r.ID, By: "suzuki", Digest: r.Terms.Digest()})
+				}
+				s.loads(x.after...)
+				if got := s.reaches(fromVendor, toEHR); got == ended {
+					t.Errorf("ended: %t, and it is open: %t", ended, got)
+				}
+			}
+		})
 	}
 }

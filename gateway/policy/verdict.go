@@ -18,6 +18,9 @@ type Requested struct {
 	By string `json:"by"` // the operator's name
 	// Login is the operator's login then: one person under two names is one.
 	Login string `json:"login,omitempty"`
+	// Needed is how many approvals it needed then. It never needs fewer: whoever approved did not
+	// mean to be the last.
+	Needed int `json:"needed,omitempty"`
 	// Idempotency is the hash of the actor and the idempotency key; Body is that of what was asked.
 	Idempotency string `json:"idempotency,omitempty"`
 	Body        string `json:"body,omitempty"`
@@ -57,6 +60,7 @@ type Verdict struct {
 	Login  string    `json:"login,omitempty"` // as Requested.Login
 	Via    string    `json:"via,omitempty"`
 	Digest string    `json:"digest,omitempty"`
+	Needed int       `json:"needed,omitempty"` // of an extension, as Requested.Needed
 	Until  time.Time `json:"until,omitzero"`
 	Reason string    `json:"reason,omitempty"`
 	Files  string    `json:"files,omitempty"`  // of a report: what was brought in or taken out
@@ -85,6 +89,27 @@ func Signed(e RequestEvent, operator string, a Actor, at time.Time) RequestEvent
 		return e
 	case Verdict:
 		e.By, e.Login, e.Via, e.Given = operator, a.ID, a.Via, at.UTC()
+		return e
+	}
+	return e
+}
+
+// Needing gives the event with how many approvals it needs by the policy now: that of a request, or of
+// an extension.
+func (s *State) Needing(e RequestEvent) RequestEvent {
+	switch e := e.(type) {
+	case Requested:
+		if o := s.policy.onRequest(e.Vendor); o != nil {
+			e.Needed = o.Approvals
+		}
+		return e
+	case Verdict:
+		if r := s.requests[e.ID]; r != nil && (e.Verb == AskExtension || e.Verb == Extend) {
+			if o := s.policy.onRequest(r.Vendor); o != nil {
+				x := r.allowed(s.policy)
+				e.Needed, _ = r.extending(o, &x, e.Until)
+			}
+		}
 		return e
 	}
 	return e
@@ -167,7 +192,7 @@ func (s *State) applyRequest(at time.Time, e RequestEvent) error {
 		}
 		return s.sign(r, r.Approvals, sign, func(r *Request, all []Sign) { r.Approvals = all })
 	case AskExtension:
-		s.addEnd(r, End{Version: r.Current().Version + 1, Until: d.Until, Asked: &sign})
+		s.addEnd(r, End{Version: r.Current().Version + 1, Until: d.Until, Needed: d.Needed, Asked: &sign})
 	case Extend:
 		return s.applyExtended(r, d, sign)
 	case Shorten:
@@ -218,7 +243,7 @@ func (s *State) applyExtended(r *Request, d Verdict, sign Sign) error {
 			r.Ends[at].Approvals = all
 		})
 	}
-	s.addEnd(r, End{Version: next.Version, Until: d.Until, Approvals: []Sign{sign}})
+	s.addEnd(r, End{Version: next.Version, Until: d.Until, Needed: d.Needed, Approvals: []Sign{sign}})
 	return nil
 }
 

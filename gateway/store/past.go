@@ -34,6 +34,14 @@ func newPast() *Past {
 		Seen: map[policy.Key]time.Time{}, Attempts: map[string]netip.Addr{}, open: map[string]journal.Entry{}}
 }
 
+// EndOf is the end of the grant of a closing, if it was closed at its end; else zero.
+func EndOf(closing journal.Entry) time.Time {
+	if closing.Reason != windowClosed {
+		return time.Time{}
+	}
+	return closing.Until
+}
+
 // nameOf names the session or grant of an opening and of its closing.
 func nameOf(e journal.Entry) string {
 	if e.Session != "" {
@@ -104,9 +112,9 @@ func (p *Past) apply(e journal.Entry) error {
 			p.order = append(p.order, name)
 		}
 		p.open[name] = e
-		p.State.NoteGrant(e.Request, false)
+		p.State.NoteGrant(e.Request, time.Time{})
 	case journal.WindowClosed, journal.SessionClosed:
-		p.State.NoteGrant(e.Request, e.Reason == windowClosed)
+		p.State.NoteGrant(e.Request, EndOf(e))
 		delete(p.open, nameOf(e))
 	}
 	return nil
@@ -186,11 +194,11 @@ func (p *Past) Closings(known map[string]journal.Entry) (entries []journal.Entry
 			}
 			delete(p.open, name)
 			if closed, ok := known[name]; ok {
-				p.State.NoteGrant(closed.Request, closed.Reason == windowClosed)
+				p.State.NoteGrant(closed.Request, EndOf(closed))
 				entries = append(entries, closed)
 				continue
 			}
-			p.State.NoteGrant(e.Request, false)
+			p.State.NoteGrant(e.Request, time.Time{})
 			closed := journal.SessionClosed
 			if kind == journal.WindowOpened {
 				closed = journal.WindowClosed
