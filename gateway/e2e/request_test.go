@@ -194,6 +194,62 @@ func TestAnExtensionLosesNoByte(t *testing.T) {
 	}
 }
 
+// TestGrace: a stream that is held over the end of a request passes nothing after it, and goes on
+// when the request is extended within its grace, and not after.
+func TestGrace(t *testing.T) {
+	lab.Require(t)
+	t.Parallel()
+	g := newGround(t)
+	const grace = 20 * time.Second
+	g.employ("grace: " + grace.String())
+	g.serve()
+	g.open([]string{nextYear("later", "ehr")}, []string{nextYear("later", "pacs")})
+	client := g.client(g.medisys, sato, 4)
+	id := g.request("tanaka", "--for", "9s")
+	g.mustAs("ito", "approve", id, "--yes")
+	g.mustEnter(client)
+	echoed := g.counting(netip.AddrPortFrom(ehr4, 22))
+	lab.WaitFor(t, eventually, "the stream works", func() bool { return echoed() > 0 })
+	over := func() (at time.Time) {
+		r := g.requested(id)
+		until(r.Until.Add(time.Second))
+		before := echoed()
+		until(r.Until.Add(3 * time.Second))
+		if now := echoed(); now != before {
+			t.Errorf("%d bytes came back after the end", now-before)
+		}
+		if r = g.requested(id); r.State != policy.StageFrozen {
+			t.Errorf("after the end it is %s", r.State)
+		}
+		return r.Until
+	}
+	over()
+	before := echoed()
+	g.mustAs("ito", "extend", id, "--for", "30s", "--yes")
+	// A client sends for 15 s without an answer before it makes another handshake (whitepaper, section 6.2).
+	lab.WaitFor(t, eventually+15*time.Second, "the stream goes on within the grace", func() bool { return echoed() > before })
+	end := over()
+	until(end.Add(grace + time.Second))
+	if r := g.requested(id); r.State != policy.StageClosed {
+		t.Errorf("after the grace it is %s", r.State)
+	}
+	g.refusedAs("ito", id, "extend", id, "--for", "1m", "--yes")
+	before = echoed()
+	again := g.request("tanaka", "--for", "1h")
+	g.mustAs("ito", "approve", again, "--yes")
+	g.mustEnter(client)
+	g.holds(g.reach(g.medisys, "tcp", netip.AddrPortFrom(ehr4, 22), eventually), "a new connection does not come about")
+	until(time.Now().Add(2 * time.Second))
+	if now := echoed(); now != before {
+		t.Errorf("%d bytes of the old stream came back under another request", now-before)
+	}
+	for _, kind := range []journal.Kind{journal.Frozen, journal.Resumed} {
+		if len(g.entries(kind)) == 0 {
+			t.Errorf("the journal has no entry of kind %s", kind)
+		}
+	}
+}
+
 // TestARequestIsRecordedOnce: its answer is lost with the process, and the client asks again.
 func TestARequestIsRecordedOnce(t *testing.T) {
 	lab.Require(t)

@@ -148,15 +148,21 @@ func TestReceivers(t *testing.T) {
 		serve http.HandlerFunc
 		want  string // empty: it is delivered
 	}{
-		"200":                 {func(http.ResponseWriter, *http.Request) {}, ""},
-		"204":                 {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, ""},
-		"10 MB":               {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, long) }, ""},
-		"an endless body":     {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200); flush(w); <-r.Context().Done() }, ""},
-		"500":                 {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "hostile words", 500) }, "the receiver answers 500"},
-		"404":                 {http.NotFound, "the receiver answers 404"},
-		"a redirect":          {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusTemporaryRedirect) }, "the receiver answers 307: redirects are not followed"},
-		"to another":          {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://169.254.169.254/", http.StatusMovedPermanently) }, "the receiver answers 301: redirects are not followed"},
-		"to a file":           {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "file:///etc/passwd", http.StatusFound) }, "the receiver answers 302: redirects are not followed"},
+		"200":             {func(http.ResponseWriter, *http.Request) {}, ""},
+		"204":             {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, ""},
+		"10 MB":           {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, long) }, ""},
+		"an endless body": {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200); flush(w); <-r.Context().Done() }, ""},
+		"500":             {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "hostile words", 500) }, "the receiver answers 500"},
+		"404":             {http.NotFound, "the receiver answers 404"},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/other", http.StatusTemporaryRedirect)
+		}, "the receiver answers 307: redirects are not followed"},
+		"to another": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://169.254.169.254/", http.StatusMovedPermanently)
+		}, "the receiver answers 301: redirects are not followed"},
+		"to a file": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "file:///etc/passwd", http.StatusFound)
+		}, "the receiver answers 302: redirects are not followed"},
 		"a long header":       {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", long[:1<<20]) }, "the receiver's answer is none of its protocol"},
 		"another protocol":    {hijacked("220 hostile words hidden-token\r\n"), "the receiver's answer is none of its protocol"},
 		"a broken connection": {hijacked(""), "the receiver's answer is none of its protocol"},
