@@ -168,9 +168,9 @@ func (r *Request) allowed(p *Policy) Standing {
 	if !r.Ended.IsZero() {
 		x.Until = earlier(x.Until, r.Ended) // a policy that allows more again opens nothing again
 	}
-	x.Self = r.signedBy(x.Counted)
+	x.Self = r.alone(x.Counted)
 	x.Pending = r.ends(o, &x)
-	x.Self = x.Self && !r.Emergency && r.Ratified == nil && len(r.Reviews) == 0
+	x.Self = x.Self && (!r.Emergency || r.Ratified != nil)
 	r.open(p, o, &x)
 	if x.Window != nil && asked.After(x.Until) && len(r.Ends) == 0 {
 		x.Stale, x.Why = true, LacksTime
@@ -189,9 +189,13 @@ func (o *OnRequest) counted(r *Request, signs []Sign) (all []Sign) {
 	return all
 }
 
-// signedBy reports whether the recorder is among those who signed.
-func (r *Request) signedBy(signs []Sign) bool {
-	return slices.ContainsFunc(signs, r.own)
+// alone reports whether the recorder is among those who signed, and nobody else has ratified or
+// reviewed the request since.
+func (r *Request) alone(signs []Sign) bool {
+	return slices.ContainsFunc(signs, func(s Sign) bool {
+		later := func(other Sign) bool { return !other.At.Before(s.At) }
+		return r.own(s) && (r.Ratified == nil || !later(*r.Ratified)) && !slices.ContainsFunc(r.Reviews, later)
+	})
 }
 
 // ends applies the later and earlier ends in their order. It returns the last extension if that
@@ -208,7 +212,7 @@ func (r *Request) ends(o *OnRequest, x *Standing) (pending *End) {
 		counted := o.counted(r, e.Approvals)
 		if pending = nil; len(counted) >= needed {
 			x.Until = earlier(e.Until, last)
-			x.Self = x.Self || r.signedBy(counted)
+			x.Self = x.Self || r.alone(counted)
 			x.extended = append(x.extended, counted...)
 		} else {
 			pending, x.ExtensionNeeded = e, needed

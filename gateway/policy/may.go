@@ -247,9 +247,9 @@ func (s *State) mayRatify(o *Operator, on *OnRequest, r *Request, x Standing, di
 		who = on.Emergency.Ratifiers
 	}
 	switch {
-	case !r.Emergency && !x.Self:
+	case !r.Emergency && !x.Self && r.Ratified == nil:
 		return &RefusedError{Code: "ratify_nothing", ID: r.ID}
-	case r.Ratified != nil:
+	case r.Ratified != nil && !x.Self:
 		return &RefusedError{Code: "ratified_already", ID: r.ID, Name: r.Ratified.By}
 	case r.own(o.sign()):
 		return &RefusedError{Code: "own_request", ID: r.ID, Name: o.Name}

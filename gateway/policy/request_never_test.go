@@ -504,6 +504,27 @@ func TestOneWhoApprovesOwnRequests(t *testing.T) {
 	if !s.reaches(fromVendor, toEHR) {
 		t.Error("the extension shows nothing")
 	}
+	// A signature is for what was there, and not for what the recorder adds later.
+	emergency := s.asks(func(a *Ask) { a.From, a.For, a.Emergency = time.Time{}, 10*time.Minute, true })
+	for _, r := range []*Request{other, emergency} {
+		s.now = s.now.Add(time.Second)
+		if code := ratify("ito", r); code != "" || flagged(r) {
+			t.Errorf("%q, flagged: %t", code, flagged(r))
+		}
+		s.now = s.now.Add(time.Second)
+		now := s.state.Request(r.ID)
+		later := now.Current().Until.Add(30 * time.Minute)
+		if code := s.gives(Actor{ID: "tanaka"}, Verdict{Verb: Extend, ID: r.ID, Until: later, Digest: now.Next(later).Digest()}); code != "" || !flagged(r) {
+			t.Errorf("signed, then extended by the recorder alone: %q, flagged: %t", code, flagged(r))
+		}
+		s.now = s.now.Add(time.Second)
+		if code := ratify("ito", r); code != "" || flagged(r) {
+			t.Errorf("signed again: %q, flagged: %t", code, flagged(r))
+		}
+		if code := ratify("ito", r); code != "ratified_already" {
+			t.Errorf("and again: %q", code)
+		}
+	}
 }
 
 // TestEmergencies: who declares one does not sign it, and one that is not signed in time is the last.
