@@ -103,7 +103,7 @@ func listen(path, group string) (net.Listener, error) {
 	if g, found := user.LookupGroup(group); found == nil {
 		gid, _ := strconv.Atoi(g.Gid)
 		if err = os.Chown(path, -1, gid); err != nil {
-			err = fmt.Errorf("give %s to group %s: %w", path, group, err)
+			err = fmt.Errorf("give %s to group %s: %w: the gateway's user must be in that group, as by `usermod --append --groups %[2]s kidoban`", path, group, err)
 		}
 	}
 	if err == nil {

@@ -127,10 +127,23 @@ func refusedProblem(e *policy.RefusedError) *Problem {
 	}
 	args := view.Args{"id": e.ID, "name": e.Name, "names": view.Few(e.Names, mostNamed), "until": until, "count": e.Count, "near": didYouMean(e.Near)}
 	if e.Stage != "" {
-		args["stage"] = view.StageName(e.Stage)
+		args["stage"], args["allowed"] = view.StageName(e.Stage), allowedIn(e.Stage)
 	}
 	m := view.Say(view.Code(e.Code), args)
 	p := problem(status, "%s", m)
 	p.Code, p.Args, p.Suggestion, p.Differences = m.Code, m.Args, e.Near, e.Differences
 	return p
+}
+
+// allowedIn lists the commands that a request takes where it stands.
+func allowedIn(stage policy.Stage) string {
+	switch stage {
+	case policy.Undecided:
+		return "approve, deny, withdraw"
+	case policy.Scheduled, policy.StageOpen:
+		return "extend, shorten, revoke"
+	case policy.StageFrozen:
+		return "extend, revoke"
+	}
+	return "request" // another one
 }

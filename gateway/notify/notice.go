@@ -57,6 +57,8 @@ type Notice struct {
 	Time  time.Time
 	Entry json.RawMessage // the entry's JSON; nil: there is none
 	facts []view.Message
+
+	reopens bool // an approval of reopening everything, and not of a request
 }
 
 // decided is what events say that their entries may not have.
@@ -70,6 +72,21 @@ type decided struct {
 	Purpose   string    `json:"purpose"`
 	Ticket    string    `json:"ticket"`
 	Scope     string    `json:"scope"`
+	Engineers []thing   `json:"engineers"` // of a request
+	Targets   []thing   `json:"targets"`
+}
+
+type thing struct {
+	Name string `json:"name"`
+}
+
+// names joins the names of things.
+func names(all []thing) string {
+	var texts []string
+	for _, x := range all {
+		texts = append(texts, x.Name)
+	}
+	return strings.Join(texts, ", ")
 }
 
 // Of makes the notice of an entry. It reports false for an entry that nobody is told of. line
@@ -86,6 +103,7 @@ func Of(index int64, line []byte, zone *time.Location) (Notice, bool, error) {
 		return Notice{}, false, nil
 	}
 	n.facts = factsOf(e, d, zone)
+	n.reopens = e.Kind == journal.Approved && requestOf(e, d) == ""
 	return n, true, nil
 }
 
@@ -121,9 +139,9 @@ func factsOf(e journal.Entry, d decided, zone *time.Location) []view.Message {
 	return facts(
 		view.Say("notice_request", view.Args{"value": requestOf(e, d)}),
 		view.Say("notice_vendor", view.Args{"value": named(e.VendorName, e.Vendor)}),
-		view.Say("notice_engineer", view.Args{"value": named(e.EngineerName, e.Engineer)}),
+		view.Say("notice_engineer", view.Args{"value": cmp.Or(named(e.EngineerName, e.Engineer), names(d.Engineers))}),
 		view.Say("notice_scope", view.Args{"value": scope}),
-		view.Say("notice_targets", view.Args{"value": cmp.Or(e.Target, targets)}),
+		view.Say("notice_targets", view.Args{"value": cmp.Or(e.Target, targets, names(d.Targets))}),
 		view.Say("notice_source", view.Args{"value": e.Source}),
 		view.Say("notice_by", view.Args{"value": cmp.Or(d.By, e.Actor)}),
 		view.Say("notice_reason", view.Args{"value": cmp.Or(d.Reason, e.Reason, d.Finding, d.Purpose)}),
@@ -202,7 +220,12 @@ func (n Notice) Wanted(s view.Sink) bool {
 }
 
 // Subject is the headline in a language: words of our own, and no name.
-func (n Notice) Subject(l view.Language) string { return headlines[n.Kind].In(l) }
+func (n Notice) Subject(l view.Language) string {
+	if n.reopens {
+		return view.Say("notice_reopen_approved", nil).In(l)
+	}
+	return headlines[n.Kind].In(l)
+}
 
 // Text is the notice for people, with the name of the site.
 func (n Notice) Text(l view.Language, site string) string {

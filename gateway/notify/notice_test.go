@@ -55,15 +55,17 @@ func TestNotices(t *testing.T) {
 		kind  string
 		want  []string // of the English text
 	}{
-		"a request":               {journal.Entry{Kind: "requested", Vendor: "medisys", VendorName: "株式会社メディシス", Targets: []string{"ehr-db", "pacs"}}, asked, "requested", []string{"request: 7k2m9x", "株式会社メディシス (medisys)", "ehr-db, pacs", "by: tanaka", "disk full", "CHG-1", "until: 2026-12-01 13:00:00 JST"}},
-		"an emergency":            {journal.Entry{Kind: "requested"}, emergency, "emergency", []string{"An emergency was declared"}},
-		"an approval":             {journal.Entry{Kind: "approved", Actor: "suzuki"}, object{"id": "~7k2m9x", "by": "yamada"}, "approved", []string{"by: yamada"}},
-		"an event that is a list": {journal.Entry{Kind: "denied", Actor: "suzuki", Event: json.RawMessage(`[1]`)}, nil, "denied", []string{"by: suzuki"}},
-		"a close":                 {journal.Entry{Kind: journal.Shut, Scope: "medisys/sato", Actor: "tanaka", Reason: "laptop stolen"}, nil, "shut", []string{"of: medisys/sato", "reason: laptop stolen", "by: tanaka"}},
-		"a revocation":            {journal.Entry{Kind: journal.Shut, Scope: "~7k2m9x", Actor: "tanaka", Reason: "done"}, nil, "revoked", []string{"request: 7k2m9x"}},
-		"a theft":                 {journal.Entry{Kind: journal.Refused, Reason: "wrong_source", Vendor: "medisys", Engineer: "sato", Source: "192.0.2.1", Count: 12}, nil, "wrong_source", []string{"192.0.2.1", "times: 12"}},
-		"drift":                   {journal.Entry{Kind: journal.Drift, Text: "an element is missing"}, nil, "drift", []string{"details: an element is missing"}},
-		"lines in a name":         {journal.Entry{Kind: journal.Shut, Reason: "a\r\nvendor: evil\u2028\u202e"}, nil, "shut", []string{"reason: a  vendor: evil\n"}},
+		"a request":                  {journal.Entry{Kind: "requested", Vendor: "medisys", VendorName: "株式会社メディシス", Targets: []string{"ehr-db", "pacs"}}, asked, "requested", []string{"request: 7k2m9x", "株式会社メディシス (medisys)", "ehr-db, pacs", "by: tanaka", "disk full", "CHG-1", "until: 2026-12-01 13:00:00 JST"}},
+		"an emergency":               {journal.Entry{Kind: "requested"}, emergency, "emergency", []string{"An emergency was declared"}},
+		"an approval":                {journal.Entry{Kind: "approved", Actor: "suzuki"}, object{"id": "~7k2m9x", "by": "yamada"}, "approved", []string{"by: yamada"}},
+		"one of two for a reopening": {journal.Entry{Kind: "approved", Actor: "ito", Scope: "all"}, object{"scope": "all", "by": "ito"}, "approved", []string{"An operator approved reopening everything", "of: all", "by: ito"}},
+		"a request, by its event":    {journal.Entry{Kind: "requested"}, object{"engineers": []object{{"name": "sato"}}, "targets": []object{{"name": "ehr-db"}}}, "requested", []string{"engineer: sato", "targets: ehr-db"}},
+		"an event that is a list":    {journal.Entry{Kind: "denied", Actor: "suzuki", Event: json.RawMessage(`[1]`)}, nil, "denied", []string{"by: suzuki"}},
+		"a close":                    {journal.Entry{Kind: journal.Shut, Scope: "medisys/sato", Actor: "tanaka", Reason: "laptop stolen"}, nil, "shut", []string{"of: medisys/sato", "reason: laptop stolen", "by: tanaka"}},
+		"a revocation":               {journal.Entry{Kind: journal.Shut, Scope: "~7k2m9x", Actor: "tanaka", Reason: "done"}, nil, "revoked", []string{"request: 7k2m9x"}},
+		"a theft":                    {journal.Entry{Kind: journal.Refused, Reason: "wrong_source", Vendor: "medisys", Engineer: "sato", Source: "192.0.2.1", Count: 12}, nil, "wrong_source", []string{"192.0.2.1", "times: 12"}},
+		"drift":                      {journal.Entry{Kind: journal.Drift, Text: "an element is missing"}, nil, "drift", []string{"details: an element is missing"}},
+		"lines in a name":            {journal.Entry{Kind: journal.Shut, Reason: "a\r\nvendor: evil\u2028\u202e"}, nil, "shut", []string{"reason: a  vendor: evil\n"}},
 	} {
 		n := noticeOf(t, c.entry, map[string]any(c.event))
 		if c.event == nil {

@@ -44,7 +44,7 @@ func (p *Policy) Resolve(a Ask, id string, now time.Time) (Terms, error) {
 	mistakes := t.people(a, o)
 	mistakes = append(mistakes, t.places(a, o)...)
 	mistakes = append(mistakes, t.source(a, o)...)
-	mistakes = append(mistakes, t.times(a, o, now)...)
+	mistakes = append(mistakes, t.times(a, o, now, p.Zone)...)
 	switch {
 	case strings.TrimSpace(a.Purpose) == "":
 		mistakes = append(mistakes, errors.New("purpose: there is none: say what the work is, it is kept in the journal"))
@@ -126,7 +126,7 @@ func (t *Terms) source(a Ask, o *OnRequest) []error {
 	return nil
 }
 
-func (t *Terms) times(a Ask, o *OnRequest, now time.Time) (mistakes []error) {
+func (t *Terms) times(a Ask, o *OnRequest, now time.Time, zone *time.Location) (mistakes []error) {
 	longest := o.MaxDuration
 	if a.Emergency && o.Emergency != nil {
 		longest = o.Emergency.MaxDuration
@@ -145,12 +145,13 @@ func (t *Terms) times(a Ask, o *OnRequest, now time.Time) (mistakes []error) {
 			t.For = int64(a.For / time.Second)
 		}
 	}
-	from, until := t.From.Format(time.RFC3339), t.Until.Format(time.RFC3339)
+	local := func(at time.Time) string { return at.In(zone).Format(time.RFC3339) }
+	from, until := local(t.From), local(t.Until)
 	if !a.From.IsZero() && t.From.Before(now.Add(-time.Minute)) {
 		mistakes = append(mistakes, fmt.Errorf("from: %s is over: allowed is from now on", from))
 	}
 	if t.From.After(now.Add(o.Ahead)) {
-		mistakes = append(mistakes, fmt.Errorf("from: %s is too far ahead: allowed is until %s (ahead)", from, now.Add(o.Ahead).Format(time.RFC3339)))
+		mistakes = append(mistakes, fmt.Errorf("from: %s is too far ahead: allowed is until %s (ahead)", from, local(now.Add(o.Ahead))))
 	}
 	if a.Emergency && t.From.After(now) {
 		mistakes = append(mistakes, fmt.Errorf("from: an emergency begins at once: leave it out"))
@@ -159,7 +160,7 @@ func (t *Terms) times(a Ask, o *OnRequest, now time.Time) (mistakes []error) {
 	case !t.Until.After(t.From) || !t.Until.After(now):
 		mistakes = append(mistakes, fmt.Errorf("until: %s is not after %s: allowed is a later end", until, from))
 	case t.Until.Sub(t.From) > longest:
-		mistakes = append(mistakes, fmt.Errorf("until: %s from %s on: allowed are %s (max_duration)", t.Until.Sub(t.From), from, longest))
+		mistakes = append(mistakes, fmt.Errorf("until: %s from %s on: allowed are %s (max_duration)", Elapsed(t.Until.Sub(t.From)), from, Elapsed(longest)))
 	}
 	return mistakes
 }

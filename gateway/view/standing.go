@@ -105,11 +105,16 @@ func (s *Snapshot) waits(x Standing, now time.Time) Message {
 	if x.Now.Stage != policy.Undecided || x.Now.From.Sub(now) >= waitsSoon {
 		return Message{}
 	}
-	code := Code("hint_waits")
-	if !x.Now.From.After(now) {
+	code, missing, names := Code("hint_waits"), x.Now.Needed-len(x.Now.Counted), s.approvers(x, x.Now.Counted)
+	switch {
+	case len(names) < missing:
+		code = "hint_waits_vain"
+	case x.Current().For > 0:
+		code = "hint_waits_now"
+	case !x.Now.From.After(now):
 		code = "hint_waits_begun"
 	}
-	return Say(code, Args{"id": x.ID, "vendor": x.Vendor, "at": s.moment(x.Now.From), "count": x.Now.Needed - len(x.Now.Counted), "names": s.approvers(x, x.Now.Counted)})
+	return Say(code, Args{"id": x.ID, "vendor": x.Vendor, "at": s.moment(x.Now.From), "count": missing, "names": Few(names, requestsNamed)})
 }
 
 // unsigned is the hint about a request that somebody else has to sign afterwards.
@@ -143,7 +148,7 @@ func (s *Snapshot) extends(x Standing) Message {
 		return Message{}
 	}
 	return Say("hint_extends", Args{"id": x.ID, "vendor": x.Vendor, "at": s.moment(x.Now.Until), "until": s.moment(x.Now.Pending.Until),
-		"names": s.approvers(x, x.Now.Pending.Approvals)})
+		"names": Few(s.approvers(x, x.Now.Pending.Approvals), requestsNamed)})
 }
 
 // Asked tells of an engineer's requests at an instant: of an admission by which one it is, of a
@@ -189,7 +194,7 @@ func (s *Snapshot) asked(x Standing, at time.Time) Message {
 	from, until := s.moment(x.Now.From), s.moment(x.Now.Until)
 	switch recent := at.Sub(x.Now.Until) < lately; x.Now.Stage {
 	case policy.Undecided:
-		return Say("asked_undecided", Args{"id": x.ID, "at": from, "until": until, "names": s.approvers(x, x.Now.Counted)})
+		return Say("asked_undecided", Args{"id": x.ID, "at": from, "until": until, "names": Few(s.approvers(x, x.Now.Counted), requestsNamed)})
 	case policy.Scheduled:
 		return Say("asked_scheduled", Args{"id": x.ID, "at": from, "until": until})
 	case policy.StageOpen:
@@ -247,7 +252,7 @@ func Lacks(why policy.Disallowed) Message {
 func (s *Snapshot) moment(t time.Time) string { return s.Local(t).Format(Moment) }
 
 // approvers are the operators whose approval a request may still get.
-func (s *Snapshot) approvers(x Standing, signed []policy.Sign) any {
+func (s *Snapshot) approvers(x Standing, signed []policy.Sign) []string {
 	on := s.Base.Policy().Vendor(x.Vendor).OnRequest
 	return named(on.Approvers, func(o *policy.Operator) bool {
 		return (o.Name != x.By || on.SelfApproval) && !slices.ContainsFunc(signed, func(sign policy.Sign) bool { return sign.By == o.Name })
@@ -258,17 +263,17 @@ func (s *Snapshot) approvers(x Standing, signed []policy.Sign) any {
 func (s *Snapshot) ratifiers(x Standing) any {
 	p := s.Base.Policy()
 	if on := p.Vendor(x.Vendor).OnRequest; x.Emergency && on.Emergency != nil {
-		return named(on.Emergency.Ratifiers, func(o *policy.Operator) bool { return o.Name != x.By })
+		return Few(named(on.Emergency.Ratifiers, func(o *policy.Operator) bool { return o.Name != x.By }), requestsNamed)
 	}
-	return named(p.Operators, func(o *policy.Operator) bool { return o.Name != x.By && o.May(policy.MayRatify) })
+	return Few(named(p.Operators, func(o *policy.Operator) bool { return o.Name != x.By && o.May(policy.MayRatify) }), requestsNamed)
 }
 
-func named(all []*policy.Operator, may func(*policy.Operator) bool) any {
+func named(all []*policy.Operator, may func(*policy.Operator) bool) []string {
 	names := []string{}
 	for _, o := range all {
 		if may(o) {
 			names = append(names, o.Name)
 		}
 	}
-	return Few(names, requestsNamed)
+	return names
 }

@@ -83,6 +83,14 @@ func TestStatusKnowsRequests(t *testing.T) {
 			s.Policy().Vendor("medisys").OnRequest.SelfApproval = false
 			asked(t, s, now, "~a", nil)
 		}, want: RequestCounts{Undecided: 1}, hints: []string{"request ~a of medisys waits for approvals (1 more), and was to begin at 2030-01-01 20:00:00 UTC: `kidoban approve a`, or `kidoban deny a --reason R`; who may approve: suzuki"}, ja: "過ぎています"},
+		"undecided, from its approval on": {make: func(t *testing.T, s *policy.State, now time.Time) {
+			asked(t, s, now, "~a", func(a *policy.Ask) { a.From, a.Until, a.For = time.Time{}, time.Time{}, time.Hour })
+		}, want: RequestCounts{Undecided: 1}, hints: []string{"request ~a of medisys waits for approvals (1 more) since 2030-01-01 20:00:00 UTC, and opens when it has them: `kidoban approve a`, or `kidoban deny a --reason R`; who may approve: suzuki, tanaka"}, ja: "承認されるとすぐに開きます"},
+		"undecided, and too few may approve": {make: func(t *testing.T, s *policy.State, now time.Time) {
+			on := s.Policy().Vendor("medisys").OnRequest
+			on.SelfApproval, on.Approvals = false, 2
+			asked(t, s, now, "~a", nil)
+		}, want: RequestCounts{Undecided: 1}, hints: []string{"request ~a of medisys needs 2 more approvals, and too few operators may still approve it: whoever recorded it, or has approved it, does not count again; `kidoban withdraw a --reason R`, and let somebody else record it; who may approve: suzuki"}, ja: "承認できる人が足りません"},
 		"scheduled and open": {make: func(t *testing.T, s *policy.State, now time.Time) {
 			give(t, s, now, approves(asked(t, s, now, "~a", nil), "suzuki"))
 			give(t, s, now, approves(asked(t, s, now, "~b", func(a *policy.Ask) { a.From = now.Add(time.Hour) }), "suzuki"))

@@ -2,6 +2,7 @@ package requests
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,6 +108,9 @@ type signing struct {
 // sign shows terms and asks, and gives the command with their digest. With --digest it
 // sends that one.
 func (c signing) sign(p *terminal.Program, r view.Request, t policy.Terms, question view.Code, path string, body map[string]any) (api.Recorded, bool, error) {
+	if over(question, r.State) { // there is nothing to ask: the gateway says why not
+		c.Digest = digest(t.Digest())
+	}
 	body["digest"] = string(c.Digest)
 	if c.Digest == "" {
 		show := func(p *terminal.Program) { before(p, r, t, question == "request_extend") }
@@ -120,6 +124,18 @@ func (c signing) sign(p *terminal.Program, r view.Request, t policy.Terms, quest
 		c.differences(p.Beside(), t, other)
 	}
 	return answer, show, err
+}
+
+// over reports whether what a question asks can never be done again with a request in a state.
+func over(question view.Code, state policy.Stage) bool {
+	final := []policy.Stage{policy.StageClosed, policy.StageDenied, policy.StageWithdrawn, policy.StageRevoked, policy.StageExpired}
+	switch question {
+	case "request_approve":
+		return slices.Contains(append(final, policy.Scheduled, policy.StageOpen, policy.StageFrozen), state)
+	case "request_extend":
+		return slices.Contains(final, state)
+	}
+	return false
 }
 
 // differences says how a request differs from the terms that were shown. For a digest of

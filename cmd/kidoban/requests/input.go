@@ -63,7 +63,7 @@ type end struct {
 // siteZone is the zone of a time of the command line: the site's, which the gateway
 // names with every answer. A time with an offset needs none.
 func siteZone(p *terminal.Program, text terminal.Given) (*time.Location, error) {
-	if w, ok := policy.ParseTime(string(text)); p.Zone == nil && ok && w.Offset == nil {
+	if w, ok := policy.ParseTime(string(text)); p.Zone == nil && (!ok || w.Offset == nil) {
 		_, zone, err := p.Client().Get("/v1/grants", nil)
 		if err != nil {
 			return nil, err

@@ -110,7 +110,7 @@ func notes(p *terminal.Program, r view.Request) (all []string) {
 		{r.Emergency != nil && !r.Emergency.Ratified && r.Emergency.Overdue, "note_overdue"},
 		{r.SelfApproved, "note_self"},
 		{r.Extension != nil, "note_extension"},
-		{r.Stale, "note_stale"},
+		{r.Stale && (urgency[r.State] > 0 || r.State == policy.StageVoid), "note_stale"},
 	} {
 		if mark.is {
 			all = append(all, p.Say(mark.code, nil))
@@ -150,7 +150,11 @@ func full(p *terminal.Program, r view.Request) {
 	signed("label_reports", r.Reports...)
 	signed("label_reviews", r.Reviews...)
 	for _, t := range r.Versions[:max(0, len(r.Versions)-1)] {
-		rows.Row("label_earlier", p.Say("request_version", view.Args{"version": t.Version, "until": p.Local(t.Until)}))
+		until := p.Local(t.Until)
+		if t.For > 0 { // from the approval on
+			until = p.Say("request_after", view.Args{"wait": policy.Elapsed(time.Duration(t.For) * time.Second)})
+		}
+		rows.Row("label_earlier", p.Say("request_version", view.Args{"version": t.Version, "until": until}))
 	}
 	labels(&rows, "label_grants", r.Grants)
 	rows.Row("label_version", fmt.Sprint(r.Version))
