@@ -63,7 +63,7 @@ func (a *asking) ask(id string, from time.Time, approved bool, change ...func(*p
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	a.gives("tanaka", policy.Requested{Terms: terms, By: "tanaka"})
+	a.gives("tanaka", a.state.Needing(policy.Requested{Terms: terms, By: "tanaka"}))
 	if approved {
 		a.gives("ito", policy.Verdict{Verb: policy.Approve, ID: id, By: "ito", Digest: terms.Digest()})
 	}

@@ -72,9 +72,8 @@ func Disalloweds() []Disallowed {
 // Stands works out where a request stands.
 func (s *State) Stands(r *Request, now time.Time) Standing {
 	x := r.allowed(s.policy)
-	if o := s.policy.onRequest(r.Vendor); o != nil && o.Emergency != nil && r.Emergency && r.Ratified == nil {
-		x.RatifyBy = r.From.Add(o.Emergency.RatifyWithin)
-		x.Overdue = !now.Before(x.RatifyBy)
+	if r.Emergency && r.Ratified == nil && !r.RatifyBy.IsZero() {
+		x.RatifyBy, x.Overdue = r.RatifyBy, !now.Before(r.RatifyBy)
 	}
 	x.Stage = s.stage(r, &x, now)
 	return x
@@ -146,6 +145,7 @@ func (r *Request) allowed(p *Policy) Standing {
 		if x.Why = LacksVendor; p == nil {
 			x.Why = LacksPolicy
 		}
+		x.Self = r.Opened && !r.Emergency && r.alone(r.Approvals) // no policy hides it
 		return x
 	}
 	x.Counted = o.counted(r, r.Approvals)

@@ -593,6 +593,11 @@ func TestEmergencies(t *testing.T) {
 	if code := may(false); code != "" {
 		t.Errorf("a request then: %q", code)
 	}
+	s.loads(func(p *Policy) { onRequestOf(p).Emergency = nil })
+	if x := s.state.Stands(s.state.Request(r.ID), s.now); !x.Overdue {
+		t.Error("a policy without emergencies hides that one is overdue")
+	}
+	s.loads()
 	_ = s.state.Apply(s.now, "test", Shut{Scope: r.Scope(), Reason: "out of sight"})
 	if code := may(true); code != "emergency_overdue" {
 		t.Errorf("a revocation takes the place of a signature: %q", code)

@@ -21,6 +21,8 @@ type Requested struct {
 	// Needed is how many approvals it needed then. It never needs fewer: whoever approved did not
 	// mean to be the last.
 	Needed int `json:"needed,omitempty"`
+	// RatifyBy is until when an emergency is to be ratified.
+	RatifyBy time.Time `json:"ratify_by,omitzero"`
 	// Idempotency is the hash of the actor and the idempotency key; Body is that of what was asked.
 	Idempotency string `json:"idempotency,omitempty"`
 	Body        string `json:"body,omitempty"`
@@ -94,13 +96,16 @@ func Signed(e RequestEvent, operator string, a Actor, at time.Time) RequestEvent
 	return e
 }
 
-// Needing gives the event with how many approvals it needs by the policy now: that of a request, or of
-// an extension.
+// Needing gives the event with what it needs by the policy now: how many approvals a request or an
+// extension needs, and until when an emergency is to be ratified. A later policy does not ease that.
 func (s *State) Needing(e RequestEvent) RequestEvent {
 	switch e := e.(type) {
 	case Requested:
 		if o := s.policy.onRequest(e.Vendor); o != nil {
 			e.Needed = o.Approvals
+			if e.Emergency && o.Emergency != nil {
+				e.RatifyBy = e.From.Add(o.Emergency.RatifyWithin)
+			}
 		}
 		return e
 	case Verdict:

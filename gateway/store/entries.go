@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
@@ -31,6 +32,9 @@ func RequestEntry(actor string, event policy.RequestEvent, t policy.Terms) journ
 		kind, reason = journal.Kind(d.Verb), d.Reason
 		if !d.Until.IsZero() {
 			t.Until = d.Until
+		} else if d.Verb == policy.Approve && t.For > 0 { // as it opens, if this is the last approval
+			t.From = d.Given.Truncate(time.Second)
+			t.Until = t.From.Add(time.Duration(t.For) * time.Second)
 		}
 	}
 	entry := EventEntry(kind, actor, reason, "", event)

@@ -54,7 +54,7 @@ func asked(t *testing.T, s *policy.State, now time.Time, id string, change func(
 	if err != nil {
 		t.Fatal(err)
 	}
-	give(t, s, now, policy.Requested{Terms: terms, By: "tanaka"})
+	give(t, s, now, s.Needing(policy.Requested{Terms: terms, By: "tanaka"}))
 	return terms
 }
 
