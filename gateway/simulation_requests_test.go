@@ -22,6 +22,7 @@ type toldRequests struct {
 	number int
 	ended  map[string]bool // denied, withdrawn, revoked; true: kept over a restart
 	cut    map[string]cutAt
+	open   int // how often a grant of one was in the gate; the world's lock guards it
 }
 
 // cutAt is the end to which an operator shortened a request.
@@ -207,7 +208,7 @@ func (s *simulation) endedRequest(g *policy.Grant, now time.Time) {
 	if id == "" {
 		return
 	}
-	s.done["request open"]++
+	s.requests.open++
 	if _, ended := s.requests.ended[id]; ended {
 		s.t.Errorf("%s: %s is in the gate, and the request has ended", now, g.ID)
 	}

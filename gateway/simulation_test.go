@@ -56,6 +56,7 @@ func TestSimulation(t *testing.T) {
 				for what, n := range s.done {
 					requested[what] += n
 				}
+				s.do(func() { requested["request open"] += s.requests.open })
 				for what, n := range s.narrowed {
 					narrowed[what] += n
 				}
