@@ -124,8 +124,26 @@ func (c Client) transport(wait time.Duration) *http.Transport {
 	return &http.Transport{
 		DisableKeepAlives: true, ResponseHeaderTimeout: wait,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", c.Socket)
+			return dial(ctx, c.Socket, min(wait, queueWait))
 		},
+	}
+}
+
+// queueWait bounds how long a connection waits for room in the queue of the socket, and queueAgain is
+// how soon it looks again.
+const (
+	queueWait  = 3 * time.Second
+	queueAgain = time.Millisecond
+)
+
+// dial connects to the socket. A full queue may be that of a client who connects without end, and has
+// room again at once.
+func dial(ctx context.Context, socket string, wait time.Duration) (c net.Conn, err error) {
+	for until := time.Now().Add(wait); ; time.Sleep(queueAgain) {
+		c, err = new(net.Dialer).DialContext(ctx, "unix", socket)
+		if !errors.Is(err, syscall.EAGAIN) || time.Now().After(until) {
+			return c, err
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -164,7 +165,7 @@ func Serve(ctx context.Context, l net.Listener, handler http.Handler, logger *sl
 			}
 			return ctx
 		},
-		ConnState: bounded(),
+		ConnState: bounded(ownerOf),
 	}
 	answered := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -276,27 +277,56 @@ const connectionsMost = 64
 // bounded limits the connections of a server, so that clients cannot take all file
 // descriptors of the process: without one for the journal, the journal dies.
 //
-// The oldest connection is closed for a new one. If the new one were refused, a client
-// with many open connections could keep all others out.
-func bounded() func(net.Conn, http.ConnState) {
+// For a new connection the oldest one of whoever has most is closed. If the new one were refused, or
+// the oldest of all closed, a client with many connections could keep all others out.
+func bounded(whose func(net.Conn) string) func(net.Conn, http.ConnState) {
 	var mu sync.Mutex
-	var open []net.Conn // oldest first
+	var open []owned // oldest first
+	count := map[string]int{}
+	remove := func(i int) {
+		owner := open[i].by
+		if count[owner]--; count[owner] == 0 {
+			delete(count, owner)
+		}
+		open = slices.Delete(open, i, i+1)
+	}
 	return func(c net.Conn, state http.ConnState) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch state {
 		case http.StateNew: // from Serve itself, before it accepts the next
-			if len(open) == connectionsMost {
-				open[0].Close()
-				open = slices.Delete(open, 0, 1)
+			by := whose(c)
+			if count[by]++; len(open) == connectionsMost {
+				most := slices.Max(slices.Collect(maps.Values(count)))
+				i := slices.IndexFunc(open, func(o owned) bool { return count[o.by] == most })
+				open[i].Conn.Close()
+				remove(i)
 			}
-			open = append(open, c)
+			open = append(open, owned{c, by})
 		case http.StateClosed:
-			if i := slices.Index(open, c); i >= 0 {
-				open = slices.Delete(open, i, i+1)
+			if i := slices.IndexFunc(open, func(o owned) bool { return o.Conn == c }); i >= 0 {
+				remove(i)
 			}
 		}
 	}
+}
+
+// owned is a connection, and whose it is.
+type owned struct {
+	net.Conn
+	by string
+}
+
+// ownerOf names the user of a connection to a socket, or the address that it comes from.
+func ownerOf(c net.Conn) string {
+	if socket, ok := c.(problemConn); ok {
+		if p := credentials(socket.UnixConn); p.err == nil {
+			return strconv.FormatUint(uint64(p.cred.Uid), 10)
+		}
+		return ""
+	}
+	from, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+	return from
 }
 
 // Beside gives the paths of files beside the admin socket, in /run: they outlive the

@@ -200,6 +200,40 @@ func TestManyConnections(t *testing.T) {
 	}
 }
 
+// TestOneWithManyConnections closes no connection of another user. Without a look at whose they are
+// it would.
+func TestOneWithManyConnections(t *testing.T) {
+	for _, looks := range []bool{true, false} {
+		whose := map[net.Conn]string{}
+		note := bounded(func(c net.Conn) string { return whose[c] })
+		connect := func(by string) (theirs net.Conn) {
+			ours, theirs := net.Pipe()
+			if looks {
+				whose[ours] = by
+			}
+			note(ours, http.StateNew)
+			t.Cleanup(func() { ours.Close() })
+			return theirs
+		}
+		closed := func(c net.Conn) bool {
+			_ = c.SetReadDeadline(time.Now().Add(10 * time.Millisecond)) // an error: it is closed
+			_, err := c.Read(make([]byte, 1))
+			return !isTimeout(err)
+		}
+		first := connect("reader")
+		operator := connect("operator")
+		for range 3 * connectionsMost {
+			connect("reader")
+		}
+		if !closed(first) {
+			t.Error("the reader's oldest connection is open")
+		}
+		if closed(operator) == looks {
+			t.Errorf("looks: %t, and the operator's connection is closed: %t", looks, !looks)
+		}
+	}
+}
+
 func isTimeout(err error) bool {
 	var n net.Error
 	return errors.As(err, &n) && n.Timeout()
