@@ -91,7 +91,7 @@ func (a AskedTarget) String() string {
 
 // Bounds of requests.
 const (
-	undecidedAVendor = 20
+	undecidedAVendor = 20 // and so many emergencies that are not ratified
 	undecidedInAll   = 200
 	// saidMost bounds the extensions, shortenings, reports and reviews of one request.
 	saidMost = 100
@@ -275,7 +275,11 @@ func (s *State) mayRequest(now time.Time, o *Operator, q Requested) error {
 	ofVendor, all := 0, 0
 	for _, r := range s.requests {
 		x := s.Stands(r, now)
-		if x.Stage == Undecided {
+		waits := x.Stage == Undecided
+		if q.Emergency {
+			waits = !x.RatifyBy.IsZero() // another emergency waits for no approval
+		}
+		if waits {
 			if all++; r.Vendor == q.Vendor {
 				ofVendor++
 			}
@@ -285,10 +289,9 @@ func (s *State) mayRequest(now time.Time, o *Operator, q Requested) error {
 		}
 	}
 	switch {
-	case q.Emergency:
 	case ofVendor >= undecidedAVendor:
 		return &RefusedError{Code: "requests_many", Name: q.Vendor, Count: undecidedAVendor}
-	case all >= undecidedInAll:
+	case all >= undecidedInAll && !q.Emergency:
 		return &RefusedError{Code: "requests_many", Count: undecidedInAll}
 	}
 	return nil

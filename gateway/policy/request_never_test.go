@@ -675,10 +675,24 @@ func TestUndecidedIsBounded(t *testing.T) {
 	if total != 200 {
 		t.Errorf("%d in all", total)
 	}
-	if code := ask("acme", 1, true); code != "" {
-		t.Errorf("an emergency: %q", code)
+	for n := range 21 {
+		want := ""
+		if n == 20 {
+			want = "requests_many" // who declares without end stops here
+		}
+		if code := ask("acme", n, true); code != want {
+			t.Errorf("emergency %d: %q, want %q", n, code, want)
+		}
 	}
-	first := s.state.Requests()[0]
+	if code := ask("acme00", 40, true); code != "" {
+		t.Errorf("an emergency of another vendor: %q", code)
+	}
+	declared := s.state.Request("~acme0")
+	s.gives(Actor{ID: "ito"}, Verdict{Verb: Ratify, ID: declared.ID, Digest: declared.Terms.Digest(), Reason: "in order"})
+	if code := ask("acme", 30, true); code != "" {
+		t.Errorf("after one was ratified: %q", code)
+	}
+	first := s.state.Request("~acme000")
 	s.gives(Actor{ID: "ito"}, Verdict{Verb: Deny, ID: first.ID, Reason: "no"})
 	if code := ask("acme00", 30, false); code != "" {
 		t.Errorf("after one was denied: %q", code)
