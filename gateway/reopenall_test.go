@@ -66,6 +66,13 @@ func TestFault113ReopeningEverythingTakesSeveral(t *testing.T) {
 			reopen("sasaki")
 			reopen("suzuki")
 		}, true},
+		{"the first has another operator's name now", two(), func(w *world, reopen func(string) string) {
+			reopen("tanaka")
+			p := site(2, "clerk", "sasaki", "tanaka")
+			p.Operators[1].User, p.Operators[2].User, p.Digest = "tanaka", "sasaki", p.Digest+"swapped"
+			w.reload(p)
+			reopen("tanaka")
+		}, false},
 		{"approvals of before do not count for the next close", two(), func(w *world, reopen func(string) string) {
 			reopen("tanaka")
 			reopen("sasaki")
@@ -127,7 +134,7 @@ func TestReopenAllIsAnswered(t *testing.T) {
 		for _, e := range w.durable() {
 			if e.Kind == journal.Approved {
 				same(t, "scope", e.Scope, "all")
-				same(t, "event", string(e.Event), `{"scope":"all","by":"sasaki"}`)
+				same(t, "event", string(e.Event), `{"scope":"all","by":"sasaki","login":"s"}`)
 			}
 		}
 		same(t, "approvals recorded", len(w.told(journal.Approved)), 1)

@@ -8,15 +8,16 @@ import (
 // ReopenApproved is an operator's approval of a reopening of everything, where the policy wants
 // several (Policy.ReopenAll). The approvals count until everything is reopened or closed again.
 type ReopenApproved struct {
-	Scope Scope  `json:"scope"` // All
-	By    string `json:"by"`    // the operator's name
+	Scope Scope  `json:"scope"`           // All
+	By    string `json:"by"`              // the operator's name
+	Login string `json:"login,omitempty"` // as Requested.Login
 }
 
 func (ReopenApproved) event() {}
 
 // Reopening is the event that an actor's reopening of a scope leads to: the reopening itself, or an
 // approval of it. left is how many more operators must approve then. The error is a *RefusedError if
-// the actor may not. Operators count by their names, and only those whom the policy still lists.
+// the actor may not. Operators count by their names, each login once, and only those whom the policy still lists.
 func (s *State) Reopening(a Actor, e Reopened) (event Event, left int, err error) {
 	_, shut := s.shut[All]
 	if e.Scope != All || !shut || s.policy == nil || s.policy.ReopenAll < 2 {
@@ -31,21 +32,21 @@ func (s *State) Reopening(a Actor, e Reopened) (event Event, left int, err error
 			Names: s.policy.operatorNames(func(o *Operator) bool { return o.May(MayApprove) })}
 	}
 	approved := 1
-	for _, name := range s.reopening {
-		if name != o.Name && s.policy.Operator(name).May(MayApprove) {
+	for _, by := range s.reopening {
+		if !by.same(o.sign()) && s.policy.Operator(by.By).May(MayApprove) {
 			approved++
 		}
 	}
 	if left = s.policy.ReopenAll - approved; left > 0 {
-		return ReopenApproved{All, o.Name}, left, nil
+		return ReopenApproved{All, o.Name, a.ID}, left, nil
 	}
 	return e, 0, nil
 }
 
 // approveReopening takes note of an approval.
 func (s *State) approveReopening(e ReopenApproved) {
-	if !slices.Contains(s.reopening, e.By) {
-		s.reopening = append(slices.Clip(s.reopening), e.By)
+	if by := (Sign{By: e.By, Login: e.Login}); !slices.ContainsFunc(s.reopening, by.same) {
+		s.reopening = append(slices.Clip(s.reopening), by)
 	}
 }
 

@@ -47,7 +47,7 @@ type State struct {
 	closed    []Reason             // the reason that closes each engineer of index.engineers, or Admitted; nil if no scope is closed. Replaced on every change
 	held      []Held               // made anew on every change
 	switched  *ShutRecord          // by the shut file; nil: it shuts nothing. Replaced on every change
-	reopening []string             // names of operators who approved a reopening of everything; copied on every change
+	reopening []Sign               // of operators who approved a reopening of everything; copied on every change
 	windows   []windowCursor       // where each window stands, in the order of index.windows
 
 	requests map[string]*Request  // by id; copied on every change, as its requests are
