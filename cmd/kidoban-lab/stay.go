@@ -27,10 +27,15 @@ func (s *story) stay() {
 	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 		s.Fatalf("%v", err)
 	}
+	as := func(user string) string {
+		return fmt.Sprintf("setpriv --reuid=%d --regid=0 --clear-groups %s ", operators[user], s.forAll)
+	}
+	operate := "\n# as Tanaka and Ito, operators of the policy:\n" + as("tanaka") + "request medisys --engineers sato --targets ehr --for 1h --purpose 'trying it'\n" + as("ito") + "approve ID\n"
 	enter := fmt.Sprintf("nsenter --target %d --net=", os.Getpid())
 	if ids, err := os.ReadFile("/proc/self/uid_map"); err == nil && strings.Join(strings.Fields(string(ids)), " ") != "0 0 4294967295" {
 		// The demo has a user namespace of its own: the machine's maps every id onto itself.
 		enter = strings.Replace(enter, "--net=", "--user --preserve-credentials --net=", 1)
+		operate = "" // these are users of that namespace only
 	}
 	s.out.lines("Everything stays up until Ctrl-C. To try, in another terminal:", strings.Split(strings.NewReplacer(
 		"KIDOBAN", s.executable, "GATEWAY", enter+s.gateway.Namespace(), "ENGINEER", enter+s.engineer.Namespace()).Replace(
@@ -41,7 +46,7 @@ KIDOBAN explain medisys/sato --from `+outsiderAddress.String()+`
 KIDOBAN close medisys/sato --reason 'trying it'
 KIDOBAN reopen medisys/sato --reason 'tried it'
 KIDOBAN journal list
-
+`+operate+`
 # from the engineer's computer, through the tunnel (each line that you type comes back):
 ENGINEER curl -sN telnet://`+listedService.String()+`
 # the gateway's ruleset and metrics:

@@ -109,15 +109,15 @@ func TestRequests(t *testing.T) {
 	answers := listed(old, over, soon, declared)
 	for lang, want := range map[string]string{
 		"en": `ID       STATE          WHO           TARGETS  FROM (JST)        UNTIL  BY      NOTES
-~aaaaaa  open           medisys/sato  ehr-db   2030-12-09 20:00  22:00  tanaka  UNRATIFIED, self-approved, the policy allows less
+~aaaaaa  open           medisys/sato  ehr-db   2030-12-09 20:00  22:00  tanaka  UNRATIFIED, self-approved, opens in part
 ~7k2m9x  requested 0/1  medisys/sato  ehr-db   when approved     +2h    tanaka  
 ~bbbbbb  closed         medisys/sato  ehr-db   2030-12-09 20:00  22:00  tanaka  UNRATIFIED, OVERDUE
 ~cccccc  denied         medisys/sato  ehr-db   2030-12-09 20:00  22:00  tanaka  
 `,
 		"ja": `番号     状態          作業者        接続先  開始 (JST)        終了   記録者  備考
-~aaaaaa  開放中        medisys/sato  ehr-db  2030-12-09 20:00  22:00  tanaka  事後承認待ち, 自己承認, ポリシーが一部を認めない
+~aaaaaa  開放中        medisys/sato  ehr-db  2030-12-09 20:00  22:00  tanaka  事後承認待ち, 自己承認, 一部のみ有効
 ~7k2m9x  承認待ち 0/1  medisys/sato  ehr-db  承認時            +2h    tanaka  
-~bbbbbb  終了          medisys/sato  ehr-db  2030-12-09 20:00  22:00  tanaka  事後承認の期限切れ
+~bbbbbb  終了          medisys/sato  ehr-db  2030-12-09 20:00  22:00  tanaka  事後承認 期限切れ
 ~cccccc  却下          medisys/sato  ehr-db  2030-12-09 20:00  22:00  tanaka  
 `,
 	} {
@@ -201,6 +201,20 @@ tanaka が記録と承認の両方を行いました。ほかの人の確認は�
 	}
 	if out, _, _, _ := askedOf(t, listed(asked()), "requests", "~7K2M9X"); !strings.HasSuffix(out, "Before it is approved, call medisys (株式会社メディシス) back under 03-0000-0000.\nThen: `kidoban approve 7k2m9x`, or `kidoban deny 7k2m9x --reason ...`\n") {
 		t.Errorf("before the approval:\n%s", out)
+	}
+	revoked := openNow()
+	revoked.State, revoked.Ended, revoked.Stale = policy.StageRevoked, &policy.Sign{By: "tanaka", At: at("20:45:00"), Reason: "done"}, true
+	first := revoked.Terms
+	first.For = 7200
+	revoked.Versions = []policy.Terms{first, revoked.Terms}
+	out, _, _, _ := askedOf(t, listed(revoked), "requests", "7k2m9x")
+	for _, want := range []string{"until          2030-12-09 20:45:00 JST (45m)\n", "earlier        version 1, until 2h after that\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("revoked: no %q in\n%s", want, out)
+		}
+	}
+	if out, _, _, _ = askedOf(t, listed(revoked), "requests"); !strings.Contains(out, "20:45  tanaka  \n") {
+		t.Errorf("revoked, with an end of its own and no note:\n%s", out)
 	}
 	r.Purpose, r.Terms.Purpose = "something else", "something else"
 	if out, failures, exit, _ := askedOf(t, listed(r), "requests", "7k2m9x"); exit != terminal.Failed || out != "" || !strings.HasPrefix(failures, "kidoban: nothing was done: the gateway tells the digest "+r.Digest+" of ~7k2m9x, but") {

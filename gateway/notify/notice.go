@@ -136,6 +136,10 @@ func factsOf(e journal.Entry, d decided, zone *time.Location) []view.Message {
 	if e.Count > 1 {
 		count = strconv.FormatInt(e.Count, 10)
 	}
+	minutes := ""
+	if e.Kind == journal.Warned {
+		minutes, count = strconv.FormatInt(e.Count, 10), ""
+	}
 	return facts(
 		view.Say("notice_request", view.Args{"value": requestOf(e, d)}),
 		view.Say("notice_vendor", view.Args{"value": named(e.VendorName, e.Vendor)}),
@@ -147,6 +151,7 @@ func factsOf(e journal.Entry, d decided, zone *time.Location) []view.Message {
 		view.Say("notice_reason", view.Args{"value": cmp.Or(d.Reason, e.Reason, d.Finding, d.Purpose)}),
 		view.Say("notice_ticket", view.Args{"value": d.Ticket}),
 		view.Say("notice_count", view.Args{"value": count}),
+		view.Say("notice_minutes", view.Args{"value": minutes}),
 		view.Say("notice_until", view.Args{"value": instant(cmp.Or(e.Until, d.Until), zone)}),
 		view.Say("notice_text", view.Args{"value": text}),
 		view.Say("notice_at", view.Args{"value": instant(e.Time, zone)}),

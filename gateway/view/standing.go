@@ -108,7 +108,7 @@ func (s *Snapshot) waits(x Standing, now time.Time) Message {
 	code, missing, names := Code("hint_waits"), x.Now.Needed-len(x.Now.Counted), s.approvers(x, x.Now.Counted)
 	switch {
 	case len(names) < missing:
-		code = "hint_waits_vain"
+		return Say("hint_waits_vain", Args{"id": x.ID, "vendor": x.Vendor, "count": missing})
 	case x.Current().For > 0:
 		code = "hint_waits_now"
 	case !x.Now.From.After(now):

@@ -90,7 +90,7 @@ func TestStatusKnowsRequests(t *testing.T) {
 			on := s.Policy().Vendor("medisys").OnRequest
 			on.SelfApproval, on.Approvals = false, 2
 			asked(t, s, now, "~a", nil)
-		}, want: RequestCounts{Undecided: 1}, hints: []string{"request ~a of medisys needs 2 more approvals, and too few operators may still approve it: whoever recorded it, or has approved it, does not count again; `kidoban withdraw a --reason R`, and let somebody else record it; who may approve: suzuki"}, ja: "承認できる人が足りません"},
+		}, want: RequestCounts{Undecided: 1}, hints: []string{"request ~a of medisys needs 2 more approvals, and too few operators may still approve it: whoever recorded it, or has approved it, does not count again; `kidoban withdraw a --reason R`, and let somebody else record it"}, ja: "承認できる人が足りません"},
 		"scheduled and open": {make: func(t *testing.T, s *policy.State, now time.Time) {
 			give(t, s, now, approves(asked(t, s, now, "~a", nil), "suzuki"))
 			give(t, s, now, approves(asked(t, s, now, "~b", func(a *policy.Ask) { a.From = now.Add(time.Hour) }), "suzuki"))

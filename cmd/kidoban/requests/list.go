@@ -80,7 +80,7 @@ func table(p *terminal.Program, requests []view.Request) {
 		for _, t := range r.Targets {
 			targets = append(targets, t.Name)
 		}
-		from, until := p.In(r.From), p.In(r.Until)
+		from, until := p.In(r.From), p.In(ends(r))
 		begin, end := from.Format("2006-01-02 15:04"), until.Format("15:04")
 		begin = strings.TrimPrefix(begin, today+" ")
 		if until.Format(time.DateOnly) != from.Format(time.DateOnly) {
@@ -97,6 +97,14 @@ func table(p *terminal.Program, requests []view.Request) {
 	}
 	p.Table(rows, 4, times)
 	p.TellIf(len(requests) > linesMost, "requests_more", view.Args{"count": len(requests) - linesMost})
+}
+
+// ends is when a request ends, or has ended: a revocation ends one that is open at once.
+func ends(r view.Request) time.Time {
+	if r.State == policy.StageRevoked && r.Ended != nil && r.Ended.At.After(r.From) && r.Ended.At.Before(r.Until) {
+		return r.Ended.At.Truncate(time.Second)
+	}
+	return r.Until
 }
 
 // notes are the marks of a request in the table.
@@ -125,7 +133,7 @@ func full(p *terminal.Program, r view.Request) {
 	marks(p, r)
 	rows := terminal.List{Program: p}
 	terms(&rows, r.Terms, r.Name, r.EngineerNames)
-	span(&rows, r.From, r.Until, r.State == policy.Undecided && r.Terms.For > 0)
+	span(&rows, r.From, ends(r), r.State == policy.Undecided && r.Terms.For > 0)
 	if r.MaxUntil.After(r.Until) {
 		rows.Row("label_max_until", p.Local(r.MaxUntil))
 	}
