@@ -72,8 +72,8 @@ func (t Terms) Digest() string {
 
 // Sign is what an operator signed, for a change of a request or for a decision about it.
 type Sign struct {
-	By     string    `json:"by"` // the operator's name
-	Login  string    `json:"-"`  // as Requested.Login
+	By     string    `json:"by"`              // the operator's name
+	Login  string    `json:"login,omitempty"` // as Requested.Login
 	At     time.Time `json:"at"`
 	Via    string    `json:"via,omitempty"` // the way by which it came, as Actor.Via
 	Reason string    `json:"reason,omitempty"`
@@ -99,19 +99,19 @@ type Request struct {
 	Ratified  *Sign     `json:"ratified"`
 	Reports   []Sign    `json:"reports"`
 	Reviews   []Sign    `json:"reviews"`
-	Opened    bool      `json:"opened"` // a grant of it has been open
-	Over      bool      `json:"over"`   // and was closed at its end
-	Ended     time.Time `json:"-"`      // the end of the first grant that was closed at its end; zero: none was
+	Opened    bool      `json:"opened"`         // a grant of it has been open
+	Over      bool      `json:"over"`           // and was closed at its end
+	Ended     time.Time `json:"ended,omitzero"` // the end of the first grant that was closed at its end; zero: none was
 }
 
 // End is a later or an earlier end of a request.
 type End struct {
 	Version   int       `json:"version"` // of the terms with this end; 0: it is a shortening
 	Until     time.Time `json:"until"`
-	Needed    int       `json:"-"`         // as Requested.Needed
-	Asked     *Sign     `json:"asked"`     // who asked for it; nil: an approver came first
-	Approvals []Sign    `json:"approvals"` // of an extension
-	Shortened *Sign     `json:"shortened"` // nil: it is an extension
+	Needed    int       `json:"needed,omitempty"` // as Requested.Needed
+	Asked     *Sign     `json:"asked"`            // who asked for it; nil: an approver came first
+	Approvals []Sign    `json:"approvals"`        // of an extension
+	Shortened *Sign     `json:"shortened"`        // nil: it is an extension
 }
 
 // Scope is the scope whose Shut revokes a request.

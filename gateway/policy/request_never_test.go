@@ -1,9 +1,11 @@
 package policy
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -871,5 +873,55 @@ func TestNothingComesBack(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestARequestInJSON: `kidoban diff` has requests from their JSON, and must see the same in them.
+func TestARequestInJSON(t *testing.T) {
+	at := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
+	var fill func(v reflect.Value)
+	fill = func(v reflect.Value) {
+		switch v.Interface().(type) {
+		case time.Time:
+			v.Set(reflect.ValueOf(at))
+			return
+		case netip.Prefix:
+			v.Set(reflect.ValueOf(netip.MustParsePrefix("10.0.0.0/8")))
+			return
+		case netip.Addr:
+			v.Set(reflect.ValueOf(fromVendor))
+			return
+		}
+		switch v.Kind() {
+		case reflect.Pointer:
+			v.Set(reflect.New(v.Type().Elem()))
+			fill(v.Elem())
+		case reflect.Struct:
+			for i := range v.NumField() {
+				fill(v.Field(i))
+			}
+		case reflect.Slice:
+			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+			fill(v.Index(0))
+		case reflect.Array:
+			v.Index(0).SetUint(1)
+		case reflect.String:
+			v.SetString("x")
+		case reflect.Bool:
+			v.SetBool(true)
+		case reflect.Int, reflect.Int64:
+			v.SetInt(1)
+		default:
+			t.Fatalf("a %s", v.Type())
+		}
+	}
+	var r, again Request
+	fill(reflect.ValueOf(&r).Elem())
+	text, err := json.Marshal(r)
+	if err == nil {
+		err = json.Unmarshal(text, &again)
+	}
+	if err != nil || !reflect.DeepEqual(r, again) {
+		t.Errorf("%v: %+v is %+v after JSON", err, r, again)
 	}
 }

@@ -126,7 +126,7 @@ func (s *Snapshot) sign(sign *policy.Sign) *policy.Sign {
 		return nil
 	}
 	local := *sign
-	local.At = s.Local(sign.At)
+	local.At, local.Login = s.Local(sign.At), "" // operators go by their names
 	return &local
 }
 
