@@ -46,7 +46,7 @@ func (j OnDisk) Open() (Journal, error) {
 	if j.Feed != nil {
 		j.Feed.begin(j.Folder, opened)
 	}
-	return signedJournal{opened, j.Appended}, nil
+	return &signedJournal{opened, j.Appended}, nil
 }
 
 // ReadDamaged implements Journals.
@@ -62,13 +62,13 @@ func (j OnDisk) Archive() (path, checkpoint string, err error) {
 	return journal.Archive(j.Folder, j.KeyFile)
 }
 
-// signedJournal is a Journal on disk.
+// signedJournal is a Journal on disk. The store compares journals, so it is used by pointer.
 type signedJournal struct {
 	*journal.Journal
 	appended func([]journal.Entry)
 }
 
-func (j signedJournal) Append(entries ...journal.Entry) error {
+func (j *signedJournal) Append(entries ...journal.Entry) error {
 	err := j.Journal.Append(entries...)
 	if err == nil && j.appended != nil {
 		j.appended(entries)
@@ -76,7 +76,7 @@ func (j signedJournal) Append(entries ...journal.Entry) error {
 	return err
 }
 
-func (j signedJournal) CheckpointTime() time.Time {
+func (j *signedJournal) CheckpointTime() time.Time {
 	_, signed := j.Checkpoint()
 	return signed
 }

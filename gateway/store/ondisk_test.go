@@ -86,3 +86,20 @@ func TestWhoHearsOfAppendedEntries(t *testing.T) {
 		t.Errorf("heard of %q", heard)
 	}
 }
+
+// TestAJournalOnDiskIsComparable: the store compares the journal of an ack with the one in use when an
+// append fails, and must not panic then.
+func TestAJournalOnDiskIsComparable(t *testing.T) {
+	dir := t.TempDir()
+	place := OnDisk{Folder: filepath.Join(dir, "journal"), KeyFile: filepath.Join(dir, "journal.key"), Latch: ShutFile{Lasting: filepath.Join(dir, "shut.json")},
+		Logger: slog.New(slog.DiscardHandler), Appended: func([]journal.Entry) {}}
+	j, err := place.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	s := &Store{journal: j}
+	if !s.Current(Ack{journal: j}) {
+		t.Error("the journal in use is another one")
+	}
+}
