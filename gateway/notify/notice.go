@@ -72,6 +72,7 @@ type decided struct {
 	Purpose   string    `json:"purpose"`
 	Ticket    string    `json:"ticket"`
 	Scope     string    `json:"scope"`
+	For       int64     `json:"for"`       // seconds from the approval on; 0: it has times
 	Engineers []thing   `json:"engineers"` // of a request
 	Targets   []thing   `json:"targets"`
 }
@@ -140,6 +141,10 @@ func factsOf(e journal.Entry, d decided, zone *time.Location) []view.Message {
 	if e.Kind == journal.Warned {
 		minutes, count = strconv.FormatInt(e.Count, 10), ""
 	}
+	until, long := instant(cmp.Or(e.Until, d.Until), zone), ""
+	if e.Kind == journal.Requested && d.For > 0 && !d.Emergency {
+		until, long = "", policy.Elapsed(time.Duration(d.For)*time.Second)
+	}
 	return facts(
 		view.Say("notice_request", view.Args{"value": requestOf(e, d)}),
 		view.Say("notice_vendor", view.Args{"value": named(e.VendorName, e.Vendor)}),
@@ -152,7 +157,8 @@ func factsOf(e journal.Entry, d decided, zone *time.Location) []view.Message {
 		view.Say("notice_ticket", view.Args{"value": d.Ticket}),
 		view.Say("notice_count", view.Args{"value": count}),
 		view.Say("notice_minutes", view.Args{"value": minutes}),
-		view.Say("notice_until", view.Args{"value": instant(cmp.Or(e.Until, d.Until), zone)}),
+		view.Say("notice_until", view.Args{"value": until}),
+		view.Say("notice_for", view.Args{"value": long}),
 		view.Say("notice_text", view.Args{"value": text}),
 		view.Say("notice_at", view.Args{"value": instant(e.Time, zone)}),
 	)

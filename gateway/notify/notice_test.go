@@ -61,6 +61,7 @@ func TestNotices(t *testing.T) {
 		"one of two for a reopening": {journal.Entry{Kind: "approved", Actor: "ito", Scope: "all"}, object{"scope": "all", "by": "ito"}, "approved", []string{"An operator approved reopening everything", "of: all", "by: ito"}},
 		"a request, by its event":    {journal.Entry{Kind: "requested"}, object{"engineers": []object{{"name": "sato"}}, "targets": []object{{"name": "ehr-db"}}}, "requested", []string{"engineer: sato", "targets: ehr-db"}},
 		"an end that is near":        {journal.Entry{Kind: journal.Warned, Count: 5}, nil, "warned", []string{"minutes left: 5\n"}},
+		"a request for two hours":    {journal.Entry{Kind: "requested", Until: noon}, object{"for": 7200}, "requested", []string{"from its approval on for: 2h"}},
 		"an event that is a list":    {journal.Entry{Kind: "denied", Actor: "suzuki", Event: json.RawMessage(`[1]`)}, nil, "denied", []string{"by: suzuki"}},
 		"a close":                    {journal.Entry{Kind: journal.Shut, Scope: "medisys/sato", Actor: "tanaka", Reason: "laptop stolen"}, nil, "shut", []string{"of: medisys/sato", "reason: laptop stolen", "by: tanaka"}},
 		"a revocation":               {journal.Entry{Kind: journal.Shut, Scope: "~7k2m9x", Actor: "tanaka", Reason: "done"}, nil, "revoked", []string{"request: 7k2m9x"}},

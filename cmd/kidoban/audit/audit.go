@@ -304,6 +304,13 @@ func lineOf(p *terminal.Program, index int64, e journal.Entry, before time.Time)
 	if e.Count > 1 {
 		times = strconv.FormatInt(e.Count, 10)
 	}
+	minutes, approved := "", ""
+	if e.Kind == journal.Warned {
+		minutes, times = strconv.FormatInt(e.Count, 10), ""
+	}
+	if of, opens := strings.CutPrefix(text, "approved by "); opens && e.Kind == journal.WindowOpened {
+		approved, text = of, ""
+	}
 	if by == "gateway" {
 		by = ""
 	}
@@ -323,7 +330,7 @@ func lineOf(p *terminal.Program, index int64, e journal.Entry, before time.Time)
 		text string
 	}{
 		{"entry_set_back", back}, {"", terminal.Named(who, strings.TrimSpace(e.VendorName+" "+e.EngineerName))}, {"entry_request", e.Request}, {"", window}, {"entry_scope", scope}, {"entry_from", e.Source}, {"entry_to", e.Target}, {"", e.Reason}, {"entry_session", e.Session},
-		{"entry_begin", begin}, {"entry_until", until}, {"entry_times", times}, {"entry_policy", fmt.Sprintf("%.12s", e.Digest)}, {"entry_key", key}, {"", text}, {"entry_by", by},
+		{"entry_begin", begin}, {"entry_until", until}, {"entry_times", times}, {"entry_minutes", minutes}, {"entry_approved", approved}, {"entry_policy", fmt.Sprintf("%.12s", e.Digest)}, {"entry_key", key}, {"", text}, {"entry_by", by},
 	} {
 		if part.text != "" && part.code != "" {
 			part.text = p.Say(part.code, view.Args{"text": part.text})

@@ -50,6 +50,14 @@ func TestTheJournalListsDecisions(t *testing.T) {
 			t.Errorf("listed as %q, want the end %q", got, want)
 		}
 	}
+	for want, e := range map[string]journal.Entry{
+		"承認 伊藤 INC-311": entry(journal.WindowOpened, func(e *journal.Entry) { e.Text, e.Actor = "approved by 伊藤 INC-311", "gateway" }),
+		"残り 5 分":        entry(journal.Warned, func(e *journal.Entry) { e.Count, e.Actor = 5, "gateway" }),
+	} {
+		if got := lineOf(&terminal.Program{Zone: time.UTC, Lang: view.Japanese}, 7, e, time.Time{}); !strings.HasSuffix(got, "  "+want) {
+			t.Errorf("listed as %q, want the end %q", got, want)
+		}
+	}
 	e := entry(journal.Requested, func(e *journal.Entry) { e.Reason, e.From = "サーバーが遅い", now.Add(time.Hour) })
 	if got, want := lineOf(&terminal.Program{Zone: time.UTC, Lang: view.Japanese}, 7, e, time.Time{}), "medisys  申請 ~7k2m9x  サーバーが遅い  開始 2030-01-01 21:00:00 UTC  実行者 tanaka"; !strings.HasSuffix(got, want) {
 		t.Errorf("listed as %q, want the end %q", got, want)
