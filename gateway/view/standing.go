@@ -262,10 +262,14 @@ func (s *Snapshot) approvers(x Standing, signed []policy.Sign) []string {
 // ratifiers are the operators who may sign a request afterwards.
 func (s *Snapshot) ratifiers(x Standing) any {
 	p := s.Base.Policy()
-	if on := p.Vendor(x.Vendor).OnRequest; x.Emergency && on.Emergency != nil {
-		return Few(named(on.Emergency.Ratifiers, func(o *policy.Operator) bool { return o.Name != x.By }), requestsNamed)
+	if p == nil {
+		return Few([]string{}, requestsNamed)
 	}
-	return Few(named(p.Operators, func(o *policy.Operator) bool { return o.Name != x.By && o.May(policy.MayRatify) }), requestsNamed)
+	all, may := p.Operators, func(o *policy.Operator) bool { return o.Name != x.By && o.May(policy.MayRatify) }
+	if v := p.Vendor(x.Vendor); x.Emergency && v != nil && v.OnRequest != nil && v.OnRequest.Emergency != nil {
+		all, may = v.OnRequest.Emergency.Ratifiers, func(o *policy.Operator) bool { return o.Name != x.By }
+	}
+	return Few(named(all, may), requestsNamed)
 }
 
 func named(all []*policy.Operator, may func(*policy.Operator) bool) []string {

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -170,3 +171,52 @@ func TestHintsAboutRequestsAreFew(t *testing.T) {
 }
 
 func prefix(text string) netip.Prefix { return netip.MustParsePrefix(text) }
+
+// TestAPolicyThatForgotTheVendor: what nobody has signed is told all the same, with whom the policy has.
+func TestAPolicyThatForgotTheVendor(t *testing.T) {
+	change := func(f func(*policy.Policy)) func(*policy.State) *policy.State {
+		return func(s *policy.State) *policy.State {
+			p, v := *s.Policy(), *s.Policy().Vendors[0]
+			on := *v.OnRequest
+			v.OnRequest = &on
+			p.Vendors, p.Digest = []*policy.Vendor{&v}, "other"
+			f(&p)
+			give(t, s, time.Date(2030, 1, 1, 20, 30, 0, 0, time.UTC), policy.PolicyLoaded{Digest: p.Digest, Policy: &p})
+			return s
+		}
+	}
+	for name, x := range map[string]struct {
+		then  func(*policy.State) *policy.State
+		names string
+	}{
+		"the same policy": {change(func(*policy.Policy) {}), "ito"},
+		"no emergency":    {change(func(p *policy.Policy) { p.Vendors[0].OnRequest.Emergency = nil }), "ito"},
+		"no on_request":   {change(func(p *policy.Policy) { p.Vendors[0].OnRequest = nil }), "ito"},
+		"no vendor":       {change(func(p *policy.Policy) { p.Vendors = nil }), "ito"},
+		"no policy": {func(s *policy.State) *policy.State {
+			again := policy.NewState()
+			again.Take(s.Requests())
+			return again
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, now := evening(t)
+			asked(t, s, now, "~1", func(a *policy.Ask) { a.Emergency, a.From = true, time.Time{} })
+			terms := asked(t, s, now, "~2", nil)
+			give(t, s, now, approves(terms, "tanaka"))
+			s.NoteGrant("~2", time.Time{})
+			s = x.then(s)
+			snap := &Snapshot{Base: s, Plan: s.Plan(now.Add(time.Hour))}
+			told := map[Code]string{}
+			for _, m := range snap.requestHints(now.Add(time.Hour)) {
+				told[m.Code] = fmt.Sprint(m.Args["names"])
+			}
+			for _, code := range []Code{"hint_emergency", "hint_self_approved"} {
+				if names, ok := told[code]; !strings.Contains(names, x.names) || !ok && (x.names != "" || code == "hint_emergency") {
+					t.Errorf("%s: %q, want %q", code, names, x.names)
+				}
+			}
+			snap.RequestAt(s.Request("~1"), now)
+		})
+	}
+}
