@@ -54,7 +54,10 @@ func before(p *terminal.Program, heading view.Code, was *policy.ShutRecord) stri
 	return strings.Join(append([]string{"\n" + p.Say(heading, nil)}, closes(p, *was)...), "\n  ")
 }
 
-type closeCommand struct{ who }
+type closeCommand struct {
+	who
+	terminal.NeedlessYes
+}
 
 func (c closeCommand) Run(p *terminal.Program) error {
 	out, err := c.order(p, "/v1/close")

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -382,6 +383,17 @@ func TestQuestions(t *testing.T) {
 		}
 		if strings.Contains(c.args, "--json") && !json.Valid(out.Bytes()) {
 			t.Errorf("JSON is not alone:\n%s", &out)
+		}
+	}
+}
+
+// TestWhatClosesTakesYes: a script that gives it everywhere must not fail where it closes.
+func TestWhatClosesTakesYes(t *testing.T) {
+	for _, args := range [][]string{{"close", "--all"}, {"deny", "7k2m9x"}, {"withdraw", "7k2m9x"}, {"revoke", "7k2m9x"}, {"shorten", "7k2m9x", "--until", "2030-01-01T20:00"}} {
+		var out bytes.Buffer
+		args = append(args, "--reason", "a test", "--yes")
+		if exit := run(args, []string{"KIDOBAN_ADMIN_SOCKET=" + filepath.Join(t.TempDir(), "none.sock")}, &out, &out); exit != terminal.Failed || !strings.Contains(out.String(), "no gateway runs at") {
+			t.Errorf("%v: exit %d: %s", args, exit, out.String())
 		}
 	}
 }

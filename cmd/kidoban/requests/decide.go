@@ -36,6 +36,7 @@ func (c which) told(p *terminal.Program, show bool, answer api.Recorded, done st
 // because is embedded in commands that close.
 type because struct {
 	Reason string `required:"" help:"Why; it is kept in the journal." placeholder:"R"`
+	terminal.NeedlessYes
 }
 
 // refuse ends a request.

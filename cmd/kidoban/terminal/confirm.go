@@ -16,6 +16,11 @@ type YesFlag struct {
 	Yes bool `help:"Do not ask: for scripts."`
 }
 
+// NeedlessYes takes the --yes of a script, so that no close fails for it: what closes never asks.
+type NeedlessYes struct {
+	Yes bool `hidden:"" help:"Taken, and not needed: what closes never asks."`
+}
+
 // Asks reports whether a person sits at the terminal: both the input and the place of
 // errors and questions are one.
 func (p *Program) Asks() bool { return isTerminal(p.Input) && isTerminal(p.Err) }
