@@ -72,8 +72,11 @@ func Disalloweds() []Disallowed {
 // Stands works out where a request stands.
 func (s *State) Stands(r *Request, now time.Time) Standing {
 	x := r.allowed(s.policy)
-	if r.Emergency && r.Ratified == nil && !r.RatifyBy.IsZero() {
-		x.RatifyBy, x.Overdue = r.RatifyBy, !now.Before(r.RatifyBy)
+	if r.Emergency && r.Ratified == nil {
+		if x.RatifyBy = r.RatifyBy; x.RatifyBy.IsZero() { // its entry tells no deadline: it is due at once
+			x.RatifyBy = r.From
+		}
+		x.Overdue = !now.Before(x.RatifyBy)
 	}
 	x.Stage = s.stage(r, &x, now)
 	return x

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
@@ -97,7 +98,7 @@ func (s *Snapshot) RequestAt(r *policy.Request, now time.Time) Request {
 		}
 	}
 	if r.Emergency {
-		v.Emergency = &Emergency{RatifyBy: s.Local(x.RatifyBy), Ratified: r.Ratified != nil, Overdue: x.Overdue}
+		v.Emergency = &Emergency{RatifyBy: s.Local(cmp.Or(r.RatifyBy, r.From)), Ratified: r.Ratified != nil, Overdue: x.Overdue}
 	}
 	for _, e := range r.Ends {
 		end := Extension{Until: s.Local(e.Until), Version: e.Version, Asked: s.sign(e.Asked), Approvals: s.signs(e.Approvals)}

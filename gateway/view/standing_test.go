@@ -220,3 +220,19 @@ func TestAPolicyThatForgotTheVendor(t *testing.T) {
 		})
 	}
 }
+
+// TestEmergencyHasADeadline: what is ratified still tells its deadline, and what tells none is overdue.
+func TestEmergencyHasADeadline(t *testing.T) {
+	s, now := evening(t)
+	terms := asked(t, s, now, "~a", func(a *policy.Ask) { a.Emergency, a.From = true, time.Time{} })
+	give(t, s, now, policy.Verdict{Verb: policy.Ratify, ID: "~a", By: "ito", Digest: terms.Digest(), Reason: "in order"})
+	bare := terms
+	bare.ID = "~b"
+	give(t, s, now, policy.Requested{Terms: bare, By: "tanaka"})
+	snap := &Snapshot{Plan: s.Plan(now), Base: s}
+	for id, want := range map[string]Emergency{"~a": {RatifyBy: now.Add(3 * time.Hour), Ratified: true}, "~b": {RatifyBy: now, Overdue: true}} {
+		if got := snap.RequestAt(s.Request(id), now.Add(time.Minute)).Emergency; got == nil || *got != want {
+			t.Errorf("%s: got %+v, want %+v", id, got, want)
+		}
+	}
+}
