@@ -34,7 +34,6 @@ var headlines = map[string]view.Message{
 	"shortened":       view.Say("notice_shortened", nil),
 	"revoked":         view.Say("notice_revoked", nil),
 	"ratified":        view.Say("notice_ratified", nil),
-	"expired":         view.Say("notice_expired", nil),
 	"warned":          view.Say("notice_warned", nil),
 	"wrong_source":    view.Say("notice_wrong_source", nil),
 	"drift":           view.Say("notice_drift", nil),
