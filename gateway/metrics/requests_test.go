@@ -65,7 +65,7 @@ func (o *office) ask(id string, emergency bool) policy.Terms {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	o.gives(policy.Requested{Terms: terms, By: "tanaka"})
+	o.gives(o.state.Needing(policy.Requested{Terms: terms, By: "tanaka"}))
 	return terms
 }
 
