@@ -169,6 +169,13 @@ func (g *fakeGate) last(sink string) view.SinkReport {
 	return g.reports[len(g.reports)-1].Sinks[sink]
 }
 
+// report is last with the lock.
+func (g *fakeGate) report(sink string) view.SinkReport {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.last(sink)
+}
+
 // got is what a receiver was sent.
 type got struct {
 	ID, Kind, Text, Reason string

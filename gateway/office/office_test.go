@@ -67,7 +67,7 @@ func TestDelivery(t *testing.T) {
 	if x := f.taken()[0]; x.ID != "j1/2/siem" || x.Kind != "shut" || x.Index != 2 || !strings.HasPrefix(x.Text, "Kido Hospital: ") {
 		t.Errorf("got %+v", x)
 	}
-	if r := g.last("siem"); r.Delivered != 38 || r.Failed != 0 || r.Skipped != 0 || r.LastError != "" || !r.Since.IsZero() {
+	if r := g.report("siem"); r.Delivered != 38 || r.Failed != 0 || r.Skipped != 0 || r.LastError != "" || !r.Since.IsZero() {
 		t.Errorf("reported: %+v", r)
 	}
 }
@@ -84,7 +84,7 @@ func TestFailures(t *testing.T) {
 	g.add(closes(0, 10)...)
 	stop := start(t, c)
 	g.until("a failure is reported", func() bool { return g.last("siem").Failed >= 3 })
-	r := g.last("siem")
+	r := g.report("siem")
 	if r.Cursor != 0 || r.Delivered != 0 || r.LastError != "the receiver answers 503" || time.Since(r.Since) > time.Minute {
 		t.Errorf("reported: %+v", r)
 	}
@@ -93,12 +93,15 @@ func TestFailures(t *testing.T) {
 	if f.reasons() != numbers(0, 10) {
 		t.Errorf("got %s", f.reasons())
 	}
-	if r := g.last("siem"); r.LastError != "" || !r.Since.IsZero() {
+	if r := g.report("siem"); r.LastError != "" || !r.Since.IsZero() {
 		t.Errorf("reported: %+v", r)
 	}
 	stop()
+	g.mu.Lock()
+	reports := fmt.Sprint(g.reports)
+	g.mu.Unlock()
 	for _, hidden := range []string{secret[6:], "hidden-path"} {
-		if strings.Contains(log.String(), hidden) || strings.Contains(fmt.Sprint(g.reports), hidden) {
+		if strings.Contains(log.String(), hidden) || strings.Contains(reports, hidden) {
 			t.Errorf("%q is in the log or in a report:\n%s", hidden, log.String())
 		}
 	}
@@ -129,8 +132,8 @@ func TestHangingReceiver(t *testing.T) {
 		g.add(closes(i, i+1)...)
 	}
 	g.until("the other sink's notices", func() bool { return g.last("team").Cursor == 20 })
-	if other.reasons() != numbers(0, 20) || g.last("siem").Cursor != 0 {
-		t.Errorf("got %s; the hanging one is at %d", other.reasons(), g.last("siem").Cursor)
+	if other.reasons() != numbers(0, 20) || g.report("siem").Cursor != 0 {
+		t.Errorf("got %s; the hanging one is at %d", other.reasons(), g.report("siem").Cursor)
 	}
 }
 
@@ -144,7 +147,9 @@ func TestStreams(t *testing.T) {
 	g.add(closes(0, 100)...)
 	g.until("all, in parts", func() bool { return g.last("siem").Cursor == 100 })
 	g.change(func() { g.cut, g.mute = 0, true })
+	g.mu.Lock()
 	begun := g.streams
+	g.mu.Unlock()
 	g.add(closes(100, 101)...)
 	g.until("silent streams are left", func() bool { return g.streams > begun+2 })
 	g.change(func() { g.mute = false })
@@ -189,7 +194,7 @@ func TestSummary(t *testing.T) {
 			if len(all) != 2 || all[0].Kind != "summary" || all[0].ID != "j1/4/siem/summary" || !strings.Contains(all[0].Text, "times: 5\n") || all[1].Reason != "7" {
 				t.Errorf("got %+v", all)
 			}
-			if r := g.last("siem"); r.Skipped != 5 || r.Delivered != 2 {
+			if r := g.report("siem"); r.Skipped != 5 || r.Delivered != 2 {
 				t.Errorf("reported: %+v", r)
 			}
 		})
