@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	ledgerSeeds = flag.Uint64("ledgers", 8, "how many seeds TestRequestsAgreeWithTheirLedger walks through")
+	ledgerSeeds = flag.Uint64("ledgers", 20, "how many seeds TestRequestsAgreeWithTheirLedger walks through")
 	ledgerSeed  = flag.Uint64("ledger", 0, "walk through this seed alone, and tell its steps; 0: through all")
 )
 
