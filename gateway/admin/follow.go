@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -30,10 +31,11 @@ type Event struct {
 	Zone  *time.Location  // the site's; nil: not known
 }
 
+// Silence is how long a stream may say nothing. The gateway sends a comment every 15 s.
+const Silence = 45 * time.Second
+
 // Times of Follow.
 const (
-	// silence is how long a stream may say nothing. The gateway sends a comment every 15 s.
-	silence = 45 * time.Second
 	// retryFirst is how soon a stream is asked for again. Each time that fails it doubles, up to retryMost.
 	retryFirst = 200 * time.Millisecond
 	retryMost  = 5 * time.Second
@@ -96,7 +98,8 @@ type endError struct{ error }
 var (
 	errAnother = errors.New("another journal has begun")
 	errEnded   = errors.New("the stream ended")
-	errSilent  = fmt.Errorf("the stream said nothing for %v", silence)
+	errSilent  = fmt.Errorf("the stream said nothing for %v", Silence)
+	errNoIndex = errors.New("the gateway sends an entry without an index")
 )
 
 // follower is one Follow.
@@ -147,41 +150,60 @@ func (f *follower) stream(ctx context.Context) (begun bool, err error) {
 	if err := f.told(nil); err != nil {
 		return true, &endError{err}
 	}
-	quiet := time.AfterFunc(silence, func() { cancel(errSilent) })
+	err = ReadEvents(response.Body, Silence, func() { cancel(errSilent) }, func(index int64, kind string, entry json.RawMessage) error {
+		f.at.Index = index
+		if err := f.got(Event{*f.at, kind, entry, zone}); err != nil {
+			return &endError{err}
+		}
+		return nil
+	})
+	var end *endError
+	switch cause := context.Cause(ctx); {
+	case errors.As(err, &end):
+		return true, end
+	case errors.Is(err, errNoIndex):
+		return true, &endError{err}
+	case cause != nil:
+		return true, cause
+	}
+	return true, errEnded
+}
+
+// ReadEvents reads the body of a stream of GET /v1/events, and calls each with the entries, until it
+// ends. silent is called when nothing has come for as long as silence. The error is that of each, or
+// says what is wrong with the stream; nil: it ended.
+func ReadEvents(body io.Reader, silence time.Duration, silent func(), each func(index int64, kind string, entry json.RawMessage) error) error {
+	quiet := time.AfterFunc(silence, silent)
 	defer quiet.Stop()
-	lines := bufio.NewScanner(response.Body)
+	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, eventMost)
-	e := Event{Zone: zone}
-	index := ""
+	var id, kind string
+	var entry json.RawMessage
 	for lines.Scan() {
 		quiet.Reset(silence)
 		field, value, _ := strings.Cut(lines.Text(), ": ")
 		switch field {
 		case "id":
-			index = value
+			id = value
 		case "event":
-			e.Kind = value
+			kind = value
 		case "data":
-			e.JSON = json.RawMessage(value)
+			entry = json.RawMessage(value)
 		case "": // the end of an event, or a comment
-			if e.JSON == nil {
+			if entry == nil {
 				continue
 			}
-			f.at.Index, err = strconv.ParseInt(index, 10, 64)
+			index, err := strconv.ParseInt(id, 10, 64)
 			if err != nil {
-				return true, &endError{fmt.Errorf("the gateway sends an entry without an index: %w", err)}
+				return fmt.Errorf("%w: %w", errNoIndex, err)
 			}
-			e.Place = *f.at
-			quiet.Stop() // got may take long
-			if err := f.got(e); err != nil {
-				return true, &endError{err}
+			quiet.Stop() // each may take long
+			if err := each(index, kind, entry); err != nil {
+				return err
 			}
 			quiet.Reset(silence)
-			e = Event{Zone: zone}
+			kind, entry = "", nil
 		}
 	}
-	if cause := context.Cause(ctx); cause != nil {
-		return true, cause
-	}
-	return true, errEnded
+	return lines.Err()
 }

@@ -1,7 +1,6 @@
 package office
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,19 +8,12 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"kidoban/gateway/admin"
 	"kidoban/gateway/api"
 	"kidoban/gateway/view"
 )
-
-// silence is how long a stream may say nothing. The gateway sends a comment every 15 s.
-const silence = 45 * time.Second
-
-// lineMost bounds a line of a stream in bytes: an entry has up to 64 KiB.
-const lineMost = 128 << 10
 
 // errBeyond says that the journal has fewer entries than were delivered: it is another one.
 var errBeyond = errors.New("the journal has no entry with that index")
@@ -64,12 +56,13 @@ func (g gate) follow(ctx context.Context, after int64, opened func(journal strin
 	if err != nil {
 		return err
 	}
-	quiet := time.AfterFunc(g.silence, func() { cancel(fmt.Errorf("the gateway has said nothing for %s", g.silence)) })
-	defer quiet.Stop()
+	silent := func() { cancel(fmt.Errorf("the gateway has said nothing for %s", g.silence)) }
+	unanswered := time.AfterFunc(g.silence, silent)
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", g.socket)
 	}}}
 	response, err := client.Do(request)
+	unanswered.Stop()
 	if err != nil {
 		return errors.Join(context.Cause(ctx), err)
 	}
@@ -84,30 +77,8 @@ func (g gate) follow(ctx context.Context, after int64, opened func(journal strin
 	if err := opened(response.Header.Get(api.JournalHeader)); err != nil {
 		return err
 	}
-	lines := bufio.NewScanner(response.Body)
-	lines.Buffer(nil, lineMost)
-	var e entry
-	for lines.Scan() {
-		quiet.Reset(g.silence)
-		name, value, _ := strings.Cut(lines.Text(), ": ")
-		switch name {
-		case "id":
-			if e.index, err = strconv.ParseInt(value, 10, 64); err != nil {
-				return fmt.Errorf("the gateway's event has the id %.40q", value)
-			}
-		case "data":
-			e.line = []byte(value)
-		case "":
-			if e.line == nil {
-				continue // the blank line after a comment
-			}
-			quiet.Stop() // each may take long
-			if err := each(e); err != nil {
-				return err
-			}
-			quiet.Reset(g.silence)
-			e = entry{}
-		}
-	}
-	return errors.Join(context.Cause(ctx), lines.Err())
+	err = admin.ReadEvents(response.Body, g.silence, silent, func(index int64, _ string, line json.RawMessage) error {
+		return each(entry{index, line})
+	})
+	return errors.Join(context.Cause(ctx), err)
 }

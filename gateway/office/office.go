@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"kidoban/gateway/admin"
 	"kidoban/gateway/durable"
 	"kidoban/gateway/notify"
 	"kidoban/gateway/view"
@@ -38,7 +39,7 @@ func (c *Config) complete() {
 	for _, d := range []struct {
 		value *time.Duration
 		or    time.Duration
-	}{{&c.every, 10 * time.Second}, {&c.againFirst, time.Second}, {&c.againMost, time.Hour}, {&c.silence, silence}} {
+	}{{&c.every, 10 * time.Second}, {&c.againFirst, time.Second}, {&c.againMost, time.Hour}, {&c.silence, admin.Silence}} {
 		if *d.value == 0 {
 			*d.value = d.or
 		}
