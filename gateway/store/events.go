@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 
@@ -20,61 +21,40 @@ import (
 // Operators' events are logged where they take effect, also when the journal is
 // dead. The log has the changes of a policy, not its text.
 func Tell(log *slog.Logger, e journal.Entry) {
-	level, message := slog.LevelInfo, ""
+	level, message := slog.LevelInfo, cmp.Or(messages[e.Kind], decisions[e.Kind])
 	switch e.Kind {
 	case journal.Start:
-		if message = "the journal is open"; e.Reason == FirstStart {
+		if e.Reason == FirstStart {
 			message, level = "the state folder was empty: nothing is known of earlier closes; a spare needs a copy of the folder", slog.LevelWarn
 		}
-	case journal.Stop:
-		message = "the gateway stops"
-	case journal.WindowOpened:
-		message = "window opened"
-	case journal.WindowClosed:
-		message = "window closed"
-	case journal.Frozen:
-		message = "window frozen"
-	case journal.Warned:
-		message = "a grant ends soon"
-	case journal.Resumed:
-		message = "window resumed"
-	case journal.SessionOpened:
-		message = "session opened"
 	case journal.SessionClosed:
-		message = "session closed"
 		if e.Reason == unrecorded || e.Reason == crashed {
 			level = slog.LevelWarn
 		}
 	case journal.Admission:
-		message, level = "admitted", slog.LevelDebug
+		level = slog.LevelDebug
 	case journal.Refused:
-		message = "refused"
 		switch e.Reason {
 		case policy.WrongSource.String(), policy.Replayed.String():
 			level = slog.LevelWarn
 		case policy.UnlistedSource.String():
 			level = slog.LevelDebug
 		}
-	case journal.Drift:
-		message, level = "the ruleset, or the tunnel's interface, had drifted", slog.LevelWarn
-	case journal.ClockStep:
-		message, level = "the wall clock was set", slog.LevelWarn
-	case journal.SwitchShut:
-		message, level = "the shut file shuts everything", slog.LevelWarn
-	case journal.SwitchOpened:
-		message, level = "the shut file shuts nothing any more", slog.LevelWarn
+	case journal.Drift, journal.ClockStep, journal.SwitchShut, journal.SwitchOpened:
+		level = slog.LevelWarn
 	case journal.Doubt:
-		message, level = "shut in doubt", slog.LevelError
-	default:
-		if message = decisions[e.Kind]; message == "" {
-			return
-		}
-		if e.Kind == journal.Requested && e.Text != "" {
+		level = slog.LevelError
+	case journal.Requested:
+		if e.Text != "" {
 			message, level = "an emergency was declared", slog.LevelWarn
 		}
-		if e.Kind == journal.Approved && e.Scope != "" {
+	case journal.Approved:
+		if e.Scope != "" {
 			message = "reopening everything was approved by one operator, and takes more"
 		}
+	}
+	if message == "" {
+		return
 	}
 	attributes := []slog.Attr{EventAttr(e.Kind)}
 	for _, field := range []struct{ name, value string }{
@@ -98,6 +78,16 @@ func Tell(log *slog.Logger, e journal.Entry) {
 		attributes = append(attributes, slog.Int64("received_bytes", e.ReceivedBytes), slog.Int64("transmitted_bytes", e.TransmittedBytes))
 	}
 	log.LogAttrs(context.Background(), level, message, attributes...)
+}
+
+// messages are those about kinds that are logged here, but for requests.
+var messages = map[journal.Kind]string{
+	journal.Start: "the journal is open", journal.Stop: "the gateway stops",
+	journal.WindowOpened: "window opened", journal.WindowClosed: "window closed", journal.Frozen: "window frozen", journal.Resumed: "window resumed",
+	journal.Warned: "a grant ends soon", journal.SessionOpened: "session opened", journal.SessionClosed: "session closed",
+	journal.Admission: "admitted", journal.Refused: "refused", journal.Drift: "the ruleset, or the tunnel's interface, had drifted",
+	journal.ClockStep: "the wall clock was set", journal.SwitchShut: "the shut file shuts everything",
+	journal.SwitchOpened: "the shut file shuts nothing any more", journal.Doubt: "shut in doubt",
 }
 
 // decisions are the messages about requests. A revocation is logged as a close.
