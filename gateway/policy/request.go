@@ -138,13 +138,8 @@ const RequestMark = "~"
 
 // Current are the terms of the newest version, with the end that this version asks for.
 func (r *Request) Current() Terms {
-	t := r.Terms
-	for _, e := range r.Ends {
-		if e.Shortened == nil {
-			t = r.version(e)
-		}
-	}
-	return t
+	all := r.Versions()
+	return all[len(all)-1]
 }
 
 // version are the terms of an extension: the first terms with another end, which is fixed.

@@ -259,6 +259,5 @@ func (r *Request) Next(until time.Time) Terms {
 	if last := len(r.Ends) - 1; last >= 0 && r.Ends[last].Shortened == nil && t.Until.Equal(until) {
 		return t
 	}
-	t.Version, t.Until, t.For = t.Version+1, until.UTC(), 0
-	return t
+	return r.version(End{Version: t.Version + 1, Until: until})
 }
