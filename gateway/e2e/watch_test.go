@@ -37,7 +37,12 @@ func TestWatch(t *testing.T) {
 		return every.text() != "" && people.text() != ""
 	})
 	for i := range 3 {
-		drill(fmt.Sprint("drill ", i))
+		reason := fmt.Sprint("drill ", i)
+		drill(reason)
+		// Else two restarts may fall into one pause between attempts.
+		lab.WaitFor(t, eventually, "both have followed until here", func() bool {
+			return strings.Contains(every.text(), reason) && strings.Contains(people.text(), reason)
+		})
 		g.kill()
 		g.startReady()
 	}
