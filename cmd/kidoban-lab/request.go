@@ -85,7 +85,7 @@ func (s *story) ring() {
 	}
 }
 
-// own tries what nobody may: approve one's own request, or approve as root.
+// own has Tanaka approve the request that Tanaka recorded, and root approve it. Both must be refused.
 func own(s *story) (string, error) {
 	_, mine := s.as("tanaka", "approve", s.asked.ID)
 	_, roots := s.as("root", "approve", s.asked.ID)

@@ -14,7 +14,8 @@ import (
 	"kidoban/gateway/view"
 )
 
-// guard trusts the office's user, to whom files with secrets may belong, whoever reads them.
+// guard accepts files of the office's user too: the files with secrets may be that user's, also when
+// root reads them.
 func guard() durable.Guard {
 	var g durable.Guard
 	if u, err := user.Lookup(view.OfficeUser); err == nil {

@@ -213,7 +213,7 @@ func (p *Plan) ShutBy(e *Engineer) (by ShutRecord, reason Reason) {
 	return p.ClosedBy(e)
 }
 
-// ClosedBy is ShutBy without the shut file: what operators closed. Of several records the one with
+// ClosedBy finds the close by an operator; unlike ShutBy it does not look at the shut file. Of several records the one with
 // the smallest reason counts, then the one that names the engineer.
 func (p *Plan) ClosedBy(e *Engineer) (by ShutRecord, reason Reason) {
 	reason = Admitted

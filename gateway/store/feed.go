@@ -42,7 +42,7 @@ type followed struct {
 	folder string
 	name   string
 	next   int64          // how many entries are on disk
-	lines  []journal.Line // the newest of them
+	lines  []journal.Line // the newest entries, as many as the bounds allow
 	bytes  int            // of lines
 	grown  chan struct{}  // closed when next grows, or the end comes
 	ended  bool
@@ -52,7 +52,7 @@ type followed struct {
 func (f *Feed) begin(folder string, j *journal.Journal) {
 	f.end()
 	log := &followed{folder: folder, grown: make(chan struct{})}
-	log.next = j.Tell(func(lines []journal.Line) { f.add(log, lines) }) // nobody appends yet
+	log.next = j.Tell(func(lines []journal.Line) { f.add(log, lines) }) // before the first append
 	if log.next > 0 {
 		for first, err := range journal.List(folder, 0) {
 			if err == nil {

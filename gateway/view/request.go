@@ -15,7 +15,7 @@ type Request struct {
 	Digest   string       `json:"digest"` // of Terms
 	Terms    policy.Terms `json:"terms"`  // of the newest version, which an approval is about
 	State    policy.Stage `json:"state"`
-	Why      string       `json:"why"` // what the policy lacks of the terms; the reason of what ended it; empty: nothing
+	Why      string       `json:"why"` // the reason with which an operator ended it, else what the policy lacks of the terms; empty: neither
 	Vendor   string       `json:"vendor"`
 	Name     string       `json:"vendor_name"`
 	Phone    string       `json:"phone"` // to call the vendor back
