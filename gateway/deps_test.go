@@ -40,6 +40,7 @@ var mayImport = map[string][]string{
 	"gateway/log":      {},
 	"gateway/notify":   {"gateway/durable", "gateway/journal", "gateway/policy", "gateway/view"},
 	"gateway/office":   {"gateway/admin", "gateway/api", "gateway/durable", "gateway/notify", "gateway/view"},
+	"gateway/evidence": {"gateway/journal", "gateway/policy", "gateway/view"},
 	"gateway/e2e":      {}, // tests only, which may import any package
 }
 

@@ -52,8 +52,20 @@ const (
 	Shortened      Kind = "shortened"
 	Revoked        Kind = "revoked" // a Shut of its scope
 	Ratified       Kind = "ratified"
-	Reported       Kind = "reported"
+	Reported       Kind = "reported" // the work of a request; without Request a month's report was made
 	Reviewed       Kind = "reviewed"
+
+	// What happened, and what people say of it. Event has the details of those that people write.
+	Used       Kind = "used"        // what a session has used so far, in sum
+	Trusted    Kind = "trusted"     // a doubt is over; Reason is its subject
+	WorkReport Kind = "work_report" // what a vendor says of its work
+	Review     Kind = "review"      // somebody signed sessions or a month
+	Answer     Kind = "answer"      // somebody answered a control of the catalogue
+	Incident   Kind = "incident"    // an incident was opened, bundled or closed
+	Sent       Kind = "sent"        // a report of an incident went to a recipient
+	Mirrored   Kind = "mirrored"    // a copy or a witness has the first Count entries
+	State      Kind = "state"       // the state of the gateway, so that a start need not read what is before
+	Pruned     Kind = "pruned"      // the entries before Count were taken away
 )
 
 // Entry is one thing that happened. The kind determines the fields. Empty fields are not written.
@@ -76,28 +88,39 @@ type Entry struct {
 	Engineer     string `json:"engineer,omitempty"`    // the short name, with Vendor
 	EngineerName string `json:"engineer_name,omitempty"`
 
-	Request string    `json:"request,omitempty"` // the id of a request, of whatever is about it
-	Window  string    `json:"window,omitempty"`
-	Grant   string    `json:"grant,omitempty"`
-	Session string    `json:"session,omitempty"`
-	Source  string    `json:"source,omitempty"`
-	Target  string    `json:"target,omitempty"`
-	Targets []string  `json:"targets,omitempty"` // of an opening
-	Sources []string  `json:"sources,omitempty"` // of an opening: prefixes
-	Grants  []string  `json:"grants,omitempty"`  // of a session: its grants
-	Scope   string    `json:"scope,omitempty"`   // of Shut and Reopened: all, a vendor, or vendor/engineer
-	Reason  string    `json:"reason,omitempty"`
-	From    time.Time `json:"from,omitzero"`
-	Until   time.Time `json:"until,omitzero"`
+	Request    string    `json:"request,omitempty"` // the id of a request, of whatever is about it
+	Window     string    `json:"window,omitempty"`
+	Grant      string    `json:"grant,omitempty"`
+	Session    string    `json:"session,omitempty"`
+	Source     string    `json:"source,omitempty"`
+	SourcePort uint16    `json:"source_port,omitempty"` // with Source
+	Target     string    `json:"target,omitempty"`
+	Targets    []string  `json:"targets,omitempty"` // of an opening
+	Sources    []string  `json:"sources,omitempty"` // of an opening: prefixes
+	Grants     []string  `json:"grants,omitempty"`  // of a session: its grants
+	Scope      string    `json:"scope,omitempty"`   // of Shut and Reopened: all, a vendor, or vendor/engineer
+	Reason     string    `json:"reason,omitempty"`
+	From       time.Time `json:"from,omitzero"`
+	Until      time.Time `json:"until,omitzero"`
+
+	// Of an opening, as the policy or the request has them.
+	ApprovedBy string `json:"approved_by,omitempty"`
+	Ticket     string `json:"ticket,omitempty"`
+	Section    string `json:"section,omitempty"` // of the site, which owns the window
 
 	Count int64     `json:"count,omitempty"` // how many it stands for, between First and Last
 	First time.Time `json:"first,omitzero"`
 	Last  time.Time `json:"last,omitzero"`
 
 	Key              string `json:"key,omitempty"`               // an engineer's public key, base64; of Identity the gateway's
-	Timestamp        string `json:"timestamp,omitempty"`         // the TAI64N timestamp of an initiation, 24 hex digits
+	Timestamp        string `json:"timestamp,omitempty"`         // the TAI64N timestamp of an initiation, 24 hex digits; of a session its first
 	ReceivedBytes    int64  `json:"received_bytes,omitempty"`    // of a session, from the engineer
 	TransmittedBytes int64  `json:"transmitted_bytes,omitempty"` // of a session, to the engineer
+
+	// Of Used: what the session used since it opened. Complete is false if the kernel may have lost
+	// some of it; nil in other entries.
+	Used     []Use `json:"used,omitempty"`
+	Complete *bool `json:"complete,omitempty"`
 
 	Digest string `json:"digest,omitempty"` // of the policy, hex SHA-256
 	Text   string `json:"text,omitempty"`   // for people; of PolicyText a part of the policy file
@@ -106,6 +129,22 @@ type Entry struct {
 
 	// Event is the event of the policy's state, if the entry has one.
 	Event json.RawMessage `json:"event,omitempty"`
+}
+
+// Use is the use of one service of one target in a session, since the session opened. Received is
+// from the engineer, transmitted to the engineer.
+type Use struct {
+	Target             string    `json:"target,omitempty"`  // the policy's name of it
+	Address            string    `json:"address,omitempty"` // of the destination
+	Service            string    `json:"service,omitempty"` // as in tcp/443
+	Others             int64     `json:"others,omitempty"`  // this row sums up so many more, and names none
+	Connections        int64     `json:"connections"`
+	ReceivedPackets    int64     `json:"received_packets"`
+	TransmittedPackets int64     `json:"transmitted_packets"`
+	ReceivedBytes      int64     `json:"received_bytes"`
+	TransmittedBytes   int64     `json:"transmitted_bytes"`
+	First              time.Time `json:"first"`
+	Last               time.Time `json:"last"`
 }
 
 // SplitText splits an entry with a long text into several that fit into MaxEntry bytes each; Part

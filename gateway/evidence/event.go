@@ -1,0 +1,95 @@
+package evidence
+
+import "time"
+
+// The details that people add are the `event` of their journal entries.
+
+// Stage is how far a review has come.
+type Stage string
+
+// The stages: an operator compares log and plan, and the officer in charge confirms it.
+const (
+	Checked   Stage = "checked"
+	Confirmed Stage = "confirmed"
+)
+
+// Review signs sessions, or all of a vendor's month. Kind review.
+type Review struct {
+	As       Stage    `json:"as"`
+	Month    string   `json:"month,omitempty"`    // YYYY-MM
+	Vendor   string   `json:"vendor,omitempty"`   // with Month
+	Sessions []string `json:"sessions,omitempty"` // or these
+	Digest   string   `json:"digest"`             // of what was signed: Report.Digest, or that of the sessions
+	For      string   `json:"for,omitempty"`      // who signed on paper
+	Note     string   `json:"note,omitempty"`
+	// Explained are the mismatches that Note explains, as `m02:1204`: kind and first entry.
+	Explained []string `json:"explained,omitempty"`
+}
+
+// WorkReport is what a vendor says of its work, as an operator enters it. Kind work_report.
+type WorkReport struct {
+	Sessions     []string  `json:"sessions,omitempty"` // which it is about
+	Vendor       string    `json:"vendor"`
+	Engineer     string    `json:"engineer,omitempty"` // short name
+	From         time.Time `json:"from"`               // as reported
+	Until        time.Time `json:"until"`
+	Targets      []string  `json:"targets,omitempty"`       // as reported, by the policy's names; empty: not said
+	PersonalData string    `json:"personal_data,omitempty"` // yes, no, or empty: not said; Text says whose, and what was done
+	Files        string    `json:"files,omitempty"`         // what was brought in or taken out, and how it was made harmless
+	Present      string    `json:"present,omitempty"`       // who of the site was there
+	Text         string    `json:"text"`                    // what was done
+}
+
+// Answer answers a control of the catalogue. Kind answer.
+type Answer struct {
+	Control    string    `json:"control"`               // 01 to 36
+	Vendor     string    `json:"vendor,omitempty"`      // of a vendor's own answer
+	Answer     string    `json:"answer"`                // yes, no, na
+	Text       string    `json:"text,omitempty"`        // the reason; of na the justification
+	TargetDate string    `json:"target_date,omitempty"` // of no: YYYY-MM-DD, until when it will be yes
+	Until      time.Time `json:"until,omitzero"`        // after which it counts no more
+	For        string    `json:"for,omitempty"`         // whose answer it is
+}
+
+// IncidentOpened begins an incident. Kind incident.
+type IncidentOpened struct {
+	ID       string `json:"id"`   // i and a number, as i-20261130-1
+	Kind     string `json:"kind"` // ransomware, intrusion, leak, outage, other
+	Reason   string `json:"reason"`
+	Exercise bool   `json:"exercise,omitempty"`
+}
+
+// Bundled is a bundle that was made of an incident. Kind incident too, with the verb bundled.
+type Bundled struct {
+	ID     string `json:"id"`
+	Digest string `json:"digest"` // hex SHA-256 of SHA256SUMS
+	Size   int64  `json:"size"`   // of the tree that it proves
+}
+
+// Sent says that a report or a bundle went to somebody. Kind sent.
+type Sent struct {
+	ID        string    `json:"id"`
+	Recipient string    `json:"recipient"` // a name of the policy's reporting
+	At        time.Time `json:"at"`
+	How       string    `json:"how"`
+}
+
+// IncidentClosed ends an incident. Kind incident too, with the verb closed.
+type IncidentClosed struct {
+	ID     string `json:"id"`
+	Reason string `json:"reason"`
+}
+
+// Reported says that a month's report was made. Kind reported, without a request.
+type Reported struct {
+	Month  string `json:"month"`
+	Vendor string `json:"vendor,omitempty"`
+	Digest string `json:"digest"` // Report.Digest
+	Size   int64  `json:"size"`   // how many entries the journal had
+}
+
+// Mirrored says that a copy of the journal elsewhere, or a witness, has its first Size entries. Kind mirrored.
+type Mirrored struct {
+	To   string `json:"to"` // the folder, or the witness's name
+	Size int64  `json:"size"`
+}
