@@ -157,7 +157,7 @@ func (r *reader) root(v value) {
 		r.errorf(f["version"], "version %s is not known: allowed is 1", quote(version))
 	}
 	p := r.policy
-	p.Site = r.display(f["site"])
+	tier := r.site(f["site"])
 	if p.Contact = r.display(f["contact"]); p.Contact == exampleContact {
 		r.warn(f["contact"], "policy_contact_example", nil)
 	}
@@ -173,6 +173,7 @@ func (r *reader) root(v value) {
 	p.Sinks, _ = named(&r.decoder, f["notify"], r.sink)
 	r.atMost(maxSinks, len(p.Sinks), f["notify"])
 	r.checkRecorders(f["operators"])
+	r.checkTier(tier)
 	r.warnShared()
 	r.warnMasquerade()
 }

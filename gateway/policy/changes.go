@@ -134,7 +134,7 @@ func minus(a, b []string) []string {
 // things lists every thing of the policy with its fields, always in the same order.
 func (p *Policy) things() map[id][]value {
 	all := map[id][]value{
-		{thing: "site"}:     {text("name", p.Site)},
+		{thing: "site"}:     append([]value{text("name", p.Site)}, p.Inspection.values()...),
 		{thing: "timezone"}: {text("name", p.Zone.String())},
 		{thing: "tunnel"}:   {list("addresses", p.Tunnel.Addresses, netip.Prefix.String), text("endpoint", p.Tunnel.Endpoint)},
 	}

@@ -48,6 +48,8 @@ type Policy struct {
 	ReopenAll int         // how many operators it takes to reopen everything; 0 or 1: whoever reopens
 	Sinks     []*Sink     // where notices go, sorted by name
 
+	Inspection Inspection // which tier of the catalogue the site inspects itself by
+
 	Digest string // hex SHA-256 over the text and the preshared keys; names this policy in journal, status and metrics
 	Text   string // the file as it was read; preshared keys are not part of it
 }
