@@ -2,12 +2,18 @@
 // approval, and who has checked it. It is pure: entries come in, and records, reports and answers
 // come out. The same entries give the same bytes, whenever and wherever they are read.
 //
-//	record.go  the record of a whole journal, entry by entry
-//	report.go  the month of maintenance, as JSON has it
-//	event.go   what people add: reviews, answers, incidents, work reports
+//	record.go    the record of a whole journal
+//	add.go       what each entry adds to it
+//	policies.go  the policies of the record, which are read when they are asked for
+//	refusals.go  refusals, in sums
+//	month.go     the report of a month
+//	report.go    its JSON
+//	facts.go     its digests
+//	event.go     what people add: reviews, answers, incidents, work reports
 package evidence
 
 import (
+	"iter"
 	"net/netip"
 	"time"
 
@@ -15,7 +21,8 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// Record is what the entries of a journal say, in their order. Add takes them one by one.
+// Record is what the entries of a journal say, in their order. Add takes them one by one. It is not
+// safe for use by several goroutines: Month reads policies when it needs them, and keeps them.
 type Record struct {
 	Entries  Range     // read so far; To is -1 before the first
 	Begins   time.Time // of the first entry
@@ -23,9 +30,8 @@ type Record struct {
 	Policies []PolicyInForce
 	Openings []*Opening
 	Sessions []*Session
-	Refusals []Refusal
-	Doubts   []Span // doubts, and times in which no gateway ran
-	Steps    []Note // of the clock, and recoveries
+	Doubts   []*Span // doubts, and times in which no gateway ran
+	Steps    []Note  // of the clock, and recoveries
 	Drifts   []Note
 	Shuts    []Note // closes and reopenings, the shut file's too
 	Requests []*Request
@@ -36,22 +42,43 @@ type Record struct {
 	Incidents []*Incident
 	Reported  []Signed[Reported]
 	Mirrored  []Signed[Mirrored]
+
+	past past
+	is   index
 }
 
-// Range is a range of entries by their indexes, inclusive.
+// NewRecord is a record without entries. parse reads the text of a policy that was in force; it gets
+// each text once at most while the policy is in use. config.ReadPast does it.
+func NewRecord(parse func(text string) (*policy.Policy, error)) *Record {
+	return &Record{Entries: Range{To: -1}, past: newPast(parse), is: newIndex()}
+}
+
+// Read makes the record of entries, which may begin in the middle of a journal. The error is the
+// first of the entries.
+func Read(entries iter.Seq2[journal.Entry, error], parse func(text string) (*policy.Policy, error)) (*Record, error) {
+	r := NewRecord(parse)
+	for e, err := range entries {
+		if err != nil {
+			return nil, err
+		}
+		r.Add(e)
+	}
+	return r, nil
+}
+
+// Range is a range of entries by their indexes, inclusive. An empty one has To < From.
 type Range struct {
 	From int64 `json:"from"`
 	To   int64 `json:"to"`
 }
 
-// PolicyInForce is a policy, and since when it was in force.
+// PolicyInForce is a policy, and since when it was in force. Record.Policy and Record.Text have what
+// it says.
 type PolicyInForce struct {
 	Entry  int64 // of kind policy_loaded
 	From   time.Time
 	Digest string
 	Actor  string
-	Text   string         // empty: the journal does not have it
-	Policy *policy.Policy // nil: the text cannot be read by this version
 }
 
 // Note is an entry that stands for itself.
@@ -67,18 +94,24 @@ type Note struct {
 
 // Span is a time, with the entries at both ends.
 type Span struct {
-	Kind        journal.Kind // doubt, or stop: no gateway ran
+	Kind        journal.Kind // doubt; or stop: no gateway ran
+	About       string       // of a doubt: its subject; empty: an old journal does not say
 	Text        string
 	From, Until time.Time // a zero Until: it lasts
 	First, Last int64     // entries; Last is -1 while it lasts
 }
 
+// Person is an engineer of a vendor, by the policy's names and those for people.
+type Person struct {
+	Vendor, VendorName     string
+	Engineer, EngineerName string
+}
+
 // Opening is a grant that was open.
 type Opening struct {
+	Person
 	Grant, Window, Request            string
-	Vendor, VendorName                string
-	Engineer, EngineerName            string
-	ApprovedBy, Ticket, Section, Text string
+	ApprovedBy, Ticket, Section, Text string // as the entry has them
 	Targets, Sources                  []string
 	From, Until                       time.Time // as planned; Until as it was in the end
 	OpenedAt, ClosedAt                time.Time // a zero ClosedAt: it is open
@@ -89,40 +122,41 @@ type Opening struct {
 
 // Session is a session as the journal has it.
 type Session struct {
-	ID                     string
-	Vendor, VendorName     string
-	Engineer, EngineerName string
-	Source                 netip.AddrPort // a zero port: the entry has none
-	Timestamp              string         // of the handshake; empty: the entry has none
-	Grants                 []string
-	OpenedAt, ClosedAt     time.Time // a zero ClosedAt: it is open
-	LastHeard              time.Time // of a session whose closing was written by a later process: its last count
-	Ended                  string    // reason; empty: it is open
+	Person
+	ID                 string
+	Source             netip.AddrPort // a zero port: the entry has none
+	Timestamp          string         // of the handshake; empty: the entry has none
+	Grants             []string
+	OpenedAt, ClosedAt time.Time // a zero ClosedAt: it is open
+	// LastHeard is of a session that a crash ended: the newest sign of it. Its ClosedAt is the
+	// time of the start after that.
+	LastHeard   time.Time
+	Ended       string // reason; empty: it is open
+	Refused     int64  // flows and handshakes of the engineer meanwhile
+	First, Last int64  // entries; Last is -1 while it is open
+	Admission   int64  // the entry that admitted it; -1: not found
+	Count       Count
+}
+
+// Count is what a session used, as of its newest count.
+type Count struct {
 	// Received and Transmitted are bytes of the tunnel, from and to the engineer. Known says
-	// whether they are: a crash leaves them as of the last count, and without one they are not known.
+	// whether they are: a crash leaves them as of At, and without a count they are not known.
 	Received, Transmitted int64
 	Known                 bool
 	Used                  []journal.Use
-	Counted               bool // by the kernel's accounting; false: nothing is known of targets
-	Complete              bool // the kernel lost none of it
-	First, Last           int64
-	Admission             int64 // the entry that admitted it; -1: not found
-}
-
-// Refusal is a refused entry about a vendor or an engineer, or about a stranger.
-type Refusal struct {
-	Entry            int64
-	Vendor, Engineer string // empty: a stranger
-	Source, Target   string
-	Reason           string
-	Count            int64
-	First, Last      time.Time
+	Counted               bool      // by the kernel's accounting; false: nothing is known of targets
+	Complete              bool      // the kernel lost none of it
+	At                    time.Time // of the count
+	Entry                 int64     // of the newest `used`; -1: there is none
 }
 
 // Request is a request as the journal has it, without the policy's view of it.
 type Request struct {
 	ID, Vendor string
 	Terms      policy.Terms
+	Needed     int       // how many approvals it needed then
+	RatifyBy   time.Time // of an emergency; zero: at once
 	Recorded   Decision
 	Decisions  []Decision // after the recording, in order
 }
@@ -133,6 +167,7 @@ type Decision struct {
 	At     time.Time
 	Kind   journal.Kind
 	By     string // the operator's name; of revocations the actor
+	Login  string // the operator's login then
 	Actor  string
 	Reason string
 	Until  time.Time // of extensions and shortenings

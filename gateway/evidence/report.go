@@ -109,10 +109,13 @@ type ReportSession struct {
 	Used             []ReportUse   `json:"used"`
 	Counted          bool          `json:"counted"`  // false: the kernel did not count flows, so nothing is known of targets
 	Complete         bool          `json:"complete"` // false: some of it is not known
+	// CountedAt is when the bytes were counted, of a session that is open or that a crash ended.
+	CountedAt *time.Time `json:"counted_at,omitempty"`
 	Refused          int64         `json:"refused"`  // flows and handshakes of the engineer, refused meanwhile
 	Work             *ReportWork   `json:"work_report"`
 	Checked          *ReportSigned `json:"checked"`
 	Confirmed        *ReportSigned `json:"confirmed"`
+	Stale            bool          `json:"stale"` // something of it changed after it was signed
 	Entries          Range         `json:"entries"` // of opening and closing
 	Digest           string        `json:"digest"`
 }
@@ -142,6 +145,7 @@ type ReportWork struct {
 	Files        string     `json:"files"`
 	Present      string     `json:"present"`
 	Text         string     `json:"text"`
+	Result       string     `json:"result,omitempty"`
 }
 
 // ReportUnused is a grant on which no session stood.

@@ -1,0 +1,388 @@
+package evidence
+
+import (
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+// index finds what an entry is about.
+type index struct {
+	openings map[string][]*Opening // by grant, in order
+	sessions map[string]*Session   // by id
+	requests map[string]*Request   // by id
+	incident map[string]*Incident  // by id
+	admitted map[string]admission  // by engineer: the newest
+	newest   map[string]*Session   // by engineer
+	lasting  []*Span               // of Doubts
+	refused  map[time.Time]refusals // by slot
+	rows     map[rowsOf]int
+	marks    []mark
+	strings  map[string]string
+	lists    map[string][]string
+	dirty    bool // what Unreviewed knows is old
+}
+
+// admission is the newest admission of an engineer.
+type admission struct {
+	entry     int64
+	source    string
+	timestamp string
+}
+
+// mark is the first entry of a slot.
+type mark struct {
+	slot  time.Time
+	entry int64
+}
+
+func newIndex() index {
+	return index{openings: map[string][]*Opening{}, sessions: map[string]*Session{}, requests: map[string]*Request{}, incident: map[string]*Incident{},
+		admitted: map[string]admission{}, newest: map[string]*Session{}, refused: map[time.Time]refusals{}, rows: map[rowsOf]int{}, strings: map[string]string{}, lists: map[string][]string{}}
+}
+
+// one keeps each string once: most entries have the same few.
+func (r *Record) one(s string) string {
+	if s == "" {
+		return ""
+	}
+	if known, ok := r.is.strings[s]; ok {
+		return known
+	}
+	s = strings.Clone(s)
+	r.is.strings[s] = s
+	return s
+}
+
+// list keeps each list once.
+func (r *Record) list(all []string) []string {
+	if len(all) == 0 {
+		return nil
+	}
+	name := strings.Join(all, "\x00")
+	known, ok := r.is.lists[name]
+	if !ok {
+		for _, s := range all {
+			known = append(known, r.one(s))
+		}
+		r.is.lists[name] = known
+	}
+	return known
+}
+
+// Add takes the next entry. What a newer version wrote, and this one does not know, changes nothing
+// but the range and the time.
+func (r *Record) Add(e journal.Entry) {
+	if r.Entries.To < 0 {
+		r.Entries.From, r.Begins = e.Index, e.Time
+	}
+	before := r.Now
+	r.Entries.To, r.Now = e.Index, e.Time
+	if at := slot(e.Time); len(r.is.marks) == 0 || !r.is.marks[len(r.is.marks)-1].slot.Equal(at) {
+		r.is.marks = append(r.is.marks, mark{at, e.Index})
+	}
+	switch e.Kind {
+	case journal.PolicyText:
+		r.past.add(e)
+	case journal.PolicyLoaded:
+		r.loaded(e)
+	case journal.WindowOpened, journal.WindowClosed:
+		r.opening(e)
+	case journal.Admission, journal.SessionOpened, journal.Used, journal.SessionClosed:
+		r.session(e)
+	case journal.Refused:
+		r.refuse(e)
+	case journal.Start, journal.Stop, journal.Doubt, journal.Trusted:
+		r.span(e, before)
+	case journal.ClockStep:
+		r.Steps = append(r.Steps, r.note(e))
+	case journal.Recovery:
+		r.Steps = append(r.Steps, r.note(e))
+		r.trusted(e, "")
+	case journal.Drift:
+		r.Drifts = append(r.Drifts, r.note(e))
+	case journal.Shut, journal.Reopened, journal.SwitchShut, journal.SwitchOpened:
+		r.Shuts = append(r.Shuts, r.note(e))
+	default:
+		r.people(e)
+	}
+}
+
+// people takes what people decided and stated.
+func (r *Record) people(e journal.Entry) {
+	switch e.Kind {
+	case journal.Review:
+		r.is.dirty = true
+		stated(r, &r.Reviews, e)
+	case journal.WorkReport:
+		stated(r, &r.Work, e)
+	case journal.Answer:
+		stated(r, &r.Answers, e)
+	case journal.Mirrored:
+		stated(r, &r.Mirrored, e)
+	case journal.Incident, journal.Sent:
+		r.incident(e)
+	case journal.Reported:
+		if e.Request == "" {
+			stated(r, &r.Reported, e)
+			return
+		}
+		r.decision(e)
+	default:
+		r.decision(e)
+	}
+}
+
+// signed reads what an entry states.
+func signed[T any](r *Record, e journal.Entry) (Signed[T], bool) {
+	s := Signed[T]{Entry: e.Index, At: e.Time, Actor: r.one(e.Actor)}
+	return s, json.Unmarshal(e.Event, &s.Is) == nil
+}
+
+func stated[T any](r *Record, all *[]Signed[T], e journal.Entry) {
+	if s, ok := signed[T](r, e); ok {
+		*all = append(*all, s)
+	}
+}
+
+func (r *Record) note(e journal.Entry) Note {
+	return Note{e.Index, e.Time, e.Kind, r.one(e.Actor), r.one(e.Scope), r.one(e.Reason), e.Text}
+}
+
+// loaded notes a policy in force. A start with the same policy is no change.
+func (r *Record) loaded(e journal.Entry) {
+	if n := len(r.Policies); e.Digest != "" && (n == 0 || r.Policies[n-1].Digest != e.Digest) {
+		r.Policies = append(r.Policies, PolicyInForce{e.Index, e.Time, e.Digest, r.one(e.Actor)})
+	}
+}
+
+func (r *Record) person(e journal.Entry) Person {
+	return Person{r.one(e.Vendor), r.one(e.VendorName), r.one(e.Engineer), r.one(e.EngineerName)}
+}
+
+func (p Person) name() string { return p.Vendor + "/" + p.Engineer }
+
+// opening takes the opening or the closing of a grant.
+func (r *Record) opening(e journal.Entry) {
+	if e.Grant == "" {
+		return
+	}
+	r.is.dirty = true
+	all := r.is.openings[e.Grant]
+	var o *Opening
+	if n := len(all); n > 0 && all[n-1].Last < 0 {
+		o = all[n-1]
+	}
+	if o == nil || e.Kind == journal.WindowOpened {
+		o = &Opening{Person: r.person(e), Grant: e.Grant, Window: r.one(e.Window), Request: r.one(e.Request), ApprovedBy: r.one(e.ApprovedBy), Ticket: r.one(e.Ticket),
+			Section: r.one(e.Section), Text: r.one(e.Text), Targets: r.list(e.Targets), Sources: r.list(e.Sources), From: e.From, Until: e.Until, OpenedAt: e.Time, First: e.Index, Last: -1}
+		if e.Kind == journal.WindowClosed { // it opened before the journal begins
+			o.OpenedAt = e.From
+		}
+		r.Openings = append(r.Openings, o)
+		r.is.openings[e.Grant] = append(all, o)
+	}
+	if e.Kind == journal.WindowClosed {
+		o.ClosedAt, o.Reason, o.Last = e.Time, r.one(e.Reason), e.Index
+		if !e.Until.IsZero() {
+			o.Until = e.Until
+		}
+	}
+	if e.Kind == journal.WindowOpened {
+		r.trusted(e, "") // no grant opens in doubt
+	}
+}
+
+// session takes an entry about a session, or an admission.
+func (r *Record) session(e journal.Entry) {
+	p := r.person(e)
+	s := r.is.sessions[e.Session]
+	switch {
+	case e.Kind == journal.Admission:
+		r.is.admitted[p.name()] = admission{e.Index, e.Source, e.Timestamp}
+		if s := r.is.newest[p.name()]; s != nil && s.Last < 0 && s.Source.Addr().String() == e.Source {
+			s.LastHeard = e.Time
+		}
+		return
+	case e.Session == "":
+		return
+	case s == nil:
+		s = r.enter(e, p)
+	}
+	r.is.dirty = true
+	switch e.Kind {
+	case journal.Used:
+		s.used(r, e)
+	case journal.SessionClosed:
+		s.close(r, e)
+	}
+	r.stand(s, e.Grants)
+}
+
+// enter begins a session.
+func (r *Record) enter(e journal.Entry, p Person) *Session {
+	s := &Session{Person: p, ID: e.Session, Timestamp: e.Timestamp, OpenedAt: e.Time, First: e.Index, Last: -1, Admission: -1, Count: Count{Entry: -1}}
+	if e.Kind != journal.SessionOpened && !e.From.IsZero() { // it opened before the journal begins
+		s.OpenedAt = e.From
+	}
+	if a, err := netip.ParseAddr(e.Source); err == nil {
+		s.Source = netip.AddrPortFrom(a, e.SourcePort)
+	}
+	if a, ok := r.is.admitted[p.name()]; ok && a.source == e.Source && (e.Timestamp == "" || a.timestamp == e.Timestamp) {
+		s.Admission, s.Timestamp = a.entry, a.timestamp
+	}
+	r.is.sessions[s.ID], r.is.newest[p.name()] = s, s
+	r.Sessions = append(r.Sessions, s)
+	return s
+}
+
+// stand puts a session on its grants.
+func (r *Record) stand(s *Session, grants []string) {
+	for _, id := range grants {
+		for _, o := range r.is.openings[id] {
+			over := o.Last >= 0 && o.ClosedAt.Before(s.OpenedAt)
+			if !over && !slices.Contains(o.Sessions, s.ID) {
+				o.Sessions = append(o.Sessions, s.ID)
+				id = o.Grant
+			}
+		}
+		if !slices.Contains(s.Grants, id) {
+			s.Grants = append(s.Grants, id)
+		}
+	}
+}
+
+// used takes a count: sums since the session opened.
+func (s *Session) used(r *Record, e journal.Entry) {
+	c := &s.Count
+	c.Counted, c.Complete, c.At, c.Entry = true, e.Complete != nil && *e.Complete, e.Time, e.Index
+	if e.ReceivedBytes > 0 || e.TransmittedBytes > 0 {
+		c.totals(e)
+	}
+	c.Used = make([]journal.Use, len(e.Used))
+	for i, u := range e.Used {
+		u.Target, u.Address, u.Service = r.one(u.Target), r.one(u.Address), r.one(u.Service)
+		c.Used[i] = u
+	}
+	if s.Last < 0 {
+		s.LastHeard = e.Time
+	}
+}
+
+// totals takes the bytes of the tunnel. They never go back.
+func (c *Count) totals(e journal.Entry) {
+	c.Known = true
+	c.Received, c.Transmitted = max(c.Received, e.ReceivedBytes), max(c.Transmitted, e.TransmittedBytes)
+}
+
+// crashed is the reason of a closing that a later process wrote.
+const crashed = "crashed"
+
+func (s *Session) close(r *Record, e journal.Entry) {
+	s.ClosedAt, s.Ended, s.Last = e.Time, r.one(e.Reason), e.Index
+	if s.Ended != crashed {
+		s.Count.At, s.LastHeard = e.Time, time.Time{}
+		s.Count.totals(e)
+		return
+	}
+	if e.ReceivedBytes > 0 || e.TransmittedBytes > 0 {
+		s.Count.totals(e)
+	}
+	for _, at := range []time.Time{e.Last, s.OpenedAt} {
+		if at.After(s.LastHeard) && at.Before(s.ClosedAt) {
+			s.LastHeard = at
+		}
+	}
+}
+
+// span takes the beginning or the end of a doubt, or of a time without a gateway. before is the time of
+// the entry before.
+func (r *Record) span(e journal.Entry, before time.Time) {
+	switch e.Kind {
+	case journal.Doubt:
+		r.lasts(&Span{Kind: journal.Doubt, About: r.one(e.Scope), Text: e.Text, From: e.Time, First: e.Index, Last: -1})
+	case journal.Trusted:
+		r.trusted(e, e.Reason)
+	case journal.Stop:
+		r.trusted(e, "")
+		r.lasts(&Span{Kind: journal.Stop, From: e.Time, First: e.Index, Last: -1})
+	case journal.Start:
+		stopped := slices.ContainsFunc(r.is.lasting, func(s *Span) bool { return s.Kind == journal.Stop })
+		if !stopped && e.Index > r.Entries.From { // nobody stopped it
+			r.lasts(&Span{Kind: journal.Stop, Text: crashed, From: before, First: e.Index})
+		}
+		r.trusted(e, "")
+	}
+}
+
+func (r *Record) lasts(s *Span) {
+	r.Doubts, r.is.lasting = append(r.Doubts, s), append(r.is.lasting, s)
+}
+
+// trusted ends the doubts about a subject; empty: all that lasts.
+func (r *Record) trusted(e journal.Entry, about string) {
+	r.is.lasting = slices.DeleteFunc(r.is.lasting, func(s *Span) bool {
+		over := about == "" || s.About == "" || s.About == about
+		if over {
+			s.Until, s.Last = e.Time, e.Index
+		}
+		return over
+	})
+}
+
+// incident takes what is about an incident.
+func (r *Record) incident(e journal.Entry) {
+	var what struct{ ID, Verb string }
+	if json.Unmarshal(e.Event, &what) != nil || what.ID == "" {
+		return
+	}
+	i := r.is.incident[what.ID]
+	switch verb := what.Verb; {
+	case e.Kind == journal.Sent:
+		if i != nil {
+			stated(r, &i.Sent, e)
+		}
+	case verb == "opened" && i == nil:
+		if s, ok := signed[IncidentOpened](r, e); ok {
+			i = &Incident{Signed: s}
+			r.Incidents, r.is.incident[what.ID] = append(r.Incidents, i), i
+		}
+	case verb == "bundled" && i != nil:
+		stated(r, &i.Bundles, e)
+	case verb == "closed" && i != nil:
+		if s, ok := signed[IncidentClosed](r, e); ok {
+			i.Closed = &s
+		}
+	}
+}
+
+// decision takes an entry about a request.
+func (r *Record) decision(e journal.Entry) {
+	if e.Request == "" {
+		return
+	}
+	event, err := policy.DecodeEvent(string(e.Kind), e.Event)
+	if err != nil || event == nil {
+		return
+	}
+	d := Decision{Entry: e.Index, At: e.Time, Kind: e.Kind, By: r.one(e.Actor), Actor: r.one(e.Actor), Reason: e.Reason}
+	switch v := event.(type) {
+	case policy.Requested:
+		d.By, d.Login = r.one(v.By), r.one(v.Login)
+		q := &Request{ID: v.ID, Vendor: r.one(v.Vendor), Terms: v.Terms, Needed: v.Needed, RatifyBy: v.RatifyBy, Recorded: d}
+		if r.is.requests[q.ID] == nil {
+			r.Requests, r.is.requests[q.ID] = append(r.Requests, q), q
+		}
+		return
+	case policy.Verdict:
+		d.By, d.Login, d.Until, d.Reason, d.Files, d.Result = r.one(v.By), r.one(v.Login), v.Until, v.Reason, v.Files, v.Result
+	}
+	if q := r.is.requests[e.Request]; q != nil {
+		q.Decisions = append(q.Decisions, d)
+	}
+}
