@@ -151,7 +151,7 @@ func (r *reader) digestPart(part string) {
 
 func (r *reader) root(v value) {
 	unread := r.told() > 0
-	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "targets", "operators?", "reopen_all?", "vendors", "notify?")
+	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "targets", "operators?", "reopen_all?", "vendors", "notify?", "review?")
 	strange := r.strange
 	if version, ok := r.text(f["version"]); ok && version != "1" {
 		r.errorf(f["version"], "version %s is not known: allowed is 1", quote(version))
@@ -172,6 +172,7 @@ func (r *reader) root(v value) {
 	p.Vendors, _ = named(&r.decoder, f["vendors"], r.vendor)
 	p.Sinks, _ = named(&r.decoder, f["notify"], r.sink)
 	r.atMost(maxSinks, len(p.Sinks), f["notify"])
+	p.Review = r.review(f["review"])
 	r.checkRecorders(f["operators"])
 	r.checkTier(tier)
 	r.warnShared()

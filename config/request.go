@@ -24,13 +24,14 @@ const (
 
 // onRequest reads the field on_request of a vendor. It gives nil without the field.
 func (r *reader) onRequest(vendor *policy.Vendor, engineers map[string]*policy.Engineer, v value) *policy.OnRequest {
-	f := r.mapping(v, "targets", "engineers?", "valid?", "approvals?", "approvers?", "self_approval?", "max_duration", "max_total?",
+	f := r.mapping(v, "targets", "engineers?", "section?", "valid?", "approvals?", "approvers?", "self_approval?", "max_duration", "max_total?",
 		"ahead?", "undecided?", "grace?", "one_time_source?", "emergency?")
 	if f == nil {
 		return nil
 	}
 	strange := r.strange
 	o := &policy.OnRequest{Approvals: 1}
+	o.Section = r.display(f["section"])
 	o.ValidFrom, o.ValidUntil, _ = r.valid(v, f)
 	o.Targets = references(&r.decoder, f["targets"], "target", r.targets)
 	slices.SortFunc(o.Targets, func(a, b *policy.Target) int { return strings.Compare(a.Name, b.Name) })

@@ -37,7 +37,7 @@ const (
 func (r *reader) window(v *policy.Vendor, engineers map[string]*policy.Engineer, e entry) *policy.Window {
 	w := &policy.Window{Vendor: v, Name: e.name}
 	f := r.mapping(e.value, "rrule?", "at?", "duration?", "days?", "from?", "to?", "once?",
-		"valid?", "except?", "targets", "engineers?", "approved_by", "ticket?", "grace?")
+		"valid?", "except?", "targets", "engineers?", "approved_by", "ticket?", "section?", "grace?")
 	if f == nil {
 		return w
 	}
@@ -52,6 +52,7 @@ func (r *reader) window(v *policy.Vendor, engineers map[string]*policy.Engineer,
 	all := r.told() == before && !strange // all engineers of the window are known
 	w.ApprovedBy = r.display(f["approved_by"])
 	w.Ticket = r.display(f["ticket"])
+	w.Section = r.display(f["section"])
 	w.Grace, _ = read(&r.decoder, f["grace"], parseDuration(maxGrace))
 	r.reaches(e.value, f["targets"], w.Engineers, w.Targets, all)
 	return w

@@ -92,6 +92,7 @@ func TestWhatAChangeDoesToALiveSession(t *testing.T) {
 		{"Window.Engineers", "one more", func(p *policy.Policy) { night(p).Engineers = append(night(p).Engineers, join(p, "tanaka")) }, keeps, "", false, false},
 		{"Window.Engineers", "without suzuki", func(p *policy.Policy) { night(p).Engineers = night(p).Engineers[:1] }, keeps, "", true, false},
 		{"Window.ApprovedBy", "another", func(p *policy.Policy) { night(p).ApprovedBy = "情報システム課長" }, keeps, "", false, true},
+		{"Window.Section", "another", func(p *policy.Policy) { night(p).Section = "医事課" }, keeps, "", false, false},
 		{"Window.Grace", "longer", func(p *policy.Policy) { night(p).Grace = time.Minute }, keeps, "", false, false},
 		{"Vendor.Phone", "another", func(p *policy.Policy) { p.Vendor("medisys").Phone = "03-0000-0000" }, keeps, "", false, false},
 		{"Vendor.OnRequest", "other than before", func(p *policy.Policy) { p.Vendor("medisys").OnRequest = &policy.OnRequest{} }, keeps, "", false, false},

@@ -19,7 +19,7 @@ const (
 // Change is one thing that differs between two policies.
 type Change struct {
 	Kind   string  `json:"kind"`             // added, removed or changed
-	Thing  string  `json:"thing"`            // site, contact, timezone, tunnel, reopen_all, calendar, target, operator, notify, vendor, engineer, window or on_request
+	Thing  string  `json:"thing"`            // site, contact, timezone, tunnel, reopen_all, review, calendar, target, operator, notify, vendor, engineer, window or on_request
 	Vendor string  `json:"vendor,omitempty"` // of an engineer, a window or on_request
 	Name   string  `json:"name,omitempty"`   // empty for the first five things and on_request
 	Fields []Field `json:"fields"`           // those that differ; of a thing that was added or removed, all that it has
@@ -150,6 +150,9 @@ func (p *Policy) things() map[id][]value {
 	if p.ReopenAll > 0 {
 		all[id{thing: "reopen_all"}] = []value{text("approvals", strconv.Itoa(p.ReopenAll))}
 	}
+	if v := p.Review; v != nil {
+		all[id{thing: "review"}] = []value{text("within", Elapsed(v.Within)), text("confirm_within", Elapsed(v.ConfirmWithin)), text("distinct", strconv.FormatBool(v.Distinct))}
+	}
 	for _, o := range p.Operators {
 		all[id{"operator", "", o.Name}] = []value{text("name", o.DisplayName), text("user", o.User), list("may", o.Rights, plain), list("passkeys", o.Passkeys, plain)}
 	}
@@ -201,7 +204,7 @@ func (w *Window) values() []value {
 		once = text("once", s.From.String()+".."+s.Until.String())
 	}
 	return []value{rule, at, duration, days, from, to, once, validity(w.ValidFrom, w.ValidUntil), list("except", w.Except, func(c *Calendar) string { return c.Name }),
-		list("targets", w.Targets, targetName), some(w.Engineers, len(w.Vendor.Engineers)), text("approved_by", w.ApprovedBy), text("ticket", w.Ticket),
+		list("targets", w.Targets, targetName), some(w.Engineers, len(w.Vendor.Engineers)), text("approved_by", w.ApprovedBy), text("ticket", w.Ticket), text("section", w.Section),
 		text("grace", Elapsed(w.Grace))}
 }
 
@@ -211,7 +214,7 @@ func (o *OnRequest) values(of int) []value {
 	if e := o.Emergency; e != nil {
 		declared, within, ratifiers = Elapsed(e.MaxDuration), Elapsed(e.RatifyWithin), e.Ratifiers
 	}
-	return []value{list("targets", o.Targets, targetName), some(o.Engineers, of), validity(o.ValidFrom, o.ValidUntil),
+	return []value{list("targets", o.Targets, targetName), text("section", o.Section), some(o.Engineers, of), validity(o.ValidFrom, o.ValidUntil),
 		text("approvals", strconv.Itoa(o.Approvals)), list("approvers", o.Approvers, operatorName), text("self_approval", when(o.SelfApproval, "true")),
 		text("max_duration", Elapsed(o.MaxDuration)), text("max_total", Elapsed(o.MaxTotal)), text("ahead", Elapsed(o.Ahead)),
 		text("undecided", Elapsed(o.Undecided)), text("grace", Elapsed(o.Grace)), list("one_time_source.within", o.OneTimeSource, Short),

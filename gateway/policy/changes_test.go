@@ -83,8 +83,8 @@ func TestFault103ChangesAreTold(t *testing.T) {
 		}, []string{"added engineer medisys/ueda; public_key -[] +[" + (Key{}).String() + "]; sources -[] +[203.0.113.10 198.51.100.0/28 2001:db8:1::/64]"}},
 		{"targets, approval and validity", func(p *Policy) {
 			w := window(p, "support")
-			w.Targets, w.ApprovedBy, w.Ticket, w.ValidUntil = p.Targets[:1], "Head of IT", "CHG-1", mustDate("2027-03-31")
-		}, []string{"changed window medisys/support; valid -[] +[..2027-03-31]; targets -[pacs] +[ehr-db]; approved_by -[] +[Head of IT]; ticket -[] +[CHG-1]"}},
+			w.Targets, w.ApprovedBy, w.Ticket, w.Section, w.ValidUntil = p.Targets[:1], "Head of IT", "CHG-1", "Radiology", mustDate("2027-03-31")
+		}, []string{"changed window medisys/support; valid -[] +[..2027-03-31]; targets -[pacs] +[ehr-db]; approved_by -[] +[Head of IT]; ticket -[] +[CHG-1]; section -[] +[Radiology]"}},
 		{"another name", func(p *Policy) { window(p, "patch").Name = "night" },
 			[]string{"added window medisys/night; once -[] +[2026-12-07T17:00..2026-12-07T19:00]; targets -[] +[ehr-db]; engineers -[] +[sato suzuki]",
 				"removed window medisys/patch; once -[2026-12-07T17:00..2026-12-07T19:00] +[]; targets -[ehr-db] +[]; engineers -[sato suzuki] +[]"}},
@@ -110,13 +110,16 @@ func TestFault103ChangesAreTold(t *testing.T) {
 	}{
 		{"nothing", func(*Policy) {}, nil},
 		{"no requests any more", func(p *Policy) {
-			p.Operators, p.ReopenAll, p.Sinks, p.Vendors[0].OnRequest = nil, 0, nil, nil
+			p.Operators, p.ReopenAll, p.Review, p.Sinks, p.Vendors[0].OnRequest = nil, 0, nil, nil, nil
 		}, []string{"removed notify mail; smtp -[mail.hosp.example:587] +[]; tls -[required] +[]; from -[k@hosp.example] +[]; to -[a@hosp.example] +[]; user -[k] +[]; secret_file -[/etc/kidoban/mail] +[]; language -[ja] +[]",
 			"removed notify siem; webhook -[https://10.1.9.9/k] +[]; format -[slack] +[]; ca_file -[/etc/kidoban/ca.pem] +[]; kinds -[shut drift] +[]; language -[en] +[]",
 			"removed on_request medisys; targets -[ehr-db] +[]; engineers -[sato suzuki] +[]; valid -[..2027-03-31] +[]; approvals -[1] +[]; approvers -[tanaka] +[]; max_duration -[4h] +[]; max_total -[2d] +[]; ahead -[14d] +[]; undecided -[24h] +[]",
 			"removed operator tanaka; name -[田中] +[]; user -[tanaka] +[]; may -[record approve] +[]; passkeys -[es256:MFkw] +[]",
 			"removed operator ueda; may -[review] +[]",
-			"removed reopen_all; approvals -[2] +[]"}},
+			"removed reopen_all; approvals -[2] +[]", "removed review; within -[3d] +[]; confirm_within -[31d] +[]; distinct -[false] +[]"}},
+		{"reviews, and the section of requests", func(p *Policy) {
+			p.Review, p.Vendors[0].OnRequest.Section = &ReviewRules{Within: ReviewWithin, ConfirmWithin: 14 * 24 * time.Hour, Distinct: true}, "医事課"
+		}, []string{"changed on_request medisys; section -[] +[医事課]", "changed review; confirm_within -[31d] +[14d]; distinct -[false] +[true]"}},
 		{"an operator and reopen_all", func(p *Policy) {
 			p.Operators[0].User, p.Operators[0].Rights, p.Operators[0].Passkeys, p.ReopenAll = "yamada", []Right{MayApprove, MayRatify}, []string{"es256:MFkx"}, 1
 		}, []string{"changed operator tanaka; user -[tanaka] +[yamada]; may -[record] +[ratify]; passkeys -[es256:MFkw] +[es256:MFkx]", "changed reopen_all; approvals -[2] +[1]"}},
@@ -166,7 +169,7 @@ func TestFault103ChangesAreTold(t *testing.T) {
 func withRequests(t *testing.T) *Policy {
 	_, p := example(t)
 	p.Operators = []*Operator{{Name: "tanaka", DisplayName: "田中", User: "tanaka", Rights: []Right{MayRecord, MayApprove}, Passkeys: []string{"es256:MFkw"}}, {Name: "ueda", Rights: []Right{MayReview}}}
-	p.ReopenAll = 2
+	p.ReopenAll, p.Review = 2, &ReviewRules{Within: ReviewWithin, ConfirmWithin: ConfirmWithin}
 	p.Sinks = []*Sink{
 		{Name: "mail", SMTP: "mail.hosp.example:587", TLS: "required", From: "k@hosp.example", To: []string{"a@hosp.example"}, User: "k", SecretFile: "/etc/kidoban/mail", Language: "ja"},
 		{Name: "siem", Webhook: "https://10.1.9.9/k", Format: "slack", CAFile: "/etc/kidoban/ca.pem", Kinds: []string{"shut", "drift"}, Language: "en"},

@@ -235,7 +235,7 @@ func (r *Request) extending(o *OnRequest, x *Standing, until time.Time) (needed 
 // open makes the window that the request opens under a policy.
 func (r *Request) open(p *Policy, o *OnRequest, x *Standing) {
 	v := p.Vendor(r.Vendor)
-	w := &Window{Vendor: v, Name: r.ID, Schedule: exactly(x.Span), ValidFrom: o.ValidFrom, ValidUntil: o.ValidUntil, Ticket: r.Ticket, Grace: o.Grace, ApprovedBy: r.approvers(x)}
+	w := &Window{Vendor: v, Name: r.ID, Schedule: exactly(x.Span), ValidFrom: o.ValidFrom, ValidUntil: o.ValidUntil, Ticket: r.Ticket, Section: o.Section, Grace: o.Grace, ApprovedBy: r.approvers(x)}
 	for _, asked := range r.Engineers {
 		e := engineerNamed(o.Engineers, asked)
 		if e == nil {

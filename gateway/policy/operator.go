@@ -44,6 +44,7 @@ func (o *Operator) May(r Right) bool { return o != nil && slices.Contains(o.Righ
 type OnRequest struct {
 	Targets               []*Target   // sorted by name
 	Engineers             []*Engineer // sorted by name
+	Section               string      // of the site, which owns what is maintained; may be empty
 	ValidFrom, ValidUntil Date        // inclusive local dates; zero: no bound
 	Approvals             int         // how many operators must approve, 1 or more
 	Approvers             []*Operator // sorted by name

@@ -41,12 +41,13 @@ type Policy struct {
 	Contact   string         // the telephone for engineers who do not get in; empty: the site
 	Zone      *time.Location // every local date and time of the policy is in this zone
 	Tunnel    Tunnel
-	Calendars []*Calendar // sorted by name
-	Targets   []*Target   // sorted by name
-	Vendors   []*Vendor   // sorted by name
-	Operators []*Operator // sorted by name; empty: nothing can be requested
-	ReopenAll int         // how many operators it takes to reopen everything; 0 or 1: whoever reopens
-	Sinks     []*Sink     // where notices go, sorted by name
+	Calendars []*Calendar  // sorted by name
+	Targets   []*Target    // sorted by name
+	Vendors   []*Vendor    // sorted by name
+	Operators []*Operator  // sorted by name; empty: nothing can be requested
+	ReopenAll int          // how many operators it takes to reopen everything; 0 or 1: whoever reopens
+	Sinks     []*Sink      // where notices go, sorted by name
+	Review    *ReviewRules // how sessions are reviewed; nil: nobody is reminded
 
 	Inspection Inspection // which tier of the catalogue the site inspects itself by
 
@@ -190,6 +191,7 @@ type Window struct {
 	Engineers  []*Engineer // never empty
 	ApprovedBy string
 	Ticket     string
+	Section    string // of the site, which owns the window; may be empty
 	// Grace is how long after its end flows may go on if the window opens again by then. Meanwhile
 	// no packet passes. Zero: flows end with the window.
 	Grace time.Duration

@@ -1,0 +1,26 @@
+package policy
+
+import "time"
+
+// ReviewRules are how the site reviews sessions: an operator checks each against the plan, and the officer
+// in charge confirms that.
+type ReviewRules struct {
+	Within        time.Duration // after a session's end: it is checked, and the vendor has reported its work
+	ConfirmWithin time.Duration // after a session's end: it is confirmed
+	Distinct      bool          // the one who confirms is not the one who checked
+}
+
+// Times of a policy without Review.
+const (
+	ReviewWithin  = 3 * 24 * time.Hour
+	ConfirmWithin = 31 * 24 * time.Hour
+)
+
+// Reviewing gives how sessions are reviewed. A policy that does not say it, or no policy, has the
+// usual times.
+func (p *Policy) Reviewing() ReviewRules {
+	if p == nil || p.Review == nil {
+		return ReviewRules{Within: ReviewWithin, ConfirmWithin: ConfirmWithin, Distinct: true}
+	}
+	return *p.Review
+}
