@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"gateway":                {"gateway/clock", "gateway/journal", "gateway/opening", "gateway/policy", "gateway/session", "gateway/store", "gateway/tally", "gateway/view"},
 	"gateway/clock":          {},
 	"gateway/opening":        {"gateway/clock", "gateway/policy"},
-	"gateway/store":          {"gateway/durable", "gateway/journal", "gateway/policy", "gateway/view"},
+	"gateway/store":          {"gateway/durable", "gateway/journal", "gateway/policy", "gateway/tally", "gateway/view"},
 	"gateway/durable":        {},
 	"gateway/view":           {"gateway/policy"},
 	"gateway/tally":          {"gateway/policy", "gateway/view"},

@@ -3,6 +3,7 @@ package gateway
 import (
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/store"
 	"kidoban/gateway/view"
 )
 
@@ -37,16 +38,17 @@ func (l *loop) doubt(d doubt, why view.Message) {
 	if d == doubtStopping {
 		return
 	}
-	l.record(journal.Entry{Kind: journal.Doubt, Actor: "gateway", Reason: policy.NotReady.String(), Text: clip(why.String())})
+	l.record(journal.Entry{Kind: journal.Doubt, Actor: "gateway", Reason: policy.NotReady.String(), Text: store.Clip(why.String())})
 }
 
 func (l *loop) trust(d doubt) {
 	if !l.doubted(d) {
 		return
 	}
-	l.cfg.Logger.Info("no longer in doubt", "was", l.doubts[d].String())
+	was := l.doubts[d].String()
 	l.doubts[d] = view.Message{}
 	l.plans.stale = true
+	l.record(journal.Entry{Kind: journal.Trusted, Actor: "gateway", Reason: subjects[d], Text: store.Clip(was)})
 }
 
 // doubted reports whether there is a doubt about a subject.

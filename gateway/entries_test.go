@@ -71,7 +71,7 @@ func TestTheGreatestEntriesFit(t *testing.T) {
 		windows = append(windows, window{name: "acme/" + long(i), from: "01:00:00", until: "02:00:00", engineers: "brown"})
 	}
 	p := site(windows...)
-	for i := range targetsMax + 10 {
+	for i := range store.TargetsMax + 10 {
 		p.Targets = append(p.Targets, &policy.Target{Name: long(i), Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}), 32), Services: p.Targets[0].Services})
 	}
 	acme := p.Vendors[0]
@@ -79,13 +79,13 @@ func TestTheGreatestEntriesFit(t *testing.T) {
 	acme.Name, acme.DisplayName = long(1), worst(namesMax)
 	brown := acme.Engineers[0]
 	brown.Name, brown.DisplayName, brown.Sources = long(2), worst(namesMax), nil
-	for i := range sourcesMax + 10 {
+	for i := range store.SourcesMax + 10 {
 		brown.Sources = append(brown.Sources, netip.MustParsePrefix(fmt.Sprintf("2001:db80:ffff:ffff:ffff:ffff:ffff:f%03d/128", i)))
 	}
 	brown.Sources = append(brown.Sources, acme.Sources...)
 	acme.Windows[0].Targets = p.Targets
 	for _, w := range acme.Windows {
-		w.ApprovedBy, w.Ticket = worst(textMax), worst(textMax)
+		w.ApprovedBy, w.Ticket = worst(store.TextMax), worst(store.TextMax)
 	}
 	for i := range 2*store.KeysMax + 10 {
 		e := &policy.Engineer{Vendor: acme, Name: fmt.Sprintf("e%04d", i), Sources: acme.Sources}
@@ -100,11 +100,11 @@ func TestTheGreatestEntriesFit(t *testing.T) {
 		w.enter(brown.String(), address)
 		to := netip.MustParseAddrPort("[2001:db80:ffff:ffff:ffff:ffff:ffff:ffff]:65535")
 		w.firewall.facts <- policy.Fact{Kind: policy.Refusal, Engineer: brown, To: to, Proto: policy.UDP, Count: 1 << 30, Decision: policy.Decision{Reason: policy.UnlistedTarget, Engineer: brown}}
-		w.firewall.facts <- policy.Fact{Kind: policy.Drift, Err: errors.New(worst(2 * textMax))}
+		w.firewall.facts <- policy.Fact{Kind: policy.Drift, Err: errors.New(worst(2 * store.TextMax))}
 		w.step(time.Minute)
 		time.Sleep(2 * heartbeat)
 		synctest.Wait()
-		w.tunnel.facts <- policy.Fact{Kind: policy.Failure, Err: errors.New(worst(2 * textMax))}
+		w.tunnel.facts <- policy.Fact{Kind: policy.Failure, Err: errors.New(worst(2 * store.TextMax))}
 		synctest.Wait()
 		reason := worst(ReasonMax)
 		for _, scope := range []policy.Scope{policy.Scope(acme.Name), policy.Scope(brown.String()), policy.All} {
@@ -114,7 +114,7 @@ func TestTheGreatestEntriesFit(t *testing.T) {
 		}
 		for i := range 3 { // what cannot be read is another thing each time
 			w.crash()
-			w.damage, w.lost, w.latch = errors.New(worst(2*textMax)), fmt.Errorf("%d%s", i, worst(2*textMax)), nil
+			w.damage, w.lost, w.latch = errors.New(worst(2*store.TextMax)), fmt.Errorf("%d%s", i, worst(2*store.TextMax)), nil
 			w.start()
 			if out, err := w.gateway.Recover(t.Context(), yamada, reason); err != nil || !out.Recorded {
 				t.Errorf("recover: %+v, %v", out, err)

@@ -269,7 +269,7 @@ func (l *loop) evaluate() {
 	l.apply()
 	l.end(ended)
 	l.closeGrants()
-	l.record(noted(opening.Thaw(before, l.plans.inForce))...)
+	l.record(store.NoteEntries(opening.Thaw(before, l.plans.inForce))...)
 	if len(doubts) == 0 && len(l.inDoubt()) == 0 {
 		l.openGrants()
 	}
@@ -292,7 +292,7 @@ func (l *loop) beat() {
 		l.journalFailed(view.Say("disk_silent", view.Args{"wait": journalWait}))
 	}
 	inside := func(e *policy.Engineer) bool { return l.sessions.Of(e) != nil }
-	l.record(noted(l.plans.inForce.Warnings(l.plans.warned, l.clock.Now, inside))...)
+	l.record(store.NoteEntries(l.plans.inForce.Warnings(l.plans.warned, l.clock.Now, inside))...)
 	l.plans.warned = l.clock.Now
 	l.checkFile()
 	l.cfg.Switch.Look()
@@ -307,7 +307,7 @@ func (l *loop) beat() {
 		l.end(over)
 		l.apply()
 	}
-	l.record(refusedEntries(l.refusals.Due(l.clock.Now))...)
+	l.record(store.RefusedEntries(l.refusals.Due(l.clock.Now))...)
 	l.beatKernel()
 	l.sessions.Forget()
 	l.cfg.Notify("watchdog")
@@ -340,7 +340,7 @@ func (l *loop) fact(f policy.Fact) {
 		l.doubt(doubtTunnel, view.Say("tunnel_failed", view.Args{"cause": f.Err}))
 	case policy.Drift:
 		l.cfg.Metrics.Drifted()
-		l.record(journal.Entry{Kind: journal.Drift, Actor: "gateway", Text: clip(fmt.Sprint(f.Err))})
+		l.record(journal.Entry{Kind: journal.Drift, Actor: "gateway", Text: store.Clip(fmt.Sprint(f.Err))})
 	}
 }
 
@@ -354,7 +354,7 @@ func (l *loop) stop() error {
 	l.openings.Stop()
 	l.evaluate()
 	l.publish()
-	l.record(refusedEntries(l.refusals.Rest(l.clock.Now))...)
+	l.record(store.RefusedEntries(l.refusals.Rest(l.clock.Now))...)
 	l.record(journal.Entry{Kind: journal.Stop, Actor: "gateway"})
 	l.kernel.unanswered()
 	written := l.store.Quit()

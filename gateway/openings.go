@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	"kidoban/gateway/journal"
@@ -16,7 +14,7 @@ import (
 func (l *loop) openGrants() {
 	for _, o := range l.openings.ToRecord(l.plans.wanted) {
 		l.state.NoteGrant(string(policy.RequestOf(o.Grant.ID)), time.Time{}) // in the journal's order
-		l.add(store.Record{Entries: []journal.Entry{grantEntry(journal.WindowOpened, o.Grant)}, Done: func(err error) {
+		l.add(store.Record{Entries: []journal.Entry{store.GrantEntry(journal.WindowOpened, o.Grant)}, Done: func(err error) {
 			if errors.Is(err, store.ErrRefused) {
 				return // it would be refused again; TestTheGreatestEntriesFit: no policy's is
 			}
@@ -29,7 +27,7 @@ func (l *loop) openGrants() {
 func (l *loop) closeGrants() {
 	var entries []journal.Entry
 	for _, c := range l.openings.Close(l.plans.inForce) {
-		e := grantEntry(journal.WindowClosed, c.Grant)
+		e := store.GrantEntry(journal.WindowClosed, c.Grant)
 		var of []string // a window's name is no request's
 		if e.Request != "" {
 			of = []string{c.Grant.ID}
@@ -47,47 +45,4 @@ func (l *loop) closeGrants() {
 		l.kernel.closings = append(l.kernel.closings, end)
 	}
 	l.record(entries...)
-}
-
-// noted gives the entries of notes.
-func noted(notes []policy.Note) (entries []journal.Entry) {
-	for _, n := range notes {
-		e := grantEntry(journal.Kind(n.Kind), n.Grant)
-		if e.Until, e.Count = n.Until, int64(n.Count); n.All {
-			e.Engineer, e.EngineerName, e.Grant = "", "", ""
-		}
-		entries = append(entries, e)
-	}
-	return entries
-}
-
-// targetsMax and sourcesMax are how many targets and sources an entry names: a
-// target's name has up to 63 bytes, a source up to 43, and an entry fits into 64
-// KiB.
-const targetsMax, sourcesMax = 500, 100
-
-func grantEntry(kind journal.Kind, g *policy.Grant) journal.Entry {
-	e := entryOf(kind, g.Engineer)
-	e.Window, e.Grant, e.From, e.Until = g.Window.Name, g.ID, g.From, g.Until
-	e.Request = string(policy.RequestOf(g.ID))
-	if kind != journal.WindowOpened {
-		return e
-	}
-	e.Text = clip(strings.TrimSpace("approved by " + g.Window.ApprovedBy + " " + g.Window.Ticket))
-	targets, sources := g.Window.Targets, g.Engineer.Sources
-	if more := len(targets) - targetsMax; more > 0 {
-		targets = targets[:targetsMax]
-		e.Text += fmt.Sprintf("; and %d more targets, as the policy names them", more)
-	}
-	if more := len(sources) - sourcesMax; more > 0 {
-		sources = sources[:sourcesMax]
-		e.Text += fmt.Sprintf("; and from %d more sources, as the policy names them", more)
-	}
-	for _, t := range targets {
-		e.Targets = append(e.Targets, t.Name)
-	}
-	for _, s := range sources {
-		e.Sources = append(e.Sources, s.String())
-	}
-	return e
 }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"strings"
 	"time"
 
 	"kidoban/gateway/journal"
@@ -10,12 +9,8 @@ import (
 	"kidoban/gateway/view"
 )
 
-const (
-	// journalWait is how long an append may take before the gateway is in doubt.
-	journalWait = 30 * time.Second
-	// textMax bounds, in bytes, a text that becomes part of an entry.
-	textMax = 4000
-)
+// journalWait is how long an append may take before the gateway is in doubt.
+const journalWait = 30 * time.Second
 
 // journalState describes the journal to the loop.
 type journalState struct {
@@ -51,11 +46,6 @@ func (l *loop) stamp(r store.Record) {
 	}
 }
 
-// entryOf begins an entry about an engineer.
-func entryOf(kind journal.Kind, e *policy.Engineer) journal.Entry {
-	return journal.Entry{Kind: kind, Actor: "gateway", Vendor: e.Vendor.Name, VendorName: e.Vendor.DisplayName, Engineer: e.Name, EngineerName: e.DisplayName}
-}
-
 // recorded takes the answer of an append.
 func (l *loop) recorded(a store.Ack) {
 	switch {
@@ -80,12 +70,4 @@ func (l *loop) recorded(a store.Ack) {
 // journalFailed shuts the gateway; cause is an error or a message.
 func (l *loop) journalFailed(cause any) {
 	l.doubt(doubtJournal, view.Say("journal_unwritten", view.Args{"cause": cause}))
-}
-
-// clip shortens a text so that it fits into an entry.
-func clip(text string) string {
-	if len(text) <= textMax {
-		return text
-	}
-	return strings.ToValidUTF8(text[:textMax], "") + " [shortened]"
 }

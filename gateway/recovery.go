@@ -59,24 +59,25 @@ func (g *Gateway) Recover(ctx context.Context, actor policy.Actor, reason string
 	e := newEffect()
 	err = g.send(context.WithoutCancel(ctx), func(l *loop) {
 		// From is the accepted clock: the journal's times may go back to it here.
-		entry := journal.Entry{Kind: journal.Recovery, Actor: actor.Text, Reason: reason, From: l.clock.Now, Text: clip(next.Text)}
+		entry := journal.Entry{Kind: journal.Recovery, Actor: actor.Text, Reason: reason, From: l.clock.Now, Text: store.Clip(next.Text)}
 		first := store.Record{Entries: []journal.Entry{entry}, Done: func(err error) { e.recorded <- err }}
 		l.acceptClock()
 		l.kernel.openAt = 0
 		l.cfg.Tunnel.SetTimestamps(nil)
 		l.tearDown(session.GatewayShut)
+		was := l.journal.identity
+		if dead {
+			l.takeJournal(next, first, e)
+		} else {
+			l.add(first)
+		}
+		l.trust(doubtClock)
 		if l.doubted(doubtTunnel) {
 			if err := l.cfg.Tunnel.Restart(); err != nil {
 				l.doubt(doubtTunnel, view.Say("tunnel_unbuilt", view.Args{"cause": err, "every": setAgain}))
 			} else {
 				l.trust(doubtTunnel)
 			}
-		}
-		was := l.journal.identity
-		if dead {
-			l.takeJournal(next, first, e)
-		} else {
-			l.add(first)
 		}
 		if keyless {
 			l.acceptKey(key, was, actor, e)
@@ -112,7 +113,6 @@ func (l *loop) acceptClock() {
 			*at = l.clock.Now
 		}
 	}
-	l.trust(doubtClock)
 }
 
 // keptMeanwhile waits for the latch: while the journal is replaced, only the
@@ -134,7 +134,6 @@ func (l *loop) tearDown(why session.Ended) {
 // takeJournal puts a journal in the place of the dead one. It begins with the
 // recovery. The closings that the dead one did not take follow, then the state.
 func (l *loop) takeJournal(next store.Replacement, first store.Record, e *effect) {
-	l.trust(doubtJournal)
 	switch lost := l.journal.lost; {
 	case next.Anew:
 		l.cfg.Metrics.JournalReplaced()
@@ -164,6 +163,7 @@ func (l *loop) takeJournal(next store.Replacement, first store.Record, e *effect
 	l.journal = journalState{identity: next.Past.Identity}
 	l.stamp(first)
 	l.store.Take(next, first)
+	l.trust(doubtJournal)
 	if !next.Anew { // it may have a decision whose record seemed to fail, and lack one that counted meanwhile
 		l.state.TakeRequests(l.clock.Now, next.Past.State)
 	}

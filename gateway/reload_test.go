@@ -12,6 +12,7 @@ import (
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/store"
 	"kidoban/gateway/view"
 )
 
@@ -236,7 +237,7 @@ func TestABadPolicyAtStart(t *testing.T) {
 					t.Errorf("not ready because %q: want what is wrong and what leads out", got)
 				}
 				for _, e := range w.durable() {
-					if len(e.Text) > textMax+20 {
+					if len(e.Text) > store.TextMax+20 {
 						t.Errorf("an entry of kind %s with %d bytes of text", e.Kind, len(e.Text))
 					}
 				}

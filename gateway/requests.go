@@ -72,7 +72,7 @@ func (l *loop) decide(actor policy.Actor, event policy.RequestEvent, e *effect) 
 		if decision.Verb == policy.Shorten && err != nil {
 			// The later end is what a restart would read, so the request ends now, and the latch
 			// keeps that.
-			revoked := policy.Shut{Scope: id, Reason: clip(view.Say("shortening_lost", view.Args{"cause": err}).String())}
+			revoked := policy.Shut{Scope: id, Reason: store.Clip(view.Say("shortening_lost", view.Args{"cause": err}).String())}
 			if l.state.Apply(l.clock.Now, actor.Text, revoked) == nil {
 				l.store.Latch.Set(l.state.Shuts())
 				l.plans.stale = true

@@ -20,7 +20,7 @@ func (l *loop) admitted(f policy.Fact) {
 	e := f.Engineer
 	l.cfg.Metrics.Admitted(e, l.clock.Now)
 	l.refusals.Attempted(e, f.Source.Addr())
-	entry := entryOf(journal.Admission, e)
+	entry := store.EngineerEntry(journal.Admission, e)
 	entry.Source, entry.Reason = f.Source.Addr().String(), policy.Admitted.String()
 	entry.Key, entry.Timestamp = e.Key.String(), hex.EncodeToString(f.Timestamp[:])
 	if g := f.Decision.Grant; g != nil {
@@ -49,12 +49,14 @@ func (l *loop) cut(a *session.Admission) {
 
 // confirmed opens a session, or continues the one that is open.
 func (l *loop) confirmed(f policy.Fact) {
-	if !l.sessions.Confirm(f.Admission) {
+	admission := l.sessions.Confirm(f.Admission)
+	if admission == nil {
 		return // cut meanwhile
 	}
 	opened, superseded, changed := l.sessions.Enter(f.Engineer, f.Source, l.plans.inForce)
 	l.end(superseded)
 	if opened != nil {
+		opened.Timestamp = admission.Timestamp
 		l.record(sessionEntry(journal.SessionOpened, opened))
 	}
 	if changed {
@@ -67,7 +69,10 @@ func (l *loop) confirmed(f policy.Fact) {
 const grantsMax = 200
 
 func sessionEntry(kind journal.Kind, s *session.Session) journal.Entry {
-	e := entryOf(kind, s.Engineer)
+	e := store.EngineerEntry(kind, s.Engineer)
+	if kind == journal.SessionOpened {
+		e.SourcePort, e.Timestamp = s.Source.Port(), hex.EncodeToString(s.Timestamp[:])
+	}
 	e.Session, e.Source, e.From, e.Until, e.Grants = s.ID, s.Source.Addr().String(), s.OpenedAt, s.Until, s.Grants
 	if more := len(s.Grants) - grantsMax; more > 0 {
 		e.Grants = s.Grants[:grantsMax]

@@ -28,7 +28,7 @@ func (l *loop) start() {
 	}
 	if unreadable != nil {
 		l.cfg.Logger.Error("the latch, which says what is shut, cannot be read: everything is shut", "err", unreadable)
-		everything.Reason = clip(view.Say(view.LatchUnread, view.Args{"cause": unreadable}).String())
+		everything.Reason = store.Clip(view.Say(view.LatchUnread, view.Args{"cause": unreadable}).String())
 		latched = append(latched, everything)
 	}
 	l.record(store.ShutAlso(l.state, latched)...)
@@ -73,7 +73,7 @@ func (l *loop) startDamaged(why error, latched bool) {
 		code = "journal_lost"
 		l.journal.lost = true
 		reason := view.Say("shut_lost", view.Args{"cause": lost}).String()
-		_ = l.state.Apply(l.clock.Now, policy.Gateway.Text, policy.Shut{Scope: policy.All, Reason: clip(reason)}) // a state without a policy takes all
+		_ = l.state.Apply(l.clock.Now, policy.Gateway.Text, policy.Shut{Scope: policy.All, Reason: store.Clip(reason)}) // a state without a policy takes all
 	}
 	l.doubt(doubtJournal, view.Say(code, view.Args{"cause": why}))
 }

@@ -21,6 +21,7 @@ const (
 type Admission struct {
 	Number     uint64
 	Engineer   *policy.Engineer
+	Timestamp  [12]byte // of the initiation (TAI64N)
 	source     netip.AddrPort
 	generation uint64        // Table.generation when it was admitted
 	at         time.Duration // boot time
@@ -30,7 +31,7 @@ type Admission struct {
 
 // Admit takes note of an admission.
 func (t *Table) Admit(f policy.Fact) *Admission {
-	a := &Admission{Number: f.Admission, Engineer: f.Engineer, source: f.Source, generation: t.generation, at: t.clock.Boot}
+	a := &Admission{Number: f.Admission, Engineer: f.Engineer, Timestamp: f.Timestamp, source: f.Source, generation: t.generation, at: t.clock.Boot}
 	t.admissions[a.Number] = a
 	h := t.of(a.Engineer)
 	h.unconfirmed++
@@ -74,16 +75,16 @@ func (t *Table) Cut(a *Admission) (over []Ending) {
 	return over
 }
 
-// Confirm takes note that an authenticated packet came under an admission. It
-// reports whether the admission is still known: it may have been cut.
-func (t *Table) Confirm(number uint64) bool {
+// Confirm takes note that an authenticated packet came under an admission, and
+// gives the admission; nil: it has been cut.
+func (t *Table) Confirm(number uint64) *Admission {
 	a := t.admissions[number]
 	if a == nil {
-		return false
+		return nil
 	}
 	a.confirmed = true
 	t.of(a.Engineer).unconfirmed = 0
-	return true
+	return a
 }
 
 // Forget drops admissions that are recorded, and confirmed or too old for it, and

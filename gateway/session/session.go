@@ -33,9 +33,11 @@ type Session struct {
 	ID       string // random; the journal, metrics and commands show it
 	Engineer *policy.Engineer
 	Source   netip.AddrPort
-	OpenedAt time.Time
-	Until    time.Time // when it must end
-	Grants   []string  // ids of the grants that allow it
+	// Timestamp is that of the handshake that opened it (TAI64N).
+	Timestamp [12]byte
+	OpenedAt  time.Time
+	Until     time.Time // when it must end
+	Grants    []string  // ids of the grants that allow it
 
 	Received, Transmitted uint64       // bytes since it opened
 	Last                  view.Traffic // the last reading of the engineer's key

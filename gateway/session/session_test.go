@@ -40,7 +40,7 @@ func TestTable(t *testing.T) {
 		return last
 	}
 	enter := func(from string) []Ending {
-		if !table.Confirm(last.Number) {
+		if table.Confirm(last.Number) == nil {
 			return nil
 		}
 		_, over, _ := table.Enter(brown, netip.MustParseAddrPort(from), state.Plan(wall))

@@ -87,7 +87,7 @@ var messages = map[journal.Kind]string{
 	journal.Warned: "a grant ends soon", journal.SessionOpened: "session opened", journal.SessionClosed: "session closed",
 	journal.Admission: "admitted", journal.Refused: "refused", journal.Drift: "the ruleset, or the tunnel's interface, had drifted",
 	journal.ClockStep: "the wall clock was set", journal.SwitchShut: "the shut file shuts everything",
-	journal.SwitchOpened: "the shut file shuts nothing any more", journal.Doubt: "shut in doubt",
+	journal.SwitchOpened: "the shut file shuts nothing any more", journal.Doubt: "shut in doubt", journal.Trusted: "no longer in doubt",
 }
 
 // decisions are the messages about requests. A revocation is logged as a close.

@@ -304,10 +304,11 @@ func lineOf(p *terminal.Program, index int64, e journal.Entry, before time.Time)
 	if e.Count > 1 {
 		times = strconv.FormatInt(e.Count, 10)
 	}
-	minutes, approved := "", ""
+	minutes, approved := "", strings.TrimSpace(e.ApprovedBy+" "+e.Ticket)
 	if e.Kind == journal.Warned {
 		minutes, times = strconv.FormatInt(e.Count, 10), ""
 	}
+	// As earlier versions wrote it.
 	if of, opens := strings.CutPrefix(text, "approved by "); opens && e.Kind == journal.WindowOpened {
 		approved, text = of, ""
 	}
