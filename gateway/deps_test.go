@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 	"gateway/office":         {"gateway/admin", "gateway/api", "gateway/durable", "gateway/notify", "gateway/view"},
 	"gateway/evidence":       {"gateway/journal", "gateway/policy", "gateway/view"},
 	"gateway/evidence/sheet": {},
+	"gateway/evidence/page":  {"gateway/evidence", "gateway/evidence/sheet", "gateway/view"},
 	"gateway/e2e":            {}, // tests only, which may import any package
 }
 

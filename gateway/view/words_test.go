@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -118,6 +119,9 @@ func listen(t *testing.T) map[Code]bool {
 		if err == nil && d.IsDir() && (d.Name() == "dashboards" || d.Name() == "kidoban-lab") {
 			return filepath.SkipDir // their texts are their own
 		}
+		if err == nil && strings.HasSuffix(path, ".html") {
+			checkTemplate(t, path, said)
+		}
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
 		}
@@ -179,6 +183,29 @@ func checkCall(t *testing.T, path string, call *ast.CallExpr) {
 		slices.Sort(given)
 		if want := placeholders(table[code][English]); takesArguments && !slices.Equal(given, want) {
 			t.Errorf("%s: %s is given %q, its text names %q", path, code, given, want)
+		}
+	}
+}
+
+// spoken is where a template says a code: {{say "code" "name" value ...}}.
+var spoken = regexp.MustCompile(`\b(?:say|prose) "(\w+)"((?: "\w+" (?:\([^()]*\)|[^\s(){}]+))*)`)
+
+// checkTemplate is checkCall for the template of a page.
+func checkTemplate(t *testing.T, path string, said map[Code]bool) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range spoken.FindAllStringSubmatch(string(text), -1) {
+		said[Code(m[1])] = true
+		given := []string{}
+		for _, arg := range regexp.MustCompile(` "(\w+)" `).FindAllStringSubmatch(m[2], -1) {
+			given = append(given, arg[1])
+		}
+		slices.Sort(given)
+		if want := placeholders(table[Code(m[1])][English]); table[Code(m[1])] == nil || !slices.Equal(given, want) {
+			t.Errorf("%s: %s is given %q, its text names %q", path, m[1], given, want)
 		}
 	}
 }

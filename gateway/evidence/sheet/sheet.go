@@ -17,6 +17,8 @@ type Sheet struct {
 	// Rows have a cell for each column or fewer. A cell is a text, an int or int64, or nil: it stays
 	// empty.
 	Rows [][]any
+	// Footer is at the foot of each printed page of XLSX, at most 200 characters.
+	Footer string
 }
 
 // Column is the head of a column.

@@ -112,7 +112,8 @@ func (s Sheet) xml() string {
 		b.WriteString("</row>")
 	}
 	b.WriteString(`</sheetData><pageMargins left="0.4" right="0.4" top="0.5" bottom="0.5" header="0.3" footer="0.3"/>` +
-		`<pageSetup paperSize="9" orientation="landscape" fitToHeight="0"/><headerFooter><oddFooter>&amp;C&amp;P / &amp;N</oddFooter></headerFooter></worksheet>`)
+		`<pageSetup paperSize="9" orientation="landscape" fitToHeight="0"/><headerFooter><oddFooter>&amp;L&amp;8` +
+		escaped(strings.ReplaceAll(plain(" "+s.Footer), "&", "&&")) + `&amp;R&amp;8&amp;P / &amp;N</oddFooter></headerFooter></worksheet>`)
 	return b.String()
 }
 
