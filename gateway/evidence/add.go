@@ -13,19 +13,20 @@ import (
 
 // index finds what an entry is about.
 type index struct {
-	openings map[string][]*Opening // by grant, in order
-	sessions map[string]*Session   // by id
-	requests map[string]*Request   // by id
-	incident map[string]*Incident  // by id
-	admitted map[string]admission  // by engineer: the newest
-	newest   map[string]*Session   // by engineer
-	lasting  []*Span               // of Doubts
+	openings map[string][]*Opening  // by grant, in order
+	sessions map[string]*Session    // by id
+	requests map[string]*Request    // by id
+	incident map[string]*Incident   // by id
+	admitted map[string]admission   // by engineer: the newest
+	newest   map[string]*Session    // by engineer
+	lasting  []*Span                // of Doubts
 	refused  map[time.Time]refusals // by slot
 	rows     map[rowsOf]int
 	marks    []mark
 	strings  map[string]string
 	lists    map[string][]string
-	dirty    bool // what Unreviewed knows is old
+	heard    time.Time // of the newest entry that no later process wrote for an earlier one
+	waits    backlog
 }
 
 // admission is the newest admission of an engineer.
@@ -43,7 +44,7 @@ type mark struct {
 
 func newIndex() index {
 	return index{openings: map[string][]*Opening{}, sessions: map[string]*Session{}, requests: map[string]*Request{}, incident: map[string]*Incident{},
-		admitted: map[string]admission{}, newest: map[string]*Session{}, refused: map[time.Time]refusals{}, rows: map[rowsOf]int{}, strings: map[string]string{}, lists: map[string][]string{}}
+		admitted: map[string]admission{}, newest: map[string]*Session{}, refused: map[time.Time]refusals{}, rows: map[rowsOf]int{}, strings: map[string]string{}, lists: map[string][]string{}, waits: newBacklog()}
 }
 
 // one keeps each string once: most entries have the same few.
@@ -81,7 +82,6 @@ func (r *Record) Add(e journal.Entry) {
 	if r.Entries.To < 0 {
 		r.Entries.From, r.Begins = e.Index, e.Time
 	}
-	before := r.Now
 	r.Entries.To, r.Now = e.Index, e.Time
 	if at := slot(e.Time); len(r.is.marks) == 0 || !r.is.marks[len(r.is.marks)-1].slot.Equal(at) {
 		r.is.marks = append(r.is.marks, mark{at, e.Index})
@@ -98,7 +98,7 @@ func (r *Record) Add(e journal.Entry) {
 	case journal.Refused:
 		r.refuse(e)
 	case journal.Start, journal.Stop, journal.Doubt, journal.Trusted:
-		r.span(e, before)
+		r.span(e)
 	case journal.ClockStep:
 		r.Steps = append(r.Steps, r.note(e))
 	case journal.Recovery:
@@ -111,13 +111,16 @@ func (r *Record) Add(e journal.Entry) {
 	default:
 		r.people(e)
 	}
+	if e.Reason != crashed {
+		r.is.heard = e.Time
+	}
+	r.touch(e)
 }
 
 // people takes what people decided and stated.
 func (r *Record) people(e journal.Entry) {
 	switch e.Kind {
 	case journal.Review:
-		r.is.dirty = true
 		stated(r, &r.Reviews, e)
 	case journal.WorkReport:
 		stated(r, &r.Work, e)
@@ -172,7 +175,6 @@ func (r *Record) opening(e journal.Entry) {
 	if e.Grant == "" {
 		return
 	}
-	r.is.dirty = true
 	all := r.is.openings[e.Grant]
 	var o *Opening
 	if n := len(all); n > 0 && all[n-1].Last < 0 {
@@ -183,6 +185,9 @@ func (r *Record) opening(e journal.Entry) {
 			Section: r.one(e.Section), Text: r.one(e.Text), Targets: r.list(e.Targets), Sources: r.list(e.Sources), From: e.From, Until: e.Until, OpenedAt: e.Time, First: e.Index, Last: -1}
 		if e.Kind == journal.WindowClosed { // it opened before the journal begins
 			o.OpenedAt = e.From
+			if s := r.is.newest[o.name()]; s != nil && slices.Contains(s.Grants, o.Grant) {
+				o.Sessions = append(o.Sessions, s.ID)
+			}
 		}
 		r.Openings = append(r.Openings, o)
 		r.is.openings[e.Grant] = append(all, o)
@@ -214,7 +219,6 @@ func (r *Record) session(e journal.Entry) {
 	case s == nil:
 		s = r.enter(e, p)
 	}
-	r.is.dirty = true
 	switch e.Kind {
 	case journal.Used:
 		s.used(r, e)
@@ -237,7 +241,7 @@ func (r *Record) enter(e journal.Entry, p Person) *Session {
 		s.Admission, s.Timestamp = a.entry, a.timestamp
 	}
 	r.is.sessions[s.ID], r.is.newest[p.name()] = s, s
-	r.Sessions = append(r.Sessions, s)
+	r.Sessions, r.is.waits.fresh = append(r.Sessions, s), append(r.is.waits.fresh, s)
 	return s
 }
 
@@ -300,9 +304,8 @@ func (s *Session) close(r *Record, e journal.Entry) {
 	}
 }
 
-// span takes the beginning or the end of a doubt, or of a time without a gateway. before is the time of
-// the entry before.
-func (r *Record) span(e journal.Entry, before time.Time) {
+// span takes the beginning or the end of a doubt, or of a time without a gateway.
+func (r *Record) span(e journal.Entry) {
 	switch e.Kind {
 	case journal.Doubt:
 		r.lasts(&Span{Kind: journal.Doubt, About: r.one(e.Scope), Text: e.Text, From: e.Time, First: e.Index, Last: -1})
@@ -314,7 +317,7 @@ func (r *Record) span(e journal.Entry, before time.Time) {
 	case journal.Start:
 		stopped := slices.ContainsFunc(r.is.lasting, func(s *Span) bool { return s.Kind == journal.Stop })
 		if !stopped && e.Index > r.Entries.From { // nobody stopped it
-			r.lasts(&Span{Kind: journal.Stop, Text: crashed, From: before, First: e.Index})
+			r.lasts(&Span{Kind: journal.Stop, Text: crashed, From: r.is.heard, First: e.Index})
 		}
 		r.trusted(e, "")
 	}

@@ -16,22 +16,22 @@ import (
 
 // sessionFacts are of one session.
 type sessionFacts struct {
-	Closed      *time.Time    `json:"closed"`
-	Complete    bool          `json:"complete"`
-	Counted     bool          `json:"counted"`
-	Ended       string        `json:"ended"`
-	Engineer    string        `json:"engineer"`
-	First       int64         `json:"first"` // entries
-	Grants      []string      `json:"grants"`
-	Heard       *time.Time    `json:"heard"`
-	ID          string        `json:"id"`
-	Last        int64         `json:"last"`
-	Opened      time.Time     `json:"opened"`
-	Received    *int64        `json:"received"`
-	Source      string        `json:"source"`
-	Transmitted *int64        `json:"transmitted"`
-	Used        []useFacts    `json:"used"`
-	Vendor      string        `json:"vendor"`
+	Closed      *time.Time `json:"closed"`
+	Complete    bool       `json:"complete"`
+	Counted     bool       `json:"counted"`
+	Ended       string     `json:"ended"`
+	Engineer    string     `json:"engineer"`
+	First       int64      `json:"first"` // entries
+	Grants      []string   `json:"grants"`
+	Heard       *time.Time `json:"heard"`
+	ID          string     `json:"id"`
+	Last        int64      `json:"last"`
+	Opened      time.Time  `json:"opened"`
+	Received    *int64     `json:"received"`
+	Source      string     `json:"source"`
+	Transmitted *int64     `json:"transmitted"`
+	Used        []useFacts `json:"used"`
+	Vendor      string     `json:"vendor"`
 }
 
 // useFacts are of the use of one service.

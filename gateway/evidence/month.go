@@ -74,8 +74,11 @@ type monthly struct {
 	policy *policy.Policy
 	report Report
 
-	openings []*Opening // that began in the month
-	sessions []*Session // that opened in the month
+	findings []finding
+	openings []*Opening             // that began in the month
+	grants   []grant                // of these
+	sessions []*Session             // that opened in the month
+	today    map[string]string      // digests by vendor
 	work     map[string]*ReportWork // by session
 }
 
@@ -84,14 +87,25 @@ type monthly struct {
 // Origin, Checkpoint, Verified and Witnesses are the caller's to fill in: entries do not have them.
 // Months without an entry and unknown vendors are errors.
 func (r *Record) Month(name, vendor string) (Report, error) {
-	b, err := r.monthly(name, vendor)
+	b, err := r.made(name, vendor)
 	if err != nil {
 		return Report{}, err
+	}
+	return b.report, nil
+}
+
+// made makes a report.
+func (r *Record) made(name, vendor string) (*monthly, error) {
+	b, err := r.monthly(name, vendor)
+	if err != nil {
+		return nil, err
 	}
 	b.rows()
 	b.vendors()
 	b.report.Digest = b.digest()
-	return b.report, nil
+	b.sign()
+	b.mismatches()
+	return b, nil
 }
 
 func (r *Record) monthly(name, vendor string) (*monthly, error) {
@@ -102,7 +116,7 @@ func (r *Record) monthly(name, vendor string) (*monthly, error) {
 	if vendor != "" && !slices.Contains(r.vendors(), vendor) {
 		return nil, &view.Error{Message: view.Say("evidence_vendor_unknown", view.Args{"vendor": vendor, "known": r.vendors()})}
 	}
-	b := &monthly{r: r, m: m, vendor: vendor, policy: r.policyOf(m), work: map[string]*ReportWork{}}
+	b := &monthly{r: r, m: m, vendor: vendor, policy: r.policyOf(m), work: map[string]*ReportWork{}, today: map[string]string{}}
 	b.report = Report{Version: Version, Month: name, Vendor: vendor, Timezone: m.zone.String(), Entries: r.entriesOf(m), Size: r.Entries.To + 1,
 		Witnesses: []string{}, AsOf: m.local(r.Now), Policies: r.policiesOf(m), Vendors: []VendorSummary{}, Sessions: []ReportSession{}, Unused: []ReportUnused{}, Mismatches: []Mismatch{}}
 	if b.policy != nil {
@@ -169,14 +183,17 @@ func (r *Record) policiesOf(m month) []ReportPolicy {
 // of reports whether the report is about a vendor.
 func (b *monthly) of(vendor string) bool { return b.vendor == "" || b.vendor == vendor }
 
-// rows fills in sessions, unused openings and refusals.
+// rows fills in sessions, unused grants and refusals.
 func (b *monthly) rows() {
 	for _, o := range b.r.Openings {
 		if b.of(o.Vendor) && b.m.has(o.OpenedAt) {
 			b.openings = append(b.openings, o)
-			if o.Last >= 0 && len(o.Sessions) == 0 {
-				b.report.Unused = append(b.report.Unused, b.unused(o))
-			}
+		}
+	}
+	b.grants = grantsOf(b.openings)
+	for _, g := range b.grants {
+		if g.unused() {
+			b.report.Unused = append(b.report.Unused, b.unused(g))
 		}
 	}
 	for _, s := range b.r.Sessions {
@@ -191,11 +208,39 @@ func (b *monthly) rows() {
 	b.report.Refused = slices.DeleteFunc(b.r.refusedIn(b.m), func(x ReportRefused) bool { return !b.of(x.Vendor) })
 }
 
-func (b *monthly) unused(o *Opening) ReportUnused {
-	p := b.r.planOf([]*Opening{o})
+// grant is all openings of one grant. A doubt or a close in the middle makes several of one.
+type grant []*Opening
+
+// grantsOf puts the openings of each grant together.
+func grantsOf(all []*Opening) (grants []grant) {
+	at := map[string]int{}
+	for _, o := range all {
+		i, known := at[o.Grant]
+		if !known {
+			i = len(grants)
+			at[o.Grant], grants = i, append(grants, nil)
+		}
+		grants[i] = append(grants[i], o)
+	}
+	return grants
+}
+
+func (g grant) first() *Opening { return g[0] }
+func (g grant) last() *Opening  { return g[len(g)-1] }
+
+// used reports whether a session stood on it.
+func (g grant) used() bool {
+	return slices.ContainsFunc(g, func(o *Opening) bool { return len(o.Sessions) > 0 })
+}
+
+// unused reports whether none did, and it is over.
+func (g grant) unused() bool { return !g.used() && g.last().Last >= 0 }
+
+func (b *monthly) unused(g grant) ReportUnused {
+	p, o, last := b.r.planOf(g), g.first(), g.last()
 	return ReportUnused{Grant: o.Grant, Vendor: o.Vendor, VendorName: o.VendorName, Engineer: o.Engineer, EngineerName: o.EngineerName, Section: o.Section, Request: o.Request,
-		Ticket: p.ticket, ApprovedBy: p.approvedBy, From: b.m.local(o.From), Until: b.m.local(o.Until), ClosedAt: b.m.maybe(o.ClosedAt), Reason: o.Reason,
-		Targets: append([]string{}, o.Targets...), Entries: Range{o.First, o.Last}}
+		Ticket: p.ticket, ApprovedBy: p.approvedBy, From: b.m.local(p.from), Until: b.m.local(p.until), ClosedAt: b.m.maybe(last.ClosedAt), Reason: last.Reason,
+		Targets: append([]string{}, last.Targets...), Entries: Range{o.First, last.Last}}
 }
 
 // session is the row of a session.

@@ -1,6 +1,11 @@
 package evidence
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"kidoban/gateway/view"
+)
 
 // Version is the version of Report's JSON.
 const Version = 1
@@ -104,20 +109,20 @@ type ReportSession struct {
 	PlannedFrom  *time.Time `json:"planned_from"`
 	PlannedUntil *time.Time `json:"planned_until"`
 	// Bytes of the tunnel, from and to the engineer; null: not known.
-	ReceivedBytes    *int64        `json:"received_bytes"`
-	TransmittedBytes *int64        `json:"transmitted_bytes"`
-	Used             []ReportUse   `json:"used"`
-	Counted          bool          `json:"counted"`  // false: the kernel did not count flows, so nothing is known of targets
-	Complete         bool          `json:"complete"` // false: some of it is not known
+	ReceivedBytes    *int64      `json:"received_bytes"`
+	TransmittedBytes *int64      `json:"transmitted_bytes"`
+	Used             []ReportUse `json:"used"`
+	Counted          bool        `json:"counted"`  // false: the kernel did not count flows, so nothing is known of targets
+	Complete         bool        `json:"complete"` // false: some of it is not known
 	// CountedAt is when the bytes were counted, of a session that is open or that a crash ended.
-	CountedAt *time.Time `json:"counted_at,omitempty"`
-	Refused          int64         `json:"refused"`  // flows and handshakes of the engineer, refused meanwhile
-	Work             *ReportWork   `json:"work_report"`
-	Checked          *ReportSigned `json:"checked"`
-	Confirmed        *ReportSigned `json:"confirmed"`
-	Stale            bool          `json:"stale"` // something of it changed after it was signed
-	Entries          Range         `json:"entries"` // of opening and closing
-	Digest           string        `json:"digest"`
+	CountedAt *time.Time    `json:"counted_at,omitempty"`
+	Refused   int64         `json:"refused"` // flows and handshakes of the engineer, refused meanwhile
+	Work      *ReportWork   `json:"work_report"`
+	Checked   *ReportSigned `json:"checked"`
+	Confirmed *ReportSigned `json:"confirmed"`
+	Stale     bool          `json:"stale"`   // something of it changed after it was signed
+	Entries   Range         `json:"entries"` // of opening and closing
+	Digest    string        `json:"digest"`
 }
 
 // ReportUse is the use of one target's service in one session.
@@ -187,11 +192,31 @@ type Mismatch struct {
 	Vendor  string  `json:"vendor"`
 	Session string  `json:"session,omitempty"`
 	Grant   string  `json:"grant,omitempty"`
-	Text    string  `json:"text"`  // in English; a page says it in the reader's language by Kind and Args
+	Text    string  `json:"text"`  // in English; Message says it in the reader's language
 	State   string  `json:"state"` // open or explained
 	// By and At are who explained it, and when; Note is the explanation.
-	By   string            `json:"by,omitempty"`
-	At   *time.Time        `json:"at,omitempty"`
-	Note string            `json:"note,omitempty"`
-	Args map[string]string `json:"args,omitempty"` // of Text, by the code mismatch_KIND
+	By   string     `json:"by,omitempty"`
+	At   *time.Time `json:"at,omitempty"`
+	Note string     `json:"note,omitempty"`
+	// Code and Args are what Text is made of. Code begins with mismatch_ and the kind.
+	Code view.Code         `json:"code"`
+	Args map[string]string `json:"args,omitempty"`
+}
+
+// The states of a mismatch.
+const (
+	Open      = "open"
+	Explained = "explained"
+)
+
+// Ref names a mismatch of a vendor, as Review.Explained has it: its kind and first entry.
+func (m Mismatch) Ref() string { return fmt.Sprintf("%s:%d", m.Kind, m.Entries[0]) }
+
+// Message is the text in every language.
+func (m Mismatch) Message() view.Message {
+	args := view.Args{}
+	for name, value := range m.Args {
+		args[name] = value
+	}
+	return view.Say(m.Code, args)
 }

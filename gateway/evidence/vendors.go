@@ -42,25 +42,27 @@ func (b *monthly) vendors() {
 }
 
 func (b *monthly) summary(vendor, name string) VendorSummary {
-	v := VendorSummary{Vendor: vendor, Name: name, Digest: b.vendorFacts(vendor).digest()}
+	v := VendorSummary{Vendor: vendor, Name: name, Digest: b.digestOf(vendor)}
 	for _, q := range b.r.Requests {
 		if q.Vendor == vendor {
 			b.countRequest(&v, q)
 		}
 	}
 	var open, used []span
-	for _, o := range b.openings {
-		if o.Vendor != vendor {
+	for _, g := range b.grants {
+		if g.first().Vendor != vendor {
 			continue
 		}
 		v.Opened++
 		switch {
-		case len(o.Sessions) > 0:
+		case g.used():
 			v.Used++
-		case o.Last >= 0:
+		case g.unused():
 			v.Unused++
 		}
-		open = append(open, span{o.OpenedAt, b.r.closed(o)})
+		for _, o := range g {
+			open = append(open, span{o.OpenedAt, b.r.closed(o)})
+		}
 	}
 	for _, s := range b.sessions {
 		if s.Vendor == vendor {

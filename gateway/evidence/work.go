@@ -19,28 +19,31 @@ func (r *Record) end(s *Session) time.Time {
 }
 
 // about are the sessions that a work report is about: those that it names, else those of its vendor and
-// engineer that were open in the time that it tells.
-func (r *Record) about(w WorkReport) (all []*Session) {
+// engineer that were open in the time that it tells. all are the sessions to look through.
+func (r *Record) about(w WorkReport, all []*Session) (found []*Session) {
 	for _, id := range w.Sessions {
 		if s := r.is.sessions[id]; s != nil {
-			all = append(all, s)
+			found = append(found, s)
 		}
 	}
 	if len(w.Sessions) > 0 {
-		return all
+		return found
 	}
-	for _, s := range r.Sessions {
+	for _, s := range all {
 		if s.Vendor == w.Vendor && (w.Engineer == "" || s.Engineer == w.Engineer) && !s.OpenedAt.After(w.Until) && !r.end(s).Before(w.From) {
-			all = append(all, s)
+			found = append(found, s)
 		}
 	}
-	return all
+	return found
 }
 
 // reported finds the newest work report of each session.
 func (b *monthly) reported() {
 	for _, w := range b.r.Work {
-		for _, s := range b.r.about(w.Is) {
+		if len(w.Is.Sessions) == 0 && w.Is.Until.Before(b.m.from) {
+			continue
+		}
+		for _, s := range b.r.about(w.Is, b.sessions) {
 			b.work[s.ID] = &ReportWork{Entry: w.Entry, At: b.m.local(w.At), By: w.Actor, From: b.m.maybe(w.Is.From), Until: b.m.maybe(w.Is.Until),
 				Targets: append([]string{}, w.Is.Targets...), PersonalData: w.Is.PersonalData, Files: w.Is.Files, Present: w.Is.Present, Text: w.Is.Text}
 		}

@@ -1,0 +1,289 @@
+package evidence
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
+)
+
+// reviewing is how soon sessions are to be reviewed, counted from their end.
+type reviewing struct{ within, confirmWithin time.Duration }
+
+// reviewOf is what a policy says of reviews.
+func reviewOf(*policy.Policy) reviewing {
+	return reviewing{3 * 24 * time.Hour, 31 * 24 * time.Hour}
+}
+
+// login is the login of an actor, as the journal shows it; empty: root, who may be anybody.
+func login(actor string) string {
+	if name, _, _ := strings.Cut(actor, " "); name == "root" || name == "gateway" {
+		return ""
+	}
+	return actor
+}
+
+// SessionsDigest is what a review of sessions signs: the digest of the session, or of several the
+// hex SHA-256 of the JSON list of their digests, sorted.
+func SessionsDigest(digests []string) string {
+	if len(digests) == 1 {
+		return digests[0]
+	}
+	all := slices.Clone(digests)
+	slices.Sort(all)
+	return digestOf(all)
+}
+
+// sessionsDigest is SessionsDigest as of now; empty: a session is not known.
+func (r *Record) sessionsDigest(ids []string) string {
+	var digests []string
+	for _, id := range ids {
+		s := r.is.sessions[id]
+		if s == nil {
+			return ""
+		}
+		digests = append(digests, r.factsOf(s).digest())
+	}
+	return SessionsDigest(digests)
+}
+
+// digestOf is the digest of a vendor's month as of now.
+func (b *monthly) digestOf(vendor string) string {
+	if b.today[vendor] == "" {
+		b.today[vendor] = b.vendorFacts(vendor).digest()
+	}
+	return b.today[vendor]
+}
+
+// signatures are the two that count, of a session or of a vendor's month; nil: there is none.
+type signatures struct{ checked, confirmed *signature }
+
+// signature is a review. It is stale if what it signed is not the same any more.
+type signature struct {
+	Signed[Review]
+	stale bool
+}
+
+// is reports whether a signature holds.
+func (s *signature) is() bool { return s != nil && !s.stale }
+
+// done reports whether both hold.
+func (s signatures) done() bool { return s.checked.is() && s.confirmed.is() }
+
+// stale reports whether one does not hold.
+func (s signatures) stale() bool {
+	return s.checked != nil && s.checked.stale || s.confirmed != nil && s.confirmed.stale
+}
+
+// signaturesOf finds the newest signatures of a session, or of a vendor's month: nil. One that holds
+// comes before one that does not.
+func (b *monthly) signaturesOf(s *Session, vendor string) (both signatures) {
+	for _, v := range b.r.Reviews {
+		month := v.Is.Month == b.m.name && v.Is.Vendor == vendor && len(v.Is.Sessions) == 0
+		if !month && (s == nil || !slices.Contains(v.Is.Sessions, s.ID)) {
+			continue
+		}
+		today := ""
+		if month {
+			today = b.digestOf(vendor)
+		} else {
+			today = b.r.sessionsDigest(v.Is.Sessions)
+		}
+		x := &signature{v, v.Is.Digest != today}
+		switch {
+		case v.Is.As == Checked && (!x.stale || !both.checked.is()):
+			both.checked = x
+		case v.Is.As == Confirmed && login(v.Actor) != "" && (!x.stale || !both.confirmed.is()):
+			x.stale = x.stale || !both.checked.is() // what it confirmed is not checked any more
+			both.confirmed = x
+		}
+	}
+	return both
+}
+
+// same reports whether one login signed both.
+func (s signatures) same() bool {
+	return s.checked != nil && s.confirmed != nil && login(s.checked.Actor) == login(s.confirmed.Actor)
+}
+
+// rows are the signatures as the report has them.
+func (b *monthly) signed(s signatures) (checked, confirmed *ReportSigned) {
+	row := func(x *signature) *ReportSigned {
+		if x == nil {
+			return nil
+		}
+		return &ReportSigned{Entry: x.Entry, At: b.m.local(x.At), By: x.Actor, For: x.Is.For, Note: x.Is.Note}
+	}
+	if checked, confirmed = row(s.checked), row(s.confirmed); confirmed != nil {
+		confirmed.Same = s.same()
+	}
+	return checked, confirmed
+}
+
+// sign fills in who signed sessions and months.
+func (b *monthly) sign() {
+	for i, s := range b.sessions {
+		x := &b.report.Sessions[i]
+		both := b.signaturesOf(s, s.Vendor)
+		x.Checked, x.Confirmed = b.signed(both)
+		x.Stale = both.stale()
+	}
+	for i := range b.report.Vendors {
+		v := &b.report.Vendors[i]
+		both := b.signaturesOf(nil, v.Vendor)
+		v.Checked, v.Confirmed = b.signed(both)
+		v.Stale = both.stale()
+	}
+}
+
+// CheckReview says why a review may not be signed, as a *view.Error, or nil. login is that of the person
+// who signs; empty is root, who is no operator and confirms nothing. With distinct, whoever checked does
+// not confirm. now is the clock of the gateway.
+func (r *Record) CheckReview(v Review, login string, now time.Time, distinct bool) error {
+	refuse := func(m view.Message) error { return &view.Error{Message: m} }
+	switch {
+	case v.As != Checked && v.As != Confirmed:
+		return refuse(view.Say("review_as", view.Args{"as": string(v.As)}))
+	case (v.Month == "") != (v.Vendor == "") || (v.Month == "") == (len(v.Sessions) == 0):
+		return refuse(view.Say("review_what", nil))
+	case v.As == Confirmed && login == "":
+		return refuse(view.Say("review_root", nil))
+	}
+	var err error
+	var of reviewed
+	if len(v.Sessions) > 0 {
+		of, err = r.reviewedSessions(v.Sessions)
+	} else {
+		of, err = r.reviewedMonth(v.Month, v.Vendor, now)
+	}
+	switch {
+	case err != nil:
+		return err
+	case v.Digest != of.digest:
+		return refuse(view.Say("review_stale", view.Args{"given": v.Digest, "digest": of.digest}))
+	case v.As == Confirmed && len(of.unchecked) > 0:
+		return refuse(view.Say("review_unchecked", view.Args{"sessions": view.Few(of.unchecked, namedMost)}))
+	case v.As == Confirmed && distinct && slices.Contains(of.by, login):
+		return refuse(view.Say("review_same", view.Args{"login": login}))
+	}
+	return of.explained(v)
+}
+
+// namedMost is how many sessions and mismatches a message names.
+const namedMost = 20
+
+// reviewed is what a review is about.
+type reviewed struct {
+	digest     string
+	unchecked  []string // sessions, or the month
+	by         []string // logins that checked
+	mismatches []Mismatch
+}
+
+// checked takes the signatures of a session or a month.
+func (x *reviewed) checked(name string, s signatures) {
+	if !s.checked.is() {
+		x.unchecked = append(x.unchecked, name)
+		return
+	}
+	x.by = append(x.by, login(s.checked.Actor))
+}
+
+// reviewedSessions is about sessions, which must be over.
+func (r *Record) reviewedSessions(ids []string) (x reviewed, err error) {
+	var unknown []string
+	months := map[string]*monthly{}
+	for _, id := range ids {
+		s := r.is.sessions[id]
+		if s == nil {
+			unknown = append(unknown, id)
+			continue
+		}
+		name := r.monthAt(s.OpenedAt) + " " + s.Vendor
+		if months[name] == nil {
+			if months[name], err = r.made(r.monthAt(s.OpenedAt), s.Vendor); err != nil {
+				return x, err
+			}
+		}
+		x.checked(id, months[name].signaturesOf(s, s.Vendor))
+		x.mismatches = append(x.mismatches, slices.DeleteFunc(slices.Clone(months[name].report.Mismatches), func(m Mismatch) bool { return m.Session != id })...)
+	}
+	if len(unknown) > 0 {
+		return x, &view.Error{Message: view.Say("review_sessions_unknown", view.Args{"sessions": view.Few(unknown, namedMost)})}
+	}
+	x.digest = r.sessionsDigest(ids)
+	return x, r.checkOver(slices.DeleteFunc(slices.Clone(r.Sessions), func(s *Session) bool { return !slices.Contains(ids, s.ID) }))
+}
+
+// reviewedMonth is about a vendor's month, which must be over.
+func (r *Record) reviewedMonth(name, vendor string, now time.Time) (x reviewed, err error) {
+	b, err := r.made(name, vendor)
+	if err != nil {
+		return x, err
+	}
+	if now.Before(b.m.until) {
+		return x, &view.Error{Message: view.Say("review_month_lasts", view.Args{"month": name, "until": b.m.until.Format(view.Moment)})}
+	}
+	x.digest, x.mismatches = b.digestOf(vendor), b.report.Mismatches
+	month := b.signaturesOf(nil, vendor)
+	for _, s := range b.sessions {
+		both := b.signaturesOf(s, vendor)
+		x.checked(s.ID, both)
+	}
+	if month.checked.is() || len(b.sessions) == 0 {
+		x.unchecked, x.by = nil, nil
+		x.checked(name, month)
+	}
+	return x, r.checkOver(b.sessions)
+}
+
+// checkOver refuses sessions that are open.
+func (r *Record) checkOver(all []*Session) error {
+	var open []string
+	for _, s := range all {
+		if s.Last < 0 {
+			open = append(open, s.ID)
+		}
+	}
+	if len(open) > 0 {
+		return &view.Error{Message: view.Say("review_open", view.Args{"sessions": view.Few(open, namedMost)})}
+	}
+	return nil
+}
+
+// explained refuses a review that leaves open mismatches without a note. That it is missing, m11, needs
+// none.
+func (x reviewed) explained(v Review) error {
+	var unsaid, open []string
+	for _, m := range x.mismatches {
+		if m.State != Open || m.Kind == "m11" {
+			continue
+		}
+		open = append(open, m.Ref())
+		if v.Note == "" || len(v.Explained) > 0 && !slices.Contains(v.Explained, m.Ref()) {
+			unsaid = append(unsaid, m.Ref())
+		}
+	}
+	strange := slices.DeleteFunc(slices.Clone(v.Explained), func(ref string) bool {
+		return slices.ContainsFunc(x.mismatches, func(m Mismatch) bool { return m.Ref() == ref })
+	})
+	switch {
+	case len(strange) > 0:
+		return &view.Error{Message: view.Say("review_mismatches_unknown", view.Args{"mismatches": view.Few(strange, namedMost), "open": view.Few(open, namedMost)})}
+	case len(unsaid) > 0:
+		return &view.Error{Message: view.Say("review_mismatches", view.Args{"mismatches": view.Few(unsaid, namedMost)})}
+	}
+	return nil
+}
+
+// monthAt is the month of an instant, in the zone of the policy in force at the month's end.
+func (r *Record) monthAt(at time.Time) string {
+	for _, guess := range []time.Time{at, at.Add(15 * time.Hour), at.Add(-15 * time.Hour)} {
+		if m, err := r.monthOf(guess.UTC().Format(monthLayout)); err == nil && m.has(at) {
+			return m.name
+		}
+	}
+	return at.UTC().Format(monthLayout)
+}
