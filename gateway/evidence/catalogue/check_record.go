@@ -1,0 +1,279 @@
+package catalogue
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"kidoban/gateway/evidence"
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
+)
+
+func isEverything(p netip.Prefix) bool { return p.Bits() == 0 }
+
+// drifts are the entries of drift in the time.
+func (c *look) drifts() (entries []int64) {
+	for _, n := range c.r.Drifts {
+		if c.within(n.Time) {
+			entries = append(entries, n.Entry)
+		}
+	}
+	return entries
+}
+
+// checkRecorded: each session has the admission that let it in.
+func (c *look) checkRecorded() Machine {
+	if why := c.blank(); !why.Empty() {
+		return unknown(why)
+	}
+	var without []int64
+	n, incomplete := 0, 0
+	for _, s := range c.r.Sessions {
+		if !c.of(s.Vendor) || !c.within(s.OpenedAt) {
+			continue
+		}
+		n++
+		if s.Admission < 0 {
+			without = append(without, s.First)
+		}
+		if s.Last >= 0 && !(s.Count.Known && s.Count.Complete) {
+			incomplete++
+		}
+	}
+	findings := []view.Message{view.Say("inspect_recorded", view.Args{"sessions": n})}
+	if incomplete > 0 {
+		findings = append(findings, view.Say("inspect_uncounted", view.Args{"count": incomplete}))
+	}
+	if len(without) > 0 {
+		return found(No, without, view.Say("inspect_unrecorded", view.Args{"count": len(without), "sessions": n}))
+	}
+	return found(Yes, nil, findings...)
+}
+
+// checkReviewed: no session waits for its check or its confirmation beyond the policy's times.
+func (c *look) checkReviewed() Machine {
+	if why := c.blank(); !why.Empty() {
+		return unknown(why)
+	}
+	rules := c.p.Reviewing()
+	var unchecked, unconfirmed []int64
+	n := 0
+	for _, s := range c.sessions() {
+		end := s.OpenedAt
+		if s.ClosedAt != nil {
+			end = *s.ClosedAt
+		}
+		n++
+		if s.Checked == nil && c.at.After(end.Add(rules.Within)) {
+			unchecked = append(unchecked, s.Entries.From)
+		}
+		if s.Confirmed == nil && c.at.After(end.Add(rules.ConfirmWithin)) {
+			unconfirmed = append(unconfirmed, s.Entries.From)
+		}
+	}
+	if len(unchecked)+len(unconfirmed) > 0 {
+		return found(No, append(unchecked, unconfirmed...), view.Say("inspect_unreviewed", view.Args{"unchecked": len(unchecked), "unconfirmed": len(unconfirmed), "sessions": n}))
+	}
+	return found(Yes, nil, view.Say("inspect_reviewed", view.Args{"sessions": n}))
+}
+
+// checkVerified: the entries agree with a signed checkpoint.
+func (c *look) checkVerified() Machine {
+	switch {
+	case c.o.Damaged:
+		return found(No, nil, view.Say("inspect_damaged", nil))
+	case !c.o.Verified:
+		return unknown(view.Say("inspect_unverified", nil))
+	}
+	return found(Yes, nil, view.Say("inspect_verified", view.Args{"count": c.r.Entries.To - c.r.Entries.From + 1}))
+}
+
+// checkCopied: a copy or a witness has a state of the journal that is not old.
+func (c *look) checkCopied() Machine {
+	newest, entries := time.Time{}, []int64(nil)
+	if c.live != nil {
+		newest = later(c.live.Witnessed, c.live.Copied)
+	}
+	for _, m := range c.r.Mirrored {
+		if m.At.After(newest) && !m.At.After(c.at) {
+			newest, entries = m.At, []int64{m.Entry}
+		}
+	}
+	switch {
+	case newest.IsZero() && c.live == nil:
+		return unknown(view.Say("inspect_copy_unknown", nil))
+	case newest.IsZero():
+		return found(No, nil, view.Say("inspect_no_copy", nil))
+	case c.at.Sub(newest) > copyAge:
+		return found(No, entries, view.Say("inspect_old_copy", view.Args{"at": c.say(newest)}))
+	}
+	return found(Yes, entries, view.Say("inspect_copy", view.Args{"at": c.say(newest)}))
+}
+
+// say writes an instant for people.
+func (c *look) say(at time.Time) string { return at.In(c.zone).Format("2006-01-02 15:04 MST") }
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// checkClock: the kernel synchronizes its clock; only the running gateway can ask it.
+func (c *look) checkClock() Machine {
+	var steps []int64
+	for _, n := range c.r.Steps {
+		if n.Kind == journal.ClockStep && c.within(n.Time) {
+			steps = append(steps, n.Entry)
+		}
+	}
+	findings := []view.Message{view.Say("inspect_steps", view.Args{"count": len(steps)})}
+	switch {
+	case c.live == nil:
+		return unknown(view.Say("inspect_live_only", nil))
+	case !c.live.Synchronized:
+		return found(No, steps, append(findings, view.Say("inspect_not_synchronized", nil))...)
+	}
+	return found(Yes, steps, append(findings, view.Say("inspect_synchronized", nil))...)
+}
+
+// checkListeners: what serves people listens to this machine or to a private network.
+func (c *look) checkListeners() Machine {
+	if c.live == nil || !c.live.ListenersKnown {
+		return unknown(view.Say("inspect_live_only", nil))
+	}
+	all, public := []string{}, []string{}
+	for _, l := range c.live.Listeners {
+		all = append(all, l.String())
+		if a := l.Addr().Unmap(); !a.IsLoopback() && !a.IsPrivate() && !a.IsLinkLocalUnicast() {
+			public = append(public, l.String())
+		}
+	}
+	if len(public) > 0 {
+		return found(No, nil, view.Say("inspect_public", view.Args{"listeners": view.Few(public, 8)}))
+	}
+	return found(Yes, nil, view.Say("inspect_private", view.Args{"count": len(all), "listeners": view.Few(all, 8)}))
+}
+
+// checkDrift: the ruleset was compared all the time, and never differed.
+func (c *look) checkDrift() Machine {
+	if why := c.blank(); !why.Empty() {
+		return unknown(why)
+	}
+	drifts := c.drifts()
+	if len(drifts) > 0 || c.rulesetDiffers() {
+		return found(No, drifts, c.ruleset(drifts))
+	}
+	return found(Yes, nil, c.ruleset(nil))
+}
+
+// checkExercised: somebody made a bundle of an incident, or for exercise.
+func (c *look) checkExercised() Machine {
+	var entries []int64
+	for _, i := range c.r.Incidents {
+		for _, b := range i.Bundles {
+			if c.within(b.At) {
+				entries = append(entries, i.Entry, b.Entry)
+			}
+		}
+	}
+	return c.exercised(entries, view.Say("inspect_exercised", view.Args{"count": len(entries) / 2}), view.Say("inspect_not_exercised", nil))
+}
+
+// checkKillSwitch: somebody closed everything.
+func (c *look) checkKillSwitch() Machine {
+	var entries []int64
+	for _, n := range c.r.Shuts {
+		if c.within(n.Time) && (n.Kind == journal.SwitchShut || n.Kind == journal.Shut && n.Scope == string(policy.All)) {
+			entries = append(entries, n.Entry)
+		}
+	}
+	return c.exercised(entries, view.Say("inspect_shut", view.Args{"count": len(entries)}), view.Say("inspect_never_shut", nil))
+}
+
+// exercised answers by exercises: none is no once the journal is old enough to have one.
+func (c *look) exercised(entries []int64, done, not view.Message) Machine {
+	switch {
+	case len(entries) > 0:
+		return found(Yes, entries, done)
+	case c.r.Entries.To < 0 || c.r.Begins.After(c.from):
+		return unknown(not)
+	}
+	return found(No, nil, not)
+}
+
+// checkReconciled: each difference between plan, sessions and use is explained.
+func (c *look) checkReconciled() Machine {
+	if why := c.blank(); !why.Empty() {
+		return unknown(why)
+	}
+	var entries []int64
+	var kinds []string
+	open, explained := 0, 0
+	for _, r := range c.reports() {
+		for _, m := range r.Mismatches {
+			if m.State != "open" {
+				explained++
+				continue
+			}
+			open++
+			entries = append(entries, m.Entries...)
+			if !slices.Contains(kinds, m.Kind) {
+				kinds = append(kinds, m.Kind)
+			}
+		}
+	}
+	if open > 0 {
+		return found(No, entries, view.Say("inspect_mismatches", view.Args{"count": open, "kinds": kinds, "explained": explained}))
+	}
+	return found(Yes, nil, view.Say("inspect_reconciled", view.Args{"explained": explained}))
+}
+
+// version tells the program's version.
+func (c *look) version() []view.Message {
+	if c.live == nil {
+		return []view.Message{view.Say("inspect_live_only", nil)}
+	}
+	return []view.Message{view.Say("inspect_version", view.Args{"version": c.live.Version})}
+}
+
+// files counts the work reports that say something about files.
+func (c *look) files() []view.Message {
+	told, all := 0, 0
+	for _, w := range c.r.Work {
+		if c.of(w.Is.Vendor) && c.within(w.At) {
+			all++
+			if w.Is.Files != "" {
+				told++
+			}
+		}
+	}
+	return []view.Message{view.Say("inspect_files", view.Args{"count": told, "reports": all})}
+}
+
+// coverage counts the answers so far: it is about the controls before it.
+func (c *look) coverage() []view.Message {
+	assessed := 0
+	for _, x := range c.results {
+		if x.Answer != NotAssessed {
+			assessed++
+		}
+	}
+	return []view.Message{view.Say("inspect_coverage", view.Args{"count": assessed, "controls": len(c.results)})}
+}
+
+// vendorAnswers names the vendors that have answered, and those that have not.
+func (c *look) vendorAnswers() []view.Message {
+	var done, missing []string
+	for _, v := range c.vendors(true) {
+		if slices.ContainsFunc(c.r.Answers, func(s evidence.Signed[evidence.Answer]) bool { return s.Is.Vendor == v.Name && c.within(s.At) }) {
+			done = append(done, v.Name)
+		} else {
+			missing = append(missing, v.Name)
+		}
+	}
+	return []view.Message{view.Say("inspect_vendor_answers", view.Args{"done": len(done), "vendors": len(done) + len(missing), "missing": view.Few(missing, 8)})}
+}
