@@ -1,0 +1,155 @@
+package catalogue
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+func noPolicy(f *fixture) { f.site = "" }
+func offline(f *fixture)  { f.live = nil }
+
+// young leaves only what came after a day.
+func young(f *fixture) {
+	f.drop(func(e journal.Entry) bool { return e.Time.Before(at("2026-11-20 00:00")) })
+}
+
+// TestChecks: each check has a journal that makes it yes, one that makes it no, and one without its data.
+func TestChecks(t *testing.T) {
+	same := func(*fixture) {}
+	for _, test := range []struct {
+		check       string
+		yes         func(*fixture)
+		no          []func(*fixture)
+		notAssessed func(*fixture)
+	}{
+		{"sources", offline, []func(*fixture){
+			func(f *fixture) {
+				f.mend = func(p *policy.Policy) {
+					p.Vendors[0].Engineers[0].Sources = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
+				}
+			},
+			func(f *fixture) { f.add(journal.Entry{Kind: journal.Drift, Time: at("2026-11-25 10:00")}) },
+			func(f *fixture) { f.live.RulesetEqual = false },
+		}, noPolicy},
+		{"default-deny", same, []func(*fixture){func(f *fixture) { f.live.RulesetEqual = false }}, offline},
+		{"windows", offline, []func(*fixture){
+			func(f *fixture) {
+				f.change(journal.SessionOpened, func(e *journal.Entry) { e.Time = at("2026-11-28 21:00") })
+			},
+			func(f *fixture) {
+				f.change(journal.SessionClosed, func(e *journal.Entry) { e.Time = at("2026-11-29 01:00") })
+			},
+			func(f *fixture) {
+				f.drop(func(e journal.Entry) bool { return e.Kind == journal.WindowOpened || e.Kind == journal.WindowClosed })
+			},
+		}, noPolicy},
+		{"approvals", offline, []func(*fixture){func(f *fixture) { f.change(journal.WindowOpened, func(e *journal.Entry) { e.ApprovedBy = "" }) }}, noPolicy},
+		{"emergencies", offline, []func(*fixture){func(f *fixture) { f.emergency("2026-11-20 10:00") }}, noPolicy},
+		{"disconnected", offline, []func(*fixture){
+			func(f *fixture) { f.drop(func(e journal.Entry) bool { return e.Kind == journal.SessionClosed }) },
+			func(f *fixture) { f.live.RulesetEqual = false },
+		}, noPolicy},
+		{"standing", offline, []func(*fixture){
+			func(f *fixture) {
+				f.change(journal.WindowOpened, func(e *journal.Entry) { e.Time = at("2026-11-25 10:00") })
+			},
+			func(f *fixture) {
+				for day := at("2026-11-01 00:00"); day.Before(at("2026-11-30 00:00")); day = day.AddDate(0, 0, 1) {
+					name := day.Format(time.DateOnly)
+					f.add(journal.Entry{Kind: journal.WindowOpened, Time: day, Vendor: "medisys", Engineer: "sato", Grant: name, From: day, Until: day.Add(20 * time.Hour)},
+						journal.Entry{Kind: journal.WindowClosed, Time: day.Add(20 * time.Hour), Vendor: "medisys", Engineer: "sato", Grant: name})
+				}
+			},
+		}, noPolicy},
+		{"destinations", offline, []func(*fixture){
+			func(f *fixture) {
+				f.mend = func(p *policy.Policy) { p.Targets[1].Prefix = netip.MustParsePrefix("10.1.0.0/16") }
+			},
+			func(f *fixture) { f.mend = func(p *policy.Policy) { p.Targets[0].Services[0].Last = 65535 } },
+		}, noPolicy},
+		{"persons", offline, []func(*fixture){func(f *fixture) {
+			f.add(journal.Entry{Kind: journal.SessionOpened, Time: at("2026-11-28 22:30"), Vendor: "medisys", Engineer: "sato", Session: "S2", Source: "203.0.113.11"})
+		}}, noPolicy},
+		{"dormant", offline, []func(*fixture){
+			func(f *fixture) { f.drop(func(e journal.Entry) bool { return e.Engineer == "suzuki" }) },
+			func(f *fixture) {
+				f.mend = func(p *policy.Policy) { p.Vendors[0].ContractUntil = policy.Date{Year: 2026, Month: 10, Day: 31} }
+			},
+		}, func(f *fixture) {
+			young(f)
+			f.drop(func(e journal.Entry) bool { return e.Engineer == "suzuki" })
+		}},
+		{"encryption", offline, []func(*fixture){func(f *fixture) { f.mend = func(p *policy.Policy) { p.Vendors[0].Engineers[0].Key = policy.Key{} } }}, noPolicy},
+		{"contracts", offline, []func(*fixture){
+			func(f *fixture) { f.mend = func(p *policy.Policy) { p.Vendors[0].ContractUntil = policy.Date{} } },
+			func(f *fixture) {
+				f.mend = func(p *policy.Policy) { p.Vendors[0].ContractUntil = policy.Date{Year: 2026, Month: 11, Day: 27} }
+			},
+		}, noPolicy},
+		{"recorded", offline, []func(*fixture){func(f *fixture) { f.drop(func(e journal.Entry) bool { return e.Kind == journal.Admission }) }}, noPolicy},
+		{"reviewed", offline, []func(*fixture){func(f *fixture) { f.visit("2026-11-24", "sato", "203.0.113.10") }}, noPolicy},
+		{"verified", offline, []func(*fixture){func(f *fixture) { f.options.Damaged = true }}, func(f *fixture) { f.options.Verified = false }},
+		{"copied", offline, []func(*fixture){
+			func(f *fixture) { f.drop(func(e journal.Entry) bool { return e.Kind == journal.Mirrored }) },
+			func(f *fixture) {
+				f.change(journal.Mirrored, func(e *journal.Entry) { e.Time = at("2026-11-20 00:00") })
+			},
+		}, func(f *fixture) {
+			offline(f)
+			f.drop(func(e journal.Entry) bool { return e.Kind == journal.Mirrored })
+		}},
+		{"clock", same, []func(*fixture){func(f *fixture) { f.live.Synchronized = false }}, offline},
+		{"listeners", func(f *fixture) {
+			f.live.Listeners = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9586"), netip.MustParseAddrPort("10.1.9.1:9586")}
+		}, []func(*fixture){
+			func(f *fixture) { f.live.Listeners = []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:9586")} },
+			func(f *fixture) { f.live.Listeners = []netip.AddrPort{netip.MustParseAddrPort("203.0.113.1:9586")} },
+		}, offline},
+		{"drift", offline, []func(*fixture){
+			func(f *fixture) { f.add(journal.Entry{Kind: journal.Drift, Time: at("2026-11-25 10:00")}) },
+			func(f *fixture) { f.live.RulesetEqual = false },
+		}, func(f *fixture) {
+			f.drop(func(e journal.Entry) bool { return e.Time.After(at("2026-10-01 00:00")) })
+			f.add(journal.Entry{Kind: journal.Stop, Time: at("2026-10-01 00:00")})
+		}},
+		{"exercised", offline, []func(*fixture){func(f *fixture) { f.drop(func(e journal.Entry) bool { return e.Kind == journal.Incident }) }}, young},
+		{"kill-switch", offline, []func(*fixture){
+			func(f *fixture) { f.drop(func(e journal.Entry) bool { return e.Kind == journal.Shut }) },
+			func(f *fixture) { f.change(journal.Shut, func(e *journal.Entry) { e.Scope = "medisys" }) },
+			func(f *fixture) { f.change(journal.Shut, func(e *journal.Entry) { e.Time = at("2025-11-01 00:00") }) },
+		}, young},
+		{"reconciled", offline, nil, noPolicy},
+	} {
+		ask := func(what string, prepare func(*fixture), want Verdict) {
+			t.Helper()
+			f := good()
+			f.options.Tier = 3
+			prepare(f)
+			for _, c := range data().controls {
+				if c.Check != test.check {
+					continue
+				}
+				if x := control(t, f.inspect(t), c.ID); x.Machine.Answer != want || len(x.Machine.Findings) == 0 {
+					t.Errorf("%s, %s: the machine says %s %v, want %s", test.check, what, x.Machine.Answer, x.Machine.Findings, want)
+				}
+			}
+		}
+		ask("yes", test.yes, Yes)
+		for n, no := range test.no {
+			ask("no "+string(rune('1'+n)), no, No)
+		}
+		ask("without data", test.notAssessed, NotAssessed)
+	}
+}
+
+// emergency adds an emergency that nobody signed.
+func (f *fixture) emergency(when string) {
+	from := at(when)
+	terms := policy.Terms{Emergency: true, ID: "~1", Vendor: "medisys", From: from.UTC(), Until: from.Add(time.Hour).UTC(), Version: 1}
+	f.add(event(journal.Requested, when, policy.Requested{Terms: terms, By: "tanaka", Needed: 1, RatifyBy: from.Add(24 * time.Hour)}))
+	f.entries[len(f.entries)-1].Request = "~1"
+}
