@@ -121,7 +121,7 @@ func (f *Firewall) forward() error {
 			f.astray.forget() // a few packets go astray until new routes are looked up
 		}
 	}
-	hints := slices.Concat(f.paths.hints, f.back, f.dnat.hints(), f.astray.hints())
+	hints := slices.Concat(f.paths.hints, f.kernel.accounts.hints(), f.back, f.dnat.hints(), f.astray.hints())
 	defer func() { f.tell(hints) }()
 	if err := f.kernel.setPaths(f.paths.to, f.paths.deaf); err != nil {
 		return err

@@ -85,7 +85,9 @@ func (f *ruleset) setForwarding(ipv4, ipv6 []string) error {
 		wanted = slices.Concat(wanted, named("ipv4/conf/", append(interfacesOf("ipv4"), "all"), acceptRedirects),
 			named("ipv6/conf/", interfacesOf("ipv6"), acceptRedirects))
 	}
-	if err := f.forwarding.restore(func(name string) bool { return slices.Contains(wanted, name) }); err != nil {
+	f.count()
+	keep := slices.Concat(wanted, counting)
+	if err := f.forwarding.restore(func(name string) bool { return slices.Contains(keep, name) }); err != nil {
 		return err
 	}
 	for _, name := range wanted {
@@ -95,6 +97,24 @@ func (f *ruleset) setForwarding(ipv4, ipv6 []string) error {
 		}
 	}
 	return nil
+}
+
+// counting are the switches that let conntrack count what flows carry, and note when they began.
+// They are the network namespace's, and count for flows that begin later.
+var counting = []string{"netfilter/nf_conntrack_acct", "netfilter/nf_conntrack_timestamp"}
+
+// count lets conntrack count. If it cannot, flows are not counted, and nothing else is amiss.
+func (f *ruleset) count() {
+	err := f.forwarding.turn(counting[0])
+	if err == nil && setting(counting[0]) != "1" {
+		err = fmt.Errorf("this kernel has no switch %s", sysctl(counting[0]))
+	}
+	if err == nil {
+		_ = f.forwarding.turn(counting[1]) // without it a flow began when it was seen first
+		f.accounts.off.Store(nil)
+	} else {
+		f.accounts.off.Store(&err)
+	}
 }
 
 // acceptRedirects is the end of the names of the switches that let the host
@@ -151,7 +171,11 @@ func sysctl(name string) string {
 // indexOf gives the index of the interface whose switch it is; 0: it is not
 // there, or the switch is the host's.
 func indexOf(name string) int {
-	i, err := net.InterfaceByName(strings.Split(name, "/")[2]) // no interface is named "all"
+	parts := strings.Split(name, "/")
+	if len(parts) < 3 {
+		return 0
+	}
+	i, err := net.InterfaceByName(parts[2]) // no interface is named "all"
 	if err != nil {
 		return 0
 	}
@@ -215,8 +239,11 @@ func (f *forwarding) turn(name string) error {
 			return nil
 		case err == nil:
 			what := "somebody turned off forwarding that targets need; it is turned on again"
-			if want == "0" {
+			switch {
+			case want == "0":
 				what = "somebody let this host believe ICMP redirects; that is turned off again"
+			case slices.Contains(counting, name):
+				what = "somebody turned off conntrack's counters, by which flows are counted; they are turned on again"
 			}
 			f.logger.Warn(what, "switch", sysctl(name))
 			return t.write(want)
@@ -259,7 +286,10 @@ func (f *forwarding) turn(name string) error {
 		f.drop(len(f.turned) - 1)
 		return fmt.Errorf("it stays as it is: how it was found cannot be kept: %w", err)
 	}
-	if want == "1" {
+	switch {
+	case slices.Contains(counting, name):
+		f.logger.Info("conntrack's counters are turned on", "switch", sysctl(name), "was", t.Was)
+	case want == "1":
 		f.logger.Info("forwarding is turned on", "switch", sysctl(name), "was", t.Was)
 	}
 	return t.write(want)
@@ -279,7 +309,7 @@ func (f *forwarding) restore(wanted func(name string) bool) error {
 			failures = append(failures, fmt.Errorf("restoring %s to %s: %w", sysctl(t.Name), t.Was, err))
 			continue
 		}
-		if meant(t.Name) == "1" {
+		if meant(t.Name) == "1" && !slices.Contains(counting, t.Name) {
 			f.logger.Info("forwarding is as it was found", "switch", sysctl(t.Name), "value", t.Was)
 		}
 		f.drop(i)
@@ -337,7 +367,7 @@ func (f *forwarding) keep() error {
 }
 
 // isSwitch is the name of a switch of those that are turned.
-var isSwitch = regexp.MustCompile(`^(ipv[46]/conf/[^/]+/(forwarding|accept_redirects)|ipv6/conf/[^/]+/force_forwarding)$`)
+var isSwitch = regexp.MustCompile(`^(ipv[46]/conf/[^/]+/(forwarding|accept_redirects)|ipv6/conf/[^/]+/force_forwarding|netfilter/nf_conntrack_(acct|timestamp))$`)
 
 // adopt takes over the switches that a process before us turned and did not turn
 // back. Records of another boot or network namespace, and of interfaces that are

@@ -38,6 +38,8 @@ type Options struct {
 	// translated is set once sources of flows may have been rewritten: without
 	// NAT their answers would be reset.
 	translated bool
+
+	eventsRoom int // for ends of flows that wait to be counted, in bytes; 0: enough
 }
 
 const defaultLogGroup = 5182

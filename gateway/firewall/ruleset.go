@@ -52,6 +52,7 @@ type ruleset struct {
 	uncertain  bool // an answer was lost: the next change begins with a full read-back
 	forwarding forwarding
 	flows      *connections
+	accounts   *accounts
 	closed     bool
 }
 
@@ -138,6 +139,8 @@ func newRuleset(o Options) (*ruleset, error) {
 		return nil, errors.Join(err, f.giveBack())
 	}
 	f.reserve()
+	f.accounts = openAccounts(cmp.Or(o.eventsRoom, eventsRoom), o.Logger)
+	f.count()
 	return f, nil
 }
 
@@ -206,6 +209,7 @@ func (f *ruleset) set(p *policy.Plan, live []netip.AddrPort) error {
 		return errClosed
 	}
 	f.current, f.live = p, slices.Clone(live)
+	f.accounts.sessions.Store(len(live) > 0)
 	f.plan.Store(p)
 	return f.apply()
 }
@@ -254,6 +258,8 @@ func (f *ruleset) apply() error {
 				return err
 			}
 			f.flows.took(moved)
+			owners := maps.Clone(f.flows.owners)
+			f.accounts.engineers.Store(&owners)
 		}
 	}
 	return f.hold(plan, refused, nil)
@@ -525,6 +531,7 @@ func (f *ruleset) close() error {
 	}
 	f.closed = true
 	err := f.replace() // closes everything at once
+	f.accounts.close()
 	return errors.Join(err, f.giveBack(), f.copies.close())
 }
 

@@ -20,6 +20,4 @@ type Use struct {
 	ReceivedPackets, TransmittedPackets uint64
 	ReceivedBytes, TransmittedBytes     uint64
 	First, Last                         time.Time // wall clock: of the first connection's beginning, of the newest packet that is known
-	// Lost says that the kernel may have lost some of it.
-	Lost bool
 }

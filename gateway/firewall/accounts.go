@@ -1,0 +1,383 @@
+package firewall
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
+)
+
+// accounts counts what the flows of engineers carry, by conntrack's own counters. Conntrack tells
+// the end of each flow, and is read every few seconds for those that live. Nothing waits for it.
+type accounts struct {
+	events    *os.File // the netlink socket that hears of ends; nil: it could not be opened
+	raw       syscall.RawConn
+	logger    *slog.Logger
+	done      chan struct{}
+	engineers atomic.Pointer[map[netip.Addr]policy.Key] // the tunnel addresses that count
+	sessions  atomic.Bool                               // there are sessions
+	asked     atomic.Bool                               // somebody wants a reading at once
+	off       atomic.Pointer[error]                     // why conntrack does not count; nil: it does
+	unread    atomic.Pointer[error]                     // why its counts cannot be read; nil: they can
+
+	walking sync.Mutex
+	walker  *connections // with a socket of its own; held by walking
+
+	mu     sync.Mutex
+	ledger ledger
+	until  time.Time // all that passed before is in the ledger, but for what was lost
+}
+
+// A TCP connection that was reset stays for 10 s, so a reading finds it.
+const (
+	walkEvery = 5 * time.Second
+	lookEvery = time.Second // for an overflow of the socket, and whether to read
+)
+
+// eventsRoom is the room for ends that wait to be read, in bytes of the kernel's memory: some
+// thousand. They come in a burst when windows close.
+const eventsRoom = 4 << 20
+
+// openAccounts begins to count, in the calling thread's network namespace. It does so too if it
+// cannot: then nothing is counted, and hints says so.
+func openAccounts(room int, logger *slog.Logger) *accounts {
+	a := &accounts{logger: logger, done: make(chan struct{}), ledger: newLedger()}
+	var err error
+	if a.walker, err = openConnections(); err == nil {
+		a.events, a.raw, err = openEvents(room)
+	}
+	if err != nil {
+		a.cannotRead(err)
+		close(a.done)
+		return a
+	}
+	go a.run()
+	return a
+}
+
+// openEvents opens a socket that hears of each flow that ends.
+func openEvents(room int) (*os.File, syscall.RawConn, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, nil, fmt.Errorf("conntrack's events: %w", err)
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, room) // an overflow is told
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (ctEnds - 1)}); err != nil {
+		unix.Close(fd)
+		return nil, nil, fmt.Errorf("conntrack's events: %w", err)
+	}
+	file := os.NewFile(uintptr(fd), "conntrack's events")
+	raw, err := file.SyscallConn()
+	return file, raw, err
+}
+
+func (a *accounts) close() {
+	if a.events != nil {
+		a.events.Close()
+	}
+	<-a.done
+	if a.walker != nil {
+		a.walker.close()
+	}
+}
+
+// run hears of ends, and reads what lives, until closed.
+func (a *accounts) run() {
+	defer close(a.done)
+	var walked time.Time
+	for {
+		_ = a.events.SetReadDeadline(time.Now().Add(lookEvery))
+		if a.asked.Load() { // before the deadline was set
+			_ = a.events.SetReadDeadline(time.Now())
+		}
+		overflow := false
+		err := a.raw.Read(func(fd uintptr) bool { overflow = a.hear(int(fd)); return overflow })
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return // closed
+		}
+		asked := a.asked.Swap(false)
+		if now := time.Now(); overflow || asked || now.Sub(walked) >= walkEvery {
+			walked = now
+			a.count(now)
+		}
+		if overflow { // or the socket cannot be read: not again at once
+			time.Sleep(lookEvery / 10)
+		}
+	}
+}
+
+// count reads conntrack, if there may be flows.
+func (a *accounts) count(now time.Time) {
+	a.mu.Lock()
+	idle := !a.sessions.Load() && len(a.ledger.live) == 0
+	a.mu.Unlock()
+	var err error
+	if !idle {
+		err = a.walk(now)
+	}
+	if err != nil {
+		a.cannotRead(err)
+		return
+	}
+	lost := false
+	// Ends that came until now.
+	if a.raw.Control(func(fd uintptr) { lost = a.hear(int(fd)) }) != nil || lost {
+		return
+	}
+	a.mu.Lock()
+	a.until = now
+	a.mu.Unlock()
+	if a.unread.Swap(nil) != nil {
+		a.logger.Info("flows are counted again")
+	}
+}
+
+func (a *accounts) cannotRead(err error) {
+	if a.unread.Swap(&err) == nil {
+		a.logger.Warn("what engineers' flows carry cannot be read; that is tried again", "err", err)
+	}
+}
+
+// hear takes the ends that wait. It reports whether some are lost.
+func (a *accounts) hear(fd int) (lost bool) {
+	buffer := make([]byte, 1<<14) // the kernel sends each end alone, in less than 1 KiB
+	for {
+		n, from, err := unix.Recvfrom(fd, buffer, 0)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EAGAIN):
+			return lost
+		case err != nil: // ENOBUFS: the socket overflowed
+			a.mu.Lock()
+			a.ledger.lost = time.Now()
+			a.mu.Unlock()
+			if !errors.Is(err, unix.ENOBUFS) {
+				a.cannotRead(err)
+				return true
+			}
+			lost = true
+			continue
+		}
+		if k, ok := from.(*unix.SockaddrNetlink); ok && k.Pid == 0 {
+			a.heard(buffer[:n])
+		}
+	}
+}
+
+// heard takes the kernel's messages of ends.
+func (a *accounts) heard(b []byte) {
+	messages, _ := syscall.ParseNetlinkMessage(b) // what it cannot read it has not
+	for _, m := range messages {
+		if m.Header.Type != unix.NFNL_SUBSYS_CTNETLINK<<8|ctDelete {
+			continue
+		}
+		c, ok := parseCount(m.Data, func(netip.Addr) bool { return true })
+		if !ok {
+			continue
+		}
+		a.mu.Lock()
+		// Its address may have left the policy meanwhile.
+		if _, known := a.ledger.live[c.id]; known || a.counts(c.flow.From) {
+			a.ledger.ended(c, time.Now())
+		}
+		a.mu.Unlock()
+	}
+}
+
+// counts reports whether the address is an engineer's.
+func (a *accounts) counts(from netip.Addr) bool {
+	engineers := a.engineers.Load()
+	if engineers == nil {
+		return false
+	}
+	_, ok := (*engineers)[from]
+	return ok
+}
+
+// walk reads all flows of engineers that conntrack holds.
+func (a *accounts) walk(now time.Time) error {
+	a.walking.Lock()
+	defer a.walking.Unlock()
+	all, err := a.walker.counted(a.counts)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ledger.walked(all, now)
+	return nil
+}
+
+// counted gives the flows from such addresses, but for those that are about to go.
+func (c *connections) counted(of func(netip.Addr) bool) (all []ctCount, err error) {
+	for _, family := range families {
+		err := c.ask(family, ctGet, unix.NLM_F_DUMP, nil, func(message []byte) bool {
+			if flow, ok := parseCount(message, of); ok && number(find(message[4:], ctStatus))&ctDying == 0 {
+				all = append(all, flow)
+			}
+			return true
+		})
+		if err != nil {
+			return nil, fmt.Errorf("listing flows: %w", err)
+		}
+	}
+	return all, nil
+}
+
+// Numbers of nfnetlink_conntrack.h and nf_conntrack_common.h that golang.org/x/sys lacks.
+const (
+	ctEnds = 3 // NFNLGRP_CONNTRACK_DESTROY
+
+	ctStatus      = 3      // CTA_STATUS
+	ctDying       = 1 << 9 // IPS_DYING: its end has been told
+	ctOriginal    = 9      // CTA_COUNTERS_ORIG
+	ctReply       = 10     // CTA_COUNTERS_REPLY
+	ctPackets     = 1      // CTA_COUNTERS_PACKETS
+	ctBytes       = 2      // CTA_COUNTERS_BYTES
+	ctTimes       = 20     // CTA_TIMESTAMP
+	ctTimeOfStart = 1      // CTA_TIMESTAMP_START
+)
+
+// parseCount reads what an entry of conntrack has counted, if it began from such an address.
+func parseCount(message []byte, of func(netip.Addr) bool) (ctCount, bool) {
+	if len(message) < 4 {
+		return ctCount{}, false
+	}
+	all := message[4:]
+	addresses := find(all, ctTupleOriginal, ctTupleIP)
+	source, destination := find(addresses, ctSource4), find(addresses, ctDestination4)
+	if source == nil {
+		source, destination = find(addresses, ctSource6), find(addresses, ctDestination6)
+	}
+	from, ok := netip.AddrFromSlice(source)
+	if !ok || !of(from) {
+		return ctCount{}, false
+	}
+	f, ok := parseFlow(message)
+	to, _ := netip.AddrFromSlice(destination) // as long as the source
+	if !ok {
+		return ctCount{}, false
+	}
+	protocol := find(all, ctTupleOriginal, ctTupleProtocol)
+	start := find(all, ctTimes, ctTimeOfStart)
+	c := ctCount{id: string(f.itself) + string(start), flow: policy.Flow{
+		From: from, To: netip.AddrPortFrom(to, uint16(number(find(protocol, ctPort)))), Protocol: uint8(number(find(protocol, ctProtocol))),
+	}}
+	if len(start) == 8 {
+		c.began = time.Unix(0, int64(number(start)))
+	}
+	original, reply := find(all, ctOriginal), find(all, ctReply)
+	c.uncounted = original == nil || reply == nil
+	c.received = packetCount{number(find(original, ctPackets)), number(find(original, ctBytes))}
+	c.transmitted = packetCount{number(find(reply, ctPackets)), number(find(reply, ctBytes))}
+	return c, true
+}
+
+// hints says so if nothing is counted.
+func (a *accounts) hints() []view.Hint {
+	for _, cause := range []*error{a.off.Load(), a.unread.Load()} {
+		if cause != nil {
+			return []view.Hint{{Message: view.Say("flows_uncounted", view.Args{"cause": *cause})}}
+		}
+	}
+	return nil
+}
+
+// Used gives what the engineers with such tunnel addresses have used since this process began, in
+// ended and in live flows. It never waits for the kernel, and never gives less than before, unless
+// Forget dropped it. An address has at most 512 rows; flows to further destinations are in one row
+// without a destination.
+//
+// Bytes count where packets come in. So a packet of a known flow that the ruleset then drops
+// counts too.
+func (f *Firewall) Used(of func(netip.Addr) bool) iter.Seq2[policy.Flow, policy.Use] {
+	type used struct {
+		flow policy.Flow
+		use  policy.Use
+	}
+	return func(yield func(policy.Flow, policy.Use) bool) {
+		a := f.kernel.accounts
+		var all []used
+		a.mu.Lock()
+		for address, rows := range a.ledger.rows {
+			if of(address) {
+				for flow, r := range rows {
+					all = append(all, used{flow, r.Use})
+				}
+			}
+		}
+		a.mu.Unlock()
+		for _, u := range all {
+			if !yield(u.flow, u.use) {
+				return
+			}
+		}
+	}
+}
+
+// Counted says how far Used goes. It has all that passed before until, but for what may have been
+// lost: last at lost; zero means never. While nothing is counted, that is now. Both are wall clock.
+func (f *Firewall) Counted() (until, lost time.Time) {
+	a := f.kernel.accounts
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !f.Counting() {
+		return a.until, time.Now()
+	}
+	return a.until, a.ledger.lost
+}
+
+// Counting reports whether flows are counted. If not, Hints has the reason.
+func (f *Firewall) Counting() bool { return f.kernel.accounts.hints() == nil }
+
+// Recount asks for a reading of live flows at once, and does not wait for it. Without it they are
+// read every 5 s.
+func (f *Firewall) Recount() {
+	a := f.kernel.accounts
+	a.asked.Store(true)
+	if a.events != nil {
+		_ = a.events.SetReadDeadline(time.Now()) // wakes it
+	}
+}
+
+// Forget drops what ended flows from a tunnel address have used: the caller keeps it.
+func (f *Firewall) Forget(address netip.Addr) {
+	a := f.kernel.accounts
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ledger.forget(address)
+}
+
+// Before gives what conntrack holds of flows from such tunnel addresses that a process before this
+// one let in, each since it began. Last is unknown, and zero; so is First where the kernel does
+// not know. These flows never count in Used. It must be called before the first plan is set, which
+// makes conntrack forget them. It waits for the kernel, up to 10 s.
+func (f *Firewall) Before(of func(netip.Addr) bool) (map[policy.Flow]policy.Use, error) {
+	a := f.kernel.accounts
+	if a.walker == nil {
+		return nil, fmt.Errorf("what passed before this start: %w", *a.unread.Load())
+	}
+	a.walking.Lock()
+	defer a.walking.Unlock()
+	all, err := a.walker.counted(of)
+	if err != nil {
+		return nil, fmt.Errorf("what passed before this start: %w", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ledger.before(all), nil
+}
