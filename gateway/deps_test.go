@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 	"gateway/evidence": {"gateway/journal", "gateway/policy", "gateway/view"},
 
 	"gateway/evidence/catalogue": {"gateway/evidence", "gateway/journal", "gateway/policy", "gateway/view"},
+	"gateway/evidence/oscal":     {"gateway/evidence/catalogue", "gateway/view"},
 
 	"gateway/evidence/sheet": {},
 	"gateway/evidence/page":  {"gateway/evidence", "gateway/evidence/sheet", "gateway/view"},

@@ -21,6 +21,12 @@ const (
 	NotAssessed Verdict = "not_assessed" // nobody answered, or there is no data
 )
 
+// verdicts are the words for verdicts.
+var verdicts = map[Verdict]view.Code{Yes: "inspect_yes", No: "inspect_answer_no", NA: "inspect_na", NotAssessed: "inspect_not_assessed"}
+
+// Message is the word for the verdict.
+func (v Verdict) Message() view.Message { return view.Say(verdicts[v], nil) }
+
 // Bounds of answers, in characters, and of how long one may hold.
 const (
 	maxAnswer = 2000
@@ -114,7 +120,7 @@ func given(r *evidence.Record, control, vendor string, holds Period, at time.Tim
 		if s.Is.Control != control || s.Is.Vendor != vendor || s.At.After(at) {
 			continue
 		}
-		until := holds.after(s.At)
+		until := holds.After(s.At)
 		if !s.Is.Until.IsZero() && s.Is.Until.Before(until) {
 			until = s.Is.Until
 		}

@@ -122,8 +122,10 @@ func (p *Period) UnmarshalText(text []byte) error {
 // MarshalText is String.
 func (p Period) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// after and before are the instants at the ends of the period.
-func (p Period) after(t time.Time) time.Time  { return t.AddDate(0, p.Months, p.Days) }
+// After is the instant at the end of a period that begins with t.
+func (p Period) After(t time.Time) time.Time { return t.AddDate(0, p.Months, p.Days) }
+
+// before is the beginning of a period that ends with t.
 func (p Period) before(t time.Time) time.Time { return t.AddDate(0, -p.Months, -p.Days) }
 
 // counts reports whether the control counts in the sums.

@@ -66,10 +66,10 @@ func (c *look) checkReviewed() Machine {
 			end = *s.ClosedAt
 		}
 		n++
-		if s.Checked == nil && c.at.After(end.Add(rules.Within)) {
+		if (s.Checked == nil || s.Stale) && c.at.After(end.Add(rules.Within)) {
 			unchecked = append(unchecked, s.Entries.From)
 		}
-		if s.Confirmed == nil && c.at.After(end.Add(rules.ConfirmWithin)) {
+		if (s.Confirmed == nil || s.Stale) && c.at.After(end.Add(rules.ConfirmWithin)) {
 			unconfirmed = append(unconfirmed, s.Entries.From)
 		}
 	}

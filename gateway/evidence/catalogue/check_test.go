@@ -122,7 +122,7 @@ func TestChecks(t *testing.T) {
 			func(f *fixture) { f.change(journal.Shut, func(e *journal.Entry) { e.Scope = "medisys" }) },
 			func(f *fixture) { f.change(journal.Shut, func(e *journal.Entry) { e.Time = at("2025-11-01 00:00") }) },
 		}, young},
-		{"reconciled", offline, nil, noPolicy},
+		{"reconciled", offline, []func(*fixture){func(f *fixture) { f.visit("2026-11-24", "sato", "203.0.113.10") }}, noPolicy},
 	} {
 		ask := func(what string, prepare func(*fixture), want Verdict) {
 			t.Helper()

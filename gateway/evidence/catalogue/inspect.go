@@ -104,7 +104,7 @@ type look struct {
 }
 
 // Inspect answers the controls of a tier from a record. live is nil for a copied journal: what only
-// the gateway knows is then not assessed. Unknown tiers and vendors are errors.
+// the gateway knows is then not assessed. Unknown tiers and vendors are errors, and so is an empty record.
 func Inspect(r *evidence.Record, live *Live, o Options) (Inspection, error) {
 	c := &look{r: r, live: live, o: o, p: r.At(r.Now), at: r.Now, zone: time.UTC, months: map[string]evidence.Report{}}
 	if live != nil {
@@ -112,6 +112,9 @@ func Inspect(r *evidence.Record, live *Live, o Options) (Inspection, error) {
 	}
 	if c.p != nil {
 		c.zone = c.p.Zone
+	}
+	if r.Entries.To < 0 {
+		return Inspection{}, &view.Error{Message: view.Say("evidence_no_entries", nil)}
 	}
 	if o.Tier < 0 || o.Tier > len(data().rhythms) {
 		return Inspection{}, &view.Error{Message: view.Say("inspect_tier", view.Args{"tier": o.Tier})}

@@ -133,8 +133,13 @@ func TestTierOfTheInspection(t *testing.T) {
 			t.Errorf("%+v is inspected", o)
 		}
 	}
-	if i, err := Inspect(evidence.NewRecord(nil), nil, Options{}); err != nil || i.Counts[Yes] != 0 || len(i.Controls) != 34 {
-		t.Errorf("an empty journal: %v, %v", i.Counts, err)
+	r := evidence.NewRecord(nil)
+	if _, err := Inspect(r, nil, Options{}); err == nil {
+		t.Error("an empty journal is inspected")
+	}
+	r.Add(journal.Entry{Kind: journal.Start, Time: at("2026-11-30 09:00")})
+	if i, err := Inspect(r, nil, Options{}); err != nil || i.Counts[Yes] != 0 || len(i.Controls) != 34 {
+		t.Errorf("a journal that has just begun: %v, %v", i.Counts, err)
 	}
 }
 
