@@ -99,11 +99,8 @@ func (r *Record) Add(e journal.Entry) {
 		r.refuse(e)
 	case journal.Start, journal.Stop, journal.Doubt, journal.Trusted:
 		r.span(e)
-	case journal.ClockStep:
+	case journal.ClockStep, journal.Recovery:
 		r.Steps = append(r.Steps, r.note(e))
-	case journal.Recovery:
-		r.Steps = append(r.Steps, r.note(e))
-		r.trusted(e, "")
 	case journal.Drift:
 		r.Drifts = append(r.Drifts, r.note(e))
 	case journal.Shut, journal.Reopened, journal.SwitchShut, journal.SwitchOpened:
@@ -199,7 +196,7 @@ func (r *Record) opening(e journal.Entry) {
 		}
 	}
 	if e.Kind == journal.WindowOpened {
-		r.trusted(e, "") // no grant opens in doubt
+		r.ends(e, func(*Span) bool { return true }) // no grant opens in doubt; old journals tell no other end
 	}
 }
 
@@ -306,20 +303,27 @@ func (s *Session) close(r *Record, e journal.Entry) {
 
 // span takes the beginning or the end of a doubt, or of a time without a gateway.
 func (r *Record) span(e journal.Entry) {
+	all := func(*Span) bool { return true }
 	switch e.Kind {
 	case journal.Doubt:
-		r.lasts(&Span{Kind: journal.Doubt, About: r.one(e.Scope), Text: e.Text, From: e.Time, First: e.Index, Last: -1})
+		r.lasts(&Span{Kind: journal.Doubt, Text: e.Text, From: e.Time, First: e.Index, Last: -1})
 	case journal.Trusted:
-		r.trusted(e, e.Reason)
+		// Both tell the doubt. Its words may have changed meanwhile; then the oldest ends.
+		i := slices.IndexFunc(r.is.lasting, func(s *Span) bool { return s.Text == e.Text })
+		if i = max(i, 0); i < len(r.is.lasting) {
+			r.is.lasting[i].About = r.one(e.Reason)
+			over := r.is.lasting[i]
+			r.ends(e, func(s *Span) bool { return s == over })
+		}
 	case journal.Stop:
-		r.trusted(e, "")
+		r.ends(e, all)
 		r.lasts(&Span{Kind: journal.Stop, From: e.Time, First: e.Index, Last: -1})
 	case journal.Start:
 		stopped := slices.ContainsFunc(r.is.lasting, func(s *Span) bool { return s.Kind == journal.Stop })
 		if !stopped && e.Index > r.Entries.From { // nobody stopped it
 			r.lasts(&Span{Kind: journal.Stop, Text: crashed, From: r.is.heard, First: e.Index})
 		}
-		r.trusted(e, "")
+		r.ends(e, all)
 	}
 }
 
@@ -327,14 +331,14 @@ func (r *Record) lasts(s *Span) {
 	r.Doubts, r.is.lasting = append(r.Doubts, s), append(r.is.lasting, s)
 }
 
-// trusted ends the doubts about a subject; empty: all that lasts.
-func (r *Record) trusted(e journal.Entry, about string) {
+// ends ends some of what lasts.
+func (r *Record) ends(e journal.Entry, over func(*Span) bool) {
 	r.is.lasting = slices.DeleteFunc(r.is.lasting, func(s *Span) bool {
-		over := about == "" || s.About == "" || s.About == about
-		if over {
-			s.Until, s.Last = e.Time, e.Index
+		if !over(s) {
+			return false
 		}
-		return over
+		s.Until, s.Last = e.Time, e.Index
+		return true
 	})
 }
 

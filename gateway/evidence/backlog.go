@@ -84,7 +84,7 @@ func (r *Record) Unreviewed(now time.Time) map[string]Backlog {
 	w.fresh = nil
 	recent := r.Now.AddDate(0, -1, -1).UTC().Format(monthLayout) // an entry changes no month before
 	all := map[string]Backlog{}
-	rules := reviewOf(r.At(r.Now))
+	rules := r.At(r.Now).Reviewing()
 	for key, g := range w.groups {
 		if g.old || w.touched[key.vendor] && key.month >= recent {
 			g.rows, g.old = r.waiting(key, g.sessions), false
@@ -94,7 +94,7 @@ func (r *Record) Unreviewed(now time.Time) map[string]Backlog {
 			if !row.checked {
 				sum.Unreviewed++
 			}
-			if !row.checked && now.After(row.end.Add(rules.within)) || now.After(row.end.Add(rules.confirmWithin)) {
+			if !row.checked && now.After(row.end.Add(rules.Within)) || now.After(row.end.Add(rules.ConfirmWithin)) {
 				sum.Overdue++
 			}
 		}

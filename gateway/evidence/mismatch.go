@@ -65,7 +65,7 @@ func (b *monthly) found(m view.Message, a about) {
 
 // mismatches finds all of them.
 func (b *monthly) mismatches() {
-	rules := reviewOf(b.policy)
+	rules := b.policy.Reviewing()
 	for i, s := range b.sessions {
 		b.planned(s)
 		b.ended(s)
@@ -165,12 +165,12 @@ func (s *Session) overhead() int64 {
 }
 
 // unsigned finds a session that was not reviewed in time: m11.
-func (b *monthly) unsigned(s *Session, x *ReportSession, rules reviewing) {
+func (b *monthly) unsigned(s *Session, x *ReportSession, rules policy.ReviewRules) {
 	if s.Last < 0 {
 		return
 	}
 	both := b.signaturesOf(s, s.Vendor)
-	checkBy, confirmBy := b.r.end(s).Add(rules.within), b.r.end(s).Add(rules.confirmWithin)
+	checkBy, confirmBy := b.r.end(s).Add(rules.Within), b.r.end(s).Add(rules.ConfirmWithin)
 	switch {
 	case !both.checked.is() && b.r.Now.After(checkBy):
 		b.found(view.Say("mismatch_m11", view.Args{"session": s.ID, "engineer": s.name(), "due": b.moment(checkBy)}), of(s, checkBy, s.First, s.Last))
@@ -284,9 +284,9 @@ func (b *monthly) unusedPlans() {
 const reportedApart = 15 * time.Minute
 
 // workMismatches compares work reports with sessions: m03 to m06.
-func (b *monthly) workMismatches(rules reviewing) {
+func (b *monthly) workMismatches(rules policy.ReviewRules) {
 	for _, s := range b.sessions {
-		if due := b.r.end(s).Add(rules.within); s.Last >= 0 && b.work[s.ID] == nil && b.r.Now.After(due) {
+		if due := b.r.end(s).Add(rules.Within); s.Last >= 0 && b.work[s.ID] == nil && b.r.Now.After(due) {
 			b.found(view.Say("mismatch_m03", view.Args{"session": s.ID, "engineer": s.name(), "due": b.moment(due)}), of(s, due, s.First, s.Last))
 		}
 	}

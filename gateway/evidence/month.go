@@ -23,8 +23,13 @@ const monthLayout = "2006-01"
 
 func (m month) has(at time.Time) bool { return !at.Before(m.from) && at.Before(m.until) }
 
-// local is an instant in the site's zone.
-func (m month) local(at time.Time) time.Time { return at.In(m.zone) }
+// local is an instant in the site's zone. A zero one stays as it is.
+func (m month) local(at time.Time) time.Time {
+	if at.IsZero() {
+		return time.Time{}
+	}
+	return at.In(m.zone)
+}
 
 // maybe is an instant that may be unknown: zero.
 func (m month) maybe(at time.Time) *time.Time {

@@ -95,7 +95,7 @@ type Note struct {
 // Span is a time, with the entries at both ends.
 type Span struct {
 	Kind        journal.Kind // doubt; or stop: no gateway ran
-	About       string       // of a doubt: its subject; empty: an old journal does not say
+	About       string       // of a doubt: its subject, known from its end; empty: an old journal does not say
 	Text        string
 	From, Until time.Time // a zero Until: it lasts
 	First, Last int64     // entries; Last is -1 while it lasts

@@ -5,17 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
-
-// reviewing is how soon sessions are to be reviewed, counted from their end.
-type reviewing struct{ within, confirmWithin time.Duration }
-
-// reviewOf is what a policy says of reviews.
-func reviewOf(*policy.Policy) reviewing {
-	return reviewing{3 * 24 * time.Hour, 31 * 24 * time.Hour}
-}
 
 // login is the login of an actor, as the journal shows it; empty: root, who may be anybody.
 func login(actor string) string {
@@ -193,10 +184,14 @@ func (x *reviewed) checked(name string, s signatures) {
 
 // reviewedSessions is about sessions, which must be over.
 func (r *Record) reviewedSessions(ids []string) (x reviewed, err error) {
-	var unknown []string
+	var unknown, twice []string
 	months := map[string]*monthly{}
-	for _, id := range ids {
+	for i, id := range ids {
 		s := r.is.sessions[id]
+		if slices.Contains(ids[:i], id) {
+			twice = append(twice, id)
+			continue
+		}
 		if s == nil {
 			unknown = append(unknown, id)
 			continue
@@ -212,6 +207,9 @@ func (r *Record) reviewedSessions(ids []string) (x reviewed, err error) {
 	}
 	if len(unknown) > 0 {
 		return x, &view.Error{Message: view.Say("review_sessions_unknown", view.Args{"sessions": view.Few(unknown, namedMost)})}
+	}
+	if len(twice) > 0 {
+		return x, &view.Error{Message: view.Say("review_sessions_twice", view.Args{"sessions": view.Few(twice, namedMost)})}
 	}
 	x.digest = r.sessionsDigest(ids)
 	return x, r.checkOver(slices.DeleteFunc(slices.Clone(r.Sessions), func(s *Session) bool { return !slices.Contains(ids, s.ID) }))

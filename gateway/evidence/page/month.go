@@ -154,11 +154,7 @@ func (m *month) signer(s *evidence.ReportSigned) string {
 
 // Difference says a mismatch in the reader's language.
 func (m *month) Difference(x evidence.Mismatch) string {
-	args := view.Args{}
-	for name, value := range x.Args {
-		args[name] = value
-	}
-	return cmp.Or(m.say(view.Code("mismatch_"+x.Kind), args), x.Text)
+	return cmp.Or(x.Message().In(m.lang), x.Text)
 }
 
 // Name is a vendor's name for people.
