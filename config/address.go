@@ -235,7 +235,7 @@ func (r *reader) inTunnel(p netip.Prefix) (own netip.Prefix, inside bool) {
 
 func (r *reader) target(e entry) *policy.Target {
 	t := &policy.Target{Name: e.name}
-	f := r.mapping(e.value, "address", "ports", "masquerade?")
+	f := r.mapping(e.value, "address", "ports", "masquerade?", "role?")
 	p, ok := read(&r.decoder, f["address"], parsePrefix)
 	if ok {
 		t.Prefix = p
@@ -249,7 +249,11 @@ func (r *reader) target(e entry) *policy.Target {
 			}
 		}
 	}
+	if ok {
+		t.Zone = r.zoneOf(f["address"], p)
+	}
 	t.Services = r.services(f["ports"], p.Addr())
+	t.Role, _ = read(&r.decoder, f["role"], parseRole)
 	t.Masquerade = r.boolean(f["masquerade"])
 	if ok {
 		r.placed = append(r.placed, placedTarget{t, e.named()})
@@ -258,6 +262,14 @@ func (r *reader) target(e entry) *policy.Target {
 		r.errorf(e.named(), "opens %s (addresses x ports): allowed is %d for each engineer; list fewer addresses or ports", counted(n), maxElements)
 	}
 	return t
+}
+
+// parseRole reads the word that says what a target is.
+func parseRole(text string) (string, error) {
+	if !isName(text) {
+		return "", fmt.Errorf("%s is no role: allowed is a word of a-z, 0-9 and hyphen, as in ehr", quote(text))
+	}
+	return text, nil
 }
 
 // maxElements bounds the (tunnel address, target address, protocol, port) tuples of one engineer,

@@ -78,3 +78,19 @@ func oneMistakeIsToldOnce(t *testing.T, path string) {
 		}
 	})
 }
+
+// TestZonesAndForwarding: a machine that forwards for others would join the zones past the gate.
+func TestZonesAndForwarding(t *testing.T) {
+	text := strings.Replace(string(exampleYAML), "\ntargets:", "\nzones:\n  medical: {prefixes: [10.1.0.0/16]}\ntargets:", 1)
+	for _, c := range []struct {
+		text   string
+		others bool
+		wrong  int
+	}{{text, false, 0}, {text, true, 1}, {string(exampleYAML), true, 0}} {
+		_, _, err := ParsePolicy("p", []byte(c.text), t.TempDir(), Host{ForwardOthers: c.others}, testNow)
+		all := messages("p", err)
+		if len(all) != c.wrong || c.wrong > 0 && !strings.Contains(all[0], "zones: KIDOBAN_FORWARD_OTHERS is true") {
+			t.Errorf("forwarding %t: %q", c.others, all)
+		}
+	}
+}

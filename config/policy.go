@@ -19,9 +19,10 @@ import (
 
 // Host is the machine that a policy is for. It is empty if the policy is checked elsewhere.
 type Host struct {
-	Key       *policy.Key   // the gateway's own public key, which no engineer may have; nil: not known
-	Guard     durable.Guard // opens the files
-	Addresses []netip.Addr  // its own, without the tunnel's; no target may have one: a policy must not open the gateway itself
+	Key           *policy.Key   // the gateway's own public key, which no engineer may have; nil: not known
+	Guard         durable.Guard // opens the files
+	ForwardOthers bool          // KIDOBAN_FORWARD_OTHERS
+	Addresses     []netip.Addr  // its own, without the tunnel's; no target may have one: a policy must not open the gateway itself
 	// Opens is called with the path of each preshared-key file before it is read. It may be nil.
 	Opens func(path string)
 	// Sealed leaves preshared-key files closed: the name of a file stands for its key.
@@ -91,6 +92,7 @@ func ParsePolicy(name string, text []byte, dir string, host Host, now time.Time)
 		keys:      map[policy.Key]*policy.Engineer{},
 		addresses: map[netip.Addr]*policy.Engineer{},
 		doubtful:  map[*policy.Engineer]bool{},
+		windowAt:  map[*policy.Window]value{},
 		users:     map[string]*policy.Operator{},
 		passkeys:  map[string]*policy.Operator{},
 		digest:    sha256.New(),
@@ -138,6 +140,10 @@ type reader struct {
 	users     map[string]*policy.Operator
 	passkeys  map[string]*policy.Operator
 
+	underlings []underling
+	windowAt   map[*policy.Window]value
+	zonesRead  bool // every zone is known
+
 	zoned   bool // the time zone is known
 	settled bool // every operator, with every right, is known
 	reach   int  // see maxReach
@@ -151,7 +157,7 @@ func (r *reader) digestPart(part string) {
 
 func (r *reader) root(v value) {
 	unread := r.told() > 0
-	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "targets", "operators?", "reopen_all?", "vendors", "notify?", "review?")
+	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "zones?", "targets", "operators?", "reopen_all?", "vendors", "notify?", "review?")
 	strange := r.strange
 	if version, ok := r.text(f["version"]); ok && version != "1" {
 		r.errorf(f["version"], "version %s is not known: allowed is 1", quote(version))
@@ -166,10 +172,13 @@ func (r *reader) root(v value) {
 	if p.Calendars, r.calendars = named(&r.decoder, f["calendars"], r.calendar); !f["calendars"].present() && !strange {
 		r.calendars = map[string]*policy.Calendar{}
 	}
+	r.zones(f["zones"])
 	p.Targets, r.targets = named(&r.decoder, f["targets"], r.target)
 	r.operators(f["operators"], strange || unread)
 	r.reopenAll(f["reopen_all"])
-	p.Vendors, _ = named(&r.decoder, f["vendors"], r.vendor)
+	var vendors map[string]*policy.Vendor
+	p.Vendors, vendors = named(&r.decoder, f["vendors"], r.vendor)
+	r.subcontractors(vendors)
 	p.Sinks, _ = named(&r.decoder, f["notify"], r.sink)
 	r.atMost(maxSinks, len(p.Sinks), f["notify"])
 	p.Review = r.review(f["review"])
@@ -177,6 +186,7 @@ func (r *reader) root(v value) {
 	r.checkTier(tier)
 	r.warnShared()
 	r.warnMasquerade()
+	r.checkBridges()
 }
 
 func (r *reader) timezone(v value) {

@@ -17,11 +17,11 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 	if policy.Scope(e.name) == policy.All {
 		r.errorf(e.named(), "the name %s is taken: it stands for every vendor when an operator closes the gate", quote(e.name))
 	}
-	f := r.mapping(e.value, "name?", "phone?", "contract?", "sources", "engineers", "windows?", "on_request?")
+	f := r.mapping(e.value, "name?", "phone?", "under?", "consent?", "contract?", "sources", "engineers", "windows?", "on_request?")
 	strange := r.strange
 	v.DisplayName = r.display(f["name"])
 	v.Phone = r.shortText(f["phone"], maxPhone)
-	r.contract(v, f["contract"])
+	r.subcontractor(v, f, r.contract(v, f["contract"]))
 	before := r.told()
 	for _, s := range r.outside(r.sources(f["sources"])) {
 		v.Sources = append(v.Sources, s.prefix)
@@ -62,21 +62,6 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 
 // maxPhone bounds the characters of a vendor's telephone number.
 const maxPhone = 40
-
-func (r *reader) contract(v *policy.Vendor, at value) {
-	f := r.mapping(at, "until")
-	until, ok := read(&r.decoder, f["until"], parseDate)
-	if !ok {
-		return
-	}
-	v.ContractUntil = until
-	switch today := policy.DateOf(r.now.In(r.policy.Zone)); {
-	case until.Compare(today) < 0:
-		r.warn(f["until"], "policy_contract_ended", view.Args{"date": until.String()})
-	case until.Compare(today.AddDays(30)) <= 0:
-		r.warn(f["until"], "policy_contract_ending", view.Args{"date": until.String()})
-	}
-}
 
 func (r *reader) engineer(v *policy.Vendor, e entry, allSources bool) *policy.Engineer {
 	g := &policy.Engineer{Vendor: v, Name: e.name, Sources: v.Sources}

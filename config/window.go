@@ -47,6 +47,8 @@ func (r *reader) window(v *policy.Vendor, engineers map[string]*policy.Engineer,
 	r.schedule(w, e, f, anchor)
 	w.Except = references(&r.decoder, f["except"], "calendar", r.calendars)
 	w.Targets = references(&r.decoder, f["targets"], "target", r.targets)
+	r.oneZone(f["targets"], w)
+	r.windowAt[w] = e.named()
 	before := r.told()
 	w.Engineers = r.engineersOf(v, engineers, f["engineers"])
 	all := r.told() == before && !strange // all engineers of the window are known

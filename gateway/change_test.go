@@ -95,6 +95,13 @@ func TestWhatAChangeDoesToALiveSession(t *testing.T) {
 		{"Window.Section", "another", func(p *policy.Policy) { night(p).Section = "医事課" }, keeps, "", false, false},
 		{"Window.Grace", "longer", func(p *policy.Policy) { night(p).Grace = time.Minute }, keeps, "", false, false},
 		{"Vendor.Phone", "another", func(p *policy.Policy) { p.Vendor("medisys").Phone = "03-0000-0000" }, keeps, "", false, false},
+		{"Vendor.Under", "a prime without an end", func(p *policy.Policy) { p.Vendors[1].Under = p.Vendors[0] }, keeps, "", false, false},
+		{"Vendor.Under", "a prime whose contract is over", func(p *policy.Policy) {
+			p.Vendors[1].Under = &policy.Vendor{Name: "zeta", ContractUntil: date("1999-12-31")}
+		}, "", "", true, false},
+		{"Vendor.Consent", "it is over", func(p *policy.Policy) { p.Vendors[1].Consent = &policy.Consent{Until: date("1999-12-31")} }, "", "", true, false},
+		{"Vendor.Consent", "it ends today", func(p *policy.Policy) { p.Vendors[1].Consent = &policy.Consent{Until: date("2000-01-01")} }, keeps, "", false, false},
+		{"Vendor.Certificates", "one that is over", func(p *policy.Policy) { p.Vendors[1].Certificates = []policy.Certificate{{Until: date("1999-12-31")}} }, keeps, "", false, false},
 		{"Vendor.OnRequest", "other than before", func(p *policy.Policy) { p.Vendor("medisys").OnRequest = &policy.OnRequest{} }, keeps, "", false, false},
 		{"Window.Ticket", "another", func(p *policy.Policy) { night(p).Ticket = "CHG-2" }, keeps, "", false, true},
 
@@ -104,6 +111,8 @@ func TestWhatAChangeDoesToALiveSession(t *testing.T) {
 		{"Target.Services", "one more", services(22, 22, 443, 443), keeps, "until 02:00 ehr 10.1.0.5/32 tcp/22 tcp/443", false, true},
 		{"Target.Services", "more ports", services(20, 30), keeps, "until 02:00 ehr 10.1.0.5/32 tcp/20-30", false, true},
 		{"Target.Services", "another", services(443, 443), "until 02:00", "until 02:00 ehr 10.1.0.5/32 tcp/443", false, true},
+		{"Target.Role", "another", func(p *policy.Policy) { p.Targets[0].Role = "ehr" }, keeps, "", false, false},
+		{"Target.Zone", "another", func(p *policy.Policy) { p.Targets[0].Zone = "medical" }, keeps, "", false, false},
 		{"Target.Masquerade", "other than before", func(p *policy.Policy) { p.Targets[0].Masquerade = true }, keeps, "", false, false},
 	}
 	said := map[string]bool{}

@@ -36,7 +36,7 @@ func keyFile(p *terminal.Program) config.KeyFile {
 // another place than the gateway's is a draft.
 func loadPolicy(p *terminal.Program, path string, opens func(string)) (*policy.Policy, []view.Message, error) {
 	var err error
-	host := config.Host{Guard: guard(p), Opens: opens}
+	host := config.Host{Guard: guard(p), ForwardOthers: p.Settings.ForwardOthers, Opens: opens}
 	host.Guard.Draft = path != p.Settings.PolicyFile
 	if _, key, err := keyFile(p).Load(); err == nil {
 		host.Key = &key
@@ -97,6 +97,14 @@ type checkWarning struct {
 	What   string `json:"what"`
 }
 
+// checkCertificate is a certificate as `check --json` prints it.
+type checkCertificate struct {
+	Vendor string `json:"vendor"`
+	Kind   string `json:"kind"`
+	Number string `json:"number"`
+	Until  string `json:"until"`
+}
+
 type checkAnswer struct {
 	OK       bool            `json:"ok"`
 	File     string          `json:"file"`
@@ -104,6 +112,8 @@ type checkAnswer struct {
 	Errors   []*config.Error `json:"errors"`
 	Warnings []checkWarning  `json:"warnings"`
 	Openings []api.Opening   `json:"openings"`
+
+	Certificates []checkCertificate `json:"certificates,omitempty"`
 
 	Compared    *api.Comparison `json:"compared,omitempty"`
 	NotCompared string          `json:"not_compared,omitempty"`
@@ -150,6 +160,11 @@ func (c checkCommand) Run(p *terminal.Program) error {
 			answer.NotCompared = uncompared.Error()
 		}
 		answer.OK, answer.Digest = true, loaded.Digest
+		for _, v := range loaded.Vendors {
+			for _, c := range v.Certificates {
+				answer.Certificates = append(answer.Certificates, checkCertificate{v.Name, c.Kind, c.Number, c.Until.String()})
+			}
+		}
 		if answer.Openings, err = api.Calendar(loaded, nil, time.Now()); err != nil {
 			return err
 		}
@@ -183,6 +198,11 @@ func (c checkCommand) show(p *terminal.Program, answer checkAnswer, loaded *poli
 	p.Tell("check_taken", view.Args{"file": answer.File, "site": loaded.Site, "vendors": len(loaded.Vendors), "engineers": engineers, "warnings": len(answer.Warnings)})
 	p.Tell("digest", view.Args{"digest": loaded.Digest})
 	p.TellIf(len(asked) > 0, "check_on_request", view.Args{"vendors": p.Some(asked)})
+	for _, v := range loaded.Vendors {
+		for _, c := range v.Certificates {
+			p.Tell("check_certificate", view.Args{"vendor": v.Name, "certificate": c.String()})
+		}
+	}
 	fmt.Fprintln(p.Out)
 	p.TellIf(uncompared != nil, "compared_not", view.Args{"cause": uncompared})
 	for i, m := range answer.Compared.Messages(loaded.Zone) {

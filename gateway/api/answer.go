@@ -120,7 +120,7 @@ func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.A
 			all = append(all, view.Say("open_until", view.Args{"until": s.Local(until).Format(view.Moment)}))
 		}
 	case policy.ContractEnded:
-		return []view.Message{view.Say("contract_over", view.Args{"day": e.Vendor.ContractUntil})}
+		return []view.Message{view.Say("contract_over", view.Args{"day": e.Vendor.LastDay()})}
 	case policy.UnlistedTarget:
 		if !e.Reaches(to) {
 			family := map[bool]string{false: "IPv4", true: "IPv6"}[to.Is6()]
@@ -159,6 +159,8 @@ func shutBy(s *view.Snapshot, e *policy.Engineer) (all []view.Message) {
 		fallthrough
 	case policy.Scope(e.Vendor.Name), policy.Scope(e.String()):
 		all = append(all, view.Say("shut_by", view.Args{"actor": r.Actor, "at": at, "reason": r.Reason, "scope": scope}))
+	case prime(e, r.Scope):
+		all = append(all, view.Say("shut_prime", view.Args{"vendor": e.Vendor.Name, "prime": scope, "actor": r.Actor, "at": at, "reason": r.Reason}))
 	default:
 		all = append(all, view.Say("shut_as", view.Args{"name": scope, "actor": r.Actor, "at": at, "reason": r.Reason, "scope": scope}))
 	}
@@ -166,6 +168,14 @@ func shutBy(s *view.Snapshot, e *policy.Engineer) (all []view.Message) {
 		all = append(all, view.Say("shut_also", view.Args{"actor": c.Actor, "at": s.Local(c.At).Format(view.Moment), "reason": c.Reason}))
 	}
 	return all
+}
+
+// prime gives a scope that is a vendor which the engineer's vendor works under, or "".
+func prime(e *policy.Engineer, scope policy.Scope) policy.Scope {
+	if slices.Contains(e.Vendor.Primes(), string(scope)) {
+		return scope
+	}
+	return ""
 }
 
 // listed shows prefixes as in a policy, up to eight.

@@ -259,3 +259,19 @@ func TestRevokedRequestsAreNotShut(t *testing.T) {
 		t.Errorf("a policy cannot be compared: %v", err)
 	}
 }
+
+// TestExplainTellsOfThePrime: a subcontractor is closed with its prime, and explain says whom to reopen.
+func TestExplainTellsOfThePrime(t *testing.T) {
+	a := askingHospital(t)
+	p := *a.state.Policy()
+	v := &policy.Vendor{Name: "kizuna", Under: p.Vendor("medisys"), Consent: &policy.Consent{}}
+	v.Engineers = []*policy.Engineer{{Vendor: v, Name: "ueda", Key: policy.Key{77}}}
+	p.Vendors, p.Digest = append([]*policy.Vendor{v}, p.Vendors...), "d2"
+	a.gives("", policy.PolicyLoaded{Digest: "d2", Policy: &p})
+	a.gives("ito", policy.Shut{Scope: "medisys", Reason: "a test"})
+	got := answers[Explanation](a, "/v1/explain", "engineer", "kizuna/ueda")
+	want := "closed with medisys, under which kizuna works, by ito at 2030-01-01 12:00:00 Asia/Tokyo: a test; `kidoban reopen medisys --reason R` takes it back"
+	if got.Reason != "vendor_shut" || got.Detail != want {
+		t.Errorf("%s: %s", got.Reason, got.Detail)
+	}
+}

@@ -208,11 +208,11 @@ func (c *states) vendors(s *view.Snapshot, now time.Time, gauge toGauge) {
 	}
 }
 
-// vendorShut reports whether the vendor was closed, or everything, or each of
+// vendorShut reports whether the vendor or one it works under was closed, or everything, or each of
 // its engineers under the name that another vendor had.
 func vendorShut(p *policy.Plan, v *policy.Vendor) bool {
 	_, all := p.Shut(policy.All)
-	_, named := p.Shut(policy.Scope(v.Name))
+	named := slices.ContainsFunc(append(v.Primes(), v.Name), func(name string) bool { _, shut := p.Shut(policy.Scope(name)); return shut })
 	return all || named || len(v.Engineers) > 0 && !slices.ContainsFunc(v.Engineers, func(e *policy.Engineer) bool {
 		_, reason := p.ShutBy(e)
 		return reason != policy.VendorShut

@@ -86,6 +86,9 @@ func (t *Terms) places(a Ask, o *OnRequest) []error {
 		}
 		t.Targets = append(t.Targets, asked)
 	}
+	if zones := (&Window{Targets: found}).Zones(); len(zones) > 1 {
+		mistakes = append(mistakes, fmt.Errorf("targets: they lie in the zones %s, which one machine would join: allowed are targets of one zone", oneOf(zones)))
+	}
 	return mistakes
 }
 

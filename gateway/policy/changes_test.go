@@ -63,6 +63,15 @@ func TestFault103ChangesAreTold(t *testing.T) {
 		{"a vendor goes", func(p *Policy) { p.Vendors = p.Vendors[:1] },
 			[]string{"removed engineer other/tanaka; public_key -[" + (Key{3}).String() + "] +[]; sources -[192.0.2.0/24] +[]", "removed vendor other; sources -[192.0.2.0/24] +[]"}},
 		{"a contract", func(p *Policy) { p.Vendors[0].ContractUntil = mustDate("2027-12-31") }, []string{"changed vendor medisys; contract -[2026-12-31] +[2027-12-31]"}},
+		{"zones, and roles of targets", func(p *Policy) {
+			p.Zones = []*Zone{{Name: "medical", Prefixes: prefixes("10.1.0.0/16")}}
+			p.Targets[0].Zone, p.Targets[0].Role = "medical", "ehr"
+		}, []string{"added zone medical; prefixes -[] +[10.1.0.0/16]", "changed target ehr-db; role -[] +[ehr]; zone -[] +[medical]; in [medisys/late medisys/patch]"}},
+		{"a subcontractor", func(p *Policy) {
+			v := p.Vendors[1]
+			v.Under, v.Consent = p.Vendors[0], &Consent{By: "Mayor", Date: mustDate("2026-04-01"), Until: mustDate("2027-03-31"), Document: "12-3"}
+			v.Certificates = []Certificate{{Kind: "ISO/IEC 27001", Number: "IS 1", Until: mustDate("2027-01-31")}, {Kind: "JIS Q 15001", Until: mustDate("2027-02-28")}}
+		}, []string{"changed vendor other; certificates -[] +[ISO/IEC 27001 IS 1 until 2027-01-31 JIS Q 15001 until 2027-02-28]; under -[] +[medisys]; consent -[] +[by Mayor on 2026-04-01, until 2027-03-31, document 12-3]"}},
 		{"a vendor's source, which the engineer without one of its own has too", func(p *Policy) {
 			p.Vendors[0].Sources = prefixes("203.0.113.10/32", "203.0.113.12/32", "2001:db8:1::/64")
 			sato(p).Sources = p.Vendors[0].Sources

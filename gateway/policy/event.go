@@ -25,25 +25,32 @@ type Listed struct {
 	Vendor   string `json:"vendor"`
 	Engineer string `json:"engineer"`
 	Key      Key    `json:"key"`
+	// Under are the vendors that the vendor works under, by name.
+	Under []string `json:"under,omitempty"`
 }
 
 func (PolicyLoaded) event() {}
 func (Shut) event()         {}
 func (Reopened) event()     {}
 
-// rosterMax is how many engineers fit into one entry: 64 KiB, and up to 210 bytes an engineer.
-const rosterMax = 300
+// How many engineers fit into one entry: 64 KiB, and up to 210 bytes an engineer, and twice as much with the
+// vendors that the vendor works under.
+const rosterMax, rosterMaxUnder = 300, 150
 
 // Parts splits the event into events that fit into one entry each.
 func (e PolicyLoaded) Parts() []PolicyLoaded {
 	var roster []Listed
+	most := rosterMax
 	for _, v := range e.Policy.Vendors {
+		if v.Under != nil {
+			most = rosterMaxUnder
+		}
 		for _, g := range v.Engineers {
-			roster = append(roster, Listed{v.Name, g.Name, g.Key})
+			roster = append(roster, Listed{v.Name, g.Name, g.Key, v.Primes()})
 		}
 	}
 	parts := []PolicyLoaded{}
-	for part := range slices.Chunk(roster, rosterMax) {
+	for part := range slices.Chunk(roster, most) {
 		parts = append(parts, PolicyLoaded{Digest: e.Digest, Roster: part, Added: len(parts) > 0})
 	}
 	if len(parts) == 0 {

@@ -20,7 +20,7 @@ func TestDecodeEvent(t *testing.T) {
 		{"reopened", `{"scope":"all","reason":"over"}`, Reopened{Scope: All, Reason: "over"}},
 		{"policy_loaded", "", PolicyLoaded{}},
 		{"policy_loaded", `{"digest":"d","roster":[{"vendor":"medisys","engineer":"sato","key":"` + key.String() + `"}]}`,
-			PolicyLoaded{Digest: "d", Roster: []Listed{{"medisys", "sato", key}}}},
+			PolicyLoaded{Digest: "d", Roster: []Listed{{Vendor: "medisys", Engineer: "sato", Key: key}}}},
 		{"drift", "", nil},
 	} {
 		got, err := DecodeEvent(c.kind, []byte(c.raw))
@@ -85,7 +85,7 @@ func TestRosterOfAPolicyLoadedAgain(t *testing.T) {
 		lists bool
 	}{
 		{PolicyLoaded{Digest: "old"}, false},
-		{PolicyLoaded{Digest: "a", Roster: []Listed{{"medisys", "sato", Key{1}}}}, true},
+		{PolicyLoaded{Digest: "a", Roster: []Listed{{Vendor: "medisys", Engineer: "sato", Key: Key{1}}}}, true},
 		{PolicyLoaded{Digest: "a"}, true},
 		{PolicyLoaded{Digest: "b"}, false},
 	} {

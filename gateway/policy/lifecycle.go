@@ -48,6 +48,7 @@ type Standing struct {
 	RatifyBy        time.Time  // until when an emergency is to be ratified; zero: it is none, or is ratified
 	Overdue         bool       // it is later than that
 	Why             Disallowed // of StageVoid and a stale request: what the policy lacks
+	bridge          *Bridge    // of LacksZones, with a window of the policy
 }
 
 // Disallowed is what a policy lacks of a request's terms.
@@ -62,16 +63,20 @@ const (
 	LacksSources   Disallowed = "sources"
 	LacksTargets   Disallowed = "targets" // with these addresses and services
 	LacksTime      Disallowed = "time"    // valid, contract or max_duration
+	LacksZones     Disallowed = "zones"   // an engineer would reach two zones
 )
 
 // Disalloweds lists all of them.
 func Disalloweds() []Disallowed {
-	return []Disallowed{LacksPolicy, LacksVendor, LacksEmergency, LacksEngineers, LacksSources, LacksTargets, LacksTime}
+	return []Disallowed{LacksPolicy, LacksVendor, LacksEmergency, LacksEngineers, LacksSources, LacksTargets, LacksTime, LacksZones}
 }
 
 // Stands works out where a request stands.
 func (s *State) Stands(r *Request, now time.Time) Standing {
 	x := r.allowed(s.policy)
+	if s.bridges[r.ID] != nil && x.Window != nil {
+		x.Window, x.Stale, x.Why = nil, true, LacksZones
+	}
 	if r.Emergency && r.Ratified == nil {
 		if x.RatifyBy = r.RatifyBy; x.RatifyBy.IsZero() { // its entry tells no deadline: it is due at once
 			x.RatifyBy = r.From
@@ -278,6 +283,10 @@ func (r *Request) open(p *Policy, o *OnRequest, x *Standing) {
 	if first, last := spans[0].From, spans[len(spans)-1].Until; first.After(x.From) || last.Before(x.Until) {
 		x.Stale, x.Why = true, LacksTime
 		x.Span = Span{first, last}
+	}
+	if x.bridge = p.bridging(w, v.Windows); x.bridge != nil {
+		x.Stale, x.Why = true, LacksZones
+		return
 	}
 	x.Window = w
 }

@@ -142,7 +142,14 @@ func (s *State) may(now time.Time, by string, e RequestEvent) error {
 		if x.Stage != Undecided {
 			return late()
 		}
-		return mayApprove(on, o, r)
+		if err := mayApprove(on, o, r); err != nil {
+			return err
+		}
+		approved := *r
+		sign := o.sign()
+		sign.At = now
+		approved.Approvals = append(slices.Clip(r.Approvals), sign)
+		return s.mayOpenAs(&approved)
 	case Deny:
 		if x.Stage != Undecided {
 			return late()
@@ -167,7 +174,12 @@ func (s *State) may(now time.Time, by string, e RequestEvent) error {
 		if err != nil {
 			return err
 		}
-		return mayExtend(now, r, on, x, d.Until)
+		if err := mayExtend(now, r, on, x, d.Until); err != nil {
+			return err
+		}
+		longer := *x.Window
+		longer.Schedule = exactly{x.From, d.Until}
+		return s.mayOpen(&longer)
 	case Shorten:
 		switch {
 		case x.Stage != Scheduled && x.Stage != StageOpen:
@@ -294,7 +306,7 @@ func (s *State) mayRequest(now time.Time, o *Operator, q Requested) error {
 	case all >= undecidedInAll && !q.Emergency:
 		return &RefusedError{Code: "requests_many", Count: undecidedInAll}
 	}
-	return nil
+	return s.mayOpenAs(&Request{Requested: q, At: now})
 }
 
 // requestable lists the vendors with on_request.

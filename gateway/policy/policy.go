@@ -42,6 +42,7 @@ type Policy struct {
 	Zone      *time.Location // every local date and time of the policy is in this zone
 	Tunnel    Tunnel
 	Calendars []*Calendar  // sorted by name
+	Zones     []*Zone      // sorted by name; empty: targets lie in no zones
 	Targets   []*Target    // sorted by name
 	Vendors   []*Vendor    // sorted by name
 	Operators []*Operator  // sorted by name; empty: nothing can be requested
@@ -115,6 +116,8 @@ type Target struct {
 	Name       string
 	Prefix     netip.Prefix // a single host has all bits
 	Services   []Service    // ICMP for an IPv4 prefix, ICMPv6 for an IPv6 prefix
+	Role       string       // a word that says what it is, as ehr; may be empty
+	Zone       string       // the zone in which it lies; empty: the policy has no zones
 	Masquerade bool         // rewrite the tunnel's source address, so that the target needs no route to the tunnel
 }
 
@@ -146,6 +149,9 @@ type Vendor struct {
 	Windows       []*Window   // sorted by name
 	Phone         string      // to call the vendor back; may be empty
 	OnRequest     *OnRequest  // nil: nothing of this vendor can be requested
+	Under         *Vendor     // its prime; nil: it works for the site itself. Never leads back to this vendor
+	Consent       *Consent    // the site's, to a vendor under another; nil: it is under none
+	Certificates  []Certificate
 }
 
 // Engineer is one person of a vendor: one WireGuard key, own tunnel addresses.

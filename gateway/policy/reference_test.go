@@ -152,23 +152,27 @@ func (r *reference) scheduled(w *Window) []Span {
 
 // open reports whether a window is open at an instant.
 func (r *reference) open(w *Window, now time.Time) bool {
-	d := DateOf(now.In(r.policy.Zone))
+	return r.holds(w, DateOf(now.In(r.policy.Zone))) && slices.ContainsFunc(r.spans[w], func(s Span) bool { return s.Contains(now) })
+}
+
+// holds reports whether a window is not cut on a date.
+func (r *reference) holds(w *Window, d Date) bool {
 	if !w.ValidFrom.IsZero() && d.Compare(w.ValidFrom) < 0 ||
-		!w.ValidUntil.IsZero() && d.Compare(w.ValidUntil) > 0 ||
-		!w.Vendor.ContractUntil.IsZero() && d.Compare(w.Vendor.ContractUntil) > 0 {
+		!w.ValidUntil.IsZero() && d.Compare(w.ValidUntil) > 0 || ended(w.Vendor, d) {
 		return false
 	}
-	for _, c := range w.Except {
-		if c.Covers(d) {
-			return false
-		}
-	}
-	for _, s := range r.spans[w] {
-		if s.Contains(now) {
-			return true
-		}
-	}
-	return false
+	return !slices.ContainsFunc(w.Except, func(c *Calendar) bool { return c.Covers(d) })
+}
+
+// ended reports whether on a date a contract or a consent is over: of the vendor, or of one above it.
+func ended(v *Vendor, d Date) bool {
+	over := func(last Date) bool { return !last.IsZero() && d.Compare(last) > 0 }
+	return over(v.ContractUntil) || v.Consent != nil && over(v.Consent.Until) || v.Under != nil && ended(v.Under, d)
+}
+
+// below reports whether a scope names a vendor or one above it.
+func below(scope Scope, v *Vendor) bool {
+	return string(scope) == v.Name || v.Under != nil && below(scope, v.Under)
 }
 
 // cut gives the stretches between edges in which the window is open, joined
@@ -221,7 +225,7 @@ func (r *reference) grants(w *Window, now time.Time) (spans []Span) {
 // shuts reports whether a scope of a kind closes an engineer, by name or key.
 func (r *reference) shuts(e *Engineer, kind func(scope string) bool) bool {
 	for scope, keys := range r.shut {
-		named := scope == "all" || string(scope) == e.Vendor.Name || string(scope) == e.Vendor.Name+"/"+e.Name
+		named := scope == "all" || below(scope, e.Vendor) || string(scope) == e.Vendor.Name+"/"+e.Name
 		if kind(string(scope)) && (named || keys[e.Key]) {
 			return true
 		}
@@ -234,7 +238,7 @@ func (r *reference) comes() {
 	for scope, keys := range r.shut {
 		for _, v := range r.policy.Vendors {
 			for _, e := range v.Engineers {
-				if string(scope) == v.Name || string(scope) == v.Name+"/"+e.Name {
+				if below(scope, v) || string(scope) == v.Name+"/"+e.Name {
 					keys[e.Key] = true
 				}
 			}
@@ -250,6 +254,7 @@ func (r *reference) rename(pick func(int) int) *Policy {
 	p.Vendors = nil
 	number := pick(1000)
 	spans, pieces := map[*Window][]Span{}, map[*Window][]Span{}
+	renamed := map[*Vendor]*Vendor{}
 	var everybody []*Engineer
 	for i, old := range r.policy.Vendors {
 		v := *old
@@ -281,6 +286,13 @@ func (r *reference) rename(pick func(int) int) *Policy {
 		}
 		slices.SortFunc(v.Engineers, func(a, b *Engineer) int { return strings.Compare(a.Name, b.Name) })
 		p.Vendors = append(p.Vendors, &v)
+		renamed[old] = &v
+	}
+	for _, v := range p.Vendors {
+		if bound := v.LastDay(); bound.IsZero() && pick(3) == 0 {
+			v.Under = nil
+		}
+		v.Under = renamed[v.Under]
 	}
 	if pick(2) == 0 {
 		a, b := everybody[pick(len(everybody))], everybody[pick(len(everybody))]
@@ -352,7 +364,7 @@ func (r *reference) decide(q Query, now time.Time) (reason Reason, engineer *Eng
 		VendorShut:      r.shuts(e, func(scope string) bool { return scope != "all" && !strings.Contains(scope, "/") }),
 		EngineerShut:    r.shuts(e, func(scope string) bool { return strings.Contains(scope, "/") }),
 		WrongSource:     wrongSource,
-		ContractEnded:   !anyOpen && !e.Vendor.ContractUntil.IsZero() && today.Compare(e.Vendor.ContractUntil) > 0,
+		ContractEnded:   !anyOpen && ended(e.Vendor, today),
 		OutsideWindow:   !anyOpen,
 		UnlistedTarget:  until.IsZero(),
 		Admitted:        true,
@@ -417,6 +429,12 @@ func randomPolicy(pick func(int) int, zone *time.Location, around Date) (*Policy
 		}}
 		if pick(3) == 0 {
 			v.ContractUntil = date()
+		}
+		if i > 0 && pick(2) == 0 {
+			v.Under = p.Vendors[pick(i)]
+			if pick(2) == 0 {
+				v.Consent = &Consent{Until: date()}
+			}
 		}
 		for j := range 1 + pick(3) {
 			e := &Engineer{

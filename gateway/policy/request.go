@@ -305,7 +305,6 @@ func (s *State) reindex(at time.Time) {
 	}
 	opens := map[*Request]*Window{}
 	var windows []*Window
-	cursors := slices.Clip(s.windows[:s.index.listed])
 	for _, r := range s.Requests() {
 		_, revoked := s.shut[r.Scope()]
 		if revoked || r.Denied != nil || r.Withdrawn != nil {
@@ -318,8 +317,12 @@ func (s *State) reindex(at time.Time) {
 		opens[r] = w
 		if w != nil && at.Sub(w.Schedule.(exactly).Until) < stays {
 			windows = append(windows, w)
-			cursors = append(cursors, known[w])
 		}
+	}
+	windows, s.bridges = s.policy.unbridged(windows)
+	cursors := slices.Clip(s.windows[:s.index.listed])
+	for _, w := range windows {
+		cursors = append(cursors, known[w])
 	}
 	s.opens, s.opensBy = opens, s.policy
 	s.index, s.windows = s.index.with(windows), cursors

@@ -17,6 +17,7 @@ type requestSite struct {
 	state  *State
 	now    time.Time
 	digest int
+	always []func(*Policy) // changes that a test makes to each policy
 }
 
 var (

@@ -52,7 +52,7 @@ func (w *Window) Spans(zone *time.Location, from, until time.Time) []Span {
 			from = first
 		}
 	}
-	for _, last := range []Date{w.ValidUntil, w.Vendor.ContractUntil} {
+	for _, last := range []Date{w.ValidUntil, w.Vendor.LastDay()} {
 		if !last.IsZero() {
 			until = earlier(until, last.AddDays(2).utc())
 		}
@@ -61,7 +61,7 @@ func (w *Window) Spans(zone *time.Location, from, until time.Time) []Span {
 		return nil
 	}
 	approved := w.Schedule.spans(zone, from, until)
-	if w.ValidFrom.IsZero() && w.ValidUntil.IsZero() && w.Vendor.ContractUntil.IsZero() && len(w.Except) == 0 {
+	if w.ValidFrom.IsZero() && w.ValidUntil.IsZero() && w.Vendor.LastDay().IsZero() && len(w.Except) == 0 {
 		return approved
 	}
 	var all []Span
@@ -85,7 +85,7 @@ func (w *Window) Spans(zone *time.Location, from, until time.Time) []Span {
 // cuts reports whether every minute of a local date is cut out of the window.
 func (w *Window) cuts(d Date) bool {
 	after := func(last Date) bool { return !last.IsZero() && d.Compare(last) > 0 }
-	if d.Compare(w.ValidFrom) < 0 || after(w.ValidUntil) || after(w.Vendor.ContractUntil) {
+	if d.Compare(w.ValidFrom) < 0 || after(w.ValidUntil) || after(w.Vendor.LastDay()) {
 		return true
 	}
 	return slices.ContainsFunc(w.Except, func(c *Calendar) bool { return c.Covers(d) })
@@ -110,9 +110,10 @@ func (w *Window) around(zone *time.Location, at, horizon time.Time) (current, ne
 	return current, next
 }
 
-// contractOver reports whether the vendor's contract has ended.
+// contractOver reports whether the vendor's contract or consent has ended, or that of one it works under.
 func contractOver(v *Vendor, zone *time.Location, now time.Time) bool {
-	return !v.ContractUntil.IsZero() && DateOf(now.In(zone)).Compare(v.ContractUntil) > 0
+	last := v.LastDay()
+	return !last.IsZero() && DateOf(now.In(zone)).Compare(last) > 0
 }
 
 // Days is a local time range on weekdays and calendar days. If To is not after From, it is on the

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Scope is a thing that an operator can close: "all", a vendor, or vendor/engineer.
+// Scope is a thing that an operator can close: "all", a vendor with those under it, or vendor/engineer.
 type Scope string
 
 // All is the scope of everything.
@@ -26,9 +26,9 @@ func (s Scope) reason() Reason {
 	return VendorShut
 }
 
-// names reports whether the scope contains the engineer by name.
+// names reports whether the scope contains the engineer by name. A vendor contains those under it.
 func (s Scope) names(e *Engineer) bool {
-	return s == All || s == Scope(e.Vendor.Name) || s == Scope(e.String())
+	return s == All || s == Scope(e.String()) || e.Vendor.within(string(s))
 }
 
 // Shut closes a scope until it is reopened. It closes the names and also the keys that were in the
@@ -129,7 +129,7 @@ func (s *State) keysOf(scope Scope) (keys []Key) {
 		return nil
 	}
 	for _, l := range s.roster {
-		if scope == Scope(l.Vendor) || scope == Scope(l.Vendor+"/"+l.Engineer) {
+		if scope == Scope(l.Vendor) || scope == Scope(l.Vendor+"/"+l.Engineer) || slices.Contains(l.Under, string(scope)) {
 			keys = append(keys, l.Key)
 		}
 	}
@@ -143,7 +143,7 @@ func (s *State) keysOf(scope Scope) (keys []Key) {
 
 // names is Scope.names for the engineers of the policy in force.
 func (s *State) names(scope Scope, engineer int) bool {
-	return scope == All || scope == Scope(s.index.engineers[engineer].Vendor.Name) || scope == Scope(s.index.names[engineer])
+	return scope == All || scope == Scope(s.index.names[engineer]) || s.index.engineers[engineer].Vendor.within(string(scope))
 }
 
 // putShut stores a record. It adds keys, the scope's earlier keys, and those of the policy.
@@ -166,10 +166,15 @@ func (s *State) closes() {
 	s.closed = make([]Reason, len(s.index.engineers))
 	for i, e := range s.index.engineers {
 		s.closed[i] = Admitted
-		for _, scope := range [...]Scope{All, Scope(e.Vendor.Name), Scope(s.index.names[i])} {
+		close := func(scope Scope) {
 			if _, ok := s.shut[scope]; ok {
 				s.closed[i] = min(s.closed[i], scope.reason())
 			}
+		}
+		close(All)
+		close(Scope(s.index.names[i]))
+		for v := e.Vendor; v != nil; v = v.Under {
+			close(Scope(v.Name))
 		}
 	}
 	for _, r := range s.shut {

@@ -53,6 +53,7 @@ type State struct {
 	requests map[string]*Request  // by id; copied on every change, as its requests are
 	opens    map[*Request]*Window // what each opens under a policy, nil: nothing. Made anew on every change
 	opensBy  *Policy              // that policy
+	bridges  map[string]*Bridge   // by id: approved requests that open nothing, since zones would be joined. Made anew on every change
 	at       time.Time            // of the newest event
 }
 
@@ -166,10 +167,14 @@ func (s *State) notShut(scope Scope) *NoMatchError {
 		}
 	}
 	if p := s.Policy(); p != nil && p.knows(scope) {
-		vendor, _, _ := strings.Cut(string(scope), "/")
-		for _, around := range []Scope{Scope(vendor), All} {
-			if _, ok := s.shut[around]; ok {
-				e.Around = around
+		name, _, _ := strings.Cut(string(scope), "/")
+		around := []string{name}
+		if v := p.Vendor(name); v != nil {
+			around = append(around, v.Primes()...)
+		}
+		for _, name := range append(around, string(All)) {
+			if _, ok := s.shut[Scope(name)]; ok {
+				e.Around = Scope(name)
 				return e
 			}
 		}
