@@ -15,6 +15,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"kidoban/gateway/view"
+	"kidoban/gateway/witness"
 )
 
 // Settings are the settings of the program. FromEnvironment checks every field.
@@ -33,6 +34,7 @@ type Settings struct {
 	OfficeStateDir   string     `env:"KIDOBAN_OFFICE_STATE_DIR" envDefault:"/var/lib/kidoban-office" meaning:"where kidoban office keeps how far each sink's notices are"`
 	Masquerade       bool       `env:"KIDOBAN_MASQUERADE" envDefault:"false" meaning:"true: to every target the gateway's own address is shown, so that no target needs a route to the tunnel"`
 	ForwardOthers    bool       `env:"KIDOBAN_FORWARD_OTHERS" envDefault:"false" meaning:"true: leave traffic alone that has nothing to do with the tunnel; otherwise the host forwards nothing else"`
+	Witness          string     `env:"KIDOBAN_WITNESS" shown:"none" meaning:"a witness that cosigns the journal's checkpoints (C2SP tlog-witness), as URL+NAME+HASH+KEY: the prefix of its calls and its verifier key, https://witness.example/log+witness.example+0123abcd+BA…; only the journal's size and hashes leave the machine"`
 	LogLevel         slog.Level `env:"KIDOBAN_LOG_LEVEL" envDefault:"info" meaning:"debug, info, warn or error"`
 	LogFormat        string     `env:"KIDOBAN_LOG_FORMAT" envDefault:"text" meaning:"text or json"`
 	SyslogAddress    string     `env:"KIDOBAN_SYSLOG_ADDRESS" shown:"none" meaning:"host:port of a collector that takes the log as syslog (RFC 5424) over TLS, besides"`
@@ -57,6 +59,7 @@ var settingChecks = map[string]func(string) error{
 	"KIDOBAN_OFFICE_STATE_DIR":  checkPath,
 	"KIDOBAN_MASQUERADE":        checkWord("true", "false"),
 	"KIDOBAN_FORWARD_OTHERS":    checkWord("true", "false"),
+	"KIDOBAN_WITNESS":           checkWitness,
 	"KIDOBAN_LOG_LEVEL":         checkWord("debug", "info", "warn", "error"),
 	"KIDOBAN_LOG_FORMAT":        checkWord("text", "json"),
 	"KIDOBAN_METRICS_ENGINEERS": checkMetricsEngineers,
@@ -227,6 +230,13 @@ func isHost(text string) bool {
 	}
 	// A name with a number as its last label is a mistyped address.
 	return strings.Trim(labels[len(labels)-1], "0123456789") != ""
+}
+
+func checkWitness(text string) error {
+	if _, err := witness.Parse(text); err != nil {
+		return fmt.Errorf("%s: %w", quote(text), err)
+	}
+	return nil
 }
 
 func checkWord(allowed ...string) func(string) error {

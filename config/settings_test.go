@@ -43,13 +43,14 @@ func TestEverySettingIsRead(t *testing.T) {
 		"KIDOBAN_POLICY_FILE=/p", "KIDOBAN_STATE_DIR=/s", "KIDOBAN_INTERFACE=wg-maint.0", "KIDOBAN_LISTEN_PORT=1",
 		"KIDOBAN_METRICS_ADDRESS=[::1]:9", "KIDOBAN_ADMIN_SOCKET=/a", "KIDOBAN_OFFICE_SOCKET=/o", "KIDOBAN_OFFICE_STATE_DIR=/os", "KIDOBAN_MASQUERADE=true", "KIDOBAN_FORWARD_OTHERS=true",
 		"KIDOBAN_LOG_LEVEL=debug", "KIDOBAN_LOG_FORMAT=json", "KIDOBAN_METRICS_ENGINEERS=7",
-		"KIDOBAN_SYSLOG_ADDRESS=logs.example.jp:6514", "KIDOBAN_SYSLOG_CA_FILE=/ca",
+		"KIDOBAN_SYSLOG_ADDRESS=logs.example.jp:6514", "KIDOBAN_SYSLOG_CA_FILE=/ca", "KIDOBAN_WITNESS=https://w.example/log+w.example+83268c7f+BAcOFRwjKjE4P0ZNVFtiaXB3foWMk5qhqK+2vcTL0tng",
 		"KIDOBAN_INSIDE_INTERFACES=eth1,br-lan.7",
 	}
 	want := Settings{
 		PolicyFile: "/p", StateDir: "/s", Interface: "wg-maint.0", ListenPort: 1, PrivateKeyFile: "/s/private.key",
 		MetricsAddress: "[::1]:9", AdminSocket: "/a", OfficeSocket: "/o", OfficeStateDir: "/os", Masquerade: true, ForwardOthers: true, LogLevel: slog.LevelDebug, LogFormat: "json",
 		MetricsEngineers: 7, SyslogAddress: "logs.example.jp:6514", SyslogCAFile: "/ca",
+		Witness:          "https://w.example/log+w.example+83268c7f+BAcOFRwjKjE4P0ZNVFtiaXB3foWMk5qhqK+2vcTL0tng",
 		InsideInterfaces: []string{"eth1", "br-lan.7"},
 	}
 	got, err := FromEnvironment(environ)
@@ -72,8 +73,8 @@ func TestWrongSettings(t *testing.T) {
 		host  = ` is not host:port: allowed is a DNS name or an address, IPv6 in brackets, and a port from 1 to 65535, as in gate.example.jp:51820 or [2001:db8::1]:51820`
 	)
 	for _, test := range []struct{ pair, want string }{
-		{"KIDOBAN_POLICY=/p", "KIDOBAN_POLICY: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INSIDE_INTERFACES, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_METRICS_ENGINEERS, KIDOBAN_OFFICE_SOCKET, KIDOBAN_OFFICE_STATE_DIR, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_SHUT_FILE, KIDOBAN_STATE_DIR, KIDOBAN_SYSLOG_ADDRESS, KIDOBAN_SYSLOG_CA_FILE"},
-		{"KIDOBAN_LISTENPORT=1", "KIDOBAN_LISTENPORT: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INSIDE_INTERFACES, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_METRICS_ENGINEERS, KIDOBAN_OFFICE_SOCKET, KIDOBAN_OFFICE_STATE_DIR, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_SHUT_FILE, KIDOBAN_STATE_DIR, KIDOBAN_SYSLOG_ADDRESS, KIDOBAN_SYSLOG_CA_FILE; did you mean KIDOBAN_LISTEN_PORT?"},
+		{"KIDOBAN_POLICY=/p", "KIDOBAN_POLICY: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INSIDE_INTERFACES, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_METRICS_ENGINEERS, KIDOBAN_OFFICE_SOCKET, KIDOBAN_OFFICE_STATE_DIR, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_SHUT_FILE, KIDOBAN_STATE_DIR, KIDOBAN_SYSLOG_ADDRESS, KIDOBAN_SYSLOG_CA_FILE, KIDOBAN_WITNESS"},
+		{"KIDOBAN_LISTENPORT=1", "KIDOBAN_LISTENPORT: unknown setting: allowed is KIDOBAN_ADMIN_SOCKET, KIDOBAN_FORWARD_OTHERS, KIDOBAN_INSIDE_INTERFACES, KIDOBAN_INTERFACE, KIDOBAN_LISTEN_PORT, KIDOBAN_LOG_FORMAT, KIDOBAN_LOG_LEVEL, KIDOBAN_MASQUERADE, KIDOBAN_METRICS_ADDRESS, KIDOBAN_METRICS_ENGINEERS, KIDOBAN_OFFICE_SOCKET, KIDOBAN_OFFICE_STATE_DIR, KIDOBAN_POLICY_FILE, KIDOBAN_PRIVATE_KEY_FILE, KIDOBAN_SHUT_FILE, KIDOBAN_STATE_DIR, KIDOBAN_SYSLOG_ADDRESS, KIDOBAN_SYSLOG_CA_FILE, KIDOBAN_WITNESS; did you mean KIDOBAN_LISTEN_PORT?"},
 		{"KIDOBAN_SHUT_FILE=run/shut", `KIDOBAN_SHUT_FILE: "run/shut" is no path of a shut file: allowed is one that begins with /, without .., . and // in it, and without / at its end, as /run/kidoban-shut`},
 		{"KIDOBAN_SHUT_FILE=/run/../shut", `KIDOBAN_SHUT_FILE: "/run/../shut" is no path of a shut file: allowed is one that begins with /, without .., . and // in it, and without / at its end, as /run/kidoban-shut`},
 		{"KIDOBAN_SHUT_FILE=/", `KIDOBAN_SHUT_FILE: "/" is no path of a shut file: allowed is one that begins with /, without .., . and // in it, and without / at its end, as /run/kidoban-shut`},
@@ -99,6 +100,8 @@ func TestWrongSettings(t *testing.T) {
 		{"KIDOBAN_METRICS_ADDRESS=127.0.0.256:1", `KIDOBAN_METRICS_ADDRESS: "127.0.0.256:1"` + host},
 		{"KIDOBAN_METRICS_ENGINEERS=-1", `KIDOBAN_METRICS_ENGINEERS: "-1" is no number of engineers: allowed is 0 to 100000`},
 		{"KIDOBAN_METRICS_ENGINEERS=100001", `KIDOBAN_METRICS_ENGINEERS: "100001" is no number of engineers: allowed is 0 to 100000`},
+		{"KIDOBAN_WITNESS=w.example+key", `KIDOBAN_WITNESS: "w.example+key": it does not begin with the witness's URL: allowed is https://HOST/PATH+NAME+HASH+KEY, without user, query or fragment`},
+		{"KIDOBAN_WITNESS=https://w.example/+key", `KIDOBAN_WITNESS: "https://w.example/+key": behind the URL and +: not the verifier key of a witness: allowed is NAME+HASH+KEY with an Ed25519 key`},
 		{"KIDOBAN_SYSLOG_ADDRESS=collector", `KIDOBAN_SYSLOG_ADDRESS: "collector"` + host},
 		{"KIDOBAN_MASQUERADE=1", `KIDOBAN_MASQUERADE: "1" is not allowed: allowed is true or false`},
 		{"KIDOBAN_FORWARD_OTHERS=yes", `KIDOBAN_FORWARD_OTHERS: "yes" is not allowed: allowed is true or false`},

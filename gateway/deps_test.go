@@ -22,7 +22,7 @@ var mayImport = map[string][]string{
 	"gateway/journal":  {"gateway/durable"},
 	"gateway/lab":      {},
 	"gateway/syslog":   {"gateway/log"},
-	"config":           {"gateway/durable", "gateway/policy", "gateway/view"},
+	"config":           {"gateway/durable", "gateway/policy", "gateway/view", "gateway/witness"},
 	"gateway/tunnel":   {"gateway/clock", "gateway/policy", "gateway/tally", "gateway/view"},
 	"gateway/firewall": {"gateway/clock", "gateway/durable", "gateway/policy", "gateway/tally", "gateway/view"},
 	"gateway":          {"gateway/clock", "gateway/journal", "gateway/opening", "gateway/policy", "gateway/session", "gateway/store", "gateway/tally", "gateway/view"},
@@ -47,6 +47,7 @@ var mayImport = map[string][]string{
 
 	"gateway/evidence/sheet": {},
 	"gateway/evidence/page":  {"gateway/evidence", "gateway/evidence/sheet", "gateway/view"},
+	"gateway/witness":        {"gateway/durable", "gateway/journal", "gateway/view"},
 	"gateway/e2e":            {}, // tests only, which may import any package
 }
 

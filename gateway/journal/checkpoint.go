@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -69,15 +70,50 @@ func openCheckpoint(text []byte, verifierKey string) (tlog.Tree, error) {
 // and 64 of signature.
 const signatureLength = 92
 
-// findCheckpoint finds the one checkpoint in a text: a file, the output of `kidoban journal verify`
-// as text or JSON, or a mail, in which lines may be indented, quoted or broken. It verifies
-// nothing.
-func findCheckpoint(kept []byte) ([]byte, error) {
+// findCheckpoint finds the one checkpoint of an origin in a text: a file, the output of `kidoban
+// journal verify` as text or JSON, or a mail, in which lines may be indented, quoted or broken; else
+// what somebody typed or scanned, in which nothing separates the parts. It verifies nothing.
+func findCheckpoint(kept []byte, origin string) ([]byte, error) {
 	var printed struct{ Checkpoint string }
-	if json.Unmarshal(kept, &printed) == nil {
+	if json.Unmarshal(kept, &printed) == nil && printed.Checkpoint != "" {
 		kept = []byte(printed.Checkpoint)
 	}
-	var found [][]byte
+	found := checkpointsIn(kept)
+	if len(found) == 0 {
+		found = typedCheckpoints(kept, origin)
+	}
+	switch {
+	case len(found) == 0:
+		return nil, errors.New("there is none: it is the five lines at the end of what `kidoban journal verify` prints, the fourth of them empty")
+	case len(found) > 1:
+		return nil, fmt.Errorf("there are %d in it: allowed is one", len(found))
+	}
+	return found[0], nil
+}
+
+// FindCheckpoint finds the one checkpoint in a text, also a mailed or typed one, verifies it with the
+// journal's verifier key, and gives its tree. Other signatures are ignored.
+func FindCheckpoint(kept []byte, verifierKey string) (tlog.Tree, error) {
+	origin, _, _ := strings.Cut(verifierKey, "+")
+	text, err := findCheckpoint(kept, origin)
+	if err != nil {
+		return tlog.Tree{}, err
+	}
+	return openCheckpoint(text, verifierKey)
+}
+
+// typedCheckpoints finds checkpoints that have lost their spaces and ends of lines.
+func typedCheckpoints(kept []byte, origin string) (found [][]byte) {
+	name := regexp.QuoteMeta(strings.Join(strings.Fields(origin), ""))
+	typed := regexp.MustCompile(name + `(\d+)([A-Za-z0-9+/]{43}=)[-\x{2010}-\x{2015}\x{2212}]+` + name + `([A-Za-z0-9+/]{91}=)`)
+	for _, part := range typed.FindAllSubmatch([]byte(strings.Join(strings.Fields(string(kept)), "")), -1) {
+		found = append(found, fmt.Appendf(nil, "%s\n%s\n%s\n\n\u2014 %s %s\n", origin, part[1], part[2], origin, part[3]))
+	}
+	return found
+}
+
+// checkpointsIn finds the checkpoints whose first four lines are whole.
+func checkpointsIn(kept []byte) (found [][]byte) {
 	lines := strings.Split(string(kept), "\n")
 	for i := range lines {
 		lines[i] = strings.Trim(lines[i], "> \t\r")
@@ -100,13 +136,7 @@ func findCheckpoint(kept []byte) ([]byte, error) {
 			found = append(found, []byte(text+"\n"+signatures.String()))
 		}
 	}
-	switch {
-	case len(found) == 0:
-		return nil, errors.New("there is none: it is the five lines at the end of what `kidoban journal verify` prints, the fourth of them empty")
-	case len(found) > 1:
-		return nil, fmt.Errorf("there are %d in it: allowed is one", len(found))
-	}
-	return found[0], nil
+	return found
 }
 
 var errBadVerifierKey = errors.New("not a verifier key: allowed is NAME+HASH+KEY, as `kidoban journal key` prints it")

@@ -93,8 +93,18 @@ func (h *history) check(t *testing.T, d *memDisk) {
 	if report, err := verifyDir(d, memDir, j.key.verifier, nil, false); err != nil || report.Size != int64(len(got)) {
 		t.Fatalf("VerifyDir: %d entries, %v, want %d", report.Size, err, len(got))
 	}
+	if diff := cmp.Diff(filesOf(int64(len(got))), d.tree(memDir)); diff != "" {
+		t.Fatalf("files that are not of the tree (-want +got):\n%s", diff)
+	}
+	if err := h.append(j, 2); err != nil {
+		t.Fatalf("Append after reopening: %v", err)
+	}
+}
+
+// filesOf lists the files of a journal of so many entries.
+func filesOf(size int64) []string {
 	want := []string{"checkpoint"}
-	for _, tile := range tlog.NewTiles(tileHeight, 0, int64(len(got))) {
+	for _, tile := range tlog.NewTiles(tileHeight, 0, size) {
 		want = append(want, tilePath(tile))
 		if tile.L == 0 {
 			tile.L = entriesLevel
@@ -102,12 +112,7 @@ func (h *history) check(t *testing.T, d *memDisk) {
 		}
 	}
 	slices.Sort(want)
-	if diff := cmp.Diff(want, d.tree(memDir)); diff != "" {
-		t.Fatalf("files that are not of the tree (-want +got):\n%s", diff)
-	}
-	if err := h.append(j, 2); err != nil {
-		t.Fatalf("Append after reopening: %v", err)
-	}
+	return want
 }
 
 // after gives a disk and a history after some commits, as often as it is called.

@@ -259,11 +259,8 @@ func verifyDir(disk storage, dir, verifierKey string, since []byte, copied bool)
 	none := (&edge{}).tree()
 	a := &audit{earlier: none, prefix: none}
 	if since != nil {
-		kept, err := findCheckpoint(since)
-		if err == nil {
-			a.earlier, err = openCheckpoint(kept, verifierKey)
-		}
-		if err != nil {
+		var err error
+		if a.earlier, err = FindCheckpoint(since, verifierKey); err != nil {
 			return Report{}, fmt.Errorf("the earlier checkpoint: %w", err)
 		}
 	}

@@ -33,6 +33,11 @@ type Metrics struct {
 	Room func() (entries uint64, known bool)
 	// Sinks are those of the policy in force, to which notices go.
 	Sinks func() []view.SinkStatus
+	// Witness gives the name of the witness, empty if there is none, the time of its newest
+	// cosignature, and whether it refuses.
+	Witness func() (name string, cosigned time.Time, refuses bool)
+	// Copied gives the time of the newest copy of the journal; zero if none is known.
+	Copied func() time.Time
 
 	vendors  vendorCounters
 	ruleset  rulesetCounters
@@ -84,6 +89,8 @@ func New(version string) *Metrics {
 	none := func() uint64 { return 0 }
 	m := &Metrics{MostEngineers: defaultEngineers, SyslogDropped: none, LogDropped: none, Room: func() (uint64, bool) { return 0, false },
 		Sinks:    func() []view.SinkStatus { return nil },
+		Witness:  func() (string, time.Time, bool) { return "", time.Time{}, false },
+		Copied:   func() time.Time { return time.Time{} },
 		keyTimes: keyTimes{seen: map[policy.Key]time.Time{}, listed: map[policy.Key]time.Time{}, refused: map[refusal]time.Time{}}}
 	m.vendors = vendorCounters{
 		admissions: m.counter("kidoban_admissions_total", "Decisions about initiations and flows, by vendor (empty where no identity is proven) and reason.", "vendor", "reason"),

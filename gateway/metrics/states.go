@@ -56,6 +56,10 @@ var (
 	descJournalRoom    = desc("kidoban_journal_room_entries", "About how many more entries the disk of the state folder takes, by its free bytes and inodes.")
 	descJournalWaiting = desc("kidoban_journal_waiting_seconds", "How long the append under way has waited for the disk; 0: none is under way.")
 
+	descWitness        = desc("kidoban_witness_timestamp_seconds", "Unix time of the newest cosignature of the witness; 0: it never cosigned the journal. Absent: there is no witness.", "witness")
+	descWitnessRefuses = desc("kidoban_witness_refuses", "1 if the witness's last answer was no cosignature.", "witness")
+	descCopied         = desc("kidoban_copy_timestamp_seconds", "Unix time of the newest copy of the journal by `kidoban journal copy`, as the journal has it; 0: none.")
+
 	descRulesetWaiting = desc("kidoban_ruleset_waiting_seconds", "How long setting the ruleset or reading it back, which is under way, has waited for the kernel; 0: neither is under way.")
 
 	descConntrack     = desc("kidoban_conntrack_entries", "Connections that the kernel tracks where the gateway runs.")
@@ -112,6 +116,11 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 	gauge(descClock, number(s.Synchronized))
 	gauge(descJournalSize, float64(s.Journal.Size))
 	gauge(descJournalTime, unixSeconds(s.Journal.Checkpoint))
+	if name, cosigned, refuses := c.metrics.Witness(); name != "" {
+		gauge(descWitness, unixSeconds(cosigned), name)
+		gauge(descWitnessRefuses, number(refuses), name)
+	}
+	gauge(descCopied, unixSeconds(c.metrics.Copied()))
 	for _, sink := range c.metrics.Sinks() {
 		gauge(descNoticesLag, float64(sink.Lag), sink.Name)
 		for result, n := range map[string]int64{"delivered": sink.Delivered, "failed": sink.Failed, "skipped": sink.Skipped} {

@@ -1,4 +1,4 @@
-// Package audit is the commands of the journal: verify, list, key.
+// Package audit is the commands of the journal: verify, list, copy, key.
 package audit
 
 import (
@@ -26,6 +26,7 @@ import (
 type Command struct {
 	Verify verifyCommand `cmd:"" help:"Verify the journal, or a copy of it."`
 	List   listCommand   `cmd:"" help:"List the entries."`
+	Copy   copyCommand   `cmd:"" help:"Bring a copy of the journal elsewhere up to date; it verifies also if this is interrupted."`
 	Key    keyCommand    `cmd:"" help:"Print the verifier key, with which anyone can verify a copy."`
 }
 
@@ -63,7 +64,9 @@ type verifyCommand struct {
 	terminal.JSONFlag
 	place
 	Key   terminal.Given `help:"The verifier key that 'kidoban journal key' printed, or a file that holds it; this machine's own if none is given, never one that lies beside the copy." placeholder:"KEY"`
-	Since string         `help:"A file with a checkpoint that was kept elsewhere: the journal must be a continuation of it." placeholder:"FILE" type:"existingfile"`
+	Since terminal.Given `help:"A checkpoint that was kept elsewhere: the journal must be a continuation of it. A file, - for the input, or the text itself as it was typed or scanned." placeholder:"CHECKPOINT"`
+
+	Witness []string `help:"The verifier key of a witness: it must have cosigned a checkpoint of this journal. May be given more than once." placeholder:"KEY" sep:"none"`
 }
 
 type verifyAnswer struct {
@@ -86,6 +89,9 @@ type verifyAnswer struct {
 	Incomplete bool     `json:"incomplete,omitempty"` // the fault is that something is missing
 	Beyond     int64    `json:"beyond,omitempty"`     // entries of a copy that its checkpoint does not cover
 	Lacking    []string `json:"lacking,omitempty"`    // hash tiles that a copy is without
+
+	// Witnesses are the cosignatures beside the checkpoint, those of --witness verified.
+	Witnesses []witnessed `json:"witnesses,omitempty"`
 }
 
 func (c verifyCommand) Run(p *terminal.Program) error {
@@ -96,15 +102,17 @@ func (c verifyCommand) Run(p *terminal.Program) error {
 			return err
 		}
 	}
-	key, keyFrom, err := c.key(p)
+	since, err := c.since(p)
 	if err != nil {
 		return err
 	}
-	var since []byte
-	if c.Since != "" {
-		if since, err = os.ReadFile(c.Since); err != nil {
-			return err
-		}
+	witnesses, err := c.witnesses()
+	if err != nil {
+		return err
+	}
+	key, keyFrom, err := c.key(p)
+	if err != nil {
+		return err
 	}
 	verify := journal.VerifyDir
 	if c.Dir != "" {
@@ -125,6 +133,8 @@ func (c verifyCommand) Run(p *terminal.Program) error {
 	}
 	if damage != nil {
 		a.Fault, a.Entry, a.Incomplete = damage.Error(), &damage.Entry, damage.Missing
+	} else if a.Witnesses, err = cosignatures(c.dir(p), key, witnesses); err != nil {
+		a.OK, a.Fault = false, err.Error()
 	}
 	if c.JSON {
 		p.PrintJSON(a)
@@ -136,6 +146,9 @@ func (c verifyCommand) Run(p *terminal.Program) error {
 			code = "copy_incomplete"
 		}
 		return &terminal.Exit{Message: view.Say(code, view.Args{"journal": c.dir(p), "cause": damage, "key": key, "from": keyFrom, "there": damage.Entry, "count": a.Size, "proven": a.Proven}), Status: terminal.No}
+	}
+	if err != nil {
+		return &terminal.Exit{Message: view.Say("unwitnessed", view.Args{"journal": c.dir(p), "cause": err}), Status: terminal.No}
 	}
 	c.show(p, a, since != nil)
 	return nil
@@ -156,6 +169,13 @@ func (c verifyCommand) show(p *terminal.Program, a verifyAnswer, since bool) {
 	p.TellIf(len(a.Lacking) > 0, "verified_lacking", view.Args{"tiles": strings.Join(a.Lacking, ", ")})
 	p.Tell("verified_with", view.Args{"key": a.Key, "from": a.KeyFrom})
 	p.TellIf(since, "verified_since", view.Args{"count": a.Since})
+	for _, w := range a.Witnesses {
+		code := view.Code("verified_named")
+		if w.Verified {
+			code = "verified_witness"
+		}
+		p.Tell(code, view.Args{"witness": terminal.OneLine(w.Name), "at": p.Local(w.At), "count": w.Size})
+	}
 	p.TellIf(!since, "verified_alone", nil)
 	fmt.Fprintf(p.Out, "\n%s", a.Checkpoint)
 }
