@@ -19,7 +19,7 @@ type Review struct {
 	Month    string   `json:"month,omitempty"`    // YYYY-MM
 	Vendor   string   `json:"vendor,omitempty"`   // with Month
 	Sessions []string `json:"sessions,omitempty"` // or these
-	Digest   string   `json:"digest"`             // of what was signed: Report.Digest, or that of the sessions
+	Digest   string   `json:"digest"`             // of the signed month or sessions, as the report has it
 	For      string   `json:"for,omitempty"`      // who signed on paper
 	Note     string   `json:"note,omitempty"`
 	// Explained are the mismatches that Note explains, as `m02:1204`: kind and first entry.
@@ -37,7 +37,7 @@ type WorkReport struct {
 	PersonalData string    `json:"personal_data,omitempty"` // yes, no, or empty: not said; Text says whose, and what was done
 	Files        string    `json:"files,omitempty"`         // what was brought in or taken out, and how it was made harmless
 	Present      string    `json:"present,omitempty"`       // who of the site was there
-	Text         string    `json:"text"`                    // what was done
+	Text         string    `json:"text"`                    // the work
 }
 
 // Answer answers a control of the catalogue. Kind answer.

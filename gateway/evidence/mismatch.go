@@ -69,7 +69,7 @@ func (b *monthly) mismatches() {
 	for i, s := range b.sessions {
 		b.planned(s)
 		b.ended(s)
-		b.unsigned(s, &b.report.Sessions[i], rules)
+		b.unsigned(s, b.both[i], rules)
 		b.disturbed(s)
 	}
 	b.unusual()
@@ -165,11 +165,10 @@ func (s *Session) overhead() int64 {
 }
 
 // unsigned finds a session that was not reviewed in time: m11.
-func (b *monthly) unsigned(s *Session, x *ReportSession, rules policy.ReviewRules) {
+func (b *monthly) unsigned(s *Session, both signatures, rules policy.ReviewRules) {
 	if s.Last < 0 {
 		return
 	}
-	both := b.signaturesOf(s, s.Vendor)
 	checkBy, confirmBy := b.r.end(s).Add(rules.Within), b.r.end(s).Add(rules.ConfirmWithin)
 	switch {
 	case !both.checked.is() && b.r.Now.After(checkBy):
@@ -195,64 +194,6 @@ func (b *monthly) disturbed(s *Session) {
 	}
 }
 
-// Bounds of what is usual.
-const (
-	usualDays = 90 * 24 * time.Hour
-	usualMost = 10 // times the median
-	usualOf   = 5  // sessions at least
-)
-
-// unusual compares sessions with earlier ones: m15.
-func (b *monthly) unusual() {
-	known := map[string]map[string]bool{} // by engineer: the targets of counted sessions
-	for _, s := range b.r.Sessions {
-		if !b.of(s.Vendor) {
-			continue
-		}
-		if b.m.has(s.OpenedAt) {
-			b.compare(s, known[s.name()])
-		}
-		if !s.Count.Counted {
-			continue
-		}
-		if known[s.name()] == nil {
-			known[s.name()] = map[string]bool{}
-		}
-		for _, name := range b.strange(s, nil) {
-			known[s.name()][name] = true
-		}
-	}
-}
-
-// compare compares a session with the targets that its engineer used before; nil: no session was
-// counted, so nothing is known to be the first time.
-func (b *monthly) compare(s *Session, used map[string]bool) {
-	first := slices.DeleteFunc(b.strange(s, nil), func(name string) bool { return used == nil || used[name] })
-	if len(first) > 0 {
-		b.found(view.Say("mismatch_m15", view.Args{"session": s.ID, "engineer": s.name(), "targets": strings.Join(first, ", ")}), of(s, s.Count.At, s.Count.Entry, s.First))
-	}
-	var before []int64
-	for _, o := range b.r.Sessions {
-		if o.Vendor == s.Vendor && o.Count.Known && o.First < s.First && o.Last >= 0 && !o.OpenedAt.Before(s.OpenedAt.Add(-usualDays)) {
-			before = append(before, o.Count.Received)
-		}
-	}
-	if slices.Sort(before); len(before) < usualOf || !s.Count.Known {
-		return
-	}
-	median := before[len(before)/2]
-	if len(before)%2 == 0 {
-		median = (median + before[len(before)/2-1]) / 2
-	}
-	if s.Count.Received/usualMost > median {
-		b.found(view.Say("mismatch_m15_bytes", view.Args{"session": s.ID, "engineer": s.name(), "received": view.Bytes(uint64(s.Count.Received)), "median": view.Bytes(uint64(median))}),
-			of(s, s.Count.At, s.First, s.Count.last(s)))
-	}
-}
-
-// last is the entry that has the count.
-func (c Count) last(s *Session) int64 { return max(c.Entry, s.Last) }
-
 // unusedPlans finds times in which nobody came: m02.
 func (b *monthly) unusedPlans() {
 	type occurrence struct{ vendor, window, from string }
@@ -277,67 +218,6 @@ func (b *monthly) unusedPlans() {
 		}
 		slices.Sort(a.entries)
 		b.found(view.Say("mismatch_m02", view.Args{"window": o.Vendor + "/" + o.Window, "from": b.moment(o.From), "until": b.moment(o.Until)}), a)
-	}
-}
-
-// reportedApart is how far the times of a work report may be off.
-const reportedApart = 15 * time.Minute
-
-// workMismatches compares work reports with sessions: m03 to m06.
-func (b *monthly) workMismatches(rules policy.ReviewRules) {
-	for _, s := range b.sessions {
-		if due := b.r.end(s).Add(rules.Within); s.Last >= 0 && b.work[s.ID] == nil && b.r.Now.After(due) {
-			b.found(view.Say("mismatch_m03", view.Args{"session": s.ID, "engineer": s.name(), "due": b.moment(due)}), of(s, due, s.First, s.Last))
-		}
-	}
-	for _, w := range b.r.Work {
-		at := w.Is.From
-		if at.IsZero() {
-			at = w.At
-		}
-		if !b.of(w.Is.Vendor) || !b.m.has(at) {
-			continue
-		}
-		sessions := b.r.about(w.Is, b.r.Sessions)
-		if len(sessions) == 0 {
-			b.found(view.Say("mismatch_m04", view.Args{"vendor": w.Is.Vendor, "from": b.moment(w.Is.From), "until": b.moment(w.Is.Until)}), about{vendor: w.Is.Vendor, since: w.At, entries: []int64{w.Entry}})
-			continue
-		}
-		b.compareWork(w, sessions)
-	}
-	for _, q := range b.r.Requests {
-		if d := q.work(); d != nil && b.of(q.Vendor) && b.m.has(d.At) && !b.r.came(q) {
-			b.found(view.Say("mismatch_m04_request", view.Args{"request": q.ID, "vendor": q.Vendor}), about{vendor: q.Vendor, since: d.At, entries: []int64{d.Entry, q.Recorded.Entry}})
-		}
-	}
-}
-
-// came reports whether a session stood on a request.
-func (r *Record) came(q *Request) bool {
-	return slices.ContainsFunc(r.Openings, func(o *Opening) bool { return o.Request == q.ID && len(o.Sessions) > 0 })
-}
-
-// compareWork compares a work report with its sessions.
-func (b *monthly) compareWork(w Signed[WorkReport], sessions []*Session) {
-	from, until := sessions[0].OpenedAt, b.r.end(sessions[0])
-	over := true
-	for _, s := range sessions {
-		if s.OpenedAt.Before(from) {
-			from = s.OpenedAt
-		}
-		if end := b.r.end(s); end.After(until) {
-			until = end
-		}
-		over = over && s.Last >= 0
-		if strange := b.strange(s, w.Is.Targets); len(w.Is.Targets) > 0 && len(strange) > 0 {
-			b.found(view.Say("mismatch_m06_report", view.Args{"session": s.ID, "engineer": s.name(), "targets": strings.Join(strange, ", ")}), of(s, w.At, w.Entry, s.Count.Entry))
-		}
-	}
-	apart := func(a, b time.Time) bool { return !a.IsZero() && a.Sub(b).Abs() > reportedApart }
-	if over && (apart(w.Is.From, from) || apart(w.Is.Until, until)) {
-		s := sessions[0]
-		b.found(view.Say("mismatch_m05", view.Args{"engineer": s.name(), "from": b.moment(from), "until": b.moment(until), "reported_from": b.moment(w.Is.From), "reported_until": b.moment(w.Is.Until)}),
-			of(s, w.At, w.Entry, s.First, s.Last))
 	}
 }
 

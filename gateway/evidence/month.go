@@ -83,6 +83,7 @@ type monthly struct {
 	openings []*Opening             // that began in the month
 	grants   []grant                // of these
 	sessions []*Session             // that opened in the month
+	both     []signatures           // of these
 	today    map[string]string      // digests by vendor
 	work     map[string]*ReportWork // by session
 }

@@ -52,6 +52,30 @@ func TestMonthOfOneSession(t *testing.T) {
 	}
 }
 
+// TestGrantsInBetween: a session stands on each grant that was open meanwhile for its source, also if no
+// entry of the session names it.
+func TestGrantsInBetween(t *testing.T) {
+	s := newStory(t, policyText).at("2026-11-02 09:00")
+	first := s.open("sato", "a", 3*time.Hour, "ehr")
+	session := s.enter("sato", first)
+	between := s.wait(time.Hour).open("sato", "b", time.Hour, "pacs")
+	elsewhere := s.openFrom("198.51.100.0/24", "sato", "c", time.Hour, "pacs")
+	s.wait(30*time.Minute).used(session, 10, "pacs")
+	s.wait(30*time.Minute).close(between, "window_closed")
+	s.close(elsewhere, "window_closed")
+	ahead := s.openFrom("203.0.113.0/24", "sato", "d", time.Hour, "pacs")
+	s.leave(session, "idle", 100, 100)
+	s.close(first, "window_closed")
+	s.wait(time.Hour).close(ahead, "window_closed")
+	r := s.month("2026-11", "")
+	if diff := cmp.Diff([]string{first.Grant, between.Grant, ahead.Grant}, r.Sessions[0].Grants); diff != "" {
+		t.Errorf("grants (-want +got):\n%s", diff)
+	}
+	if len(r.Unused) != 1 || r.Unused[0].Grant != elsewhere.Grant {
+		t.Errorf("unused %+v", r.Unused)
+	}
+}
+
 // TestOldJournals: entries without fields for approvals have them in their text, and uses without a name
 // are named by the policy of their time.
 func TestOldJournals(t *testing.T) {

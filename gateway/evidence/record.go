@@ -4,11 +4,14 @@
 //
 //	record.go    the record of a whole journal
 //	add.go       what each entry adds to it
+//	presence.go  grants and sessions, of these
 //	policies.go  the policies of the record, which are read when they are asked for
 //	refusals.go  refusals, in sums
 //	month.go     the report of a month
 //	report.go    its JSON
+//	mismatch.go  its mismatches
 //	facts.go     its digests
+//	signed.go    who signed what
 //	event.go     what people add: reviews, answers, incidents, work reports
 package evidence
 

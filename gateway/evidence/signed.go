@@ -99,7 +99,7 @@ func (s signatures) same() bool {
 	return s.checked != nil && s.confirmed != nil && login(s.checked.Actor) == login(s.confirmed.Actor)
 }
 
-// rows are the signatures as the report has them.
+// signed are the signatures as the report has them.
 func (b *monthly) signed(s signatures) (checked, confirmed *ReportSigned) {
 	row := func(x *signature) *ReportSigned {
 		if x == nil {
@@ -118,6 +118,7 @@ func (b *monthly) sign() {
 	for i, s := range b.sessions {
 		x := &b.report.Sessions[i]
 		both := b.signaturesOf(s, s.Vendor)
+		b.both = append(b.both, both)
 		x.Checked, x.Confirmed = b.signed(both)
 		x.Stale = both.stale()
 	}

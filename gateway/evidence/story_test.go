@@ -122,7 +122,13 @@ func person(kind journal.Kind, engineer string) journal.Entry {
 
 // open opens a grant from now on.
 func (s *story) open(engineer, window string, long time.Duration, targets ...string) journal.Entry {
+	return s.openFrom("203.0.113.1/32", engineer, window, long, targets...)
+}
+
+// openFrom opens a grant to a source.
+func (s *story) openFrom(source, engineer, window string, long time.Duration, targets ...string) journal.Entry {
 	e := person(journal.WindowOpened, engineer)
+	e.Sources = []string{source}
 	e.Window, e.From, e.Until, e.Targets, e.ApprovedBy = window, s.now.UTC(), s.now.Add(long).UTC(), targets, "Head of IT"
 	if strings.HasPrefix(window, policy.RequestMark) {
 		e.Request = window

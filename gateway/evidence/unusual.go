@@ -1,0 +1,67 @@
+package evidence
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"kidoban/gateway/view"
+)
+
+// Bounds of what is usual.
+const (
+	usualDays = 90 * 24 * time.Hour
+	usualMost = 10 // times the median
+	usualOf   = 5  // sessions at least
+)
+
+// unusual compares sessions with earlier ones: m15.
+func (b *monthly) unusual() {
+	known := map[string]map[string]bool{} // by engineer: the targets of counted sessions
+	for _, s := range b.r.Sessions {
+		if !b.of(s.Vendor) {
+			continue
+		}
+		if b.m.has(s.OpenedAt) {
+			b.compare(s, known[s.name()])
+		}
+		if !s.Count.Counted {
+			continue
+		}
+		if known[s.name()] == nil {
+			known[s.name()] = map[string]bool{}
+		}
+		for _, name := range b.strange(s, nil) {
+			known[s.name()][name] = true
+		}
+	}
+}
+
+// compare compares a session with the targets that its engineer used before; nil: no session was
+// counted, so nothing is known to be the first time.
+func (b *monthly) compare(s *Session, used map[string]bool) {
+	first := slices.DeleteFunc(b.strange(s, nil), func(name string) bool { return used == nil || used[name] })
+	if len(first) > 0 {
+		b.found(view.Say("mismatch_m15", view.Args{"session": s.ID, "engineer": s.name(), "targets": strings.Join(first, ", ")}), of(s, s.Count.At, s.Count.Entry, s.First))
+	}
+	var before []int64
+	for _, o := range b.r.Sessions {
+		if o.Vendor == s.Vendor && o.Count.Known && o.First < s.First && o.Last >= 0 && !o.OpenedAt.Before(s.OpenedAt.Add(-usualDays)) {
+			before = append(before, o.Count.Received)
+		}
+	}
+	if slices.Sort(before); len(before) < usualOf || !s.Count.Known {
+		return
+	}
+	median := before[len(before)/2]
+	if len(before)%2 == 0 {
+		median = (median + before[len(before)/2-1]) / 2
+	}
+	if s.Count.Received/usualMost > median {
+		b.found(view.Say("mismatch_m15_bytes", view.Args{"session": s.ID, "engineer": s.name(), "received": view.Bytes(uint64(s.Count.Received)), "median": view.Bytes(uint64(median))}),
+			of(s, s.Count.At, s.First, s.Count.last(s)))
+	}
+}
+
+// last is the entry that has the count.
+func (c Count) last(s *Session) int64 { return max(c.Entry, s.Last) }
