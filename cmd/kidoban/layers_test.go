@@ -38,6 +38,7 @@ import (
 //	doubt    what should shut the gateway is not seen, or not heeded
 //	copies   nobody looks at what the kernel refused
 //	reason   the tunnel gives another reason than was decided
+//	counts   conntrack does not count what flows carry
 const (
 	gateLayer   = "gate"
 	kernelLayer = "kernel"
@@ -45,6 +46,7 @@ const (
 	doubtLayer  = "doubt"
 	copiesLayer = "copies"
 	reasonLayer = "reason"
+	countsLayer = "counts"
 )
 
 // What the process of a gateway under test is told by its environment, by the
@@ -102,6 +104,8 @@ func init() {
 				c.Tunnel = newUninspecting(c.Tunnel)
 			case reasonLayer:
 				c.Tunnel = newOtherReason(c.Tunnel)
+			case countsLayer:
+				c.Firewall = notCounting{c.Firewall}
 			default:
 				panic("no layer " + layer)
 			}
@@ -128,6 +132,18 @@ func profileInto(file string) {
 			}
 		}
 	}()
+}
+
+// notCounting turns conntrack's counters off whenever they were turned on.
+type notCounting struct{ gateway.Firewall }
+
+func (n notCounting) Set(p *policy.Plan, live []netip.AddrPort) error {
+	return errors.Join(n.Firewall.Set(p, live), n.off())
+}
+func (n notCounting) Check() error { return errors.Join(n.Firewall.Check(), n.off()) }
+func (n notCounting) off() error {
+	return errors.Join(os.WriteFile("/proc/sys/net/netfilter/nf_conntrack_acct", []byte("0"), 0),
+		os.WriteFile("/proc/sys/net/netfilter/nf_conntrack_timestamp", []byte("0"), 0))
 }
 
 // stuckTunnel holds the loop up while a file is there: it asks for the traffic

@@ -118,6 +118,10 @@ func (b *board) throughput(t *testing.T, warm, each time.Duration, n int) {
 	if *layers {
 		rigs = append(rigs, newKidobanRig(t, "without the ruleset", kernelLayer))
 	}
+	others := len(rigs)
+	if *performance {
+		rigs = append(rigs, newKidobanRig(t, "not counting", countsLayer))
+	}
 	gate.profile = *profiles != ""
 	measured := map[*rig]map[string][]figure{}
 	for _, r := range rigs {
@@ -147,7 +151,7 @@ func (b *board) throughput(t *testing.T, warm, each time.Duration, n int) {
 		ratio := ratios(m(gate, rate), m(plain, rate))
 		b.row(w.name, show(m(gate, rate), w.scale, w.unit), show(m(plain, rate), w.scale, w.unit), ratio.String(),
 			ratios(m(again, rate), m(plain, rate)).String(), "no tunnel: "+show(m(bare, rate), w.scale, w.unit))
-		for _, r := range rigs[4:] {
+		for _, r := range rigs[4:others] {
 			b.row("- "+r.name, show(m(r, rate), w.scale, w.unit), "", ratios(m(r, rate), m(plain, rate)).String())
 		}
 		if *performance && ratio.to < w.least {
@@ -158,8 +162,11 @@ func (b *board) throughput(t *testing.T, warm, each time.Duration, n int) {
 		m := func(r *rig) []float64 { return column(measured[r][w.name], cost) }
 		b.row("the gateway's processors, "+w.name, show(m(gate), w.costs, w.cost), show(m(plain), w.costs, w.cost),
 			ratios(m(gate), m(plain)).String(), ratios(m(again), m(plain)).String(), "less is better")
-		for _, r := range rigs[4:] {
+		for _, r := range rigs[4:others] {
 			b.row("- "+r.name, show(m(r), w.costs, w.cost), "", ratios(m(r), m(plain)).String())
+		}
+		for _, r := range rigs[others:] {
+			b.row("- against "+r.name+" flows", "", show(m(r), w.costs, w.cost), ratios(m(gate), m(r)).String())
 		}
 	}
 }

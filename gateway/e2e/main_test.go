@@ -40,6 +40,7 @@ const (
 	doubtLayer  = "doubt"
 	copiesLayer = "copies"
 	reasonLayer = "reason"
+	countsLayer = "counts"
 )
 
 // Variables that the program under test reads; see there as well.

@@ -23,11 +23,12 @@ import (
 type accounts struct {
 	events    *os.File // the netlink socket that hears of ends; nil: it could not be opened
 	raw       syscall.RawConn
+	buffer    []byte // for a message
 	logger    *slog.Logger
 	done      chan struct{}
 	engineers atomic.Pointer[map[netip.Addr]policy.Key] // the tunnel addresses that count
 	sessions  atomic.Bool                               // there are sessions
-	asked     atomic.Bool                               // somebody wants a reading at once
+	asked     atomic.Bool                               // a reading is wanted at once
 	off       atomic.Pointer[error]                     // why conntrack does not count; nil: it does
 	unread    atomic.Pointer[error]                     // why its counts cannot be read; nil: they can
 
@@ -52,7 +53,8 @@ const eventsRoom = 4 << 20
 // openAccounts begins to count, in the calling thread's network namespace. It does so too if it
 // cannot: then nothing is counted, and hints says so.
 func openAccounts(room int, logger *slog.Logger) *accounts {
-	a := &accounts{logger: logger, done: make(chan struct{}), ledger: newLedger()}
+	// The kernel tells each end alone, in less than 1 KiB.
+	a := &accounts{buffer: make([]byte, 1<<14), logger: logger, done: make(chan struct{}), ledger: newLedger()}
 	var err error
 	if a.walker, err = openConnections(); err == nil {
 		a.events, a.raw, err = openEvents(room)
@@ -94,7 +96,7 @@ func (a *accounts) close() {
 	}
 }
 
-// run hears of ends, and reads what lives, until closed.
+// run takes ended flows, and reads live ones, until closed.
 func (a *accounts) run() {
 	defer close(a.done)
 	var walked time.Time
@@ -111,7 +113,7 @@ func (a *accounts) run() {
 		asked := a.asked.Swap(false)
 		if now := time.Now(); overflow || asked || now.Sub(walked) >= walkEvery {
 			walked = now
-			a.count(now)
+			a.count(now, asked || overflow)
 		}
 		if overflow { // or the socket cannot be read: not again at once
 			time.Sleep(lookEvery / 10)
@@ -119,18 +121,16 @@ func (a *accounts) run() {
 	}
 }
 
-// count reads conntrack, if there may be flows.
-func (a *accounts) count(now time.Time) {
+// count reads conntrack, if there may be flows, or if it must.
+func (a *accounts) count(now time.Time, must bool) {
 	a.mu.Lock()
-	idle := !a.sessions.Load() && len(a.ledger.live) == 0
+	must = must || a.sessions.Load() || len(a.ledger.live) > 0
 	a.mu.Unlock()
-	var err error
-	if !idle {
-		err = a.walk(now)
-	}
-	if err != nil {
-		a.cannotRead(err)
-		return
+	if must {
+		if err := a.walk(now); err != nil {
+			a.cannotRead(err)
+			return
+		}
 	}
 	lost := false
 	// Ends that came until now.
@@ -153,9 +153,8 @@ func (a *accounts) cannotRead(err error) {
 
 // hear takes the ends that wait. It reports whether some are lost.
 func (a *accounts) hear(fd int) (lost bool) {
-	buffer := make([]byte, 1<<14) // the kernel sends each end alone, in less than 1 KiB
 	for {
-		n, from, err := unix.Recvfrom(fd, buffer, 0)
+		n, from, err := unix.Recvfrom(fd, a.buffer, 0)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -173,32 +172,27 @@ func (a *accounts) hear(fd int) (lost bool) {
 			continue
 		}
 		if k, ok := from.(*unix.SockaddrNetlink); ok && k.Pid == 0 {
-			a.heard(buffer[:n])
+			a.heard(a.buffer[:n])
 		}
 	}
 }
 
 // heard takes the kernel's messages of ends.
 func (a *accounts) heard(b []byte) {
-	messages, _ := syscall.ParseNetlinkMessage(b) // what it cannot read it has not
+	messages, _ := syscall.ParseNetlinkMessage(b) // a broken message is left out
 	for _, m := range messages {
 		if m.Header.Type != unix.NFNL_SUBSYS_CTNETLINK<<8|ctDelete {
 			continue
 		}
-		c, ok := parseCount(m.Data, func(netip.Addr) bool { return true })
-		if !ok {
-			continue
-		}
-		a.mu.Lock()
-		// Its address may have left the policy meanwhile.
-		if _, known := a.ledger.live[c.id]; known || a.counts(c.flow.From) {
+		if c, ok := parseCount(m.Data, a.counts); ok {
+			a.mu.Lock()
 			a.ledger.ended(c, time.Now())
+			a.mu.Unlock()
 		}
-		a.mu.Unlock()
 	}
 }
 
-// counts reports whether the address is an engineer's.
+// counts reports whether the address is an engineer's, or was.
 func (a *accounts) counts(from netip.Addr) bool {
 	engineers := a.engineers.Load()
 	if engineers == nil {

@@ -13,7 +13,7 @@ const mostRows = 512
 // ledger adds up what conntrack tells of flows. Each flow counts once, however often it is seen: of
 // a flow that is known, only what it has more than before is added.
 type ledger struct {
-	live map[string]*liveFlow // by ctCount.id: what conntrack still holds, as far as it is known
+	live map[string]*liveFlow // by ctCount.id: flows that conntrack still holds
 	rows map[netip.Addr]map[policy.Flow]*row
 	walk uint64    // the number of full readings
 	lost time.Time // when something may last have been lost; zero: nothing was
@@ -31,7 +31,7 @@ type liveFlow struct {
 	walk uint64  // the last full reading that had it
 }
 
-// ctCount is what conntrack tells of one flow.
+// ctCount has conntrack's counters of one flow.
 type ctCount struct {
 	id                    string // of this flow alone, among all that there were
 	flow                  policy.Flow
@@ -70,7 +70,7 @@ func (l *ledger) sees(c ctCount, now time.Time) *liveFlow {
 	return f
 }
 
-// add adds what a flow has more than it had.
+// add adds to a row what a flow carried since it was seen last.
 func (l *ledger) add(r *row, had, has ctCount, now time.Time) {
 	received, lost1 := has.received.since(had.received)
 	transmitted, lost2 := has.transmitted.since(had.transmitted)
