@@ -463,6 +463,11 @@ type fakeFirewall struct {
 	busy    chan struct{} // holds one token while a call is under way: the next one waits
 	close   fault
 	closed  time.Time // zero: not yet
+
+	used      map[policy.Flow]policy.Use
+	behind    time.Duration // of the count
+	lost      time.Time
+	uncounted bool
 }
 
 func (f *fakeFirewall) Set(p *policy.Plan, live []netip.AddrPort) error {
@@ -497,6 +502,38 @@ func (f *fakeFirewall) Check() error {
 		return f.opened
 	}
 	return f.check
+}
+
+// Used gives what the test has counted.
+func (f *fakeFirewall) Used(of func(netip.Addr) bool) iter.Seq2[policy.Flow, policy.Use] {
+	return func(yield func(policy.Flow, policy.Use) bool) {
+		f.w.mu.Lock()
+		used := maps.Clone(f.used)
+		f.w.mu.Unlock()
+		for flow, use := range used {
+			if of(flow.From) && !yield(flow, use) {
+				return
+			}
+		}
+	}
+}
+
+func (f *fakeFirewall) Counted() (until, lost time.Time) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	return f.w.wall().Add(-f.behind), f.lost
+}
+
+func (f *fakeFirewall) Counting() bool {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	return !f.uncounted
+}
+
+func (f *fakeFirewall) Forget(a netip.Addr) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	maps.DeleteFunc(f.used, func(flow policy.Flow, _ policy.Use) bool { return flow.From == a })
 }
 
 func (f *fakeFirewall) Facts() <-chan policy.Fact { return f.facts }

@@ -56,6 +56,15 @@ type Firewall interface {
 	Check() error
 	// Facts reports refused flows and drift.
 	Facts() <-chan policy.Fact
+	// Used gives what passed in the connections of tunnel addresses, since the process
+	// began. It does not wait.
+	Used(of func(netip.Addr) bool) iter.Seq2[policy.Flow, policy.Use]
+	// Counted says until when Used is whole, and when something was lost last.
+	Counted() (until, lost time.Time)
+	// Counting says whether the kernel counts at all.
+	Counting() bool
+	// Forget drops what was counted of an address, but for live connections.
+	Forget(netip.Addr)
 	// Close denies everything, restores the host's settings, and removes the
 	// table last.
 	Close() error

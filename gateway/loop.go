@@ -307,6 +307,7 @@ func (l *loop) beat() {
 		l.end(over)
 		l.apply()
 	}
+	l.use(false)
 	l.record(store.RefusedEntries(l.refusals.Due(l.clock.Now))...)
 	l.beatKernel()
 	l.sessions.Forget()
@@ -354,6 +355,7 @@ func (l *loop) stop() error {
 	l.openings.Stop()
 	l.evaluate()
 	l.publish()
+	l.use(true)
 	l.record(store.RefusedEntries(l.refusals.Rest(l.clock.Now))...)
 	l.record(journal.Entry{Kind: journal.Stop, Actor: "gateway"})
 	l.kernel.unanswered()

@@ -104,3 +104,32 @@ func (l *loop) end(over []session.Ending) {
 		l.cfg.Metrics.SessionEnded(s.Engineer.Vendor.Name, s.ID, x.Why, max(l.clock.Now.Sub(s.OpenedAt), 0))
 	}
 }
+
+// use records what sessions have used, as far as it is due.
+func (l *loop) use(stopping bool) {
+	f := l.cfg.Firewall
+	until, lost := f.Counted()
+	l.sessions.Counted(session.Counts{Flows: maps.Collect(f.Used(l.sessions.Counts)), Until: until, Lost: lost, Counting: f.Counting()})
+	for _, u := range l.sessions.Use(stopping) {
+		l.record(usedEntry(u, l.state.Policy()))
+		if u.Last {
+			for _, a := range l.sessions.Uncounted(u.Session) {
+				f.Forget(a)
+			}
+		}
+	}
+}
+
+// usedEntry names the targets as the policy in force does.
+func usedEntry(u session.Used, p *policy.Policy) journal.Entry {
+	e := sessionEntry(journal.Used, u.Session)
+	e.Grants, e.Until, e.Text = nil, time.Time{}, ""
+	e.ReceivedBytes, e.TransmittedBytes, e.Complete = int64(u.Session.Received), int64(u.Session.Transmitted), &u.Complete
+	if e.Used = u.Rows; !u.Counting {
+		e.Reason = "not_counted"
+	}
+	for i := range e.Used {
+		e.Used[i].Target = p.TargetOf(e.Used[i].Address, e.Used[i].Service)
+	}
+	return e
+}

@@ -239,6 +239,12 @@ func (noFirewall) Set(*policy.Plan, []netip.AddrPort) error {
 func (noFirewall) Check() error              { return nil }
 func (noFirewall) Facts() <-chan policy.Fact { return nil }
 func (noFirewall) Close() error              { return nil }
+func (noFirewall) Used(func(netip.Addr) bool) iter.Seq2[policy.Flow, policy.Use] {
+	return func(func(policy.Flow, policy.Use) bool) {}
+}
+func (noFirewall) Counted() (until, lost time.Time) { return time.Now(), time.Time{} }
+func (noFirewall) Counting() bool                   { return false }
+func (noFirewall) Forget(netip.Addr)                {}
 
 // noJournal keeps nothing.
 type noJournal struct{}

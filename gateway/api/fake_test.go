@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 
 	"kidoban/gateway"
 	"kidoban/gateway/clock"
+	"kidoban/gateway/evidence/desk"
 	"kidoban/gateway/metrics"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/store"
@@ -45,6 +47,12 @@ func (quietFirewall) Set(*policy.Plan, []netip.AddrPort) error { return nil }
 func (quietFirewall) Check() error                             { return nil }
 func (quietFirewall) Facts() <-chan policy.Fact                { return nil }
 func (quietFirewall) Close() error                             { return nil }
+func (quietFirewall) Counted() (until, lost time.Time)         { return time.Now(), time.Time{} }
+func (quietFirewall) Counting() bool                           { return true }
+func (quietFirewall) Forget(netip.Addr)                        {}
+func (quietFirewall) Used(func(netip.Addr) bool) iter.Seq2[policy.Flow, policy.Use] {
+	return func(func(policy.Flow, policy.Use) bool) {}
+}
 
 // served is a gateway that runs, with a server.
 type served struct {
@@ -130,6 +138,28 @@ func (s *served) latch() store.ShutFile {
 	return store.ShutFile{Lasting: filepath.Join(s.dir, "shut.json")}
 }
 
+// enter lets an engineer in, as the tunnel tells it.
+func (s *served) enter(name string) {
+	s.t.Helper()
+	plan := s.handler.Gateway.Snapshot().Plan
+	e := plan.Policy.Engineer(name)
+	from := netip.AddrPortFrom(e.Sources[0].Addr(), 1000)
+	d := plan.Decide(policy.Query{Key: e.Key, Proven: true, Fault: policy.Admitted, Source: from.Addr()}, time.Now())
+	if d.Reason != policy.Admitted {
+		s.t.Fatalf("%s is refused: %s", name, d.Reason)
+	}
+	s.tunnel.facts <- policy.Fact{Kind: policy.Admission, At: time.Now(), Engineer: e, Source: from, Decision: d, Admission: 1, Timestamp: [12]byte{1}, Count: 1}
+	s.tunnel.facts <- policy.Fact{Kind: policy.Confirmation, Engineer: e, Source: from, Admission: 1}
+}
+
+// desk follows the journal until the test ends.
+func (s *served) desk(place store.OnDisk) *desk.Desk {
+	d := &desk.Desk{Feed: place.Feed, Logger: slog.New(slog.DiscardHandler), Past: func(text string) (*policy.Policy, error) { return s.policy, nil },
+		Checkpoint: func() string { text, _ := os.ReadFile(filepath.Join(place.Folder, "checkpoint")); return string(text) }}
+	go d.Run(s.t.Context())
+	return d
+}
+
 // start starts the gateway and its server, which stop ends.
 func (s *served) start() {
 	place := s.journal()
@@ -143,7 +173,7 @@ func (s *served) start() {
 		name := cmp.Or(r.Header.Get("Test-Actor"), "tanaka")
 		return policy.Actor{ID: name, Via: "test", Text: name}, s.stranger
 	}
-	s.handler = &Handler{Gateway: g, Who: who, Entries: place.Feed, Reports: &Reports{Snapshot: g.Snapshot}}
+	s.handler = &Handler{Gateway: g, Who: who, Entries: place.Feed, Evidence: s.desk(place), Reports: &Reports{Snapshot: g.Snapshot}}
 	s.server = httptest.NewUnstartedServer(s.handler)
 	s.server.Config.DisableGeneralOptionsHandler = true
 	ctx, cancel := context.WithCancel(context.Background())

@@ -2,6 +2,9 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -20,4 +23,29 @@ type Use struct {
 	ReceivedPackets, TransmittedPackets uint64
 	ReceivedBytes, TransmittedBytes     uint64
 	First, Last                         time.Time // wall clock: of the first connection's beginning, of the newest packet that is known
+}
+
+// TargetOf names the target that lists a destination, as Address and Service of a use have it; empty:
+// none does.
+func (p *Policy) TargetOf(address, service string) string {
+	if p == nil {
+		return ""
+	}
+	to, err := netip.ParseAddr(address)
+	if err != nil {
+		return ""
+	}
+	for _, t := range p.Targets {
+		if t.Prefix.Contains(to) && slices.ContainsFunc(t.Services, func(s Service) bool { return s.covers(service) }) {
+			return t.Name
+		}
+	}
+	return ""
+}
+
+// covers reports whether a service has the one port of another, as String writes it.
+func (s Service) covers(one string) bool {
+	name, port, _ := strings.Cut(one, "/")
+	n, err := strconv.ParseUint(port, 10, 16)
+	return name == ProtocolName(s.Protocol) && (err != nil || s.Allows(s.Protocol, uint16(n)))
 }

@@ -69,7 +69,7 @@ func (t *Table) Cut(a *Admission) (over []Ending) {
 		t.overdue[a.Number] = a.at
 	}
 	if s := t.Of(a.Engineer); s != nil {
-		delete(t.open, a.Engineer.String())
+		t.over(s)
 		over = []Ending{{s, Unrecorded}}
 	}
 	return over

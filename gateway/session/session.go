@@ -8,6 +8,7 @@
 //	ended.go      the reasons for which sessions end
 //	handshakes.go how an engineer's handshakes went lately
 //	traffic.go    the payload of a session in both directions
+//	use.go        the use of targets in a session
 package session
 
 import (
@@ -43,6 +44,7 @@ type Session struct {
 	Last                  view.Traffic // the last reading of the engineer's key
 
 	heard   time.Duration // boot time of the last received byte
+	use     counted
 	payload payload
 }
 
@@ -56,6 +58,8 @@ type Table struct {
 	generation uint64                      // counts rebuilds of the tunnel; older admissions are void
 	totals     map[policy.Key]view.Traffic // the last reading; replaced by each reading
 	handshakes map[string]*handshakes      // by engineer
+	counts     Counts                      // the last reading
+	leaving    []*Session                  // are over, and their last count is due
 }
 
 // NewTable makes an empty table.
@@ -94,11 +98,12 @@ func (t *Table) Enter(e *policy.Engineer, source netip.AddrPort, plan *policy.Pl
 			s.Source = source
 			return nil, nil, changed
 		}
-		delete(t.open, e.String())
+		t.over(s)
 		superseded = []Ending{{s, Superseded}}
 	}
 	opened = &Session{ID: rand.Text()[:16], Engineer: e, Source: source, OpenedAt: t.clock.Now, Until: until, heard: t.clock.Boot, payload: payload{counted: t.clock.Boot}}
 	opened.read(t.totals[e.Key]) // earlier traffic belongs to the session before
+	t.begins(opened)
 	t.open[e.String()] = opened
 	t.stand(opened, plan)
 	return opened, superseded, true
@@ -127,15 +132,15 @@ func (t *Table) stand(s *Session, plan *policy.Plan) {
 // Review ends the sessions that a new plan does not admit, or that the rebuilt
 // tunnel has cut, and moves the end of the others. The oldest comes first.
 func (t *Table) Review(plan *policy.Plan, stopping bool) (over []Ending) {
-	for name, s := range t.open {
+	for _, s := range t.open {
 		if t.teardown != "" {
-			delete(t.open, name)
+			t.over(s)
 			over = append(over, Ending{s, t.teardown})
 			continue
 		}
 		until := t.admits(plan, s.Engineer, s.Source.Addr())
 		if until.IsZero() {
-			delete(t.open, name)
+			t.over(s)
 			over = append(over, Ending{s, Why(plan, s.Engineer, s.Grants, s.Until, t.clock.Now, stopping)})
 			continue
 		}
@@ -158,11 +163,17 @@ func (t *Table) TearDown(why Ended) {
 	clear(t.overdue)
 }
 
+// over takes a session out.
+func (t *Table) over(s *Session) {
+	delete(t.open, s.Engineer.String())
+	t.leave(s)
+}
+
 // Idle ends the sessions that were not heard from for idleAfter.
 func (t *Table) Idle() (over []Ending) {
-	for name, s := range t.open {
+	for _, s := range t.open {
 		if t.clock.Boot-s.heard >= idleAfter {
-			delete(t.open, name)
+			t.over(s)
 			over = append(over, Ending{s, Idle})
 		}
 	}

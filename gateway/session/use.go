@@ -1,0 +1,183 @@
+package session
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+)
+
+const (
+	// usedEvery is how often the use of an open session is due: so much of it is
+	// unknown after a crash, at most.
+	usedEvery = 15 * time.Minute
+	// countedWithin is how long the last count of a session that is over may take.
+	// The kernel tells of flows that ended, and is asked for live ones every 5 s.
+	countedWithin = 15 * time.Second
+	// rowsMax is how many rows an entry has: up to 400 bytes each, of 64 KiB. What
+	// is beyond is summed up in one more.
+	rowsMax = 120
+)
+
+// Counts is what the kernel counted of engineers' flows.
+type Counts struct {
+	Flows    map[policy.Flow]policy.Use // of the tunnel addresses that were asked for, since the process began
+	Until    time.Time                  // all that passed before is in Flows (wall clock)
+	Lost     time.Time                  // when the kernel may last have lost something; zero: never
+	Counting bool                       // false: the kernel does not count
+}
+
+// Used is the use of a session since it opened. The last one of a session is whole.
+type Used struct {
+	Session  *Session
+	Rows     []journal.Use // without the targets' names
+	Counting bool
+	Complete bool
+	Last     bool
+}
+
+// counted is the use of one session.
+type counted struct {
+	before map[policy.Flow]policy.Use // when it opened
+	toldAt time.Duration              // boot time of the newest Used
+	told   uint64                     // bytes of the session then
+	over   time.Duration              // boot time of its end; 0: it is open
+	ended  time.Time                  // wall clock of it
+}
+
+// Counted takes what the kernel counted.
+func (t *Table) Counted(c Counts) { t.counts = c }
+
+// Counts reports whether the use of a tunnel address is asked for: a session of it is
+// open, or its last count is due.
+func (t *Table) Counts(a netip.Addr) bool {
+	has := func(s *Session) bool { return slices.Contains(s.Engineer.Addresses, a) }
+	for _, s := range t.open {
+		if has(s) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(t.leaving, has)
+}
+
+// Uncounted gives the tunnel addresses of a session that is told for the last time, but
+// for those of other sessions. The kernel may forget what it counted of them.
+func (t *Table) Uncounted(s *Session) (all []netip.Addr) {
+	for _, a := range s.Engineer.Addresses {
+		if !t.Counts(a) {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// leave keeps a session that is over until its last count.
+func (t *Table) leave(s *Session) {
+	s.use.over, s.use.ended = max(t.clock.Boot, 1), t.clock.Now
+	t.leaving = append(t.leaving, s)
+}
+
+// Use gives the uses that are due: of open sessions now and then, and of those that are over
+// once they are counted whole, or at once if the engineer is inside again or all is to
+// be told (stopping).
+func (t *Table) Use(stopping bool) (all []Used) {
+	for _, s := range t.open {
+		if bytes := s.Received + s.Transmitted; t.clock.Boot-s.use.toldAt >= usedEvery && bytes != s.use.told {
+			all = append(all, t.used(s))
+		}
+	}
+	t.leaving = slices.DeleteFunc(t.leaving, func(s *Session) bool {
+		counted := t.counts.Until.After(s.use.ended) || !t.counts.Counting
+		due := counted || stopping || t.clock.Boot-s.use.over >= countedWithin || t.Of(s.Engineer) != nil
+		if due {
+			u := t.used(s)
+			u.Last, u.Complete = true, u.Complete && counted
+			all = append(all, u)
+		}
+		return due
+	})
+	slices.SortFunc(all, func(a, b Used) int {
+		return cmp.Or(a.Session.OpenedAt.Compare(b.Session.OpenedAt), cmp.Compare(a.Session.ID, b.Session.ID))
+	})
+	return all
+}
+
+// used counts what a session used, and takes note that it is told.
+func (t *Table) used(s *Session) Used {
+	s.use.toldAt, s.use.told = t.clock.Boot, s.Received+s.Transmitted
+	u := Used{Session: s, Counting: t.counts.Counting, Complete: t.counts.Counting && !t.counts.Lost.After(s.OpenedAt)}
+	for f, now := range t.counts.Flows {
+		if slices.Contains(s.Engineer.Addresses, f.From) {
+			if row := since(f, now, s.use.before[f]); row.Connections+row.ReceivedPackets+row.TransmittedPackets > 0 {
+				row.First = later(row.First, s.OpenedAt)
+				u.Rows = append(u.Rows, row)
+			}
+		}
+	}
+	slices.SortFunc(u.Rows, func(a, b journal.Use) int {
+		return cmp.Or(cmp.Compare(b.ReceivedBytes+b.TransmittedBytes, a.ReceivedBytes+a.TransmittedBytes), cmp.Compare(a.Address, b.Address), cmp.Compare(a.Service, b.Service))
+	})
+	if len(u.Rows) > rowsMax {
+		u.Rows = append(u.Rows[:rowsMax:rowsMax], sum(u.Rows[rowsMax:]))
+	}
+	return u
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// since is the row of a flow's use after an earlier count of it. A flow that was live
+// then counts as a connection of both.
+func since(f policy.Flow, now, before policy.Use) journal.Use {
+	row := journal.Use{Address: f.To.Addr().String(), Service: serviceOf(f),
+		Connections:     int64(now.Connections - before.Connections),
+		ReceivedPackets: int64(now.ReceivedPackets - before.ReceivedPackets), TransmittedPackets: int64(now.TransmittedPackets - before.TransmittedPackets),
+		ReceivedBytes: int64(now.ReceivedBytes - before.ReceivedBytes), TransmittedBytes: int64(now.TransmittedBytes - before.TransmittedBytes),
+		First: now.First, Last: now.Last}
+	if row.Connections == 0 && row.ReceivedPackets+row.TransmittedPackets > 0 {
+		row.Connections = 1
+	}
+	if !f.To.IsValid() { // the kernel's own sum of what found no row
+		row.Address, row.Service, row.Others = "", "", 1
+	}
+	return row
+}
+
+func serviceOf(f policy.Flow) string {
+	return policy.Service{Protocol: f.Protocol, First: f.To.Port(), Last: f.To.Port()}.String()
+}
+
+// sum is one row for several.
+func sum(rows []journal.Use) (all journal.Use) {
+	for _, r := range rows {
+		all.Others++
+		all.Connections += r.Connections
+		all.ReceivedPackets += r.ReceivedPackets
+		all.TransmittedPackets += r.TransmittedPackets
+		all.ReceivedBytes += r.ReceivedBytes
+		all.TransmittedBytes += r.TransmittedBytes
+		if all.First.IsZero() || r.First.Before(all.First) {
+			all.First = r.First
+		}
+		all.Last = later(all.Last, r.Last)
+	}
+	return all
+}
+
+// begins takes note of what had been counted when a session opened.
+func (t *Table) begins(s *Session) {
+	s.use = counted{before: map[policy.Flow]policy.Use{}, toldAt: t.clock.Boot}
+	for f, u := range maps.All(t.counts.Flows) {
+		if slices.Contains(s.Engineer.Addresses, f.From) {
+			s.use.before[f] = u
+		}
+	}
+}
