@@ -34,8 +34,8 @@ var mayImport = map[string][]string{
 	"gateway/tally":    {"gateway/policy", "gateway/view"},
 	"dashboards":       {},
 	"gateway/metrics":  {"gateway/journal", "gateway/policy", "gateway/session", "gateway/view"},
-	"gateway/session":  {"gateway/clock", "gateway/policy", "gateway/view"},
-	"gateway/api":      {"gateway", "gateway/journal", "gateway/policy", "gateway/store", "gateway/view"},
+	"gateway/session":  {"gateway/clock", "gateway/journal", "gateway/policy", "gateway/view"},
+	"gateway/api":      {"gateway", "gateway/evidence", "gateway/evidence/desk", "gateway/journal", "gateway/policy", "gateway/store", "gateway/view"},
 	"gateway/admin":    {"gateway/api", "gateway/durable", "gateway/policy", "gateway/view"},
 	"gateway/log":      {},
 	"gateway/notify":   {"gateway/durable", "gateway/journal", "gateway/policy", "gateway/view"},
@@ -48,6 +48,7 @@ var mayImport = map[string][]string{
 	"gateway/evidence/sheet": {},
 	"gateway/evidence/page":  {"gateway/evidence", "gateway/evidence/sheet", "gateway/view"},
 	"gateway/witness":        {"gateway/durable", "gateway/journal", "gateway/view"},
+	"gateway/evidence/desk":  {"gateway/evidence", "gateway/journal", "gateway/policy", "gateway/store", "gateway/view"},
 	"gateway/e2e":            {}, // tests only, which may import any package
 }
 

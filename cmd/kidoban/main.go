@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"kidoban/cmd/kidoban/audit"
+	"kidoban/cmd/kidoban/evidence"
 	"kidoban/cmd/kidoban/notices"
 	"kidoban/cmd/kidoban/requests"
 	"kidoban/cmd/kidoban/terminal"
@@ -39,6 +40,7 @@ type commands struct {
 	Grants   grantsCommand   `cmd:"" help:"Show what is open."`
 	Refusals refusalsCommand `cmd:"" help:"Show who was refused, and why."`
 	requests.Commands
+	Evidence evidence.Commands `embed:""`
 
 	Close        closeCommand          `cmd:"" help:"Cut an engineer, a vendor or everything now, and keep it shut over restarts."`
 	Reopen       reopenCommand         `cmd:"" help:"Take a close back."`

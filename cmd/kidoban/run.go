@@ -23,6 +23,7 @@ import (
 	"kidoban/gateway/api"
 	"kidoban/gateway/clock"
 	"kidoban/gateway/durable"
+	"kidoban/gateway/evidence/desk"
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/log"
 	"kidoban/gateway/metrics"
@@ -137,6 +138,14 @@ func (runCommand) Run(p *terminal.Program) error {
 		Notify: notify(logger), Metrics: counts, Logger: logger, Version: versionText(),
 	}))
 	reports.Snapshot = g.Snapshot
+	records := &desk.Desk{Feed: feed, Logger: logger, Past: config.ReadPast, Checkpoint: func() string {
+		text, _ := os.ReadFile(filepath.Join(dir, "checkpoint")) // empty: it is not known
+		return string(text)
+	}}
+	counts.Waiting = func() (metrics.Waiting, bool) {
+		unreviewed, overdue, mismatches, ok := records.Waiting(g.Now())
+		return metrics.Waiting{Unreviewed: unreviewed, Overdue: overdue, Mismatches: mismatches}, ok
+	}
 
 	// The servers outlive the gateway's stop, so that they can report it. The
 	// gateway does not outlive them: operators could neither close it nor see it.
@@ -147,14 +156,15 @@ func (runCommand) Run(p *terminal.Program) error {
 			return admin.Serve(ctx, metricsListener, counts.Pages(g, s.Interface, s.MetricsAddress, logger), logger)
 		},
 		"the admin socket": func(ctx context.Context) error {
-			return admin.Serve(ctx, adminListener, &api.Handler{Gateway: g, Who: admin.Who, Entries: feed, Reports: reports}, logger)
+			return admin.Serve(ctx, adminListener, &api.Handler{Gateway: g, Who: admin.Who, Entries: feed, Evidence: records, Reports: reports}, logger)
 		},
 		"the office's socket": func(ctx context.Context) error {
 			return admin.Serve(ctx, officeListener, api.Office(g, feed, reports, admin.WhoOffice), logger)
 		},
-		"SIGHUP": func(ctx context.Context) error { reloadOnHangup(ctx, hangup, g, logger); return nil },
-		"room":   func(ctx context.Context) error { room.Watch(ctx, s.StateDir); return nil },
-		"memory": func(ctx context.Context) error { keepSmall(ctx, g.Snapshot); return nil },
+		"SIGHUP":  func(ctx context.Context) error { reloadOnHangup(ctx, hangup, g, logger); return nil },
+		"records": func(ctx context.Context) error { records.Run(ctx); return nil },
+		"room":    func(ctx context.Context) error { room.Watch(ctx, s.StateDir); return nil },
+		"memory":  func(ctx context.Context) error { keepSmall(ctx, g.Snapshot); return nil },
 	})
 	logger.Info("kidoban starts", "version", versionText(), "interface", s.Interface, "port", s.ListenPort,
 		"metrics", metricsListener.Addr().String(), "admin", s.AdminSocket)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"kidoban/gateway"
+	"kidoban/gateway/evidence/desk"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/store"
 	"kidoban/gateway/view"
@@ -30,6 +31,8 @@ type Handler struct {
 	Who func(*http.Request) (policy.Actor, error)
 	// Entries are those of the journal; nil: none can be asked for.
 	Entries *store.Feed
+	// Evidence is the record of the journal in use.
+	Evidence *desk.Desk
 	// Reports are those about notices.
 	Reports *Reports
 

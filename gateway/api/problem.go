@@ -147,3 +147,12 @@ func allowedIn(stage policy.Stage) string {
 	}
 	return "request" // another one
 }
+
+// CodeOf is the code of a problem that a gateway answered; empty: it has none, or err is no problem.
+func CodeOf(err error) view.Code {
+	var p *Problem
+	if errors.As(err, &p) {
+		return p.Code
+	}
+	return ""
+}

@@ -113,10 +113,18 @@ var routes = map[string]route{
 		text, err := clientConfig(p, r.query, r.snap.Key)
 		return Config{text}, err
 	}), "engineer", "mtu"),
-	"/v1/notify":       question(inPolicy(settings)),
-	"/v1/events":       question(events, "after", "kinds"),
-	"/v1/journal":      as[Page[Entry]](question(entries, append([]string{"after", "kinds", "vendor", "request"}, pages...)...)),
-	"/v1/openapi.json": question(func(request) (json.RawMessage, error) { return OpenAPI, nil }),
+	"/v1/notify":               question(inPolicy(settings)),
+	"/v1/events":               question(events, "after", "kinds"),
+	"/v1/journal":              as[Page[Entry]](question(entries, append([]string{"after", "kinds", "vendor", "request"}, pages...)...)),
+	"/v1/evidence/month":       question(month, "month", "vendor"),
+	"/v1/evidence/incidents":   question(incidents),
+	"/v1/evidence/review":      command(checkReview, review).upTo(longMost),
+	"/v1/evidence/work-report": command(checkWork, reportWork),
+	"/v1/evidence/reported":    command(checkReported, madeReport),
+	"/v1/evidence/mirrored":    command(checkMirrored, mirrored),
+	"/v1/evidence/incident":    command(checkIncident, tell),
+	"/v1/evidence/sent":        command(checkSent, sent),
+	"/v1/openapi.json":         question(func(request) (json.RawMessage, error) { return OpenAPI, nil }),
 	"/v1/close": command(checkScoped, func(r request, o order) (gateway.Outcome, error) {
 		return r.Gateway.Do(r.ctx, r.actor, policy.Shut{Scope: o.Scope, Reason: o.Reason})
 	}),

@@ -6,11 +6,13 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"kidoban/gateway/evidence"
 	"kidoban/gateway/view"
 )
 
@@ -63,6 +65,7 @@ func TestEveryRouteAnswers(t *testing.T) {
 	as("ito", "POST", "/v1/extend", extension{x.ID, y.Extension.Until.Format(time.RFC3339), y.Extension.Digest})
 	as("tanaka", "POST", "/v1/shorten", ending{x.ID, in(30 * time.Minute), "nearly done"})
 	as("tanaka", "POST", "/v1/report", report{ID: x.ID, Text: "indices built anew", Result: "works"})
+	s.enter("medisys/mori")
 	as("tanaka", "POST", "/v1/revoke", refusal{x.ID, "over"})
 	as("ito", "POST", "/v1/review", verdict{ID: x.ID, Verdict: "as asked"})
 	as("ito", "POST", "/v1/deny", refusal{as("tanaka", "POST", "/v1/request", work).Request.ID, "not today"})
@@ -75,6 +78,24 @@ func TestEveryRouteAnswers(t *testing.T) {
 	for _, path := range []string{"/v1/close", "/v1/reopen"} {
 		as("tanaka", "POST", path, order{Scope: "medisys/sato", Reason: "drill"})
 	}
+	month := time.Now().In(s.policy.Zone).Format("2006-01")
+	s.eventually("the record is read", func() bool { return s.handler.Evidence.Ask(func(*evidence.Record) error { return nil }) == nil })
+	as("tanaka", "POST", "/v1/evidence/work-report", evidence.WorkReport{Vendor: "medisys", From: time.Now().Add(-time.Hour), Until: time.Now(), Text: "indices"})
+	as("tanaka", "GET", "/v1/evidence/month?month="+month, nil)
+	s.eventually("the session is over", func() bool {
+		all := get[evidence.Report](s, "/v1/evidence/month", url.Values{"month": {month}}).Sessions
+		return len(all) == 1 && all[0].Ended == "revoked"
+	})
+	over := get[evidence.Report](s, "/v1/evidence/month", url.Values{"month": {month}}).Sessions[0]
+	as("ito", "POST", "/v1/evidence/review", evidence.Review{As: evidence.Checked, Sessions: []string{over.ID}, Digest: over.Digest, Note: "as asked for"})
+	as("tanaka", "POST", "/v1/evidence/reported", evidence.Reported{Month: month, Digest: get[evidence.Report](s, "/v1/evidence/month", url.Values{"month": {month}}).Digest})
+	as("tanaka", "POST", "/v1/evidence/mirrored", evidence.Mirrored{To: "/mnt/copy", Size: 1})
+	as("tanaka", "POST", "/v1/evidence/incident", incident{Verb: "opened", Kind: "intrusion", Reason: "drill", Exercise: true})
+	s.eventually("the incident is known", func() bool { return len(get[[]*evidence.Incident](s, "/v1/evidence/incidents", nil)) == 1 })
+	as("tanaka", "GET", "/v1/evidence/incidents", nil)
+	id := get[[]*evidence.Incident](s, "/v1/evidence/incidents", nil)[0].Is.ID
+	as("tanaka", "POST", "/v1/evidence/sent", evidence.Sent{ID: id, Recipient: "police", At: time.Now(), How: "by hand"})
+	as("tanaka", "POST", "/v1/evidence/incident", incident{Verb: "closed", ID: id, Reason: "a drill"})
 	as("tanaka", "POST", "/v1/reload", nil)
 	as("tanaka", "POST", "/v1/recover", order{Reason: "drill"})
 	for _, path := range []string{"/v1/status", "/v1/sessions", "/v1/grants", "/v1/refusals", "/v1/explain?engineer=medisys/sato", "/v1/calendar", "/v1/policy",

@@ -31,6 +31,8 @@ type Metrics struct {
 	LogDropped func() uint64
 	// Room is about how many more entries of the journal the disk takes.
 	Room func() (entries uint64, known bool)
+	// Waiting is what waits for people; false: the journal is being read. nil: it is not known.
+	Waiting func() (Waiting, bool)
 	// Sinks are those of the policy in force, to which notices go.
 	Sinks func() []view.SinkStatus
 	// Witness gives the name of the witness, empty if there is none, the time of its newest

@@ -149,6 +149,7 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	c.metrics.requests.collect(ch)
+	c.metrics.evidence(ch)
 	if s.Plan.Policy == nil {
 		return
 	}

@@ -24,3 +24,18 @@ func (p *Policy) Reviewing() ReviewRules {
 	}
 	return *p.Review
 }
+
+// MaySign says why somebody may not check sessions, or confirm what was checked: a *RefusedError, or
+// nil. Without operators in the policy everybody on the gateway may. Root may check.
+func (p *Policy) MaySign(a Actor, confirm bool) error {
+	if p == nil || len(p.Operators) == 0 || a.ID == "" && !confirm {
+		return nil
+	}
+	switch o := p.OperatorOf(a); {
+	case o == nil:
+		return &RefusedError{Code: "no_operator", Names: p.who("")}
+	case confirm && !o.May(MayReview):
+		return &RefusedError{Code: "operator_may_not", Name: string(MayReview), Names: p.who(MayReview)}
+	}
+	return nil
+}
