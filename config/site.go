@@ -37,6 +37,6 @@ func (r *reader) checkTier(v value) {
 	if r.told() > 0 || tier >= needed || r.policy.Inspection.Reason != "" {
 		return
 	}
-	r.errorf(v, "tier %d is lower than %d, which size, sensitivity and %d vendors ask for: allowed is %d or higher, or a lower one with reason",
+	r.errorf(v, "tier %d is lower than %d, which size, sensitivity and the number of vendors (%d) ask for: allowed is %d or higher, or a lower one with reason",
 		tier, needed, len(r.policy.Vendors), needed)
 }

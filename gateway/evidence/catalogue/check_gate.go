@@ -346,7 +346,7 @@ func (c *look) checkDormant() Machine {
 	since := c.at.Add(-dormantAfter)
 	used := map[string]bool{}
 	for _, s := range c.r.Sessions {
-		if s.OpenedAt.After(since) || s.Last < 0 {
+		if c.of(s.Vendor) && (s.OpenedAt.After(since) || s.Last < 0) {
 			used[s.Vendor+"/"+s.Engineer] = true
 		}
 	}
@@ -381,7 +381,7 @@ func (c *look) checkDormant() Machine {
 	case len(young) > 0 && !known:
 		return unknown(view.Say("inspect_young", view.Args{"engineers": view.Few(young, 8)}))
 	}
-	return found(Yes, nil, view.Say("inspect_all_used", view.Args{"engineers": len(used)}))
+	return found(Yes, nil, view.Say("inspect_all_used", view.Args{"count": len(used), "engineers": view.Few(sorted(used), 8)}))
 }
 
 // over reports whether a contract's last day is over.
