@@ -203,6 +203,12 @@ func VerifyCopy(dir, verifierKey string, since []byte) (Report, error) {
 	return verifyDir(realDisk, dir, verifierKey, since, true)
 }
 
+// ReadCopy is VerifyCopy that gives the entries meanwhile, in order, and how many there will be. They
+// are worth nothing if there is an error in the end.
+func ReadCopy(dir, verifierKey string, visit func(e Entry, of int64)) (Report, error) {
+	return readDir(realDisk, dir, verifierKey, nil, true, visit)
+}
+
 // audit gathers a Report from the entries that verify visits, in order.
 type audit struct {
 	Report
@@ -211,6 +217,7 @@ type audit struct {
 	there   *edge     // of the entries before the one that is visited
 	tail    []byte    // those of the last bundle
 	entries sequence
+	tell    func(e Entry, of int64) // nil: nobody asks
 }
 
 func (a *audit) visit(index int64, line []byte) error {
@@ -226,6 +233,9 @@ func (a *audit) visit(index int64, line []byte) error {
 		a.First = e.Time
 	}
 	a.Last = e.Time
+	if a.tell != nil {
+		a.tell(e, a.Size)
+	}
 	if index%tileWidth == 0 {
 		a.tail = a.tail[:0]
 	}
@@ -256,8 +266,12 @@ func (a *audit) proven(r reader, tree tlog.Tree) int64 {
 }
 
 func verifyDir(disk storage, dir, verifierKey string, since []byte, copied bool) (Report, error) {
+	return readDir(disk, dir, verifierKey, since, copied, nil)
+}
+
+func readDir(disk storage, dir, verifierKey string, since []byte, copied bool, tell func(e Entry, of int64)) (Report, error) {
 	none := (&edge{}).tree()
-	a := &audit{earlier: none, prefix: none}
+	a := &audit{earlier: none, prefix: none, tell: tell}
 	if since != nil {
 		var err error
 		if a.earlier, err = FindCheckpoint(since, verifierKey); err != nil {

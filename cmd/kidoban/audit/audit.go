@@ -40,13 +40,17 @@ type place struct {
 	Dir terminal.Given `arg:"" optional:"" help:"A copy of the journal's folder; this machine's own if none is given."`
 }
 
-// dir also takes the copy of a whole state directory.
 func (c place) dir(p *terminal.Program) string {
-	own, _ := Place(p.Settings.StateDir)
-	dir := string(c.Dir)
-	if dir == "" {
+	if c.Dir == "" {
+		own, _ := Place(p.Settings.StateDir)
 		return own
 	}
+	return Copy(string(c.Dir))
+}
+
+// Copy is the folder of a copied journal: the one given, or the one in a copy of a whole state
+// directory.
+func Copy(dir string) string {
 	if !exists(filepath.Join(dir, "checkpoint")) {
 		if inner, _ := Place(dir); exists(inner) {
 			return inner
@@ -110,7 +114,7 @@ func (c verifyCommand) Run(p *terminal.Program) error {
 	if err != nil {
 		return err
 	}
-	key, keyFrom, err := c.key(p)
+	key, keyFrom, err := Key(p, c.Key, c.Dir != "")
 	if err != nil {
 		return err
 	}
@@ -180,18 +184,19 @@ func (c verifyCommand) show(p *terminal.Program, a verifyAnswer, since bool) {
 	fmt.Fprintf(p.Out, "\n%s", a.Checkpoint)
 }
 
-// key gives the verifier key and its origin. It never takes the key beside a copy:
-// a forger of the copy writes another key there.
-func (c verifyCommand) key(p *terminal.Program) (key, from string, err error) {
-	if c.Key == "" {
-		if key, from, err = ownKey(p); err != nil && c.Dir != "" {
+// Key gives the verifier key that was given, as a key or as a file that holds it, and its origin;
+// else this machine's own. It never takes the key beside a copy: a forger of the copy writes
+// another key there.
+func Key(p *terminal.Program, given terminal.Given, copied bool) (key, from string, err error) {
+	if given == "" {
+		if key, from, err = ownKey(p); err != nil && copied {
 			err = &view.Error{Message: view.Say("no_own_key", view.Args{"cause": err}), Cause: err}
 		}
 		return key, from, err
 	}
 	// A key is also a possible name of a file: a file that came with the copy must
 	// not replace the key.
-	key = string(c.Key)
+	key = string(given)
 	if _, err := note.NewVerifier(key); err == nil {
 		return key, "--key", nil
 	}
@@ -201,7 +206,7 @@ func (c verifyCommand) key(p *terminal.Program) (key, from string, err error) {
 	if _, err := note.NewVerifier(key); err != nil {
 		return "", "", terminal.Wrong("key_wrong", view.Args{"key": fmt.Sprintf("%.80q", key)})
 	}
-	return key, string(c.Key), nil
+	return key, string(given), nil
 }
 
 // ownKey gives the verifier key of this machine's journal, and its file.

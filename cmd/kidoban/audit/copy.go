@@ -29,7 +29,7 @@ type copyAnswer struct {
 
 func (c copyCommand) Run(p *terminal.Program) error {
 	at := place{Dir: c.Journal}
-	key, _, err := verifyCommand{place: at, Key: c.Key}.key(p)
+	key, _, err := Key(p, c.Key, at.Dir != "")
 	if err != nil {
 		return err
 	}

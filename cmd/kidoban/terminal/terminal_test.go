@@ -44,3 +44,23 @@ func TestWords(t *testing.T) {
 		}
 	}
 }
+
+// TestProgress: long work is told on a terminal, and the line goes away in the end.
+func TestProgress(t *testing.T) {
+	var said bytes.Buffer
+	p := &Program{Err: &said, Lang: view.English}
+	silent := p.Progress()
+	silent.At(256, 1000)
+	silent.End()
+	if said.Len() > 0 {
+		t.Errorf("without a terminal it says %q", &said)
+	}
+	long := &Progress{p: p}
+	long.At(255, 1000)
+	long.At(256, 1000)
+	long.At(512, 1000) // too soon
+	long.End()
+	if got := said.String(); got != "\r\x1b[Kentry 256 of 1000\r\x1b[K" {
+		t.Errorf("it says %q", got)
+	}
+}

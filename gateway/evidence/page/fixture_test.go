@@ -68,7 +68,10 @@ func sample() *evidence.Report {
 		Mismatches: []evidence.Mismatch{
 			{Kind: "m02", Entries: []int64{1990, 1995}, Vendor: "medixs", Grant: "r-7aa0", Text: "the grant was open and nobody used it", State: "explained", By: "sato", At: at(21, 9, 0), Note: "業者都合で中止（電話連絡あり）"},
 			{Kind: "m03", Entries: []int64{1712}, Vendor: "medixs", Session: "s-1700", Text: "no work report within 3 days", State: "open"},
-			{Kind: "m12", Entries: []int64{1700, 1712}, Vendor: "medixs", Session: "s-1700", Text: "the gateway crashed while the session was open", State: "open"},
+			{Kind: "m12", Entries: []int64{1700, 1712}, Vendor: "medixs", Session: "s-1700", Text: "the session crashed", State: "open",
+				Code: "mismatch_m12", Args: map[string]string{"engineer": "medixs/yamada", "session": "s-1700", "reason": "crashed", "at": "2026-11-13 11:02"}},
+			{Kind: "m14", Entries: []int64{1450}, Vendor: "medixs", Session: "s-1402", Text: "the clock was set", State: "open",
+				Code: "mismatch_m14", Args: map[string]string{"engineer": "medixs/takahashi", "session": "s-1402", "kind": "clock_step", "at": "2026-11-09 23:40"}},
 		},
 		Digest: digest,
 	}

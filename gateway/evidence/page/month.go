@@ -152,10 +152,20 @@ func (m *month) signer(s *evidence.ReportSigned) string {
 	return m.say("month_signed_for", view.Args{"who": s.For, "by": s.By})
 }
 
-// Difference says a mismatch in the reader's language.
+// Difference says a mismatch in the reader's language, with the reasons in it.
 func (m *month) Difference(x evidence.Mismatch) string {
-	return cmp.Or(x.Message().In(m.lang), x.Text)
+	said := x.Message()
+	if reason := x.Args["reason"]; reason != "" {
+		said.Args["reason"] = m.word(cmp.Or(endings[reason], view.Code("reason_"+reason)), reason)
+	}
+	if kind := x.Args["kind"]; kind != "" {
+		said.Args["kind"] = m.word(disturbances[kind], kind)
+	}
+	return cmp.Or(said.In(m.lang), x.Text)
 }
+
+// disturbances name the kinds of entries that disturb a session.
+var disturbances = map[string]view.Code{"drift": "month_drift", "clock_step": "month_clock_step"}
 
 // Name is a vendor's name for people.
 func (m *month) Name(vendor string) string {

@@ -1,0 +1,130 @@
+// Package evidence has the commands that make something of the journal for people who were not there.
+//
+//	source.go  where the journal is: at the gateway of this machine, or a copy
+//	report.go  the month of maintenance
+//	sample.go  sessions that an auditor draws
+package evidence
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"slices"
+	"time"
+
+	"kidoban/cmd/kidoban/audit"
+	"kidoban/cmd/kidoban/terminal"
+	"kidoban/config"
+	"kidoban/gateway/api"
+	"kidoban/gateway/evidence"
+	"kidoban/gateway/journal"
+	"kidoban/gateway/view"
+)
+
+// source says which journal a command reads: that of the gateway of this machine, or a copy.
+type source struct {
+	Journal terminal.Given `help:"Read a copy of the journal's folder, without a gateway." placeholder:"DIR"`
+	Key     terminal.Given `help:"With --journal: the verifier key that 'kidoban journal key' printed, or a file that holds it; this machine's own if none is given." placeholder:"KEY"`
+}
+
+func (s source) check() error {
+	if s.Key != "" && s.Journal == "" {
+		return errors.New("--key: needs --journal, the copy that it verifies")
+	}
+	return nil
+}
+
+// read verifies the copy and reads it. A copy that does not verify is a well-formed no.
+func (s source) read(p *terminal.Program) (*evidence.Record, journal.Report, error) {
+	if _, err := os.Stat(string(s.Journal)); errors.Is(err, fs.ErrPermission) {
+		return nil, journal.Report{}, terminal.Denied(err, string(s.Journal))
+	} else if err != nil {
+		return nil, journal.Report{}, err
+	}
+	key, from, err := audit.Key(p, s.Key, true)
+	if err != nil {
+		return nil, journal.Report{}, err
+	}
+	dir := audit.Copy(string(s.Journal))
+	record := evidence.NewRecord(config.ReadPast)
+	progress := p.Progress()
+	report, err := journal.ReadCopy(dir, key, func(e journal.Entry, of int64) {
+		record.Add(e)
+		progress.At(e.Index+1, of)
+	})
+	progress.End()
+	var damage *journal.DamageError
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		err = terminal.Denied(err, dir)
+	case errors.As(err, &damage):
+		code := view.Code("unverified")
+		if damage.Missing && report.Checkpoint != "" {
+			code = "copy_incomplete"
+		}
+		err = &terminal.Exit{Message: view.Say(code, view.Args{"journal": dir, "cause": damage, "key": key, "from": from, "there": damage.Entry, "count": report.Size, "proven": report.Proven}), Status: terminal.No}
+	}
+	return record, report, err
+}
+
+// judged makes a well-formed no of an error that says that the journal has nothing of what was asked
+// for, whether the gateway said it or a copy.
+func judged(err error) error {
+	var here *view.Error
+	var there *api.Problem
+	var said view.Message
+	switch {
+	case errors.As(err, &here):
+		said = here.Message
+	case errors.As(err, &there):
+		said = view.Say(there.Code, there.Args)
+	}
+	if slices.Contains([]view.Code{"evidence_month_outside", "evidence_no_entries", "evidence_vendor_unknown"}, said.Code) {
+		return &terminal.Exit{Message: said, Status: terminal.No}
+	}
+	return err
+}
+
+// monthly says which month a command is about, and where it is read.
+type monthly struct {
+	Month  terminal.Given `required:"" help:"The month, in the site's time zone: as 2026-11." placeholder:"YYYY-MM"`
+	Vendor terminal.Given `help:"Only this vendor." placeholder:"V"`
+	source
+}
+
+// Validate is for kong.
+func (m monthly) Validate() error {
+	const layout = "2006-01"
+	var wrong error
+	if _, err := time.Parse(layout, string(m.Month)); m.Month != "" && (err != nil || len(m.Month) != len(layout)) {
+		wrong = fmt.Errorf("--month: %.40q is not a month: allowed is YYYY-MM, as 2026-11", m.Month)
+	}
+	return errors.Join(wrong, m.check())
+}
+
+// report gives the month's report, of the copy or of the gateway.
+func (m monthly) report(p *terminal.Program) (*evidence.Report, error) {
+	var r evidence.Report
+	if m.Journal == "" {
+		text, _, err := p.Client().Get("/v1/evidence/month", url.Values{"month": {string(m.Month)}, "vendor": {string(m.Vendor)}})
+		if err != nil {
+			return nil, judged(err)
+		}
+		if err := json.Unmarshal(text, &r); err != nil {
+			return nil, &view.Error{Message: view.Say("answer_unknown", view.Args{"cause": err})}
+		}
+		return &r, nil
+	}
+	record, verified, err := m.read(p)
+	if err != nil {
+		return nil, err
+	}
+	if r, err = record.Month(string(m.Month), string(m.Vendor)); err != nil {
+		return nil, judged(err)
+	}
+	r.Origin, r.Checkpoint, r.Verified = verified.Origin, verified.Checkpoint, true
+	return &r, nil
+}
