@@ -4,8 +4,10 @@
 //	*.yaml         the controls, guidelines and tiers
 //	catalogue.go   reads them
 //	inspect.go     the answers of an inspection
-//	check_*.go     the checks by machine
+//	check*.go      the checks by machine
+//	facts.go       what the record says to persons who are asked
 //	answer.go      the answers of persons
+//	order.go       the order in which they are printed
 package catalogue
 
 import (

@@ -2,43 +2,14 @@ package catalogue
 
 import (
 	"cmp"
-	"fmt"
+	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"kidoban/gateway/evidence"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
-)
-
-// checks are the checks by machine, by the names that the catalogue has for them. facts tell a person
-// what the record says.
-var (
-	checks = map[string]func(*look) Machine{
-		"sources": (*look).checkSources, "default-deny": (*look).checkDefaultDeny, "windows": (*look).checkWindows, "approvals": (*look).checkApprovals,
-		"emergencies": (*look).checkEmergencies, "disconnected": (*look).checkDisconnected, "standing": (*look).checkStanding,
-		"destinations": (*look).checkDestinations, "persons": (*look).checkPersons, "dormant": (*look).checkDormant, "encryption": (*look).checkEncryption,
-		"zones": (*look).checkZones, "contracts": (*look).checkContracts, "consents": (*look).checkConsents,
-
-		"recorded": (*look).checkRecorded, "reviewed": (*look).checkReviewed, "verified": (*look).checkVerified, "copied": (*look).checkCopied,
-		"clock": (*look).checkClock, "retention": (*look).checkRetention, "listeners": (*look).checkListeners, "drift": (*look).checkDrift,
-		"exercised": (*look).checkExercised, "reconciled": (*look).checkReconciled, "kill-switch": (*look).checkKillSwitch,
-	}
-	facts = map[string]func(*look) []view.Message{
-		"requested-ahead": (*look).requestedAhead, "inventory": (*look).inventory, "version": (*look).version, "files": (*look).files,
-		"coverage": (*look).coverage, "vendor-answers": (*look).vendorAnswers,
-	}
-)
-
-// Bounds that the checks hold sites to.
-const (
-	widestBits4, widestBits6 = 24, 64         // of a target; a wider prefix is "any"
-	mostPorts                = 1024           // of a service
-	longestOpen              = 72 * time.Hour // in one piece
-	dormantAfter             = 90 * 24 * time.Hour
-	copyAge                  = 7 * 24 * time.Hour
 )
 
 // checkSources: no engineer may come from everywhere, and the kernel has had the planned ruleset.
@@ -409,53 +380,5 @@ func (c *look) checkEncryption() Machine {
 	return found(Yes, nil, view.Say("inspect_encrypted", view.Args{"count": n}))
 }
 
-// requestedAhead tells how many sessions were asked for before they could begin.
-func (c *look) requestedAhead() []view.Message {
-	ahead, all := 0, c.sessions()
-	for _, s := range all {
-		if s.RequestedAt != nil && s.PlannedFrom != nil && s.RequestedAt.Before(*s.PlannedFrom) {
-			ahead++
-		}
-	}
-	return []view.Message{view.Say("inspect_ahead", view.Args{"count": ahead, "sessions": len(all)})}
-}
-
-// inventory counts, or names for a vendor, what the policy lists.
-func (c *look) inventory() []view.Message {
-	if c.p == nil {
-		return []view.Message{view.Say("inspect_no_policy", nil)}
-	}
-	if c.o.Vendor != "" {
-		return []view.Message{view.Say("inspect_vendor_targets", view.Args{"targets": c.targetsOf(c.vendors(false)[0])})}
-	}
-	engineers, windows := 0, 0
-	for _, v := range c.p.Vendors {
-		engineers, windows = engineers+len(v.Engineers), windows+len(v.Windows)
-	}
-	return []view.Message{view.Say("inspect_inventory", view.Args{"vendors": len(c.p.Vendors), "engineers": engineers, "targets": len(c.p.Targets), "windows": windows})}
-}
-
-// targetsOf are the targets that windows and requests of a vendor may open.
-func (c *look) targetsOf(v *policy.Vendor) []string {
-	names := map[string]bool{}
-	targets := []*policy.Target{}
-	for _, w := range v.Windows {
-		targets = append(targets, w.Targets...)
-	}
-	if v.OnRequest != nil {
-		targets = append(targets, v.OnRequest.Targets...)
-	}
-	for _, t := range targets {
-		names[fmt.Sprintf("%s (%s)", t.Name, policy.Short(t.Prefix))] = true
-	}
-	return sorted(names)
-}
-
-// sorted are the keys of a map.
-func sorted[V any](m map[string]V) (keys []string) {
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, strings.Compare)
-	return keys
-}
+// isEverything reports whether a prefix has every address.
+func isEverything(p netip.Prefix) bool { return p.Bits() == 0 }

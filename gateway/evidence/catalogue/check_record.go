@@ -1,17 +1,13 @@
 package catalogue
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
-	"kidoban/gateway/evidence"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
-
-func isEverything(p netip.Prefix) bool { return p.Bits() == 0 }
 
 // drifts are the entries of drift in the time.
 func (c *look) drifts() (entries []int64) {
@@ -230,50 +226,4 @@ func (c *look) checkReconciled() Machine {
 		return found(No, entries, view.Say("inspect_mismatches", view.Args{"count": open, "kinds": kinds, "explained": explained}))
 	}
 	return found(Yes, nil, view.Say("inspect_reconciled", view.Args{"explained": explained}))
-}
-
-// version tells the program's version.
-func (c *look) version() []view.Message {
-	if c.live == nil {
-		return []view.Message{view.Say("inspect_live_only", nil)}
-	}
-	return []view.Message{view.Say("inspect_version", view.Args{"version": c.live.Version})}
-}
-
-// files counts the work reports that say something about files.
-func (c *look) files() []view.Message {
-	told, all := 0, 0
-	for _, w := range c.r.Work {
-		if c.of(w.Is.Vendor) && c.within(w.At) {
-			all++
-			if w.Is.Files != "" {
-				told++
-			}
-		}
-	}
-	return []view.Message{view.Say("inspect_files", view.Args{"count": told, "reports": all})}
-}
-
-// coverage counts the answers so far: it is about the controls before it.
-func (c *look) coverage() []view.Message {
-	assessed := 0
-	for _, x := range c.results {
-		if x.Answer != NotAssessed {
-			assessed++
-		}
-	}
-	return []view.Message{view.Say("inspect_coverage", view.Args{"count": assessed, "controls": len(c.results)})}
-}
-
-// vendorAnswers names the vendors that have answered, and those that have not.
-func (c *look) vendorAnswers() []view.Message {
-	var done, missing []string
-	for _, v := range c.vendors(true) {
-		if slices.ContainsFunc(c.r.Answers, func(s evidence.Signed[evidence.Answer]) bool { return s.Is.Vendor == v.Name && c.within(s.At) }) {
-			done = append(done, v.Name)
-		} else {
-			missing = append(missing, v.Name)
-		}
-	}
-	return []view.Message{view.Say("inspect_vendor_answers", view.Args{"done": len(done), "vendors": len(done) + len(missing), "missing": view.Few(missing, 8)})}
 }

@@ -90,6 +90,21 @@ func TestChecks(t *testing.T) {
 				f.mend = func(p *policy.Policy) { p.Vendors[0].ContractUntil = policy.Date{Year: 2026, Month: 11, Day: 27} }
 			},
 		}, noPolicy},
+		{"consents", func(f *fixture) { f.under(policy.Date{Year: 2027, Month: 3, Day: 31}) }, []func(*fixture){
+			func(f *fixture) { f.under(policy.Date{Year: 2026, Month: 11, Day: 27}) },
+			func(f *fixture) {
+				f.mend = func(p *policy.Policy) { p.Vendors[0].Under = &policy.Vendor{Name: "prime"} }
+			},
+		}, offline},
+		{"zones", func(f *fixture) { f.zoned("lgwan", "lgwan") }, []func(*fixture){
+			func(f *fixture) { f.zoned("lgwan", "") },
+			func(f *fixture) { f.zoned("lgwan", "internet") },
+			func(f *fixture) {
+				f.zoned("lgwan", "internet")
+				f.mend = policyWithoutWindows(f.mend)
+				f.change(journal.WindowOpened, func(e *journal.Entry) { e.Targets = []string{"ehr-db", "pacs"} })
+			},
+		}, offline},
 		{"recorded", offline, []func(*fixture){func(f *fixture) { f.drop(func(e journal.Entry) bool { return e.Kind == journal.Admission }) }}, noPolicy},
 		{"reviewed", offline, []func(*fixture){func(f *fixture) { f.visit("2026-11-24", "sato", "203.0.113.10") }}, noPolicy},
 		{"verified", offline, []func(*fixture){func(f *fixture) { f.options.Damaged = true }}, func(f *fixture) { f.options.Verified = false }},
@@ -152,4 +167,26 @@ func (f *fixture) emergency(when string) {
 	terms := policy.Terms{Emergency: true, ID: "~1", Vendor: "medisys", From: from.UTC(), Until: from.Add(time.Hour).UTC(), Version: 1}
 	f.add(event(journal.Requested, when, policy.Requested{Terms: terms, By: "tanaka", Needed: 1, RatifyBy: from.Add(24 * time.Hour)}))
 	f.entries[len(f.entries)-1].Request = "~1"
+}
+
+// under makes the vendor a subcontractor with a consent.
+func (f *fixture) under(until policy.Date) {
+	f.mend = func(p *policy.Policy) {
+		p.Vendors[0].Under, p.Vendors[0].Consent = &policy.Vendor{Name: "prime"}, &policy.Consent{By: "mayor", Until: until}
+	}
+}
+
+// zoned puts both targets into zones.
+func (f *fixture) zoned(ehr, pacs string) {
+	f.mend = func(p *policy.Policy) {
+		p.Zones = []*policy.Zone{{Name: "internet"}, {Name: "lgwan"}}
+		p.Targets[0].Zone, p.Targets[1].Zone = ehr, pacs
+	}
+}
+
+func policyWithoutWindows(mend func(*policy.Policy)) func(*policy.Policy) {
+	return func(p *policy.Policy) {
+		mend(p)
+		p.Vendors[0].Windows = nil
+	}
 }
