@@ -27,6 +27,7 @@ type Host struct {
 	Opens func(path string)
 	// Sealed leaves preshared-key files closed: the name of a file stands for its key.
 	Sealed bool
+	past   bool // the policy was in force once: what a mistake is only by today's date is none
 }
 
 // LoadPolicy reads, checks and resolves the policy file for a host. The error is an Errors with all

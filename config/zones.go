@@ -67,7 +67,7 @@ func (r *reader) oneZone(v value, w *policy.Window) {
 // checkBridges reports windows of one engineer that are open at once in different zones. It needs a policy
 // without mistakes: else it is not known when they open.
 func (r *reader) checkBridges() {
-	if r.told() > 0 {
+	if r.told() > 0 || r.host.past {
 		return
 	}
 	for _, b := range r.policy.Bridges(r.now) {

@@ -68,6 +68,7 @@ func (b *monthly) mismatches() {
 	rules := b.policy.Reviewing()
 	for i, s := range b.sessions {
 		b.planned(s)
+		b.consented(s)
 		b.ended(s)
 		b.unsigned(s, b.both[i], rules)
 		b.disturbed(s)
@@ -117,6 +118,21 @@ func (b *monthly) planned(s *Session) {
 	}
 	if strange := b.strange(s, allowed); len(openings) > 0 && whole && len(strange) > 0 {
 		b.found(view.Say("mismatch_m06", view.Args{"session": s.ID, "engineer": s.name(), "targets": strings.Join(strange, ", ")}), of(s, s.Count.At, s.Count.Entry, openings[0].First))
+	}
+}
+
+// consented finds a subcontractor's session on a day without the site's consent: m08.
+func (b *monthly) consented(s *Session) {
+	p := b.r.At(s.OpenedAt)
+	if p == nil || p.Vendor(s.Vendor) == nil {
+		return
+	}
+	day := policy.DateOf(s.OpenedAt.In(p.Zone))
+	for v := p.Vendor(s.Vendor); v.Under != nil; v = v.Under {
+		if c := v.Consent; c == nil || day.Compare(c.Date) < 0 || day.Compare(c.Until) > 0 {
+			b.found(view.Say("mismatch_m08", view.Args{"session": s.ID, "engineer": s.name(), "vendor": v.Name, "prime": v.Under.Name}), of(s, s.OpenedAt, s.First))
+			return
+		}
 	}
 }
 

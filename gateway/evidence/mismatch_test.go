@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,6 +82,13 @@ var seeds = []struct {
 		s.states(journal.WorkReport, "tanaka", WorkReport{Vendor: "medisys", From: from, Until: s.now})
 		s.review(nil, session.Session)
 		return []int64{session.Index, last}
+	}},
+	{"mismatch_m08", func(s *story) []int64 {
+		under := "  medisys:\n    under: prime\n    consent: {by: Mayor, date: 2026-04-01, until: 2026-11-22}\n    contract: {until: 2026-11-22}\n"
+		prime := "  prime:\n    contract: {until: 2027-03-31}\n    sources: [203.0.113.9]\n    engineers: {abe: {public_key: \"CF6FOPvDgrk6GdVPhk0Pv1tf/5ZpVkz0ZpxQaXr7WQE=\", addresses: [10.99.0.9]}}\n" +
+			"    windows: {all: {days: [mon], from: \"09:00\", to: \"10:00\", targets: [ehr, pacs], approved_by: Head}}\n"
+		s.policy(strings.Replace(policyText, "  medisys:\n", prime+under, 1))
+		return []int64{s.visit("sato", "day", []string{"ehr"}).Index}
 	}},
 	{"mismatch_m09", func(s *story) []int64 {
 		var entries []int64
@@ -205,7 +213,7 @@ func TestEachMismatchIsFoundOnce(t *testing.T) {
 		kinds[m.Kind] = true
 	}
 	for i := 1; i <= 16; i++ {
-		if kind := fmt.Sprintf("m%02d", i); !kinds[kind] && kind != "m08" {
+		if kind := fmt.Sprintf("m%02d", i); !kinds[kind] {
 			t.Errorf("no seed of %s; there are %v", kind, slices.Sorted(maps.Keys(kinds)))
 		}
 	}

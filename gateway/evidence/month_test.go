@@ -2,7 +2,9 @@ package evidence
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -269,5 +271,26 @@ func TestNoListIsNull(t *testing.T) {
 				t.Errorf("%s is null in %s", list, raw)
 			}
 		}
+	}
+}
+
+// TestSubcontractorsStandBehindTheirPrime in the sums.
+func TestSubcontractorsStandBehindTheirPrime(t *testing.T) {
+	vendor := func(name string, number int, under string) string {
+		text := fmt.Sprintf("  %s:\n    contract: {until: 2027-03-31}\n    sources: [203.0.113.%d]\n", name, number)
+		if under != "" {
+			text += "    under: " + under + "\n    consent: {by: Mayor, date: 2026-04-01, until: 2027-03-31}\n"
+		}
+		key := base64.StdEncoding.EncodeToString(append([]byte{9: byte(number)}, make([]byte, 22)...))
+		return text + fmt.Sprintf("    engineers: {abe: {public_key: %q, addresses: [10.99.0.%d]}}\n    windows: {all: {days: [mon], from: \"09:00\", to: \"10:00\", targets: [ehr], approved_by: Head}}\n", key, number)
+	}
+	s := newStory(t, strings.Replace(policyText, "vendors:\n", "vendors:\n"+vendor("zeta", 21, "")+vendor("alpha", 22, "zeta")+vendor("beta", 23, "alpha"), 1)).at("2026-11-02 10:00")
+	s.add(journal.Entry{Kind: "newer"})
+	var all []string
+	for _, v := range s.month("2026-11", "").Vendors {
+		all = append(all, v.Vendor+"<"+v.Under)
+	}
+	if got := strings.Join(all, " "); got != "medisys< zeta< alpha<zeta beta<alpha" {
+		t.Errorf("vendors: %s", got)
 	}
 }

@@ -37,12 +37,25 @@ func (b *monthly) vendors() {
 	for vendor, name := range names {
 		b.report.Vendors = append(b.report.Vendors, b.summary(vendor, name))
 	}
-	slices.SortFunc(b.report.Vendors, func(a, b VendorSummary) int { return cmp.Compare(a.Vendor, b.Vendor) })
+	slices.SortFunc(b.report.Vendors, func(x, y VendorSummary) int { return slices.Compare(b.primes(x.Vendor), b.primes(y.Vendor)) })
 	b.report.NoRequests = !slices.ContainsFunc(b.r.Requests, func(q *Request) bool { return b.of(q.Vendor) && b.m.has(q.Recorded.At) })
+}
+
+// primes are the names of a vendor and those that it works under, the first prime first.
+func (b *monthly) primes(vendor string) []string {
+	if b.policy == nil || b.policy.Vendor(vendor) == nil {
+		return []string{vendor}
+	}
+	names := append([]string{vendor}, b.policy.Vendor(vendor).Primes()...)
+	slices.Reverse(names)
+	return names
 }
 
 func (b *monthly) summary(vendor, name string) VendorSummary {
 	v := VendorSummary{Vendor: vendor, Name: name, Digest: b.digestOf(vendor)}
+	if all := b.primes(vendor); len(all) > 1 {
+		v.Under = all[len(all)-2]
+	}
 	for _, q := range b.r.Requests {
 		if q.Vendor == vendor {
 			b.countRequest(&v, q)
