@@ -21,6 +21,7 @@ import (
 type Host struct {
 	Key           *policy.Key   // the gateway's own public key, which no engineer may have; nil: not known
 	Guard         durable.Guard // opens the files
+	Interface     string        // the tunnel's, which no line may have; empty: not known
 	ForwardOthers bool          // KIDOBAN_FORWARD_OTHERS
 	Addresses     []netip.Addr  // its own, without the tunnel's; no target may have one: a policy must not open the gateway itself
 	// Opens is called with the path of each preshared-key file before it is read. It may be nil.
@@ -132,6 +133,7 @@ type reader struct {
 	// Everything read so far, also with mistakes, so that references to it are no further mistakes.
 	calendars map[string]*policy.Calendar
 	targets   map[string]*policy.Target
+	byLine    map[string]*policy.Line
 	keys      map[policy.Key]*policy.Engineer
 	addresses map[netip.Addr]*policy.Engineer
 	listed    []vendorSource
@@ -158,7 +160,7 @@ func (r *reader) digestPart(part string) {
 
 func (r *reader) root(v value) {
 	unread := r.told() > 0
-	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "zones?", "targets", "operators?", "reopen_all?", "vendors", "notify?", "review?")
+	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "zones?", "targets", "lines?", "operators?", "reopen_all?", "vendors", "notify?", "review?")
 	strange := r.strange
 	if version, ok := r.text(f["version"]); ok && version != "1" {
 		r.errorf(f["version"], "version %s is not known: allowed is 1", quote(version))
@@ -175,6 +177,7 @@ func (r *reader) root(v value) {
 	}
 	r.zones(f["zones"])
 	p.Targets, r.targets = named(&r.decoder, f["targets"], r.target)
+	r.lines(f["lines"], strange || unread)
 	r.operators(f["operators"], strange || unread)
 	r.reopenAll(f["reopen_all"])
 	var vendors map[string]*policy.Vendor

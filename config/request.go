@@ -39,7 +39,7 @@ func (r *reader) onRequest(vendor *policy.Vendor, engineers map[string]*policy.E
 	o.Engineers = r.engineersOf(vendor, engineers, f["engineers"])
 	r.reaches(v, f["targets"], o.Engineers, o.Targets, r.told() == before && !strange)
 	longest := r.durations(o, f)
-	o.OneTimeSource = r.oneTimeSource(f["one_time_source"])
+	o.OneTimeSource = r.oneTimeSource(vendor, f["one_time_source"])
 	if r.withoutOperators(v) {
 		return o
 	}
@@ -85,7 +85,7 @@ func (r *reader) durations(o *policy.OnRequest, f map[string]value) (longest tim
 }
 
 // oneTimeSource reads the prefixes in which a one-time source may lie.
-func (r *reader) oneTimeSource(v value) (all []netip.Prefix) {
+func (r *reader) oneTimeSource(vendor *policy.Vendor, v value) (all []netip.Prefix) {
 	f := r.mapping(v, "within")
 	for _, s := range r.outside(r.sources(f["within"])) {
 		widest := oneTimeBits4
@@ -96,7 +96,7 @@ func (r *reader) oneTimeSource(v value) (all []netip.Prefix) {
 			r.errorf(s.value, "%v is wider than /%d: allowed is /%d for IPv4 and /%d for IPv6, or narrower", s.prefix, widest, oneTimeBits4, oneTimeBits6)
 			continue
 		}
-		r.warnRange(s)
+		r.warnRange(vendor, s)
 		all = append(all, s.prefix)
 	}
 	return all

@@ -17,15 +17,16 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 	if policy.Scope(e.name) == policy.All {
 		r.errorf(e.named(), "the name %s is taken: it stands for every vendor when an operator closes the gate", quote(e.name))
 	}
-	f := r.mapping(e.value, "name?", "phone?", "under?", "consent?", "contract?", "sources", "engineers", "windows?", "on_request?")
+	f := r.mapping(e.value, "name?", "phone?", "under?", "consent?", "contract?", "sources", "line?", "engineers", "windows?", "on_request?")
 	strange := r.strange
 	v.DisplayName = r.display(f["name"])
 	v.Phone = r.shortText(f["phone"], maxPhone)
 	r.subcontractor(v, f, r.contract(v, f["contract"]))
+	r.lineOf(v, f["line"])
 	before := r.told()
 	for _, s := range r.outside(r.sources(f["sources"])) {
 		v.Sources = append(v.Sources, s.prefix)
-		r.warnSource(s)
+		r.warnSource(v, s)
 		r.listed = append(r.listed, vendorSource{s, v})
 	}
 	all := r.told() == before && f["sources"].readable() // the vendor's sources are known
@@ -64,7 +65,7 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 const maxPhone = 40
 
 func (r *reader) engineer(v *policy.Vendor, e entry, allSources bool) *policy.Engineer {
-	g := &policy.Engineer{Vendor: v, Name: e.name, Sources: v.Sources}
+	g := &policy.Engineer{Vendor: v, Name: e.name, Sources: v.Sources, Line: v.Line}
 	f := r.mapping(e.value, "name?", "public_key", "addresses", "sources?", "preshared_key_file?")
 	g.DisplayName = r.display(f["name"])
 	r.publicKey(g, f["public_key"])

@@ -44,8 +44,8 @@ const (
 )
 
 // warnSource looks at one source of a vendor.
-func (r *reader) warnSource(s source) {
-	r.warnRange(s)
+func (r *reader) warnSource(v *policy.Vendor, s source) {
+	r.warnRange(v, s)
 	widest := 24
 	if s.prefix.Addr().Is6() {
 		widest = 48
@@ -55,15 +55,16 @@ func (r *reader) warnSource(s source) {
 	}
 }
 
-// warnRange finds addresses from which no vendor comes over the Internet.
-func (r *reader) warnRange(s source) {
+// warnRange finds addresses from which no vendor comes over the Internet. By a line of its own one
+// may come from a private address.
+func (r *reader) warnRange(v *policy.Vendor, s source) {
 	for _, documentation := range documentationRanges {
 		if policy.Within(s.prefix, documentation) {
 			r.warn(s.value, "policy_source_example", view.Args{"source": policy.Short(s.prefix), "range": documentation.String()})
 		}
 	}
 	for _, private := range privateRanges {
-		if private.Overlaps(s.prefix) {
+		if private.Overlaps(s.prefix) && (v.Line == nil || v.Line.Kind == policy.Internet) {
 			r.warn(s.value, "policy_source_private", view.Args{"source": policy.Short(s.prefix), "range": private.String()})
 		}
 	}

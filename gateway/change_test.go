@@ -46,6 +46,8 @@ func TestWhatAChangeDoesToALiveSession(t *testing.T) {
 		{"Vendor.Sources", "one less, that of sato's session", sources("203.0.113.2/32"), "", keeps, false, false},
 		{"Vendor.Sources", "one less, that of suzuki's session", sources("203.0.113.1/32"), keeps, "", true, false},
 		{"Vendor.Sources", "others", sources("198.51.100.0/28"), "", keeps, true, true},
+		{"Vendor.Line", "that by which the sessions come", line("wan0"), keeps, "", false, false},
+		{"Vendor.Line", "another", line("eth1.310"), "", "", true, false},
 		{"Vendor.Engineers", "one more", func(p *policy.Policy) { join(p, "tanaka") }, keeps, "", false, false},
 		{"Vendor.Engineers", "without suzuki", func(p *policy.Policy) { leave(p, "suzuki") }, keeps, "", true, false},
 		{"Vendor.Engineers", "without sato", func(p *policy.Policy) { leave(p, "sato") }, "", "", false, false},
@@ -68,6 +70,8 @@ func TestWhatAChangeDoesToALiveSession(t *testing.T) {
 		{"Engineer.Sources", "one for another", func(p *policy.Policy) { sato(p).Sources = prefixes("203.0.113.1/32 198.51.100.9/32") }, keeps, "", false, true},
 		{"Engineer.Sources", "one less", func(p *policy.Policy) { sato(p).Sources = prefixes("203.0.113.1/32") }, keeps, "", false, false},
 		{"Engineer.Sources", "without that of the session", func(p *policy.Policy) { sato(p).Sources = prefixes("203.0.113.2/32") }, "", keeps, false, false},
+
+		{"Engineer.Line", "that by which the session comes", func(p *policy.Policy) { sato(p).Line = &policy.Line{Name: "wan", Interface: "wan0"} }, keeps, "", false, false},
 
 		{"Window.Name", "another", func(p *policy.Policy) { night(p).Name = "evening" }, keeps, "", false, true},
 		{"Window.Schedule", "a later end", times("01:00:00", "03:00:00"), keeps, "until 03:00 " + ehr, false, true},
@@ -212,6 +216,17 @@ func sources(texts string) func(*policy.Policy) {
 		v.Sources = prefixes(texts)
 		for _, e := range v.Engineers {
 			e.Sources = v.Sources
+		}
+	}
+}
+
+// line is the vendor's, and so its engineers'.
+func line(name string) func(*policy.Policy) {
+	return func(p *policy.Policy) {
+		v := p.Vendors[1]
+		v.Line = &policy.Line{Name: "line", Interface: name}
+		for _, e := range v.Engineers {
+			e.Line = v.Line
 		}
 	}
 }

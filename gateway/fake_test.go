@@ -340,7 +340,7 @@ func (w *world) knock(name, source string) uint64 {
 
 // confirm lets the first authenticated packet of an admission arrive.
 func (w *world) confirm(n uint64, name, source string) {
-	w.tunnel.facts <- policy.Fact{Kind: policy.Confirmation, Engineer: w.engineer(name), Source: netip.MustParseAddrPort(source), Admission: n}
+	w.tunnel.facts <- policy.Fact{Kind: policy.Confirmation, Engineer: w.engineer(name), Source: netip.MustParseAddrPort(source), Ingress: "wan0", Admission: n}
 	synctest.Wait()
 }
 

@@ -53,7 +53,7 @@ func (l *loop) confirmed(f policy.Fact) {
 	if admission == nil {
 		return // cut meanwhile
 	}
-	opened, superseded, changed := l.sessions.Enter(f.Engineer, f.Source, l.plans.inForce)
+	opened, superseded, changed := l.sessions.Enter(f.Engineer, f.Source, f.Ingress, l.plans.inForce)
 	l.end(superseded)
 	if opened != nil {
 		opened.Timestamp = admission.Timestamp

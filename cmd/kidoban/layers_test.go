@@ -286,7 +286,7 @@ func newUninspecting(t gateway.Tunnel) gateway.Tunnel {
 	plan := &atomic.Pointer[policy.Plan]{}
 	return uninspecting{changeFacts(t, func(f policy.Fact) (policy.Fact, bool) {
 		p := plan.Load()
-		return f, f.Kind != policy.Refusal || p != nil && p.Listed(f.Source.Addr(), time.Now())
+		return f, f.Kind != policy.Refusal || p != nil && p.Listed(f.Source.Addr(), "", time.Now())
 	}), plan}
 }
 

@@ -36,7 +36,7 @@ func keyFile(p *terminal.Program) config.KeyFile {
 // another place than the gateway's is a draft.
 func loadPolicy(p *terminal.Program, path string, opens func(string)) (*policy.Policy, []view.Message, error) {
 	var err error
-	host := config.Host{Guard: guard(p), ForwardOthers: p.Settings.ForwardOthers, Opens: opens}
+	host := config.Host{Guard: guard(p), Interface: p.Settings.Interface, ForwardOthers: p.Settings.ForwardOthers, Opens: opens}
 	host.Guard.Draft = path != p.Settings.PolicyFile
 	if _, key, err := keyFile(p).Load(); err == nil {
 		host.Key = &key
@@ -218,13 +218,14 @@ type explainCommand struct {
 	terminal.JSONFlag
 	Engineer string         `arg:"" help:"vendor/engineer"`
 	From     terminal.Given `help:"The address to come from; the last attempt's if none is given." placeholder:"ADDR"`
+	Line     terminal.Given `help:"The line to come by, or an interface of the gateway; the right one if none is given." placeholder:"NAME"`
 	To       terminal.Given `help:"The destination, as 10.1.0.5:tcp/22 or 10.1.0.5:icmp." placeholder:"ADDR:SERVICE"`
 	At       terminal.Given `help:"The time; now if none is given. Without an offset it is in the site's zone." placeholder:"TIME"`
 }
 
 func (c explainCommand) Run(p *terminal.Program) error {
 	var x api.Explanation
-	query := url.Values{"engineer": {c.Engineer}, "from": {string(c.From)}, "to": {string(c.To)}, "at": {string(c.At)}}
+	query := url.Values{"engineer": {c.Engineer}, "from": {string(c.From)}, "line": {string(c.Line)}, "to": {string(c.To)}, "at": {string(c.At)}}
 	show, err := ask(p, c.JSONFlag, "/v1/explain", query, "from_file_shut", &x)
 	if err != nil {
 		return nobody(err)
@@ -260,6 +261,7 @@ func (c explainCommand) show(p *terminal.Program, x api.Explanation) {
 	rows := terminal.List{Program: p}
 	rows.Row("label_of", terminal.Named(x.Engineer, x.Names.String()))
 	rows.Row("label_from", source)
+	rows.Row("label_line", x.Line)
 	rows.Row("label_toward", to)
 	rows.Instant("label_at", &x.At)
 	rows.Row("label_grant", x.Grant)

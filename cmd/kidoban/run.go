@@ -54,7 +54,7 @@ func (runCommand) Run(p *terminal.Program) error {
 	defer cancel()
 	s := p.Settings
 	key := config.KeyFile{Path: s.PrivateKeyFile}
-	file := &config.File{Path: s.PolicyFile, Key: key, ForwardOthers: s.ForwardOthers, Addresses: func() ([]netip.Addr, error) { return firewall.HostAddresses(s.Interface) }}
+	file := &config.File{Path: s.PolicyFile, Key: key, Interface: s.Interface, ForwardOthers: s.ForwardOthers, Addresses: func() ([]netip.Addr, error) { return firewall.HostAddresses(s.Interface) }}
 	logger, queue := log.New(p.Err, p.Settings.LogLevel, p.Settings.LogFormat, file.Zone)
 	defer queue.Close()
 	logger, elsewhere, err := syslog.Also(logger, s.SyslogAddress, s.SyslogCAFile, s.LogLevel, file.Zone)

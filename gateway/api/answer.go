@@ -24,7 +24,8 @@ type Explanation struct {
 	NextOpening *time.Time `json:"next_opening"` // null: none within 400 days, or none while something is shut or ended
 	Engineer    string     `json:"engineer"`
 	view.Names
-	Source string    `json:"source"` // the address that was asked about; empty: none
+	Source string    `json:"source"`         // the address that was asked about; empty: none
+	Line   string    `json:"line,omitempty"` // the line or interface that was asked about; empty: none
 	At     time.Time `json:"at"`
 	// Details are for people: about a refusal, or about obstacles after an admission.
 	// Detail is their English text, a line each.
@@ -33,7 +34,8 @@ type Explanation struct {
 }
 
 // explain answers a question: the engineer; from, an address (the default is the
-// last attempt's); to, as ADDR:tcp/22 (the default is the tunnel only); and at, a time.
+// last attempt's); line, a line of the policy or an interface (the default is the right
+// one); to, as ADDR:tcp/22 (the default is the tunnel only); and at, a time.
 // Without a policy in force every engineer is refused.
 func explain(s *view.Snapshot, q url.Values, now time.Time) (Explanation, error) {
 	p, name, from, to := s.Plan.Policy, q.Get("engineer"), q.Get("from"), q.Get("to")
@@ -48,6 +50,7 @@ func explain(s *view.Snapshot, q url.Values, now time.Time) (Explanation, error)
 		zone, inside = p.Zone, s.SessionSource(e)
 		query.Key, query.Source = e.Key, s.LastAttempt(e)
 	}
+	query.Ingress = ingressOf(p, q.Get("line"))
 	at, err := ParseTime(q.Get("at"), zone, now)
 	if err != nil {
 		return Explanation{}, err
@@ -68,7 +71,7 @@ func explain(s *view.Snapshot, q url.Values, now time.Time) (Explanation, error)
 			query.Source = inside
 		}
 	}
-	x := Explanation{Decision: "refuse", Reason: policy.NotReady.String(), Engineer: name, Names: view.NamesOf(e), At: s.Local(at)}
+	x := Explanation{Decision: "refuse", Reason: policy.NotReady.String(), Engineer: name, Names: view.NamesOf(e), Line: q.Get("line"), At: s.Local(at)}
 	if query.Source.IsValid() {
 		x.Source = query.Source.String()
 	}
@@ -94,6 +97,17 @@ func explain(s *view.Snapshot, q url.Values, now time.Time) (Explanation, error)
 	return x, nil
 }
 
+// ingressOf gives the interface of a line of the policy. Another name is that of an
+// interface.
+func ingressOf(p *policy.Policy, line string) string {
+	if p != nil {
+		if l := p.LineNamed(line); l != nil {
+			return l.Interface
+		}
+	}
+	return line
+}
+
 // detail adds messages.
 func (x *Explanation) detail(more ...view.Message) {
 	x.Details = append(x.Details, more...)
@@ -116,6 +130,11 @@ func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.A
 		return shutBy(s, e)
 	case policy.WrongSource:
 		all = append(all, view.Say("sources_listed", view.Args{"sources": listed(e.Sources)}))
+		if until := then.Until(e, at); !until.IsZero() {
+			all = append(all, view.Say("open_until", view.Args{"until": s.Local(until).Format(view.Moment)}))
+		}
+	case policy.WrongLine:
+		all = append(all, view.Say("line_listed", view.Args{"line": e.Line.Name, "interface": e.Line.Interface}))
 		if until := then.Until(e, at); !until.IsZero() {
 			all = append(all, view.Say("open_until", view.Args{"until": s.Local(until).Format(view.Moment)}))
 		}

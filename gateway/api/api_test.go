@@ -331,7 +331,7 @@ func TestProblems(t *testing.T) {
 		{"HEAD", "/v1/close", "", 405, ""},
 		{"DELETE", "/v1/sessions", "", 405, "allowed is GET"},
 		{"GET", "/v1/status?at=2030-01-01", "", 400, `the parameter "at": /v1/status has none`},
-		{"GET", "/v1/explain?engineer=medisys/sato&form=192.0.2.1", "", 400, `there is no parameter "form": allowed is engineer, from, to, at`},
+		{"GET", "/v1/explain?engineer=medisys/sato&form=192.0.2.1", "", 400, `there is no parameter "form": allowed is engineer, from, line, to, at`},
 		{"GET", "/v1/explain?engineer=medisys/sato&from=203.0.113.10&from=192.0.2.1", "", 400, `the parameter "from" is there 2 times: allowed is once`},
 		{"GET", "/v1/explain?engineer=%zz", "", 400, "the query cannot be read"},
 		{"POST", "/v1/close?scope=medisys", "", 400, `the parameter "scope": /v1/close has none`},

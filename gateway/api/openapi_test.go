@@ -74,6 +74,7 @@ var parameterTexts = map[string]string{
 	"engineer":               "vendor/engineer",
 	"vendor":                 "the short name of a vendor",
 	"/v1/explain from":       "the address to come from; else that of the session or the last attempt",
+	"line":                   "a line of the policy, or an interface of the gateway, to come by; else the right one",
 	"to":                     "a destination, as in 10.1.0.5:tcp/22; else the tunnel only",
 	"at":                     "a time, as in 2026-12-01T20:00; else now",
 	"/v1/calendar from":      "a time; else now",

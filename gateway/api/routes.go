@@ -106,7 +106,7 @@ var routes = map[string]route{
 	"/v1/refusals": question(func(r request) ([]view.Refusal, error) { return r.snap.RefusalsLocal(), nil }),
 	"/v1/explain": question(func(r request) (Explanation, error) {
 		return explain(r.snap, r.query, r.now)
-	}, "engineer", "from", "to", "at"),
+	}, "engineer", "from", "line", "to", "at"),
 	"/v1/calendar": question(inPolicy(planned), "from", "until", "vendor", "engineer"),
 	"/v1/policy":   question(inPolicy(func(r request, _ *policy.Policy) (InForce, error) { return inForce(r.snap, r.now), nil })),
 	"/v1/client-config": question(inPolicy(func(r request, p *policy.Policy) (Config, error) {

@@ -221,6 +221,7 @@ type field struct {
 	text string
 	size uint32
 	load func(register uint32) expr.Any
+	mask []byte // of the first field of a key; nil: all of it counts
 }
 
 // in looks fields up in a set, as one key. The kernel names a register of 4
@@ -235,6 +236,9 @@ func in(set string, fields ...field) term {
 			register = register1 + position/4
 		}
 		words, list, position = append(words, x.text), append(list, x.load(register)), position+x.size
+		if x.mask != nil {
+			list = append(list, mask(x.mask))
+		}
 	}
 	return term{strings.Join(words, " . ") + " @" + set, append(list, lookup(set))}
 }
@@ -246,7 +250,18 @@ func (t term) of(f int) term { return term{t.text, append(family(f), t.expressio
 func address(f int, word string) field {
 	offset := map[string]uint32{"4 saddr": 12, "4 daddr": 16, "6 saddr": 8, "6 daddr": 24}[fmt.Sprint(f, " ", word)]
 	length := uint32(addressBits(f) / 8)
-	return field{familyWord(f) + " " + word, length / 4, func(register uint32) expr.Any { return network(offset, length, register) }}
+	return field{text: familyWord(f) + " " + word, size: length / 4, load: func(register uint32) expr.Any { return network(offset, length, register) }}
+}
+
+// prefix is as many bits of a packet's source or destination.
+func prefix(f int, word string, bits int) field {
+	x := address(f, word)
+	if bits < addressBits(f) {
+		x.mask = prefixMask(f, bits)
+		a, _ := netip.AddrFromSlice(x.mask)
+		x.text += " & " + a.String()
+	}
+	return x
 }
 
 // origin is the source or destination of the original tuple.
@@ -259,18 +274,27 @@ func origin(f int, word string) field {
 
 // ofFlow is a field that conntrack keeps.
 func ofFlow(word string, key expr.CtKey) field {
-	return field{"ct " + word, 1, func(register uint32) expr.Any { return conntrack(key, register) }}
+	return field{text: "ct " + word, size: 1, load: func(register uint32) expr.Any { return conntrack(key, register) }}
 }
 
 // interfaceOf is the name of an interface, as 16 bytes.
 func interfaceOf(word string, key expr.MetaKey) field {
-	return field{word, 4, func(register uint32) expr.Any { return &expr.Meta{Key: key, Register: register} }}
+	return field{text: word, size: 4, load: func(register uint32) expr.Any { return &expr.Meta{Key: key, Register: register} }}
 }
 
-// endpoint looks an outer address and UDP port up.
-func endpoint(addressWord, portWord string, f int, set string) term {
-	port := field{"udp " + portWord, 1, func(register uint32) expr.Any { return transport(portOffset(portWord), 2, register) }}
-	t := in(set, address(f, addressWord), port)
+// lineOf is the interface by which a packet came from its source ("saddr"), or by
+// which it leaves for its destination ("daddr").
+func lineOf(word string) field {
+	if word == "saddr" {
+		return interfaceOf("iifname", expr.MetaKeyIIFNAME)
+	}
+	return interfaceOf("oifname", expr.MetaKeyOIFNAME)
+}
+
+// endpoint looks an outer address and UDP port up, and perhaps more.
+func endpoint(addressWord, portWord string, f int, set string, more ...field) term {
+	port := field{text: "udp " + portWord, size: 1, load: func(register uint32) expr.Any { return transport(portOffset(portWord), 2, register) }}
+	t := in(set, append([]field{address(f, addressWord), port}, more...)...)
 	return term{t.text, slices.Concat(family(f), carries(unix.IPPROTO_UDP), t.expressions)}
 }
 
@@ -290,7 +314,7 @@ func plainFlow(f int, set string) term {
 	if f == 4 {
 		return plain4().and(flow(f, set))
 	}
-	return tuple(f, set, field{"ip6 nexthdr", 1, func(register uint32) expr.Any { return network(6, 1, register) }}).of(6)
+	return tuple(f, set, field{text: "ip6 nexthdr", size: 1, load: func(register uint32) expr.Any { return network(6, 1, register) }}).of(6)
 }
 
 // plain4 matches IPv4 packets without options.

@@ -27,6 +27,7 @@ var (
 	addressKind  = map[int]setKind{4: {nftables.TypeIPAddr}, 6: {nftables.TypeIP6Addr}}
 	pairKind     = map[int]setKind{4: {nftables.TypeIPAddr, nftables.TypeIPAddr}, 6: {nftables.TypeIP6Addr, nftables.TypeIP6Addr}}
 	endpointKind = map[int]setKind{4: {nftables.TypeIPAddr, nftables.TypeInetService}, 6: {nftables.TypeIP6Addr, nftables.TypeInetService}}
+	byLineKind   = map[int]setKind{4: {nftables.TypeIPAddr, nftables.TypeInetService, nftables.TypeIFName}, 6: {nftables.TypeIP6Addr, nftables.TypeInetService, nftables.TypeIFName}}
 	pathKind     = map[int]setKind{4: {nftables.TypeIPAddr, nftables.TypeIFName}, 6: {nftables.TypeIP6Addr, nftables.TypeIFName}}
 	flowKind     = map[int]setKind{4: {nftables.TypeIPAddr, nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService}, 6: {nftables.TypeIP6Addr, nftables.TypeIP6Addr, nftables.TypeInetProto, nftables.TypeInetService}}
 )
@@ -45,10 +46,28 @@ const (
 // maxFlows bounds the flows that one engineer can open. Policies are far below.
 const maxFlows = 1 << 16
 
-// sourceSet is the set of the sources of one prefix length.
+// sourceSet is the set of the sources of one prefix length: of vendors without a
+// line, or of those with one, each with the interface of the line.
 type sourceSet struct {
 	family, bits int
+	lined        bool
+	by           map[string]bool // the interfaces that follow the address in a key; without a line: the empty text alone
 	set          *set
+}
+
+// term looks up a packet's source ("saddr") or destination ("daddr") and, if the
+// set has lines, the interface by which it came or leaves.
+func (s sourceSet) term(word string) term {
+	if !s.lined {
+		return listed(word, s.family, s.bits, s.set.name)
+	}
+	return in(s.set.name, prefix(s.family, word, s.bits), lineOf(word)).of(s.family)
+}
+
+// source is a prefix of a vendor, and the interface of its line; empty: any.
+type source struct {
+	prefix netip.Prefix
+	by     string
 }
 
 // openings are all sets, in the order in which they are made: those that come and
@@ -72,6 +91,9 @@ func (o *openings) of(what string, family int) map[string]time.Time {
 	}
 	return nil
 }
+
+// lined reports whether there are sets for the endpoints of sessions by lines.
+func (o *openings) lined() bool { return o.set(name("live_lines", 4)) != nil }
 
 // holdsFlows reports whether the elements are the flows that may pass.
 func (s *set) holdsFlows() bool { return s.name == name("flows", 4) || s.name == name("flows", 6) }
@@ -100,12 +122,15 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 	if p == nil || p.Policy == nil || p.Doubt != "" {
 		return open, nil
 	}
+	if len(p.Policy.Lines) > 0 {
+		open.add("live_lines", byLineKind, liveRate.term(), false)
+	}
 	// In the order of their beginning, each grant either prolongs what is open
 	// when it begins, or is open itself, or does not count yet.
 	grants := slices.Clone(p.Grants)
 	slices.SortStableFunc(grants, func(a, b *policy.Grant) int { return a.From.Compare(b.From) })
 
-	prefixes := map[netip.Prefix]time.Time{}
+	sources := map[source]time.Time{}
 	destinations, ways := map[*policy.Target][]string{}, map[*policy.Target][]string{}
 	type way struct {
 		engineer netip.Addr
@@ -118,7 +143,7 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 			continue
 		}
 		for _, s := range g.Engineer.Sources {
-			prolong(prefixes, s.Masked(), g, now)
+			prolong(sources, source{s.Masked(), interfaceOfLine(g.Engineer.Line)}, g, now)
 		}
 		for _, t := range g.Window.Targets {
 			keys, ok := destinations[t]
@@ -165,7 +190,7 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 			}
 		}
 	}
-	open.fillSources(prefixes)
+	open.fillSources(sources)
 	open.fillLive(live)
 	return open, errors.Join(failures...)
 }
@@ -181,39 +206,58 @@ func prolong[K comparable](ends map[K]time.Time, key K, g *policy.Grant, now tim
 	}
 }
 
-func (o *openings) fillSources(prefixes map[netip.Prefix]time.Time) {
-	for p, end := range prefixes {
-		f := familyOf(p.Addr())
-		called := fmt.Sprintf("sources%d_%d", f, p.Bits())
-		if o.set(called) == nil {
-			s := &set{name: called, kind: addressKind[f], each: sourceRate.term(), elements: map[string]time.Time{}}
-			o.sets, o.sources = append(o.sets, s), append(o.sources, sourceSet{f, p.Bits(), s})
+func interfaceOfLine(l *policy.Line) string {
+	if l == nil {
+		return ""
+	}
+	return l.Interface
+}
+
+// fillSources makes the sets of sources. Those of lines come last.
+func (o *openings) fillSources(sources map[source]time.Time) {
+	for s, end := range sources {
+		f, what, kind, by := familyOf(s.prefix.Addr()), "sources", addressKind, ""
+		if s.by != "" {
+			what, kind, by = "lines", pathKind, string(paddedName(s.by))
 		}
-		o.set(called).elements[string(p.Addr().AsSlice())] = end
+		called := fmt.Sprintf("%s_%d", name(what, f), s.prefix.Bits())
+		i := slices.IndexFunc(o.sources, func(have sourceSet) bool { return have.set.name == called })
+		if i < 0 {
+			made := &set{name: called, kind: kind[f], each: sourceRate.term(), elements: map[string]time.Time{}}
+			i = len(o.sources)
+			o.sets, o.sources = append(o.sets, made), append(o.sources, sourceSet{f, s.prefix.Bits(), s.by != "", map[string]bool{}, made})
+		}
+		o.sources[i].by[by] = true
+		o.sources[i].set.elements[string(s.prefix.Addr().AsSlice())+by] = end
 	}
 	slices.SortFunc(o.sources, func(a, b sourceSet) int {
-		return cmp.Or(cmp.Compare(a.family, b.family), cmp.Compare(b.bits, a.bits))
+		return cmp.Or(cmp.Compare(len(a.set.kind), len(b.set.kind)), cmp.Compare(a.family, b.family), cmp.Compare(b.bits, a.bits))
 	})
 	for i, s := range o.sources {
 		o.sets[len(o.sets)-len(o.sources)+i] = s.set
 	}
 }
 
+// fillLive opens the endpoints of sessions: by any interface where a source without
+// a line has the address, and by the interfaces of the lines that have it.
 func (o *openings) fillLive(live []netip.AddrPort) {
 	for _, at := range live {
 		address := at.Addr().Unmap()
-		var end time.Time
+		endpoint, f := string(appendPort(address.AsSlice(), at.Port())), familyOf(address)
 		for _, s := range o.sources {
-			if s.family != familyOf(address) {
+			if s.family != f {
 				continue
 			}
-			p, _ := address.Prefix(s.bits)
-			if e := s.set.elements[string(p.Addr().AsSlice())]; e.After(end) {
-				end = e
+			into := o.of("live", f)
+			if s.lined {
+				into = o.of("live_lines", f)
 			}
-		}
-		if !end.IsZero() {
-			o.of("live", familyOf(address))[string(appendPort(address.AsSlice(), at.Port()))] = end
+			p, _ := address.Prefix(s.bits)
+			for by := range s.by {
+				if end := s.set.elements[string(p.Addr().AsSlice())+by]; end.After(into[endpoint+by]) {
+					into[endpoint+by] = end
+				}
+			}
 		}
 	}
 }

@@ -41,7 +41,7 @@ func FuzzCopy(f *testing.F) {
 		if withPorts := p.protocol == policy.TCP || p.protocol == policy.UDP; !withPorts && (p.source.Port() != 0 || p.to.Port() != 0) {
 			t.Errorf("protocol %d has the ports %d and %d", p.protocol, p.source.Port(), p.to.Port())
 		}
-		c := copies{inspect: func(payload []byte, _ netip.AddrPort) {
+		c := copies{inspect: func(payload []byte, _ netip.AddrPort, _ int32) {
 			if p.protocol != policy.UDP || len(payload) != initiationLength {
 				t.Errorf("an initiation of protocol %d, %d bytes", p.protocol, len(payload))
 			}

@@ -22,7 +22,7 @@ import (
 // copies reads the packets that rules copy to NFLOG
 // (linux/netfilter/nfnetlink_log.h).
 type copies struct {
-	inspect   func(payload []byte, source netip.AddrPort) // takes refused initiations
+	inspect   func(payload []byte, source netip.AddrPort, by int32) // takes refused initiations
 	logger    *slog.Logger
 	namespace *os.File              // the network namespace
 	unread    atomic.Pointer[error] // why nothing can be read for a while now; nil: it can
@@ -53,6 +53,7 @@ const (
 	logBind       = 1 // NFULNL_CFG_CMD_BIND
 	logCopyPacket = 2 // NFULNL_COPY_PACKET
 
+	logIngress = 4  // NFULA_IFINDEX_INDEV
 	logPayload = 9  // NFULA_PAYLOAD
 	logPrefix  = 10 // NFULA_PREFIX
 )
@@ -64,7 +65,7 @@ type flowReport func(source netip.Addr, to netip.AddrPort, protocol uint8, fault
 // openCopies binds the group, in the calling thread's network namespace. inspect
 // and flow are called for each copy of a refused initiation and of a refused flow,
 // on one goroutine.
-func openCopies(group uint16, inspect func([]byte, netip.AddrPort), flow flowReport, logger *slog.Logger) (*copies, error) {
+func openCopies(group uint16, inspect func([]byte, netip.AddrPort, int32), flow flowReport, logger *slog.Logger) (*copies, error) {
 	namespace, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		return nil, fmt.Errorf("NFLOG: %w", err)
@@ -252,7 +253,7 @@ func (c *copies) err() error {
 // initiation hands on the payload of an initiation, without the UDP header.
 func (c *copies) initiation(p packet) {
 	if p.protocol == unix.IPPROTO_UDP && len(p.payload) >= 8+initiationLength && c.inspect != nil {
-		c.inspect(p.payload[8:8+initiationLength], p.source)
+		c.inspect(p.payload[8:8+initiationLength], p.source, p.by)
 	}
 }
 
@@ -262,6 +263,7 @@ func parseCopy(m netlink.Message) (prefix string, p packet, ok bool) {
 		return "", packet{}, false
 	}
 	p, ok = parsePacket(find(body(m), logPayload))
+	p.by = int32(number(find(body(m), logIngress)))
 	return stringOf(find(body(m), logPrefix)), p, ok
 }
 
@@ -269,6 +271,7 @@ func parseCopy(m netlink.Message) (prefix string, p packet, ok bool) {
 type packet struct {
 	source, to netip.AddrPort // ports are 0 where the protocol has none or they cannot be read
 	protocol   uint8
+	by         int32  // the index of the interface by which it came; 0: the copy does not say
 	payload    []byte // from the transport header on
 }
 

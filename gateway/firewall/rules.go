@@ -30,9 +30,9 @@ type Options struct {
 	// addresses tell.
 	Inside []string
 	// Inspect takes the payload of each WireGuard initiation that the kernel
-	// refused, at most 50 a second. It must not block, and not keep the payload.
-	// nil: nobody does.
-	Inspect func(payload []byte, source netip.AddrPort)
+	// refused, and the index of the interface by which it came, at most 50 a
+	// second. It must not block, and not keep the payload. nil: nobody does.
+	Inspect func(payload []byte, source netip.AddrPort, by int32)
 	Logger  *slog.Logger // nil: silent
 
 	// translated is set once sources of flows may have been rewritten: without
@@ -245,6 +245,11 @@ func (r *Rules) arrive(o Options, p *policy.Policy, open *openings) {
 	tunnel.both(func(f int) rule {
 		return rule{whole(f), endpoint("saddr", "sport", f, name("live", f)), notrack(), accept()}
 	})
+	if open.lined() {
+		tunnel.both(func(f int) rule {
+			return rule{whole(f), endpoint("saddr", "sport", f, name("live_lines", f), lineOf("saddr")), notrack(), accept()}
+		})
+	}
 	if !o.ForwardOthers {
 		// Packets to other hosts would go no farther anyway. The rest may be
 		// answers for the tunnel, which forward judges, or come from tunnel
@@ -253,7 +258,7 @@ func (r *Rules) arrive(o Options, p *policy.Policy, open *openings) {
 	}
 	tunnel.both(func(f int) rule { return rule{fragment(f), count(refusedFragment), drop()} })
 	for _, s := range open.sources {
-		tunnel.add(listed("saddr", s.family, s.bits, s.set.name), notrack(), accept())
+		tunnel.add(s.term("saddr"), notrack(), accept())
 	}
 	tunnel.add(initiation(), strangerRate.term(), copyTo(o.LogGroup, copiedInitiation, copyLength))
 	tunnel.add(count(refusedSource), drop())
@@ -267,8 +272,13 @@ func (r *Rules) answer(o Options, open *openings) {
 
 	answers := r.chain("answers")
 	answers.both(func(f int) rule { return rule{endpoint("daddr", "dport", f, name("live", f)), notrack(), accept()} })
+	if open.lined() {
+		answers.both(func(f int) rule {
+			return rule{endpoint("daddr", "dport", f, name("live_lines", f), lineOf("daddr")), notrack(), accept()}
+		})
+	}
 	for _, s := range open.sources {
-		answers.add(listed("daddr", s.family, s.bits, s.set.name), notrack(), accept())
+		answers.add(s.term("daddr"), notrack(), accept())
 	}
 	answers.add(count(refusedAnswer), drop())
 }

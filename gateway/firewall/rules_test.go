@@ -42,6 +42,15 @@ var goldens = []struct {
 		deaf:  []string{"lan", "name-of-15-byte"},
 	},
 	{
+		name: "lines", options: Options{Interface: "kido0", ListenPort: 51820, LogGroup: 7},
+		plan: func(now time.Time) *policy.Plan { return ending2h(linedPolicy("eth1.310"), now) },
+		live: []netip.AddrPort{
+			netip.MustParseAddrPort("203.0.113.10:40000"), netip.MustParseAddrPort("[2001:db8:1::10]:40001"),
+			netip.MustParseAddrPort("198.51.100.20:40002"), netip.MustParseAddrPort("192.0.2.66:40003"), // the last one is not listed
+		},
+		paths: testPaths,
+	},
+	{
 		name: "masquerade-one", options: Options{Interface: "kido0", ListenPort: 500, LogGroup: 7},
 		plan: func(now time.Time) *policy.Plan {
 			p := testPolicy()

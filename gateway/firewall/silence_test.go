@@ -215,7 +215,9 @@ func TestCopies(t *testing.T) {
 	}
 	initiations := make(chan initiation, 8)
 	o := testOptions
-	o.Inspect = func(payload []byte, source netip.AddrPort) { initiations <- initiation{string(payload), source} }
+	o.Inspect = func(payload []byte, source netip.AddrPort, _ int32) {
+		initiations <- initiation{string(payload), source}
+	}
 	n := newPlace(t, o)
 	plan := openPlan(testPolicy(), time.Now().Add(time.Hour))
 	n.set(t, plan)

@@ -112,7 +112,7 @@ func kindOf(e journal.Entry, d decided) string {
 	switch kind := string(e.Kind); {
 	case kind == "requested" && d.Emergency:
 		return "emergency"
-	case e.Kind == journal.Refused && e.Reason == policy.WrongSource.String():
+	case e.Kind == journal.Refused && (e.Reason == policy.WrongSource.String() || e.Reason == policy.WrongLine.String()):
 		return "wrong_source"
 	case e.Kind == journal.Shut && strings.HasPrefix(cmp.Or(e.Scope, d.Scope), policy.RequestMark):
 		return "revoked"

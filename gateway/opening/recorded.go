@@ -184,7 +184,7 @@ func (r *restriction) covered(recorded, g *policy.Grant) *policy.Grant {
 }
 
 // covered returns the part of a grant that the recorded one lets open: the grant
-// itself if that is all of it; nil if they have no source in common, or if the
+// itself if that is all of it; nil if they have no source or line in common, or if the
 // engineer's key, preshared key, address or name differs. known, which may be nil, has
 // results of coveredWindow.
 func covered(recorded, g *policy.Grant, known map[pair]*policy.Window) *policy.Grant {
@@ -196,7 +196,13 @@ func covered(recorded, g *policy.Grant, known map[pair]*policy.Window) *policy.G
 	}
 	c := *recorded
 	if c.Engineer = g.Engineer; !containsSources(recorded.Engineer, g.Engineer) {
-		narrower := *g.Engineer
+		narrower, line := *g.Engineer, recorded.Engineer.Line
+		switch {
+		case narrower.Line == nil:
+			narrower.Line = line
+		case !line.Takes(narrower.Line.Interface):
+			return nil
+		}
 		narrower.Sources = common(recorded.Engineer.Sources, g.Engineer.Sources, inside)
 		if c.Engineer = &narrower; len(narrower.Sources) == 0 {
 			return nil

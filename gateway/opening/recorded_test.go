@@ -128,3 +128,36 @@ func TestPartOfOtherSources(t *testing.T) {
 		})
 	}
 }
+
+// TestFault118CoveredByTheLine: until a new entry is on disk, an engineer comes by the line that both
+// the entry and the policy have.
+func TestFault118CoveredByTheLine(t *testing.T) {
+	grant := func(by string) *policy.Grant {
+		e := &policy.Engineer{Vendor: &policy.Vendor{Name: "acme"}, Name: "brown", Key: policy.Key{1}, Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+		if by != "" {
+			e.Line = &policy.Line{Name: "line", Interface: by}
+		}
+		return &policy.Grant{ID: "acme/brown/night", Engineer: e, Window: &policy.Window{Name: "night"}}
+	}
+	for _, c := range []struct {
+		recorded, next, want string
+		whole                bool
+	}{
+		{"", "", "any", true},
+		{"", "eth1", "eth1", true},
+		{"eth1", "eth1", "eth1", true},
+		{"eth1", "", "eth1", false},
+		{"eth1", "eth2", "none", false},
+	} {
+		next := grant(c.next)
+		got, is := covered(grant(c.recorded), next, nil), "none"
+		if got != nil {
+			if is = "any"; got.Engineer.Line != nil {
+				is = got.Engineer.Line.Interface
+			}
+		}
+		if is != c.want || (got == next) != c.whole {
+			t.Errorf("from %q to %q: by %s, whole %t; want %s, %t", c.recorded, c.next, is, got == next, c.want, c.whole)
+		}
+	}
+}

@@ -57,8 +57,9 @@ func common[T comparable](a, b []T, in func(T, ...T) bool) (list []T) {
 	return list
 }
 
+// containsSources reports whether a may come from everywhere from where b may, by the same interfaces.
 func containsSources(a, b *policy.Engineer) bool {
-	return all(b.Sources, func(p netip.Prefix) bool { return inside(p, a.Sources...) })
+	return (a.Line == nil || b.Line != nil && a.Line.Takes(b.Line.Interface)) && all(b.Sources, func(p netip.Prefix) bool { return inside(p, a.Sources...) })
 }
 
 func containsTargets(a, b *policy.Window) bool {

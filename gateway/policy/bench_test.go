@@ -159,7 +159,7 @@ func BenchmarkListed(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				plan.Listed(source, now)
+				plan.Listed(source, "", now)
 			}
 		})
 	}

@@ -19,7 +19,7 @@ const (
 // Change is one thing that differs between two policies.
 type Change struct {
 	Kind   string  `json:"kind"`             // added, removed or changed
-	Thing  string  `json:"thing"`            // site, contact, timezone, tunnel, reopen_all, review, calendar, zone, target, operator, notify, vendor, engineer, window or on_request
+	Thing  string  `json:"thing"`            // site, contact, timezone, tunnel, reopen_all, review, calendar, zone, target, line, operator, notify, vendor, engineer, window or on_request
 	Vendor string  `json:"vendor,omitempty"` // of an engineer, a window or on_request
 	Name   string  `json:"name,omitempty"`   // empty for the first five things and on_request
 	Fields []Field `json:"fields"`           // those that differ; of a thing that was added or removed, all that it has
@@ -150,6 +150,9 @@ func (p *Policy) things() map[id][]value {
 	for _, t := range p.Targets {
 		all[id{"target", "", t.Name}] = []value{text("address", Short(t.Prefix)), list("ports", t.Services, Service.String), text("role", t.Role), text("zone", t.Zone), text("masquerade", when(t.Masquerade, "true"))}
 	}
+	for _, l := range p.Lines {
+		all[id{"line", "", l.Name}] = []value{text("interface", l.Interface), text("kind", string(l.Kind)), text("provider", l.Provider)}
+	}
 	if p.ReopenAll > 0 {
 		all[id{thing: "reopen_all"}] = []value{text("approvals", strconv.Itoa(p.ReopenAll))}
 	}
@@ -164,7 +167,7 @@ func (p *Policy) things() map[id][]value {
 	}
 	for _, v := range p.Vendors {
 		all[id{"vendor", "", v.Name}] = []value{text("name", v.DisplayName), text("phone", v.Phone), text("contract", date(v.ContractUntil)), list("certificates", v.Certificates, Certificate.String),
-			list("under", v.Primes()[:min(len(v.Primes()), 1)], plain), text("consent", v.Consent.String()), list("sources", v.Sources, Short)}
+			list("under", v.Primes()[:min(len(v.Primes()), 1)], plain), text("consent", v.Consent.String()), list("sources", v.Sources, Short), text("line", v.line())}
 		if v.OnRequest != nil {
 			all[id{"on_request", v.Name, ""}] = v.OnRequest.values(len(v.Engineers))
 		}

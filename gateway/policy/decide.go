@@ -8,12 +8,15 @@ import (
 
 // Query asks whether a packet may pass: a real one, or one that an operator asks about.
 type Query struct {
-	Key    Key            // the static key that the initiation carries; zero: none could be read
-	Proven bool           // the key's owner is proven: the timestamp opened under the static-static secret
-	Fault  Reason         // Malformed, RateLimited, Replayed or FutureTimestamp, as the gate found it; any other: none
-	Source netip.Addr     // unmapped; the zero Addr leaves the source out of the question
-	To     netip.AddrPort // the zero AddrPort asks for the tunnel only
-	Proto  uint8          // IANA protocol number, with To
+	Key    Key        // the static key that the initiation carries; zero: none could be read
+	Proven bool       // the key's owner is proven: the timestamp opened under the static-static secret
+	Fault  Reason     // Malformed, RateLimited, Replayed or FutureTimestamp, as the gate found it; any other: none
+	Source netip.Addr // unmapped; the zero Addr leaves the source out of the question
+	// Ingress is the name of the interface by which the packet came, UnknownIngress if that cannot be
+	// told; empty leaves it out of the question.
+	Ingress string
+	To      netip.AddrPort // the zero AddrPort asks for the tunnel only
+	Proto   uint8          // IANA protocol number, with To
 }
 
 // Decision is the answer to a Query.
@@ -56,6 +59,9 @@ func (p *Plan) Decide(q Query, now time.Time) Decision {
 	case q.Source.IsValid() && !e.MayComeFrom(q.Source) && !a.mayComeFrom(q.Source, now):
 		d.Reason = WrongSource
 		return d
+	case q.Ingress != "" && !e.Line.Takes(q.Ingress):
+		d.Reason = WrongLine
+		return d
 	}
 	// Grants are sorted by From, so one pass finds the contiguous union.
 	open, reaches := false, !q.To.IsValid() || e.Reaches(q.To.Addr())
@@ -66,7 +72,7 @@ func (p *Plan) Decide(q Query, now time.Time) Decision {
 		if !g.Until.After(now) {
 			continue
 		}
-		if q.Source.IsValid() && !g.Engineer.MayComeFrom(q.Source) {
+		if !g.Engineer.enters(&q) {
 			continue // narrowed, or a request has a source of its own
 		}
 		if !g.From.After(now) {
@@ -101,12 +107,13 @@ func (a *access) mayComeFrom(source netip.Addr, now time.Time) bool {
 	return slices.ContainsFunc(a.grants, func(g *Grant) bool { return g.Contains(now) && g.Engineer.MayComeFrom(source) })
 }
 
-// MayComeFrom reports whether a source is one of the engineer's with a key, or one of a grant of the
-// engineer that the plan has, perhaps for a moment later.
-func (p *Plan) MayComeFrom(key Key, source netip.Addr) bool {
-	i, ok := p.index.byKey[key]
-	return ok && (p.index.engineers[i].MayComeFrom(source) ||
-		p.access != nil && slices.ContainsFunc(p.access[i].grants, func(g *Grant) bool { return g.Engineer.MayComeFrom(source) }))
+// MayComeFrom reports whether the source of a query is one of the engineer's with its key, or one of a
+// grant of the engineer that the plan has, perhaps for a moment later; and whether its interface is
+// the vendor's line.
+func (p *Plan) MayComeFrom(q Query) bool {
+	i, ok := p.index.byKey[q.Key]
+	return ok && (p.index.engineers[i].enters(&q) ||
+		p.access != nil && slices.ContainsFunc(p.access[i].grants, func(g *Grant) bool { return g.Engineer.enters(&q) }))
 }
 
 func (g *Grant) allows(to netip.AddrPort, protocol uint8) bool {

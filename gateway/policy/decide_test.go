@@ -195,7 +195,7 @@ func TestDecideWithoutPolicy(t *testing.T) {
 			t.Errorf("Decide(%+v) = %v by %v, want not_ready by nobody", q, d.Reason, d.Engineer)
 		}
 	}
-	if p.Doubt == "" || p.Listed(netip.MustParseAddr("203.0.113.10"), p.At) || len(p.Grants) > 0 {
+	if p.Doubt == "" || p.Listed(netip.MustParseAddr("203.0.113.10"), "", p.At) || len(p.Grants) > 0 {
 		t.Errorf("doubt %q, %d grants", p.Doubt, len(p.Grants))
 	}
 }
@@ -214,7 +214,7 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 			t.Errorf("%s: Decide allocates %v times", name, n)
 		}
 	}
-	if n := testing.AllocsPerRun(100, func() { plan.Listed(sato.Source, now) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { plan.Listed(sato.Source, "", now) }); n != 0 {
 		t.Errorf("Listed allocates %v times", n)
 	}
 }
@@ -248,8 +248,8 @@ func TestRestrict(t *testing.T) {
 		t.Errorf("suzuki, whose grant is held back: %v, want outside_window", d.Reason)
 	}
 	source := netip.MustParseAddr("203.0.113.11") // suzuki's own
-	if !whole.Listed(source, now) || narrow.Listed(source, now) {
-		t.Errorf("suzuki's source is listed: whole %v, narrow %v; want true, false", whole.Listed(source, now), narrow.Listed(source, now))
+	if !whole.Listed(source, "", now) || narrow.Listed(source, "", now) {
+		t.Errorf("suzuki's source is listed: whole %v, narrow %v; want true, false", whole.Listed(source, "", now), narrow.Listed(source, "", now))
 	}
 	if len(narrow.Grants) != 1 || len(narrow.Accesses()) != 1 {
 		t.Errorf("%d grants of %d engineers, want 1 of 1", len(narrow.Grants), len(narrow.Accesses()))
@@ -261,7 +261,7 @@ func TestRestrict(t *testing.T) {
 	if d := doubted.Decide(sato, now); d.Reason != NotReady || d.Engineer == nil {
 		t.Errorf("in doubt: %v by %v, want not_ready by medisys/sato", d.Reason, d.Engineer)
 	}
-	if len(doubted.Grants) != 0 || doubted.Listed(source, now) || doubted.Doubt != "the clock went back" {
+	if len(doubted.Grants) != 0 || doubted.Listed(source, "", now) || doubted.Doubt != "the clock went back" {
 		t.Errorf("in doubt %q: %d grants", doubted.Doubt, len(doubted.Grants))
 	}
 	if after := names(whole.Grants); strings.Join(before, "\n") != strings.Join(after, "\n") || whole.Doubt != "" {
@@ -325,8 +325,8 @@ func TestRestrictSources(t *testing.T) {
 		}
 		return nil
 	})
-	if d := half.Decide(Query{Key: Key{1}, Proven: true, Source: held}, now); d.Reason != OutsideWindow || half.Listed(held, now) {
-		t.Errorf("from a source that no open grant has: %v, listed %v; want outside_window, not listed", d.Reason, half.Listed(held, now))
+	if d := half.Decide(Query{Key: Key{1}, Proven: true, Source: held}, now); d.Reason != OutsideWindow || half.Listed(held, "", now) {
+		t.Errorf("from a source that no open grant has: %v, listed %v; want outside_window, not listed", d.Reason, half.Listed(held, "", now))
 	}
 	if n := testing.AllocsPerRun(100, func() { narrow.Decide(Query{Key: Key{1}, Proven: true, Source: held}, now) }); n != 0 {
 		t.Errorf("Decide allocates %v times", n)

@@ -37,6 +37,7 @@ type Fact struct {
 	At        time.Time
 	Engineer  *Engineer      // nil unless proven
 	Source    netip.AddrPort // the outer address, unmapped
+	Ingress   string         // of a Confirmation: the interface by which the session's packets come
 	To        netip.AddrPort // of a refused flow: the destination
 	Proto     uint8          // of a refused flow
 	Decision  Decision

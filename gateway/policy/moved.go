@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -84,9 +83,9 @@ func only(plan, other *Plan, now time.Time) []Reach {
 		known := openTargets(kept, now)
 		if len(known) > 0 {
 			had := openSources(kept, now)
-			for _, p := range openSources(a.Grants, now) {
-				if !slices.ContainsFunc(had, func(q netip.Prefix) bool { return Within(p, q) }) {
-					r.Sources = append(r.Sources, Short(p))
+			for _, s := range openSources(a.Grants, now) {
+				if !slices.ContainsFunc(had, s.in) {
+					r.Sources = append(r.Sources, Short(s.prefix))
 				}
 			}
 		}
@@ -114,15 +113,20 @@ func openTargets(grants []*Grant, now time.Time) (targets []*Target) {
 }
 
 // openSources are those of any open grant: a request may have another one.
-func openSources(grants []*Grant, now time.Time) (sources []netip.Prefix) {
+func openSources(grants []*Grant, now time.Time) (sources []listing) {
 	for _, g := range grants {
 		for _, p := range g.Engineer.Sources {
-			if g.Contains(now) && !slices.Contains(sources, p) {
-				sources = append(sources, p)
+			if s := (listing{p, g.Engineer.Line.ingress()}); g.Contains(now) && !slices.Contains(sources, s) {
+				sources = append(sources, s)
 			}
 		}
 	}
 	return sources
+}
+
+// in reports whether another listing has all of it.
+func (s listing) in(other listing) bool {
+	return Within(s.prefix, other.prefix) && (other.ingress == "" || other.ingress == s.ingress)
 }
 
 // beyond returns the services of a target that others do not offer for all of its addresses.

@@ -306,9 +306,10 @@ func (p *Plan) Doubted(why string) *Plan {
 	return r
 }
 
-// Listed reports whether an open grant lists the source. Every packet from outside is asked about.
-func (p *Plan) Listed(source netip.Addr, now time.Time) bool {
-	return p.listed.open(source, now)
+// Listed reports whether an open grant lists the source of a packet that came by an interface. Every
+// packet from outside is asked about.
+func (p *Plan) Listed(source netip.Addr, ingress string, now time.Time) bool {
+	return p.listed.open(source, ingress, now)
 }
 
 // ByKey finds the engineer with a key, or returns nil.

@@ -270,7 +270,7 @@ func agree(t *testing.T, name string, r *reference, p *Plan, now time.Time, rand
 					t.Errorf("%s: Until(%s) = %s, want %s", name, e, got, until)
 					return false
 				}
-				listed := p.Listed(e.Sources[0].Addr(), now)
+				listed := p.Listed(e.Sources[0].Addr(), "", now)
 				if !until.IsZero() && !listed {
 					t.Errorf("%s: %s is open to %s, which is not listed", name, e.Sources[0], e)
 					return false

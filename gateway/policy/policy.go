@@ -44,6 +44,7 @@ type Policy struct {
 	Calendars []*Calendar  // sorted by name
 	Zones     []*Zone      // sorted by name; empty: targets lie in no zones
 	Targets   []*Target    // sorted by name
+	Lines     []*Line      // sorted by name
 	Vendors   []*Vendor    // sorted by name
 	Operators []*Operator  // sorted by name; empty: nothing can be requested
 	ReopenAll int          // how many operators it takes to reopen everything; 0 or 1: whoever reopens
@@ -145,6 +146,7 @@ type Vendor struct {
 	DisplayName   string // for people; may be empty
 	ContractUntil Date   // the last local date of the contract, inclusive; zero: none is named
 	Sources       []netip.Prefix
+	Line          *Line       // by which the sources come; nil: by any interface
 	Engineers     []*Engineer // sorted by name
 	Windows       []*Window   // sorted by name
 	Phone         string      // to call the vendor back; may be empty
@@ -163,6 +165,7 @@ type Engineer struct {
 	PresharedKey [32]byte       // zero: none (as WireGuard has it)
 	Addresses    []netip.Addr   // inside the tunnel
 	Sources      []netip.Prefix // the engineer's own if the policy has them, else the vendor's
+	Line         *Line          // the vendor's
 }
 
 // String is the name operators use: vendor/engineer.
@@ -178,6 +181,11 @@ func SamePeer(a, b *Engineer) bool {
 // MayComeFrom reports whether the address is one of the engineer's sources. It must be unmapped.
 func (e *Engineer) MayComeFrom(source netip.Addr) bool {
 	return slices.ContainsFunc(e.Sources, func(p netip.Prefix) bool { return p.Contains(source) })
+}
+
+// enters reports whether the engineer may come from the source of a query, by its interface.
+func (e *Engineer) enters(q *Query) bool {
+	return (!q.Source.IsValid() || e.MayComeFrom(q.Source)) && (q.Ingress == "" || e.Line.Takes(q.Ingress))
 }
 
 // Reaches reports whether the engineer has a tunnel address of the destination's family.

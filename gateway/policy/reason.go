@@ -20,6 +20,7 @@ const (
 	VendorShut                    // an operator closed the vendor
 	EngineerShut                  // an operator closed the engineer
 	WrongSource                   // a proven key from an address that is not its own
+	WrongLine                     // a proven key from its own address, by an interface that is not the vendor's line
 	ContractEnded                 // the vendor's contract is over
 	OutsideWindow                 // no approved window is open for this engineer
 	UnlistedTarget                // no open grant lists the destination, or no tunnel address of the engineer is of its family
@@ -31,7 +32,7 @@ const (
 
 var reasonNames = [reasons]string{
 	"not_ready", "malformed", "rate_limited", "unknown_key", "replayed", "future_timestamp",
-	"gateway_shut", "vendor_shut", "engineer_shut", "wrong_source", "contract_ended",
+	"gateway_shut", "vendor_shut", "engineer_shut", "wrong_source", "wrong_line", "contract_ended",
 	"outside_window", "unlisted_target", "admitted", "unlisted_source",
 }
 

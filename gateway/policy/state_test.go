@@ -157,8 +157,8 @@ func TestReasonText(t *testing.T) {
 			t.Errorf("%s reads as %v, %v", text, back, err)
 		}
 	}
-	if n := len(Reasons()); n != 15 || slices.Contains(Reasons(), reasons) {
-		t.Errorf("%d reasons, want 15", n)
+	if n := len(Reasons()); n != 16 || slices.Contains(Reasons(), reasons) {
+		t.Errorf("%d reasons, want 16", n)
 	}
 	var r Reason
 	if err := r.UnmarshalText([]byte("because")); err == nil || err.Error() != `"because" is not a reason` {

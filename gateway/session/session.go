@@ -34,6 +34,7 @@ type Session struct {
 	ID       string // random; the journal, metrics and commands show it
 	Engineer *policy.Engineer
 	Source   netip.AddrPort
+	Ingress  string // the interface by which it comes
 	// Timestamp is that of the handshake that opened it (TAI64N).
 	Timestamp [12]byte
 	OpenedAt  time.Time
@@ -86,8 +87,8 @@ type Ending struct {
 // Enter opens a session, or continues the one that is open from the same
 // address. A session from another address is superseded. It reports whether the
 // outer addresses of open sessions changed.
-func (t *Table) Enter(e *policy.Engineer, source netip.AddrPort, plan *policy.Plan) (opened *Session, superseded []Ending, changed bool) {
-	until := t.admits(plan, e, source.Addr())
+func (t *Table) Enter(e *policy.Engineer, source netip.AddrPort, ingress string, plan *policy.Plan) (opened *Session, superseded []Ending, changed bool) {
+	until := t.admits(plan, e, source.Addr(), ingress)
 	if until.IsZero() {
 		return nil, nil, false // closed meanwhile
 	}
@@ -95,13 +96,13 @@ func (t *Table) Enter(e *policy.Engineer, source netip.AddrPort, plan *policy.Pl
 	if s := t.Of(e); s != nil {
 		if s.Source.Addr() == source.Addr() {
 			changed = s.Source != source
-			s.Source = source
+			s.Source, s.Ingress = source, ingress
 			return nil, nil, changed
 		}
 		t.over(s)
 		superseded = []Ending{{s, Superseded}}
 	}
-	opened = &Session{ID: rand.Text()[:16], Engineer: e, Source: source, OpenedAt: t.clock.Now, Until: until, heard: t.clock.Boot, payload: payload{counted: t.clock.Boot}}
+	opened = &Session{ID: rand.Text()[:16], Engineer: e, Source: source, Ingress: ingress, OpenedAt: t.clock.Now, Until: until, heard: t.clock.Boot, payload: payload{counted: t.clock.Boot}}
 	opened.read(t.totals[e.Key]) // earlier traffic belongs to the session before
 	t.begins(opened)
 	t.open[e.String()] = opened
@@ -109,10 +110,10 @@ func (t *Table) Enter(e *policy.Engineer, source netip.AddrPort, plan *policy.Pl
 	return opened, superseded, true
 }
 
-// admits returns until when a plan admits an engineer from an address; zero: it
-// does not.
-func (t *Table) admits(plan *policy.Plan, e *policy.Engineer, source netip.Addr) time.Time {
-	d := plan.Decide(policy.Query{Key: e.Key, Proven: true, Fault: policy.Admitted, Source: source}, t.clock.Now)
+// admits returns until when a plan admits an engineer from an address, by an
+// interface; zero: it does not.
+func (t *Table) admits(plan *policy.Plan, e *policy.Engineer, source netip.Addr, ingress string) time.Time {
+	d := plan.Decide(policy.Query{Key: e.Key, Proven: true, Fault: policy.Admitted, Source: source, Ingress: ingress}, t.clock.Now)
 	if d.Reason != policy.Admitted || d.Engineer.String() != e.String() {
 		return time.Time{}
 	}
@@ -138,7 +139,7 @@ func (t *Table) Review(plan *policy.Plan, stopping bool) (over []Ending) {
 			over = append(over, Ending{s, t.teardown})
 			continue
 		}
-		until := t.admits(plan, s.Engineer, s.Source.Addr())
+		until := t.admits(plan, s.Engineer, s.Source.Addr(), s.Ingress)
 		if until.IsZero() {
 			t.over(s)
 			over = append(over, Ending{s, Why(plan, s.Engineer, s.Grants, s.Until, t.clock.Now, stopping)})

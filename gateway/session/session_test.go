@@ -43,7 +43,7 @@ func TestTable(t *testing.T) {
 		if table.Confirm(last.Number) == nil {
 			return nil
 		}
-		_, over, _ := table.Enter(brown, netip.MustParseAddrPort(from), state.Plan(wall))
+		_, over, _ := table.Enter(brown, netip.MustParseAddrPort(from), "wan0", state.Plan(wall))
 		return over
 	}
 	review := func() []Ending { return table.Review(state.Plan(wall), false) }

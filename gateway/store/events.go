@@ -35,7 +35,7 @@ func Tell(log *slog.Logger, e journal.Entry) {
 		level = slog.LevelDebug
 	case journal.Refused:
 		switch e.Reason {
-		case policy.WrongSource.String(), policy.Replayed.String():
+		case policy.WrongSource.String(), policy.WrongLine.String(), policy.Replayed.String():
 			level = slog.LevelWarn
 		case policy.UnlistedSource.String():
 			level = slog.LevelDebug

@@ -135,10 +135,10 @@ func next[T any](c <-chan T) (one T, ok bool) {
 }
 
 // question makes the query to the plan. A packet that was only inspected takes
-// nothing of the engineer's rate, nor does one from another source: a thief of
+// nothing of the engineer's rate, nor does one from another source or line: a thief of
 // the key could lock its owner out. An echo is to be dropped without a word.
-func (p *authenticator) question(packet *packetInitiation, source netip.AddrPort, plan *policy.Plan, now instant, inspected bool) (q policy.Query, stamp [12]byte, echo bool) {
-	q = policy.Query{Fault: policy.Admitted, Source: source.Addr()}
+func (p *authenticator) question(packet *packetInitiation, source netip.AddrPort, by int32, plan *policy.Plan, now instant, inspected bool) (q policy.Query, stamp [12]byte, echo bool) {
+	q = policy.Query{Fault: policy.Admitted, Source: source.Addr(), Ingress: p.t.gate.named(by)}
 	opener := p.opener.Load()
 	c, ok := opener.open(packet)
 	if !ok {
@@ -159,7 +159,7 @@ func (p *authenticator) question(packet *packetInitiation, source netip.AddrPort
 	switch {
 	case !newer:
 		q.Fault = policy.Replayed // and takes nothing of the engineer's rate, or it would lock the engineer out
-	case !inspected && plan.MayComeFrom(c.key, q.Source) && !p.engineers.allow(c.key, now.boot):
+	case !inspected && plan.MayComeFrom(q) && !p.engineers.allow(c.key, now.boot):
 		q.Fault = policy.RateLimited
 	case stampTime(stamp).After(now.wall.Add(ahead)):
 		q.Fault = policy.FutureTimestamp
@@ -168,11 +168,11 @@ func (p *authenticator) question(packet *packetInitiation, source netip.AddrPort
 }
 
 // keep keeps the timestamp of an initiation, so that nobody plays it again once
-// a window opens or a doubt is over. It does not keep one from another source: a
+// a window opens or a doubt is over. It does not keep one from another source or line: a
 // thief of the key could lock its owner out with a timestamp of tomorrow. Then
 // seen is zero.
 func (p *authenticator) keep(q policy.Query, stamp [12]byte, source netip.AddrPort, plan *policy.Plan, now instant) (seen [12]byte) {
-	if q.Proven && q.Fault == policy.Admitted && plan.MayComeFrom(q.Key, q.Source) {
+	if q.Proven && q.Fault == policy.Admitted && plan.MayComeFrom(q) {
 		p.stamps.advance(q.Key, stamp, source, now.boot)
 		seen = stamp
 	}
@@ -199,7 +199,7 @@ func (p *authenticator) secret(of *policy.Policy, by *opener, key policy.Key) ([
 func (p *authenticator) initiation(i initiation) {
 	t := p.t
 	plan, now := t.table.current(), t.now()
-	q, stamp, echo := p.question(&i.packet, i.from.AddrPort, plan, now, false)
+	q, stamp, echo := p.question(&i.packet, i.from.AddrPort, i.from.SrcIfidx(), plan, now, false)
 	if echo {
 		return
 	}
@@ -264,7 +264,7 @@ func (p *authenticator) inspect(d dropped) {
 	case !whole || !wellFormed(d.packet[:], t.gate.checker):
 		foreign = keyed && whole && shaped(d.packet[:])
 	case p.inspected.allow(struct{}{}, now.boot):
-		q, stamp, echo = p.question(&d.packet, d.source, plan, now, true)
+		q, stamp, echo = p.question(&d.packet, d.source, d.by, plan, now, true)
 	default:
 		q.Fault = policy.RateLimited
 	}

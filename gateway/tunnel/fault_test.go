@@ -289,7 +289,7 @@ func TestFault38MappedAddresses(t *testing.T) {
 		"[::ffff:203.0.113.10]:4000": policy.RateLimited, // listed: in the kernel only its rate can have dropped it
 		"[::ffff:192.0.2.66]:4000":   policy.WrongSource,
 	} {
-		s.tunnel.Inspect(initiate(t, s.sato.private, s.public, stampAt(time.Now().Add(time.Second)), nil), netip.MustParseAddrPort(address))
+		s.tunnel.Inspect(initiate(t, s.sato.private, s.public, stampAt(time.Now().Add(time.Second)), nil), netip.MustParseAddrPort(address), 0)
 		from := netip.MustParseAddrPort(address)
 		if f := s.refusal(want); f.Source != netip.AddrPortFrom(from.Addr().Unmap(), from.Port()) || f.Engineer != s.sato.Engineer {
 			t.Errorf("%s: refused as %v of %v", address, f.Source, f.Engineer)
@@ -638,7 +638,7 @@ func TestFault97AnEchoIsNoReplay(t *testing.T) {
 					packet []byte
 				}{{test.again, copied}, {here, initiate(t, strangerPrivate, s.public, stampAt(now), nil)}} {
 					if kernel {
-						s.tunnel.Inspect(p.packet, netip.MustParseAddrPort(p.from))
+						s.tunnel.Inspect(p.packet, netip.MustParseAddrPort(p.from), 0)
 					} else {
 						s.send(s.medisys, p.from, medisysEndpoint, p.packet)
 					}
@@ -693,7 +693,7 @@ func TestFault100WrongKeysAreRead(t *testing.T) {
 		if test.want == (policy.Claim{}) && test.gate == policy.OutsideWindow {
 			continue // the second would be the network's echo
 		}
-		s.tunnel.Inspect(test.packet, netip.MustParseAddrPort("203.0.113.10:4000"))
+		s.tunnel.Inspect(test.packet, netip.MustParseAddrPort("203.0.113.10:4000"), 0)
 		if f := s.refusal(test.kernel); f.Claim != test.want {
 			t.Errorf("%s, by the kernel: claim %v, want %v", test.name, f.Claim, test.want)
 		}

@@ -46,12 +46,13 @@ type gate struct {
 	refusals *tally.Sum
 	seen     func() // data came with an index that is not confirmed
 
-	again   chan admitted           // from the authenticator, back into WireGuard
-	answers chan struct{}           // holds one token for each initiation WireGuard works on
-	inner   conn.Bind               // a StdNetBind
-	port    atomic.Uint32           // the UDP port in use
-	unread  atomic.Pointer[failure] // of a socket that cannot be read; nil: all can
-	closed  chan struct{}           // closed with the bind; guarded by the device, which opens and closes it
+	again   chan admitted            // from the authenticator, back into WireGuard
+	answers chan struct{}            // holds one token for each initiation WireGuard works on
+	inner   conn.Bind                // a StdNetBind
+	named   func(index int32) string // names an interface
+	port    atomic.Uint32            // the UDP port in use
+	unread  atomic.Pointer[failure]  // of a socket that cannot be read; nil: all can
+	closed  chan struct{}            // closed with the bind; guarded by the device, which opens and closes it
 }
 
 // limits are the rates of initiations.
@@ -69,6 +70,7 @@ type queues struct {
 }
 
 func newGate(h *table, c clocks, public [32]byte, refusals *tally.Sum, seen func()) *gate {
+	sockets := newSockets()
 	g := &gate{
 		table: h, clocks: c, checker: &device.CookieChecker{}, refusals: refusals, seen: seen,
 		limits: limits{
@@ -80,7 +82,8 @@ func newGate(h *table, c clocks, public [32]byte, refusals *tally.Sum, seen func
 		queues:  queues{make(chan initiation, renewing), make(chan initiation, waiting), make(chan dropped, 64)},
 		again:   make(chan admitted, 1),
 		answers: make(chan struct{}, inFlight),
-		inner:   newSockets(),
+		inner:   sockets,
+		named:   sockets.interfaceName,
 	}
 	g.checker.Init(public)
 	return g
@@ -97,6 +100,7 @@ type dropped struct {
 	packet packetInitiation // if it has the size of one
 	size   int
 	source netip.AddrPort
+	by     int32 // the index of the interface by which it came
 }
 
 // admitted is an initiation on its way into WireGuard.
@@ -204,7 +208,7 @@ func (g *gate) sift(packets [][]byte, sizes []int, from []conn.Endpoint) {
 			continue
 		}
 		inner, ok := from[i].(*conn.StdNetEndpoint)
-		if !ok || inner.Addr() != x.admission.address {
+		if !ok || !x.admission.takes(inner) {
 			continue
 		}
 		sizes[i] = size
@@ -261,8 +265,8 @@ func (g *gate) handshake(packet []byte, from *conn.StdNetEndpoint, plan *policy.
 		// sender would like to be taken for an IPv4 address.
 		return policy.Malformed
 	}
-	if !plan.Listed(source.Addr(), now.wall) {
-		g.inspect(packet, source) // the kernel should have dropped it
+	if !g.listed(plan, from, now.wall) {
+		g.inspect(packet, source, from.SrcIfidx()) // the kernel should have dropped it
 		return policy.Admitted
 	}
 	if !wellFormed(packet, g.checker) {
@@ -298,10 +302,19 @@ func (g *gate) handshake(packet []byte, from *conn.StdNetEndpoint, plan *policy.
 	}
 }
 
+// listed reports whether an open grant lists the source of a packet, by the interface by which it came.
+func (g *gate) listed(plan *policy.Plan, from *conn.StdNetEndpoint, now time.Time) bool {
+	ingress := policy.UnknownIngress
+	if plan.HasLines() {
+		ingress = g.named(from.SrcIfidx())
+	}
+	return plan.Listed(from.Addr(), ingress, now)
+}
+
 // inspect has the authenticator name the sender of a packet that the kernel
 // dropped.
-func (g *gate) inspect(payload []byte, source netip.AddrPort) {
-	d := dropped{size: len(payload), source: source}
+func (g *gate) inspect(payload []byte, source netip.AddrPort, by int32) {
+	d := dropped{size: len(payload), source: source, by: by}
 	if d.size == len(d.packet) {
 		copy(d.packet[:], payload)
 	}
@@ -385,7 +398,7 @@ func (g *gate) Send(packets [][]byte, to conn.Endpoint) error {
 	}
 	switch first := packets[0]; messageType(first) {
 	case device.MessageTransportType:
-		if !e.admission.open(g.boot()) {
+		if !e.admission.open(g.boot()) || !e.admission.takes(e.StdNetEndpoint) {
 			return errCut
 		}
 		return g.inner.Send(packets, e.StdNetEndpoint)
@@ -396,7 +409,7 @@ func (g *gate) Send(packets [][]byte, to conn.Endpoint) error {
 			return g.inner.Send(packets, origin.StdNetEndpoint)
 		}
 	case device.MessageCookieReplyType:
-		if g.table.current().Listed(e.Addr(), g.now().wall) {
+		if g.listed(g.table.current(), e.StdNetEndpoint, g.now().wall) {
 			return g.inner.Send(packets, e.StdNetEndpoint)
 		}
 	}

@@ -96,6 +96,13 @@ var (
 
 func newSite(t testing.TB) *site {
 	t.Helper()
+	s, _ := newSiteIn(t)
+	return s
+}
+
+// newSiteIn gives the lab as well, for more links.
+func newSiteIn(t testing.TB) (*site, *lab.Lab) {
+	t.Helper()
 	l := lab.New(t)
 	s := &site{t: t, gateway: l.Host("gateway"), medisys: l.Host("medisys"), other: l.Host("other"), outsider: l.Host("outsider"), boot: &shiftedClock{}}
 	l.Link(s.gateway, "eth0", lab.Prefixes("203.0.113.1/24", "2001:db8:1::1/64"), s.medisys, "eth0", lab.Prefixes("203.0.113.10/24", "2001:db8:1::10/64"))
@@ -114,7 +121,7 @@ func newSite(t testing.TB) *site {
 	}
 	s.start()
 	t.Cleanup(func() { s.tunnel.Close() })
-	return s
+	return s, l
 }
 
 // start makes the tunnel, once more if there was one.

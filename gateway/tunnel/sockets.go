@@ -7,10 +7,13 @@ import (
 	"os"
 	"reflect"
 	"sync/atomic"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
+
+	"kidoban/gateway/policy"
 )
 
 // sockets is a StdNetBind that may talk IPv4 and IPv6 at a time.
@@ -25,21 +28,23 @@ import (
 type sockets struct {
 	*conn.StdNetBind
 	six atomic.Pointer[conn.StdNetBind] // sends to IPv6 only; nil before the first Open
+	raw atomic.Pointer[syscall.RawConn] // one of the sockets; nil before the first Open
 }
 
 // newSockets gives sockets that are closed.
-func newSockets() conn.Bind {
+func newSockets() *sockets {
 	return &sockets{StdNetBind: conn.NewStdNetBind().(*conn.StdNetBind)}
 }
 
 // Open implements conn.Bind.
 func (s *sockets) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
-	receive, actual, err := s.StdNetBind.Open(port)
+	_, actual, err := s.StdNetBind.Open(port)
 	if err != nil {
 		return nil, 0, err
 	}
 	six := conn.NewStdNetBind().(*conn.StdNetBind)
-	err = s.ignorePaths()
+	receive, err := s.receivers()
+	err = errors.Join(err, s.ignorePaths())
 	for _, name := range []string{"ipv6", "ipv6PC", "ipv6TxOffload"} {
 		from, unknown := field(s.StdNetBind, name)
 		if err = errors.Join(err, unknown); err == nil {
@@ -78,6 +83,7 @@ func (s *sockets) ignorePaths() error {
 		if err != nil {
 			return err
 		}
+		s.raw.Store(&raw)
 		for _, o := range f.options {
 			refused := raw.Control(func(fd uintptr) {
 				err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), o[0], o[1], o[2]))
@@ -88,6 +94,25 @@ func (s *sockets) ignorePaths() error {
 		}
 	}
 	return nil
+}
+
+// interfaceName is the name of an interface in the sockets' network namespace.
+func (s *sockets) interfaceName(index int32) string {
+	name := policy.UnknownIngress
+	if raw := s.raw.Load(); raw != nil && index > 0 {
+		// An error of Control means that the sockets are closed.
+		_ = (*raw).Control(func(fd uintptr) {
+			request, err := unix.NewIfreq("")
+			if err != nil {
+				return
+			}
+			request.SetUint32(uint32(index))
+			if unix.IoctlIfreq(int(fd), unix.SIOCGIFNAME, request) == nil {
+				name = request.Name()
+			}
+		})
+	}
+	return name
 }
 
 // field gives a private field.

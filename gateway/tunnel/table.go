@@ -44,13 +44,17 @@ const (
 )
 
 // admission is one engineer at one address, from the first admitted initiation
-// to the deadline. Cutting it is final.
+// to the deadline. Cutting it is final. If the vendor has a line, it is at one
+// interface as well.
 type admission struct {
 	engineer *engineer
 	address  netip.Addr
 	deadline atomic.Int64 // nanoseconds since boot; 0: cut
+	only     atomic.Int32 // the index of the line's interface; 0: any will do
 
 	// Guarded by table.mu.
+	by         int32                    // the index of the interface of the newest initiation
+	ingress    string                   // its name then
 	until      time.Time                // the end in wall-clock time that planned stands for
 	planned    int64                    // the deadline if every initiation were on disk; as deadline
 	unrecorded map[uint64]time.Duration // initiations that are not on disk, by number, and until when they may wait
@@ -59,6 +63,22 @@ type admission struct {
 
 func (p *admission) open(now time.Duration) bool { return int64(now) < p.deadline.Load() }
 func (p *admission) isCut() bool                 { return p.deadline.Load() == 0 }
+
+// bind has data pass by the interface of the newest initiation alone, if the
+// engineer has a line.
+func (p *admission) bind(e *policy.Engineer) {
+	only := int32(0)
+	if e.Line != nil {
+		only = p.by
+	}
+	p.only.Store(only)
+}
+
+// takes reports whether packets of an endpoint belong to the admission.
+func (p *admission) takes(from *conn.StdNetEndpoint) bool {
+	only := p.only.Load()
+	return from.Addr() == p.address && (only == 0 || from.SrcIfidx() == only)
+}
 
 // extend sets the deadline to the end that a plan gives. An end that is the
 // same as before, or later by so much, moves the deadline by no more than
@@ -217,9 +237,10 @@ func (h *table) follow(p *policy.Plan, now instant) {
 		for _, p := range slices.Clone(e.admissions) {
 			var d policy.Decision
 			if p.open(now.boot) {
-				d = plan.Decide(policy.Query{Key: key, Proven: true, Source: p.address}, now.wall)
+				d = plan.Decide(policy.Query{Key: key, Proven: true, Source: p.address, Ingress: p.ingress}, now.wall)
 			}
 			if d.Reason == policy.Admitted {
+				p.bind(d.Engineer)
 				p.extend(d.Until, now)
 			} else {
 				h.cut(e, p)
@@ -374,7 +395,9 @@ func (h *table) admit(q policy.Query, from *conn.StdNetEndpoint, sender uint32, 
 	}
 	h.lookup.Unlock()
 
-	i := slices.IndexFunc(e.admissions, func(p *admission) bool { return p.address == from.Addr() && p.open(now.boot) })
+	i := slices.IndexFunc(e.admissions, func(p *admission) bool {
+		return p.address == from.Addr() && (d.Engineer.Line == nil || p.by == from.SrcIfidx()) && p.open(now.boot)
+	})
 	var p *admission
 	if i >= 0 {
 		p = e.admissions[i]
@@ -387,6 +410,8 @@ func (h *table) admit(q policy.Query, from *conn.StdNetEndpoint, sender uint32, 
 		}
 	}
 	e.admissions = append(e.admissions, p)
+	p.by, p.ingress = from.SrcIfidx(), q.Ingress
+	p.bind(d.Engineer)
 	// A renewal puts the open session at stake as well.
 	p.unrecorded[number] = now.boot + recordWithin
 	h.due[number] = p
@@ -417,7 +442,7 @@ func (h *table) answered(from *engineer, initiator, index uint32, now time.Durat
 	a := from.pending[i]
 	from.pending = slices.Delete(from.pending, i, i+1)
 	p := a.endpoint.admission
-	if !p.open(now) {
+	if !p.open(now) || !p.takes(a.endpoint.StdNetEndpoint) {
 		return nil
 	}
 	x := &entry{admission: p, index: index, number: a.number, expires: now + device.RejectAfterTime}
@@ -483,7 +508,7 @@ func (h *table) confirm(key policy.Key) (policy.Fact, bool) {
 	h.trim(e, true, maximumConfirmed)
 	h.noteLive()
 	return policy.Fact{
-		Kind: policy.Confirmation, Engineer: e.policy, Admission: x.number, Source: x.last.Load().AddrPort,
+		Kind: policy.Confirmation, Engineer: e.policy, Admission: x.number, Source: x.last.Load().AddrPort, Ingress: x.admission.ingress,
 		Decision: policy.Decision{Reason: policy.Admitted, Engineer: e.policy, Until: x.admission.until},
 	}, true
 }

@@ -260,10 +260,11 @@ func (t *Tunnel) Recorded(number uint64) bool {
 
 // Inspect names the sender of a UDP payload that the kernel dropped: it becomes
 // a Refusal. Nothing is answered, and nothing changes, but that an initiation
-// from the engineer's own address cannot be played again. It never blocks;
-// payloads beyond the rate are counted, not opened.
-func (t *Tunnel) Inspect(payload []byte, source netip.AddrPort) {
-	t.gate.inspect(payload, netip.AddrPortFrom(source.Addr().Unmap(), source.Port()))
+// from the engineer's own address cannot be played again. by is the index of the
+// interface by which it came; 0: unknown. It never blocks; payloads beyond the rate
+// are counted, not opened.
+func (t *Tunnel) Inspect(payload []byte, source netip.AddrPort, by int32) {
+	t.gate.inspect(payload, netip.AddrPortFrom(source.Addr().Unmap(), source.Port()), by)
 }
 
 // Traffic counts the bytes of every key that the device has known since the

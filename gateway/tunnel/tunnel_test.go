@@ -129,13 +129,13 @@ func TestFault87NobodyProvesAKeyWithoutTheGateways(t *testing.T) {
 	}
 	// The secret of this key with sato's public key is known to all, so anybody can make this.
 	forged := initiate(t, s.sato.private, known.public, stampAt(time.Now().Add(time.Hour)), nil)
-	s.tunnel.Inspect(forged, netip.MustParseAddrPort("203.0.113.10:4000"))
+	s.tunnel.Inspect(forged, netip.MustParseAddrPort("203.0.113.10:4000"), 0)
 	if f := s.refusal(policy.NotReady); f.Engineer != nil {
 		t.Errorf("it is refused as %v's", f.Engineer)
 	}
 	// Nor is a right client told to have another gateway's key.
 	right := initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil)
-	s.tunnel.Inspect(right, netip.MustParseAddrPort("203.0.113.10:4000"))
+	s.tunnel.Inspect(right, netip.MustParseAddrPort("203.0.113.10:4000"), 0)
 	if f := s.refusal(policy.NotReady); f.Claim != (policy.Claim{}) {
 		t.Errorf("the right client's claim is %+v", f.Claim)
 	}
@@ -517,7 +517,7 @@ func TestFault29RefusedEarlyCannotBePlayedLater(t *testing.T) {
 		}},
 		{"outside its window, by the kernel", func(t *testing.T, s *site, packet []byte) policy.Fact {
 			s.open(later())
-			s.tunnel.Inspect(packet, netip.MustParseAddrPort(source))
+			s.tunnel.Inspect(packet, netip.MustParseAddrPort(source), 0)
 			return s.refusal(policy.OutsideWindow)
 		}},
 		{"while an admission was not on disk", func(t *testing.T, s *site, packet []byte) policy.Fact {
@@ -556,21 +556,21 @@ func TestInspectNamesAndChangesNothing(t *testing.T) {
 	s.boot.setSlow(true)
 	s.open(later(), s.sato)
 	first := stampAt(time.Now())
-	s.tunnel.Inspect(initiate(t, s.sato.private, s.public, first, nil), netip.MustParseAddrPort("203.0.113.10:4001"))
+	s.tunnel.Inspect(initiate(t, s.sato.private, s.public, first, nil), netip.MustParseAddrPort("203.0.113.10:4001"), 0)
 	lab.WaitFor(t, 5*time.Second, "the first to be looked at", func() bool { return len(s.timestamps()) == 1 })
 	s.boot.setSlow(false)
 	tomorrow := initiate(t, s.sato.private, s.public, stampAt(time.Now().Add(ahead/2)), nil)
-	s.tunnel.Inspect(tomorrow, netip.MustParseAddrPort("[::ffff:192.0.2.66]:4000"))
+	s.tunnel.Inspect(tomorrow, netip.MustParseAddrPort("[::ffff:192.0.2.66]:4000"), 0)
 	if f := s.refusal(policy.WrongSource); f.Engineer != s.sato.Engineer || f.Source.String() != "192.0.2.66:4000" || f.Timestamp != [12]byte{} {
 		t.Errorf("refusal of %v from %v, want %v from 192.0.2.66:4000", f.Engineer, f.Source, s.sato)
 	}
-	s.tunnel.Inspect([]byte{0}, netip.MustParseAddrPort("192.0.2.66:4000"))
+	s.tunnel.Inspect([]byte{0}, netip.MustParseAddrPort("192.0.2.66:4000"), 0)
 	s.refusal(policy.UnlistedSource)
 	if got := s.timestamps(); len(got) != 1 || got[s.sato.Key] != first {
 		t.Errorf("what came from elsewhere advanced timestamps: %v, want %x of sato", got, first)
 	}
 	s.boot.advance(settling)
-	s.tunnel.Inspect(initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil), netip.MustParseAddrPort("203.0.113.10:4000"))
+	s.tunnel.Inspect(initiate(t, s.sato.private, s.public, stampAt(time.Now()), nil), netip.MustParseAddrPort("203.0.113.10:4000"), 0)
 	if f := s.refusal(policy.RateLimited); f.Count != 1 || f.Source.Port() != 4000 {
 		t.Errorf("%d refusals, the first from %v, want the one from port 4000", f.Count, f.Source)
 	}

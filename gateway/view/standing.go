@@ -163,7 +163,7 @@ func (s *Snapshot) Asked(d policy.Decision, e *policy.Engineer, at time.Time) (a
 			}
 		}
 		return all
-	case policy.OutsideWindow, policy.WrongSource, policy.UnlistedTarget, policy.ContractEnded:
+	case policy.OutsideWindow, policy.WrongSource, policy.WrongLine, policy.UnlistedTarget, policy.ContractEnded:
 	default:
 		return nil
 	}
