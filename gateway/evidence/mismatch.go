@@ -105,18 +105,13 @@ func (b *monthly) explain(f *finding) {
 // planned compares a session with its grants: m01 and m06.
 func (b *monthly) planned(s *Session) {
 	openings := b.r.openingsOf(s)
-	whole := true
-	var allowed []string
-	for _, o := range openings {
-		allowed = append(allowed, o.Targets...)
-		whole = whole && !strings.Contains(o.Text, " more targets, as the policy names them")
-	}
 	covers := func(o *Opening) bool { return !o.OpenedAt.After(s.OpenedAt) }
 	pruned := b.r.Entries.From > 0 && (s.First == s.Last || slices.ContainsFunc(s.Grants, func(id string) bool { return b.r.is.openings[id] == nil }))
 	if !slices.ContainsFunc(openings, covers) && !pruned {
 		b.found(view.Say("mismatch_m01", view.Args{"session": s.ID, "engineer": s.name(), "at": b.moment(s.OpenedAt)}), of(s, s.OpenedAt, s.First))
 	}
-	if strange := b.strange(s, allowed); len(openings) > 0 && whole && len(strange) > 0 {
+	more := func(o *Opening) bool { return strings.Contains(o.Text, " more targets, as the policy names them") }
+	if strange := b.strange(s, b.r.allowed(s)); len(openings) > 0 && len(strange) > 0 && !slices.ContainsFunc(openings, more) {
 		b.found(view.Say("mismatch_m06", view.Args{"session": s.ID, "engineer": s.name(), "targets": strings.Join(strange, ", ")}), of(s, s.Count.At, s.Count.Entry, openings[0].First))
 	}
 }
@@ -136,12 +131,10 @@ func (b *monthly) consented(s *Session) {
 	}
 }
 
-// strange are the targets that a session used and that are not among those allowed, by name or, where
-// no policy has a name, by address and service.
+// strange are the targets that a session used and that are not among those allowed.
 func (b *monthly) strange(s *Session, allowed []string) (all []string) {
 	for _, u := range s.Count.Used {
-		name := cmp.Or(b.r.targetOf(s, u), strings.TrimSpace(u.Address+" "+u.Service))
-		if u.Others == 0 && !slices.Contains(allowed, name) && !slices.Contains(all, name) {
+		if name := b.r.named(s, allowed, u); u.Others == 0 && !slices.Contains(allowed, name) && !slices.Contains(all, name) {
 			all = append(all, name)
 		}
 	}

@@ -270,7 +270,7 @@ func (b *monthly) session(s *Session) ReportSession {
 		}
 	}
 	for _, u := range s.Count.Used {
-		x.Used = append(x.Used, ReportUse{Target: b.r.targetOf(s, u), Address: u.Address, Service: u.Service, Others: u.Others, Connections: u.Connections,
+		x.Used = append(x.Used, ReportUse{Target: b.r.targetOf(s, b.r.allowed(s), u), Address: u.Address, Service: u.Service, Others: u.Others, Connections: u.Connections,
 			ReceivedBytes: u.ReceivedBytes, TransmittedBytes: u.TransmittedBytes, First: m.local(u.First), Last: m.local(u.Last)})
 	}
 	if q := p.request; q != nil {
@@ -358,14 +358,6 @@ func (r *Record) windowOf(o *Opening) *policy.Window {
 		}
 	}
 	return nil
-}
-
-// targetOf is the name of a used target. Where the entry has none, the policy then tells.
-func (r *Record) targetOf(s *Session, u journal.Use) string {
-	if u.Target != "" || u.Others > 0 {
-		return u.Target
-	}
-	return r.targetAt(s, u)
 }
 
 // approvedAt is when the newest approval before an instant was given; zero: there was none.

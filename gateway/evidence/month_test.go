@@ -106,6 +106,36 @@ func TestOldJournals(t *testing.T) {
 	}
 }
 
+// TestTargetsThatOverlap: what lies in two targets is of the one that was allowed.
+func TestTargetsThatOverlap(t *testing.T) {
+	s := newStory(t, strings.Replace(policyText, "  pacs:", "  all: {address: 10.1.0.0/24, ports: [tcp/443]}\n  pacs:", 1)).at("2026-11-02 09:00")
+	session := s.enter("sato", s.open("sato", "day", time.Hour, "ehr"))
+	e := session
+	e.Kind, e.Used = journal.Used, []journal.Use{{Target: "all", Address: "10.1.0.5", Service: "tcp/443"}, {Target: "all", Address: "10.1.0.9", Service: "tcp/443"}}
+	s.add(e)
+	r := s.month("2026-11", "")
+	if u := r.Sessions[0].Used; u[0].Target != "ehr" || u[1].Target != "all" {
+		t.Errorf("used %+v", u)
+	}
+	if len(r.Mismatches) != 1 || r.Mismatches[0].Args["targets"] != "all" {
+		t.Errorf("mismatches %+v", r.Mismatches)
+	}
+}
+
+// TestNotCounted: without the kernel's accounting nothing is known of targets.
+func TestNotCounted(t *testing.T) {
+	s := newStory(t, policyText).at("2026-11-02 09:00")
+	session := s.enter("sato", s.open("sato", "day", time.Hour, "ehr"))
+	s.leave(session, "idle", 3<<20, 3<<20)
+	e, complete := session, false
+	e.Kind, e.Reason, e.Complete, e.ReceivedBytes = journal.Used, "not_counted", &complete, 3<<20
+	s.add(e)
+	r := s.month("2026-11", "")
+	if x := r.Sessions[0]; x.Counted || x.Complete || *x.ReceivedBytes != 3<<20 || len(r.Mismatches) != 0 {
+		t.Errorf("session %+v, mismatches %+v", x, r.Mismatches)
+	}
+}
+
 // TestMonthEnds: what belongs to a month goes by the site's zone, also where its clocks change.
 func TestMonthEnds(t *testing.T) {
 	for zone, months := range map[string][]string{

@@ -126,8 +126,9 @@ func (r *Record) stand(s *Session, grants []string) {
 // used takes a count: sums since the session opened.
 func (s *Session) used(r *Record, e journal.Entry) {
 	c := &s.Count
-	c.Counted, c.Complete, c.At, c.Entry = true, e.Complete != nil && *e.Complete, e.Time, e.Index
+	c.Counted, c.Complete, c.Entry = e.Reason != notCounted, e.Complete != nil && *e.Complete, e.Index
 	if e.ReceivedBytes > 0 || e.TransmittedBytes > 0 {
+		c.At = e.Time
 		c.totals(e)
 	}
 	c.Used = make([]journal.Use, len(e.Used))
@@ -146,8 +147,11 @@ func (c *Count) totals(e journal.Entry) {
 	c.Received, c.Transmitted = max(c.Received, e.ReceivedBytes), max(c.Transmitted, e.TransmittedBytes)
 }
 
-// crashed is the reason of a closing that a later process wrote.
-const crashed = "crashed"
+// Reasons: of a closing that a later process wrote, and of a count without the kernel's accounting.
+const (
+	crashed    = "crashed"
+	notCounted = "not_counted"
+)
 
 func (s *Session) close(r *Record, e journal.Entry) {
 	s.ClosedAt, s.Ended, s.Last = e.Time, r.one(e.Reason), e.Index

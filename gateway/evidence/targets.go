@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -10,31 +11,37 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// targetAt is the policy's name of a used service, of the targets that the session was allowed if
-// one of them has it, else of any target; empty: none has it.
-func (r *Record) targetAt(s *Session, u journal.Use) string {
+// allowed are the names of the targets that the grants of a session list.
+func (r *Record) allowed(s *Session) (names []string) {
+	for _, o := range r.openingsOf(s) {
+		names = append(names, o.Targets...)
+	}
+	return names
+}
+
+// targetOf is the name of a used target. Several targets may list a destination: the first of those
+// allowed counts, then the one that the entry names, then any of the policy then in force; empty: none
+// does.
+func (r *Record) targetOf(s *Session, allowed []string, u journal.Use) string {
+	if u.Others > 0 || u.Target != "" && slices.Contains(allowed, u.Target) {
+		return u.Target
+	}
 	p := r.At(s.OpenedAt)
 	to, protocol, ok := destination(u)
 	if p == nil || !ok {
-		return ""
+		return u.Target
 	}
-	var allowed []string
-	for _, o := range r.openingsOf(s) {
-		allowed = append(allowed, o.Targets...)
-	}
-	other := ""
 	for _, t := range p.Targets {
-		if !t.Allows(to, protocol) {
-			continue
-		}
-		if slices.Contains(allowed, t.Name) {
+		if slices.Contains(allowed, t.Name) && t.Allows(to, protocol) {
 			return t.Name
 		}
-		if other == "" {
-			other = t.Name
-		}
 	}
-	return other
+	return cmp.Or(u.Target, p.TargetOf(u.Address, u.Service))
+}
+
+// named is targetOf, or the address and service where no policy has a name.
+func (r *Record) named(s *Session, allowed []string, u journal.Use) string {
+	return cmp.Or(r.targetOf(s, allowed, u), strings.TrimSpace(u.Address+" "+u.Service))
 }
 
 // destination is where a use went.

@@ -31,16 +31,27 @@ func (b *monthly) unusual() {
 		if known[s.name()] == nil {
 			known[s.name()] = map[string]bool{}
 		}
-		for _, name := range b.strange(s, nil) {
+		for _, name := range b.targets(s) {
 			known[s.name()][name] = true
 		}
 	}
 }
 
+// targets are the targets that a session used.
+func (b *monthly) targets(s *Session) (all []string) {
+	allowed := b.r.allowed(s)
+	for _, u := range s.Count.Used {
+		if name := b.r.named(s, allowed, u); u.Others == 0 && !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
 // compare compares a session with the targets that its engineer used before; nil: no session was
 // counted, so nothing is known to be the first time.
 func (b *monthly) compare(s *Session, used map[string]bool) {
-	first := slices.DeleteFunc(b.strange(s, nil), func(name string) bool { return used == nil || used[name] })
+	first := slices.DeleteFunc(b.targets(s), func(name string) bool { return used == nil || used[name] })
 	if len(first) > 0 {
 		b.found(view.Say("mismatch_m15", view.Args{"session": s.ID, "engineer": s.name(), "targets": strings.Join(first, ", ")}), of(s, s.Count.At, s.Count.Entry, s.First))
 	}
