@@ -35,7 +35,7 @@ var mayImport = map[string][]string{
 	"dashboards":       {},
 	"gateway/metrics":  {"gateway/journal", "gateway/policy", "gateway/session", "gateway/view"},
 	"gateway/session":  {"gateway/clock", "gateway/journal", "gateway/policy", "gateway/view"},
-	"gateway/api":      {"gateway", "gateway/evidence", "gateway/evidence/desk", "gateway/journal", "gateway/policy", "gateway/store", "gateway/view"},
+	"gateway/api":      {"gateway", "gateway/evidence", "gateway/evidence/catalogue", "gateway/evidence/desk", "gateway/journal", "gateway/policy", "gateway/store", "gateway/view"},
 	"gateway/admin":    {"gateway/api", "gateway/durable", "gateway/policy", "gateway/view"},
 	"gateway/log":      {},
 	"gateway/notify":   {"gateway/durable", "gateway/journal", "gateway/policy", "gateway/view"},

@@ -23,14 +23,17 @@ import (
 	"kidoban/gateway/api"
 	"kidoban/gateway/clock"
 	"kidoban/gateway/durable"
+	"kidoban/gateway/evidence/catalogue"
 	"kidoban/gateway/evidence/desk"
 	"kidoban/gateway/firewall"
+	"kidoban/gateway/journal"
 	"kidoban/gateway/log"
 	"kidoban/gateway/metrics"
 	"kidoban/gateway/store"
 	"kidoban/gateway/syslog"
 	"kidoban/gateway/tunnel"
 	"kidoban/gateway/view"
+	"kidoban/gateway/witness"
 )
 
 // logGroup is the NFLOG group for the kernel's copies of refused packets.
@@ -97,8 +100,8 @@ func (runCommand) Run(p *terminal.Program) error {
 	passing := admin.Beside(s.AdminSocket, logger)
 	latch := store.ShutFile{Lasting: filepath.Join(s.StateDir, "shut.json"), Passing: passing("shut.json")}
 	feed := &store.Feed{}
-	journal := store.OnDisk{Folder: dir, KeyFile: keyFile, Latch: latch, Feed: feed, Logger: logger}
-	if journal.None() && !latch.Exists() { // the first start
+	disk := store.OnDisk{Folder: dir, KeyFile: keyFile, Latch: latch, Feed: feed, Logger: logger}
+	if disk.None() && !latch.Exists() { // the first start
 		if err := key.Make(); err != nil {
 			return err
 		}
@@ -117,7 +120,7 @@ func (runCommand) Run(p *terminal.Program) error {
 	}
 	counts := metrics.New(versionText())
 	room := &store.Room{}
-	counts.LogDropped, counts.Room, journal.Appended = queue.Dropped, room.Entries, counts.Recorded
+	counts.LogDropped, counts.Room, disk.Appended = queue.Dropped, room.Entries, counts.Recorded
 	counts.MostEngineers = s.MetricsEngineers
 	reports := &api.Reports{}
 	counts.Sinks = reports.Sinks
@@ -129,11 +132,21 @@ func (runCommand) Run(p *terminal.Program) error {
 		logger.Warn(w.String())
 		settings = append(settings, view.Hint{Message: w})
 	}
+	var g *gateway.Gateway // the witness begins after it
+	seen, err := witness.New(witness.Config{Setting: s.Witness, Folder: dir, KeyFile: keyFile, Logger: logger,
+		Follow: func() (witness.Stream, error) { return feed.Now() },
+		Doubt:  func(ctx context.Context, m view.Message) { _ = g.DoubtJournal(ctx, m) }, // it comes again
+		Note:   func(ctx context.Context, e journal.Entry) error { return g.Note(ctx, e) },
+	})
+	if err != nil {
+		return fmt.Errorf("KIDOBAN_WITNESS: %w", err)
+	}
+	counts.Witness = seen.Status
 	shutFile := store.NewSwitch(s.ShutFile, store.LookAt)
-	g := gateway.New(wired(gateway.Config{
-		Tunnel: gate, Firewall: kernel, Clock: source, PolicyFile: file, KeyFile: key, Journals: journal, Latch: latch, Switch: shutFile,
+	g = gateway.New(wired(gateway.Config{
+		Tunnel: gate, Firewall: kernel, Clock: source, PolicyFile: file, KeyFile: key, Journals: disk, Latch: latch, Switch: shutFile,
 		Dropped: kernel.Dropped, Hints: func() []view.Hint {
-			return slices.Concat(settings, shutFile.Hints(), room.Hints(), kernel.Hints(), gate.Hints(), reports.Hints())
+			return slices.Concat(settings, shutFile.Hints(), room.Hints(), kernel.Hints(), gate.Hints(), reports.Hints(), seen.Hints())
 		},
 		Notify: notify(logger), Metrics: counts, Logger: logger, Version: versionText(),
 	}))
@@ -142,6 +155,14 @@ func (runCommand) Run(p *terminal.Program) error {
 		text, _ := os.ReadFile(filepath.Join(dir, "checkpoint")) // empty: it is not known
 		return string(text)
 	}}
+	counts.Copied = records.Copied
+	live := func() catalogue.Live {
+		at := g.Snapshot()
+		_, witnessed, _ := seen.Status()
+		here, err := netip.ParseAddrPort(metricsListener.Addr().String())
+		return catalogue.Live{At: g.Now(), Version: versionText(), Synchronized: at.Synchronized, RulesetKnown: at.Ruleset == 0, RulesetEqual: !at.InDoubt(view.Ruleset),
+			Listeners: []netip.AddrPort{here}, ListenersKnown: err == nil, Witnessed: witnessed, Copied: records.Copied()}
+	}
 	counts.Waiting = func() (metrics.Waiting, bool) {
 		unreviewed, overdue, mismatches, ok := records.Waiting(g.Now())
 		return metrics.Waiting{Unreviewed: unreviewed, Overdue: overdue, Mismatches: mismatches}, ok
@@ -156,15 +177,16 @@ func (runCommand) Run(p *terminal.Program) error {
 			return admin.Serve(ctx, metricsListener, counts.Pages(g, s.Interface, s.MetricsAddress, logger), logger)
 		},
 		"the admin socket": func(ctx context.Context) error {
-			return admin.Serve(ctx, adminListener, &api.Handler{Gateway: g, Who: admin.Who, Entries: feed, Evidence: records, Reports: reports}, logger)
+			return admin.Serve(ctx, adminListener, &api.Handler{Gateway: g, Who: admin.Who, Entries: feed, Evidence: records, Live: live, Reports: reports}, logger)
 		},
 		"the office's socket": func(ctx context.Context) error {
 			return admin.Serve(ctx, officeListener, api.Office(g, feed, reports, admin.WhoOffice), logger)
 		},
-		"SIGHUP":  func(ctx context.Context) error { reloadOnHangup(ctx, hangup, g, logger); return nil },
-		"records": func(ctx context.Context) error { records.Run(ctx); return nil },
-		"room":    func(ctx context.Context) error { room.Watch(ctx, s.StateDir); return nil },
-		"memory":  func(ctx context.Context) error { keepSmall(ctx, g.Snapshot); return nil },
+		"SIGHUP":      func(ctx context.Context) error { reloadOnHangup(ctx, hangup, g, logger); return nil },
+		"records":     func(ctx context.Context) error { records.Run(ctx); return nil },
+		"the witness": func(ctx context.Context) error { seen.Run(ctx); return nil },
+		"room":        func(ctx context.Context) error { room.Watch(ctx, s.StateDir); return nil },
+		"memory":      func(ctx context.Context) error { keepSmall(ctx, g.Snapshot); return nil },
 	})
 	logger.Info("kidoban starts", "version", versionText(), "interface", s.Interface, "port", s.ListenPort,
 		"metrics", metricsListener.Addr().String(), "admin", s.AdminSocket)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"kidoban/gateway"
+	"kidoban/gateway/evidence/catalogue"
 	"kidoban/gateway/evidence/desk"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/store"
@@ -33,6 +34,8 @@ type Handler struct {
 	Entries *store.Feed
 	// Evidence is the record of the journal in use.
 	Evidence *desk.Desk
+	// Live is what only a running gateway knows of itself.
+	Live func() catalogue.Live
 	// Reports are those about notices.
 	Reports *Reports
 

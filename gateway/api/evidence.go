@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"kidoban/gateway/evidence"
+	"kidoban/gateway/evidence/catalogue"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
@@ -38,6 +40,31 @@ func IncidentKinds() []string { return []string{"ransomware", "intrusion", "leak
 
 func month(r request) (evidence.Report, error) {
 	return r.Evidence.Month(r.query.Get("month"), r.query.Get("vendor"), !r.snap.InDoubt(view.Journal))
+}
+
+// inspection answers the controls of the catalogue.
+func inspection(r request) (answer catalogue.Inspection, err error) {
+	tier := 0
+	if text := r.query.Get("tier"); text != "" {
+		if tier, err = strconv.Atoi(text); err != nil || tier < 1 || tier > 3 {
+			return answer, invalid("--tier: %.80q is no tier: allowed is 1 to 3", text)
+		}
+	}
+	live, options := r.Live(), catalogue.Options{Tier: tier, Vendor: r.query.Get("vendor"), Verified: !r.snap.InDoubt(view.Journal)}
+	options.Origin, options.Checkpoint = r.Evidence.Signed()
+	err = r.Evidence.Ask(func(record *evidence.Record) (err error) {
+		answer, err = catalogue.Inspect(record, &live, options)
+		return err
+	})
+	return answer, err
+}
+
+// answerControl records a person's answer to a control.
+func answerControl(r request, a evidence.Answer) (Noted, error) {
+	if err := catalogue.CheckAnswer(a, r.snap.Plan.Policy, r.now); err != nil {
+		return Noted{}, err
+	}
+	return r.state(journal.Entry{Kind: journal.Answer, Vendor: a.Vendor, Reason: a.Answer}, a)
 }
 
 func incidents(r request) (all []*evidence.Incident, err error) {

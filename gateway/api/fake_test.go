@@ -18,6 +18,7 @@ import (
 
 	"kidoban/gateway"
 	"kidoban/gateway/clock"
+	"kidoban/gateway/evidence/catalogue"
 	"kidoban/gateway/evidence/desk"
 	"kidoban/gateway/metrics"
 	"kidoban/gateway/policy"
@@ -173,7 +174,7 @@ func (s *served) start() {
 		name := cmp.Or(r.Header.Get("Test-Actor"), "tanaka")
 		return policy.Actor{ID: name, Via: "test", Text: name}, s.stranger
 	}
-	s.handler = &Handler{Gateway: g, Who: who, Entries: place.Feed, Evidence: s.desk(place), Reports: &Reports{Snapshot: g.Snapshot}}
+	s.handler = &Handler{Gateway: g, Who: who, Entries: place.Feed, Evidence: s.desk(place), Live: func() catalogue.Live { return catalogue.Live{At: time.Now()} }, Reports: &Reports{Snapshot: g.Snapshot}}
 	s.server = httptest.NewUnstartedServer(s.handler)
 	s.server.Config.DisableGeneralOptionsHandler = true
 	ctx, cancel := context.WithCancel(context.Background())

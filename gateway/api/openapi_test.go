@@ -23,6 +23,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 
+	"kidoban/gateway/evidence/catalogue"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
@@ -32,6 +33,8 @@ var update = flag.Bool("update", false, "write openapi.json anew")
 // summaries say what each route does.
 var summaries = map[string]string{
 	"/v1/evidence/month":       "The report of a month.",
+	"/v1/evidence/inspection":  "The self-inspection: each control of the catalogue with its answer.",
+	"/v1/evidence/answer":      "Answer a control of the catalogue.",
 	"/v1/evidence/incidents":   "All incidents, with what was sent about each.",
 	"/v1/evidence/review":      "Sign sessions or a vendor's month: checked by an operator, or confirmed by the officer in charge.",
 	"/v1/evidence/work-report": "Record what a vendor says of its work.",
@@ -86,6 +89,7 @@ var parameterTexts = map[string]string{
 	"id":                     "the id of a request",
 	"state":                  "of the requests: " + joined(policy.Stages()),
 	"limit":                  "the most items of a page: 1 to 500; else 50",
+	"tier":                   "of the catalogue: 1 to 3; else that of the policy",
 	"month":                  "a month of the site, as 2026-11",
 	"cursor":                 "the next of the page before; else the first page",
 	"header Last-Event-ID":   "the index of the last entry that the client has. It wins over after",
@@ -175,13 +179,14 @@ var asText = object{"type": "string"}
 
 // known are the types whose JSON is not that of their fields.
 var known = map[reflect.Type]object{
-	reflect.TypeFor[time.Time]():       {"type": "string", "format": "date-time"},
-	reflect.TypeFor[netip.Addr]():      asText,
-	reflect.TypeFor[netip.AddrPort]():  asText,
-	reflect.TypeFor[netip.Prefix]():    asText,
-	reflect.TypeFor[policy.Key]():      {"type": "string", "description": "a WireGuard public key, base64"},
-	reflect.TypeFor[policy.Reason]():   asText,
-	reflect.TypeFor[json.RawMessage](): {},
+	reflect.TypeFor[time.Time]():        {"type": "string", "format": "date-time"},
+	reflect.TypeFor[netip.Addr]():       asText,
+	reflect.TypeFor[netip.AddrPort]():   asText,
+	reflect.TypeFor[netip.Prefix]():     asText,
+	reflect.TypeFor[policy.Key]():       {"type": "string", "description": "a WireGuard public key, base64"},
+	reflect.TypeFor[policy.Reason]():    asText,
+	reflect.TypeFor[catalogue.Period](): asText,
+	reflect.TypeFor[json.RawMessage]():  {},
 	reflect.TypeFor[view.Message](): {"type": "object", "description": "a message: its code, its arguments, and the English text", "required": []string{"code", "text"},
 		"properties": object{"code": asText, "args": object{"type": "object"}, "text": asText}},
 	reflect.TypeFor[view.Doubt](): {"type": "object", "description": "why the gateway keeps everybody out", "required": []string{"about", "code", "text"},

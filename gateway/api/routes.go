@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"kidoban/gateway"
+	"kidoban/gateway/evidence"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/view"
 )
@@ -117,6 +118,8 @@ var routes = map[string]route{
 	"/v1/events":               question(events, "after", "kinds"),
 	"/v1/journal":              as[Page[Entry]](question(entries, append([]string{"after", "kinds", "vendor", "request"}, pages...)...)),
 	"/v1/evidence/month":       question(month, "month", "vendor"),
+	"/v1/evidence/inspection":  question(inspection, "tier", "vendor"),
+	"/v1/evidence/answer":      command(func(evidence.Answer) error { return nil }, answerControl),
 	"/v1/evidence/incidents":   question(incidents),
 	"/v1/evidence/review":      command(checkReview, review).upTo(longMost),
 	"/v1/evidence/work-report": command(checkWork, reportWork),

@@ -89,6 +89,8 @@ func TestEveryRouteAnswers(t *testing.T) {
 	over := get[evidence.Report](s, "/v1/evidence/month", url.Values{"month": {month}}).Sessions[0]
 	as("ito", "POST", "/v1/evidence/review", evidence.Review{As: evidence.Checked, Sessions: []string{over.ID}, Digest: over.Digest, Note: "as asked for"})
 	as("tanaka", "POST", "/v1/evidence/reported", evidence.Reported{Month: month, Digest: get[evidence.Report](s, "/v1/evidence/month", url.Values{"month": {month}}).Digest})
+	as("tanaka", "GET", "/v1/evidence/inspection?tier=1", nil)
+	as("tanaka", "POST", "/v1/evidence/answer", evidence.Answer{Control: "10", Answer: "yes", Text: "one entry, this one", For: "jimucho"})
 	as("tanaka", "POST", "/v1/evidence/mirrored", evidence.Mirrored{To: "/mnt/copy", Size: 1})
 	as("tanaka", "POST", "/v1/evidence/incident", incident{Verb: "opened", Kind: "intrusion", Reason: "drill", Exercise: true})
 	s.eventually("the incident is known", func() bool { return len(get[[]*evidence.Incident](s, "/v1/evidence/incidents", nil)) == 1 })

@@ -90,6 +90,7 @@ type Reported struct {
 
 // Mirrored says that a copy of the journal elsewhere, or a witness, has its first Size entries. Kind mirrored.
 type Mirrored struct {
-	To   string `json:"to"` // the folder, or the witness's name
-	Size int64  `json:"size"`
+	To      string `json:"to"` // the folder, or the witness's name
+	Size    int64  `json:"size"`
+	Witness bool   `json:"witness,omitempty"` // it has the hashes alone
 }

@@ -131,10 +131,30 @@ func (d *Desk) Month(month, vendor string, trusted bool) (report evidence.Report
 		return err
 	})
 	if err == nil {
-		report.Checkpoint, report.Verified = d.Checkpoint(), trusted
-		report.Origin, _, _ = strings.Cut(report.Checkpoint, "\n")
+		report.Verified = trusted
+		report.Origin, report.Checkpoint = d.Signed()
 	}
 	return report, err
+}
+
+// Signed gives the journal's origin, and its newest checkpoint. Empty: they cannot be read.
+func (d *Desk) Signed() (origin, checkpoint string) {
+	checkpoint = d.Checkpoint()
+	origin, _, _ = strings.Cut(checkpoint, "\n")
+	return origin, checkpoint
+}
+
+// Copied is when a copy of the journal was made last, as the journal has it; zero: it has none.
+func (d *Desk) Copied() (at time.Time) {
+	_ = d.Ask(func(r *evidence.Record) error { // while it is read, none is known
+		for _, m := range r.Mirrored {
+			if !m.Is.Witness {
+				at = m.At
+			}
+		}
+		return nil
+	})
+	return at
 }
 
 // Waiting counts what waits for people: sessions that nobody has checked, and those that are overdue
