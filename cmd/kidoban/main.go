@@ -49,8 +49,6 @@ type commands struct {
 	ClientConfig clientConfigCommand   `cmd:"" help:"Print what an engineer pastes into a WireGuard client."`
 	Watch        audit.Watch           `cmd:"" help:"Follow what the gateway does: one line for each entry of the journal, until Ctrl-C."`
 	Journal      audit.Command         `cmd:"" help:"Verify or list the journal, or print its verifier key."`
-	Report       evidence.Report       `cmd:"" help:"Write the month of maintenance, for people to check, sign and keep: HTML, CSV, XLSX, JSON."`
-	Sample       evidence.Sample       `cmd:"" help:"Draw sessions of a month, for an auditor to look into: a draw that anybody can repeat."`
 	Openapi      openAPICommand        `cmd:"" help:"Print the OpenAPI document of the admin socket."`
 	Office       notices.OfficeCommand `cmd:"" help:"Deliver notices to the sinks of the policy: a process beside run."`
 	NotifyTest   notices.TestCommand   `cmd:"" help:"Send a test notice to a sink of the policy, now and from here."`

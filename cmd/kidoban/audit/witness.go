@@ -60,6 +60,26 @@ func (c verifyCommand) witnesses() (all []*journal.Witness, err error) {
 	return all, nil
 }
 
+// Cosigners names those of the witnesses with the given keys, or files that hold them, that cosigned
+// the journal in a folder. Each of them must have.
+func Cosigners(dir, key string, keys []string) ([]string, error) {
+	witnesses, err := verifyCommand{Witness: keys}.witnesses()
+	if err != nil {
+		return nil, err
+	}
+	names := []string{}
+	all, err := cosignatures(dir, key, witnesses)
+	for _, w := range all {
+		if w.Verified {
+			names = append(names, w.Name)
+		}
+	}
+	if err != nil {
+		return nil, &terminal.Exit{Message: view.Say("unwitnessed", view.Args{"journal": dir, "cause": err}), Status: terminal.No}
+	}
+	return names, nil
+}
+
 // cosignatures lists who cosigned the newest witnessed checkpoint that the journal continues. Each
 // of the witnesses must have.
 func cosignatures(dir, key string, witnesses []*journal.Witness) (all []witnessed, err error) {

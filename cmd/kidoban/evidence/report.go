@@ -18,8 +18,8 @@ import (
 	"kidoban/gateway/view"
 )
 
-// Report is `kidoban report`.
-type Report struct {
+// reportCommand is `kidoban report`.
+type reportCommand struct {
 	terminal.JSONFlag
 	monthly
 	Out terminal.Given `help:"The folder for report.html, report.csv, report.xlsx and report.json; it is made if it is not there." placeholder:"DIR"`
@@ -32,7 +32,7 @@ const (
 )
 
 // Run makes the report, and writes it.
-func (c Report) Run(p *terminal.Program) error {
+func (c reportCommand) Run(p *terminal.Program) error {
 	if c.Out == "" && !c.JSON {
 		return terminal.Wrong("report_where", nil)
 	}
@@ -101,7 +101,7 @@ func write(folder string, files []file) error {
 }
 
 // record lets the journal keep the digest, so that anybody can compare a report with it later.
-func (c Report) record(p *terminal.Program, r *evidence.Report) {
+func (c reportCommand) record(p *terminal.Program, r *evidence.Report) {
 	err := p.Order("/v1/evidence/reported", evidence.Reported{Month: r.Month, Vendor: r.Vendor, Digest: r.Digest, Size: r.Size}, new(struct{}))
 	if err == nil {
 		return
@@ -115,7 +115,7 @@ func (c Report) record(p *terminal.Program, r *evidence.Report) {
 }
 
 // tell sums the report up.
-func (c Report) tell(p *terminal.Program, r *evidence.Report, files []file) {
+func (c reportCommand) tell(p *terminal.Program, r *evidence.Report, files []file) {
 	refused := int64(0)
 	for _, x := range r.Refused {
 		refused += x.Count

@@ -12,8 +12,8 @@ import (
 	"kidoban/gateway/view"
 )
 
-// Sample is `kidoban sample`.
-type Sample struct {
+// sampleCommand is `kidoban sample`.
+type sampleCommand struct {
 	terminal.JSONFlag
 	monthly
 	N    int    `short:"n" default:"10" help:"How many sessions: usual are 3 of a small site, 10, 25 of a large one." placeholder:"N"`
@@ -21,7 +21,7 @@ type Sample struct {
 }
 
 // Validate is for kong.
-func (c Sample) Validate() error {
+func (c sampleCommand) Validate() error {
 	if c.N < 1 {
 		return fmt.Errorf("-n: %d: allowed is 1 or more", c.N)
 	}
@@ -41,7 +41,7 @@ type drawn struct {
 }
 
 // Run draws, and prints a list to be ticked off.
-func (c Sample) Run(p *terminal.Program) error {
+func (c sampleCommand) Run(p *terminal.Program) error {
 	r, err := c.report(p)
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (c Sample) Run(p *terminal.Program) error {
 }
 
 // session prints what an auditor compares of a session.
-func (c Sample) session(p *terminal.Program, number int, s evidence.ReportSession) {
+func (c sampleCommand) session(p *terminal.Program, number int, s evidence.ReportSession) {
 	until := p.Say("month_unknown", nil)
 	if s.ClosedAt != nil {
 		until = p.Local(*s.ClosedAt)
@@ -98,7 +98,7 @@ func (c Sample) session(p *terminal.Program, number int, s evidence.ReportSessio
 	p.Columns(list.Rows)
 }
 
-func (c Sample) targets(p *terminal.Program, s evidence.ReportSession) string {
+func (c sampleCommand) targets(p *terminal.Program, s evidence.ReportSession) string {
 	var all []string
 	for _, u := range s.Used {
 		text := fmt.Sprintf("%s %s %s", u.Target, u.Address, u.Service)
@@ -118,7 +118,7 @@ func (c Sample) targets(p *terminal.Program, s evidence.ReportSession) string {
 	return strings.Join(all, ", ")
 }
 
-func (c Sample) work(p *terminal.Program, s evidence.ReportSession) string {
+func (c sampleCommand) work(p *terminal.Program, s evidence.ReportSession) string {
 	if s.Work == nil {
 		return p.Say("month_unreported", nil)
 	}

@@ -1,16 +1,9 @@
-// Package evidence has the commands that make something of the journal for people who were not there.
-//
-//	source.go  where the journal is: at the gateway of this machine, or a copy
-//	report.go  the month of maintenance
-//	sample.go  sessions that an auditor draws
 package evidence
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"slices"
 	"time"
@@ -28,30 +21,38 @@ import (
 type source struct {
 	Journal terminal.Given `help:"Read a copy of the journal's folder, without a gateway." placeholder:"DIR"`
 	Key     terminal.Given `help:"With --journal: the verifier key that 'kidoban journal key' printed, or a file that holds it; this machine's own if none is given." placeholder:"KEY"`
+	Witness []string       `help:"With --journal: the verifier key of a witness, which must have cosigned it. May be given more than once." placeholder:"KEY" sep:"none"`
 }
 
 func (s source) check() error {
-	if s.Key != "" && s.Journal == "" {
-		return errors.New("--key: needs --journal, the copy that it verifies")
+	if (s.Key != "" || len(s.Witness) > 0) && s.Journal == "" {
+		return errors.New("--key and --witness: need --journal, the copy that they verify")
 	}
 	return nil
 }
 
+// copied is what is known of a copy beside its entries.
+type copied struct {
+	journal.Report
+	Witnesses []string // who cosigned it, of those that were asked for
+}
+
 // read verifies the copy and reads it. A copy that does not verify is a well-formed no.
-func (s source) read(p *terminal.Program) (*evidence.Record, journal.Report, error) {
+func (s source) read(p *terminal.Program) (*evidence.Record, copied, error) {
+	var got copied
 	if _, err := os.Stat(string(s.Journal)); errors.Is(err, fs.ErrPermission) {
-		return nil, journal.Report{}, terminal.Denied(err, string(s.Journal))
+		return nil, got, terminal.Denied(err, string(s.Journal))
 	} else if err != nil {
-		return nil, journal.Report{}, err
+		return nil, got, err
 	}
 	key, from, err := audit.Key(p, s.Key, true)
 	if err != nil {
-		return nil, journal.Report{}, err
+		return nil, got, err
 	}
 	dir := audit.Copy(string(s.Journal))
 	record := evidence.NewRecord(config.ReadPast)
 	progress := p.Progress()
-	report, err := journal.ReadCopy(dir, key, func(e journal.Entry, of int64) {
+	got.Report, err = journal.ReadCopy(dir, key, func(e journal.Entry, of int64) {
 		record.Add(e)
 		progress.At(e.Index+1, of)
 	})
@@ -62,12 +63,14 @@ func (s source) read(p *terminal.Program) (*evidence.Record, journal.Report, err
 		err = terminal.Denied(err, dir)
 	case errors.As(err, &damage):
 		code := view.Code("unverified")
-		if damage.Missing && report.Checkpoint != "" {
+		if damage.Missing && got.Checkpoint != "" {
 			code = "copy_incomplete"
 		}
-		err = &terminal.Exit{Message: view.Say(code, view.Args{"journal": dir, "cause": damage, "key": key, "from": from, "there": damage.Entry, "count": report.Size, "proven": report.Proven}), Status: terminal.No}
+		err = &terminal.Exit{Message: view.Say(code, view.Args{"journal": dir, "cause": damage, "key": key, "from": from, "there": damage.Entry, "count": got.Size, "proven": got.Proven}), Status: terminal.No}
+	case err == nil:
+		got.Witnesses, err = audit.Cosigners(dir, key, s.Witness)
 	}
-	return record, report, err
+	return record, got, err
 }
 
 // judged makes a well-formed no of an error that says that the journal has nothing of what was asked
@@ -76,11 +79,10 @@ func judged(err error) error {
 	var here *view.Error
 	var there *api.Problem
 	var said view.Message
-	switch {
-	case errors.As(err, &here):
-		said = here.Message
-	case errors.As(err, &there):
+	if errors.As(err, &there) {
 		said = view.Say(there.Code, there.Args)
+	} else if errors.As(err, &here) {
+		said = here.Message
 	}
 	if slices.Contains([]view.Code{"evidence_month_outside", "evidence_no_entries", "evidence_vendor_unknown"}, said.Code) {
 		return &terminal.Exit{Message: said, Status: terminal.No}
@@ -107,24 +109,15 @@ func (m monthly) Validate() error {
 
 // report gives the month's report, of the copy or of the gateway.
 func (m monthly) report(p *terminal.Program) (*evidence.Report, error) {
-	var r evidence.Report
 	if m.Journal == "" {
-		text, _, err := p.Client().Get("/v1/evidence/month", url.Values{"month": {string(m.Month)}, "vendor": {string(m.Vendor)}})
-		if err != nil {
-			return nil, judged(err)
-		}
-		if err := json.Unmarshal(text, &r); err != nil {
-			return nil, &view.Error{Message: view.Say("answer_unknown", view.Args{"cause": err})}
-		}
-		return &r, nil
+		r, err := monthOf(p, string(m.Month), string(m.Vendor))
+		return &r, judged(err)
 	}
-	record, verified, err := m.read(p)
+	record, from, err := m.read(p)
 	if err != nil {
 		return nil, err
 	}
-	if r, err = record.Month(string(m.Month), string(m.Vendor)); err != nil {
-		return nil, judged(err)
-	}
-	r.Origin, r.Checkpoint, r.Verified = verified.Origin, verified.Checkpoint, true
-	return &r, nil
+	r, err := record.Month(string(m.Month), string(m.Vendor))
+	r.Origin, r.Checkpoint, r.Verified, r.Witnesses = from.Origin, from.Checkpoint, true, from.Witnesses
+	return &r, judged(err)
 }

@@ -130,6 +130,14 @@ func (r *row) TunnelCell() string {
 	return text(r.ReceivedBytes) + " / " + text(r.TransmittedBytes)
 }
 
+// CountedCell says until when bytes were counted, where that is not the session's end.
+func (r *row) CountedCell() string {
+	if r.CountedAt == nil {
+		return ""
+	}
+	return r.month.say("month_counted_at", view.Args{"at": r.month.Short(*r.CountedAt)})
+}
+
 // Uncounted says what is not known of the use of targets; empty: all is known.
 func (r *row) Uncounted() string {
 	switch {
@@ -162,7 +170,7 @@ func (r *row) WorkCell() string {
 	if r.Work == nil {
 		return r.month.say("month_unreported", nil)
 	}
-	return r.Work.Text
+	return strings.TrimSpace(r.Work.Text + " " + r.Work.Result)
 }
 
 // PersonalData says whether personal data was seen, as reported.

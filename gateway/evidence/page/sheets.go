@@ -133,7 +133,13 @@ func (m *month) rowsSheet() sheet.Sheet {
 		{"month_work", 36, of(func(r *row) any { return r.WorkCell() })},
 		{"month_checked", 26, of(func(r *row) any { return m.signed(r.Checked, m.At) })},
 		{"month_confirmed", 26, of(func(r *row) any { return m.signed(r.Confirmed, m.At) })},
-		{"month_note", 14, func(r *row) any { return r.NoteCell() }},
+		{"month_note", 20, func(r *row) any {
+			notes := []string{r.NoteCell(), r.CountedCell()}
+			if r.Stale {
+				notes = append(notes, m.say("month_stale", nil))
+			}
+			return strings.Join(strings.Fields(strings.Join(notes, " ")), " ")
+		}},
 		{"month_session", 24, func(r *row) any { return cmp.Or(r.ID, strings.Join(r.Grants, " ")) }},
 		{"month_entry_numbers", 14, func(r *row) any { return fmt.Sprintf("%d–%d", r.Entries.From, r.Entries.To) }},
 	})
