@@ -66,8 +66,10 @@ func sample() *evidence.Report {
 			{Vendor: "kyushoku", Source: "172.20.8.5", Target: "10.10.1.12:5432/tcp", Reason: "unlisted_target", Count: 12, First: on(19, 9, 10), Last: on(19, 9, 11), Entries: []int64{1953}},
 		},
 		Mismatches: []evidence.Mismatch{
-			{Kind: "m02", Entries: []int64{1990, 1995}, Vendor: "medixs", Grant: "r-7aa0", Text: "the grant was open and nobody used it", State: "explained", By: "sato", At: at(21, 9, 0), Note: "業者都合で中止（電話連絡あり）"},
-			{Kind: "m03", Entries: []int64{1712}, Vendor: "medixs", Session: "s-1700", Text: "no work report within 3 days", State: "open"},
+			{Kind: "m02", Entries: []int64{1990, 1995}, Vendor: "medixs", Grant: "r-7aa0", Text: "nobody came",
+				Code: "mismatch_m02", Args: map[string]string{"window": "r-7aa0", "from": "2026-11-20 13:00", "until": "2026-11-20 15:00"}, State: "explained", By: "sato", At: at(21, 9, 0), Note: "業者都合で中止（電話連絡あり）"},
+			{Kind: "m03", Entries: []int64{1712}, Vendor: "medixs", Session: "s-1700", Text: "no work report", State: "open",
+				Code: "mismatch_m03", Args: map[string]string{"engineer": "medixs/yamada", "session": "s-1700", "due": "2026-11-16 11:02"}},
 			{Kind: "m12", Entries: []int64{1700, 1712}, Vendor: "medixs", Session: "s-1700", Text: "the session crashed", State: "open",
 				Code: "mismatch_m12", Args: map[string]string{"engineer": "medixs/yamada", "session": "s-1700", "reason": "crashed", "at": "2026-11-13 11:02"}},
 			{Kind: "m14", Entries: []int64{1450}, Vendor: "medixs", Session: "s-1402", Text: "the clock was set", State: "open",
