@@ -25,7 +25,6 @@ type accounts struct {
 	raw       syscall.RawConn
 	buffer    []byte // for a message
 	logger    *slog.Logger
-	done      chan struct{}
 	engineers atomic.Pointer[map[netip.Addr]policy.Key] // the tunnel addresses that count
 	sessions  atomic.Bool                               // there are sessions
 	asked     atomic.Bool                               // a reading is wanted at once
@@ -54,14 +53,13 @@ const eventsRoom = 4 << 20
 // cannot: then nothing is counted, and hints says so.
 func openAccounts(room int, logger *slog.Logger) *accounts {
 	// The kernel tells each end alone, in less than 1 KiB.
-	a := &accounts{buffer: make([]byte, 1<<14), logger: logger, done: make(chan struct{}), ledger: newLedger()}
+	a := &accounts{buffer: make([]byte, 1<<14), logger: logger, ledger: newLedger()}
 	var err error
 	if a.walker, err = openConnections(); err == nil {
 		a.events, a.raw, err = openEvents(room)
 	}
 	if err != nil {
 		a.cannotRead(err)
-		close(a.done)
 		return a
 	}
 	go a.run()
@@ -86,19 +84,16 @@ func openEvents(room int) (*os.File, syscall.RawConn, error) {
 	return file, raw, err
 }
 
-func (a *accounts) close() {
-	if a.events != nil {
-		a.events.Close()
-	}
-	<-a.done
-	if a.walker != nil {
-		a.walker.close()
-	}
-}
+// close ends the counting, and does not wait for a reading that is under way.
+func (a *accounts) close() { a.events.Close() } // nil: an error
 
 // run takes ended flows, and reads live ones, until closed.
 func (a *accounts) run() {
-	defer close(a.done)
+	defer func() {
+		a.walking.Lock()
+		defer a.walking.Unlock()
+		a.walker.close()
+	}()
 	var walked time.Time
 	for {
 		_ = a.events.SetReadDeadline(time.Now().Add(lookEvery))
@@ -118,6 +113,21 @@ func (a *accounts) run() {
 		if overflow { // or the socket cannot be read: not again at once
 			time.Sleep(lookEvery / 10)
 		}
+	}
+}
+
+// inside takes whether there are sessions. When the last one is over, what it used is read once more.
+func (a *accounts) inside(sessions bool) {
+	if a.sessions.Swap(sessions) && !sessions {
+		a.recount()
+	}
+}
+
+// recount has the flows read at once.
+func (a *accounts) recount() {
+	a.asked.Store(true)
+	if a.events != nil {
+		_ = a.events.SetReadDeadline(time.Now()) // wakes run
 	}
 }
 
@@ -292,9 +302,8 @@ func (a *accounts) hints() []view.Hint {
 }
 
 // Used gives what the engineers with such tunnel addresses have used since this process began, in
-// ended and in live flows. It never waits for the kernel, and never gives less than before, unless
-// Forget dropped it. An address has at most 512 rows; flows to further destinations are in one row
-// without a destination.
+// ended and in live flows, but for what Forget dropped. It never waits for the kernel. An address
+// has at most 512 rows; flows to further destinations are in one row without a destination.
 //
 // Bytes count where packets come in. So a packet of a known flow that the ruleset then drops
 // counts too.
@@ -340,15 +349,10 @@ func (f *Firewall) Counting() bool { return f.kernel.accounts.hints() == nil }
 
 // Recount asks for a reading of live flows at once, and does not wait for it. Without it they are
 // read every 5 s.
-func (f *Firewall) Recount() {
-	a := f.kernel.accounts
-	a.asked.Store(true)
-	if a.events != nil {
-		_ = a.events.SetReadDeadline(time.Now()) // wakes it
-	}
-}
+func (f *Firewall) Recount() { f.kernel.accounts.recount() }
 
-// Forget drops what ended flows from a tunnel address have used: the caller keeps it.
+// Forget drops what flows from a tunnel address have used: the caller keeps it. Live flows count
+// from now on.
 func (f *Firewall) Forget(address netip.Addr) {
 	a := f.kernel.accounts
 	a.mu.Lock()

@@ -3,6 +3,7 @@ package firewall
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -441,5 +442,41 @@ func TestBefore(t *testing.T) {
 	})
 	if got := maps.Collect(f.Used(all)); len(got) > 0 {
 		t.Errorf("it counts again: %v", got)
+	}
+}
+
+// TestFault61CountersAreRestored: the process after a killed one turns conntrack's counters back, and
+// does not take them for its own.
+func TestFault61CountersAreRestored(t *testing.T) {
+	h := lab.New(t).Host("gateway")
+	err := h.Do(func() error {
+		here, err := recordHere()
+		if err != nil {
+			return err
+		}
+		killed := forwarding{path: t.TempDir() + "/forwarding.json", here: here, logger: slog.New(slog.DiscardHandler)}
+		next := killed
+		for _, name := range counting {
+			if err := killed.turn(name); err != nil || setting(name) != "1" {
+				t.Errorf("%s is %s (%v), want 1", name, setting(name), err)
+			}
+		}
+		if err := next.adopt(); err != nil {
+			return err
+		}
+		for _, name := range counting {
+			if err := next.turn(name); err != nil {
+				return err
+			}
+		}
+		return next.restore(func(string) bool { return false })
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range counting {
+		if got := h.ReadSysctl(sysctl(name)); got != "0" {
+			t.Errorf("%s is %s, want it as it was found", name, got)
+		}
 	}
 }

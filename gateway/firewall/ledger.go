@@ -167,9 +167,10 @@ func (l *ledger) row(f policy.Flow) *row {
 	return rows[f]
 }
 
-// forget drops the rows of an address that have no live flow.
+// forget drops the rows of an address. Those of live flows count from now on.
 func (l *ledger) forget(a netip.Addr) {
 	for flow, r := range l.rows[a] {
+		r.Use = policy.Use{First: r.First, Last: r.Last}
 		if r.live == 0 {
 			delete(l.rows[a], flow)
 		}

@@ -224,10 +224,13 @@ func TestRowsAreBounded(t *testing.T) {
 		t.Errorf("%d rows, the rest is %+v; want %d rows and one of 10 connections", len(l.rows[engineer4]), rest, mostRows)
 	}
 	l.forget(engineer4)
-	if r := l.rows[engineer4][carried(0).flow]; len(l.rows[engineer4]) != 1 || r.ReceivedBytes != 100 {
-		t.Errorf("%d rows are left, of a live flow %+v; want its row alone", len(l.rows[engineer4]), r)
+	more := carried(0)
+	more.received = packetCount{2, 80}
+	l.walked([]ctCount{more}, goldenNow)
+	if r := l.rows[engineer4][more.flow]; len(l.rows[engineer4]) != 1 || r.ReceivedBytes != 30 || r.Connections != 0 {
+		t.Errorf("%d rows are left, of a live flow %+v; want its row alone, with what came since", len(l.rows[engineer4]), r)
 	}
-	l.ended(carried(0), goldenNow)
+	l.ended(more, goldenNow)
 	l.forget(engineer4)
 	if len(l.rows)+len(l.live) > 0 {
 		t.Errorf("%d addresses and %d flows are left", len(l.rows), len(l.live))

@@ -209,7 +209,7 @@ func (f *ruleset) set(p *policy.Plan, live []netip.AddrPort) error {
 		return errClosed
 	}
 	f.current, f.live = p, slices.Clone(live)
-	f.accounts.sessions.Store(len(live) > 0)
+	f.accounts.inside(len(live) > 0)
 	f.plan.Store(p)
 	return f.apply()
 }
