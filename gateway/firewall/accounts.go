@@ -95,8 +95,13 @@ func (a *accounts) run() {
 		a.walker.close()
 	}()
 	var walked time.Time
-	for {
-		_ = a.events.SetReadDeadline(time.Now().Add(lookEvery))
+	var rest time.Duration // after a reading, so that readings leave the processor to others
+	for due := false; ; {
+		wait := lookEvery
+		if due {
+			wait = time.Until(walked.Add(rest))
+		}
+		_ = a.events.SetReadDeadline(time.Now().Add(wait))
 		if a.asked.Load() { // before the deadline was set
 			_ = a.events.SetReadDeadline(time.Now())
 		}
@@ -105,12 +110,13 @@ func (a *accounts) run() {
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return // closed
 		}
-		asked := a.asked.Swap(false)
-		if now := time.Now(); overflow || asked || now.Sub(walked) >= walkEvery {
-			walked = now
-			a.count(now, asked || overflow)
+		due = a.asked.Swap(false) || due || overflow
+		if since := time.Since(walked); since >= rest && due || since >= walkEvery {
+			walked = time.Now()
+			due = !a.count(walked, due)
+			rest = max(lookEvery/10, 4*time.Since(walked))
 		}
-		if overflow { // or the socket cannot be read: not again at once
+		if a.unread.Load() != nil {
 			time.Sleep(lookEvery / 10)
 		}
 	}
@@ -131,21 +137,22 @@ func (a *accounts) recount() {
 	}
 }
 
-// count reads conntrack, if there may be flows, or if it must.
-func (a *accounts) count(now time.Time, must bool) {
+// count reads conntrack, if there may be flows, or if it must. It reports whether all that passed
+// until now is in the ledger.
+func (a *accounts) count(now time.Time, must bool) bool {
 	a.mu.Lock()
 	must = must || a.sessions.Load() || len(a.ledger.live) > 0
 	a.mu.Unlock()
 	if must {
 		if err := a.walk(now); err != nil {
 			a.cannotRead(err)
-			return
+			return false
 		}
 	}
 	lost := false
 	// Ends that came until now.
 	if a.raw.Control(func(fd uintptr) { lost = a.hear(int(fd)) }) != nil || lost {
-		return
+		return false
 	}
 	a.mu.Lock()
 	a.until = now
@@ -153,6 +160,7 @@ func (a *accounts) count(now time.Time, must bool) {
 	if a.unread.Swap(nil) != nil {
 		a.logger.Info("flows are counted again")
 	}
+	return true
 }
 
 func (a *accounts) cannotRead(err error) {
