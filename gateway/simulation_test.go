@@ -744,6 +744,7 @@ func (s *simulation) remembers() {
 
 // accounts checks that what opened in the journal was closed there.
 func (s *simulation) accounts() {
+	s.shows()
 	opened, closed, windows := map[string]int{}, map[string]int{}, map[string]bool{}
 	var last time.Time
 	for _, e := range s.durable() {

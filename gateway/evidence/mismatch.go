@@ -288,12 +288,12 @@ func (r *Record) own(q *Request) *Decision {
 		if d.Kind != journal.Approved && d.Kind != journal.Extended || d.By != q.Recorded.By && (d.Login == "" || d.Login != q.Recorded.Login) {
 			continue
 		}
-		self := false
+		other := q.Needed > 1
 		if p := r.At(d.At); p != nil {
 			v := p.Vendor(q.Vendor)
-			self = v != nil && v.OnRequest != nil && v.OnRequest.SelfApproval
+			other = other || v != nil && v.OnRequest != nil && !v.OnRequest.SelfApproval
 		}
-		if q.Needed > 1 || !self {
+		if other {
 			return &q.Decisions[i]
 		}
 	}
