@@ -7,5 +7,6 @@ type Commands struct {
 	Review     reviewCommand `cmd:"" help:"Sign sessions, or a vendor's month: checked against the plan, or confirmed by the officer in charge."`
 	WorkReport workCommand   `cmd:"" help:"Record what a vendor says of its work."`
 	Report     reportCommand `cmd:"" help:"Write the month of maintenance, for people to check, sign and keep: HTML, CSV, XLSX, JSON."`
+	Inspect    inspection    `cmd:"" help:"The self-inspection: controls that guidelines ask for, answered from the record and by persons."`
 	Sample     sampleCommand `cmd:"" help:"Draw sessions of a month, for an auditor to look into: a draw that anybody can repeat."`
 }

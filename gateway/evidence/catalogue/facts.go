@@ -27,7 +27,11 @@ func (c *look) inventory() []view.Message {
 		return []view.Message{view.Say("inspect_no_policy", nil)}
 	}
 	if c.o.Vendor != "" {
-		return []view.Message{view.Say("inspect_vendor_targets", view.Args{"targets": targetsOf(c.vendors(false)[0])})}
+		targets := []string{}
+		for _, v := range c.vendors(false) {
+			targets = targetsOf(v)
+		}
+		return []view.Message{view.Say("inspect_vendor_targets", view.Args{"targets": targets})}
 	}
 	engineers, windows := 0, 0
 	for _, v := range c.p.Vendors {
@@ -110,7 +114,8 @@ func (c *look) certificates() []view.Message {
 }
 
 // sorted are the keys of a map.
-func sorted[V any](m map[string]V) (keys []string) {
+func sorted[V any](m map[string]V) []string {
+	keys := []string{}
 	for k := range m {
 		keys = append(keys, k)
 	}

@@ -158,16 +158,21 @@ func (c *look) head() (Inspection, error) {
 	if c.o.Vendor == "" {
 		return i, nil
 	}
-	known := []string{}
+	known := map[string]string{} // names for people
+	for _, o := range c.r.Openings {
+		known[o.Vendor] = o.VendorName
+	}
+	for _, s := range c.r.Sessions {
+		known[s.Vendor] = s.VendorName
+	}
 	for _, v := range c.vendors(true) {
-		known = append(known, v.Name)
-		if v.Name == c.o.Vendor {
-			i.VendorName = v.DisplayName
-		}
+		known[v.Name] = v.DisplayName
 	}
-	if !slices.Contains(known, c.o.Vendor) {
-		return i, &view.Error{Message: view.Say("evidence_vendor_unknown", view.Args{"vendor": c.o.Vendor, "known": known})}
+	name, ok := known[c.o.Vendor]
+	if !ok {
+		return i, &view.Error{Message: view.Say("evidence_vendor_unknown", view.Args{"vendor": c.o.Vendor, "known": sorted(known)})}
 	}
+	i.VendorName = name
 	return i, nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"kidoban/gateway/view"
 )
 
 // ByID is the order of the catalogue itself.
@@ -119,4 +121,38 @@ func BeyondYear(date string, at time.Time) bool {
 		year++
 	}
 	return date > time.Date(year, time.March, 31, 0, 0, 0, 0, time.UTC).Format(time.DateOnly)
+}
+
+// Mark marks a clause whose own text was not read.
+func (m Map) Mark() string {
+	if m.Status == Secondary {
+		return " ※"
+	}
+	return ""
+}
+
+// Why says in a few words what the answer rests on: what a person said, and what the record says.
+func (x Result) Why(l view.Language) (texts []string) {
+	if g := x.Person; g != nil {
+		said := g.Answer.Message().In(l)
+		if g.Text != "" {
+			said += ": " + g.Text
+		}
+		texts = append(texts, said)
+		if due := x.Due(); due != "" {
+			texts = append(texts, view.Say("inspection_target_is", view.Args{"date": due}).In(l))
+		}
+	}
+	if x.Machine != nil {
+		for _, f := range x.Machine.Findings {
+			texts = append(texts, f.In(l))
+		}
+	}
+	for _, f := range x.Facts {
+		texts = append(texts, f.In(l))
+	}
+	if x.Question != nil && x.Person == nil {
+		texts = append(texts, view.Say("inspection_ask", nil).In(l))
+	}
+	return texts
 }

@@ -189,15 +189,7 @@ func (a answer) ClauseText() string {
 	if a.Clause == nil {
 		return ""
 	}
-	return a.Clause.Clause + marked(*a.Clause)
-}
-
-// marked is the mark of a clause whose own text was not read.
-func marked(m catalogue.Map) string {
-	if m.Status == catalogue.Secondary {
-		return " ※"
-	}
-	return ""
+	return a.Clause.Clause + a.Clause.Mark()
 }
 
 // MapLines are the clauses that ask for the control, a line for each guideline.
@@ -206,7 +198,7 @@ func (a answer) MapLines() (lines []string) {
 		var clauses []string
 		for _, m := range a.Maps {
 			if m.Guideline == g.ID && m.Edition == g.Edition {
-				text := m.Clause + marked(m)
+				text := m.Clause + m.Mark()
 				if m.Ours {
 					text += a.page.say("inspection_ours", nil)
 				}
