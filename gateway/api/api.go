@@ -96,6 +96,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (any, error) {
 	if q.query, err = queryOf(r, there.parameters); err != nil {
 		return nil, err
 	}
+	if h.Evidence != nil && strings.HasPrefix(r.URL.Path, "/v1/evidence/") {
+		h.Evidence.Await(r.Context())
+	}
 	if !get {
 		return h.command(q, there, w, r)
 	}

@@ -94,6 +94,9 @@ func (t *Table) Use(stopping bool) (all []Used) {
 		counted := t.counts.Until.After(s.use.ended) || !t.counts.Counting
 		due := counted || stopping || t.clock.Boot-s.use.over >= countedWithin || t.Of(s.Engineer) != nil
 		if due {
+			if t.Of(s.Engineer) == nil { // the device tells of the last packets a moment after the end
+				t.Count(s)
+			}
 			u := t.used(s)
 			u.Last, u.Complete = true, u.Complete && counted
 			all = append(all, u)

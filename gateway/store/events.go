@@ -48,6 +48,10 @@ func Tell(log *slog.Logger, e journal.Entry) {
 		if e.Text != "" {
 			message, level = "an emergency was declared", slog.LevelWarn
 		}
+	case journal.Reported:
+		if e.Request == "" {
+			message = "the report of a month was made"
+		}
 	case journal.Approved:
 		if e.Scope != "" {
 			message = "reopening everything was approved by one operator, and takes more"

@@ -77,6 +77,9 @@ func (p *Past) apply(e journal.Entry) error {
 		return p.event(e)
 	case journal.Requested, journal.Approved, journal.Denied, journal.Withdrawn, journal.ExtensionAsked, journal.Extended,
 		journal.Shortened, journal.Revoked, journal.Ratified, journal.Reported, journal.Reviewed:
+		if e.Kind == journal.Reported && e.Request == "" {
+			return nil // the report of a month was made
+		}
 		return p.event(e)
 	case journal.SwitchShut, journal.SwitchOpened:
 		p.State.Switch(e.Time, e.Reason)

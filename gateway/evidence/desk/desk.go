@@ -20,8 +20,11 @@ import (
 )
 
 const (
-	// again is how long the desk waits after an error, and for a journal that is not open yet.
+	// again is how long the desk waits after an error, and soon for a journal that is not open yet.
 	again = time.Second
+	soon  = 50 * time.Millisecond
+	// awaits is how long those who ask wait for a record that is being read.
+	awaits = 5 * time.Second
 	// rest is the pause after a few hundred old entries: the gate comes first.
 	rest = 2 * time.Millisecond
 	// countAgain is how old the count of mismatches may be.
@@ -52,17 +55,26 @@ type Desk struct {
 func (d *Desk) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := d.follow(ctx)
-		if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrReplaced) && !errors.Is(err, store.ErrNotOpen) {
+		if err != nil && ctx.Err() == nil && !waits(err) {
 			d.Logger.Warn("the journal cannot be read for reports: it is tried again", "err", err)
 		}
 		d.mu.Lock()
 		d.record, d.counted, d.err = nil, nil, err
 		d.mu.Unlock()
+		wait := again
+		if waits(err) {
+			wait = soon
+		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(again):
+		case <-time.After(wait):
 		}
 	}
+}
+
+// waits reports whether an error only says that a journal is not there yet.
+func waits(err error) bool {
+	return errors.Is(err, store.ErrNotOpen) || errors.Is(err, store.ErrReplaced)
 }
 
 func (d *Desk) follow(ctx context.Context) error {
@@ -107,13 +119,21 @@ func (d *Desk) add(lines []journal.Line) (old bool, err error) {
 	return d.record.Entries.To+1 < d.end, nil
 }
 
+// Await waits until the record is whole, for a few seconds at most.
+func (d *Desk) Await(ctx context.Context) {
+	whole := func(*evidence.Record) error { return nil }
+	for end := time.Now().Add(awaits); d.Ask(whole) != nil && ctx.Err() == nil && time.Now().Before(end); {
+		time.Sleep(soon)
+	}
+}
+
 // Ask gives the record to a function, which must not keep it. The error is the function's, or says
 // that the journal is still being read, or cannot be.
 func (d *Desk) Ask(f func(*evidence.Record) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case d.err != nil && !errors.Is(d.err, store.ErrNotOpen) && !errors.Is(d.err, store.ErrReplaced):
+	case d.err != nil && !waits(d.err):
 		return &view.Error{Message: view.Say("record_unread", view.Args{"cause": d.err}), Cause: d.err}
 	case d.record == nil:
 		return &view.Error{Message: view.Say("record_closed", nil)}
