@@ -259,7 +259,7 @@ func (b *monthly) refusedKeys() {
 }
 
 // provenReasons are the refusals that a vendor has to explain.
-var provenReasons = []string{policy.WrongSource.String(), policy.Replayed.String(), policy.OutsideWindow.String(), policy.UnlistedTarget.String()}
+var provenReasons = []string{policy.WrongSource.String(), policy.WrongLine.String(), policy.Replayed.String(), policy.OutsideWindow.String(), policy.UnlistedTarget.String()}
 
 // requestMismatches looks at the requests of the month: m10 and m16.
 func (b *monthly) requestMismatches() {

@@ -252,7 +252,7 @@ func (b *monthly) unused(g grant) ReportUnused {
 // session is the row of a session.
 func (b *monthly) session(s *Session) ReportSession {
 	m, p := b.m, b.r.planOf(b.r.openingsOf(s))
-	x := ReportSession{ID: s.ID, Vendor: s.Vendor, VendorName: s.VendorName, Engineer: s.Engineer, EngineerName: s.EngineerName, Section: p.section,
+	x := ReportSession{ID: s.ID, Vendor: s.Vendor, VendorName: s.VendorName, Engineer: s.Engineer, EngineerName: s.EngineerName, Section: p.section, Line: b.r.lineOf(s),
 		SourcePort: s.Source.Port(), OpenedAt: m.local(s.OpenedAt), ClosedAt: m.maybe(s.ClosedAt), Ended: s.Ended, Grants: append([]string{}, s.Grants...),
 		Ticket: p.ticket, ApprovedBy: p.approvedBy, PlannedFrom: m.maybe(p.from), PlannedUntil: m.maybe(p.until),
 		Used: []ReportUse{}, Counted: s.Count.Counted, Complete: s.Count.Complete && s.Ended != crashed, Refused: s.Refused, Work: b.work[s.ID],
@@ -278,6 +278,16 @@ func (b *monthly) session(s *Session) ReportSession {
 		x.ApprovedAt = m.maybe(q.approvedAt(s.OpenedAt))
 	}
 	return x
+}
+
+// lineOf is the line by which the vendor of a session comes, by the policy then; empty: any.
+func (r *Record) lineOf(s *Session) string {
+	if p := r.At(s.OpenedAt); p != nil {
+		if v := p.Vendor(s.Vendor); v != nil && v.Line != nil {
+			return v.Line.Name
+		}
+	}
+	return ""
 }
 
 // plan is what was planned of a session.

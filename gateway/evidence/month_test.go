@@ -106,14 +106,18 @@ func TestOldJournals(t *testing.T) {
 	}
 }
 
-// TestTargetsThatOverlap: what lies in two targets is of the one that was allowed.
+// TestTargetsThatOverlap: what lies in two targets is of the one that was allowed. The policy tells the line.
 func TestTargetsThatOverlap(t *testing.T) {
-	s := newStory(t, strings.Replace(policyText, "  pacs:", "  all: {address: 10.1.0.0/24, ports: [tcp/443]}\n  pacs:", 1)).at("2026-11-02 09:00")
+	text := strings.Replace(policyText, "vendors:", "lines: {lan: {interface: eth1, kind: leased}}\nvendors:", 1)
+	s := newStory(t, strings.Replace(strings.Replace(text, "    sources:", "    line: lan\n    sources:", 1), "  pacs:", "  all: {address: 10.1.0.0/24, ports: [tcp/443]}\n  pacs:", 1)).at("2026-11-02 09:00")
 	session := s.enter("sato", s.open("sato", "day", time.Hour, "ehr"))
 	e := session
 	e.Kind, e.Used = journal.Used, []journal.Use{{Target: "all", Address: "10.1.0.5", Service: "tcp/443"}, {Target: "all", Address: "10.1.0.9", Service: "tcp/443"}}
 	s.add(e)
 	r := s.month("2026-11", "")
+	if line := r.Sessions[0].Line; line != "lan" {
+		t.Errorf("line %q", line)
+	}
 	if u := r.Sessions[0].Used; u[0].Target != "ehr" || u[1].Target != "all" {
 		t.Errorf("used %+v", u)
 	}
