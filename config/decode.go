@@ -61,6 +61,7 @@ type decoder struct {
 	moreWarnings int               // those beyond maxErrors of a kind
 	gaps         bool              // a mapping could not be read, or not all of it
 
+	shared     bool // REPLACE is a value like others
 	strange    bool // the mapping that was read last has an unknown field, which may be meant as any other
 	tunnelGaps bool // an address of the tunnel could not be read
 }
@@ -333,6 +334,8 @@ func (d *decoder) text(v value) (string, bool) {
 		switch {
 		case length == 0:
 			d.errorf(v, "is empty")
+		case n.Value == Replace && !d.shared:
+			d.errorf(v, "REPLACE stands for a value that a shared policy leaves out: write the site's own")
 		case length > maxText:
 			d.errorf(v, "has %d characters: allowed are %d", length, maxText)
 		default:

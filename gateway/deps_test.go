@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"gateway/lab":      {},
 	"gateway/syslog":   {"gateway/log"},
 	"config":           {"gateway/durable", "gateway/policy", "gateway/view", "gateway/witness"},
+	"config/share":     {"config", "gateway/policy"},
 	"gateway/tunnel":   {"gateway/clock", "gateway/policy", "gateway/tally", "gateway/view"},
 	"gateway/firewall": {"gateway/clock", "gateway/durable", "gateway/policy", "gateway/tally", "gateway/view"},
 	"gateway":          {"gateway/clock", "gateway/journal", "gateway/opening", "gateway/policy", "gateway/session", "gateway/store", "gateway/tally", "gateway/view"},

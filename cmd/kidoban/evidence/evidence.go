@@ -9,4 +9,5 @@ type Commands struct {
 	Report     reportCommand `cmd:"" help:"Write the month of maintenance, for people to check, sign and keep: HTML, CSV, XLSX, JSON."`
 	Inspect    inspection    `cmd:"" help:"The self-inspection: controls that guidelines ask for, answered from the record and by persons."`
 	Sample     sampleCommand `cmd:"" help:"Draw sessions of a month, for an auditor to look into: a draw that anybody can repeat."`
+	Share      shareCommand  `cmd:"" help:"Share a policy without what is the site's own, or begin with a shared one."`
 }

@@ -1,0 +1,236 @@
+package share
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"iter"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+
+	"kidoban/config"
+)
+
+// LeakError says that a word of the policy would be in the shared policy.
+type LeakError struct {
+	Field string // of the shared policy
+	Word  string
+}
+
+func (e *LeakError) Error() string {
+	return fmt.Sprintf("%s: %q is a word of the policy", e.Field, e.Word)
+}
+
+// shortest is how many characters a word has that must not be in the shared policy. Of a name in the policy
+// two characters count, if they are not Latin: 佐藤.
+const shortest, shortestName = 4, 2
+
+// guard finds words of a policy in texts.
+type guard struct {
+	words     map[string]map[string]string // by their first four bytes: the word in each form that it may have
+	addresses map[string]bool
+}
+
+// guardOf knows the words of the text of a policy, comments among them, and its names and addresses.
+func guardOf(source *config.Tree, text []byte, addresses map[string]string) *guard {
+	g := &guard{words: map[string]map[string]string{}, addresses: map[string]bool{}}
+	for w := range runs(string(text)) {
+		if utf8.RuneCountInString(w) >= shortest {
+			g.add(w)
+		}
+	}
+	g.names(source)
+	for a := range addresses {
+		alone, _, _ := strings.Cut(a, "/")
+		g.addresses[strings.ToLower(alone)] = true
+	}
+	return g
+}
+
+// names adds the short names that are not Latin.
+func (g *guard) names(t *config.Tree) {
+	switch t.Name {
+	case "site", "name", "contact", "approved_by", "by":
+		for w := range runs(t.Text) {
+			if w[0] >= utf8.RuneSelf && utf8.RuneCountInString(w) >= shortestName {
+				g.add(w)
+			}
+		}
+	}
+	for _, f := range t.Fields {
+		g.names(f)
+	}
+	for _, item := range t.Items {
+		g.names(item)
+	}
+}
+
+// runs gives the words of a text, each with its place: letters, and digits, of one script.
+func runs(text string) iter.Seq2[string, int] {
+	return func(yield func(string, int) bool) {
+		start, before := 0, 0
+		for i, r := range text + " " {
+			now := script(r)
+			if now == before {
+				continue
+			}
+			if before != 0 && !yield(text[start:i], start) {
+				return
+			}
+			start, before = i, now
+		}
+	}
+}
+
+// script numbers the scripts of words; 0: the character is of no word.
+func script(r rune) int {
+	switch {
+	case unicode.Is(unicode.Han, r) || r == '々':
+		return 1
+	case unicode.Is(unicode.Katakana, r) || r == 'ー':
+		return 2
+	case unicode.Is(unicode.Hiragana, r):
+		return 3
+	case unicode.IsLetter(r) || unicode.IsDigit(r):
+		return 4
+	}
+	return 0
+}
+
+// add adds a word with its hex, base64 and punycode, unless it is one of the language or of a post.
+func (g *guard) add(w string) {
+	lower := strings.ToLower(w)
+	if known(lower) {
+		return
+	}
+	for _, form := range []string{w, lower, strings.ToUpper(w)} {
+		g.put(form, w)
+		g.put(hex.EncodeToString([]byte(form)), w)
+		for shift := range 3 { // where the word may begin in what was encoded
+			code := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("x", shift) + form))
+			first := []int{0, 2, 3}[shift]
+			last := len(code) - []int{0, 1, 1}[(shift+len(form))%3]
+			g.put(code[first:max(first, last)], w)
+		}
+	}
+	if puny, err := idna.Punycode.ToASCII(lower); err == nil && puny != lower {
+		g.put(strings.TrimPrefix(puny, "xn--"), w)
+	}
+}
+
+func (g *guard) put(form, word string) {
+	form = strings.ToLower(form)
+	if len(form) < 4 {
+		return
+	}
+	if g.words[form[:4]] == nil {
+		g.words[form[:4]] = map[string]string{}
+	}
+	g.words[form[:4]][form] = word
+}
+
+// known reports whether a word tells nothing: it is of the language of policies, a known role, zone or post.
+func known(w string) bool {
+	if language[w] || roles[w] || zoneNames[w] {
+		return true
+	}
+	for p := range posts {
+		for part := range runs(p) {
+			if strings.ToLower(part) == w {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// check looks through what is to be shared. Values that follow a fixed pattern tell nothing.
+func (g *guard) check(shared *config.Tree) error {
+	for _, f := range shared.Fields {
+		var err error
+		switch f.Name {
+		case "policy":
+			err = g.checkRule(policyRules, f, f.Name)
+		case "story":
+			for _, s := range f.Fields {
+				if err == nil {
+					err = g.find(join(f.Name, s.Name), s.Text)
+				}
+			}
+		default:
+			err = g.checkNames(f, f.Name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *guard) checkNames(t *config.Tree, path string) error {
+	for _, f := range t.Fields {
+		if err := g.find(join(path, f.Name), f.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *guard) checkRule(r rule, t *config.Tree, path string) error {
+	for _, item := range t.Items {
+		if err := g.checkRule(*r.item, item, path); err != nil {
+			return err
+		}
+	}
+	if r.kind == names {
+		if err := g.checkNames(t, path); err != nil {
+			return err
+		}
+	}
+	for _, f := range t.Fields {
+		of := r.fields[f.Name]
+		if r.kind == names {
+			of = with(r.fields)
+		}
+		if err := g.checkRule(of, f, join(path, f.Name)); err != nil {
+			return err
+		}
+	}
+	if r.kind == address || r.kind == inside {
+		return g.findAddress(path, t.Text)
+	}
+	if t.Text == "" || r.kind == left && r.pattern.MatchString(t.Text) || r.kind == post && posts[t.Text] || r.kind == moment {
+		return nil
+	}
+	return g.find(path, t.Text)
+}
+
+// find looks for a word or an address of the policy in a text, but for words that are known.
+func (g *guard) find(path, text string) error {
+	rest := []byte(strings.ToLower(text))
+	for w, at := range runs(string(rest)) {
+		if known(w) {
+			copy(rest[at:], strings.Repeat(" ", len(w)))
+		}
+	}
+	for i := 0; i+4 <= len(rest); i++ {
+		for form, word := range g.words[string(rest[i:i+4])] {
+			if strings.HasPrefix(string(rest[i:]), form) {
+				return &LeakError{path, word}
+			}
+		}
+	}
+	return g.findAddress(path, text)
+}
+
+func (g *guard) findAddress(path, text string) error {
+	for _, a := range strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !strings.ContainsRune("0123456789abcdef.:", r) }) {
+		if a = strings.Trim(a, ".:"); g.addresses[a] {
+			return &LeakError{path, a}
+		}
+	}
+	return nil
+}
