@@ -38,12 +38,12 @@ func (r *row) instant(t *time.Time) string {
 	return r.month.Short(*t)
 }
 
-// RequestedCell says when the request was recorded, and by whom.
+// RequestedCell has the time and the recorder of the request.
 func (r *row) RequestedCell() string {
 	return strings.TrimSpace(r.instant(r.RequestedAt) + " " + r.RequestedBy)
 }
 
-// ApprovedCell says who approved, and when.
+// ApprovedCell has the approver and the time of the approval.
 func (r *row) ApprovedCell() string {
 	return strings.TrimSpace(r.ApprovedBy + " " + r.instant(r.ApprovedAt))
 }
@@ -116,7 +116,7 @@ func (m *month) useText(u evidence.ReportUse) string {
 // Bytes shows a number of bytes.
 func (m *month) Bytes(n int64) string { return view.Bytes(uint64(max(n, 0))) }
 
-// TunnelCell is what went through the tunnel, from and to the engineer; empty: there is no tunnel.
+// TunnelCell has the bytes of the tunnel, from and to the engineer; empty: there is no tunnel.
 func (r *row) TunnelCell() string {
 	if r.Engineer == "" {
 		return ""
@@ -138,7 +138,7 @@ func (r *row) CountedCell() string {
 	return r.month.say("month_counted_at", view.Args{"at": r.month.Short(*r.CountedAt)})
 }
 
-// Uncounted says what is not known of the use of targets; empty: all is known.
+// Uncounted marks a use of targets that is not known in full; empty: it is.
 func (r *row) Uncounted() string {
 	switch {
 	case r.Unused != nil || r.Counted && r.Complete:
@@ -165,7 +165,7 @@ var endings = map[string]view.Code{
 	"gateway_stopped": "ended_gateway_stopped", "crashed": "ended_crashed", "revoked": "ended_revoked",
 }
 
-// WorkCell is what the vendor says that it did.
+// WorkCell is the text of the work report.
 func (r *row) WorkCell() string {
 	if r.Work == nil {
 		return r.month.say("month_unreported", nil)

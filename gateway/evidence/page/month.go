@@ -37,7 +37,7 @@ type group struct {
 	Rows []*row
 }
 
-// row is a session, or a grant that nobody used.
+// row is a session, or an unused grant.
 type row struct {
 	*evidence.ReportSession
 	month  *month
@@ -130,7 +130,7 @@ func (m *month) Hours(seconds int64) string {
 	return m.say("month_hours", view.Args{"hours": tenths(seconds, 3600)})
 }
 
-// Signed shows who signed, for whom, and when; nobody signed nil.
+// Signed shows a signature: name and time; nil is no signature.
 func (m *month) Signed(s *evidence.ReportSigned) string { return m.signed(s, m.Short) }
 
 func (m *month) signed(s *evidence.ReportSigned, at func(time.Time) string) string {
@@ -144,7 +144,7 @@ func (m *month) signed(s *evidence.ReportSigned, at func(time.Time) string) stri
 	return text
 }
 
-// signer is who signed: with the login behind it if that is another's.
+// signer is the name of a signature, with the login behind it if that is another's.
 func (m *month) signer(s *evidence.ReportSigned) string {
 	if s.For == "" {
 		return s.By
@@ -177,7 +177,7 @@ func (m *month) Name(vendor string) string {
 	return vendor
 }
 
-// State says whether somebody explained a mismatch, who, and how.
+// State shows the explanation of a mismatch, if there is one.
 func (m *month) State(x evidence.Mismatch) string {
 	if x.At == nil {
 		return m.say("month_open", nil)
@@ -185,7 +185,7 @@ func (m *month) State(x evidence.Mismatch) string {
 	return m.say("month_explained", view.Args{"who": x.By, "at": m.Short(*x.At), "note": x.Note})
 }
 
-// Whom says who was refused.
+// Whom names the refused vendor or engineer.
 func (m *month) Whom(r evidence.ReportRefused) string {
 	switch {
 	case r.Vendor == "":

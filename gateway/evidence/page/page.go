@@ -28,7 +28,7 @@ var files embed.FS
 // base has the templates that documents share: "head", "foot", "stamps" and "checkpoint".
 var base = template.Must(template.New("").Funcs(functions(view.English)).ParseFS(files, "base.html", "style.css"))
 
-// Document is what stands around the body of a document.
+// Document is the frame of a document: the parts around its body.
 type Document struct {
 	Lang   view.Language
 	Title  string
@@ -58,7 +58,7 @@ func (d Document) Print(body string, data any) ([]byte, error) {
 	return bytes.Map(shown, b.Bytes()), nil
 }
 
-// shown replaces what would change how other text shows.
+// shown replaces characters that change how other text shows.
 func shown(r rune) rune {
 	if r != '\n' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
 		return '·'

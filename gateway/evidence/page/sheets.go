@@ -145,7 +145,7 @@ func (m *month) rowsSheet() sheet.Sheet {
 	})
 }
 
-// targets names what the session used, or what the grant would have let it use.
+// targets names the targets of the session, or of the unused grant.
 func (r *row) targets() string {
 	if r.Unused != nil {
 		return strings.Join(r.Unused.Targets, " / ")
