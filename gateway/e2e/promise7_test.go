@@ -126,6 +126,12 @@ func oneReason(g *ground) {
 	}
 	lab.WaitFor(g.t, eventually, "sato's grant is open again", granted)
 
+	g.write(g.policyFile(), strings.NewReplacer("vendors:\n", "lines:\n  kyushoku: {interface: line0, kind: leased}\nvendors:\n", "  scanco:\n", "  scanco:\n    line: kyushoku\n").
+		Replace(g.policyText(work, []string{hour("later", "pacs")})))
+	g.must("reload")
+	shoot(scanco4, g.initiation(tanaka, time.Now()))
+	expect(refusal{"kernel", policy.WrongLine, tanaka, scanco4, "", false})
+	settle()
 	g.write(g.policyFile(), strings.Replace(g.policyText(work, []string{hour("later", "pacs")}), "  scanco:\n", "  scanco:\n    contract: {until: 2025-03-31}\n", 1))
 	g.must("reload")
 	shoot(scanco4, g.initiation(tanaka, time.Now()))
