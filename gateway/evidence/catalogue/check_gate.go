@@ -57,7 +57,7 @@ func (c *look) rulesetDiffers() bool {
 	return c.live != nil && c.live.RulesetKnown && !c.live.RulesetEqual
 }
 
-// checkDefaultDeny: only the running gateway reads the ruleset, whose chains drop what no grant lists.
+// checkDefaultDeny: the ruleset is the planned one, which drops all but listed flows. Only the running gateway reads it.
 func (c *look) checkDefaultDeny() Machine {
 	switch {
 	case c.live == nil || !c.live.RulesetKnown:
@@ -109,7 +109,7 @@ func (c *look) allowed(s *evidence.Session) bool {
 	return begun && ended && len(s.Grants) > 0
 }
 
-// checkApprovals: each session has somebody who approved it, and who did not ask for it.
+// checkApprovals: each session was approved, by another person than its requester.
 func (c *look) checkApprovals() Machine {
 	if why := c.blank(); !why.Empty() {
 		return unknown(why)

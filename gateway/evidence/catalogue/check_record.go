@@ -179,7 +179,7 @@ func (c *look) checkExercised() Machine {
 	return c.exercised(entries, view.Say("inspect_exercised", view.Args{"count": len(entries) / 2}), view.Say("inspect_not_exercised", nil))
 }
 
-// checkKillSwitch: somebody closed everything.
+// checkKillSwitch: everything was closed once.
 func (c *look) checkKillSwitch() Machine {
 	var entries []int64
 	for _, n := range c.r.Shuts {

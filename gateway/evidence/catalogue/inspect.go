@@ -80,7 +80,7 @@ type Result struct {
 	Maps        []Map          `json:"maps"`
 }
 
-// Machine is what a check found.
+// Machine is the result of a check.
 type Machine struct {
 	Answer   Verdict        `json:"answer"` // never na
 	Findings []view.Message `json:"findings"`

@@ -131,7 +131,7 @@ func (m Map) Mark() string {
 	return ""
 }
 
-// Why says in a few words what the answer rests on: what a person said, and what the record says.
+// Why gives the reasons of the answer: the person's words, then the findings in the record.
 func (x Result) Why(l view.Language) (texts []string) {
 	if g := x.Person; g != nil {
 		said := g.Answer.Message().In(l)

@@ -25,7 +25,7 @@ const Version = "1.2.2"
 // space names our properties; it is no address.
 const space = "urn:kidoban:inspection"
 
-// namespace is the one of our UUIDs.
+// namespace is the name space of the UUIDs (RFC 9562).
 var namespace = [16]byte{0x6b, 0x1d, 0x0b, 0xa2, 0x5e, 0x1f, 0x4c, 0x8e, 0x9a, 0x30, 0x2d, 0x77, 0x41, 0xc6, 0x08, 0xe5}
 
 // writer makes the document.
@@ -72,7 +72,7 @@ func controlName(id string) string { return "kidoban-" + id }
 
 func prop(name, value string) property { return property{Name: name, NS: space, Value: value} }
 
-// control writes what is known of a control.
+// control writes observations and the finding of a control.
 func (w *writer) control(x catalogue.Result) {
 	var seen []related
 	for _, o := range []*observation{w.machine(x), w.person(x), w.unanswered(x)} {
@@ -114,7 +114,7 @@ func (w *writer) observed(x catalogue.Result, how, method string, v catalogue.Ve
 		Props: []property{prop("control", controlName(x.ID)), prop("answer", string(v))}}
 }
 
-// machine is what the check saw; nil: there is none.
+// machine makes an observation of a check. It is nil without a check.
 func (w *writer) machine(x catalogue.Result) *observation {
 	if x.Machine == nil {
 		return nil
@@ -143,7 +143,7 @@ func (w *writer) texts(all []view.Message) string {
 	return strings.Join(texts, "\n")
 }
 
-// person is what somebody answered, which is an attestation too; nil: nobody did.
+// person makes an observation and an attestation of a person's answer. It is nil without an answer.
 func (w *writer) person(x catalogue.Result) *observation {
 	g := x.Person
 	if g == nil {
@@ -173,7 +173,7 @@ func (w *writer) person(x catalogue.Result) *observation {
 	return o
 }
 
-// unanswered says that somebody is to be asked; nil: nobody is, or somebody answered.
+// unanswered makes an observation of an open question. It is nil if there is no question or an answer.
 func (w *writer) unanswered(x catalogue.Result) *observation {
 	if x.Question == nil || x.Person != nil {
 		return nil
@@ -184,7 +184,7 @@ func (w *writer) unanswered(x catalogue.Result) *observation {
 	return o
 }
 
-// party is the UUID of somebody.
+// party gives the UUID of a person or an organisation.
 func (w *writer) party(kind, name string) string {
 	if id := w.parties[name]; id != "" {
 		return id
@@ -195,7 +195,7 @@ func (w *writer) party(kind, name string) string {
 	return id
 }
 
-// frame writes what stands around the controls.
+// frame writes the rest of the document: metadata, reviewed controls, attestations.
 func (w *writer) frame() {
 	i := w.i
 	title := w.say("inspect_title", view.Args{"tier": i.Tier})
@@ -243,7 +243,7 @@ func (w *writer) frame() {
 	w.doc.BackMatter.Resources = []resource{{id, w.say("inspect_catalogue", nil), w.say("inspect_no_plan", nil), content{"catalogue.json", "application/json", w.catalogue()}}}
 }
 
-// catalogue is what the inspection asked, as base64 of JSON.
+// catalogue is the list of controls and questions, as base64 of JSON.
 func (w *writer) catalogue() string {
 	type entry struct {
 		ID          string          `json:"id"`

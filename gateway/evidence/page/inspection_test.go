@@ -94,6 +94,19 @@ func inspected(t *testing.T, site string, o catalogue.Options) catalogue.Inspect
 	return i
 }
 
+// sent is an inspection as the gateway's answer has it.
+func sent(t *testing.T, i catalogue.Inspection) (got catalogue.Inspection) {
+	t.Helper()
+	text, err := json.Marshal(i)
+	if err == nil {
+		err = json.Unmarshal(text, &got)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
 const (
 	clinic     = "{name: 木戸市民病院, size: small, tier: 1, reason: 情報担当が一人のため}"
 	prefecture = "{name: 木戸県, size: large, sensitivity: mynumber}"
@@ -122,6 +135,9 @@ func TestInspection(t *testing.T) {
 			}
 			if again, _ := Inspection(i, test.order, lang); !bytes.Equal(again, document) {
 				t.Errorf("%s: the same inspection gives other bytes", test.name)
+			}
+			if again, _ := Inspection(sent(t, i), test.order, lang); !bytes.Equal(again, document) {
+				t.Errorf("%s: an inspection that came as JSON gives other bytes", test.name)
 			}
 			got := textOf(t, string(document))
 			for _, s := range InspectionSheets(i, test.order, lang) {
