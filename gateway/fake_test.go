@@ -67,6 +67,7 @@ type world struct {
 	archiveErr error
 	append     fault
 	close      fault               // of the journal
+	faults     chan error          // found in the journal in use; nil: none are
 	latch      []policy.ShutRecord // nil: there is no file
 	partial    bool                // the latch may say less than what is shut
 	save       fault               // of the latch
@@ -627,6 +628,8 @@ func (j *fakeJournal) Replay() iter.Seq2[journal.Entry, error] {
 		}
 	}
 }
+
+func (j *fakeJournal) Faults() <-chan error { return j.w.faults }
 
 func (j *fakeJournal) Size() int64 {
 	j.w.mu.Lock()

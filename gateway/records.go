@@ -6,7 +6,6 @@ import (
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/store"
-	"kidoban/gateway/view"
 )
 
 // journalWait is how long an append may take before the gateway is in doubt.
@@ -69,5 +68,5 @@ func (l *loop) recorded(a store.Ack) {
 
 // journalFailed shuts the gateway; cause is an error or a message.
 func (l *loop) journalFailed(cause any) {
-	l.doubt(doubtJournal, view.Say("journal_unwritten", view.Args{"cause": cause}))
+	l.doubt(doubtJournal, store.Failure(cause))
 }

@@ -31,10 +31,12 @@
 //
 // # Reading
 //
-// Start, replay, crash recovery and audit read alike: the checkpoint, then every
+// Replay, crash recovery and audit read alike: the checkpoint, then every
 // entry below its size, with the tree computed anew. Everything under the
 // checkpoint must be there to the last bit, or a *DamageError names the first
-// bad entry. Data beyond it was never acknowledged: whole entries are adopted and
+// bad entry. A start of a long journal reads its end alone, and compares that with
+// the root by the hash tiles between them (ReplayFrom): an entry of kind state says
+// what was before, and a Replay verifies the rest afterwards. Data beyond it was never acknowledged: whole entries are adopted and
 // signed, the rest is cut. A time that goes back is damage too, except at a
 // Recovery that states it.
 //

@@ -71,13 +71,25 @@ type Recovered struct {
 // something was lost.
 func Open(dir, keyFile string) (*Journal, error) { return open(realDisk, dir, keyFile) }
 
+// OpenUnread is Open without reading all: it verifies what appending needs. Replay verifies the
+// rest.
+func OpenUnread(dir, keyFile string) (*Journal, error) {
+	return openAs(realDisk, dir, keyFile, (*Journal).readEnd)
+}
+
 func open(disk storage, dir, keyFile string) (*Journal, error) {
+	return openAs(disk, dir, keyFile, (*Journal).readAll)
+}
+
+// openAs opens a journal of which read reads edge and tail. read returns the newest entry; nil:
+// there is none.
+func openAs(disk storage, dir, keyFile string, read func(*Journal) (newest []byte, err error)) (*Journal, error) {
 	dir = filepath.Clean(dir)
 	lock, err := disk.lock(dir + ".lock")
 	if err != nil {
 		return nil, err
 	}
-	j, err := openLocked(disk, dir, keyFile)
+	j, err := openLocked(disk, dir, keyFile, read)
 	if err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("journal %s: %w", dir, err)
@@ -86,7 +98,7 @@ func open(disk storage, dir, keyFile string) (*Journal, error) {
 	return j, nil
 }
 
-func openLocked(disk storage, dir, keyFile string) (*Journal, error) {
+func openLocked(disk storage, dir, keyFile string, read func(*Journal) ([]byte, error)) (*Journal, error) {
 	if err := makeIfNew(disk, dir, keyFile); err != nil {
 		return nil, err
 	}
@@ -106,15 +118,7 @@ func openLocked(disk storage, dir, keyFile string) (*Journal, error) {
 	if file, err := disk.stat(j.read.path("checkpoint")); err == nil {
 		j.signed = file.ModTime()
 	}
-	var newest []byte
-	j.edge, err = j.read.verify(j.tree, func(index int64, line []byte) error {
-		if index%tileWidth == 0 {
-			j.tail = j.tail[:0]
-		}
-		j.tail = appendEntry(j.tail, line)
-		newest = line
-		return nil
-	})
+	newest, err := read(j)
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +141,25 @@ func openLocked(disk storage, dir, keyFile string) (*Journal, error) {
 	}
 	j.last, j.recovered = entries.last, Recovered{int64(len(lines)), torn}
 	return j, j.sweep()
+}
+
+// readAll verifies all entries.
+func (j *Journal) readAll() (newest []byte, err error) {
+	j.edge, err = j.read.verify(j.tree, func(index int64, line []byte) error {
+		if index%tileWidth == 0 {
+			j.tail = j.tail[:0]
+		}
+		j.tail = appendEntry(j.tail, line)
+		newest = line
+		return nil
+	})
+	return newest, err
+}
+
+// readEnd verifies the end alone.
+func (j *Journal) readEnd() (newest []byte, err error) {
+	j.edge, j.tail, newest, err = j.read.end(j.tree)
+	return newest, err
 }
 
 // Recovered reports the result of Open.

@@ -3,10 +3,12 @@
 //
 //	store.go      the journal in use, and how a dead one is replaced
 //	ondisk.go     where the journal is kept
+//	signed.go     what a start reads of it, and what is verified afterwards
 //	feed.go       its entries, for those who follow them
 //	room.go       what its disk still takes
 //	recorder.go   the goroutine that appends to it
 //	past.go       the past that a journal has
+//	state.go      the past as entries of a journal
 //	entries.go    operators' decisions as entries
 //	events.go     the log, in the journal's words
 //	latch.go      the goroutine that writes the latch

@@ -48,11 +48,14 @@ type followed struct {
 	ended  bool
 }
 
-// begin follows another journal.
-func (f *Feed) begin(folder string, j *journal.Journal) {
+// begin follows another journal. also hears of its entries first.
+func (f *Feed) begin(folder string, j *journal.Journal, also func([]journal.Line)) {
 	f.end()
 	log := &followed{folder: folder, grown: make(chan struct{})}
-	log.next = j.Tell(func(lines []journal.Line) { f.add(log, lines) }) // before the first append
+	log.next = j.Tell(func(lines []journal.Line) { // before the first append
+		also(lines)
+		f.add(log, lines)
+	})
 	if log.next > 0 {
 		for first, err := range journal.List(folder, 0) {
 			if err == nil {

@@ -5,7 +5,7 @@ import (
 	"iter"
 	"log/slog"
 	"os"
-	"time"
+	"sync"
 
 	"kidoban/gateway/journal"
 )
@@ -18,6 +18,8 @@ type OnDisk struct {
 	// Appended hears of entries once they are on disk; nil: nobody does. It must not wait.
 	Appended func([]journal.Entry)
 	Logger   *slog.Logger
+
+	wholeBelow, stateEvery int64 // of tests; 0: the constants of the same names
 }
 
 // None reports whether there is neither a journal nor its key.
@@ -30,7 +32,7 @@ func (j OnDisk) Open() (Journal, error) {
 	if j.None() && j.Latch.Exists() {
 		return nil, fmt.Errorf("journal %s: it is gone with its key, and %s shows that there was one: put both back, or begin another with `kidoban recover`", j.Folder, j.Latch.Lasting)
 	}
-	opened, err := journal.Open(j.Folder, j.KeyFile)
+	opened, err := journal.OpenUnread(j.Folder, j.KeyFile)
 	if !j.None() {
 		if err := j.Latch.Reserve(); err != nil {
 			j.Logger.Error("no room for the latch on the disk: what is closed while the journal is dead may last until the next boot only", "err", err)
@@ -43,10 +45,14 @@ func (j OnDisk) Open() (Journal, error) {
 		j.Logger.Warn("the journal ended in entries that nobody had been told were written: whole entries are signed now, the rest is cut",
 			"entries", r.Adopted, "bytes_cut", r.Cut)
 	}
+	s := &signedJournal{Journal: opened, place: j, faults: make(chan error, 1), done: make(chan struct{})}
+	s.end = sync.OnceFunc(func() { close(s.done) })
 	if j.Feed != nil {
-		j.Feed.begin(j.Folder, opened)
+		j.Feed.begin(j.Folder, opened, s.wrote)
+	} else {
+		opened.Tell(s.wrote)
 	}
-	return &signedJournal{opened, j.Appended}, nil
+	return s, nil
 }
 
 // ReadDamaged implements Journals.
@@ -59,26 +65,11 @@ func (j OnDisk) Archive() (path, checkpoint string, err error) {
 	if j.Feed != nil {
 		j.Feed.end() // before another journal is in the folder
 	}
-	return journal.Archive(j.Folder, j.KeyFile)
-}
-
-// signedJournal is a Journal on disk. The store compares journals, so it is used by pointer.
-type signedJournal struct {
-	*journal.Journal
-	appended func([]journal.Entry)
-}
-
-func (j *signedJournal) Append(entries ...journal.Entry) error {
-	err := j.Journal.Append(entries...)
-	if err == nil && j.appended != nil {
-		j.appended(entries)
+	path, checkpoint, err = journal.Archive(j.Folder, j.KeyFile)
+	if err == nil {
+		j.forgetFault()
 	}
-	return err
-}
-
-func (j *signedJournal) CheckpointTime() time.Time {
-	_, signed := j.Checkpoint()
-	return signed
+	return path, checkpoint, err
 }
 
 func exists(path string) bool {

@@ -1,10 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"iter"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"kidoban/gateway/journal"
@@ -21,9 +24,20 @@ type Past struct {
 	Newest     time.Time                // the newest time that an entry shows since the last recovery
 	Identity   policy.Key               // the gateway's public key; zero: no entry names it
 	Began      time.Time                // the first start, with an empty state folder; zero: not known
+	SetBack    []int64                  // the entries at which the times go back
 
-	open  map[string]journal.Entry // openings without a closing, by nameOf
-	order []string                 // of open
+	open   map[string]opening // openings without a closing, by nameOf
+	opened int                // how many there were
+
+	begun bool            // an entry was read
+	lacks bool            // the first one was not the journal's first; its next whole state says what was before
+	parts []journal.Entry // of that state, so far
+}
+
+// opening is an opening without a closing.
+type opening struct {
+	journal.Entry
+	place int // among all openings
 }
 
 // FirstStart is the reason of a start that found an empty state folder.
@@ -31,7 +45,7 @@ const FirstStart = "first_start"
 
 func newPast() *Past {
 	return &Past{State: policy.NewState(), Timestamps: map[policy.Key][12]byte{}, Listed: map[policy.Key]time.Time{},
-		Seen: map[policy.Key]time.Time{}, Attempts: map[string]netip.Addr{}, open: map[string]journal.Entry{}}
+		Seen: map[policy.Key]time.Time{}, Attempts: map[string]netip.Addr{}, open: map[string]opening{}}
 }
 
 // EndOf is the end of the grant of a closing, if it was closed at its end; else zero.
@@ -65,10 +79,17 @@ func Read(entries iter.Seq2[journal.Entry, error]) (*Past, error) {
 }
 
 func (p *Past) apply(e journal.Entry) error {
-	if e.Time.After(p.Newest) {
+	if !p.begun {
+		p.begun, p.lacks = true, e.Index > 0
+	}
+	if e.Time.Before(p.Newest) {
+		p.SetBack = append(p.SetBack, e.Index)
+	} else {
 		p.Newest = e.Time
 	}
 	switch e.Kind {
+	case journal.State:
+		return p.resume(e)
 	case journal.Start:
 		if e.Reason == FirstStart {
 			p.Began = e.Time
@@ -110,17 +131,32 @@ func (p *Past) apply(e journal.Entry) error {
 		}
 		p.Seen[key] = e.Time
 	case journal.WindowOpened, journal.SessionOpened:
-		name := nameOf(e)
-		if _, ok := p.open[name]; !ok {
-			p.order = append(p.order, name)
-		}
-		p.open[name] = e
+		p.begin(e)
 		p.State.NoteGrant(e.Request, time.Time{})
 	case journal.WindowClosed, journal.SessionClosed:
 		p.State.NoteGrant(e.Request, EndOf(e))
 		delete(p.open, nameOf(e))
 	}
 	return nil
+}
+
+// begin notes an opening. One that is noted already keeps its place.
+func (p *Past) begin(e journal.Entry) {
+	e.Index = 0
+	was, ok := p.open[nameOf(e)]
+	if !ok {
+		p.opened++
+		was.place = p.opened
+	}
+	p.open[nameOf(e)] = opening{e, was.place}
+}
+
+// stillOpen lists the openings without a closing, in order.
+func (p *Past) stillOpen() (entries []journal.Entry) {
+	for _, o := range slices.SortedFunc(maps.Values(p.open), func(a, b opening) int { return cmp.Compare(a.place, b.place) }) {
+		entries = append(entries, o.Entry)
+	}
+	return entries
 }
 
 // accept takes the times later than a clock that an operator accepted back to it.
@@ -190,9 +226,9 @@ func (p *Past) attempted(e journal.Entry) {
 // write; all others have the reason crashed.
 func (p *Past) Closings(known map[string]journal.Entry) (entries []journal.Entry) {
 	for _, kind := range []journal.Kind{journal.SessionOpened, journal.WindowOpened} {
-		for _, name := range p.order {
-			e, ok := p.open[name]
-			if !ok || e.Kind != kind {
+		for _, e := range p.stillOpen() {
+			name := nameOf(e)
+			if e.Kind != kind {
 				continue
 			}
 			delete(p.open, name)

@@ -120,13 +120,28 @@ func (r *recorder) abandon() []Record {
 	return left
 }
 
-// run appends until quit is closed, and then appends the records that wait.
+// run appends until quit is closed, and then appends the records that wait. It also tells of a fault
+// that was found in the journal.
 func (r *recorder) run() {
 	defer close(r.done)
+	var faults <-chan error
+	if j, ok := r.journal.(interface{ Faults() <-chan error }); ok {
+		faults = j.Faults()
+	}
 	for {
 		select {
 		case <-r.wake:
 			r.drain(true)
+		case err, found := <-faults:
+			if faults = nil; !found {
+				continue
+			}
+			select {
+			case r.acks <- Ack{Err: err, flight: &flight{}, journal: r.journal}:
+			case <-r.quit:
+				r.drain(false)
+				return
+			}
 		case <-r.quit:
 			r.drain(false)
 			return

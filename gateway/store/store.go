@@ -81,6 +81,9 @@ func (s *Store) open() (Journal, *Past, error) {
 		j.Close()
 		return nil, nil, err
 	}
+	if j, ok := j.(interface{ begin(*Past) }); ok {
+		j.begin(past)
+	}
 	return j, past, nil
 }
 
