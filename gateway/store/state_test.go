@@ -214,9 +214,9 @@ func TestAStartFromAStateKnowsTheSame(t *testing.T) {
 		w := newWriter(seed)
 		var entries []journal.Entry
 		var states [][2]int // where the states begin and end
-		for range 20 + w.IntN(60) {
+		for range 10 + w.IntN(20) {
 			entries = append(entries, w.entry(t))
-			if w.IntN(8) > 0 {
+			if w.IntN(6) > 0 {
 				continue
 			}
 			begin := len(entries)
@@ -235,12 +235,9 @@ func TestAStartFromAStateKnowsTheSame(t *testing.T) {
 		for _, s := range states {
 			end := s[1] + w.IntN(len(entries)-s[1]+1)
 			full, fast := replayed(t, entries[:end]), replayed(t, entries[s[0]:end])
-			if diff := samePast(full, fast, seed%40 == 0); diff != "" {
+			if diff := samePast(full, fast, seed%200 == 0); diff != "" {
 				t.Fatalf("seed %d, entries %d to %d:\n%s", seed, s[0], end, diff)
 			}
-		}
-		if diff := samePast(w.past, replayed(t, entries), false); diff != "" {
-			t.Fatalf("seed %d: states change what a whole reading knows:\n%s", seed, diff)
 		}
 	}
 }
