@@ -160,7 +160,7 @@ func (r *reader) digestPart(part string) {
 
 func (r *reader) root(v value) {
 	unread := r.told() > 0
-	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "zones?", "targets", "lines?", "operators?", "reopen_all?", "vendors", "notify?", "review?")
+	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "zones?", "targets", "lines?", "operators?", "reopen_all?", "vendors", "notify?", "review?", "retention?")
 	strange := r.strange
 	if version, ok := r.text(f["version"]); ok && version != "1" {
 		r.errorf(f["version"], "version %s is not known: allowed is 1", quote(version))
@@ -186,6 +186,7 @@ func (r *reader) root(v value) {
 	p.Sinks, _ = named(&r.decoder, f["notify"], r.sink)
 	r.atMost(maxSinks, len(p.Sinks), f["notify"])
 	p.Review = r.review(f["review"])
+	p.Retention = r.retention(f["retention"])
 	r.checkRecorders(f["operators"])
 	r.checkTier(tier)
 	r.warnShared()

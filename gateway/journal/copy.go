@@ -155,8 +155,13 @@ func (c *copying) run() error {
 	if err := c.begin(); err != nil {
 		return err
 	}
+	first := c.source.read.pruned(tree)
 	for n := c.edge.size / tileWidth; n*tileWidth < tree.N; n++ {
-		if err := c.bundle(n); err != nil {
+		take := c.bundle
+		if n < first/tileWidth {
+			take = c.pruned
+		}
+		if err := take(n); err != nil {
 			return err
 		}
 	}
@@ -228,12 +233,24 @@ func (c *copying) bundle(n int64) error {
 	return nil
 }
 
+// pruned copies the hashes of a bundle that the source has not any more.
+func (c *copying) pruned(n int64) error {
+	leaves, err := c.source.read.leaves(n)
+	c.tail = nil
+	for _, leaf := range leaves {
+		if err := c.edge.add(leaf, c.tile); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
 // tile writes a hash tile, and the entries below it, unless the copy has them.
 func (c *copying) tile(t tlog.Tile, hashes []tlog.Hash) error {
 	if inTree(t, c.had.N) {
 		return nil
 	}
-	if t.L == 0 {
+	if t.L == 0 && c.tail != nil {
 		entries := t
 		entries.L = entriesLevel
 		if err := c.put(tilePath(entries), c.tail); err != nil {

@@ -32,6 +32,9 @@ type storage interface {
 	lock(name string) (io.Closer, error)
 }
 
+// ErrLocked is the error of a journal that is open already.
+var ErrLocked = errors.New("another process has this journal open, and only one may write it")
+
 // osDisk is the real disk.
 type osDisk struct {
 	durable.OS
@@ -95,7 +98,7 @@ func (osDisk) lock(name string) (io.Closer, error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%s is locked: another process has this journal open, and only one may write it", name)
+			return nil, fmt.Errorf("%s is locked: %w", name, ErrLocked)
 		}
 		return nil, fmt.Errorf("%s: lock: %w", name, err)
 	}

@@ -20,6 +20,7 @@ func Kinds() (names []string) {
 // Filter chooses entries. A field that is empty chooses all.
 type Filter struct {
 	Since   time.Time // the first entry of this time or later, and all that follow: a recovery may have set the clock back
+	Until   time.Time // only entries that are not later; zero: all
 	Kinds   []string
 	Vendor  string // of an engineer, or of a scope that was closed or reopened
 	Request string // the id
@@ -31,6 +32,6 @@ type Filter struct {
 func (f *Filter) Matches(e Entry) bool {
 	f.begun = f.begun || !e.Time.Before(f.Since)
 	scope, _, _ := strings.Cut(e.Scope, "/")
-	return f.begun && (len(f.Kinds) == 0 || slices.Contains(f.Kinds, string(e.Kind))) &&
+	return f.begun && (f.Until.IsZero() || !e.Time.After(f.Until)) && (len(f.Kinds) == 0 || slices.Contains(f.Kinds, string(e.Kind))) &&
 		(f.Vendor == "" || f.Vendor == e.Vendor || f.Vendor == scope) && (f.Request == "" || f.Request == e.Request)
 }

@@ -339,8 +339,8 @@ func (j *Journal) sweep() error {
 	return nil
 }
 
-// Replay reads and verifies the entries on disk, up to the newest at this moment. An error comes
-// last.
+// Replay reads and verifies the entries on disk that are not pruned, up to the newest at this moment. An
+// error comes last.
 func (j *Journal) Replay() iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		j.mu.Lock()

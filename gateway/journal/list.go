@@ -17,24 +17,19 @@ type Line struct {
 	JSON  []byte // one object in one line without its end, fields of newer versions included
 }
 
-// List gives the entries from an index on. It verifies nothing, so that a damaged journal can be
+// List gives the entries from an index on, or from the first one that is not pruned. It verifies nothing, so that a damaged journal can be
 // read. After an error further entries may follow.
 func List(dir string, from int64) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		r := reader{realDisk, dir}
-		size := int64(-1)
-		text, err := r.disk.readFile(r.path("checkpoint"), maxCheckpoint)
-		if err == nil {
-			var tree tlog.Tree
-			if _, tree, err = parseCheckpoint(string(text)); err != nil {
-				err = fmt.Errorf("%s: %w", r.path("checkpoint"), err)
-			} else {
-				size = tree.N
-			}
+		size, err := r.size()
+		if err != nil {
+			size = -1
 		}
 		if err != nil && !yield(Line{}, err) {
 			return
 		}
+		from = r.present(from, size)
 		r.each(from, size, func(index int64, line []byte, err error) bool {
 			return yield(Line{index, line}, err)
 		})
@@ -60,7 +55,15 @@ func readDamaged(disk storage, dir, keyFile string) iter.Seq2[Entry, error] {
 			}
 		}
 		all, entries, stopped := &edge{}, sequence{}, false
-		r.each(0, tree.N, func(index int64, line []byte, err error) bool {
+		first := r.pruned(tree)
+		for n := range first / tileWidth {
+			leaves, err := r.leaves(n)
+			for _, leaf := range leaves {
+				_ = all.add(leaf, nil) // never fails
+			}
+			lost = cmp.Or(lost, err)
+		}
+		r.each(first, tree.N, func(index int64, line []byte, err error) bool {
 			var e Entry
 			if err == nil {
 				err = all.add(tlog.RecordHash(line), nil)

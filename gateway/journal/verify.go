@@ -14,6 +14,8 @@ type verification struct {
 	tree     tlog.Tree
 	lacks    func(tlog.Tile) // takes a hash tile that is missing; nil: that is a fault
 	complete bool            // no hash tile was missing
+	first    int64           // the entries before it were pruned
+	skips    func()          // called before each of those, unless nil
 	edge     edge            // computed from the entries that were visited
 }
 
@@ -32,7 +34,13 @@ func (r reader) verification(tree tlog.Tree, lacks func(tlog.Tile)) *verificatio
 }
 
 func (v *verification) verify(visit func(index int64, line []byte) error) error {
-	for n := int64(0); n*tileWidth < v.tree.N; n++ {
+	v.first = v.pruned(v.tree)
+	for n := range v.first / tileWidth {
+		if err := v.skip(n); err != nil {
+			return err
+		}
+	}
+	for n := v.first / tileWidth; n*tileWidth < v.tree.N; n++ {
 		if err := v.bundle(n, visit); err != nil {
 			return err
 		}
@@ -50,6 +58,20 @@ func (v *verification) verify(visit func(index int64, line []byte) error) error 
 	default:
 		return damaged(0, "the entries are not those that were signed: their root is %s; the signed checkpoint's is %s", got.Hash, v.tree.Hash)
 	}
+}
+
+// skip takes the hashes of a pruned bundle. The root says whether they are right.
+func (v *verification) skip(n int64) error {
+	leaves, err := v.leaves(n)
+	for _, leaf := range leaves {
+		if v.skips != nil {
+			v.skips()
+		}
+		if err := v.edge.add(leaf, v.compare); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // bundle verifies the entries of a bundle and their hashes.
@@ -162,6 +184,7 @@ type Report struct {
 	Origin      string    // the journal's name, in its checkpoints and its key
 	Size        int64     // entries
 	Root        string    // root hash, base64
+	Minimum     int64     // the first entry that is there: those before it were pruned
 	First, Last time.Time // of the first and the newest entry; zero if there is none
 	SetBack     []SetBack // where a recovery accepted a clock that was behind
 	Checkpoint  string    // the signed checkpoint, to be kept elsewhere
@@ -229,7 +252,7 @@ func (a *audit) visit(index int64, line []byte) error {
 	if !back.IsZero() {
 		a.SetBack = append(a.SetBack, SetBack{index, back, e.Time, e.Actor, e.Reason})
 	}
-	if index == 0 {
+	if a.First.IsZero() {
 		a.First = e.Time
 	}
 	a.Last = e.Time
@@ -299,8 +322,9 @@ func readDir(disk storage, dir, verifierKey string, since []byte, copied bool, t
 		lacks = a.lacks
 	}
 	v := r.verification(tree, lacks)
-	a.there = &v.edge
+	a.there, v.skips = &v.edge, a.reached
 	err = v.verify(a.visit)
+	a.Minimum = v.first
 	a.reached()
 	if err != nil {
 		a.Proven = a.proven(r, tree)

@@ -19,7 +19,7 @@ const (
 // Change is one thing that differs between two policies.
 type Change struct {
 	Kind   string  `json:"kind"`             // added, removed or changed
-	Thing  string  `json:"thing"`            // site, contact, timezone, tunnel, reopen_all, review, calendar, zone, target, line, operator, notify, vendor, engineer, window or on_request
+	Thing  string  `json:"thing"`            // site, contact, timezone, tunnel, reopen_all, review, retention, calendar, zone, target, line, operator, notify, vendor, engineer, window or on_request
 	Vendor string  `json:"vendor,omitempty"` // of an engineer, a window or on_request
 	Name   string  `json:"name,omitempty"`   // empty for the first five things and on_request
 	Fields []Field `json:"fields"`           // those that differ; of a thing that was added or removed, all that it has
@@ -152,6 +152,9 @@ func (p *Policy) things() map[id][]value {
 	}
 	for _, l := range p.Lines {
 		all[id{"line", "", l.Name}] = []value{text("interface", l.Interface), text("kind", string(l.Kind)), text("provider", l.Provider)}
+	}
+	if p.Retention > 0 {
+		all[id{thing: "retention"}] = []value{text("kept", p.Retention.String())}
 	}
 	if p.ReopenAll > 0 {
 		all[id{thing: "reopen_all"}] = []value{text("approvals", strconv.Itoa(p.ReopenAll))}

@@ -50,6 +50,7 @@ type Policy struct {
 	ReopenAll int          // how many operators it takes to reopen everything; 0 or 1: whoever reopens
 	Sinks     []*Sink      // where notices go, sorted by name
 	Review    *ReviewRules // how sessions are reviewed; nil: nobody is reminded
+	Retention Retention    // for how long the journal keeps its entries
 
 	Inspection Inspection // which tier of the catalogue the site inspects itself by
 

@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -56,23 +54,10 @@ func (f *Feed) begin(folder string, j *journal.Journal, also func([]journal.Line
 		also(lines)
 		f.add(log, lines)
 	})
-	if log.next > 0 {
-		for first, err := range journal.List(folder, 0) {
-			if err == nil {
-				log.name = nameOfJournal(first)
-			}
-			break
-		}
-	}
+	log.name = j.Name()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.log = log
-}
-
-// nameOfJournal tells journals apart: no two begin with the same entry, which has its time.
-func nameOfJournal(first journal.Line) string {
-	sum := sha256.Sum256(first.JSON)
-	return hex.EncodeToString(sum[:8])
 }
 
 // add adds entries that are on disk now.
@@ -80,7 +65,7 @@ func (f *Feed) add(log *followed, lines []journal.Line) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if log.next == 0 && len(lines) > 0 {
-		log.name = nameOfJournal(lines[0])
+		log.name = journal.NameOf(lines[0])
 	}
 	log.next += int64(len(lines))
 	log.lines = append(log.lines, lines...)
@@ -184,7 +169,7 @@ func (s *Stream) Read() (lines []journal.Line, grown <-chan struct{}, err error)
 		lines, err = s.onDisk(from, min(first, end))
 	}
 	if err == nil {
-		s.After += int64(len(lines))
+		s.After = lines[len(lines)-1].Index
 	}
 	return lines, grown, err
 }
@@ -192,6 +177,9 @@ func (s *Stream) Read() (lines []journal.Line, grown <-chan struct{}, err error)
 // onDisk reads entries of the journal's files, which stay as they are while it is in use.
 func (s *Stream) onDisk(from, end int64) (lines []journal.Line, err error) {
 	for line, err := range journal.List(s.log.folder, from) {
+		if err == nil && len(lines) == 0 {
+			from = line.Index // those before it were pruned
+		}
 		switch {
 		case err == nil && line.Index != from+int64(len(lines)):
 			err = fmt.Errorf("entry %d is not there", from+int64(len(lines)))

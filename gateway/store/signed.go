@@ -132,13 +132,17 @@ func (j *signedJournal) long() bool { return j.Size() >= cmp.Or(j.place.wholeBel
 // resumesAt is where the newest state is that can be read, if the reading does not begin with the
 // first entry; else 0.
 func (j *signedJournal) resumesAt() (from int64, err error) {
-	if !j.long() {
+	pruned := !j.long() && j.Minimum() > 0
+	if !j.long() && !pruned {
 		return 0, nil
 	}
 	for state := range j.States() {
 		if _, err := pastOf(state); err == nil {
 			return state[0].Index, nil
 		}
+	}
+	if pruned || j.Minimum() > 0 {
+		return 0, errNoState
 	}
 	return 0, nil
 }

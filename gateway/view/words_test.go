@@ -71,10 +71,10 @@ func TestEveryCodeHasWords(t *testing.T) {
 		said[Lacks(why).Code] = true
 	}
 	for _, kind := range []string{"added", "removed", "changed"} {
-		for _, thing := range []string{"site", "contact", "timezone", "tunnel", "reopen_all", "review", "calendar", "zone", "target", "line", "operator", "notify", "vendor", "engineer", "window", "on_request"} {
+		for _, thing := range []string{"site", "contact", "timezone", "tunnel", "reopen_all", "review", "retention", "calendar", "zone", "target", "line", "operator", "notify", "vendor", "engineer", "window", "on_request"} {
 			m := changed(policy.Change{Kind: kind, Thing: thing, Name: "NAME"})
 			said[m.Code], said[m.Args["thing"].(Message).Code] = true, true
-			if !strings.Contains(m.In(Japanese), "NAME") && !slices.Contains([]string{"site", "contact", "timezone", "tunnel", "reopen_all", "review"}, thing) {
+			if !strings.Contains(m.In(Japanese), "NAME") && !slices.Contains([]string{"site", "contact", "timezone", "tunnel", "reopen_all", "review", "retention"}, thing) {
 				t.Errorf("%s lacks the name", m.In(Japanese))
 			}
 		}

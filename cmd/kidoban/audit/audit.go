@@ -1,4 +1,4 @@
-// Package audit is the commands of the journal: verify, list, copy, key.
+// Package audit is the commands of the journal: verify, list, copy, prune, key.
 package audit
 
 import (
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,7 @@ type Command struct {
 	Verify verifyCommand `cmd:"" help:"Verify the journal, or a copy of it."`
 	List   listCommand   `cmd:"" help:"List the entries."`
 	Copy   copyCommand   `cmd:"" help:"Bring a copy of the journal elsewhere up to date; it verifies also if this is interrupted."`
+	Prune  pruneCommand  `cmd:"" help:"Take old entries out of the journal, while the gateway is stopped."`
 	Key    keyCommand    `cmd:"" help:"Print the verifier key, with which anyone can verify a copy."`
 }
 
@@ -89,6 +91,7 @@ type verifyAnswer struct {
 
 	SetBack []journal.SetBack `json:"set_back,omitempty"` // where the times go back
 
+	Minimum    int64    `json:"minimum,omitempty"`    // the first entry that is there: those before it were pruned
 	Proven     int64    `json:"proven"`               // how many entries, from the first on
 	Incomplete bool     `json:"incomplete,omitempty"` // the fault is that something is missing
 	Beyond     int64    `json:"beyond,omitempty"`     // entries of a copy that its checkpoint does not cover
@@ -131,7 +134,7 @@ func (c verifyCommand) Run(p *terminal.Program) error {
 		return err
 	}
 	a := verifyAnswer{OK: err == nil, Origin: report.Origin, Size: report.Size, Root: report.Root, Since: report.Since, SetBack: report.SetBack, Checkpoint: report.Checkpoint, Key: key, KeyFrom: keyFrom,
-		Proven: report.Proven, Beyond: report.Beyond, Lacking: report.Lacking}
+		Minimum: report.Minimum, Proven: report.Proven, Beyond: report.Beyond, Lacking: report.Lacking}
 	if !report.First.IsZero() {
 		a.First, a.Last = &report.First, &report.Last
 	}
@@ -169,6 +172,7 @@ func (c verifyCommand) show(p *terminal.Program, a verifyAnswer, since bool) {
 	for _, b := range a.SetBack {
 		p.Tell("verified_set_back", view.Args{"entry": b.Entry, "before": p.Local(b.Before), "accepted": p.Local(b.Accepted), "actor": terminal.OneLine(b.Actor), "reason": terminal.OneLine(b.Reason)})
 	}
+	p.TellIf(a.Minimum > 0, "verified_pruned", view.Args{"count": a.Minimum})
 	p.TellIf(a.Beyond > 0, "verified_beyond", view.Args{"count": a.Beyond})
 	p.TellIf(len(a.Lacking) > 0, "verified_lacking", view.Args{"tiles": strings.Join(a.Lacking, ", ")})
 	p.Tell("verified_with", view.Args{"key": a.Key, "from": a.KeyFrom})
@@ -231,6 +235,7 @@ type listCommand struct {
 	terminal.JSONFlag
 	place
 	Since  terminal.Given `help:"Only the first entry from this time on, and all after it." placeholder:"TIME"`
+	Until  terminal.Given `help:"Only entries up to this time." placeholder:"TIME"`
 	Kind   []string       `help:"Only entries of this kind, as refused or shut; may be given more than once." placeholder:"K"`
 	Vendor terminal.Given `help:"Only entries about this vendor." placeholder:"V"`
 }
@@ -247,16 +252,23 @@ func (c listCommand) Run(p *terminal.Program) error {
 			return terminal.Wrong("kind_unknown", view.Args{"kind": fmt.Sprintf("%.80q", kind), "kinds": journal.Kinds()})
 		}
 	}
-	filter := journal.Filter{Since: since, Kinds: c.Kind, Vendor: string(c.Vendor)}
-	listed, read := false, false
+	until, err := api.ParseTime(string(c.Until), p.Zone, time.Time{})
+	if err != nil {
+		return err
+	}
+	from, end := within(dir, since, until)
+	filter := journal.Filter{Since: since, Until: until, Kinds: c.Kind, Vendor: string(c.Vendor)}
+	listed, read := false, from > 0
 	var before time.Time // of the entry before
 	var lost []error     // the entries that cannot be read, named at the end
-	for line, err := range journal.List(dir, 0) {
+	for line, err := range journal.List(dir, from) {
 		if err != nil {
 			lost = append(lost, err)
 			continue
 		}
-		read = true
+		if read = true; line.Index >= end {
+			break
+		}
 		var e journal.Entry
 		switch err := json.Unmarshal(line.JSON, &e); {
 		case err != nil && !c.JSON:
@@ -287,6 +299,20 @@ func (c listCommand) Run(p *terminal.Program) error {
 	return errors.Join(lost...)
 }
 
+// within is where the entries of a time begin and end. Where a file cannot be read it is everything.
+func within(dir string, since, until time.Time) (from, end int64) {
+	end = math.MaxInt64
+	if !since.IsZero() {
+		from, _ = journal.FirstSince(dir, since)
+	}
+	if !until.IsZero() {
+		if found, err := journal.EndUntil(dir, until); err == nil {
+			end = found
+		}
+	}
+	return from, end
+}
+
 // siteZone is the zone of the first policy in a journal, so that its times read as
 // those of other commands. Without a policy it is the zone of the machine.
 func siteZone(dir string) *time.Location {
@@ -313,7 +339,7 @@ func lineOf(p *terminal.Program, index int64, e journal.Entry, before time.Time)
 	if r := []rune(text); len(r) > 160 {
 		text = string(r[:160]) + "…"
 	}
-	if e.Kind == journal.PolicyText {
+	if e.Kind == journal.PolicyText || e.Kind == journal.State {
 		text = ""
 	}
 	until, times, key, back := "", "", "", ""
