@@ -289,7 +289,7 @@ func TestDeletePruned(t *testing.T) {
 // TestTimesAreFound where a look at all entries finds them, also where the clock was set back.
 func TestTimesAreFound(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 3))
-	for range 12 {
+	for range 5 {
 		p := newPlace(t)
 		j := p.open(t)
 		at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
