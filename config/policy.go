@@ -160,7 +160,7 @@ func (r *reader) digestPart(part string) {
 
 func (r *reader) root(v value) {
 	unread := r.told() > 0
-	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "zones?", "targets", "lines?", "operators?", "reopen_all?", "vendors", "notify?", "review?", "retention?")
+	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "zones?", "targets", "lines?", "operators?", "reopen_all?", "vendors", "notify?", "review?", "retention?", "reporting?")
 	strange := r.strange
 	if version, ok := r.text(f["version"]); ok && version != "1" {
 		r.errorf(f["version"], "version %s is not known: allowed is 1", quote(version))
@@ -187,6 +187,7 @@ func (r *reader) root(v value) {
 	r.atMost(maxSinks, len(p.Sinks), f["notify"])
 	p.Review = r.review(f["review"])
 	p.Retention = r.retention(f["retention"])
+	p.Reporting = r.reporting(f["reporting"])
 	r.checkRecorders(f["operators"])
 	r.checkTier(tier)
 	r.warnShared()

@@ -46,11 +46,12 @@ var mayImport = map[string][]string{
 	"gateway/evidence/catalogue": {"gateway/evidence", "gateway/journal", "gateway/policy", "gateway/view"},
 	"gateway/evidence/oscal":     {"gateway/evidence/catalogue", "gateway/view"},
 
-	"gateway/evidence/sheet": {},
-	"gateway/evidence/page":  {"gateway/evidence", "gateway/evidence/catalogue", "gateway/evidence/sheet", "gateway/view"},
-	"gateway/witness":        {"gateway/durable", "gateway/journal", "gateway/view"},
-	"gateway/evidence/desk":  {"gateway/evidence", "gateway/journal", "gateway/policy", "gateway/store", "gateway/view"},
-	"gateway/e2e":            {}, // tests only, which may import any package
+	"gateway/evidence/sheet":  {},
+	"gateway/evidence/page":   {"gateway/evidence", "gateway/evidence/catalogue", "gateway/evidence/sheet", "gateway/view"},
+	"gateway/evidence/bundle": {"gateway/evidence", "gateway/evidence/sheet", "gateway/journal", "gateway/policy", "gateway/view"},
+	"gateway/witness":         {"gateway/durable", "gateway/journal", "gateway/view"},
+	"gateway/evidence/desk":   {"gateway/evidence", "gateway/journal", "gateway/policy", "gateway/store", "gateway/view"},
+	"gateway/e2e":             {}, // tests only, which may import any package
 }
 
 const module = "kidoban/"

@@ -70,6 +70,8 @@ func (o *output) Write(text []byte) (int, error) {
 	return n, err
 }
 
+func init() { evidence.Version = versionText() }
+
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
 // run is main, for tests.

@@ -207,3 +207,16 @@ func VerifierKey(keyFile string) (string, error) {
 	}
 	return k.verifier, nil
 }
+
+// SignNote signs a text with the journal's key, as a note. A text that could be taken for a checkpoint
+// is refused.
+func SignNote(keyFile, text string) ([]byte, error) {
+	k, err := readKey(osDisk{realDisk.OS, durable.GuardFor(filepath.Dir(keyFile))}, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(text, k.origin()) {
+		return nil, errors.New("a note that begins as a checkpoint")
+	}
+	return note.Sign(&note.Note{Text: text}, k.signer)
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -42,12 +43,12 @@ func (f *Folder) Consistency(size int64) (tlog.TreeProof, error) {
 	return tlog.ProveTree(f.Tree.N, size, f.hashes())
 }
 
-// Inclusion proves that an entry is in the tree (RFC 6962, section 2.1.1).
-func (f *Folder) Inclusion(index int64) (tlog.RecordProof, error) {
-	if index < 0 || index >= f.Tree.N {
-		return nil, fmt.Errorf("no entry %d: there are %d", index, f.Tree.N)
+// Inclusion proves that an entry is in the tree of the first size entries (RFC 6962, section 2.1.1).
+func (f *Folder) Inclusion(size, index int64) (tlog.RecordProof, error) {
+	if index < 0 || index >= size || size > f.Tree.N {
+		return nil, fmt.Errorf("no entry %d of %d: there are %d", index, size, f.Tree.N)
 	}
-	return tlog.ProveRecord(f.Tree.N, index, f.hashes())
+	return tlog.ProveRecord(size, index, f.hashes())
 }
 
 // Continues says whether the journal continues a tree.
@@ -76,4 +77,82 @@ func (f *Folder) Witnessed() (text []byte, tree tlog.Tree, err error) {
 		return nil, tlog.Tree{}, fmt.Errorf("%s: %w", WitnessedFile, err)
 	}
 	return text, tree, nil
+}
+
+// Lines gives the entries from an index to another, both included, each proven to be the one that was
+// signed. A fault is the last.
+func (f *Folder) Lines(from, to int64) iter.Seq2[Line, error] {
+	return func(yield func(Line, error) bool) {
+		for n := from / tileWidth; n*tileWidth <= to && n*tileWidth < f.Tree.N; n++ {
+			start := n * tileWidth
+			width := min(tileWidth, f.Tree.N-start)
+			lines, err := f.read.entries(tlog.Tile{H: tileHeight, L: entriesLevel, N: n, W: int(width)})
+			var places []int64
+			for i := range width {
+				places = append(places, tlog.StoredHashIndex(0, start+i))
+			}
+			var signed []tlog.Hash
+			if err == nil {
+				signed, err = f.hashes().ReadHashes(places)
+			}
+			if err != nil {
+				yield(Line{}, unread(start, err))
+				return
+			}
+			for i, line := range lines {
+				index := start + int64(i)
+				if tlog.RecordHash(line) != signed[i] {
+					yield(Line{}, damaged(index, "the entry is not the one that was signed"))
+					return
+				}
+				if from <= index && index <= to && !yield(Line{index, line}, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// wholeMost is how many entries a part of a journal has whole, if there are no more.
+const wholeMost = 16 * tileWidth
+
+// Part lists the files that prove the entries from an index to another, both included: the checkpoint,
+// the bundles with them, the hashes over those, and all hashes above. Small journals are whole.
+// Without entries it has the hashes alone.
+func (f *Folder) Part(from, to int64, entries bool) iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		if !yield("checkpoint", f.Checkpoint) {
+			return
+		}
+		if text, _, err := f.Witnessed(); err == nil && text != nil && !yield(WitnessedFile, text) {
+			return
+		}
+		if f.Tree.N <= wholeMost {
+			from, to = 0, f.Tree.N-1
+		}
+		for _, t := range tlog.NewTiles(tileHeight, 0, f.Tree.N) {
+			if t.L == 0 && (t.N < from/tileWidth || t.N > to/tileWidth) {
+				continue
+			}
+			hashes, err := f.read.hashes(t)
+			if err != nil {
+				return // the proofs say so
+			}
+			if !yield(tilePath(t), joinHashes(hashes)) {
+				return
+			}
+			if t.L > 0 || !entries {
+				continue
+			}
+			t.L = entriesLevel
+			lines, err := f.read.entries(t)
+			var bundle []byte
+			for _, line := range lines {
+				bundle = appendEntry(bundle, line)
+			}
+			if err != nil || !yield(tilePath(t), bundle) {
+				return
+			}
+		}
+	}
 }

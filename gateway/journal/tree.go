@@ -164,3 +164,9 @@ func bundleWidth(name string) (int, bool) {
 	w, err := strconv.Atoi(name)
 	return w, err == nil && 0 < w && w < tileWidth && strconv.Itoa(w) == name
 }
+
+// BundleOf gives the first entry of a bundle of entries by its path in the folder.
+func BundleOf(path string) (first int64, ok bool) {
+	t, err := parseTilePath(path)
+	return t.N * tileWidth, err == nil && t.L == entriesLevel
+}

@@ -52,6 +52,8 @@ type Policy struct {
 	Review    *ReviewRules // how sessions are reviewed; nil: nobody is reminded
 	Retention Retention    // for how long the journal keeps its entries
 
+	Reporting []Recipient // who is told of incidents, in the file's order
+
 	Inspection Inspection // which tier of the catalogue the site inspects itself by
 
 	Digest string // hex SHA-256 over the text and the preshared keys; names this policy in journal, status and metrics

@@ -10,4 +10,7 @@ type Commands struct {
 	Inspect    inspection    `cmd:"" help:"The self-inspection: controls that guidelines ask for, answered from the record and by persons."`
 	Sample     sampleCommand `cmd:"" help:"Draw sessions of a month, for an auditor to look into: a draw that anybody can repeat."`
 	Share      shareCommand  `cmd:"" help:"Share a policy without what is the site's own, or begin with a shared one."`
+
+	Incident     incidentCommand `cmd:"" help:"Incidents: open, bundle what the journal proves, say what was sent, close."`
+	VerifyBundle verifyBundle    `cmd:"" help:"Verify a bundle of an incident, without a gateway."`
 }
