@@ -37,7 +37,9 @@ func (c copyCommand) Run(p *terminal.Program) error {
 	if err != nil {
 		return err
 	}
-	copied, err := journal.Copy(at.dir(p), to, key, nil)
+	progress := p.Progress()
+	copied, err := journal.Copy(at.dir(p), to, key, func(done, all int64) { progress.At(done&^0xff, all) })
+	progress.End()
 	if err != nil {
 		return c.explain(at.dir(p), to, err)
 	}
