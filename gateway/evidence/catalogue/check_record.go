@@ -108,6 +108,23 @@ func (c *look) checkCopied() Machine {
 	return found(Yes, entries, view.Say("inspect_copy", view.Args{"at": c.say(newest)}))
 }
 
+// checkRetention: the journal has all entries since it began, or those of the time that the policy sets.
+func (c *look) checkRetention() Machine {
+	if c.p == nil {
+		return unknown(view.Say("inspect_no_policy", nil))
+	}
+	kept, oldest := c.p.Retention, c.say(c.r.Begins)
+	switch {
+	case kept == 0:
+		return unknown(view.Say("inspect_no_retention", nil))
+	case c.r.Entries.From == 0:
+		return found(Yes, nil, view.Say("inspect_kept_all", view.Args{"retention": kept.String(), "at": oldest}))
+	case c.r.Begins.After(kept.Before(c.at)):
+		return found(No, []int64{c.r.Entries.From}, view.Say("inspect_not_kept", view.Args{"retention": kept.String(), "at": oldest}))
+	}
+	return found(Yes, []int64{c.r.Entries.From}, view.Say("inspect_kept", view.Args{"retention": kept.String(), "at": oldest}))
+}
+
 // say writes an instant for people.
 func (c *look) say(at time.Time) string { return at.In(c.zone).Format("2006-01-02 15:04 MST") }
 

@@ -118,6 +118,8 @@ func TestChecks(t *testing.T) {
 			f.drop(func(e journal.Entry) bool { return e.Kind == journal.Mirrored })
 		}},
 		{"clock", same, []func(*fixture){func(f *fixture) { f.live.Synchronized = false }}, offline},
+		{"retention", func(f *fixture) { f.retained(12, 5) }, []func(*fixture){func(f *fixture) { f.retained(18, 5) }}, offline},
+		{"retention", func(f *fixture) { f.retained(18, 0) }, []func(*fixture){func(f *fixture) { f.retained(18, 1) }}, noPolicy},
 		{"listeners", func(f *fixture) {
 			f.live.Listeners = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9586"), netip.MustParseAddrPort("10.1.9.1:9586")}
 		}, []func(*fixture){
@@ -174,6 +176,11 @@ func (f *fixture) under(until policy.Date) {
 	f.mend = func(p *policy.Policy) {
 		p.Vendors[0].Under, p.Vendors[0].Consent = &policy.Vendor{Name: "prime"}, &policy.Consent{By: "mayor", Until: until}
 	}
+}
+
+// retained sets for how many months the policy keeps entries, and which entry is the first.
+func (f *fixture) retained(months policy.Retention, first int64) {
+	f.mend, f.first = func(p *policy.Policy) { p.Retention = months }, first
 }
 
 // zoned puts both targets into zones.

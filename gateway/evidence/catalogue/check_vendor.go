@@ -124,6 +124,3 @@ func (c *look) joined(zones map[string]string) (entries []int64) {
 	}
 	return entries
 }
-
-// checkRetention has nothing to look at: the policy sets no retention.
-func (c *look) checkRetention() Machine { return unknown(view.Say("inspect_no_retention", nil)) }

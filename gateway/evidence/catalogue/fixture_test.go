@@ -38,6 +38,7 @@ type fixture struct {
 	site    string // of the policy; empty: the journal has no policy
 	mend    func(*policy.Policy)
 	entries []journal.Entry
+	first   int64 // index; what came before it was pruned
 	live    *Live
 	options Options
 }
@@ -135,7 +136,7 @@ func (f *fixture) record(t *testing.T) *evidence.Record {
 	}
 	all = append(all, journal.Entry{Kind: journal.Warned, Time: at("2026-11-30 09:00")})
 	for n, e := range all {
-		e.Index = int64(n)
+		e.Index = f.first + int64(n)
 		r.Add(e)
 	}
 	return r
