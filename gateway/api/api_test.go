@@ -371,6 +371,7 @@ func TestProblems(t *testing.T) {
 		{"POST", "/v1/reopen", `{"scope":"medisys","reason":"x"}`, 404, `"medisys" is not shut`},
 		{"POST", "/v1/recover", `{}`, 400, "no reason"},
 		{"POST", "/v1/recover", `{"scope":"medisys","reason":"x"}`, 400, "a recovery has none"},
+		{"POST", "/v1/evidence/answer", `{"control":"10","answer":"na"}`, 400, "--until"},
 		{"POST", "/v1/reload", `{"reason":"x"}`, 400, "a reload has neither scope nor reason"},
 	} {
 		r, p := s.raw(requestText(test.method, test.path, test.body))

@@ -61,8 +61,9 @@ func inspection(r request) (answer catalogue.Inspection, err error) {
 
 // answerControl records a person's answer to a control.
 func answerControl(r request, a evidence.Answer) (Noted, error) {
-	if err := catalogue.CheckAnswer(a, r.snap.Plan.Policy, r.now); err != nil {
-		return Noted{}, err
+	var mistakes *view.Error
+	if errors.As(catalogue.CheckAnswer(a, r.snap.Plan.Policy, r.now), &mistakes) {
+		return Noted{}, said(http.StatusBadRequest, mistakes.Message)
 	}
 	return r.state(journal.Entry{Kind: journal.Answer, Vendor: a.Vendor, Reason: a.Answer}, a)
 }

@@ -194,7 +194,7 @@ func (c answerCommand) Run(p *terminal.Program) error {
 	a := evidence.Answer{Control: c.Control, Vendor: string(c.Vendor), Answer: c.Answer, Text: string(c.Text), TargetDate: string(c.TargetDate), Until: until, For: string(c.For)}
 	var noted api.Noted
 	if err := p.Order("/v1/evidence/answer", a, &noted); err != nil {
-		return mistaken(err)
+		return err
 	}
 	if c.JSON {
 		p.PrintJSON(a)
@@ -202,13 +202,4 @@ func (c answerCommand) Run(p *terminal.Program) error {
 		p.Tell("answer_recorded", view.Args{"control": c.Control, "answer": catalogue.Verdict(c.Answer).Message()})
 	}
 	return nil
-}
-
-// mistaken makes wrong usage of an answer that the gateway does not take.
-func mistaken(err error) error {
-	var problem *api.Problem
-	if errors.As(err, &problem) && problem.Code == "answer_wrong" {
-		return &terminal.Exit{Message: view.Say(problem.Code, problem.Args), Status: terminal.Usage}
-	}
-	return err
 }
