@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	command "flag"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -24,6 +25,8 @@ import (
 )
 
 var testNow = time.Date(2026, 11, 20, 3, 0, 0, 0, time.UTC)
+
+var seeds = command.Uint64("seeds", 15, "how many policies TestSharedPoliciesTellNothing and TestTemplates make")
 
 // random makes policies, and remembers what must not be shared.
 type random struct {
@@ -158,7 +161,8 @@ func randomPolicy(t *testing.T, seed uint64) (*random, string, *policy.Policy) {
 
 // TestSharedPoliciesTellNothing: no name, ticket, key, date or comment of a policy is in what is shared.
 func TestSharedPoliciesTellNothing(t *testing.T) {
-	for seed := range uint64(60) {
+	t.Parallel()
+	for seed := range *seeds {
 		r, text, p := randomPolicy(t, seed)
 		s, err := Export("policy.yaml", []byte(text), Story{Purpose: "the purpose", WentWrong: "nothing", Clause: "12"}, nil)
 		if err != nil {
@@ -184,6 +188,7 @@ func TestSharedPoliciesTellNothing(t *testing.T) {
 // TestGuard: a word of the policy that a person wrote into the story is found, however it is written. Without
 // the guard it gets through.
 func TestGuard(t *testing.T) {
+	t.Parallel()
 	r, text, _ := randomPolicy(t, 1)
 	text = "# 木戸市民病院\n" + text
 	puny, err := idna.ToASCII("木戸市民病院")
@@ -212,7 +217,8 @@ func TestGuard(t *testing.T) {
 // TestTemplates: check names each REPLACE of a template once, with its line; and filled with what the source has,
 // the template opens the same at the same times, under other names.
 func TestTemplates(t *testing.T) {
-	for seed := range uint64(60) {
+	t.Parallel()
+	for seed := range *seeds {
 		_, text, source := randomPolicy(t, seed)
 		s, err := Export("policy.yaml", []byte(text), Story{}, nil)
 		if err != nil {
