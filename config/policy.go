@@ -86,18 +86,20 @@ func readPolicyFile(guard durable.Guard, path string) ([]byte, error) {
 // results.
 func ParsePolicy(name string, text []byte, dir string, host Host, now time.Time) (*policy.Policy, []view.Message, error) {
 	r := &reader{
-		decoder:   decoder{file: name},
-		policy:    &policy.Policy{Zone: time.UTC, Text: string(text)},
-		dir:       dir,
-		host:      host,
-		now:       now,
-		keys:      map[policy.Key]*policy.Engineer{},
-		addresses: map[netip.Addr]*policy.Engineer{},
-		doubtful:  map[*policy.Engineer]bool{},
-		windowAt:  map[*policy.Window]value{},
-		users:     map[string]*policy.Operator{},
-		passkeys:  map[string]*policy.Operator{},
-		digest:    sha256.New(),
+		decoder: decoder{file: name},
+		policy:  &policy.Policy{Zone: time.UTC, Text: string(text)},
+		dir:     dir,
+		host:    host,
+		now:     now,
+		names: names{
+			keys:      map[policy.Key]*policy.Engineer{},
+			addresses: map[netip.Addr]*policy.Engineer{},
+			doubtful:  map[*policy.Engineer]bool{},
+			users:     map[string]*policy.Operator{},
+			passkeys:  map[string]*policy.Operator{},
+		},
+		windowAt: map[*policy.Window]value{},
+		digest:   sha256.New(),
 	}
 	r.digestPart("kidoban policy 1")
 	r.digestPart(string(text))
@@ -130,7 +132,19 @@ type reader struct {
 	now    time.Time
 	digest hash.Hash
 
-	// Everything read so far, also with mistakes, so that references to it are no further mistakes.
+	names
+	underlings []underling
+	windowAt   map[*policy.Window]value
+	zonesRead  bool // every zone is known
+
+	zoned   bool // the time zone is known
+	settled bool // every operator, with every right, is known
+	reach   int  // see maxReach
+	ahead   int  // see maxAhead
+}
+
+// names is everything read so far, also with mistakes, so that references to it are no further mistakes.
+type names struct {
 	calendars map[string]*policy.Calendar
 	targets   map[string]*policy.Target
 	byLine    map[string]*policy.Line
@@ -142,15 +156,6 @@ type reader struct {
 	byName    map[string]*policy.Operator
 	users     map[string]*policy.Operator
 	passkeys  map[string]*policy.Operator
-
-	underlings []underling
-	windowAt   map[*policy.Window]value
-	zonesRead  bool // every zone is known
-
-	zoned   bool // the time zone is known
-	settled bool // every operator, with every right, is known
-	reach   int  // see maxReach
-	ahead   int  // see maxAhead
 }
 
 // digestPart adds a part behind its length, so that parts cannot be shifted into each other.
