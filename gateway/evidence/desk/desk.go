@@ -55,7 +55,7 @@ type Desk struct {
 func (d *Desk) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := d.follow(ctx)
-		if err != nil && ctx.Err() == nil && !waits(err) {
+		if ctx.Err() == nil && !waits(err) {
 			d.Logger.Warn("the journal cannot be read for reports: it is tried again", "err", err)
 		}
 		d.mu.Lock()
