@@ -376,13 +376,17 @@ func lineOf(p *terminal.Program, index int64, e journal.Entry, before time.Time)
 	if e.Kind == journal.Requested && e.From.After(e.Time) {
 		begin = p.Local(e.From)
 	}
+	inForce := fmt.Sprintf("%.12s", e.Digest)
+	if slices.Contains([]journal.Kind{journal.Reported, journal.Review, journal.Incident}, e.Kind) && e.Digest != "" { // no policy's: people compare it with a page
+		inForce, text = "", strings.TrimSpace(text+" "+p.Say("report_digest", view.Args{"digest": e.Digest}))
+	}
 	line := fmt.Sprintf("%6d  %s  %-14s", index, p.Local(e.Time), terminal.OneLine(string(e.Kind)))
 	for _, part := range []struct {
 		code view.Code // empty: the text alone
 		text string
 	}{
 		{"entry_set_back", back}, {"", terminal.Named(who, strings.TrimSpace(e.VendorName+" "+e.EngineerName))}, {"entry_request", e.Request}, {"", window}, {"entry_scope", scope}, {"entry_from", e.Source}, {"entry_to", e.Target}, {"", e.Reason}, {"entry_session", e.Session},
-		{"entry_begin", begin}, {"entry_until", until}, {"entry_times", times}, {"entry_minutes", minutes}, {"entry_approved", approved}, {"entry_policy", fmt.Sprintf("%.12s", e.Digest)}, {"entry_key", key}, {"", text}, {"entry_by", by},
+		{"entry_begin", begin}, {"entry_until", until}, {"entry_times", times}, {"entry_minutes", minutes}, {"entry_approved", approved}, {"entry_policy", inForce}, {"entry_key", key}, {"", text}, {"entry_by", by},
 	} {
 		if part.text != "" && part.code != "" {
 			part.text = p.Say(part.code, view.Args{"text": part.text})
