@@ -137,6 +137,30 @@ func TestReviewOfAMonth(t *testing.T) {
 	}
 }
 
+// TestOnePersonTwice: neither sudo nor a user without a name makes two persons of one.
+func TestOnePersonTwice(t *testing.T) {
+	for actor, want := range map[string]string{"tanaka": "tanaka", "root (login tanaka)": "tanaka", "uid 1005": "1005", "root (login uid 1005)": "1005", "root (no login)": "", "gateway": ""} {
+		s := newStory(t, policyText).at("2026-11-02 10:00")
+		session := s.visit("sato", "day", []string{"ehr"}, "checked", "confirmed").Session
+		v := Review{As: Checked, Sessions: []string{session}, Digest: s.r.sessionsDigest([]string{session})}
+		s.states(journal.Review, actor, v)
+		v.As = Confirmed
+		if err := s.r.CheckReview(v, "ueda", s.now, true); err != nil {
+			t.Errorf("%s, then ueda: %v", actor, err)
+		}
+		if want == "" {
+			continue
+		}
+		if err := s.r.CheckReview(v, want, s.now, true); err == nil || !strings.Contains(err.Error(), want+" checked it") {
+			t.Errorf("%s, then %s: %v", actor, want, err)
+		}
+		s.states(journal.Review, want, v)
+		if x := s.month("2026-11", "").Sessions[0].Confirmed; x == nil || !x.Same {
+			t.Errorf("%s, then %s: the report tells %+v", actor, want, x)
+		}
+	}
+}
+
 // TestNotesExplain: what a note explains is what was open, and what it names.
 func TestNotesExplain(t *testing.T) {
 	s := usual(t).at("2026-11-23 10:00")

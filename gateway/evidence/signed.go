@@ -13,8 +13,21 @@ func login(actor string) string {
 	if name, _, _ := strings.Cut(actor, " "); name == "root" || name == "gateway" {
 		return ""
 	}
-	return actor
+	return unnumbered(actor)
 }
+
+// byWhom is who an actor is as far as the gateway knows: of root, the login with which the person came.
+// Empty: it may be anybody.
+func byWhom(actor string) string {
+	_, behind, sudo := strings.Cut(actor, "root (login ")
+	if !sudo {
+		return login(actor)
+	}
+	return unnumbered(strings.TrimSuffix(behind, ")"))
+}
+
+// unnumbered is a login as policy.Actor.ID has it: the bare number of a user without a name.
+func unnumbered(login string) string { return strings.TrimPrefix(login, "uid ") }
 
 // SessionsDigest is what a review of sessions signs: the digest of the session, or of several the
 // hex SHA-256 of the JSON list of their digests, sorted.
@@ -94,9 +107,9 @@ func (b *monthly) signaturesOf(s *Session, vendor string) (both signatures) {
 	return both
 }
 
-// same reports whether one login signed both.
+// same reports whether one person signed both.
 func (s signatures) same() bool {
-	return s.checked != nil && s.confirmed != nil && login(s.checked.Actor) == login(s.confirmed.Actor)
+	return s.checked != nil && s.confirmed != nil && byWhom(s.checked.Actor) == byWhom(s.confirmed.Actor)
 }
 
 // signed are the signatures as the report has them.
@@ -170,7 +183,7 @@ const namedMost = 20
 type reviewed struct {
 	digest     string
 	unchecked  []string // sessions, or the month
-	by         []string // logins that checked
+	by         []string // persons who checked
 	mismatches []Mismatch
 }
 
@@ -180,7 +193,7 @@ func (x *reviewed) checked(name string, s signatures) {
 		x.unchecked = append(x.unchecked, name)
 		return
 	}
-	x.by = append(x.by, login(s.checked.Actor))
+	x.by = append(x.by, byWhom(s.checked.Actor))
 }
 
 // reviewedSessions is about sessions, which must be over.
