@@ -9,11 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // Disk is a file system, as far as ReplaceOn uses it.
 type Disk interface {
-	// Write makes or truncates a file, writes it and syncs it. A new name lasts
+	// Write makes or truncates a regular file, writes it and syncs it. A new name lasts
 	// after SyncFolder.
 	Write(path string, data []byte) error
 	// Rename is atomic. It lasts after SyncFolder of both folders.
@@ -27,9 +28,10 @@ type Disk interface {
 // OS is the real disk. Its value is the mode of new files.
 type OS fs.FileMode
 
-// Write implements Disk.
+// Write implements Disk. It follows no link: a folder may be somebody else's, and the writer root.
 func (mode OS) Write(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fs.FileMode(mode))
+	const careful = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|careful, fs.FileMode(mode))
 	if err != nil {
 		return err
 	}

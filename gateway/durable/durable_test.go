@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -27,6 +28,41 @@ func TestReplace(t *testing.T) {
 }
 
 // TestReplaceFails: the old content stays, and no temporary file.
+// TestReplaceFollowsNothing: what somebody else put in the way is not written, and not waited for.
+func TestReplaceFollowsNothing(t *testing.T) {
+	folder := t.TempDir()
+	victim, path := filepath.Join(folder, "victim"), filepath.Join(folder, "report.html")
+	if err := os.WriteFile(victim, []byte("theirs"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, put := range map[string]func(at string) error{
+		"a link": func(at string) error { return os.Symlink(victim, at) },
+		"a pipe": func(at string) error { return syscall.Mkfifo(at, 0o600) },
+	} {
+		if err := put(path + ".tmp"); err != nil {
+			t.Fatal(err)
+		}
+		if err := Replace(path, []byte("ours"), 0o600); err == nil {
+			t.Errorf("%s: it is written", name)
+		}
+		if err := put(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := Replace(path, []byte("ours"), 0o600); err != nil {
+			t.Errorf("%s in place of the file: %v", name, err)
+		}
+		if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
+			t.Errorf("%s in place of the file: %v, %v", name, info, err)
+		}
+		if text, err := os.ReadFile(victim); string(text) != "theirs" {
+			t.Errorf("%s: the other file is %q, %v", name, text, err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestReplaceFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "folder")
 	if err := os.Mkdir(path, 0o700); err != nil {
