@@ -1,6 +1,7 @@
 package share
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
+	"golang.org/x/text/unicode/norm"
 
 	"kidoban/config"
 )
@@ -37,7 +39,7 @@ type guard struct {
 // guardOf knows the words of the text of a policy, comments among them, and its names and addresses.
 func guardOf(source *config.Tree, text []byte, addresses map[string]string) *guard {
 	g := &guard{words: map[string]map[string]string{}, addresses: map[string]bool{}}
-	for w := range runs(string(text)) {
+	for w := range runs(norm.NFKC.String(string(text))) {
 		if utf8.RuneCountInString(w) >= shortest {
 			g.add(w)
 		}
@@ -54,7 +56,7 @@ func guardOf(source *config.Tree, text []byte, addresses map[string]string) *gua
 func (g *guard) names(t *config.Tree) {
 	switch t.Name {
 	case "site", "name", "contact", "approved_by", "by":
-		for w := range runs(t.Text) {
+		for w := range runs(norm.NFKC.String(t.Text)) {
 			if w[0] >= utf8.RuneSelf && utf8.RuneCountInString(w) >= shortestName {
 				g.add(w)
 			}
@@ -208,8 +210,10 @@ func (g *guard) checkRule(r rule, t *config.Tree, path string) error {
 	return g.find(path, t.Text)
 }
 
-// find looks for a word or an address of the policy in a text, but for words that are known.
+// find looks for a word or an address of the policy in a text, in letters of any width, but for words that
+// are known.
 func (g *guard) find(path, text string) error {
+	text = norm.NFKC.String(text)
 	rest := []byte(strings.ToLower(text))
 	for w, at := range runs(string(rest)) {
 		if known(w) {
@@ -232,5 +236,20 @@ func (g *guard) findAddress(path, text string) error {
 			return &LeakError{path, a}
 		}
 	}
+	written := numbers(text) // 10[.]1[.]0[.]5, 10-1-0-5, 010.001.000.005
+	for a := range g.addresses {
+		if !strings.Contains(a, ":") && strings.Contains(written, numbers(a)) {
+			return &LeakError{path, a}
+		}
+	}
 	return nil
+}
+
+// numbers are the decimal numbers of a text, each between blanks.
+func numbers(text string) string {
+	all := " "
+	for _, n := range strings.FieldsFunc(text, func(r rune) bool { return r < '0' || r > '9' }) {
+		all += cmp.Or(strings.TrimLeft(n, "0"), "0") + " "
+	}
+	return all
 }

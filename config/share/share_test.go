@@ -195,11 +195,12 @@ func TestGuard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret := r.secrets[3]
+	secret, private := r.secrets[3], strings.TrimSuffix(regexp.MustCompile(`172\.16\.\d+\.2,`).FindString(text), ",")
 	for name, word := range map[string]string{
 		"plain": secret, "capital": strings.ToUpper(secret), "within": "x" + secret + "9", "hex": hex.EncodeToString([]byte(secret)),
 		"base64": base64.StdEncoding.EncodeToString([]byte(secret)), "base64 of more": base64.StdEncoding.EncodeToString([]byte("a " + secret + " b")),
-		"a name": "佐藤さん", "an address": strings.TrimSuffix(regexp.MustCompile(`172\.16\.\d+\.2,`).FindString(text), ","), "a kanji word": "病院x", "punycode": puny,
+		"full width": strings.Map(func(r rune) rune { return r - '!' + '！' }, secret), "an address between brackets": strings.ReplaceAll(private, ".", "[.]"),
+		"a name": "佐藤さん", "an address": private, "a kanji word": "病院x", "punycode": puny,
 	} {
 		story := Story{WentWrong: "we saw " + word + " there"}
 		_, err := Export("policy.yaml", []byte(text), story, nil)
