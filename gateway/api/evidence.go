@@ -181,6 +181,9 @@ func checkMirrored(m evidence.Mirrored) error {
 	if m.Size < 1 {
 		mistakes = append(mistakes, fmt.Errorf("size: %d: allowed is 1 or more entries", m.Size))
 	}
+	if m.Witness {
+		mistakes = append(mistakes, errors.New("witness: allowed is false: what a witness cosigned the gateway itself records"))
+	}
 	return wrong(append(mistakes, missing("to", m.To))...)
 }
 
@@ -262,8 +265,11 @@ func sent(r request, s evidence.Sent) (Noted, error) {
 	return r.state(journal.Entry{Kind: journal.Sent}, s)
 }
 
-// state records a statement of the client's user.
+// state records a statement of the client's user, who must be an operator if the policy has some, or root.
 func (r request) state(entry journal.Entry, event any) (Noted, error) {
+	if err := r.snap.Plan.Policy.MaySign(r.actor, false); err != nil {
+		return Noted{}, err
+	}
 	text, err := json.Marshal(event)
 	if err != nil {
 		return Noted{}, err

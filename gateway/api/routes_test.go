@@ -111,3 +111,38 @@ func TestEveryRouteAnswers(t *testing.T) {
 		}
 	}
 }
+
+// TestWhoMayState: only operators, where the policy has some, and root; and nobody speaks for a witness.
+func TestWhoMayState(t *testing.T) {
+	s := beginWith(t, onRequest(), nil)
+	s.eventually("the record is read", func() bool { return s.handler.Evidence.Ask(func(*evidence.Record) error { return nil }) == nil })
+	post := func(actor, path string, body any) int {
+		text, _ := json.Marshal(body)
+		r, err := http.NewRequest("POST", s.server.URL+path, bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Test-Actor", actor)
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		return response.StatusCode
+	}
+	for path, body := range map[string]any{
+		"/v1/evidence/answer":      evidence.Answer{Control: "10", Answer: "yes"},
+		"/v1/evidence/mirrored":    evidence.Mirrored{To: "/mnt/copy", Size: 1},
+		"/v1/evidence/incident":    incident{Verb: "opened", Kind: "leak", Reason: "drill"},
+		"/v1/evidence/work-report": evidence.WorkReport{Vendor: "medisys", From: time.Now().Add(-time.Hour), Until: time.Now(), Text: "indices"},
+	} {
+		for actor, want := range map[string]int{"tanaka": 200, "stranger": 403} {
+			if got := post(actor, path, body); got != want {
+				t.Errorf("%s by %s: %d, want %d", path, actor, got, want)
+			}
+		}
+	}
+	if got := post("tanaka", "/v1/evidence/mirrored", evidence.Mirrored{To: "witness.example", Size: 1, Witness: true}); got != 400 {
+		t.Errorf("for a witness: %d", got)
+	}
+}
