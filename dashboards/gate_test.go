@@ -71,6 +71,15 @@ func (b builder) gate() *Dashboard {
 			unit: "s", queries: []query{{`histogram_quantile(0.5, sum by (le) (rate(kidoban_request_decision_seconds_bucket{` + ofInstance + `}[1d])))`, b.say("half", "50%")},
 				{`histogram_quantile(0.9, sum by (le) (rate(kidoban_request_decision_seconds_bucket{` + ofInstance + `}[1d])))`, b.say("nine of ten", "90%")}}},
 
+		row(b.say("Was it checked?", "確認")),
+		question{kind: "timeseries", width: 9, height: 7, title: "Sessions to be checked", unit: "none", queries: []query{
+			{`sum(kidoban_sessions_unreviewed{` + ofVendors + `})`, b.say("not checked", "未確認")}, {`sum(kidoban_review_overdue{` + ofVendors + `})`, b.say("overdue", "期限切れ")}}},
+		question{kind: "timeseries", width: 9, height: 7, title: "Differences that nobody has explained", unit: "none", queries: []query{
+			{`sum by (kind) (kidoban_mismatches_open{` + ofInstance + `})`, "{{kind}}"}}, drawn: stacked},
+		question{kind: "stat", width: 6, height: 7, title: "Age of the copy elsewhere", unit: "s", queries: []query{
+			{`time() - max(kidoban_witness_timestamp_seconds{` + ofInstance + `} > 0)`, b.say("cosignature", "連署")},
+			{`time() - max(kidoban_copy_timestamp_seconds{` + ofInstance + `} > 0)`, b.say("copy", "写し")}}, thresholds: steps(blue, 8*86400, orange)},
+
 		row(b.say("Who tried, and why not?", "誰が・なぜ拒否されたか")),
 		question{kind: "stat", width: 4, height: 8, title: "Refusals that should worry, 24 h", unit: "none", whole: true, queries: []query{
 			{`sum(round(increase(kidoban_admissions_total{` + ofVendors + `,reason="wrong_source"}[24h])))`, b.say("wrong address", "登録外アドレス")},
