@@ -2,6 +2,7 @@ package dashboards
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -323,6 +324,9 @@ func TestReasonsAreExplained(t *testing.T) {
 func TestAlertsAreWhole(t *testing.T) {
 	names := known(t)
 	tests, err := os.ReadFile("rules/kidoban_test.yaml")
+	days, more := os.ReadFile("rules/kidoban_days_test.yaml")
+	_, cases, _ := strings.Cut(string(days), "tests:\n")
+	tests, err = append(tests, cases...), errors.Join(err, more)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -486,7 +490,7 @@ func TestFault101WhichRefusalsMakeABurst(t *testing.T) {
 // TestRules has Prometheus try every rule on series made for it.
 func TestRules(t *testing.T) {
 	promtool := program(t, "promtool", "prometheus")
-	for _, args := range [][]string{{"check", "rules", "kidoban.yaml"}, {"test", "rules", "kidoban_test.yaml"}} {
+	for _, args := range [][]string{{"check", "rules", "kidoban.yaml"}, {"test", "rules", "kidoban_test.yaml", "kidoban_days_test.yaml"}} {
 		c := exec.Command(promtool, args...)
 		c.Dir = "rules"
 		if out, err := c.CombinedOutput(); err != nil {
