@@ -72,9 +72,15 @@ func newAudited(t *testing.T, site string) audited {
 	zone, err := time.LoadLocation("Asia/Tokyo")
 	check(err)
 	text, digest := fmt.Sprintf(auditedPolicy, site), strings.Repeat("ab", 32)
-	begin := time.Date(2026, 11, 1, 9, 0, 0, 0, zone)
+	begin := time.Date(2026, 10, 1, 9, 0, 0, 0, zone)
 	check(j.Append(journal.Entry{Kind: journal.Start, Time: begin}, journal.Entry{Kind: journal.PolicyText, Time: begin, Digest: digest, Text: text},
 		journal.Entry{Kind: journal.PolicyLoaded, Time: begin, Digest: digest}))
+	strangers := make([]journal.Entry, 300) // more than one file of entries
+	for n := range strangers {
+		when := begin.Add(time.Duration(n) * time.Hour)
+		strangers[n] = journal.Entry{Kind: journal.Refused, Time: when, Actor: "gateway", Source: "192.0.2.66", Reason: "unlisted_source", Count: 1, First: when, Last: when}
+	}
+	check(j.Append(strangers...))
 	for n, target := range []string{"ehr", "pacs", "ehr", "ehr"} {
 		check(j.Append(visitOf(time.Date(2026, 11, 9+n, 10, 0, 0, 0, zone), fmt.Sprintf("S%d", n+1), target)...))
 		if n == 1 {
@@ -179,7 +185,7 @@ func TestAuditPage(t *testing.T) {
 		said[name] += a.run(block)
 	}
 	want := map[string][]string{
-		"kidoban journal": {"VERIFIED  journal: 24 entries", "A continuation of the earlier checkpoint of 13 entries."},
+		"kidoban journal": {"VERIFIED  journal: 324 entries", "A continuation of the earlier checkpoint of 313 entries."},
 		"kidoban report":  {"mismatch m06: 1, of which 1 not explained"},
 		"kidoban inspect": {"Kido Clinic: self-inspection of tier 1"},
 		"kidoban sample":  {"3 of 4 sessions"},
@@ -205,7 +211,7 @@ func TestAuditPage(t *testing.T) {
 	if !slices.ContainsFunc(r.Mismatches, func(m evidence.Mismatch) bool { return m.Kind == "m06" && m.Session == "S2" }) {
 		t.Errorf("the seeded mismatch is not among %+v", r.Mismatches)
 	}
-	if got := a.verifiedByTorchwood(); got != 24 {
+	if got := a.verifiedByTorchwood(); got != 324 {
 		t.Errorf("torchwood verifies %d entries", got)
 	}
 	a.tampered()
@@ -243,9 +249,9 @@ func (a audited) verifiedByTorchwood() (count int64) {
 // tampered changes one byte of the copy: then no tool accepts it.
 func (a audited) tampered() {
 	a.t.Helper()
-	bundles, err := filepath.Glob(filepath.Join(a.folder, "journal/tile/entries/000.p/24"))
+	bundles, err := filepath.Glob(filepath.Join(a.folder, "journal/tile/entries/001.p/68"))
 	if err != nil || len(bundles) != 1 {
-		a.t.Fatal(bundles, err)
+		a.t.Fatalf("%q, %v", bundles, err)
 	}
 	text, err := os.ReadFile(bundles[0])
 	if err != nil {
