@@ -54,6 +54,20 @@ func (p *pruned) open() {
 	p.j = j
 }
 
+// copy makes a copy of the journal as it is.
+func (p *pruned) copy() (to string) {
+	dir, keyFile := audit.Place(p.state)
+	key, err := journal.VerifierKey(keyFile)
+	if err == nil {
+		to = filepath.Join(p.t.TempDir(), "copy")
+		_, err = journal.Copy(dir, to, key, nil)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return to
+}
+
 func (p *pruned) append(entries ...journal.Entry) {
 	p.t.Helper()
 	if err := p.j.Append(entries...); err != nil {
@@ -67,10 +81,15 @@ func (p *pruned) do(args ...string) (status int, out string) {
 	return status, printed.String() + failures.String()
 }
 
+// elsewhere is where a test has its copy; it stands for a folder of the test.
+const elsewhere = "/mnt/share/journal"
+
 // covered are the entries that allow to prune the first ones.
-func covered(size int64) []journal.Entry {
+func covered(size int64) []journal.Entry { return coveredAt(elsewhere, size) }
+
+func coveredAt(to string, size int64) []journal.Entry {
 	return []journal.Entry{
-		{Kind: journal.Mirrored, Count: size, Event: fmt.Appendf(nil, `{"to":"/mnt/share/journal","size":%d}`, size)},
+		{Kind: journal.Mirrored, Count: size, Event: fmt.Appendf(nil, `{"to":%q,"size":%d}`, to, size)},
 		{Kind: journal.Mirrored, Count: size, Text: "witness.example", Event: fmt.Appendf(nil, `{"to":"witness.example","size":%d,"witness":true}`, size)},
 		{Kind: journal.State, Count: 902, Event: []byte(`{"version":1}`), Text: "{}"},
 	}
@@ -93,6 +112,9 @@ func TestPruneRefuses(t *testing.T) {
 		{"an incident was closed", "retention: 1mo\n", append(covered(700), opened, closed), "2025-12-01", false, nil},
 		{"an incident is open", "retention: 1mo\n", append(covered(700), opened), "2025-12-01", false, []string{"incident i-1 is open"}},
 		{"the copy is older", "retention: 1mo\n", slices.Concat(covered(300)[:1], covered(700)[1:]), "2025-12-01", false, []string{"no copy has all entries before 512"}},
+		{"the copy is gone", "retention: 1mo\n", coveredAt("/nowhere", 700), "2025-12-01", false, []string{"no copy has all entries before 512", "the copy in /nowhere does not count"}},
+		{"the copy is the journal", "retention: 1mo\n", coveredAt("/itself", 700), "2025-12-01", false, []string{"no copy has all entries before 512", "it is the journal itself"}},
+		{"one copy is gone", "retention: 1mo\n", append(coveredAt("/nowhere", 700), covered(700)...), "2025-12-01", false, nil},
 		{"the witness saw less", "retention: 1mo\n", slices.Concat(covered(700)[:1], covered(300)[1:2], covered(700)[2:]), "2025-12-01", false, []string{"no witness has cosigned the entries before 512"}},
 		{"the policy keeps it", "retention: 60y\n", covered(700), "2025-12-01", false, []string{"the policy keeps entries for 60y"}},
 		{"it is one file", "retention: 1mo\n", covered(700), "2024-03-01", false, []string{"no file has entries before"}},
@@ -100,6 +122,11 @@ func TestPruneRefuses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPruned(t, c.retention)
+			dir, _ := audit.Place(p.state)
+			places := strings.NewReplacer(elsewhere, p.copy(), "/itself", dir)
+			for i, e := range c.entries {
+				c.entries[i].Event = []byte(places.Replace(string(e.Event)))
+			}
 			p.append(c.entries...)
 			if !c.running {
 				p.j.Close()
@@ -146,7 +173,7 @@ func TestPruneAndRestart(t *testing.T) {
 		}
 		return past
 	}
-	start(append(covered(900)[:2], journal.Entry{Kind: journal.Stop})...)
+	start(append(coveredAt(p.copy(), 900)[:2], journal.Entry{Kind: journal.Stop})...)
 	if status, out := p.do("prune", "--before", "2025-12-01"); status != terminal.Usage || !strings.Contains(out, "go to "+dir+".pruned-20251201") {
 		t.Errorf("without a terminal: %d: %s", status, out)
 	}

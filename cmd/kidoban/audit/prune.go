@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -58,8 +60,12 @@ func (c pruneCommand) Run(p *terminal.Program) error {
 		return orNoJournal(p, err)
 	}
 	before := journal.PrunedTo(first)
+	key, _, err := ownKey(p)
+	if err != nil {
+		return err
+	}
 	to := filepath.Clean(cmp.Or(string(c.To), dir+".pruned-"+date.Format("20060102")))
-	reasons := o.against(p, before, date, time.Now())
+	reasons := append(o.against(p, before, date, time.Now()), o.uncovered(dir, key, before)...)
 	if inside, err := filepath.Rel(dir, to); err == nil && !strings.HasPrefix(inside, "..") {
 		reasons = append(reasons, view.Say("prune_inside", view.Args{"folder": to}))
 	}
@@ -236,18 +242,63 @@ func (k known) against(p *terminal.Program, before int64, date, now time.Time) (
 		last := k.policy.Retention.Before(now)
 		say(date.After(last), "prune_retention", view.Args{"retention": k.policy.Retention.String(), "date": p.Local(last)})
 	}
-	copied, witnessed := false, false
-	for _, m := range k.copies {
-		copied = copied || !m.Witness && m.Size >= before
-		witnessed = witnessed || m.Witness && m.Size >= before
-	}
-	say(!copied, "prune_no_copy", view.Args{"before": before})
-	say(!witnessed, "prune_no_witness", view.Args{"before": before})
 	say(k.state < before, "prune_no_state", view.Args{"before": before})
 	for _, i := range k.record.Incidents {
 		say(i.Closed == nil, "prune_incident", view.Args{"id": i.Is.ID})
 	}
 	return all
+}
+
+// uncovered are the reasons not to prune that a copy and a witness take away. Somebody states that there
+// is a copy: it must be there and verify. What a witness cosigned the gateway itself states.
+func (k known) uncovered(dir, key string, before int64) (reasons []view.Message) {
+	copied, witnessed := false, false
+	broken := map[string]view.Message{}
+	for _, m := range k.copies {
+		switch {
+		case m.Size < before || copied && !m.Witness:
+		case m.Witness:
+			witnessed = true
+		default:
+			err := k.verify(dir, m.To, key, before)
+			if copied = err == nil; !copied {
+				broken[m.To] = view.Say("prune_bad_copy", view.Args{"folder": m.To, "cause": err})
+			}
+		}
+	}
+	if !copied {
+		reasons = append(reasons, view.Say("prune_no_copy", view.Args{"before": before}))
+		for _, folder := range slices.Sorted(maps.Keys(broken)) {
+			reasons = append(reasons, broken[folder])
+		}
+	}
+	if !witnessed {
+		reasons = append(reasons, view.Say("prune_no_witness", view.Args{"before": before}))
+	}
+	return reasons
+}
+
+// verify says why a folder is no copy of what is to be pruned.
+func (k known) verify(dir, folder, key string, before int64) error {
+	own, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	there, err := os.Stat(folder)
+	if err != nil {
+		return err
+	}
+	if os.SameFile(own, there) {
+		return errors.New("it is the journal itself")
+	}
+	report, err := journal.VerifyCopy(folder, key, nil)
+	switch {
+	case err != nil:
+		return err
+	case report.Minimum > k.first || report.Size < before:
+		return fmt.Errorf("it has the entries from %d to %d", report.Minimum, report.Size-1)
+	}
+	return nil
 }
 
 // delete deletes what was moved away earlier.
