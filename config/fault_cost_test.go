@@ -30,11 +30,14 @@ func fill(head, part, tail string) string {
 		most = min(most, (maxLines-2)/n)
 	}
 	text := func(n int) string { return head + strings.Repeat(part, n) + tail }
-	refused := sort.Search(most, func(n int) bool {
+	refused := func(n int) bool {
 		var d decoder
 		return !d.checkShape([]byte(text(n + 1)))
-	})
-	return text(refused)
+	}
+	if !refused(most - 1) {
+		return text(most)
+	}
+	return text(sort.Search(most, refused))
 }
 
 // numbered joins n parts, each with its number in place of every #.
