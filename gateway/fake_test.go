@@ -525,6 +525,8 @@ func (f *fakeFirewall) Counted() (until, lost time.Time) {
 	return f.w.wall().Add(-f.behind), f.lost
 }
 
+func (f *fakeFirewall) Recount() {}
+
 func (f *fakeFirewall) Counting() bool {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()

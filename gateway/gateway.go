@@ -63,6 +63,8 @@ type Firewall interface {
 	Counted() (until, lost time.Time)
 	// Counting says whether the kernel counts at all.
 	Counting() bool
+	// Recount asks for a count at once, and does not wait for it.
+	Recount()
 	// Forget drops what was counted of an address, but for live connections.
 	Forget(netip.Addr)
 	// Close denies everything, restores the host's settings, and removes the

@@ -355,6 +355,12 @@ func (l *loop) stop() error {
 	l.openings.Stop()
 	l.evaluate()
 	l.publish()
+	for range 10 { // until the kernel has counted the last flows
+		if until, _ := l.cfg.Firewall.Counted(); !l.sessions.Awaits(until) {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 	l.use(true)
 	l.record(store.RefusedEntries(l.refusals.Rest(l.clock.Now))...)
 	l.record(journal.Entry{Kind: journal.Stop, Actor: "gateway"})

@@ -4,6 +4,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"net/netip"
+	"slices"
 	"time"
 
 	"kidoban/gateway/journal"
@@ -53,6 +55,7 @@ func (l *loop) confirmed(f policy.Fact) {
 	if admission == nil {
 		return // cut meanwhile
 	}
+	l.counts(f.Engineer)
 	opened, superseded, changed := l.sessions.Enter(f.Engineer, f.Source, f.Ingress, l.plans.inForce)
 	l.end(superseded)
 	if opened != nil {
@@ -92,6 +95,7 @@ func (l *loop) end(over []session.Ending) {
 	if len(over) == 0 {
 		return
 	}
+	l.cfg.Firewall.Recount()
 	l.sessions.Read(maps.Collect(l.cfg.Tunnel.Traffic()))
 	for _, x := range over {
 		s := x.Session
@@ -105,31 +109,25 @@ func (l *loop) end(over []session.Ending) {
 	}
 }
 
-// use records what sessions have used, as far as it is due.
-func (l *loop) use(stopping bool) {
+// counts reads what the kernel has counted of sessions, and of an engineer who enters.
+func (l *loop) counts(entering *policy.Engineer) {
 	f := l.cfg.Firewall
 	until, lost := f.Counted()
-	l.sessions.Counted(session.Counts{Flows: maps.Collect(f.Used(l.sessions.Counts)), Until: until, Lost: lost, Counting: f.Counting()})
+	of := func(a netip.Addr) bool {
+		return l.sessions.Counts(a) || entering != nil && slices.Contains(entering.Addresses, a)
+	}
+	l.sessions.Counted(session.Counts{Flows: maps.Collect(f.Used(of)), Until: until, Lost: lost, Counting: f.Counting()})
+}
+
+// use records what sessions have used, as far as it is due.
+func (l *loop) use(stopping bool) {
+	l.counts(nil)
 	for _, u := range l.sessions.Use(stopping) {
-		l.record(usedEntry(u, l.state.Policy()))
+		l.record(u.Entry(sessionEntry(journal.Used, u.Session), l.state.Policy()))
 		if u.Last {
 			for _, a := range l.sessions.Uncounted(u.Session) {
-				f.Forget(a)
+				l.cfg.Firewall.Forget(a)
 			}
 		}
 	}
-}
-
-// usedEntry names the targets as the policy in force does.
-func usedEntry(u session.Used, p *policy.Policy) journal.Entry {
-	e := sessionEntry(journal.Used, u.Session)
-	e.Grants, e.Until, e.Text = nil, time.Time{}, ""
-	e.ReceivedBytes, e.TransmittedBytes, e.Complete = int64(u.Session.Received), int64(u.Session.Transmitted), &u.Complete
-	if e.Used = u.Rows; !u.Counting {
-		e.Reason = "not_counted"
-	}
-	for i := range e.Used {
-		e.Used[i].Target = p.TargetOf(e.Used[i].Address, e.Used[i].Service)
-	}
-	return e
 }

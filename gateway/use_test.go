@@ -53,6 +53,11 @@ func TestWhatASessionUsesIsRecorded(t *testing.T) {
 			w.shut("acme")
 			w.at("01:55:30")
 		}, []string{"closed vendor_shut", "used 100 incomplete not_counted"}},
+		{"the gateway stops, and the kernel has counted", func(w *world) {
+			if err := w.stop(); err != nil {
+				w.t.Error(err)
+			}
+		}, []string{"closed gateway_stopped", "used 100 srv,10.1.0.5,tcp/22,1000,50"}},
 		{"the gateway stops", func(w *world) {
 			w.do(func() { w.firewall.behind = 5 * time.Second })
 			if err := w.stop(); err != nil {

@@ -245,6 +245,7 @@ func (noFirewall) Used(func(netip.Addr) bool) iter.Seq2[policy.Flow, policy.Use]
 func (noFirewall) Counted() (until, lost time.Time) { return time.Now(), time.Time{} }
 func (noFirewall) Counting() bool                   { return false }
 func (noFirewall) Forget(netip.Addr)                {}
+func (noFirewall) Recount()                         {}
 
 // noJournal keeps nothing.
 type noJournal struct{}

@@ -51,6 +51,7 @@ func (quietFirewall) Close() error                             { return nil }
 func (quietFirewall) Counted() (until, lost time.Time)         { return time.Now(), time.Time{} }
 func (quietFirewall) Counting() bool                           { return true }
 func (quietFirewall) Forget(netip.Addr)                        {}
+func (quietFirewall) Recount()                                 {}
 func (quietFirewall) Used(func(netip.Addr) bool) iter.Seq2[policy.Flow, policy.Use] {
 	return func(func(policy.Flow, policy.Use) bool) {}
 }

@@ -367,23 +367,3 @@ func (f *Firewall) Forget(address netip.Addr) {
 	defer a.mu.Unlock()
 	a.ledger.forget(address)
 }
-
-// Before gives what conntrack holds of flows from such tunnel addresses that a process before this
-// one let in, each since it began. Last is unknown, and zero; so is First where the kernel does
-// not know. These flows never count in Used. It must be called before the first plan is set, which
-// makes conntrack forget them. It waits for the kernel, up to 10 s.
-func (f *Firewall) Before(of func(netip.Addr) bool) (map[policy.Flow]policy.Use, error) {
-	a := f.kernel.accounts
-	if a.walker == nil {
-		return nil, fmt.Errorf("what passed before this start: %w", *a.unread.Load())
-	}
-	a.walking.Lock()
-	defer a.walking.Unlock()
-	all, err := a.walker.counted(of)
-	if err != nil {
-		return nil, fmt.Errorf("what passed before this start: %w", err)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.ledger.before(all), nil
-}

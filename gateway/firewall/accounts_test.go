@@ -406,45 +406,6 @@ func TestFault114SwitchedOffMeanwhile(t *testing.T) {
 	}
 }
 
-// TestBefore: what flows used that a killed process let in is told to the next one, once.
-func TestBefore(t *testing.T) {
-	n := newPlace(t, testOptions)
-	n.session(t, testPolicy())
-	wire := n.wire()
-	c, other := n.connect(t, "10.1.0.5:22")
-	move(t, c, other, 10_000)
-	settled(t, wire)
-	row := flowTo(engineer4, "10.1.0.5:22", policy.TCP)
-	want := n.counted(t)[row]
-
-	var next *accounts // as the next process has it
-	if err := n.gateway.Do(func() error { next = openAccounts(eventsRoom, n.firewall.options.Logger); return nil }); err != nil {
-		t.Fatal(err)
-	}
-	defer next.close()
-	f := &Firewall{kernel: &ruleset{accounts: next}}
-	got, err := f.Before(func(a netip.Addr) bool { return a == engineer4 })
-	u := got[row]
-	if err != nil || len(got) != 1 || u.Connections != 1 || u.ReceivedBytes != want.ReceivedBytes || u.TransmittedBytes != want.TransmittedBytes || !u.First.Equal(want.First) {
-		t.Errorf("before: %+v (%v), want %+v", got, err, want)
-	}
-	if got, err := f.Before(func(a netip.Addr) bool { return a == colleague4 }); err != nil || len(got) > 0 {
-		t.Errorf("of another address: %v (%v)", got, err)
-	}
-	next.engineers.Store(n.firewall.accounts.engineers.Load())
-	if err := n.gateway.Do(func() error { return flush(n.firewall.flows) }); err != nil {
-		t.Fatal(err)
-	}
-	lab.WaitFor(t, 10*time.Second, "its end is heard", func() bool {
-		next.mu.Lock()
-		defer next.mu.Unlock()
-		return len(next.ledger.live) == 0
-	})
-	if got := maps.Collect(f.Used(all)); len(got) > 0 {
-		t.Errorf("it counts again: %v", got)
-	}
-}
-
 // TestFault61CountersAreRestored: the process after a killed one turns conntrack's counters back, and
 // does not take them for its own.
 func TestFault61CountersAreRestored(t *testing.T) {

@@ -132,25 +132,6 @@ func (l *ledger) walked(all []ctCount, now time.Time) {
 	}
 }
 
-// before takes flows that an earlier process let in. They never count here.
-func (l *ledger) before(all []ctCount) map[policy.Flow]policy.Use {
-	earlier := newLedger()
-	for _, c := range all {
-		earlier.sees(c, c.began)
-		if l.live[c.id] == nil {
-			l.live[c.id] = &liveFlow{walk: l.walk}
-		}
-	}
-	uses := map[policy.Flow]policy.Use{}
-	for _, rows := range earlier.rows {
-		for flow, r := range rows {
-			r.Last = time.Time{}
-			uses[flow] = r.Use
-		}
-	}
-	return uses
-}
-
 // row gives the row of a flow.
 func (l *ledger) row(f policy.Flow) *row {
 	rows := l.rows[f.From]

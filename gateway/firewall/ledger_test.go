@@ -236,32 +236,3 @@ func TestRowsAreBounded(t *testing.T) {
 		t.Errorf("%d addresses and %d flows are left", len(l.rows), len(l.live))
 	}
 }
-
-// TestEarlierFlowsDoNotCount: flows that an earlier process let in are told once, and count
-// neither when they are read nor when they end.
-func TestEarlierFlowsDoNotCount(t *testing.T) {
-	flow := policy.Flow{From: engineer4, To: netip.AddrPortFrom(target4, 22), Protocol: policy.TCP}
-	one := func(id string, packets uint64) ctCount {
-		return ctCount{id: id, flow: flow, received: packetCount{packets, packets * 100}, began: goldenNow}
-	}
-	l := newLedger()
-	got := l.before([]ctCount{one("1", 2), one("2", 3)})
-	want := policy.Use{Connections: 2, ReceivedPackets: 5, ReceivedBytes: 500, First: goldenNow}
-	if len(got) != 1 || got[flow] != want {
-		t.Errorf("before: %+v, want %+v", got, want)
-	}
-	l.walked([]ctCount{one("1", 4), one("2", 4)}, goldenNow)
-	l.ended(one("1", 5), goldenNow)
-	if len(l.rows) > 0 {
-		t.Errorf("they count: %+v", l.rows[engineer4][flow])
-	}
-	l.walked(nil, goldenNow)
-	l.walked(nil, goldenNow)
-	if len(l.live) > 0 || !l.lost.IsZero() {
-		t.Errorf("%d are live, lost %v", len(l.live), l.lost)
-	}
-	l.ended(one("3", 7), goldenNow)
-	if r := l.rows[engineer4][flow]; r == nil || r.ReceivedPackets != 7 {
-		t.Errorf("a new flow has %+v, want 7 packets", r)
-	}
-}

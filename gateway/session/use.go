@@ -23,6 +23,23 @@ const (
 	rowsMax = 120
 )
 
+// Entry is an entry of kind used: one about the session, with its use. The targets' names are those
+// of a policy.
+func (u Used) Entry(e journal.Entry, p *policy.Policy) journal.Entry {
+	e.Grants, e.Until, e.Text = nil, time.Time{}, ""
+	e.ReceivedBytes, e.TransmittedBytes, e.Complete = int64(u.Session.Received), int64(u.Session.Transmitted), &u.Complete
+	if e.Used = u.Rows; !u.Counting {
+		e.Reason = NotCounted
+	}
+	for i := range e.Used {
+		e.Used[i].Target = p.TargetOf(e.Used[i].Address, e.Used[i].Service)
+	}
+	return e
+}
+
+// NotCounted is the reason of an entry of kind used where the kernel does not count.
+const NotCounted = "not_counted"
+
 // Counts is what the kernel counted of engineers' flows.
 type Counts struct {
 	Flows    map[policy.Flow]policy.Use // of the tunnel addresses that were asked for, since the process began
@@ -43,6 +60,7 @@ type Used struct {
 // counted is the use of one session.
 type counted struct {
 	before map[policy.Flow]policy.Use // when it opened
+	after  map[policy.Flow]policy.Use // when the engineer's next session opened; nil: none has
 	toldAt time.Duration              // boot time of the newest Used
 	told   uint64                     // bytes of the session then
 	over   time.Duration              // boot time of its end; 0: it is open
@@ -73,6 +91,11 @@ func (t *Table) Uncounted(s *Session) (all []netip.Addr) {
 		}
 	}
 	return all
+}
+
+// Awaits reports whether a session that is over is not counted whole yet.
+func (t *Table) Awaits(until time.Time) bool {
+	return slices.ContainsFunc(t.leaving, func(s *Session) bool { return !until.After(s.use.ended) })
 }
 
 // leave keeps a session that is over until its last count.
@@ -113,7 +136,11 @@ func (t *Table) Use(stopping bool) (all []Used) {
 func (t *Table) used(s *Session) Used {
 	s.use.toldAt, s.use.told = t.clock.Boot, s.Received+s.Transmitted
 	u := Used{Session: s, Counting: t.counts.Counting, Complete: t.counts.Counting && !t.counts.Lost.After(s.OpenedAt)}
-	for f, now := range t.counts.Flows {
+	flows := t.counts.Flows
+	if s.use.after != nil {
+		flows = s.use.after
+	}
+	for f, now := range flows {
 		if slices.Contains(s.Engineer.Addresses, f.From) {
 			if row := since(f, now, s.use.before[f]); row.Connections+row.ReceivedPackets+row.TransmittedPackets > 0 {
 				row.First = later(row.First, s.OpenedAt)
@@ -175,8 +202,14 @@ func sum(rows []journal.Use) (all journal.Use) {
 	return all
 }
 
-// begins takes note of what had been counted when a session opened.
+// begins takes note of what had been counted when a session opened. What comes from now on is no
+// earlier session's.
 func (t *Table) begins(s *Session) {
+	for _, earlier := range t.leaving {
+		if earlier.Engineer.String() == s.Engineer.String() {
+			earlier.use.after = t.counts.Flows
+		}
+	}
 	s.use = counted{before: map[policy.Flow]policy.Use{}, toldAt: t.clock.Boot}
 	for f, u := range maps.All(t.counts.Flows) {
 		if slices.Contains(s.Engineer.Addresses, f.From) {

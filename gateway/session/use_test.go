@@ -109,6 +109,7 @@ func TestUse(t *testing.T) {
 	read()
 	c := open("c") // superseded: the flow goes on
 	sends(https, 0, 30)
+	read()
 	want("inside again", due(false), "b 10.1.0.5,tcp/443,1,100 last")
 	if n := len(table.Uncounted(b)); n != 0 {
 		t.Errorf("%d addresses may be forgotten while somebody is inside", n)
