@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"archive/zip"
 	"bytes"
 	"crypto/ed25519"
 	"encoding/json"
@@ -233,6 +234,27 @@ func resum(t *testing.T, files map[string][]byte, signed bool) []byte {
 }
 
 // TestRedacted has no name anywhere, and still proves each entry by its hash.
+// TestBomb: a small archive of large files is refused before it is unpacked.
+func TestBomb(t *testing.T) {
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for name := range 8 {
+		w, err := z.Create(fmt.Sprint(name))
+		if err == nil {
+			_, err = w.Write(make([]byte, 1<<20))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Verify(b.Bytes(), ""); err == nil || !strings.Contains(err.Error(), "more bytes than the archive") {
+		t.Errorf("%d bytes: %v", b.Len(), err)
+	}
+}
+
 func TestRedacted(t *testing.T) {
 	in, key, _ := night(t)
 	whole := make1(t, in)

@@ -18,11 +18,8 @@ import (
 	"kidoban/gateway/journal"
 )
 
-// Bounds of a bundle that is verified, which may come from anywhere.
-const (
-	filesMost = 1 << 20
-	bytesMost = 1 << 30
-)
+// filesMost bounds a bundle that is verified, which may come from anywhere.
+const filesMost = 1 << 20
 
 // Verified is what is proven of a bundle.
 type Verified struct {
@@ -86,7 +83,7 @@ func unpack(archive []byte) (map[string][]byte, error) {
 	if len(z.File) > filesMost {
 		return nil, fmt.Errorf("%d files: allowed are %d", len(z.File), filesMost)
 	}
-	files, left := map[string][]byte{}, int64(bytesMost)
+	files, left := map[string][]byte{}, int64(len(archive)) // Make compresses nothing
 	for _, f := range z.File {
 		if _, twice := files[f.Name]; twice || !filepath.IsLocal(f.Name) {
 			return nil, fmt.Errorf("%.80q: is there twice, or is no name of a bundle's file", f.Name)
@@ -97,7 +94,7 @@ func unpack(archive []byte) (map[string][]byte, error) {
 		}
 		text, err := io.ReadAll(io.LimitReader(r, left+1))
 		if left -= int64(len(text)); err == nil && left < 0 {
-			err = fmt.Errorf("more than %d bytes in all", bytesMost)
+			err = fmt.Errorf("the files have more bytes than the archive: it is no bundle")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
