@@ -85,6 +85,7 @@ type monthly struct {
 	sessions []*Session             // that opened in the month
 	both     []signatures           // of these
 	today    map[string]string      // digests by vendor
+	reviewed map[int64]string       // digests by the entry of a review of sessions
 	work     map[string]*ReportWork // by session
 }
 
@@ -122,7 +123,7 @@ func (r *Record) monthly(name, vendor string) (*monthly, error) {
 	if vendor != "" && !slices.Contains(r.vendors(), vendor) {
 		return nil, &view.Error{Message: view.Say("evidence_vendor_unknown", view.Args{"vendor": vendor, "known": r.vendors()})}
 	}
-	b := &monthly{r: r, m: m, vendor: vendor, policy: r.policyOf(m), work: map[string]*ReportWork{}, today: map[string]string{}}
+	b := &monthly{r: r, m: m, vendor: vendor, policy: r.policyOf(m), work: map[string]*ReportWork{}, today: map[string]string{}, reviewed: map[int64]string{}}
 	b.report = Report{Version: Version, Month: name, Vendor: vendor, Timezone: m.zone.String(), Entries: r.entriesOf(m), Size: r.Entries.To + 1,
 		Witnesses: []string{}, AsOf: m.local(r.Now), Policies: r.policiesOf(m), Vendors: []VendorSummary{}, Sessions: []ReportSession{}, Unused: []ReportUnused{}, Mismatches: []Mismatch{}}
 	if b.policy != nil {

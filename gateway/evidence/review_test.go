@@ -161,6 +161,26 @@ func TestOnePersonTwice(t *testing.T) {
 	}
 }
 
+// TestAReviewIsDigestedOnce in a report, though it is about many sessions: else a few thousand take minutes.
+func TestAReviewIsDigestedOnce(t *testing.T) {
+	s := newStory(t, policyText).at("2026-11-02 10:00")
+	var all []string
+	for range 3 {
+		all = append(all, s.visit("sato", "day", []string{"ehr"}, "checked", "confirmed").Session)
+	}
+	entry := s.states(journal.Review, "tanaka", Review{As: Checked, Sessions: all, Digest: s.r.sessionsDigest(all)})
+	b := must(s.r.made("2026-11", ""))
+	if len(b.sessions) != 3 || len(b.reviewed) != 1 || b.reviewed[entry] != s.r.sessionsDigest(all) {
+		t.Fatalf("%d sessions, digests %v", len(b.sessions), b.reviewed)
+	}
+	b.reviewed[entry] = "another"
+	for _, x := range b.sessions {
+		if both := b.signaturesOf(x, x.Vendor); !both.stale() {
+			t.Errorf("session %s: its digest was made again", x.ID)
+		}
+	}
+}
+
 // TestNotesExplain: what a note explains is what was open, and what it names.
 func TestNotesExplain(t *testing.T) {
 	s := usual(t).at("2026-11-23 10:00")

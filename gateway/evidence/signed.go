@@ -61,6 +61,20 @@ func (b *monthly) digestOf(vendor string) string {
 	return b.today[vendor]
 }
 
+// todayOf is the digest of what a review signed, as of now. It is made once for a review, which may be of
+// thousands of sessions.
+func (b *monthly) todayOf(v Signed[Review]) string {
+	if len(v.Is.Sessions) == 0 {
+		return b.digestOf(v.Is.Vendor)
+	}
+	today, known := b.reviewed[v.Entry]
+	if !known {
+		today = b.r.sessionsDigest(v.Is.Sessions)
+		b.reviewed[v.Entry] = today
+	}
+	return today
+}
+
 // signatures are the two that count, of a session or of a vendor's month; nil: there is none.
 type signatures struct{ checked, confirmed *signature }
 
@@ -89,13 +103,7 @@ func (b *monthly) signaturesOf(s *Session, vendor string) (both signatures) {
 		if !month && (s == nil || !slices.Contains(v.Is.Sessions, s.ID)) {
 			continue
 		}
-		today := ""
-		if month {
-			today = b.digestOf(vendor)
-		} else {
-			today = b.r.sessionsDigest(v.Is.Sessions)
-		}
-		x := &signature{v, v.Is.Digest != today}
+		x := &signature{v, v.Is.Digest != b.todayOf(v)}
 		switch {
 		case v.Is.As == Checked && (!x.stale || !both.checked.is()):
 			both.checked = x
