@@ -182,10 +182,8 @@ func (c answerCommand) Run(p *terminal.Program) error {
 			return err
 		}
 	}
-	if _, zone, err := p.Client().Get("/v1/status", nil); err != nil {
+	if err := siteZone(p); err != nil {
 		return err
-	} else if p.Zone = zone; zone == nil {
-		p.Zone = time.UTC
 	}
 	until, err := api.ParseTime(string(c.Until), p.Zone, time.Time{})
 	if err != nil {

@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -71,6 +72,13 @@ func (s source) read(p *terminal.Program) (*evidence.Record, copied, error) {
 		got.Witnesses, err = audit.Cosigners(dir, key, s.Witness)
 	}
 	return record, got, err
+}
+
+// siteZone sets the zone of times to the gateway's, or this machine's if the gateway has no policy.
+func siteZone(p *terminal.Program) error {
+	_, zone, err := p.Client().Get("/v1/status", nil)
+	p.Zone = cmp.Or(zone, time.Local)
+	return err
 }
 
 // judged makes a well-formed no of an error that says that the journal has nothing of what was asked

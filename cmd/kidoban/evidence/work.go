@@ -30,10 +30,8 @@ func (c workCommand) Run(p *terminal.Program) error {
 			return err
 		}
 	}
-	if _, zone, err := p.Client().Get("/v1/status", nil); err != nil {
+	if err := siteZone(p); err != nil {
 		return err
-	} else if p.Zone = zone; zone == nil {
-		p.Zone = time.Local
 	}
 	from, err := api.ParseTime(c.From, p.Zone, time.Time{})
 	if err != nil {
