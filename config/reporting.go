@@ -13,7 +13,7 @@ const (
 	maxWithin     = 366 * 24 * time.Hour
 )
 
-// reporting reads who is told of incidents.
+// reporting reads the recipients of reports of incidents.
 func (r *reader) reporting(v value) (all []policy.Recipient) {
 	items := r.list(v)
 	r.atMost(maxRecipients, len(items), v)

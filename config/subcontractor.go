@@ -89,7 +89,7 @@ func (r *reader) consent(v value) *policy.Consent {
 	return c
 }
 
-// subcontractors resolves who works under whom.
+// subcontractors resolves the prime of each vendor.
 func (r *reader) subcontractors(vendors map[string]*policy.Vendor) {
 	var known []underling
 	for _, u := range r.underlings {

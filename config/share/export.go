@@ -15,8 +15,8 @@ import (
 
 // Story is what a person tells about the policy that is shared. Each may be empty.
 type Story struct {
-	Purpose   string // what the remote maintenance is for
-	WentWrong string // what went wrong, or nearly
+	Purpose   string // the purpose of the remote maintenance
+	WentWrong string // a fault, or nearly one
 	Clause    string // of the contract
 }
 
@@ -35,7 +35,7 @@ type Map struct {
 	Addresses map[string]string `json:"addresses"`
 }
 
-// exporter has what the rules need.
+// exporter has the values that the rules need.
 type exporter struct {
 	Map       Map
 	names     map[string]map[string]string // by kind, and of a vendor's things by vendor/kind

@@ -111,7 +111,7 @@ func (g *guard) add(w string) {
 	for _, form := range []string{w, lower, strings.ToUpper(w)} {
 		g.put(form, w)
 		g.put(hex.EncodeToString([]byte(form)), w)
-		for shift := range 3 { // where the word may begin in what was encoded
+		for shift := range 3 { // where the word may begin in the encoded text
 			code := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("x", shift) + form))
 			first := []int{0, 2, 3}[shift]
 			last := len(code) - []int{0, 1, 1}[(shift+len(form))%3]

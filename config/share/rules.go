@@ -2,7 +2,7 @@ package share
 
 import "regexp"
 
-// kind is what becomes of a value.
+// kind is how a value is shared.
 type kind uint8
 
 const (
@@ -21,7 +21,7 @@ const (
 	names                // as mapping, with names of kind of as keys
 )
 
-// rule is what becomes of one field of the policy file.
+// rule is how one field of the policy file is shared.
 type rule struct {
 	kind    kind
 	of      string // of name and names

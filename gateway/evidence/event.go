@@ -20,7 +20,7 @@ type Review struct {
 	Vendor   string   `json:"vendor,omitempty"`   // with Month
 	Sessions []string `json:"sessions,omitempty"` // or these
 	Digest   string   `json:"digest"`             // of the signed month or sessions, as the report has it
-	For      string   `json:"for,omitempty"`      // who signed on paper
+	For      string   `json:"for,omitempty"`      // the person who signed on paper
 	Note     string   `json:"note,omitempty"`
 	// Explained are the mismatches that Note explains, as `m02:1204`: kind and first entry.
 	Explained []string `json:"explained,omitempty"`

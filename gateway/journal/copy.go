@@ -13,7 +13,7 @@ import (
 	"kidoban/gateway/durable"
 )
 
-// Copied is what Copy did.
+// Copied is the result of Copy.
 type Copied struct {
 	From int64 // how many entries the copy had
 	Size int64 // and has now

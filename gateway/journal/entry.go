@@ -58,9 +58,9 @@ const (
 	// What happened, and what people say of it. Event has the details of those that people write.
 	Used       Kind = "used"        // what a session has used so far, in sum
 	Trusted    Kind = "trusted"     // a doubt is over; Reason is its subject
-	WorkReport Kind = "work_report" // what a vendor says of its work
-	Review     Kind = "review"      // somebody signed sessions or a month
-	Answer     Kind = "answer"      // somebody answered a control of the catalogue
+	WorkReport Kind = "work_report" // a vendor tells of its work
+	Review     Kind = "review"      // a person signed sessions or a month
+	Answer     Kind = "answer"      // a person answered a control of the catalogue
 	Incident   Kind = "incident"    // an incident was opened, bundled or closed
 	Sent       Kind = "sent"        // a report of an incident went to a recipient
 	Mirrored   Kind = "mirrored"    // a copy or a witness has the first Count entries

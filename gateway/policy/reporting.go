@@ -2,7 +2,7 @@ package policy
 
 import "time"
 
-// Recipient is somebody to whom the site reports incidents.
+// Recipient is an office to which the site reports incidents.
 type Recipient struct {
 	Name string `json:"name"`
 	// For are the kinds of sites and incidents that it is about: municipality, hospital,

@@ -7,7 +7,7 @@ import "time"
 type ReviewRules struct {
 	Within        time.Duration // after a session's end: it is checked, and the vendor has reported its work
 	ConfirmWithin time.Duration // after a session's end: it is confirmed
-	Distinct      bool          // the one who confirms is not the one who checked
+	Distinct      bool          // another person confirms than checked
 }
 
 // Times of a policy without Review.

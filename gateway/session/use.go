@@ -40,7 +40,7 @@ func (u Used) Entry(e journal.Entry, p *policy.Policy) journal.Entry {
 // NotCounted is the reason of an entry of kind used where the kernel does not count.
 const NotCounted = "not_counted"
 
-// Counts is what the kernel counted of engineers' flows.
+// Counts has the kernel's counters of engineers' flows.
 type Counts struct {
 	Flows    map[policy.Flow]policy.Use // of the tunnel addresses that were asked for, since the process began
 	Until    time.Time                  // all that passed before is in Flows (wall clock)
@@ -67,7 +67,7 @@ type counted struct {
 	ended  time.Time                  // wall clock of it
 }
 
-// Counted takes what the kernel counted.
+// Counted takes the kernel's counters.
 func (t *Table) Counted(c Counts) { t.counts = c }
 
 // Counts reports whether the use of a tunnel address is asked for: a session of it is
@@ -175,7 +175,7 @@ func since(f policy.Flow, now, before policy.Use) journal.Use {
 	if row.Connections == 0 && row.ReceivedPackets+row.TransmittedPackets > 0 {
 		row.Connections = 1
 	}
-	if !f.To.IsValid() { // the kernel's own sum of what found no row
+	if !f.To.IsValid() { // the kernel's own sum of the flows without a row
 		row.Address, row.Service, row.Others = "", "", 1
 	}
 	return row
@@ -202,7 +202,7 @@ func sum(rows []journal.Use) (all journal.Use) {
 	return all
 }
 
-// begins takes note of what had been counted when a session opened. What comes from now on is no
+// begins notes the counters at the opening of a session. What comes from now on is no
 // earlier session's.
 func (t *Table) begins(s *Session) {
 	for _, earlier := range t.leaving {

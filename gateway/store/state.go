@@ -40,7 +40,7 @@ type remembered struct {
 	Open     []journal.Entry       `json:"open"` // in order
 }
 
-// rememberedKey is what is known of an engineer's key.
+// rememberedKey has the facts about an engineer's key.
 type rememberedKey struct {
 	Key       policy.Key `json:"key"`
 	Timestamp string     `json:"timestamp,omitempty"` // hex

@@ -46,7 +46,7 @@ type Stream interface {
 	Next(context.Context) ([]journal.Line, error)
 }
 
-// Config is what a Client needs.
+// Config has the settings of a Client.
 type Config struct {
 	Setting         string // URL+NAME+HASH+KEY; empty: there is no witness
 	Folder, KeyFile string // of the journal
@@ -169,7 +169,7 @@ func (c *Client) ask(ctx context.Context) error {
 		folder, err = journal.OpenFolder(c.cfg.Folder, key)
 	}
 	if err == nil {
-		err = durable.SyncFolder(c.cfg.Folder) // what a witness has seen must outlive a power cut
+		err = durable.SyncFolder(c.cfg.Folder) // the tree that a witness has seen must outlive a power cut
 	}
 	if err != nil || folder.Tree.N == 0 {
 		return errNotOpen
@@ -361,7 +361,7 @@ func (c *Client) Status() (name string, cosigned time.Time, refuses bool) {
 	return c.caller.place.Name(), c.cosigned, !c.refuses.Empty()
 }
 
-// Hints says what an operator should look at.
+// Hints names the settings that an operator should look at.
 func (c *Client) Hints() []view.Hint {
 	if c == nil {
 		return nil

@@ -94,7 +94,7 @@ func (c caller) add(ctx context.Context, old int64, proof tlog.TreeProof, checkp
 		}
 		return nil, time.Time{}, r
 	}
-	// Other signatures are not kept: nobody has verified them.
+	// Other signatures are not kept: they are not verified.
 	for line := range bytes.Lines(answer) {
 		with := append(bytes.Clone(checkpoint), line...)
 		if at, err := c.place.Cosigned(with); err == nil {

@@ -87,7 +87,7 @@ func asJSON(v any) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// write puts files into a folder, each of them whole.
+// write puts files into a folder, each file whole.
 func write(folder string, files []file) error {
 	if err := os.MkdirAll(folder, folderMode); err != nil {
 		return err

@@ -64,7 +64,7 @@ func stageName(s evidence.Stage) view.Message {
 	return view.Say("stage_checked", nil)
 }
 
-// reviews are what is signed, each with the digest of what is shown.
+// reviews gives the reviews to sign, each with the digest of the facts on the screen.
 func (c reviewCommand) reviews(p *terminal.Program) (reviews []evidence.Review, shown string, err error) {
 	frame := evidence.Review{As: c.As, For: string(c.For), Note: string(c.Note)}
 	if c.Month != "" {
@@ -83,7 +83,7 @@ func (c reviewCommand) reviews(p *terminal.Program) (reviews []evidence.Review, 
 		one := frame
 		one.Sessions, one.Digest = []string{id}, s.Digest
 		open := mismatches(r, func(m evidence.Mismatch) bool { return m.Session == id })
-		for _, ref := range c.Explain { // a review explains what is about its session
+		for _, ref := range c.Explain { // a review explains the mismatches of its session
 			if len(c.Sessions) == 1 || slices.ContainsFunc(open, func(m evidence.Mismatch) bool { return m.Ref() == ref }) {
 				one.Explained = append(one.Explained, ref)
 			}

@@ -72,7 +72,7 @@ func (c sampleCommand) Run(p *terminal.Program) error {
 	return nil
 }
 
-// session prints what an auditor compares of a session.
+// session prints the parts of a session that an auditor compares.
 func (c sampleCommand) session(p *terminal.Program, number int, s evidence.ReportSession) {
 	until := p.Say("month_unknown", nil)
 	if s.ClosedAt != nil {

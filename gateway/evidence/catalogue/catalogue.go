@@ -47,7 +47,7 @@ type Control struct {
 	ID          string `yaml:"id"` // 01 to 36
 	Requirement Text   `yaml:"requirement"`
 	Check       string `yaml:"check"`    // the check by machine; empty: a person is asked
-	Fact        string `yaml:"fact"`     // what the record says to a person who is asked; may be empty
+	Fact        string `yaml:"fact"`     // the record's facts for the person; may be empty
 	Question    *Text  `yaml:"question"` // for the site; nil: the check is enough
 	Vendor      *Text  `yaml:"vendor"`   // for each vendor; nil: vendors are not asked
 	Evidence    Text   `yaml:"evidence"`

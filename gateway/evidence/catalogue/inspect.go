@@ -30,7 +30,7 @@ type Live struct {
 // Options say what to inspect. The zero value asks for the policy's tier, and for all vendors.
 type Options struct {
 	Tier       int    // 1 to 3; 0: the policy's
-	Vendor     string // what is asked of this vendor alone; empty: what is asked of the site
+	Vendor     string // the vendor whose questions are asked; empty: the site's questions
 	Origin     string // of the journal
 	Checkpoint string // the signed note that covers the record; empty: it is not known
 	Verified   bool   // the entries were compared with it
@@ -70,7 +70,7 @@ type Result struct {
 	Answer      Verdict        `json:"answer"`
 	Machine     *Machine       `json:"machine"`  // null: no machine can tell
 	Question    *Text          `json:"question"` // null: the machine's answer is enough
-	Person      *Given         `json:"person"`   // null: nobody answered
+	Person      *Given         `json:"person"`   // null: there is no answer
 	Facts       []view.Message `json:"facts"`    // for the person who is asked
 	Evidence    Text           `json:"evidence"`
 	Counts      bool           `json:"counts"`

@@ -212,7 +212,7 @@ func (a answer) MapLines() (lines []string) {
 	return lines
 }
 
-// MachineLines are what the check found, or what the record says for the question.
+// MachineLines are the findings of the check, or the record's facts for the question.
 func (a answer) MachineLines() (lines []string) {
 	if m := a.Machine; m != nil {
 		if a.page.Vendor == "" {
@@ -236,7 +236,7 @@ func (a answer) EntriesText() string {
 	return a.page.say("inspection_shown_by", view.Args{"entries": strings.Trim(strings.ReplaceAll(fmt.Sprint(a.Machine.Entries), " ", ", "), "[]")})
 }
 
-// PersonLines are what somebody answered.
+// PersonLines are a person's answer.
 func (a answer) PersonLines() (lines []string) {
 	g := a.Person
 	switch {
