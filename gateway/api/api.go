@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"kidoban/gateway"
@@ -40,6 +41,7 @@ type Handler struct {
 	Reports *Reports
 
 	memory                 memory
+	opening                sync.Mutex       // held while an incident is opened
 	table                  map[string]route // nil: routes
 	streamsMost            int              // of one person; 0: the constant of this name
 	streams                streams

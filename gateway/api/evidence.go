@@ -224,6 +224,10 @@ func checkIncident(i incident) error {
 
 // tell records what is about an incident.
 func tell(r request, i incident) (Noted, error) {
+	if i.Verb == "opened" { // one after another: each gets a number of its own
+		r.opening.Lock()
+		defer r.opening.Unlock()
+	}
 	err := r.Evidence.Ask(func(record *evidence.Record) error {
 		if i.Verb == "opened" {
 			i.ID = record.NextIncident(r.now)
@@ -235,7 +239,9 @@ func tell(r request, i incident) (Noted, error) {
 		return Noted{}, err
 	}
 	noted, err := r.state(journal.Entry{Kind: journal.Incident, Reason: i.Reason, Text: i.Verb, Digest: i.Digest}, i)
-	noted.ID = i.ID
+	if noted.ID = i.ID; err == nil && i.Verb == "opened" {
+		r.Evidence.Until(r.ctx, func(record *evidence.Record) error { return openIncident(record, i.ID) })
+	}
 	return noted, err
 }
 

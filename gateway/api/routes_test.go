@@ -146,3 +146,35 @@ func TestWhoMayState(t *testing.T) {
 		t.Errorf("for a witness: %d", got)
 	}
 }
+
+// TestIncidentsAtOnce each have an id of their own, which is known once it is answered.
+func TestIncidentsAtOnce(t *testing.T) {
+	s := beginWith(t, onRequest(), nil)
+	s.eventually("the record is read", func() bool { return s.handler.Evidence.Ask(func(*evidence.Record) error { return nil }) == nil })
+	ids := make(chan string)
+	for range 4 {
+		go func() {
+			var noted Noted
+			r, err := http.NewRequest("POST", s.server.URL+"/v1/evidence/incident", strings.NewReader(`{"verb": "opened", "kind": "leak", "reason": "drill"}`))
+			if err == nil {
+				r.Header.Set("Test-Actor", "tanaka")
+				var response *http.Response
+				if response, err = http.DefaultClient.Do(r); err == nil {
+					err = json.NewDecoder(response.Body).Decode(&noted)
+					response.Body.Close()
+				}
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			ids <- noted.ID
+		}()
+	}
+	all := map[string]bool{}
+	for range 4 {
+		all[<-ids] = true
+	}
+	if known := get[[]*evidence.Incident](s, "/v1/evidence/incidents", nil); len(all) != 4 || len(known) != 4 {
+		t.Errorf("%d ids, %d incidents: %v", len(all), len(known), all)
+	}
+}

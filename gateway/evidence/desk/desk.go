@@ -121,8 +121,13 @@ func (d *Desk) add(lines []journal.Line) (old bool, err error) {
 
 // Await waits until the record is whole, for a few seconds at most.
 func (d *Desk) Await(ctx context.Context) {
-	whole := func(*evidence.Record) error { return nil }
-	for end := time.Now().Add(awaits); d.Ask(whole) != nil && ctx.Err() == nil && time.Now().Before(end); {
+	d.Until(ctx, func(*evidence.Record) error { return nil })
+}
+
+// Until waits until a function has no error about the record, for a few seconds at most: what was just
+// written is read a moment later.
+func (d *Desk) Until(ctx context.Context, has func(*evidence.Record) error) {
+	for end := time.Now().Add(awaits); d.Ask(has) != nil && ctx.Err() == nil && time.Now().Before(end); {
 		time.Sleep(soon)
 	}
 }
