@@ -106,6 +106,9 @@ func (r *Record) Unreviewed(now time.Time) map[string]Backlog {
 
 // waiting are the rows of sessions of one vendor in one month.
 func (r *Record) waiting(key group, sessions []*Session) (rows []waitingRow) {
+	if m, err := r.monthOf(key.month); err == nil && r.torn(m) {
+		return nil
+	}
 	signed := slices.ContainsFunc(r.Reviews, func(v Signed[Review]) bool {
 		return v.Is.Month == key.month && v.Is.Vendor == key.vendor ||
 			slices.ContainsFunc(sessions, func(s *Session) bool { return slices.Contains(v.Is.Sessions, s.ID) })
@@ -130,6 +133,10 @@ func (r *Record) waiting(key group, sessions []*Session) (rows []waitingRow) {
 	}
 	return rows
 }
+
+// torn reports whether the beginning of a month was pruned. Then nothing can be compared with what was
+// signed, and nobody is reminded of it.
+func (r *Record) torn(m month) bool { return r.Entries.From > 0 && m.from.Before(r.Begins) }
 
 // MismatchesOpen counts the open mismatches of months, by kind. Months of which the journal has nothing
 // have none.

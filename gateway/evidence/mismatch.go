@@ -175,7 +175,7 @@ func (s *Session) overhead() int64 {
 
 // unsigned finds a session that was not reviewed in time: m11.
 func (b *monthly) unsigned(s *Session, both signatures, rules policy.ReviewRules) {
-	if s.Last < 0 {
+	if s.Last < 0 || b.r.torn(b.m) {
 		return
 	}
 	checkBy, confirmBy := b.r.end(s).Add(rules.Within), b.r.end(s).Add(rules.ConfirmWithin)

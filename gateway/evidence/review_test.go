@@ -181,6 +181,39 @@ func TestAReviewIsDigestedOnce(t *testing.T) {
 	}
 }
 
+// TestReviewsOfAPrunedMonth: where the prune ends within a month, nobody is reminded of what is left of it.
+func TestReviewsOfAPrunedMonth(t *testing.T) {
+	s := newStory(t, policyText).at("2026-11-02 10:00")
+	s.visit("sato", "day", []string{"ehr"}, "checked", "confirmed")
+	cut := len(s.entries)
+	s.at("2026-11-03 10:00").visit("sato", "day", []string{"ehr"}, "checked", "confirmed")
+	s.at("2026-12-02 10:00")
+	digest := s.month("2026-11", "medisys").Digest
+	s.states(journal.Review, "tanaka", Review{As: Checked, Month: "2026-11", Vendor: "medisys", Digest: digest})
+	s.states(journal.Review, "ueda", Review{As: Confirmed, Month: "2026-11", Vendor: "medisys", Digest: digest})
+	s.visit("sato", "day", []string{"ehr"}, "checked", "confirmed")
+	s.at("2028-12-02 10:00")
+	s.states(journal.Mirrored, "gateway", Mirrored{To: "/mnt", Size: 3})
+	r := NewRecord(s.r.past.parse)
+	for _, e := range s.entries[cut:] {
+		r.Add(e)
+	}
+	if got := r.Unreviewed(s.now)["medisys"]; got != (Backlog{1, 1}) {
+		t.Errorf("%+v wait: only the session of December does", got)
+	}
+	count := func(month string) (n int) {
+		for _, m := range must(r.Month(month, "")).Mismatches {
+			if m.Kind == "m11" {
+				n++
+			}
+		}
+		return n
+	}
+	if count("2026-11") != 0 || count("2026-12") != 1 {
+		t.Errorf("%d and %d of m11", count("2026-11"), count("2026-12"))
+	}
+}
+
 // TestNotesExplain: what a note explains is what was open, and what it names.
 func TestNotesExplain(t *testing.T) {
 	s := usual(t).at("2026-11-23 10:00")
