@@ -76,7 +76,7 @@ func (b builder) gate() *Dashboard {
 			{`sum(kidoban_sessions_unreviewed{` + ofVendors + `})`, b.say("not checked", "未確認")}, {`sum(kidoban_review_overdue{` + ofVendors + `})`, b.say("overdue", "期限切れ")}}},
 		question{kind: "timeseries", width: 9, height: 7, title: "Differences that nobody has explained", unit: "none", queries: []query{
 			{`sum by (kind) (kidoban_mismatches_open{` + ofInstance + `})`, "{{kind}}"}}, drawn: stacked},
-		question{kind: "stat", width: 6, height: 7, title: "Age of the copy elsewhere", unit: "s", queries: []query{
+		question{kind: "stat", width: 6, height: 7, title: "Age of the copy elsewhere", unit: "s", noValue: b.say("none", "なし"), queries: []query{
 			{`time() - max(kidoban_witness_timestamp_seconds{` + ofInstance + `} > 0)`, b.say("cosignature", "連署")},
 			{`time() - max(kidoban_copy_timestamp_seconds{` + ofInstance + `} > 0)`, b.say("copy", "写し")}}, thresholds: steps(blue, 8*86400, orange)},
 

@@ -2,6 +2,9 @@ package e2e
 
 import (
 	"cmp"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -46,7 +49,8 @@ func TestDashboardsAnswer(t *testing.T) {
 	g.names = strings.NewReplacer("  medisys:\n", "  medisys:\n    name: 株式会社メディシス\n", "      sato: {", "      sato: {name: 佐藤 太郎, ")
 	g.serve()
 	g.employ()
-	g.operators += "notify:\n  team: {webhook: https://10.1.9.9/k, format: slack}\n" // whom nobody serves
+	g.operators += "notify:\n  team: {webhook: https://10.1.9.9/k, format: slack}\n"         // whom nobody serves
+	g.settings = append(g.settings, "KIDOBAN_WITNESS=http://127.0.0.1:1/log+"+witnessKey(t)) // whom nobody runs
 	g.write(g.offsetFile(), "0s")
 	now := time.Now().Truncate(time.Second)
 	work := window("work", now.Add(-time.Minute), now.Add(92*time.Minute), "ehr, ehr6", "sato") // "in 1 h 30 min" for seven minutes
@@ -57,7 +61,7 @@ func TestDashboardsAnswer(t *testing.T) {
 	w.start(program)
 	// A gateway to which nothing has happened wakes nobody. (The clock is the
 	// machine's.)
-	w.waitFor(`count(kidoban:engineer_idle_seconds) unless on () ALERTS{alertname!~"KidobanClockUnsynchronized|KidobanNoticesFailing"}`)
+	w.waitFor(`count(kidoban:engineer_idle_seconds) unless on () ALERTS{alertname!~"KidobanClockUnsynchronized|KidobanNoticesFailing|KidobanWitnessSilent"}`)
 	w.story(work, night, brief, later)
 	w.look()
 
@@ -90,6 +94,18 @@ func TestDashboardsAnswer(t *testing.T) {
 	}
 	w.rules()
 	w.exemplars()
+}
+
+// witnessKey is the verifier key of a witness (https://c2sp.org/tlog-cosignature).
+func witnessKey(t *testing.T) string {
+	public, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "witness.example"
+	key := append([]byte{4}, public...)
+	hash := sha256.Sum256(append([]byte(name+"\n"), key...))
+	return fmt.Sprintf("%s+%08x+%s", name, binary.BigEndian.Uint32(hash[:4]), base64.StdEncoding.EncodeToString(key))
 }
 
 // marks holds that an annotation marks moments of the story: Grafana takes the

@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -138,10 +139,13 @@ func (r *Record) waiting(key group, sessions []*Session) (rows []waitingRow) {
 // signed, and nobody is reminded of it.
 func (r *Record) torn(m month) bool { return r.Entries.From > 0 && m.from.Before(r.Begins) }
 
-// MismatchesOpen counts the open mismatches of months, by kind. Months of which the journal has nothing
+// MismatchesOpen counts the open mismatches of months, by kind; of most kinds 0. Months of which the journal has nothing
 // have none.
 func (r *Record) MismatchesOpen(months ...string) map[string]int {
 	all := map[string]int{}
+	for kind := range MismatchKinds {
+		all[fmt.Sprintf("m%02d", kind+1)] = 0
+	}
 	for _, name := range months {
 		report, err := r.Month(name, "")
 		if err != nil {

@@ -185,6 +185,9 @@ type ReportRefused struct {
 	Entries  []int64   `json:"entries"` // at most the first 20
 }
 
+// MismatchKinds is how many kinds of mismatches there are: m01 to m16.
+const MismatchKinds = 16
+
 // Mismatch is a difference, with the entries that show it.
 type Mismatch struct {
 	Kind    string  `json:"kind"` // m01 to m16
