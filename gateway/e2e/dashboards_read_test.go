@@ -128,7 +128,7 @@ func (p *panel) bucketName(bound string) (name string) {
 
 // mayBeEmpty says of panels, by their English titles, why they may rightly show nothing.
 var mayBeEmpty = map[string]string{
-	"Age of the copy elsewhere": "no witness has cosigned, and nobody has copied",
+	"Age of the copy elsewhere":     "no witness has cosigned, and nobody has copied",
 	"Why it is shut":                "it shows only what is wrong, and nothing is",
 	"Alerts":                        "no alert is firing",
 	"Who is inside, and until when": "nobody is inside",

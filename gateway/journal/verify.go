@@ -226,10 +226,10 @@ func VerifyCopy(dir, verifierKey string, since []byte) (Report, error) {
 	return verifyDir(realDisk, dir, verifierKey, since, true)
 }
 
-// ReadCopy is VerifyCopy that gives the entries meanwhile, in order, and how many there will be. They
-// are worth nothing if there is an error in the end.
-func ReadCopy(dir, verifierKey string, visit func(e Entry, of int64)) (Report, error) {
-	return readDir(realDisk, dir, verifierKey, nil, true, visit)
+// ReadDir is VerifyDir, or VerifyCopy if it is a copy, that gives the entries meanwhile, in order, and
+// how many there will be. They are worth nothing if there is an error in the end.
+func ReadDir(dir, verifierKey string, since []byte, copied bool, visit func(e Entry, of int64)) (Report, error) {
+	return readDir(realDisk, dir, verifierKey, since, copied, visit)
 }
 
 // audit gathers a Report from the entries that verify visits, in order.

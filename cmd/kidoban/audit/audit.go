@@ -121,11 +121,9 @@ func (c verifyCommand) Run(p *terminal.Program) error {
 	if err != nil {
 		return err
 	}
-	verify := journal.VerifyDir
-	if c.Dir != "" {
-		verify = journal.VerifyCopy
-	}
-	report, err := verify(c.dir(p), key, since)
+	progress := p.Progress()
+	report, err := journal.ReadDir(c.dir(p), key, since, c.Dir != "", func(e journal.Entry, of int64) { progress.At(e.Index+1, of) })
+	progress.End()
 	var damage *journal.DamageError
 	if errors.Is(err, fs.ErrPermission) { // it tells nothing about the journal
 		return terminal.Denied(err, c.dir(p))

@@ -53,7 +53,7 @@ func (s source) read(p *terminal.Program) (*evidence.Record, copied, error) {
 	dir := audit.Copy(string(s.Journal))
 	record := evidence.NewRecord(config.ReadPast)
 	progress := p.Progress()
-	got.Report, err = journal.ReadCopy(dir, key, func(e journal.Entry, of int64) {
+	got.Report, err = journal.ReadDir(dir, key, nil, true, func(e journal.Entry, of int64) {
 		record.Add(e)
 		progress.At(e.Index+1, of)
 	})
