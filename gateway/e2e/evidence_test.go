@@ -142,3 +142,56 @@ func TestTheMonthTellsWhatHappened(t *testing.T) {
 		t.Errorf("a changed copy: exit %d: %s", exit, complaint)
 	}
 }
+
+// TestAnIncidentIsBundledAndInspected: an operator opens an incident, bundles it, sends and closes it, and
+// inspects the site, all of a running gateway. What it says is in the journal.
+func TestAnIncidentIsBundledAndInspected(t *testing.T) {
+	lab.Require(t)
+	t.Parallel()
+	g := newGround(t)
+	g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
+	g.mustEnter(g.client(g.medisys, sato, 4))
+	g.onRecord(sato)
+	g.must("close", "medisys", "--reason", "something is wrong")
+
+	var opened struct{ ID string }
+	g.check(json.Unmarshal([]byte(g.must("incident", "open", "intrusion", "--reason", "a drill", "--exercise", "--json")), &opened))
+	file := filepath.Join(t.TempDir(), "bundle.zip")
+	from, until := time.Now().Add(-time.Hour).Format(time.RFC3339), time.Now().Add(time.Hour).Format(time.RFC3339)
+	lab.WaitFor(t, eventually, "the incident is in the journal", func() bool { return len(g.entries(journal.Incident)) == 1 })
+	g.must("incident", "bundle", opened.ID, "--from", from, "--until", until, "--out", file)
+	key := strings.TrimSpace(g.must("journal", "key"))
+	var verified struct {
+		OK, Signed bool
+		Entries    int
+	}
+	g.check(json.Unmarshal([]byte(g.must("verify-bundle", file, "--key", key, "--json")), &verified))
+	if !verified.OK || !verified.Signed || verified.Entries == 0 {
+		t.Errorf("the bundle: %+v", verified)
+	}
+	g.must("incident", "sent", "police", "--id", opened.ID, "--at", time.Now().Format(time.RFC3339), "--how", "by hand")
+	g.must("incident", "close", opened.ID, "--reason", "a drill")
+	if _, complaint, exit := g.operator("incident", "close", opened.ID, "--reason", "again"); exit == exitYes {
+		t.Errorf("closed twice: %s", complaint)
+	}
+	if n := len(g.entries(journal.Sent)); n != 1 {
+		t.Errorf("%d entries of what was sent", n)
+	}
+
+	g.must("inspect", "answer", "10", "yes", "--text", "one entry, this one", "--for", "院長")
+	var inspected struct {
+		Live     bool
+		Controls []struct {
+			ID, Answer string
+		}
+	}
+	lab.WaitFor(t, eventually, "the answer counts, and the ruleset is the planned one", func() bool {
+		inspected.Controls = nil
+		g.check(json.Unmarshal([]byte(g.must("inspect", "--tier", "1", "--json")), &inspected))
+		answers := map[string]string{}
+		for _, c := range inspected.Controls {
+			answers[c.ID] = c.Answer
+		}
+		return inspected.Live && len(answers) == 20 && answers["10"] == "yes" && answers["02"] == "yes" && answers["19"] == "no"
+	})
+}

@@ -86,7 +86,10 @@ type incidentSent struct {
 }
 
 func (c incidentSent) Run(p *terminal.Program) error {
-	at, err := api.ParseTime(string(c.At), cmp.Or(p.Zone, time.Local), time.Time{})
+	if err := siteZone(p); err != nil {
+		return err
+	}
+	at, err := api.ParseTime(string(c.At), p.Zone, time.Time{})
 	if err != nil {
 		return err
 	}
