@@ -37,7 +37,9 @@ type incident struct {
 }
 
 // IncidentKinds lists the kinds of incidents.
-func IncidentKinds() []string { return []string{"ransomware", "intrusion", "leak", "outage", "other"} }
+func IncidentKinds() []string {
+	return []string{"ransomware", "ddos", "intrusion", "leak", "outage", "other"}
+}
 
 func month(r request) (evidence.Report, error) {
 	return r.Evidence.Month(r.query.Get("month"), r.query.Get("vendor"), !r.snap.InDoubt(view.Journal))

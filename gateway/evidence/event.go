@@ -54,7 +54,7 @@ type Answer struct {
 // IncidentOpened begins an incident. Kind incident.
 type IncidentOpened struct {
 	ID       string `json:"id"`   // i and a number, as i-20261130-1
-	Kind     string `json:"kind"` // ransomware, intrusion, leak, outage, other
+	Kind     string `json:"kind"` // ransomware, ddos, intrusion, leak, outage, other
 	Reason   string `json:"reason"`
 	Exercise bool   `json:"exercise,omitempty"`
 }

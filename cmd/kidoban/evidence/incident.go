@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -43,7 +44,7 @@ type incidentEvent struct {
 
 type incidentOpen struct {
 	terminal.JSONFlag
-	Kind     string `arg:"" enum:"ransomware,intrusion,leak,outage,other" help:"ransomware, intrusion, leak, outage or other."`
+	Kind     string `arg:"" enum:"ransomware,ddos,intrusion,leak,outage,other" help:"ransomware, ddos, intrusion, leak, outage or other."`
 	Reason   string `required:"" help:"What was noticed." placeholder:"R"`
 	Exercise bool   `help:"It is an exercise."`
 }
@@ -66,7 +67,7 @@ func (c incidentOpen) Run(p *terminal.Program) error {
 
 type incidentClose struct {
 	terminal.JSONFlag
-	ID     string `arg:"" help:"The id, as list shows it."`
+	ID     string `arg:"" optional:"" help:"The id, as list shows it; without one the only incident that is open."`
 	Reason string `required:"" help:"How it ended." placeholder:"R"`
 }
 
@@ -74,13 +75,42 @@ func (c incidentClose) Run(p *terminal.Program) error {
 	if err := terminal.Because(c.Reason); err != nil {
 		return err
 	}
-	return told(p, c.JSONFlag, "/v1/evidence/incident", incidentEvent{Verb: "closed", ID: c.ID, Reason: c.Reason}, "incident_closed", c.ID)
+	id, err := one(p, c.ID)
+	if err != nil {
+		return err
+	}
+	return told(p, c.JSONFlag, "/v1/evidence/incident", incidentEvent{Verb: "closed", ID: id, Reason: c.Reason}, "incident_closed", id)
+}
+
+// one gives the id that a person named, or that of the only incident that is open.
+func one(p *terminal.Program, named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	text, _, err := p.Client().Get("/v1/evidence/incidents", nil)
+	if err != nil {
+		return "", err
+	}
+	var all []evidence.Incident
+	if err := json.Unmarshal(text, &all); err != nil {
+		return "", &view.Error{Message: view.Say("answer_unknown", view.Args{"cause": err})}
+	}
+	var open []string
+	for _, i := range all {
+		if i.Closed == nil {
+			open = append(open, i.Is.ID)
+		}
+	}
+	if len(open) != 1 {
+		return "", terminal.Wrong("incident_which", view.Args{"count": len(open), "open": view.Few(open, 20)})
+	}
+	return open[0], nil
 }
 
 type incidentSent struct {
 	terminal.JSONFlag
 	Recipient string         `arg:"" help:"Who got it, as the policy's reporting names it."`
-	ID        string         `required:"" help:"The incident." placeholder:"ID"`
+	ID        string         `help:"The incident; without one the only one that is open." placeholder:"ID"`
 	At        terminal.Given `required:"" help:"When." placeholder:"T"`
 	How       string         `required:"" help:"How, as by mail or in person." placeholder:"H"`
 }
@@ -93,7 +123,11 @@ func (c incidentSent) Run(p *terminal.Program) error {
 	if err != nil {
 		return err
 	}
-	return told(p, c.JSONFlag, "/v1/evidence/sent", evidence.Sent{ID: c.ID, Recipient: c.Recipient, At: at, How: c.How}, "incident_sent", c.ID)
+	id, err := one(p, c.ID)
+	if err != nil {
+		return err
+	}
+	return told(p, c.JSONFlag, "/v1/evidence/sent", evidence.Sent{ID: id, Recipient: c.Recipient, At: at, How: c.How}, "incident_sent", id)
 }
 
 func told(p *terminal.Program, j terminal.JSONFlag, path string, body any, done view.Code, id string) error {
@@ -135,7 +169,7 @@ type incidentBundle struct {
 	ID     string         `arg:"" optional:"" help:"The incident; without one the bundle is of the span alone."`
 	From   terminal.Given `required:"" help:"The beginning of the span." placeholder:"T"`
 	Until  terminal.Given `required:"" help:"Its end." placeholder:"T"`
-	Out    terminal.Given `required:"" help:"The file, a ZIP archive." placeholder:"FILE"`
+	Out    terminal.Given `help:"The file, a ZIP archive; without it kidoban-ID.zip in this folder." placeholder:"FILE"`
 	Redact string         `help:"people: for those who need no names. They are numbers then, and free text, policies and entries are left out." enum:"people,none" default:"none" placeholder:"people"`
 	source
 }
@@ -149,6 +183,7 @@ type bundleAnswer struct {
 }
 
 func (c incidentBundle) Run(p *terminal.Program) error {
+	c.Out = cmp.Or(c.Out, terminal.Given("kidoban-"+cmp.Or(c.ID, "bundle")+".zip"))
 	own := c.Journal == ""
 	if own {
 		dir, _ := audit.Place(p.Settings.StateDir)
