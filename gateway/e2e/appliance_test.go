@@ -28,7 +28,7 @@ import (
 
 const (
 	// most is what the process may take at rest, in kB resident.
-	most     = 40 << 10
+	most     = 48 << 10
 	accounts = 35 // of a university hospital,
 	vendors  = 26 // and what they belong to
 )

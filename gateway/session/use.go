@@ -95,7 +95,7 @@ func (t *Table) Uncounted(s *Session) (all []netip.Addr) {
 
 // Awaits reports whether a session that is over is not counted whole yet.
 func (t *Table) Awaits(until time.Time) bool {
-	return slices.ContainsFunc(t.leaving, func(s *Session) bool { return !until.After(s.use.ended) })
+	return slices.ContainsFunc(t.leaving, func(s *Session) bool { return until.Before(s.use.ended) })
 }
 
 // leave keeps a session that is over until its last count.
@@ -114,7 +114,7 @@ func (t *Table) Use(stopping bool) (all []Used) {
 		}
 	}
 	t.leaving = slices.DeleteFunc(t.leaving, func(s *Session) bool {
-		counted := t.counts.Until.After(s.use.ended) || !t.counts.Counting
+		counted := !t.counts.Until.Before(s.use.ended) || !t.counts.Counting
 		due := counted || stopping || t.clock.Boot-s.use.over >= countedWithin || t.Of(s.Engineer) != nil
 		if due {
 			if t.Of(s.Engineer) == nil { // the device tells of the last packets a moment after the end

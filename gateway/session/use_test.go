@@ -126,6 +126,7 @@ func TestUse(t *testing.T) {
 		sends(policy.Flow{From: brown.Addresses[0], To: netip.AddrPortFrom(netip.MustParseAddr("10.1.0.9"), uint16(i+1)), Protocol: policy.UDP}, 1, uint64(1000-i))
 	}
 	table.over(d)
+	until = wall.Add(-time.Second)
 	pass(countedWithin)
 	read()
 	all := table.Use(false)
