@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"slices"
 	"time"
 
 	"kidoban/gateway/journal"
@@ -113,10 +112,8 @@ func (l *loop) end(over []session.Ending) {
 func (l *loop) counts(entering *policy.Engineer) {
 	f := l.cfg.Firewall
 	until, lost := f.Counted()
-	of := func(a netip.Addr) bool {
-		return l.sessions.Counts(a) || entering != nil && slices.Contains(entering.Addresses, a)
-	}
-	l.sessions.Counted(session.Counts{Flows: maps.Collect(f.Used(of)), Until: until, Lost: lost, Counting: f.Counting()})
+	of := l.sessions.Counts(entering)
+	l.sessions.Counted(session.Counts{Flows: maps.Collect(f.Used(func(a netip.Addr) bool { return of[a] })), Until: until, Lost: lost, Counting: f.Counting()})
 }
 
 // use records what sessions have used, as far as it is due.

@@ -70,27 +70,32 @@ type counted struct {
 // Counted takes the kernel's counters.
 func (t *Table) Counted(c Counts) { t.counts = c }
 
-// Counts reports whether the use of a tunnel address is asked for: a session of it is
-// open, or its last count is due.
-func (t *Table) Counts(a netip.Addr) bool {
-	has := func(s *Session) bool { return slices.Contains(s.Engineer.Addresses, a) }
-	for _, s := range t.open {
-		if has(s) {
-			return true
+// Counts gives the tunnel addresses of which the use is asked for: of open sessions, of sessions whose
+// last count is due, and of an engineer who enters; nil: nobody does.
+func (t *Table) Counts(entering *policy.Engineer) map[netip.Addr]bool {
+	all := map[netip.Addr]bool{}
+	add := func(e *policy.Engineer) {
+		for _, a := range e.Addresses {
+			all[a] = true
 		}
 	}
-	return slices.ContainsFunc(t.leaving, has)
+	for _, s := range t.open {
+		add(s.Engineer)
+	}
+	for _, s := range t.leaving {
+		add(s.Engineer)
+	}
+	if entering != nil {
+		add(entering)
+	}
+	return all
 }
 
 // Uncounted gives the tunnel addresses of a session that is told for the last time, but
 // for those of other sessions. The kernel may forget what it counted of them.
-func (t *Table) Uncounted(s *Session) (all []netip.Addr) {
-	for _, a := range s.Engineer.Addresses {
-		if !t.Counts(a) {
-			all = append(all, a)
-		}
-	}
-	return all
+func (t *Table) Uncounted(s *Session) []netip.Addr {
+	others := t.Counts(nil)
+	return slices.DeleteFunc(slices.Clone(s.Engineer.Addresses), func(a netip.Addr) bool { return others[a] })
 }
 
 // Awaits reports whether a session that is over is not counted whole yet.
@@ -206,7 +211,7 @@ func sum(rows []journal.Use) (all journal.Use) {
 // earlier session's.
 func (t *Table) begins(s *Session) {
 	for _, earlier := range t.leaving {
-		if earlier.Engineer.String() == s.Engineer.String() {
+		if earlier.Engineer.String() == s.Engineer.String() && earlier.use.after == nil {
 			earlier.use.after = t.counts.Flows
 		}
 	}

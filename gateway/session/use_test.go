@@ -100,7 +100,7 @@ func TestUse(t *testing.T) {
 	pass(2 * time.Second)
 	read()
 	want("counted whole", due(false), "a 10.1.0.5,tcp/443,1,1007 10.1.0.6,icmp,1,84 complete last")
-	if n := len(table.Uncounted(a)); n != 1 || table.Counts(brown.Addresses[0]) {
+	if n := len(table.Uncounted(a)); n != 1 || len(table.Counts(nil)) > 0 || !table.Counts(brown)[brown.Addresses[0]] {
 		t.Errorf("%d addresses may be forgotten, want 1", n)
 	}
 
@@ -111,6 +111,15 @@ func TestUse(t *testing.T) {
 	sends(https, 0, 30)
 	read()
 	want("inside again", due(false), "b 10.1.0.5,tcp/443,1,100 last")
+	sends(https, 0, 5)
+	read()
+	open("c2")
+	sends(https, 0, 6)
+	read()
+	c = open("c3") // before c is told
+	want("twice", due(false), "c 10.1.0.5,tcp/443,1,35 last; c2 10.1.0.5,tcp/443,1,6 last")
+	sends(https, 0, 30)
+	read()
 	if n := len(table.Uncounted(b)); n != 0 {
 		t.Errorf("%d addresses may be forgotten while somebody is inside", n)
 	}
@@ -119,7 +128,7 @@ func TestUse(t *testing.T) {
 	until = wall
 	read()
 	table.over(c)
-	want("stopping", due(true), "c 10.1.0.5,tcp/443,1,30 last")
+	want("stopping", due(true), "c3 10.1.0.5,tcp/443,1,30 last")
 
 	d := open("d")
 	for i := range rowsMax + 5 {
