@@ -108,7 +108,7 @@ func (l *loop) end(over []session.Ending) {
 	}
 }
 
-// counts reads what the kernel has counted of sessions, and of an engineer who enters.
+// counts reads the kernel's counts of all sessions, and of an engineer who enters; nil: nobody does.
 func (l *loop) counts(entering *policy.Engineer) {
 	f := l.cfg.Firewall
 	until, lost := f.Counted()
@@ -116,7 +116,7 @@ func (l *loop) counts(entering *policy.Engineer) {
 	l.sessions.Counted(session.Counts{Flows: maps.Collect(f.Used(func(a netip.Addr) bool { return of[a] })), Until: until, Lost: lost, Counting: f.Counting()})
 }
 
-// use records what sessions have used, as far as it is due.
+// use records the use of sessions that is due.
 func (l *loop) use(stopping bool) {
 	l.counts(nil)
 	for _, u := range l.sessions.Use(stopping) {

@@ -25,8 +25,8 @@ type Noted struct {
 	ID       string `json:"id,omitempty"` // of an incident that was opened
 }
 
-// incident is the body of what is about an incident.
-type incident struct {
+// IncidentEvent is the body of what is about an incident.
+type IncidentEvent struct {
 	Verb     string `json:"verb"` // opened, bundled or closed
 	ID       string `json:"id,omitempty"`
 	Kind     string `json:"kind,omitempty"` // of opened
@@ -201,7 +201,7 @@ func mirrored(r request, m evidence.Mirrored) (Noted, error) {
 	return r.state(journal.Entry{Kind: journal.Mirrored, Count: m.Size}, m)
 }
 
-func checkIncident(i incident) error {
+func checkIncident(i IncidentEvent) error {
 	mistakes := bounded("reason", i.Reason)
 	switch i.Verb {
 	case "opened":
@@ -225,7 +225,7 @@ func checkIncident(i incident) error {
 }
 
 // tell records what is about an incident.
-func tell(r request, i incident) (Noted, error) {
+func tell(r request, i IncidentEvent) (Noted, error) {
 	if i.Verb == "opened" { // one after another: each gets a number of its own
 		r.opening.Lock()
 		defer r.opening.Unlock()

@@ -92,12 +92,12 @@ func TestEveryRouteAnswers(t *testing.T) {
 	as("tanaka", "GET", "/v1/evidence/inspection?tier=1", nil)
 	as("tanaka", "POST", "/v1/evidence/answer", evidence.Answer{Control: "10", Answer: "yes", Text: "one entry, this one", For: "jimucho"})
 	as("tanaka", "POST", "/v1/evidence/mirrored", evidence.Mirrored{To: "/mnt/copy", Size: 1})
-	as("tanaka", "POST", "/v1/evidence/incident", incident{Verb: "opened", Kind: "intrusion", Reason: "drill", Exercise: true})
+	as("tanaka", "POST", "/v1/evidence/incident", IncidentEvent{Verb: "opened", Kind: "intrusion", Reason: "drill", Exercise: true})
 	s.eventually("the incident is known", func() bool { return len(get[[]*evidence.Incident](s, "/v1/evidence/incidents", nil)) == 1 })
 	as("tanaka", "GET", "/v1/evidence/incidents", nil)
 	id := get[[]*evidence.Incident](s, "/v1/evidence/incidents", nil)[0].Is.ID
 	as("tanaka", "POST", "/v1/evidence/sent", evidence.Sent{ID: id, Recipient: "police", At: time.Now(), How: "by hand"})
-	as("tanaka", "POST", "/v1/evidence/incident", incident{Verb: "closed", ID: id, Reason: "a drill"})
+	as("tanaka", "POST", "/v1/evidence/incident", IncidentEvent{Verb: "closed", ID: id, Reason: "a drill"})
 	as("tanaka", "POST", "/v1/reload", nil)
 	as("tanaka", "POST", "/v1/recover", order{Reason: "drill"})
 	for _, path := range []string{"/v1/status", "/v1/sessions", "/v1/grants", "/v1/refusals", "/v1/explain?engineer=medisys/sato", "/v1/calendar", "/v1/policy",
@@ -133,7 +133,7 @@ func TestWhoMayState(t *testing.T) {
 	for path, body := range map[string]any{
 		"/v1/evidence/answer":      evidence.Answer{Control: "10", Answer: "yes"},
 		"/v1/evidence/mirrored":    evidence.Mirrored{To: "/mnt/copy", Size: 1},
-		"/v1/evidence/incident":    incident{Verb: "opened", Kind: "leak", Reason: "drill"},
+		"/v1/evidence/incident":    IncidentEvent{Verb: "opened", Kind: "leak", Reason: "drill"},
 		"/v1/evidence/work-report": evidence.WorkReport{Vendor: "medisys", From: time.Now().Add(-time.Hour), Until: time.Now(), Text: "indices"},
 	} {
 		for actor, want := range map[string]int{"tanaka": 200, "stranger": 403} {

@@ -16,8 +16,8 @@ func login(actor string) string {
 	return unnumbered(actor)
 }
 
-// byWhom is who an actor is as far as the gateway knows: of root, the login with which the person came.
-// Empty: it may be anybody.
+// byWhom gives the login of the person behind an actor. Root has the login that called sudo; without
+// one it is empty.
 func byWhom(actor string) string {
 	_, behind, sudo := strings.Cut(actor, "root (login ")
 	if !sudo {

@@ -240,7 +240,7 @@ type audit struct {
 	there   *edge     // of the entries before the one that is visited
 	tail    []byte    // those of the last bundle
 	entries sequence
-	tell    func(e Entry, of int64) // nil: nobody asks
+	tell    func(e Entry, of int64) // gets each entry; nil: not called
 }
 
 func (a *audit) visit(index int64, line []byte) error {

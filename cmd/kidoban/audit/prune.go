@@ -146,7 +146,7 @@ func ownerOf(dir string) string {
 	return id
 }
 
-// person is who prunes, as far as the machine knows.
+// person names the login that prunes: behind sudo the one that called it.
 func person() string {
 	if name := os.Getenv("SUDO_USER"); name != "" {
 		return name

@@ -31,17 +31,6 @@ type incidentCommand struct {
 	List   incidentList   `cmd:"" help:"List the incidents, and what was sent."`
 }
 
-// incidentEvent is the body of what is told of an incident.
-type incidentEvent struct {
-	Verb     string `json:"verb"`
-	ID       string `json:"id,omitempty"`
-	Kind     string `json:"kind,omitempty"`
-	Reason   string `json:"reason,omitempty"`
-	Exercise bool   `json:"exercise,omitempty"`
-	Digest   string `json:"digest,omitempty"`
-	Size     int64  `json:"size,omitempty"`
-}
-
 type incidentOpen struct {
 	terminal.JSONFlag
 	Kind     string `arg:"" enum:"ransomware,ddos,intrusion,leak,outage,other" help:"ransomware, ddos, intrusion, leak, outage or other."`
@@ -54,7 +43,7 @@ func (c incidentOpen) Run(p *terminal.Program) error {
 		return err
 	}
 	var noted api.Noted
-	if err := p.Order("/v1/evidence/incident", incidentEvent{Verb: "opened", Kind: c.Kind, Reason: c.Reason, Exercise: c.Exercise}, &noted); err != nil {
+	if err := p.Order("/v1/evidence/incident", api.IncidentEvent{Verb: "opened", Kind: c.Kind, Reason: c.Reason, Exercise: c.Exercise}, &noted); err != nil {
 		return err
 	}
 	if c.JSON {
@@ -79,7 +68,7 @@ func (c incidentClose) Run(p *terminal.Program) error {
 	if err != nil {
 		return err
 	}
-	return told(p, c.JSONFlag, "/v1/evidence/incident", incidentEvent{Verb: "closed", ID: id, Reason: c.Reason}, "incident_closed", id)
+	return told(p, c.JSONFlag, "/v1/evidence/incident", api.IncidentEvent{Verb: "closed", ID: id, Reason: c.Reason}, "incident_closed", id)
 }
 
 // one gives the id that a person named, or that of the only incident that is open.
@@ -208,7 +197,7 @@ func (c incidentBundle) Run(p *terminal.Program) error {
 	a := bundleAnswer{string(c.Out), made.Digest, made.Entries, made.Signed, false}
 	if own && in.Incident != nil {
 		var noted api.Noted
-		err := p.Order("/v1/evidence/incident", incidentEvent{Verb: "bundled", ID: c.ID, Digest: made.Digest, Size: in.Folder.Tree.N}, &noted)
+		err := p.Order("/v1/evidence/incident", api.IncidentEvent{Verb: "bundled", ID: c.ID, Digest: made.Digest, Size: in.Folder.Tree.N}, &noted)
 		if a.Recorded = err == nil; err != nil {
 			p.Note("copy_unrecorded", view.Args{"cause": err})
 		}
