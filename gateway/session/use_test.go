@@ -107,7 +107,7 @@ func TestUse(t *testing.T) {
 	b := open("b")
 	sends(https, 1, 100)
 	read()
-	c := open("c") // superseded: the flow goes on
+	open("c") // superseded: the flow goes on
 	sends(https, 0, 30)
 	read()
 	want("inside again", due(false), "b 10.1.0.5,tcp/443,1,100 last")
@@ -116,7 +116,7 @@ func TestUse(t *testing.T) {
 	open("c2")
 	sends(https, 0, 6)
 	read()
-	c = open("c3") // before c is told
+	c := open("c3") // before c is told
 	want("twice", due(false), "c 10.1.0.5,tcp/443,1,35 last; c2 10.1.0.5,tcp/443,1,6 last")
 	sends(https, 0, 30)
 	read()
