@@ -55,10 +55,9 @@ func (l *loop) confirmed(f policy.Fact) {
 		return // cut meanwhile
 	}
 	l.counts(f.Engineer)
-	opened, superseded, changed := l.sessions.Enter(f.Engineer, f.Source, f.Ingress, l.plans.inForce)
+	opened, superseded, changed := l.sessions.Enter(admission, f, l.plans.inForce)
 	l.end(superseded)
 	if opened != nil {
-		opened.Timestamp = admission.Timestamp
 		l.record(sessionEntry(journal.SessionOpened, opened))
 	}
 	if changed {

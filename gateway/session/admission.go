@@ -21,8 +21,9 @@ const (
 type Admission struct {
 	Number     uint64
 	Engineer   *policy.Engineer
-	Timestamp  [12]byte // of the initiation (TAI64N)
+	timestamp  [12]byte // of the initiation (TAI64N)
 	source     netip.AddrPort
+	before     view.Traffic  // of the key, the last reading before: what comes later is the session's
 	generation uint64        // Table.generation when it was admitted
 	at         time.Duration // boot time
 	recorded   bool
@@ -31,7 +32,7 @@ type Admission struct {
 
 // Admit takes note of an admission.
 func (t *Table) Admit(f policy.Fact) *Admission {
-	a := &Admission{Number: f.Admission, Engineer: f.Engineer, Timestamp: f.Timestamp, source: f.Source, generation: t.generation, at: t.clock.Boot}
+	a := &Admission{Number: f.Admission, Engineer: f.Engineer, timestamp: f.Timestamp, source: f.Source, before: t.totals[f.Engineer.Key], generation: t.generation, at: t.clock.Boot}
 	t.admissions[a.Number] = a
 	h := t.of(a.Engineer)
 	h.unconfirmed++

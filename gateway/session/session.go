@@ -84,10 +84,11 @@ type Ending struct {
 	Why     Ended
 }
 
-// Enter opens a session, or continues the one that is open from the same
-// address. A session from another address is superseded. It reports whether the
-// outer addresses of open sessions changed.
-func (t *Table) Enter(e *policy.Engineer, source netip.AddrPort, ingress string, plan *policy.Plan) (opened *Session, superseded []Ending, changed bool) {
+// Enter opens the session of a confirmed admission, or continues the one that is
+// open from the same address. A session from another address is superseded. It reports
+// whether the outer addresses of open sessions changed.
+func (t *Table) Enter(a *Admission, f policy.Fact, plan *policy.Plan) (opened *Session, superseded []Ending, changed bool) {
+	e, source, ingress := f.Engineer, f.Source, f.Ingress
 	until := t.admits(plan, e, source.Addr(), ingress)
 	if until.IsZero() {
 		return nil, nil, false // closed meanwhile
@@ -102,8 +103,8 @@ func (t *Table) Enter(e *policy.Engineer, source netip.AddrPort, ingress string,
 		t.over(s)
 		superseded = []Ending{{s, Superseded}}
 	}
-	opened = &Session{ID: rand.Text()[:16], Engineer: e, Source: source, Ingress: ingress, OpenedAt: t.clock.Now, Until: until, heard: t.clock.Boot, payload: payload{counted: t.clock.Boot}}
-	opened.read(t.totals[e.Key]) // earlier traffic belongs to the session before
+	opened = &Session{ID: rand.Text()[:16], Engineer: e, Source: source, Ingress: ingress, Timestamp: a.timestamp, OpenedAt: t.clock.Now, Until: until, heard: t.clock.Boot, payload: payload{counted: t.clock.Boot}}
+	opened.read(a.before)
 	t.begins(opened)
 	t.open[e.String()] = opened
 	t.stand(opened, plan)
@@ -202,6 +203,9 @@ func (t *Table) Count(s *Session) (received, transmitted uint64) {
 	s.Received += received
 	s.Transmitted += transmitted
 	s.read(total)
+	if next := t.Of(s.Engineer); next != nil && next != s {
+		next.read(total) // it superseded s, and counts on from here
+	}
 	return received, transmitted
 }
 

@@ -12,24 +12,87 @@ import (
 	"kidoban/gateway/view"
 )
 
+// acme has one engineer, with a window in the first two hours of the day.
+func acme(day time.Time) (brown *policy.Engineer, p *policy.Policy) {
+	v := &policy.Vendor{Name: "acme"}
+	brown = &policy.Engineer{Vendor: v, Name: "brown", Key: policy.Key{1}, Sources: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/28")}}
+	v.Engineers = []*policy.Engineer{brown}
+	v.Windows = []*policy.Window{{Vendor: v, Name: "night", Engineers: v.Engineers, Schedule: &policy.Once{
+		From: policy.LocalTime{Date: policy.DateOf(day)}, Until: policy.LocalTime{Date: policy.DateOf(day), Time: 2 * 3600}}}}
+	return brown, &policy.Policy{Zone: time.UTC, Vendors: []*policy.Vendor{v}}
+}
+
+// comes is the confirmation of an engineer's handshake.
+func comes(e *policy.Engineer, from string) policy.Fact {
+	return policy.Fact{Engineer: e, Source: netip.MustParseAddrPort(from), Ingress: "wan0"}
+}
+
+// TestCountsBeginWithTheAdmission: a session counts what came since its
+// initiation was admitted, whenever the table hears that the session is open, and
+// one that supersedes another counts on from where that one ended.
+func TestCountsBeginWithTheAdmission(t *testing.T) {
+	began := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC)
+	watch := clock.NewWatch(clock.Source{Wall: func() time.Time { return began }, Boot: func() time.Duration { return time.Hour }, Synchronized: func() bool { return true }})
+	brown, p := acme(began)
+	state := policy.NewState()
+	if err := state.Apply(began, "yamada", policy.PolicyLoaded{Digest: "1", Policy: p}); err != nil {
+		t.Fatal(err)
+	}
+	table := NewTable(watch)
+	read := func(received, transmitted uint64) {
+		table.Read(map[policy.Key]view.Traffic{brown.Key: {Received: received, Transmitted: transmitted}})
+	}
+	number := uint64(0)
+	admit := func() {
+		number++
+		table.Admit(policy.Fact{Engineer: brown, Admission: number})
+	}
+	enter := func(from string) (*Session, []Ending) {
+		opened, over, _ := table.Enter(table.Confirm(number), comes(brown, from), state.Plan(began))
+		return opened, over
+	}
+	counts := func(when string, s *Session, received, transmitted uint64) {
+		t.Helper()
+		if s.Received != received || s.Transmitted != transmitted {
+			t.Errorf("%s: %d and %d bytes, want %d and %d", when, s.Received, s.Transmitted, received, transmitted)
+		}
+	}
+
+	read(1000, 2000) // of an earlier session
+	admit()
+	read(1000+148+96, 2000+92) // before the table hears of the session
+	first, _ := enter("203.0.113.1:1")
+	table.Count(first)
+	counts("the first", first, 148+96, 92)
+
+	admit()
+	read(1500, 2200)
+	second, over := enter("203.0.113.2:1")
+	if len(over) != 1 || over[0].Session != first {
+		t.Fatalf("%v are superseded", over)
+	}
+	read(1600, 2300)
+	table.Count(first)
+	counts("the first, superseded", first, 600, 300)
+	read(1700, 2400)
+	table.Count(second)
+	counts("the second", second, 100, 100)
+}
+
 // TestTable takes one table through the life of its sessions. Each step says what
 // it ends; after it, some sessions are inside.
 func TestTable(t *testing.T) {
 	began := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC)
 	wall, boot := began, time.Hour
 	watch := clock.NewWatch(clock.Source{Wall: func() time.Time { return wall }, Boot: func() time.Duration { return boot }, Synchronized: func() bool { return true }})
-	v := &policy.Vendor{Name: "acme"}
-	brown := &policy.Engineer{Vendor: v, Name: "brown", Key: policy.Key{1}, Sources: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/28")}}
-	v.Engineers = []*policy.Engineer{brown}
-	v.Windows = []*policy.Window{{Vendor: v, Name: "night", Engineers: v.Engineers, Schedule: &policy.Once{
-		From: policy.LocalTime{Date: policy.DateOf(began)}, Until: policy.LocalTime{Date: policy.DateOf(began), Time: 2 * 3600}}}}
+	brown, p := acme(began)
 	state := policy.NewState()
 	apply := func(e policy.Event) {
 		if err := state.Apply(wall, "yamada", e); err != nil {
 			t.Fatal(err)
 		}
 	}
-	apply(policy.PolicyLoaded{Digest: "1", Policy: &policy.Policy{Zone: time.UTC, Vendors: []*policy.Vendor{v}}})
+	apply(policy.PolicyLoaded{Digest: "1", Policy: p})
 
 	table := NewTable(watch)
 	var last *Admission
@@ -40,10 +103,11 @@ func TestTable(t *testing.T) {
 		return last
 	}
 	enter := func(from string) []Ending {
-		if table.Confirm(last.Number) == nil {
+		a := table.Confirm(last.Number)
+		if a == nil {
 			return nil
 		}
-		_, over, _ := table.Enter(brown, netip.MustParseAddrPort(from), "wan0", state.Plan(wall))
+		_, over, _ := table.Enter(a, comes(brown, from), state.Plan(wall))
 		return over
 	}
 	review := func() []Ending { return table.Review(state.Plan(wall), false) }
