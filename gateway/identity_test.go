@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
@@ -12,6 +13,7 @@ import (
 
 // identities are the public keys that the journal names, in order.
 func (w *world) identities() (keys []string) {
+	synctest.Wait() // a command does not wait for this entry
 	for _, e := range w.durable() {
 		if e.Kind == journal.Identity {
 			keys = append(keys, e.Actor+" "+e.Key)
