@@ -223,6 +223,7 @@ func (w *world) durable() []journal.Entry {
 
 // told gives the journal's entries of some kinds, one line each.
 func (w *world) told(kinds ...journal.Kind) []string {
+	synctest.Wait()
 	lines := []string{}
 	for _, e := range w.durable() {
 		if !slices.Contains(kinds, e.Kind) {
