@@ -27,7 +27,12 @@ func TestCloseOutlivesABoot(t *testing.T) {
 			g.smallDisk("2m")
 			g.open([]string{hour("work", "ehr")}, []string{hour("work", "pacs")})
 			if !c.kept {
-				g.check(os.Remove(filepath.Join(g.stateDir(), "shut.json")))
+				room := filepath.Join(g.stateDir(), "shut.json")
+				lab.WaitFor(t, eventually, "the room is taken, and has one name", func() bool {
+					var s unix.Stat_t
+					return unix.Stat(room, &s) == nil && s.Nlink == 1
+				})
+				g.check(os.Remove(room))
 			}
 			room := g.fillDisk()
 			got, complaint, exit := g.close("--all")
