@@ -57,6 +57,7 @@ func TestTheMonthTellsWhatHappened(t *testing.T) {
 		got += n
 	}
 	c.Close()
+	client.Close() // what it has left to say would open another session
 	g.must("close", "medisys", "--reason", "done")
 	lab.WaitFor(t, eventually, "the use of the session is recorded", func() bool { return len(g.entries(journal.Used)) > 0 })
 	g.must("reopen", "medisys", "--reason", "again")
@@ -70,8 +71,8 @@ func TestTheMonthTellsWhatHappened(t *testing.T) {
 	if use.Target != "ehr" || use.Service != "tcp/22" || use.Connections != 1 || !s.Complete || !s.Counted {
 		t.Errorf("used: %+v, complete %t", use, s.Complete)
 	}
-	if most := int64(len(sent) * 11 / 10); use.ReceivedBytes < int64(len(sent)) || use.ReceivedBytes > most || use.TransmittedBytes < int64(len(sent)) || use.TransmittedBytes > most {
-		t.Errorf("%d bytes to the target and %d back, want %d and headers each", use.ReceivedBytes, use.TransmittedBytes, len(sent))
+	if most := int64(len(sent) * 3 / 2); use.ReceivedBytes < int64(len(sent)) || use.ReceivedBytes > most || use.TransmittedBytes < int64(len(sent)) || use.TransmittedBytes > most {
+		t.Errorf("%d bytes to the target and %d back, want %d, and headers and what TCP sends again", use.ReceivedBytes, use.TransmittedBytes, len(sent))
 	}
 	if s.Ended != "vendor_shut" || s.ApprovedBy == "" || s.SourcePort == 0 {
 		t.Errorf("the session: %+v", s)

