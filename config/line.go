@@ -1,6 +1,8 @@
 package config
 
 import (
+	"slices"
+
 	"kidoban/gateway/policy"
 )
 
@@ -15,13 +17,14 @@ func (r *reader) lines(v value, strange bool) {
 // line reads one line. interfaces are those of the lines before it.
 func (r *reader) line(e entry, interfaces map[string]*policy.Line) *policy.Line {
 	l := &policy.Line{Name: e.name}
-	f := r.mapping(e.value, "interface", "kind", "provider?")
+	f := r.mapping(e.value, "interface", "kind", "provider?", "plain?")
 	l.Provider = r.display(f["provider"])
 	var kinds []string
 	for _, k := range policy.LineKinds() {
 		kinds = append(kinds, string(k))
 	}
 	l.Kind = policy.LineKind(r.oneWord(f["kind"], kinds...))
+	r.plainLine(l, f)
 	name, ok := read(&r.decoder, f["interface"], func(text string) (string, error) { return text, checkInterface(text) })
 	if !ok {
 		return l
@@ -32,6 +35,8 @@ func (r *reader) line(e entry, interfaces map[string]*policy.Line) *policy.Line 
 		r.errorf(f["interface"], "%s is the tunnel's own interface (KIDOBAN_INTERFACE): allowed is the one by which the vendor's packets come to the gateway", quote(name))
 	case twice:
 		r.errorf(f["interface"], "%s is the interface of the line %s already: each line has an interface of its own", quote(name), shown(other.Name))
+	case l.Plain && slices.Contains(r.host.Inside, name):
+		r.errorf(f["interface"], "%s leads to targets (KIDOBAN_INSIDE_INTERFACES): allowed for a plain line is an interface by which only vendors come", quote(name))
 	default:
 		l.Interface, interfaces[name] = name, l
 	}

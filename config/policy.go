@@ -22,6 +22,7 @@ type Host struct {
 	Key           *policy.Key   // the gateway's own public key, which no engineer may have; nil: not known
 	Guard         durable.Guard // opens the files
 	Interface     string        // the tunnel's, which no line may have; empty: not known
+	Inside        []string      // KIDOBAN_INSIDE_INTERFACES, which no plain line may have
 	ForwardOthers bool          // KIDOBAN_FORWARD_OTHERS
 	Addresses     []netip.Addr  // its own, without the tunnel's; no target may have one: a policy must not open the gateway itself
 	// Opens is called with the path of each preshared-key file before it is read. It may be nil.
@@ -98,8 +99,9 @@ func ParsePolicy(name string, text []byte, dir string, host Host, now time.Time)
 			users:     map[string]*policy.Operator{},
 			passkeys:  map[string]*policy.Operator{},
 		},
-		windowAt: map[*policy.Window]value{},
-		digest:   sha256.New(),
+		windowAt:   map[*policy.Window]value{},
+		maybePlain: map[*policy.Line]bool{},
+		digest:     sha256.New(),
 	}
 	r.digestPart("kidoban policy 1")
 	r.digestPart(string(text))
@@ -135,7 +137,9 @@ type reader struct {
 	names
 	underlings []underling
 	windowAt   map[*policy.Window]value
-	zonesRead  bool // every zone is known
+	zonesRead  bool                  // every zone is known
+	maybePlain map[*policy.Line]bool // it could not be read whether they are plain
+	targetOf   *policy.TargetTable   // see targetAt
 
 	zoned   bool // the time zone is known
 	settled bool // every operator, with every right, is known

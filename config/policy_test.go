@@ -43,7 +43,7 @@ var testNow = time.Date(2026, 11, 20, 3, 0, 0, 0, time.UTC)
 var testGateway = mustKey("QKfhZVYnGhaCPOYSUNIq0vCN9GQwiG5Zm0n1FRq4XHg=")
 
 // testHost is the machine that the policies of testdata are for.
-var testHost = Host{Interface: "kido0", Key: &testGateway, Addresses: []netip.Addr{
+var testHost = Host{Interface: "kido0", Inside: []string{"eth2"}, Key: &testGateway, Addresses: []netip.Addr{
 	netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("::ffff:10.1.255.2"), netip.MustParseAddr("fe80::1%eth0"),
 }}
 

@@ -17,28 +17,43 @@ func (r *reader) vendor(e entry) *policy.Vendor {
 	if policy.Scope(e.name) == policy.All {
 		r.errorf(e.named(), "the name %s is taken: it stands for every vendor when an operator closes the gate", quote(e.name))
 	}
-	f := r.mapping(e.value, "name?", "phone?", "under?", "consent?", "contract?", "sources", "line?", "engineers", "windows?", "on_request?")
+	f := r.mapping(e.value, "name?", "phone?", "under?", "consent?", "contract?", "sources", "line?", "engineers?", "windows?", "on_request?")
 	strange := r.strange
 	v.DisplayName = r.display(f["name"])
 	v.Phone = r.shortText(f["phone"], maxPhone)
 	r.subcontractor(v, f, r.contract(v, f["contract"]))
 	r.lineOf(v, f["line"])
+	lineKnown := v.Line != nil && !r.maybePlain[v.Line] || !f["line"].present() // else it may be plain
 	before := r.told()
-	for _, s := range r.outside(r.sources(f["sources"])) {
+	sources := r.outside(r.sources(f["sources"]))
+	for _, s := range sources {
 		v.Sources = append(v.Sources, s.prefix)
-		r.warnSource(v, s)
-		r.listed = append(r.listed, vendorSource{s, v})
+		if lineKnown {
+			r.warnSource(v, s)
+		}
 	}
 	all := r.told() == before && f["sources"].readable() // the vendor's sources are known
+	if !f["windows"].present() && !f["on_request"].present() && !strange {
+		r.warn(e.named(), "policy_vendor_closed", nil)
+	}
+	if v.Plain() {
+		r.plainVendor(v, sources, all, e, f)
+		return v
+	}
+	for _, s := range sources {
+		if lineKnown {
+			r.listed = append(r.listed, vendorSource{s, v})
+		}
+	}
+	if at := f["engineers"]; f != nil && lineKnown && (!at.present() || at.node == misspelled) {
+		r.errorf(e.named(), "the field %s is missing", "engineers")
+	}
 	var entries []entry
 	var engineers map[string]*policy.Engineer
 	v.Engineers, engineers = named(&r.decoder, f["engineers"], func(e entry) *policy.Engineer {
 		entries = append(entries, e)
 		return r.engineer(v, e, all)
 	})
-	if !f["windows"].present() && !f["on_request"].present() && !strange {
-		r.warn(e.named(), "policy_vendor_closed", nil)
-	}
 	v.Windows, _ = named(&r.decoder, f["windows"], func(e entry) *policy.Window { return r.window(v, engineers, e) })
 	v.OnRequest = r.onRequest(v, engineers, f["on_request"])
 	if r.reach > maxReach {
@@ -227,8 +242,14 @@ func (r *reader) presharedKey(g *policy.Engineer, v value) {
 // checkElements bounds the elements of an engineer, whose windows and requests have these targets.
 // Targets that are too large have been reported.
 func (r *reader) checkElements(e entry, g *policy.Engineer, targets [][]*policy.Target) {
+	if total := reached(g, targets); total > maxElements {
+		r.errorf(e.named(), "windows and on_request open %s for this engineer (tunnel addresses x target addresses x ports): allowed is %d; list fewer targets, addresses or ports", counted(total), maxElements)
+	}
+}
+
+// reached counts the elements of an engineer, or of a host, with these targets.
+func reached(g *policy.Engineer, targets [][]*policy.Target) (total int) {
 	seen := map[*policy.Target]bool{}
-	total := 0
 	for _, some := range targets {
 		for _, t := range some {
 			n := elements(t)
@@ -243,7 +264,5 @@ func (r *reader) checkElements(e entry, g *policy.Engineer, targets [][]*policy.
 			}
 		}
 	}
-	if total > maxElements {
-		r.errorf(e.named(), "windows and on_request open %s for this engineer (tunnel addresses x target addresses x ports): allowed is %d; list fewer targets, addresses or ports", counted(total), maxElements)
-	}
+	return total
 }

@@ -46,6 +46,9 @@ const (
 // warnSource looks at one source of a vendor.
 func (r *reader) warnSource(v *policy.Vendor, s source) {
 	r.warnRange(v, s)
+	if v.Plain() {
+		return // a wide one is refused
+	}
 	widest := 24
 	if s.prefix.Addr().Is6() {
 		widest = 48
@@ -208,8 +211,15 @@ func (r *reader) warnUnreachable(v value, engineers []*policy.Engineer, all []*p
 			}
 		}
 		if len(with) == 0 && len(without) > 0 {
-			r.warn(v, "policy_unreachable_all", view.Args{"family": family.name, "targets": view.Few(targets, maxNamed)})
+			code := view.Code("policy_unreachable_all")
+			if without[0].Plain() {
+				code = "policy_unreachable_hosts"
+			}
+			r.warn(v, code, view.Args{"family": family.name, "targets": view.Few(targets, maxNamed)})
 			continue
+		}
+		if len(without) > 0 && without[0].Plain() {
+			continue // each host has one address
 		}
 		for _, e := range without {
 			r.warn(v, "policy_unreachable", view.Args{"engineer": shown(e.Name), "family": family.name, "targets": view.Few(targets, maxNamed)})

@@ -66,6 +66,12 @@ func (r *reader) engineersOf(v *policy.Vendor, engineers map[string]*policy.Engi
 	if !at.present() {
 		return v.Engineers
 	}
+	if v.Plain() {
+		if at.readable() {
+			r.errorf(at.named(), "nobody is identified on the plain line %s: the window is for each source of the vendor; make another vendor of those that it is not for", shown(v.Line.Name))
+		}
+		return v.Engineers
+	}
 	some := references(&r.decoder, at, "engineer of this vendor", engineers)
 	slices.SortFunc(some, func(a, b *policy.Engineer) int { return strings.Compare(a.Name, b.Name) })
 	return some

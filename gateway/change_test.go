@@ -14,7 +14,7 @@ import (
 )
 
 // TestWhatAChangeDoesToALiveSession changes one thing of the policy at a time,
-// every field of a vendor, an engineer, a window and a target among them, while
+// every field of a vendor, an engineer, a window, a target and a line among them, while
 // sato and suzuki of medisys are inside, and brown of acme. The disk takes a
 // second, so that what is open at once is what the entries on disk cover.
 //
@@ -48,6 +48,16 @@ func TestWhatAChangeDoesToALiveSession(t *testing.T) {
 		{"Vendor.Sources", "others", sources("198.51.100.0/28"), "", keeps, true, true},
 		{"Vendor.Line", "that by which the sessions come", line("wan0"), keeps, "", false, false},
 		{"Vendor.Line", "another", line("eth1.310"), "", "", true, false},
+		{"Line.Name", "another", byLine(policy.Line{Name: "other", Interface: "wan0"}), keeps, "", false, false},
+		{"Line.Interface", "another", line("eth1.310"), "", "", true, false},
+		{"Line.Kind", "another", byLine(policy.Line{Interface: "wan0", Kind: policy.IPVPN}), keeps, "", false, false},
+		{"Line.Provider", "another", byLine(policy.Line{Interface: "wan0", Provider: "NTT"}), keeps, "", false, false},
+		{"Line.Plain", "hosts take the place of the engineers", func(p *policy.Policy) {
+			byLine(policy.Line{Interface: "wan0", Plain: true})(p)
+			v := p.Vendors[1]
+			v.Engineers = []*policy.Engineer{policy.HostOf(v, netip.MustParseAddr("203.0.113.1"))}
+			night(p).Engineers = v.Engineers
+		}, "", "", true, false},
 		{"Vendor.Engineers", "one more", func(p *policy.Policy) { join(p, "tanaka") }, keeps, "", false, false},
 		{"Vendor.Engineers", "without suzuki", func(p *policy.Policy) { leave(p, "suzuki") }, keeps, "", true, false},
 		{"Vendor.Engineers", "without sato", func(p *policy.Policy) { leave(p, "sato") }, "", "", false, false},
@@ -177,7 +187,7 @@ func TestWhatAChangeDoesToALiveSession(t *testing.T) {
 			})
 		})
 	}
-	for _, kind := range []reflect.Type{reflect.TypeFor[policy.Vendor](), reflect.TypeFor[policy.Engineer](), reflect.TypeFor[policy.Window](), reflect.TypeFor[policy.Target]()} {
+	for _, kind := range []reflect.Type{reflect.TypeFor[policy.Vendor](), reflect.TypeFor[policy.Engineer](), reflect.TypeFor[policy.Window](), reflect.TypeFor[policy.Target](), reflect.TypeFor[policy.Line]()} {
 		for i := range kind.NumField() {
 			field := kind.Name() + "." + kind.Field(i).Name
 			if field == "Window.Vendor" {
@@ -222,9 +232,13 @@ func sources(texts string) func(*policy.Policy) {
 
 // line is the vendor's, and so its engineers'.
 func line(name string) func(*policy.Policy) {
+	return byLine(policy.Line{Name: "line", Interface: name})
+}
+
+func byLine(l policy.Line) func(*policy.Policy) {
 	return func(p *policy.Policy) {
 		v := p.Vendors[1]
-		v.Line = &policy.Line{Name: "line", Interface: name}
+		v.Line = &l
 		for _, e := range v.Engineers {
 			e.Line = v.Line
 		}

@@ -264,7 +264,7 @@ func TestLists(t *testing.T) {
 
 wrong_source     the address is not one of the engineer's sources
 unlisted_target  no open window lets the engineer reach this destination
-unlisted_source  no readable initiation, from an address that no open window lists
+unlisted_source  from an address that no open window lists: no readable initiation, or by a line without WireGuard
 `
 	if diff := cmp.Diff(out, want); diff != "" {
 		t.Errorf("refusals (-got +want):\n%s", diff)

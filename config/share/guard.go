@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"iter"
+	"net/netip"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -49,8 +50,39 @@ func guardOf(source *config.Tree, text []byte, addresses map[string]string) *gua
 		alone, _, _ := strings.Cut(a, "/")
 		g.addresses[strings.ToLower(alone)] = true
 	}
+	for _, host := range hosts(source) {
+		g.addresses[host.String()] = true
+	}
 	return g
 }
+
+// hosts are the hosts of vendors on plain lines: each address in their sources, of which prefixes are in
+// the policy as well.
+func hosts(source *config.Tree) (all []netip.Addr) {
+	vendors, lines := source.Field("vendors"), source.Field("lines")
+	if vendors == nil {
+		return nil
+	}
+	for _, v := range vendors.Fields {
+		line, sources := v.Field("line"), v.Field("sources")
+		if line == nil || sources == nil {
+			continue
+		}
+		if plain := lines.Field(line.Text).Field("plain"); plain == nil || plain.Text != "true" {
+			continue
+		}
+		for _, s := range sources.Items {
+			p, ok := prefix(s.Text)
+			for a := p.Masked().Addr(); ok && p.Contains(a) && len(all) < mostHosts; a = a.Next() {
+				all = append(all, a)
+			}
+		}
+	}
+	return all
+}
+
+// mostHosts bounds the hosts that the guard looks for; a vendor has 32 at most.
+const mostHosts = 4096
 
 // names adds the short names that are not Latin.
 func (g *guard) names(t *config.Tree) {

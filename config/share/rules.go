@@ -66,7 +66,7 @@ var policyRules = with(map[string]rule{
 	"calendars":  each("calendar", map[string]rule{"country": country, "dates": all(rule{kind: replaced})}),
 	"zones":      each("zone", map[string]rule{"prefixes": all(rule{kind: address})}),
 	"targets":    each("target", map[string]rule{"address": {kind: address}, "ports": all(service), "masquerade": flag, "role": word(`[a-z0-9-]+`)}),
-	"lines":      each("line", map[string]rule{"interface": {kind: replaced}, "kind": word(`leased|ip-vpn|virtual|internet`)}),
+	"lines":      each("line", map[string]rule{"interface": {kind: replaced}, "kind": word(`leased|ip-vpn|virtual|internet`), "plain": flag}),
 	"operators":  each("operator", map[string]rule{"user": {kind: replaced}, "may": all(right)}),
 	"reopen_all": with(map[string]rule{"approvals": count}),
 	"review":     with(map[string]rule{"within": duration, "confirm_within": duration, "distinct": flag}),
@@ -77,7 +77,6 @@ var policyRules = with(map[string]rule{
 			"kind": {kind: replaced}, "until": {kind: month}}))}),
 		"sources": all(rule{kind: address}),
 		"line":    {kind: name, of: "line"},
-		"plain":   flag,
 		"engineers": each("engineer", map[string]rule{"public_key": {kind: replaced}, "addresses": all(rule{kind: address}),
 			"sources": all(rule{kind: address})}),
 		"windows": each("window", map[string]rule{

@@ -7,6 +7,7 @@ import (
 	"errors"
 	command "flag"
 	"fmt"
+	"math/big"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -108,8 +109,8 @@ func (r *random) policy() string {
 	say("  %s: {address: %s.2.0/28, ports: [icmp, udp/161-170], masquerade: true, role: %s}", targets[1], net, r.secret())
 	say("  %s: {address: %s.2.3, ports: [tcp/443]}", targets[2], net)
 	say("  %s: {address: %s.255.255, ports: [tcp/443], role: ehr}", targets[3], net)
-	line := r.secret()
-	say("lines: {%s: {interface: eth1.310, kind: ip-vpn, provider: %s}}", line, r.secret())
+	line, plain := r.secret(), r.secret()
+	say("lines: {%s: {interface: eth1.310, kind: ip-vpn, provider: %s}, %s: {interface: eth1.311, kind: leased, plain: true}}", line, r.secret(), plain)
 	operators := names(2)
 	say("operators:\n  %s: {name: %s, user: %s, may: [record, approve, ratify]}\n  %s: {may: [record, approve, ratify, review]}", operators[0], r.secret(), r.secret(), operators[1])
 	say("notify:\n  %s: {webhook: \"https://%s.example.org/k\"}\nvendors:", r.secret(), r.secret())
@@ -139,6 +140,8 @@ func (r *random) policy() string {
 			prime = vendor
 		}
 	}
+	w := regexp.MustCompile(`engineers: \[[^]]*\], `).ReplaceAllString(r.window(targets, calendars, []string{"all"}), "")
+	say("  %s:\n    sources: [172.31.%d.8/29, 172.31.0.77, \"fd77:%d::5\"]\n    line: %s\n    windows:\n      %s: %s", r.secret(), r.IntN(250), 1+r.IntN(99), plain, r.secret(), w)
 	return b.String()
 }
 
@@ -200,7 +203,10 @@ func TestGuard(t *testing.T) {
 		"plain": secret, "capital": strings.ToUpper(secret), "within": "x" + secret + "9", "hex": hex.EncodeToString([]byte(secret)),
 		"base64": base64.StdEncoding.EncodeToString([]byte(secret)), "base64 of more": base64.StdEncoding.EncodeToString([]byte("a " + secret + " b")),
 		"full width": strings.Map(func(r rune) rune { return r - '!' + '！' }, secret), "an address between brackets": strings.ReplaceAll(private, ".", "[.]"),
-		"a name": "佐藤さん", "an address": private, "a kanji word": "病院x", "punycode": puny,
+		"a host of a plain line":       "host-172-31-0-77",
+		"a host that the prefix lists": regexp.MustCompile(`(172\.31\.\d+\.)8/29`).FindStringSubmatch(text)[1] + "14",
+		"a host of six":                "host-fd77-0001-0000-0000-0000-0000-0000-0005",
+		"a name":                       "佐藤さん", "an address": private, "a kanji word": "病院x", "punycode": puny,
 	} {
 		story := Story{WentWrong: "we saw " + word + " there"}
 		_, err := Export("policy.yaml", []byte(text), story, nil)
@@ -313,10 +319,26 @@ func renamed(path string, m Map) string {
 
 // openings shows what a policy opens in 400 days, with the names of a map.
 func openings(p *policy.Policy, m Map) (all []string) {
+	host := func(e *policy.Engineer) string { // by the mapped address
+		for was, is := range m.Addresses {
+			from, to := netip.MustParsePrefix(whole(was)), netip.MustParsePrefix(whole(is))
+			if a := e.Addresses[0]; from.Contains(a) {
+				n := new(big.Int).SetBytes(a.AsSlice())
+				n.Sub(n, new(big.Int).SetBytes(from.Masked().Addr().AsSlice()))
+				mapped, _ := netip.AddrFromSlice(n.Add(n, new(big.Int).SetBytes(to.Masked().Addr().AsSlice())).FillBytes(make([]byte, len(a.AsSlice()))))
+				return policy.HostOf(e.Vendor, mapped).Name
+			}
+		}
+		return e.Name
+	}
 	name := func(path string) string { return renamed(path, m) }
 	for _, o := range p.Openings(testNow, testNow.Add(policy.Horizon)) {
 		var who, what []string
 		for _, e := range o.Engineers {
+			if e.Plain() {
+				who = append(who, name("vendors."+o.Window.Vendor.Name)+".engineers."+host(e))
+				continue
+			}
 			who = append(who, name("vendors."+o.Window.Vendor.Name+".engineers."+e.Name))
 		}
 		for _, t := range o.Window.Targets {
@@ -328,6 +350,14 @@ func openings(p *policy.Policy, m Map) (all []string) {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// whole is an address as a prefix.
+func whole(text string) string {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()).String()
+	}
+	return text
 }
 
 // TestAddressesKeepWhatLiesInWhat: mapped prefixes contain each other as before, and none is one of the policy.

@@ -33,9 +33,13 @@ const (
 	termsMost = 48 << 10
 )
 
-// Resolve gives the terms of what is asked, by the policy now. The error lists all mistakes.
+// Resolve gives the terms of what is asked, by the policy now. The error lists all mistakes; it is a
+// *RefusedError if the vendor comes by a plain line.
 func (p *Policy) Resolve(a Ask, id string, now time.Time) (Terms, error) {
 	v := p.Vendor(a.Vendor)
+	if v != nil && v.Plain() {
+		return Terms{}, &RefusedError{Code: "requests_plain", Name: v.Name}
+	}
 	if v == nil || v.OnRequest == nil {
 		return Terms{}, fmt.Errorf("vendor: nothing of %q can be requested: allowed is %s%s", a.Vendor, oneOf(p.requestable()), didYouMean(Nearest(a.Vendor, p.requestable())))
 	}

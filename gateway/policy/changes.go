@@ -151,7 +151,7 @@ func (p *Policy) things() map[id][]value {
 		all[id{"target", "", t.Name}] = []value{text("address", Short(t.Prefix)), list("ports", t.Services, Service.String), text("role", t.Role), text("zone", t.Zone), text("masquerade", when(t.Masquerade, "true"))}
 	}
 	for _, l := range p.Lines {
-		all[id{"line", "", l.Name}] = []value{text("interface", l.Interface), text("kind", string(l.Kind)), text("provider", l.Provider)}
+		all[id{"line", "", l.Name}] = []value{text("interface", l.Interface), text("kind", string(l.Kind)), text("provider", l.Provider), text("plain", when(l.Plain, "true"))}
 	}
 	if p.Retention > 0 {
 		all[id{thing: "retention"}] = []value{text("kept", p.Retention.String())}
@@ -175,6 +175,9 @@ func (p *Policy) things() map[id][]value {
 			all[id{"on_request", v.Name, ""}] = v.OnRequest.values(len(v.Engineers))
 		}
 		for _, e := range v.Engineers {
+			if e.Plain() {
+				break // the sources tell it
+			}
 			all[id{"engineer", v.Name, e.Name}] = e.values()
 		}
 		for _, w := range v.Windows {
@@ -242,6 +245,9 @@ func validity(from, until Date) value {
 
 // some are engineers of a vendor that has so many.
 func some(engineers []*Engineer, of int) value {
+	if len(engineers) > 0 && engineers[0].Plain() {
+		return value{field: "engineers"} // the vendor's sources
+	}
 	name := func(e *Engineer) string { return e.Name }
 	if len(engineers) != of {
 		return list("engineers", engineers, name)

@@ -7,6 +7,7 @@ type Line struct {
 	Interface string // 1 to 15 bytes; no other line has it, nor the tunnel
 	Kind      LineKind
 	Provider  string // for people; may be empty
+	Plain     bool   // its vendors use no WireGuard, so no person is identified
 }
 
 // LineKind is what a line is.

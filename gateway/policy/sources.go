@@ -33,7 +33,7 @@ func newSourceTable(grants []*Grant) sourceTable {
 	done := map[seen]bool{}
 	for _, g := range grants {
 		sources := g.Engineer.Sources
-		if len(sources) == 0 {
+		if len(sources) == 0 || g.Engineer.Plain() {
 			continue
 		}
 		key := seen{&sources[0], len(sources), g.From.Unix(), g.Until.Unix(), g.Until.Nanosecond(), g.Engineer.Line}

@@ -100,7 +100,7 @@ func (p *peers) match(now time.Time) (watch []policy.Fact, err error) {
 	plan := p.table.current()
 	open := map[policy.Key]*policy.Engineer{}
 	for _, a := range plan.Accesses() {
-		if !policy.ContiguousEnd(a.Grants, now).IsZero() {
+		if !a.Engineer.Plain() && !policy.ContiguousEnd(a.Grants, now).IsZero() {
 			open[a.Engineer.Key] = a.Engineer
 		}
 	}

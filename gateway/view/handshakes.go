@@ -79,13 +79,14 @@ func (s *Snapshot) wrongKeys(now time.Time, of func(*policy.Engineer) bool) (hin
 	return hints
 }
 
-// listing names the vendors with an engineer who may come from a source.
+// listing names the vendors with an engineer who may come from a source. Hosts behind a plain line have
+// no client.
 func (s *Snapshot) listing(source netip.Addr, of func(*policy.Engineer) bool) (vendors []string) {
 	if s.Plan.Policy == nil {
 		return nil
 	}
 	for _, v := range s.Plan.Policy.Vendors {
-		if slices.ContainsFunc(v.Engineers, func(e *policy.Engineer) bool { return of(e) && e.MayComeFrom(source) }) {
+		if slices.ContainsFunc(v.Engineers, func(e *policy.Engineer) bool { return !e.Plain() && of(e) && e.MayComeFrom(source) }) {
 			vendors = append(vendors, v.Name)
 		}
 	}

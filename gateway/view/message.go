@@ -288,7 +288,20 @@ func parse(file string) map[Code]map[Language]string {
 }
 
 // Meaning explains a reason.
-func Meaning(r policy.Reason) Message { return Say("reason_"+Code(r.String()), nil) }
+func Meaning(r policy.Reason) Message { return Say(ReasonCode(r.String(), false), nil) }
+
+// ReasonCode is the code of the text that explains a reason. plain: to a host behind a plain line.
+func ReasonCode(reason string, plain bool) Code {
+	if code := hostReasons[reason]; plain && code != "" {
+		return code
+	}
+	return "reason_" + Code(reason)
+}
+
+// hostReasons are the reasons whose text for engineers does not fit a host.
+var hostReasons = map[string]Code{
+	"engineer_shut": "reason_host_shut", "wrong_source": "reason_host_source", "unlisted_target": "reason_host_target",
+}
 
 // StageName names where a request stands.
 func StageName(stage policy.Stage) Message { return Say("stage_"+Code(stage), nil) }

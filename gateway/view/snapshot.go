@@ -107,9 +107,9 @@ func (s *Snapshot) Explain(q policy.Query, at, now time.Time) policy.Decision {
 }
 
 // enters reports whether an admitted query is one about a new admission: a
-// flow of a session is not.
+// flow of a session is not, nor one of a host behind a plain line.
 func (s *Snapshot) enters(q policy.Query, d policy.Decision) bool {
-	return d.Reason == policy.Admitted && !(q.To.IsValid() && s.SessionSource(d.Engineer).IsValid())
+	return d.Reason == policy.Admitted && !d.Engineer.Plain() && !(q.To.IsValid() && s.SessionSource(d.Engineer).IsValid())
 }
 
 // aboutNow reports whether a question about an instant is one about now.

@@ -32,6 +32,8 @@ func (t Traffic) Since(before Traffic) (received, transmitted uint64) {
 type Names struct {
 	VendorName   string `json:"vendor_name,omitempty"`
 	EngineerName string `json:"engineer_name,omitempty"`
+	// Plain: the engineer is a host behind a line without WireGuard, and no person is identified.
+	Plain bool `json:"plain,omitempty"`
 }
 
 // NamesOf gives the names of an engineer; nil has none.
@@ -39,11 +41,16 @@ func NamesOf(e *policy.Engineer) Names {
 	if e == nil {
 		return Names{}
 	}
-	return Names{e.Vendor.DisplayName, e.DisplayName}
+	return Names{e.Vendor.DisplayName, e.DisplayName, e.Plain()}
 }
 
-// String gives both names.
-func (n Names) String() string { return strings.TrimSpace(n.VendorName + " " + n.EngineerName) }
+// String gives both names. The name of a host is its address, which its short name has already.
+func (n Names) String() string {
+	if n.Plain {
+		return n.VendorName
+	}
+	return strings.TrimSpace(n.VendorName + " " + n.EngineerName)
+}
 
 // Status is the answer of `kidoban status --json`.
 type Status struct {
