@@ -80,11 +80,7 @@ func (l *loop) apply() {
 	l.kernel.plan = l.plans.inForce.Within(func(e *policy.Engineer) netip.Addr { return l.sessions.Source(e).Addr() })
 	l.kernel.asked++
 	l.kernel.renewAt = l.clock.Boot + renewAfter
-	var live []netip.AddrPort
-	for s := range l.sessions.All() {
-		live = append(live, s.Source)
-	}
-	l.kernel.applier.set(application{l.kernel.asked, l.kernel.plan, live})
+	l.kernel.applier.set(application{l.kernel.asked, l.kernel.plan, l.sessions.Live()})
 	l.openings.InForce(before, l.kernel.plan, l.kernel.asked, l.kernel.stands)
 }
 

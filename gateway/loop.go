@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	"kidoban/gateway/clock"
@@ -265,6 +264,7 @@ func (l *loop) evaluate() {
 	l.openings.Freeze(before, l.plans.inForce)
 	l.openings.Begin(l.plans.inForce)
 	l.setTunnel()
+	l.counts(nil) // of hosts, before the kernel lets more of them in
 	ended := l.sessions.Review(l.plans.inForce, l.doubted(doubtStopping))
 	l.apply()
 	l.end(ended)
@@ -296,13 +296,16 @@ func (l *loop) beat() {
 	l.plans.warned = l.clock.Now
 	l.checkFile()
 	l.cfg.Switch.Look()
-	l.sessions.Read(maps.Collect(l.cfg.Tunnel.Traffic()))
+	l.traffic()
+	l.hosts()
 	for s := range l.sessions.All() {
 		l.count(s)
 	}
 	if over := l.sessions.Idle(); len(over) > 0 {
 		for _, x := range over {
-			l.cfg.Tunnel.Cut(x.Session.Engineer)
+			if !x.Session.Engineer.Plain() {
+				l.cfg.Tunnel.Cut(x.Session.Engineer)
+			}
 		}
 		l.end(over)
 		l.apply()
@@ -361,6 +364,8 @@ func (l *loop) stop() error {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+	l.traffic()
+	l.hosts()
 	l.use(true)
 	l.record(store.RefusedEntries(l.refusals.Rest(l.clock.Now))...)
 	l.record(journal.Entry{Kind: journal.Stop, Actor: "gateway"})

@@ -71,7 +71,7 @@ const grantsMax = 200
 
 func sessionEntry(kind journal.Kind, s *session.Session) journal.Entry {
 	e := store.EngineerEntry(kind, s.Engineer)
-	if kind == journal.SessionOpened {
+	if kind == journal.SessionOpened && !s.Engineer.Plain() {
 		e.SourcePort, e.Timestamp = s.Source.Port(), hex.EncodeToString(s.Timestamp[:])
 	}
 	e.Session, e.Source, e.From, e.Until, e.Grants = s.ID, s.Source.Addr().String(), s.OpenedAt, s.Until, s.Grants
@@ -94,7 +94,7 @@ func (l *loop) end(over []session.Ending) {
 		return
 	}
 	l.cfg.Firewall.Recount()
-	l.sessions.Read(maps.Collect(l.cfg.Tunnel.Traffic()))
+	l.traffic()
 	for _, x := range over {
 		s := x.Session
 		l.count(s)
@@ -115,9 +115,23 @@ func (l *loop) counts(entering *policy.Engineer) {
 	l.sessions.Counted(session.Counts{Flows: maps.Collect(f.Used(func(a netip.Addr) bool { return of[a] })), Until: until, Lost: lost, Counting: f.Counting()})
 }
 
+// traffic reads what engineers and hosts have sent and received.
+func (l *loop) traffic() {
+	l.counts(nil)
+	l.sessions.Read(maps.Collect(l.cfg.Tunnel.Traffic()))
+}
+
+// hosts opens the sessions of hosts behind plain lines, which do not knock.
+func (l *loop) hosts() {
+	opened, over := l.sessions.Hosts()
+	for _, s := range opened {
+		l.record(sessionEntry(journal.SessionOpened, s))
+	}
+	l.end(over)
+}
+
 // use records the use of sessions that is due.
 func (l *loop) use(stopping bool) {
-	l.counts(nil)
 	for _, u := range l.sessions.Use(stopping) {
 		l.record(u.Entry(sessionEntry(journal.Used, u.Session), l.state.Policy()))
 		if u.Last {

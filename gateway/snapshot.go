@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 
-	"kidoban/gateway/session"
 	"kidoban/gateway/view"
 )
 
@@ -22,7 +21,7 @@ func (l *loop) publish() {
 		s.File.Error = l.file.problem.Error()
 	}
 	for x := range l.sessions.All() {
-		s.Sessions = append(s.Sessions, l.status(s, x))
+		s.Sessions = append(s.Sessions, l.sessions.Status(x, s.Local))
 	}
 	slices.SortFunc(s.Sessions, func(a, b view.SessionStatus) int {
 		return cmp.Or(a.OpenedAt.Compare(b.OpenedAt), cmp.Compare(a.ID, b.ID))
@@ -31,19 +30,4 @@ func (l *loop) publish() {
 		s.Host = l.cfg.Hints()
 	}
 	l.g.snapshot.Store(s)
-}
-
-// status is a session as the snapshot has it.
-func (l *loop) status(s *view.Snapshot, x *session.Session) view.SessionStatus {
-	st := view.SessionStatus{ID: x.ID, Vendor: x.Engineer.Vendor.Name, Engineer: x.Engineer.Name, Names: view.NamesOf(x.Engineer), Source: x.Source.Addr(),
-		OpenedAt: s.Local(x.OpenedAt), Until: s.Local(x.Until), Grants: x.Grants, Received: x.Received, Transmitted: x.Transmitted,
-		Unanswered: l.sessions.Unanswered(x)}
-	if st.Grants == nil {
-		st.Grants = []string{}
-	}
-	if t := x.Last.LastHandshake; !t.IsZero() {
-		t = s.Local(t)
-		st.LastHandshake = &t
-	}
-	return st
 }

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,8 +27,9 @@ type accounts struct {
 	raw       syscall.RawConn
 	buffer    []byte // for a message
 	logger    *slog.Logger
-	engineers atomic.Pointer[map[netip.Addr]policy.Key] // the tunnel addresses that count
-	sessions  atomic.Bool                               // there are sessions
+	engineers atomic.Pointer[map[netip.Addr]policy.Key] // the tunnel addresses that count, and those of hosts on plain lines
+	hosts     atomic.Pointer[hosts]                     // nil: there never was one
+	sessions  atomic.Bool                               // there are sessions, or may be
 	asked     atomic.Bool                               // a reading is wanted at once
 	off       atomic.Pointer[error]                     // why conntrack does not count; nil: it does
 	unread    atomic.Pointer[error]                     // why its counts cannot be read; nil: they can
@@ -122,7 +125,8 @@ func (a *accounts) run() {
 	}
 }
 
-// inside takes whether there are sessions. When the last one is over, what it used is read once more.
+// inside takes whether there are sessions, or hosts may enter. When that is over, what was used is read
+// once more.
 func (a *accounts) inside(sessions bool) {
 	if a.sessions.Swap(sessions) && !sessions {
 		a.recount()
@@ -210,14 +214,58 @@ func (a *accounts) heard(b []byte) {
 	}
 }
 
-// counts reports whether the address is an engineer's, or was.
-func (a *accounts) counts(from netip.Addr) bool {
+// hosts are the addresses of hosts on plain lines, and the targets, of all policies so far. Conntrack
+// also has what such a host uses of the gateway itself and of others, which is neither counted nor forgotten.
+type hosts struct {
+	policy    *policy.Policy // the last one
+	addresses map[netip.Addr]bool
+	targets   policy.TargetTable
+}
+
+// knows adds the hosts and targets of a policy, and reports whether there may be more of them now. Those
+// of earlier ones stay: their flows may end later.
+func (a *accounts) knows(p *policy.Policy) bool {
+	before := a.hosts.Load()
+	if before != nil && before.policy == p || before == nil && !p.PlainLines() {
+		return false
+	}
+	now := &hosts{policy: p, addresses: map[netip.Addr]bool{}}
+	if before != nil {
+		now.addresses, now.targets = maps.Clone(before.addresses), before.targets.Clone()
+	}
+	for _, v := range p.Vendors {
+		for _, e := range v.Engineers {
+			if e.Plain() {
+				now.addresses[e.Addresses[0]] = true
+			}
+		}
+	}
+	for _, t := range p.Targets {
+		now.targets.Add(t)
+	}
+	a.hosts.Store(now)
+	return true
+}
+
+// elsewhere reports whether a flow goes from a host to no target.
+func (h *hosts) elsewhere(from, to netip.Addr) bool {
+	return h != nil && h.addresses[from] && h.targets.At(to) == nil
+}
+
+// hostsMayEnter reports whether a grant of a host on a plain line is open. Such a session begins with
+// the first flow that is counted.
+func hostsMayEnter(p *policy.Plan, now time.Time) bool {
+	return p != nil && p.Doubt == "" && slices.ContainsFunc(p.Grants, func(g *policy.Grant) bool { return g.Engineer.Plain() && g.Contains(now) })
+}
+
+// counts reports whether a flow is from an engineer's address, or one that was; of a host, to a target.
+func (a *accounts) counts(from, to netip.Addr) bool {
 	engineers := a.engineers.Load()
 	if engineers == nil {
 		return false
 	}
 	_, ok := (*engineers)[from]
-	return ok
+	return ok && !a.hosts.Load().elsewhere(from, to)
 }
 
 // walk reads all flows of engineers that conntrack holds.
@@ -234,8 +282,8 @@ func (a *accounts) walk(now time.Time) error {
 	return nil
 }
 
-// counted gives the flows from such addresses, but for those that are about to go.
-func (c *connections) counted(of func(netip.Addr) bool) (all []ctCount, err error) {
+// counted gives the flows between such addresses, but for those that are about to go.
+func (c *connections) counted(of func(from, to netip.Addr) bool) (all []ctCount, err error) {
 	for _, family := range families {
 		err := c.ask(family, ctGet, unix.NLM_F_DUMP, nil, func(message []byte) bool {
 			if flow, ok := parseCount(message, of); ok && number(find(message[4:], ctStatus))&ctDying == 0 {
@@ -264,8 +312,8 @@ const (
 	ctTimeOfStart = 1      // CTA_TIMESTAMP_START
 )
 
-// parseCount reads what an entry of conntrack has counted, if it began from such an address.
-func parseCount(message []byte, of func(netip.Addr) bool) (ctCount, bool) {
+// parseCount reads what an entry of conntrack has counted, if it began between such addresses.
+func parseCount(message []byte, of func(from, to netip.Addr) bool) (ctCount, bool) {
 	if len(message) < 4 {
 		return ctCount{}, false
 	}
@@ -276,11 +324,11 @@ func parseCount(message []byte, of func(netip.Addr) bool) (ctCount, bool) {
 		source, destination = find(addresses, ctSource6), find(addresses, ctDestination6)
 	}
 	from, ok := netip.AddrFromSlice(source)
-	if !ok || !of(from) {
+	to, _ := netip.AddrFromSlice(destination) // as long as the source
+	if !ok || !of(from, to) {
 		return ctCount{}, false
 	}
 	f, ok := parseFlow(message)
-	to, _ := netip.AddrFromSlice(destination) // as long as the source
 	if !ok {
 		return ctCount{}, false
 	}

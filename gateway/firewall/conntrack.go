@@ -18,6 +18,7 @@ type connections struct {
 	socket nl.SocketHandle
 	owners map[netip.Addr]policy.Key // the key of the engineer who has, or had last, each tunnel address
 	of     *policy.Policy            // the last one whose engineers are all in owners
+	hosts  *hosts                    // nil: there never was one
 	stale  bool                      // conntrack may know flows of these addresses that are neither open nor frozen
 	frozen flowEnds                  // closed flows that conntrack keeps, and until when
 }
@@ -72,8 +73,9 @@ func without(p *policy.Plan, moved map[netip.Addr]policy.Key) *policy.Plan {
 // it was being walked.
 const forgettings = 8
 
-// forget deletes every flow that began from a tunnel address and is neither open nor
-// kept. The addresses are those in owners and in coming, which get other owners now.
+// forget deletes every flow that began from a tunnel address, or from a host on a plain line to a target,
+// and is neither open nor kept. Whatever else a host has, such as with the gateway itself, cannot pass, and
+// may be too much to be deleted. The addresses are those in owners and in coming, which get other owners now.
 // open has the elements of the sets of flows.
 func (c *connections) forget(coming map[netip.Addr]policy.Key, open map[string]map[string]end, kept flowEnds) error {
 	for _, family := range families {
@@ -102,7 +104,7 @@ func (c *connections) forgetOnce(family int, coming map[netip.Addr]policy.Key, o
 		_, comes := coming[f.source]
 		_, passes := open[f.key]
 		_, stays := kept[f.key]
-		if ok && (known || comes) && !passes && !stays {
+		if ok && (known || comes) && !passes && !stays && !c.hosts.elsewhere(f.source, f.to) {
 			closed = append(closed, f.itself)
 		}
 		return true
@@ -155,9 +157,9 @@ func (c *connections) ask(family, kind, flags int, attributes []byte, each func(
 
 // ctFlow is a flow that conntrack knows, as it began.
 type ctFlow struct {
-	source netip.Addr
-	key    string // as in the sets of flows
-	itself []byte // the attributes by which it is deleted
+	source, to netip.Addr
+	key        string // as in the sets of flows
+	itself     []byte // the attributes by which it is deleted
 }
 
 // parseFlow reads an entry of conntrack. Of a protocol without ports, and
@@ -176,6 +178,7 @@ func parseFlow(message []byte) (ctFlow, bool) {
 		kind, code = find(protocol, ctType6), find(protocol, ctCode6)
 	}
 	from, ok := netip.AddrFromSlice(source)
+	to, _ := netip.AddrFromSlice(destination) // as long as the source
 	number := find(protocol, ctProtocol)
 	if !ok || len(source) != len(destination) || len(number) != 1 {
 		return ctFlow{}, false
@@ -188,7 +191,7 @@ func parseFlow(message []byte) (ctFlow, bool) {
 		port = uint16(kind[0])<<8 | uint16(code[0])
 	}
 	key := append(append(append([]byte{}, source...), destination...), number[0], 0, 0, 0)
-	f := ctFlow{source: from, key: string(appendPort(key, port)), itself: marshal(nest(ctTupleOriginal, tuple))}
+	f := ctFlow{source: from, to: to, key: string(appendPort(key, port)), itself: marshal(nest(ctTupleOriginal, tuple))}
 	for _, kind := range []uint16{ctZone, ctID} {
 		if value := find(all, kind); value != nil {
 			f.itself = append(f.itself, marshal(raw(kind, value))...)

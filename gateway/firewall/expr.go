@@ -357,6 +357,11 @@ func sentByOrigin(f int, set string) term {
 	return in(set, address(f, "saddr"), origin(f, "saddr")).of(f)
 }
 
+// itself looks up a packet's source or destination in a set of pairs of an address and itself.
+func itself(word string, f int, set string) term {
+	return in(set, address(f, word), address(f, word)).of(f)
+}
+
 // path looks up the target that the flow was begun to, and the interface by
 // which the packet came.
 func path(f int, set string) term {

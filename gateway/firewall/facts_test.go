@@ -24,7 +24,7 @@ func TestFault69DriftBehindAScan(t *testing.T) {
 	const asked, rare, drifts = 2 * factsWaiting, 3, factsWaiting/2 + 2
 	scan := func() {
 		for i := range asked {
-			f.refused(engineer4, netip.AddrPortFrom(target4, uint16(10_000+i)), policy.TCP, policy.Admitted)
+			f.refused(engineer4, netip.AddrPortFrom(target4, uint16(10_000+i)), policy.TCP, policy.Admitted, "")
 		}
 	}
 	scan()
@@ -41,7 +41,7 @@ func TestFault69DriftBehindAScan(t *testing.T) {
 		}
 	}
 	for i := range rare {
-		f.refused(colleague4, netip.AddrPortFrom(target4, uint16(10_000+i)), policy.UDP, policy.Admitted)
+		f.refused(colleague4, netip.AddrPortFrom(target4, uint16(10_000+i)), policy.UDP, policy.Admitted, "")
 	}
 
 	told, refused := 0, map[string]int{}
@@ -64,7 +64,7 @@ func TestFault69DriftBehindAScan(t *testing.T) {
 	if told >= drifts {
 		t.Fatalf("there was room for all of %d drifts: that proves little", drifts)
 	}
-	f.refused(engineer4, netip.AddrPortFrom(target4, 1), policy.TCP, policy.Admitted)
+	f.refused(engineer4, netip.AddrPortFrom(target4, 1), policy.TCP, policy.Admitted, "")
 	heard()
 	if refused["sato"] != asked+1 {
 		t.Errorf("%d refusals of sato when the next one is told, want %d", refused["sato"], asked+1)

@@ -119,11 +119,18 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 	if !o.Masquerade { // else flows serve for it
 		open.add("masquerade", flowKind, term{}, false)
 	}
-	if p == nil || p.Policy == nil || p.Doubt != "" {
+	if p == nil || p.Policy == nil {
 		return open, nil
 	}
+	// The rules that look into these stay in doubt.
 	if len(p.Policy.Lines) > 0 {
 		open.add("live_lines", byLineKind, liveRate.term(), false)
+	}
+	if p.Policy.PlainLines() {
+		open.add("plain", pathKind, term{}, false) // hosts behind plain lines, each with the interface of its line
+	}
+	if p.Doubt != "" {
+		return open, nil
 	}
 	// In the order of their beginning, each grant either prolongs what is open
 	// when it begins, or is open itself, or does not count yet.
@@ -142,7 +149,11 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 		if !g.Until.After(now) {
 			continue
 		}
+		plain := g.Engineer.Plain() // a host sends nothing to the WireGuard port
 		for _, s := range g.Engineer.Sources {
+			if plain {
+				break
+			}
 			prolong(sources, source{s.Masked(), interfaceOfLine(g.Engineer.Line)}, g, now)
 		}
 		for _, t := range g.Window.Targets {
@@ -180,6 +191,9 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 				}
 				source := string(a.AsSlice())
 				prolong(open.of("engineers", f), source+source, g, now)
+				if plain {
+					prolong(open.of("plain", f), source+string(paddedName(g.Engineer.Line.Interface)), g, now)
+				}
 				for _, key := range keys {
 					key = source + key
 					prolong(flows, key, g, now)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,8 +60,9 @@ const (
 )
 
 // flowReport takes a copy of a refused flow. fault is Admitted, unless the
-// kernel refused it for a reason that the plan does not know.
-type flowReport func(source netip.Addr, to netip.AddrPort, protocol uint8, fault policy.Reason)
+// kernel refused it for a reason that the plan does not know. by is the interface by which a packet
+// came past the tunnel, as in policy.Query.
+type flowReport func(source netip.Addr, to netip.AddrPort, protocol uint8, fault policy.Reason, by string)
 
 // openCopies binds the group, in the calling thread's network namespace. inspect
 // and flow are called for each copy of a refused initiation and of a refused flow,
@@ -182,13 +184,14 @@ func (c *copies) run(flow flowReport) {
 			if !ok {
 				continue
 			}
+			prefix, by, _ := strings.Cut(prefix, " ")
 			switch prefix {
 			case copiedInitiation:
 				c.initiation(p)
 			case copiedFlow:
-				flow(p.source.Addr(), p.to, p.protocol, policy.Admitted)
+				flow(p.source.Addr(), p.to, p.protocol, policy.Admitted, by)
 			case copiedExcess:
-				flow(p.source.Addr(), p.to, p.protocol, policy.RateLimited)
+				flow(p.source.Addr(), p.to, p.protocol, policy.RateLimited, "")
 			}
 		}
 	}
@@ -322,13 +325,16 @@ var extensions = []uint8{unix.IPPROTO_HOPOPTS, unix.IPPROTO_ROUTING, unix.IPPROT
 // refused reports a flow that the kernel refused to an engineer. The reason is
 // the plan's, unless the kernel had its own (fault). A flow that the plan admits
 // was on its way while the plan changed, and is not reported.
-func (f *ruleset) refused(source netip.Addr, to netip.AddrPort, protocol uint8, fault policy.Reason) {
+func (f *ruleset) refused(source netip.Addr, to netip.AddrPort, protocol uint8, fault policy.Reason, by string) {
 	p := f.plan.Load()
 	if p == nil || p.Policy == nil {
 		return
 	}
 	fact := policy.Fact{Kind: policy.Refusal, At: time.Now(), To: to, Proto: protocol, Count: 1}
-	q := policy.Query{To: to, Proto: protocol, Fault: fault}
+	if by != "" {
+		fact.Source = netip.AddrPortFrom(source, 0)
+	}
+	q := policy.Query{To: to, Proto: protocol, Fault: fault, Ingress: by}
 	if e := p.ByAddress(source); e != nil {
 		q.Key, q.Proven = e.Key, true
 	}

@@ -23,8 +23,8 @@ import (
 type paths struct {
 	policy     *policy.Policy
 	to         Paths
-	ipv4, ipv6 []string // interfaces on which packets of its flows arrive: from the tunnel, and from the targets
-	complete   bool     // each target has a route that counts
+	ipv4, ipv6 []string // interfaces on which packets of its flows arrive: the tunnel's, plain lines', and those to targets
+	complete   bool     // each target has a route that counts, and each plain line its interface
 	hints      []view.Hint
 
 	// deaf are the interfaces, sorted, on which the ruleset drops router
@@ -39,6 +39,7 @@ type paths struct {
 type routing struct {
 	sights
 	inside    []string                  // KIDOBAN_INSIDE_INTERFACES
+	present   []string                  // the host's interfaces
 	missing   []string                  // those of inside that the host does not have
 	tables    map[int][]route           // those that a rule names
 	permanent map[string][]netip.Prefix // by interface, the networks of addresses that nobody on the wire gave it
@@ -219,6 +220,11 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 		}
 	}
 	w.complete = len(lost) == 0
+	for _, l := range p.Lines {
+		if l.Plain {
+			w.comeBy(l, p, r)
+		}
+	}
 	for a, targets := range lost {
 		named := union(r.inside, used, strings.Split(a.through, ","))
 		h := view.Hint{Message: a.hint(targets, strict, named)}
@@ -240,6 +246,35 @@ func pathsTo(p *policy.Policy, device string, r routing) paths {
 		return !settled || slices.Contains(r.advertised, name)
 	})
 	return w
+}
+
+// comeBy adds the interface of a plain line, for the families of its hosts, or a hint that it is missing.
+func (w *paths) comeBy(l *policy.Line, p *policy.Policy, r routing) {
+	var hosts []string
+	families := map[int]bool{}
+	for _, v := range p.Vendors {
+		if v.Line != l {
+			continue
+		}
+		for _, e := range v.Engineers {
+			hosts = append(hosts, e.String())
+			families[familyOf(e.Addresses[0])] = true
+		}
+	}
+	if len(hosts) == 0 {
+		return
+	}
+	if !slices.Contains(r.present, l.Interface) {
+		w.complete = false
+		message := view.Say("plain_line_missing", view.Args{"line": l.Name, "interface": l.Interface, "hosts": view.Few(hosts, 5)})
+		w.hints = append(w.hints, view.Hint{Message: message, Engineers: hosts})
+		return
+	}
+	for f, list := range map[int]*[]string{4: &w.ipv4, 6: &w.ipv6} {
+		if families[f] && len(*list) > 0 { // else there is no target
+			*list = union(*list, []string{l.Interface})
+		}
+	}
 }
 
 // hint tells operators about targets. Named are the interfaces that would lead
@@ -361,10 +396,10 @@ func readRouting(p *policy.Policy, device string, inside []string) (routing, err
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return r, fmt.Errorf("interfaces: %w", err)
 	}
-	names, all := map[int]string{}, []string(nil) // names are those that may lead to targets
+	names := map[int]string{} // of those that may lead to targets
 	for _, l := range links {
 		a := l.Attrs()
-		all = append(all, a.Name)
+		r.present = append(r.present, a.Name)
 		if a.Name == "lo" || a.Name == device {
 			continue
 		}
@@ -374,7 +409,7 @@ func readRouting(p *policy.Policy, device string, inside []string) (routing, err
 		}
 	}
 	for _, name := range inside {
-		if !slices.Contains(all, name) {
+		if !slices.Contains(r.present, name) {
 			r.missing = append(r.missing, name)
 		}
 	}

@@ -83,6 +83,10 @@ const (
 	copyLength       = 512
 )
 
+// copiedFrom is the prefix of copies of packets that came by an interface without WireGuard, where a
+// source proves nothing. UnknownIngress stands for every interface but the line of that source.
+func copiedFrom(by string) string { return copiedFlow + " " + by }
+
 const initiationLength = 148 // bytes of a WireGuard handshake initiation
 
 // rawPriority is before defragmentation (-400), so that fragments are seen
@@ -94,15 +98,15 @@ const (
 	refusedSource   = "refused_source"   // for the WireGuard port, from an address that is not listed or too fast
 	refusedTCP      = "refused_tcp"      // TCP for the WireGuard port's number
 	refusedFragment = "refused_fragment" // fragments for the WireGuard port
-	refusedSpoofed  = "refused_spoofed"  // with a source inside the tunnel, but not from there
+	refusedSpoofed  = "refused_spoofed"  // with a source inside the tunnel, but not from there; with that of a host on a plain line, by another interface
 	refusedAnswer   = "refused_answer"   // from the WireGuard port, to an address that is not listed
 	refusedICMP     = "refused_icmp"     // ICMP: errors of the gateway that are not about a listed flow; what would change the host's routes, or those of a flow's ends
 	refusedGateway  = "refused_gateway"  // from the tunnel to the gateway
-	refusedFlow     = "refused_flow"     // from the tunnel, not of a listed flow
+	refusedFlow     = "refused_flow"     // from the tunnel or a plain line, not of a listed flow
 	refusedExcess   = "refused_excess"   // new flows of a tunnel address that has as many as it may, or begins them too fast
 	refusedDNAT     = "refused_dnat"     // new flows to which another program has given another destination
 	refusedPath     = "refused_path"     // of a listed flow, by an interface that is no path to its target
-	refusedInward   = "refused_inward"   // into the tunnel, not of a listed flow
+	refusedInward   = "refused_inward"   // into the tunnel or to a plain line, not of a listed flow
 	refusedForward  = "refused_forward"  // between other interfaces
 )
 
@@ -200,6 +204,9 @@ func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, deaf
 	if decided == nil || o.masquerades(decided) || o.translated {
 		r.translate(o)
 	}
+	if decided != nil && decided.PlainLines() {
+		r.hosts(o)
+	}
 	return r, err
 }
 
@@ -220,6 +227,13 @@ func (r *Rules) arrive(o Options, p *policy.Policy, open *openings) {
 	if p != nil {
 		for _, a := range p.Tunnel.Addresses {
 			prerouting.add(notFrom("lo"), within("saddr", a), count(refusedSpoofed), drop())
+		}
+		if p.PlainLines() {
+			// The addresses of hosts that may enter are judged before conntrack takes a packet for one of
+			// the host's flows.
+			prerouting.both(func(f int) rule {
+				return rule{notFrom("lo"), itself("saddr", f, name("engineers", f)), follow("from_host")}
+			})
 		}
 	}
 	if !o.ForwardOthers {
@@ -311,6 +325,12 @@ func (r *Rules) host(o Options, p *policy.Policy, deaf []string) {
 	output.add(portTerm(unix.IPPROTO_UDP, "sport", port), notTo(o.Interface), accept()) // judged by output_raw
 	output.add(to("lo"), accept())
 	output.onlyIntoTunnel(o, p, refusedInward)
+	if p != nil && p.PlainLines() {
+		// The gateway's own errors about a host's flow have parts of its packets.
+		output.both(func(f int) rule {
+			return rule{notTo(o.Interface), state("related"), itself("daddr", f, name("engineers", f)), follow("error_to_host")}
+		})
+	}
 	output.both(func(f int) rule { return rule{state("related"), flow(f, name("flows", f)), accept()} })
 	output.add(to(o.Interface), count(refusedInward), drop())
 	output.drop(refusedICMP, icmpErrors(o.ForwardOthers)...)
@@ -340,8 +360,12 @@ func (r *Rules) forward(o Options, p *policy.Policy) {
 	// These errors would be of a listed flow. An engineer or a target that
 	// believes them sends what follows elsewhere, or slower.
 	forward.add(quenchOrRedirect(), count(refusedICMP), drop())
-	forward.add(from(o.Interface), follow("from_tunnel"))
-	forward.add(to(o.Interface), follow("to_tunnel"))
+	if p != nil && p.PlainLines() {
+		r.plainLines(o, p, forward)
+	} else {
+		forward.add(from(o.Interface), follow("from_tunnel"))
+		forward.add(to(o.Interface), follow("to_tunnel"))
+	}
 	forward.add(count(refusedForward), drop())
 
 	// The sender must have begun the flow. Conntrack knows that for the flow's
@@ -395,6 +419,47 @@ func (r *Rules) forward(o Options, p *policy.Policy) {
 	r.chain("refused_to_site").refuse(o, refusedFlow, copiedFlow)
 	r.chain("refused_in_excess").refuse(o, refusedExcess, copiedExcess)
 	r.chain("refused_rewritten").refuse(o, refusedDNAT, copiedFlow)
+}
+
+// plainLines judges packets that come or leave by the tunnel or by lines without WireGuard. A host on
+// such a line must come by the line's interface, and gets answers by it alone; beyond that it has the
+// rules of the tunnel, which in turn takes no host. The interface may also be a path to targets, so
+// conntrack's direction says who comes by it: an answer goes to whoever began the flow.
+func (r *Rules) plainLines(o Options, p *policy.Policy, forward *chain) {
+	for _, a := range p.Tunnel.Addresses {
+		forward.add(from(o.Interface), within("saddr", a), follow("from_tunnel"))
+		forward.add(to(o.Interface), within("daddr", a), follow("to_tunnel"))
+	}
+	forward.add(from(o.Interface), follow("refused_to_site"))
+	forward.add(to(o.Interface), count(refusedInward), drop())
+	for _, l := range p.Lines {
+		if !l.Plain {
+			continue
+		}
+		forward.add(from(l.Interface), direction("original"), visit("from_line"))
+		// A machine on a line can forge addresses. They would fill the set of copies, and no refusal of an
+		// engineer would be copied any more, so there is one limit for the whole line.
+		forward.add(from(l.Interface), direction("original"), strangerRate.term(), copyTo(o.LogGroup, copiedFrom(l.Interface), copyLength))
+		forward.add(from(l.Interface), direction("original"), count(refusedFlow), drop())
+		forward.add(to(l.Interface), direction("reply"), follow("to_line"))
+	}
+}
+
+// hosts makes the chains of hosts on plain lines. They come and go with the policy, so they are last.
+func (r *Rules) hosts(o Options) {
+	fromLine, toLine := r.chain("from_line"), r.chain("to_line")
+	fromLine.both(func(f int) rule { return rule{comesBy(f, name("plain", f)), follow("from_tunnel")} })
+	toLine.both(func(f int) rule { return rule{way(f, name("plain", f)), follow("to_tunnel")} })
+	toLine.add(count(refusedInward), drop())
+
+	errors := r.chain("error_to_host")
+	errors.both(func(f int) rule { return rule{way(f, name("plain", f)), flow(f, name("flows", f)), accept()} })
+	errors.add(count(refusedInward), drop())
+
+	fromHost := r.chain("from_host")
+	fromHost.both(func(f int) rule { return rule{comesBy(f, name("plain", f)), follow("out_of_tunnel")} })
+	fromHost.add(strangerRate.term(), copyTo(o.LogGroup, copiedFrom(policy.UnknownIngress), copyLength))
+	fromHost.add(count(refusedSpoofed), drop())
 }
 
 // translate rewrites the sources of flows to targets that need it, to ports

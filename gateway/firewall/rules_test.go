@@ -51,6 +51,11 @@ var goldens = []struct {
 		paths: testPaths,
 	},
 	{
+		name: "plain-lines", options: Options{Interface: "kido0", ListenPort: 51820, LogGroup: 7},
+		plan:  func(now time.Time) *policy.Plan { return ending2h(plainPolicy("eth1.310", "eth2"), now) },
+		paths: testPaths,
+	},
+	{
 		name: "masquerade-one", options: Options{Interface: "kido0", ListenPort: 500, LogGroup: 7},
 		plan: func(now time.Time) *policy.Plan {
 			p := testPolicy()

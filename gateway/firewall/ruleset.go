@@ -209,7 +209,7 @@ func (f *ruleset) set(p *policy.Plan, live []netip.AddrPort) error {
 		return errClosed
 	}
 	f.current, f.live = p, slices.Clone(live)
-	f.accounts.inside(len(live) > 0)
+	f.accounts.inside(len(live) > 0 || hostsMayEnter(p, time.Now()))
 	f.plan.Store(p)
 	return f.apply()
 }
@@ -251,6 +251,11 @@ func (f *ruleset) apply() error {
 		plan = nil
 	}
 	if plan != nil {
+		if plan.Policy != nil {
+			// Flows to what was no target until now may be there already.
+			f.flows.stale = f.accounts.knows(plan.Policy) || f.flows.stale
+			f.flows.hosts = f.accounts.hosts.Load()
+		}
 		// The kernel must forget the flows of an address's last owner before
 		// anything opens for the next one.
 		if moved := f.flows.moved(plan.Policy); len(moved) > 0 {
@@ -480,16 +485,12 @@ func setEnds(list []change, now time.Duration) []netlink.Message {
 }
 
 // changing gives the messages that lead from rules and sets to others. Removed
-// sets take their elements with them.
+// sets take their elements with them. The kernel refuses to remove a chain or a set
+// to which a rule still leads.
 func changing(old, rules *Rules) (batch []netlink.Message) {
 	for i, s := range rules.sets {
 		if old.set(s.name) == nil {
 			batch = append(batch, newSet(s, uint32(i+1)))
-		}
-	}
-	for _, c := range old.chains {
-		if rules.find(c.name) == nil {
-			batch = append(batch, clearChain(c.name), deleteChain(c.name))
 		}
 	}
 	for _, c := range rules.chains {
@@ -500,6 +501,12 @@ func changing(old, rules *Rules) (batch []netlink.Message) {
 	for _, c := range rules.chains {
 		if c.differsFrom(old.find(c.name)) {
 			batch = append(batch, rewrite(c)...)
+		}
+	}
+	// No chain that stays leads to these any more.
+	for _, c := range old.chains {
+		if rules.find(c.name) == nil {
+			batch = append(batch, clearChain(c.name), deleteChain(c.name))
 		}
 	}
 	for _, s := range old.sets {

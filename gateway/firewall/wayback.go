@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -18,12 +19,13 @@ import (
 // mostBack bounds how many ways back are looked up at a time. 1,000 take about 20 ms.
 const mostBack = 1000
 
-// wayBack is a way to ask the kernel for: of a packet to an engineer. If from is valid,
-// the packet is an answer of a target that comes by an interface.
+// wayBack is a way to ask the kernel for: of a packet to an engineer, or to a host on a plain line. If
+// from is valid, the packet is an answer of a target that comes by an interface.
 type wayBack struct {
 	engineer string
 	to, from netip.Addr
 	by       string
+	line     string // the interface of the plain line by which it must leave; empty: the tunnel
 }
 
 // command shows the way.
@@ -55,7 +57,7 @@ func waysBack(p *policy.Plan, to Paths) (all []wayBack) {
 				for _, by := range to[prefix] {
 					if once := (wayBack{to: a, by: by}); !seen[once] {
 						seen[once] = true
-						all = append(all, wayBack{g.Engineer.String(), a, from, by})
+						all = append(all, wayBack{g.Engineer.String(), a, from, by, plainLine(g.Engineer)})
 					}
 				}
 			}
@@ -64,16 +66,24 @@ func waysBack(p *policy.Plan, to Paths) (all []wayBack) {
 	for _, v := range p.Policy.Vendors {
 		for _, e := range v.Engineers {
 			for _, a := range e.Addresses {
-				all = append(all, wayBack{engineer: e.String(), to: a})
+				all = append(all, wayBack{engineer: e.String(), to: a, line: plainLine(e)})
 			}
 		}
 	}
 	return all
 }
 
-// strayed gives hints about engineers whose answers the host would not send through
-// the tunnel. The kernel itself is asked, since rules, tables and metrics of any
-// program decide. The ruleset drops answers that stray.
+// plainLine is the interface of a host's plain line; empty for engineers.
+func plainLine(e *policy.Engineer) string {
+	if !e.Plain() {
+		return ""
+	}
+	return e.Line.Interface
+}
+
+// strayed gives hints about engineers whose answers would not leave through the tunnel, and
+// about hosts on plain lines whose answers would not leave by their line. The kernel itself is asked, since
+// rules, tables and metrics of any program decide. The ruleset drops answers that stray.
 func strayed(p *policy.Plan, to Paths, device string) ([]view.Hint, error) {
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -88,18 +98,17 @@ func strayed(p *policy.Plan, to Paths, device string) ([]view.Hint, error) {
 	for _, l := range links {
 		names[l.Attrs().Index], indices[l.Attrs().Name] = l.Attrs().Name, l.Attrs().Index
 	}
-	if indices[device] == 0 {
-		return nil, nil // the tunnel tells that
-	}
-	ways := waysBack(p, to)
-	if noIPv6(device) {
-		ways = slices.DeleteFunc(ways, func(w wayBack) bool { return w.to.Is6() })
-	}
+	off := noIPv6(device)
+	ways := slices.DeleteFunc(waysBack(p, to), func(w wayBack) bool {
+		// A missing interface is told elsewhere: by the tunnel, and by comeBy.
+		return indices[cmp.Or(w.line, device)] == 0 || w.line == "" && off && w.to.Is6()
+	})
 	own := sync.OnceValue(func() []netlink.Route { // of the tunnel's interface
 		routes, _ := handle.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{LinkIndex: indices[device]}, netlink.RT_FILTER_OIF)
 		return routes
 	})
-	engineers, example := map[string][]string{}, map[string]wayBack{} // by the interface that is taken instead
+	type detour struct{ instead, line string } // the interface that is taken, and the line's that should be
+	engineers, example := map[detour][]string{}, map[detour]wayBack{}
 	for _, w := range ways[:min(len(ways), mostBack)] {
 		options := &netlink.RouteGetOptions{}
 		if w.from.IsValid() {
@@ -111,10 +120,10 @@ func strayed(p *policy.Plan, to Paths, device string) ([]view.Hint, error) {
 		}
 		index, known := leads(routes, err)
 		if errors.Is(err, unix.ENETUNREACH) {
-			known = slices.ContainsFunc(own(), func(r netlink.Route) bool { return r.Dst != nil && r.Dst.Contains(w.to.AsSlice()) })
+			known = w.line != "" || slices.ContainsFunc(own(), func(r netlink.Route) bool { return r.Dst != nil && r.Dst.Contains(w.to.AsSlice()) })
 		}
-		through := names[index]
-		if !known || through == device {
+		through := detour{names[index], w.line}
+		if !known || through.instead == cmp.Or(w.line, device) {
 			continue
 		}
 		engineers[through] = append(engineers[through], w.engineer)
@@ -123,14 +132,20 @@ func strayed(p *policy.Plan, to Paths, device string) ([]view.Hint, error) {
 		}
 	}
 	var hints []view.Hint
-	for _, through := range slices.Sorted(maps.Keys(engineers)) {
-		engineers[through] = union(engineers[through])
-		args := view.Args{"engineers": view.Few(engineers[through], 5), "interface": device, "command": example[through].command()}
-		code := view.Code("way_back_refused")
-		if through != "" {
-			code, args["through"] = "way_back", through
+	order := func(a, b detour) int { return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.instead, b.instead)) }
+	for _, way := range slices.SortedFunc(maps.Keys(engineers), order) {
+		names := union(engineers[way])
+		args := view.Args{"engineers": view.Few(names, 5), "interface": cmp.Or(way.line, device), "command": example[way].command()}
+		code, refused := view.Code("way_back"), view.Code("way_back_refused")
+		if way.line != "" {
+			code, refused = "way_back_line", "way_back_line_refused"
 		}
-		hints = append(hints, view.Hint{Message: view.Say(code, args), Engineers: engineers[through]})
+		if way.instead == "" {
+			code = refused
+		} else {
+			args["through"] = way.instead
+		}
+		hints = append(hints, view.Hint{Message: view.Say(code, args), Engineers: names})
 	}
 	return hints, nil
 }

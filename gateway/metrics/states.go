@@ -68,7 +68,7 @@ var (
 	descNotices    = desc("kidoban_notifications_total", "Notices that a sink's receiver took (delivered), attempts that failed (failed), and notices that were too old and are in a summary (skipped), as the office reports them since its start.", "sink", "result")
 	descNoticesLag = desc("kidoban_notification_lag_entries", "Entries of the journal that the office has not looked at for a sink, as of its last report; while none comes, up to now.", "sink")
 
-	descEngineers   = desc("kidoban_engineers", "Engineers whom the policy lists, by vendor.", "vendor")
+	descEngineers   = desc("kidoban_engineers", "Engineers whom the policy lists, by vendor; of a vendor behind a plain line its hosts.", "vendor")
 	descVendor      = desc("kidoban_vendor_info", "Always 1 for each vendor; its name for people is in the label, or the short one where the policy gives none.", "vendor", "name")
 	descContract    = desc("kidoban_vendor_contract_end_timestamp_seconds", "Unix time at which the vendor's contract is over; absent: the policy names no end.", "vendor")
 	descVendorShut  = desc("kidoban_vendor_shut", "1 if an operator closed this vendor, or everything.", "vendor")
@@ -86,11 +86,11 @@ var (
 	descNextUntil = desc("kidoban_window_next_open_until_timestamp_seconds", "Unix time until which the next opening lasts; absent: not within 400 days.", "vendor", "window")
 
 	descEngineer     = desc("kidoban_engineer_info", "Always 1 for each engineer; the names for people are in the labels, or the short ones where the policy gives none.", "vendor", "engineer", "vendor_name", "engineer_name")
-	descSession      = desc("kidoban_session_info", "1 for each engineer who is inside; the session's id is the journal's.", "vendor", "engineer", "session")
+	descSession      = desc("kidoban_session_info", "1 for each engineer or host that is inside; the session's id is the journal's.", "vendor", "engineer", "session")
 	descSessionSince = desc("kidoban_session_start_timestamp_seconds", "Unix time at which the engineer's open session began; absent: not inside.", "vendor", "engineer")
 	descSessionUntil = desc("kidoban_session_until_timestamp_seconds", "Unix time at which the engineer's open session must end; absent: not inside.", "vendor", "engineer")
-	descSeen         = desc("kidoban_engineer_last_seen_timestamp_seconds", "Unix time at which the engineer was last admitted or heard, as far as the journal goes back; 0: never.", "vendor", "engineer")
-	descListed       = desc("kidoban_engineer_listed_timestamp_seconds", "Unix time since which policies have listed the engineer's key, as far as the journal goes back.", "vendor", "engineer")
+	descSeen         = desc("kidoban_engineer_last_seen_timestamp_seconds", "Unix time at which the engineer was last admitted or heard, as far as the journal goes back; 0: never. Of a host behind a plain line the last packet in a session.", "vendor", "engineer")
+	descListed       = desc("kidoban_engineer_listed_timestamp_seconds", "Unix time since which policies have listed the engineer's key, or the host, as far as the journal goes back.", "vendor", "engineer")
 	descRefused      = desc("kidoban_engineer_last_refusal_timestamp_seconds", "Unix time at which the engineer, the key being proven, was last refused for this reason; absent: not since the gateway started.", "vendor", "engineer", "reason")
 )
 
@@ -210,7 +210,9 @@ func (c *states) vendors(s *view.Snapshot, now time.Time, gauge toGauge) {
 		gauge(descGrants, float64(grants[v.Name]), v.Name)
 		gauge(descSessionEnds, unixSeconds(ends[v.Name]), v.Name)
 		gauge(descEngineers, float64(len(v.Engineers)), v.Name)
-		gauge(descInTurn, float64(inTurn[v.Name]), v.Name)
+		if !v.Plain() { // hosts have no keys that could be copied
+			gauge(descInTurn, float64(inTurn[v.Name]), v.Name)
+		}
 		gauge(descVendorShut, number(vendorShut(s.Plan, v)), v.Name)
 		if d := v.ContractUntil; !d.IsZero() {
 			gauge(descContract, unixSeconds(time.Date(d.Year, d.Month, d.Day+1, 0, 0, 0, 0, s.Plan.Policy.Zone)), v.Name)
@@ -262,7 +264,7 @@ func (c *states) engineers(s *view.Snapshot, ch chan<- prometheus.Metric, gauge 
 			info(gauge, v.Name, e.Name, view.NamesOf(e))
 			gauge(descSeen, unixSeconds(seen[e.Key]), v.Name, e.Name)
 			gauge(descListed, unixSeconds(listed[e.Key]), v.Name, e.Name)
-			if t, ok := s.Traffic[e.Key]; ok {
+			if t, ok := s.Traffic[e.Key]; ok && !e.Plain() { // a host is no peer
 				key := e.Key.String()
 				gauge(descPeer, 1, c.device, key, e.String())
 				counter(descPeerReceived, t.Received, key)

@@ -123,8 +123,12 @@ func (t *Table) Next(most time.Duration) time.Duration {
 }
 
 // Source returns the outer address of an engineer's session or newest admission:
-// a flow may be refused before the session's confirmation is heard.
+// a flow may be refused before the session's confirmation is heard. A host has one
+// address.
 func (t *Table) Source(e *policy.Engineer) netip.AddrPort {
+	if e.Plain() {
+		return netip.AddrPortFrom(e.Addresses[0], 0)
+	}
 	if s := t.Of(e); s != nil {
 		return s.Source
 	}

@@ -1,10 +1,12 @@
-// Package session follows engineers from admission to the end of a session. It
+// Package session follows engineers from admission to the end of a session, and
+// hosts behind plain lines from their first flow. It
 // is a pure state machine: facts, plans and readings of traffic come in, and
 // sessions that opened or ended come out. The loop carries them to the gate and
 // to the journal.
 //
 //	session.go    sessions: engineer, outer address, end
 //	admission.go  admissions: initiations that are not sessions yet
+//	hosts.go      hosts behind plain lines, which have no admissions
 //	ended.go      the reasons for which sessions end
 //	handshakes.go how an engineer's handshakes went lately
 //	traffic.go    the payload of a session in both directions
@@ -36,13 +38,13 @@ type Session struct {
 	Source   netip.AddrPort
 	Ingress  string // the interface by which it comes
 	// Timestamp is that of the handshake that opened it (TAI64N).
-	Timestamp [12]byte
+	Timestamp [12]byte // of a host zero
 	OpenedAt  time.Time
 	Until     time.Time // when it must end
 	Grants    []string  // ids of the grants that allow it
 
 	Received, Transmitted uint64       // bytes since it opened
-	Last                  view.Traffic // the last reading of the engineer's key
+	Last                  view.Traffic // the last reading of the engineer's key, or of the host's flows
 
 	heard   time.Duration // boot time of the last received byte
 	use     counted
@@ -61,12 +63,13 @@ type Table struct {
 	handshakes map[string]*handshakes      // by engineer
 	counts     Counts                      // the last reading
 	leaving    []*Session                  // are over, and their last count is due
+	hosts      map[netip.Addr]*host        // that the policy lists, or that are not counted whole yet
 }
 
 // NewTable makes an empty table.
 func NewTable(c *clock.Watch) *Table {
 	return &Table{clock: c, open: map[string]*Session{}, admissions: map[uint64]*Admission{}, overdue: map[uint64]time.Duration{},
-		handshakes: map[string]*handshakes{}}
+		handshakes: map[string]*handshakes{}, hosts: map[netip.Addr]*host{}}
 }
 
 // All returns the open sessions, in no order.
@@ -123,19 +126,25 @@ func (t *Table) admits(plan *policy.Plan, e *policy.Engineer, source netip.Addr,
 
 // stand takes note of the grants that allow a session.
 func (t *Table) stand(s *Session, plan *policy.Plan) {
-	s.Grants = nil
-	for _, g := range plan.GrantsOf(s.Engineer) {
-		if g.Contains(t.clock.Now) && g.Engineer.MayComeFrom(s.Source.Addr()) {
-			s.Grants = append(s.Grants, g.ID)
+	s.Grants = t.grants(plan, s.Engineer, s.Source.Addr())
+}
+
+// grants gives the ids of the grants that allow an engineer to be inside from an address.
+func (t *Table) grants(plan *policy.Plan, e *policy.Engineer, source netip.Addr) (ids []string) {
+	for _, g := range plan.GrantsOf(e) {
+		if g.Contains(t.clock.Now) && g.Engineer.MayComeFrom(source) {
+			ids = append(ids, g.ID)
 		}
 	}
+	return ids
 }
 
 // Review ends the sessions that a new plan does not admit, or that the rebuilt
-// tunnel has cut, and moves the end of the others. The oldest comes first.
+// tunnel has cut, and moves the end of the others. The oldest comes first. Hosts are
+// not in the tunnel.
 func (t *Table) Review(plan *policy.Plan, stopping bool) (over []Ending) {
 	for _, s := range t.open {
-		if t.teardown != "" {
+		if t.teardown != "" && !s.Engineer.Plain() {
 			t.over(s)
 			over = append(over, Ending{s, t.teardown})
 			continue
@@ -153,8 +162,18 @@ func (t *Table) Review(plan *policy.Plan, stopping bool) (over []Ending) {
 		t.stand(s, plan)
 	}
 	t.teardown = ""
-	slices.SortFunc(over, func(a, b Ending) int { return a.Session.OpenedAt.Compare(b.Session.OpenedAt) })
+	for _, x := range over {
+		if h := t.hostOf(x.Session.Engineer); h != nil {
+			h.stops() // what is still told is of this session
+		}
+	}
+	t.admitHosts(plan, stopping)
+	sortEndings(over)
 	return over
+}
+
+func sortEndings(over []Ending) {
+	slices.SortFunc(over, func(a, b Ending) int { return a.Session.OpenedAt.Compare(b.Session.OpenedAt) })
 }
 
 // TearDown takes note that the next plan finds a rebuilt tunnel without sessions.
@@ -169,6 +188,12 @@ func (t *Table) TearDown(why Ended) {
 func (t *Table) over(s *Session) {
 	delete(t.open, s.Engineer.String())
 	t.leave(s)
+	if h := t.hostOf(s.Engineer); h != nil {
+		h.had = h.now
+		if !h.since.IsZero() {
+			h.since = t.clock.Now
+		}
+	}
 }
 
 // Idle ends the sessions that were not heard from for idleAfter.
@@ -182,8 +207,16 @@ func (t *Table) Idle() (over []Ending) {
 	return over
 }
 
-// Read takes a reading of the traffic of all keys.
-func (t *Table) Read(totals map[policy.Key]view.Traffic) { t.totals = totals }
+// Read takes a reading of the traffic of all keys. The table keeps the map. That of hosts is what the
+// kernel has counted.
+func (t *Table) Read(totals map[policy.Key]view.Traffic) {
+	for _, h := range t.hosts {
+		if h.engineer != nil {
+			totals[h.engineer.Key] = sumOf(h.now)
+		}
+	}
+	t.totals = totals
+}
 
 // Totals returns the last reading, which must not be changed.
 func (t *Table) Totals() map[policy.Key]view.Traffic { return t.totals }
@@ -195,11 +228,17 @@ func (t *Table) Count(s *Session) (received, transmitted uint64) {
 	if !ok {
 		return 0, 0
 	}
+	return t.countTo(s, total)
+}
+
+func (t *Table) countTo(s *Session, total view.Traffic) (received, transmitted uint64) {
 	received, transmitted = total.Since(s.Last)
 	if received > 0 {
 		s.heard = t.clock.Boot
 	}
-	s.payload.add(received, transmitted, t.clock.Boot)
+	if !s.Engineer.Plain() {
+		s.payload.add(received, transmitted, t.clock.Boot)
+	}
 	s.Received += received
 	s.Transmitted += transmitted
 	s.read(total)
@@ -213,7 +252,32 @@ func (t *Table) Count(s *Session) (received, transmitted uint64) {
 // an earlier handshake, and the device dates the handshake of the opening a moment
 // before the table hears of it: the opening counts as that handshake.
 func (s *Session) read(t view.Traffic) {
-	if s.Last = t; t.LastHandshake.Before(s.OpenedAt) {
+	if s.Last = t; t.LastHandshake.Before(s.OpenedAt) && !s.Engineer.Plain() {
 		s.Last.LastHandshake = s.OpenedAt
 	}
+}
+
+// Live gives the outer addresses of engineers' sessions. A host has none: it does not come to the port.
+func (t *Table) Live() (all []netip.AddrPort) {
+	for _, s := range t.open {
+		if !s.Engineer.Plain() {
+			all = append(all, s.Source)
+		}
+	}
+	return all
+}
+
+// Status is a session as the snapshot has it. local gives times as operators read them.
+func (t *Table) Status(s *Session, local func(time.Time) time.Time) view.SessionStatus {
+	st := view.SessionStatus{ID: s.ID, Vendor: s.Engineer.Vendor.Name, Engineer: s.Engineer.Name, Names: view.NamesOf(s.Engineer), Source: s.Source.Addr(),
+		OpenedAt: local(s.OpenedAt), Until: local(s.Until), Grants: s.Grants, Received: s.Received, Transmitted: s.Transmitted,
+		Unanswered: t.Unanswered(s)}
+	if st.Grants == nil {
+		st.Grants = []string{}
+	}
+	if at := s.Last.LastHandshake; !at.IsZero() {
+		at = local(at)
+		st.LastHandshake = &at
+	}
+	return st
 }

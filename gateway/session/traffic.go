@@ -62,7 +62,8 @@ func payloadOf(n, handshake uint64, passed time.Duration) uint64 {
 }
 
 // Unanswered returns how many bytes the engineer sent if nothing comes back; 0:
-// something does, or it is too early to tell.
+// something does, it is too early to tell, or this is a host, which has no tunnel to
+// which a target may lack a route.
 func (t *Table) Unanswered(s *Session) uint64 {
 	if p := s.payload; p.answered == 0 && p.asked >= unansweredBytes && t.clock.Boot-p.askedAt >= unansweredFor {
 		return p.asked

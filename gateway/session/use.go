@@ -68,38 +68,60 @@ type counted struct {
 }
 
 // Counted takes the kernel's counters.
-func (t *Table) Counted(c Counts) { t.counts = c }
+func (t *Table) Counted(c Counts) {
+	t.counts = c
+	t.readHosts()
+}
 
 // Counts gives the tunnel addresses of which the use is asked for: of open sessions, of sessions whose
-// last count is due, and of an engineer who enters; nil: nobody does.
+// last count is due, of hosts, and of an engineer who enters; nil: nobody does.
 func (t *Table) Counts(entering *policy.Engineer) map[netip.Addr]bool {
-	all := map[netip.Addr]bool{}
-	add := func(e *policy.Engineer) {
-		for _, a := range e.Addresses {
+	all := t.inside()
+	if entering != nil {
+		for _, a := range entering.Addresses {
 			all[a] = true
 		}
 	}
-	for _, s := range t.open {
-		add(s.Engineer)
+	for a := range t.hosts {
+		all[a] = true
+	}
+	return all
+}
+
+// inside gives the addresses of open sessions, and of those whose last count is due.
+func (t *Table) inside() map[netip.Addr]bool {
+	all := map[netip.Addr]bool{}
+	for s := range t.All() {
+		for _, a := range s.Engineer.Addresses {
+			all[a] = true
+		}
 	}
 	for _, s := range t.leaving {
-		add(s.Engineer)
-	}
-	if entering != nil {
-		add(entering)
+		for _, a := range s.Engineer.Addresses {
+			all[a] = true
+		}
 	}
 	return all
 }
 
 // Uncounted gives the tunnel addresses of a session that is told for the last time, but
-// for those of other sessions. The kernel may forget what it counted of them.
+// for those of other sessions, and of a host that may begin the next one. The kernel may forget what
+// it counted of them.
 func (t *Table) Uncounted(s *Session) []netip.Addr {
-	others := t.Counts(nil)
+	others := t.inside()
+	for a, h := range t.hosts {
+		others[a] = others[a] || !h.since.IsZero()
+	}
 	return slices.DeleteFunc(slices.Clone(s.Engineer.Addresses), func(a netip.Addr) bool { return others[a] })
 }
 
-// Awaits reports whether a session that is over is not counted whole yet.
+// Awaits reports whether a session that is over is not counted whole yet, or a host whose grants ended.
 func (t *Table) Awaits(until time.Time) bool {
+	for _, h := range t.hosts {
+		if h.ended != "" && until.Before(h.endedAt) {
+			return true
+		}
+	}
 	return slices.ContainsFunc(t.leaving, func(s *Session) bool { return until.Before(s.use.ended) })
 }
 
@@ -208,15 +230,24 @@ func sum(rows []journal.Use) (all journal.Use) {
 }
 
 // begins notes the counters at the opening of a session. What comes from now on is no
-// earlier session's.
+// earlier session's. Those of a host's flows are from before the flow that opens it.
 func (t *Table) begins(s *Session) {
+	flows := t.counts.Flows
+	h := t.hostOf(s.Engineer)
+	if h != nil {
+		flows = h.had // the session begins because there are more already
+	}
 	for _, earlier := range t.leaving {
-		if earlier.Engineer.String() == s.Engineer.String() && earlier.use.after == nil {
-			earlier.use.after = t.counts.Flows
+		same := earlier.Engineer.String() == s.Engineer.String() || h != nil && t.hostOf(earlier.Engineer) == h
+		if same && earlier.use.after == nil {
+			earlier.use.after = flows
+			if h != nil {
+				t.countTo(earlier, sumOf(flows))
+			}
 		}
 	}
 	s.use = counted{before: map[policy.Flow]policy.Use{}, toldAt: t.clock.Boot}
-	for f, u := range maps.All(t.counts.Flows) {
+	for f, u := range maps.All(flows) {
 		if slices.Contains(s.Engineer.Addresses, f.From) {
 			s.use.before[f] = u
 		}

@@ -19,7 +19,7 @@ type Past struct {
 	State      *policy.State            // without the policy, which is read from its file
 	Timestamps map[policy.Key][12]byte  // the greatest handshake timestamp of each key
 	Listed     map[policy.Key]time.Time // when a policy first had the key
-	Seen       map[policy.Key]time.Time // the key's newest admission
+	Seen       map[policy.Key]time.Time // the key's newest admission; a host's newest use
 	Attempts   map[string]netip.Addr    // by engineer: where the last attempt came from
 	Newest     time.Time                // the newest time that an entry shows since the last recovery
 	Identity   policy.Key               // the gateway's public key; zero: no entry names it
@@ -132,12 +132,24 @@ func (p *Past) apply(e journal.Entry) error {
 		p.Seen[key] = e.Time
 	case journal.WindowOpened, journal.SessionOpened:
 		p.begin(e)
+		p.hostSeen(e)
 		p.State.NoteGrant(e.Request, time.Time{})
+	case journal.Used:
+		p.hostSeen(p.open[nameOf(e)].Entry)
 	case journal.WindowClosed, journal.SessionClosed:
 		p.State.NoteGrant(e.Request, EndOf(e))
 		delete(p.open, nameOf(e))
 	}
 	return nil
+}
+
+// hostSeen notes the session of a host behind a plain line as its use at p.Newest: it has no admissions.
+func (p *Past) hostSeen(opened journal.Entry) {
+	if a, err := netip.ParseAddr(opened.Source); err == nil && opened.Session != "" && policy.IsHost(opened.Engineer) {
+		if key := policy.HostKey(a); !p.Listed[key].IsZero() {
+			p.Seen[key] = p.Newest
+		}
+	}
 }
 
 // begin notes an opening. One that is noted already keeps its place.
