@@ -142,16 +142,34 @@ func (c grantsCommand) Run(p *terminal.Program) error {
 func printGrants(p *terminal.Program, all []view.GrantStatus, now time.Time) {
 	rows := [][]string{p.Heading("label_engineer", "label_window", "label_begin", "label_until", "label_targets", "label_sources")}
 	var times []time.Time
-	for _, g := range all {
+	for len(all) > 0 {
+		g, n := all[0], alike(all)
+		who := g.Vendor + "/" + g.Engineer
+		if n > 1 {
+			who = p.Say("hosts_of", view.Args{"vendor": g.Vendor, "count": n})
+		}
 		times = append(times, g.From, g.Until)
 		var sources []string
-		for _, s := range g.Sources {
-			sources = append(sources, policy.Short(s))
+		for _, host := range all[:n] {
+			for _, s := range host.Sources {
+				sources = append(sources, policy.Short(s))
+			}
 		}
-		rows = append(rows, []string{terminal.Named(g.Vendor+"/"+g.Engineer, g.Names.String()), g.Window, p.Short(g.From, now), p.Short(g.Until, now),
+		all = all[n:]
+		rows = append(rows, []string{terminal.Named(who, g.Names.String()), g.Window, p.Short(g.From, now), p.Short(g.Until, now),
 			p.Some(g.Targets), p.Some(sources)})
 	}
 	p.Table(rows, 2, times)
+}
+
+// alike counts the grants at the beginning that differ in nothing but the host behind a plain line.
+func alike(all []view.GrantStatus) int {
+	first := all[0]
+	n := 1
+	for first.Plain && n < len(all) && all[n].Vendor == first.Vendor && all[n].Window == first.Window && all[n].From.Equal(first.From) && all[n].Until.Equal(first.Until) {
+		n++
+	}
+	return n
 }
 
 type refusalsCommand struct{ terminal.JSONFlag }

@@ -36,7 +36,7 @@ func keyFile(p *terminal.Program) config.KeyFile {
 // another place than the gateway's is a draft.
 func loadPolicy(p *terminal.Program, path string, opens func(string)) (*policy.Policy, []view.Message, error) {
 	var err error
-	host := config.Host{Guard: guard(p), Interface: p.Settings.Interface, ForwardOthers: p.Settings.ForwardOthers, Opens: opens}
+	host := config.Host{Guard: guard(p), Interface: p.Settings.Interface, Inside: p.Settings.InsideInterfaces, ForwardOthers: p.Settings.ForwardOthers, Opens: opens}
 	host.Guard.Draft = path != p.Settings.PolicyFile
 	if _, key, err := keyFile(p).Load(); err == nil {
 		host.Key = &key
@@ -187,16 +187,21 @@ func (c checkCommand) Run(p *terminal.Program) error {
 
 // show prints an answer without mistakes. uncompared says why there is no comparison.
 func (c checkCommand) show(p *terminal.Program, answer checkAnswer, loaded *policy.Policy, uncompared error) {
-	engineers := 0
+	engineers, hosts := 0, 0
 	var asked []string // the vendors that can be opened on request
 	for _, v := range loaded.Vendors {
-		engineers += len(v.Engineers)
+		if v.Plain() {
+			hosts += len(v.Engineers)
+		} else {
+			engineers += len(v.Engineers)
+		}
 		if v.OnRequest != nil {
 			asked = append(asked, v.Name)
 		}
 	}
 	p.Tell("check_taken", view.Args{"file": answer.File, "site": loaded.Site, "vendors": len(loaded.Vendors), "engineers": engineers, "warnings": len(answer.Warnings)})
 	p.Tell("digest", view.Args{"digest": loaded.Digest})
+	p.TellIf(hosts > 0, "check_hosts", view.Args{"count": hosts})
 	p.TellIf(len(asked) > 0, "check_on_request", view.Args{"vendors": p.Some(asked)})
 	for _, v := range loaded.Vendors {
 		for _, c := range v.Certificates {
@@ -251,15 +256,17 @@ func (c explainCommand) show(p *terminal.Program, x api.Explanation) {
 	if x.Decision == "admit" {
 		verdict = p.Say("admit", nil)
 	}
-	var reason policy.Reason
-	_ = reason.UnmarshalText([]byte(x.Reason))
-	fmt.Fprintf(p.Out, "%s  %s: %s\n", verdict, x.Reason, view.Meaning(reason).In(p.Lang))
+	fmt.Fprintf(p.Out, "%s  %s: %s\n", verdict, x.Reason, p.Say(view.ReasonCode(x.Reason, x.Plain), nil))
 	for _, d := range x.Details {
 		p.Indent(d)
 	}
-	source, to := cmp.Or(x.Source, p.Say("any_source", nil)), cmp.Or(string(c.To), p.Say("tunnel", nil))
+	of, inside := view.Code("label_of"), view.Code("tunnel")
+	if x.Plain {
+		of, inside = "label_host", "any_target"
+	}
+	source, to := cmp.Or(x.Source, p.Say("any_source", nil)), cmp.Or(string(c.To), p.Say(inside, nil))
 	rows := terminal.List{Program: p}
-	rows.Row("label_of", terminal.Named(x.Engineer, x.Names.String()))
+	rows.Row(of, terminal.Named(x.Engineer, x.Names.String()))
 	rows.Row("label_from", source)
 	rows.Row("label_line", x.Line)
 	rows.Row("label_toward", to)
@@ -267,7 +274,7 @@ func (c explainCommand) show(p *terminal.Program, x api.Explanation) {
 	rows.Row("label_grant", x.Grant)
 	rows.Instant("label_end", x.Until)
 	rows.Instant("label_next_opening", x.NextOpening)
-	if x.NextOpening == nil && reason == policy.OutsideWindow {
+	if x.NextOpening == nil && x.Reason == policy.OutsideWindow.String() {
 		rows.Row("label_next_opening", p.Say("no_opening", nil))
 	}
 	p.Columns(rows.Rows)
@@ -329,6 +336,10 @@ func printCalendar(p *terminal.Program, openings []api.Opening, most int) {
 		}
 		engineers := slices.Clone(o.Engineers)
 		for i, name := range o.Names {
+			if o.Plain {
+				engineers[i] = name // the address of a host
+				continue
+			}
 			engineers[i] = terminal.Named(engineers[i], name)
 		}
 		rows = append(rows, []string{day(from) + clock(from), end, terminal.Named(o.Vendor+"/"+o.Window, o.VendorName),

@@ -34,7 +34,7 @@ type Explanation struct {
 }
 
 // explain answers a question: the engineer; from, an address (the default is the
-// last attempt's); line, a line of the policy or an interface (the default is the right
+// last attempt's, or a host's own); line, a line of the policy or an interface (the default is the right
 // one); to, as ADDR:tcp/22 (the default is the tunnel only); and at, a time.
 // Without a policy in force every engineer is refused.
 func explain(s *view.Snapshot, q url.Values, now time.Time) (Explanation, error) {
@@ -49,6 +49,9 @@ func explain(s *view.Snapshot, q url.Values, now time.Time) (Explanation, error)
 	if p != nil {
 		zone, inside = p.Zone, s.SessionSource(e)
 		query.Key, query.Source = e.Key, s.LastAttempt(e)
+		if e.Plain() {
+			query.Source = e.Addresses[0]
+		}
 	}
 	query.Ingress = ingressOf(p, q.Get("line"))
 	at, err := ParseTime(q.Get("at"), zone, now)
@@ -141,9 +144,13 @@ func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.A
 	case policy.ContractEnded:
 		return []view.Message{view.Say("contract_over", view.Args{"day": e.Vendor.LastDay()})}
 	case policy.UnlistedTarget:
+		unreachable, none, some := view.Code("no_family"), view.Code("targets_none"), view.Code("targets_open")
+		if e.Plain() {
+			unreachable, none, some = "no_family_host", "targets_none_host", "targets_open_host"
+		}
 		if !e.Reaches(to) {
 			family := map[bool]string{false: "IPv4", true: "IPv6"}[to.Is6()]
-			all = append(all, view.Say("no_family", view.Args{"family": family}))
+			all = append(all, view.Say(unreachable, view.Args{"family": family}))
 		}
 		var open []string
 		for _, g := range then.GrantsOf(e) {
@@ -154,9 +161,9 @@ func details(s *view.Snapshot, then *policy.Plan, e *policy.Engineer, to netip.A
 			}
 		}
 		if len(open) == 0 {
-			return append(all, view.Say("targets_none", nil))
+			return append(all, view.Say(none, nil))
 		}
-		all = append(all, view.Say("targets_open", view.Args{"targets": open}))
+		all = append(all, view.Say(some, view.Args{"targets": open}))
 	}
 	return all
 }
@@ -232,6 +239,9 @@ func clientConfig(p *policy.Policy, q url.Values, gatewayKey policy.Key) (string
 	e, err := engineerOf(p, name)
 	if err != nil {
 		return "", err
+	}
+	if e.Plain() {
+		return "", said(http.StatusBadRequest, view.Say("config_plain", view.Args{"host": name, "line": e.Line.Name}))
 	}
 	if gatewayKey == (policy.Key{}) {
 		return "", problem(http.StatusServiceUnavailable, "the gateway has no private key in use: `kidoban status` says why")

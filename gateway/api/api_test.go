@@ -427,3 +427,64 @@ func TestProblemsThatAreMessages(t *testing.T) {
 		t.Errorf("%s came as %+v", text, p)
 	}
 }
+
+// TestHosts: a vendor on a plain line has hosts, which are marked; there is no client configuration of one,
+// and nothing of it can be requested.
+func TestHosts(t *testing.T) {
+	p := hospital()
+	v := p.Vendors[0]
+	l := &policy.Line{Name: "kyushoku", Interface: "eth1.310", Kind: policy.Leased, Plain: true}
+	caterer := &policy.Vendor{Name: "caterer", DisplayName: "給食会社", Line: l}
+	h := policy.HostOf(caterer, netip.MustParseAddr("10.20.0.5"))
+	caterer.Sources, caterer.Engineers = h.Sources, []*policy.Engineer{h}
+	w := *v.Windows[0]
+	w.Vendor, w.Engineers = caterer, caterer.Engineers
+	caterer.Windows = []*policy.Window{&w}
+	p.Lines, p.Vendors = []*policy.Line{l}, []*policy.Vendor{caterer, v}
+	s := beginWith(t, p, nil)
+	s.eventually("the gateway is ready, with both grants open", func() bool {
+		status := get[view.Status](s, "/v1/status", nil)
+		return status.Ready && len(status.Grants) == 2
+	})
+	for _, g := range get[view.Status](s, "/v1/status", nil).Grants {
+		if g.Plain != (g.Vendor == "caterer") {
+			t.Errorf("plain is %t of %s/%s", g.Plain, g.Vendor, g.Engineer)
+		}
+	}
+	for _, o := range get[[]Opening](s, "/v1/calendar", nil) {
+		if o.Plain != (o.Vendor == "caterer") {
+			t.Errorf("plain is %t of %s/%s", o.Plain, o.Vendor, o.Window)
+		}
+	}
+	for _, c := range []struct{ query, reason, source, detail string }{
+		{"", "admitted", "10.20.0.5", ""},
+		{"&to=10.1.0.5:tcp/22&line=kyushoku", "admitted", "10.20.0.5", ""},
+		{"&to=10.1.0.5:tcp/23", "unlisted_target", "10.20.0.5", "open to this host then: ehr-db"},
+		{"&to=[fd00::5]:tcp/22", "unlisted_target", "10.20.0.5", "the host has no IPv6 address, so nothing of that family can be reached\nopen to this host then: ehr-db"},
+		{"&from=10.20.0.6", "wrong_source", "10.20.0.6", "it may come from 10.20.0.5"},
+		{"&line=eth0", "wrong_line", "10.20.0.5", "it may come by the line kyushoku alone"},
+	} {
+		query, err := url.ParseQuery("engineer=caterer/host-10-20-0-5" + c.query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x := get[Explanation](s, "/v1/explain", query); x.Reason != c.reason || x.Source != c.source || !x.Plain || !strings.HasPrefix(x.Detail, c.detail) {
+			t.Errorf("%s: %+v, want %+v", c.query, x, c)
+		}
+	}
+	for code, ask := range map[view.Code]func() ([]byte, error){
+		"config_plain": func() ([]byte, error) {
+			text, _, err := s.ask("/v1/client-config", url.Values{"engineer": {"caterer/host-10-20-0-5"}})
+			return text, err
+		},
+		"requests_plain": func() ([]byte, error) {
+			return s.command("/v1/request", ask{Vendor: "caterer", Engineers: []string{"host-10-20-0-5"}, Targets: []string{"ehr-db"}, For: "1h", Purpose: "x"})
+		},
+	} {
+		text, err := ask()
+		var problem *Problem
+		if !errors.As(err, &problem) || problem.Code != code || problem.Status != http.StatusBadRequest || problem.In("ja") == problem.Detail {
+			t.Errorf("%s: %s, %v", code, text, err)
+		}
+	}
+}

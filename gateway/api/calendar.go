@@ -17,7 +17,8 @@ type Opening struct {
 	From       time.Time `json:"from"`
 	Until      time.Time `json:"until"`
 	Engineers  []string  `json:"engineers"`
-	Names      []string  `json:"engineer_names"` // as many as engineers; empty: the policy has none
+	Names      []string  `json:"engineer_names"`  // as many as engineers; empty: the policy has none
+	Plain      bool      `json:"plain,omitempty"` // the engineers are hosts behind a line without WireGuard, and no person is identified
 	Targets    []string  `json:"targets"`
 	ApprovedBy string    `json:"approved_by"` // of a request: the operators who approved it
 	Ticket     string    `json:"ticket"`
@@ -77,7 +78,7 @@ func calendar(p *policy.Policy, openings func(from, until time.Time) []policy.Op
 			continue
 		}
 		line := Opening{Vendor: o.Window.Vendor.Name, VendorName: o.Window.Vendor.DisplayName, Window: o.Window.Name, From: o.From.In(p.Zone), Until: o.Until.In(p.Zone),
-			Engineers: []string{}, Names: []string{}, Targets: []string{}, ApprovedBy: o.Window.ApprovedBy, Ticket: o.Window.Ticket}
+			Engineers: []string{}, Names: []string{}, Plain: o.Window.Vendor.Plain(), Targets: []string{}, ApprovedBy: o.Window.ApprovedBy, Ticket: o.Window.Ticket}
 		for _, e := range o.Window.Engineers {
 			if !is(e) {
 				continue

@@ -70,7 +70,7 @@ func problemOf(err error) *Problem {
 	var refused *policy.RefusedError
 	switch {
 	case errors.As(err, &refused):
-		return refusedProblem(refused)
+		return Refused(refused)
 	case errors.As(err, &p):
 		return whole(p, err)
 	case errors.As(err, &large):
@@ -112,12 +112,14 @@ func whole(p *Problem, err error) *Problem {
 	return &all
 }
 
-// refusedProblem is the problem of a request's event that is not allowed.
-func refusedProblem(e *policy.RefusedError) *Problem {
+// Refused is the problem of a request's event that is not allowed.
+func Refused(e *policy.RefusedError) *Problem {
 	status := http.StatusConflict
 	switch e.Code {
 	case "no_operator", "operator_may_not", "own_request":
 		status = http.StatusForbidden
+	case "requests_plain":
+		status = http.StatusBadRequest
 	case "no_request", "no_requests":
 		status = http.StatusNotFound
 	}
@@ -125,7 +127,7 @@ func refusedProblem(e *policy.RefusedError) *Problem {
 	if !e.Until.IsZero() {
 		until = e.Until.Format(view.Moment)
 	}
-	args := view.Args{"id": e.ID, "name": e.Name, "names": view.Few(e.Names, mostNamed), "until": until, "count": e.Count, "near": didYouMean(e.Near)}
+	args := view.Args{"id": e.ID, "name": e.Name, "names": view.Few(append([]string{}, e.Names...), mostNamed), "until": until, "count": e.Count, "near": didYouMean(e.Near)}
 	if e.Stage != "" {
 		args["stage"], args["allowed"] = view.StageName(e.Stage), allowedIn(e.Stage)
 	}

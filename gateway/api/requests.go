@@ -169,6 +169,9 @@ func (r request) ask(b ask) (Recorded, error) {
 			id = newID()
 		}
 		terms, err := p.Resolve(a, id, r.now)
+		if refused := (*policy.RefusedError)(nil); errors.As(err, &refused) {
+			return Recorded{}, refused
+		}
 		if err = errors.Join(append(mistakes, err)...); err != nil {
 			return Recorded{}, several(err)
 		}

@@ -4,6 +4,7 @@ package requests
 
 import (
 	"encoding/json"
+	"errors"
 	"path/filepath"
 	"strings"
 	"time"
@@ -120,6 +121,9 @@ func (c requestCommand) resolve(p *terminal.Program, inForce *policy.Policy) (po
 		}
 	}
 	asked, err := inForce.Resolve(a, "", time.Now())
+	if refused := (*policy.RefusedError)(nil); errors.As(err, &refused) {
+		return asked, api.Refused(refused)
+	}
 	if err != nil {
 		return asked, terminal.Wrong("request_wrong", view.Args{"cause": err})
 	}
