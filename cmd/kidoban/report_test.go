@@ -75,6 +75,19 @@ func TestReportOfNothing(t *testing.T) {
 	}
 }
 
+// TestSampleOfHosts: by a line without WireGuard nobody is named.
+func TestSampleOfHosts(t *testing.T) {
+	month := aMonth()
+	s := &month.Sessions[0]
+	s.Vendor, s.Engineer, s.EngineerName, s.Plain, s.Source = "kyushoku", "host-10-20-0-5", "10.20.0.5", true, "10.20.0.5"
+	for lang, want := range map[string]string{"ja": "SESSION1  kyushoku/host-10-20-0-5（個人の識別なし）\n", "en": "SESSION1  kyushoku/host-10-20-0-5 (no person is identified)\n"} {
+		said, failures, exit, _ := askedOf(t, map[string]answer{"GET /v1/evidence/month": {body: month}}, "sample", "--month", "2030-12", "--seed", "42", "--lang", lang)
+		if exit != 0 || !strings.Contains(said, want) {
+			t.Errorf("exit %d: %sno %q in\n%s", exit, failures, want, said)
+		}
+	}
+}
+
 // TestSample: what an auditor ticks off.
 func TestSample(t *testing.T) {
 	said, failures, exit, sent := askedOf(t, map[string]answer{"GET /v1/evidence/month": {body: aMonth()}}, "sample", "--month", "2030-12", "--seed", "42", "--lang", "ja")

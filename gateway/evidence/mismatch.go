@@ -21,9 +21,9 @@ import (
 //	m04  a work report without a session
 //	m05  a work report whose times differ by more than 15 minutes
 //	m06  a target that neither the grant nor the work report names
-//	m07  more bytes in the tunnel than its flows explain
+//	m07  more bytes in the tunnel than its flows explain; a host on a plain line has no tunnel
 //	m08  a subcontractor without consent
-//	m09  refusals of an engineer's own key
+//	m09  refusals of an engineer's own key, or of a host's connections by a plain line within its window
 //	m10  an emergency that nobody ratified in time
 //	m11  a session that was not checked, or not confirmed, in time
 //	m12  a session that ended by a fault, or because the key was used elsewhere
@@ -31,6 +31,9 @@ import (
 //	m14  a step of the clock, or a drift of the ruleset, in a session
 //	m15  an engineer's first use of a target, or far more bytes to the site than usual
 //	m16  one person asked and approved, where two are needed
+//
+// A host on a plain line has the others as an engineer has. No person is identified there, so work reports
+// (m03 to m06) and reviews (m11) matter even more.
 
 // finding is a mismatch, and since when it is one.
 type finding struct {
@@ -147,7 +150,7 @@ func (b *monthly) ended(s *Session) {
 		b.found(view.Say("mismatch_m12", view.Args{"session": s.ID, "engineer": s.name(), "reason": s.Ended, "at": b.moment(b.r.end(s))}), of(s, s.ClosedAt, s.First, s.Last))
 	}
 	c := s.Count
-	if !c.Counted || !c.Complete || !c.Known || s.Last < 0 || s.Ended == crashed {
+	if b.r.plain(s) || !c.Counted || !c.Complete || !c.Known || s.Last < 0 || s.Ended == crashed {
 		return
 	}
 	expected := s.overhead()
@@ -230,13 +233,15 @@ func (b *monthly) unusedPlans() {
 	}
 }
 
-// refusedKeys finds refusals of a proven key: m09, one of each engineer and reason.
+// refusedKeys finds refusals of a proven key, or by a plain line: m09, one of each engineer and reason.
+// A host proves nothing, but its vendor answers for what comes by its line. Outside its window a machine
+// tries by itself, as with a connection that the end has cut: that is no mismatch.
 func (b *monthly) refusedKeys() {
 	found := map[string]*about{}
 	counts := map[string]int64{}
 	var order []ReportRefused
 	for _, x := range b.report.Refused {
-		if x.Engineer == "" || !slices.Contains(provenReasons, x.Reason) {
+		if x.Engineer == "" || !slices.Contains(provenReasons, x.Reason) || x.Plain && x.Reason == policy.OutsideWindow.String() {
 			continue
 		}
 		key := x.Vendor + "/" + x.Engineer + " " + x.Reason
@@ -251,10 +256,13 @@ func (b *monthly) refusedKeys() {
 		}
 	}
 	for _, x := range order {
-		name := x.Vendor + "/" + x.Engineer
+		name, code := x.Vendor+"/"+x.Engineer, view.Code("mismatch_m09")
 		a := found[name+" "+x.Reason]
+		if x.Plain {
+			code = "mismatch_m09_host"
+		}
 		slices.Sort(a.entries)
-		b.found(view.Say("mismatch_m09", view.Args{"engineer": name, "reason": x.Reason, "count": counts[name+" "+x.Reason]}), *a)
+		b.found(view.Say(code, view.Args{"engineer": name, "reason": x.Reason, "count": counts[name+" "+x.Reason]}), *a)
 	}
 }
 

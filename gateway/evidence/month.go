@@ -245,16 +245,16 @@ func (g grant) unused() bool { return !g.used() && g.last().Last >= 0 }
 
 func (b *monthly) unused(g grant) ReportUnused {
 	p, o, last := b.r.planOf(g), g.first(), g.last()
-	return ReportUnused{Grant: o.Grant, Vendor: o.Vendor, VendorName: o.VendorName, Engineer: o.Engineer, EngineerName: o.EngineerName, Section: o.Section, Request: o.Request,
-		Ticket: p.ticket, ApprovedBy: p.approvedBy, From: b.m.local(p.from), Until: b.m.local(p.until), ClosedAt: b.m.maybe(last.ClosedAt), Reason: last.Reason,
+	return ReportUnused{Grant: o.Grant, Vendor: o.Vendor, VendorName: o.VendorName, Engineer: o.Engineer, EngineerName: o.EngineerName, Plain: b.r.Plain(o.Vendor, o.OpenedAt),
+		Section: o.Section, Request: o.Request, Ticket: p.ticket, ApprovedBy: p.approvedBy, From: b.m.local(p.from), Until: b.m.local(p.until), ClosedAt: b.m.maybe(last.ClosedAt), Reason: last.Reason,
 		Targets: append([]string{}, last.Targets...), Entries: Range{o.First, last.Last}}
 }
 
 // session is the row of a session.
 func (b *monthly) session(s *Session) ReportSession {
 	m, p := b.m, b.r.planOf(b.r.openingsOf(s))
-	x := ReportSession{ID: s.ID, Vendor: s.Vendor, VendorName: s.VendorName, Engineer: s.Engineer, EngineerName: s.EngineerName, Section: p.section, Line: b.r.lineOf(s),
-		SourcePort: s.Source.Port(), OpenedAt: m.local(s.OpenedAt), ClosedAt: m.maybe(s.ClosedAt), Ended: s.Ended, Grants: append([]string{}, s.Grants...),
+	x := ReportSession{ID: s.ID, Vendor: s.Vendor, VendorName: s.VendorName, Engineer: s.Engineer, EngineerName: s.EngineerName, Plain: b.r.plain(s), Section: p.section,
+		Line: b.r.lineAt(s.Vendor, s.OpenedAt).Name, SourcePort: s.Source.Port(), OpenedAt: m.local(s.OpenedAt), ClosedAt: m.maybe(s.ClosedAt), Ended: s.Ended, Grants: append([]string{}, s.Grants...),
 		Ticket: p.ticket, ApprovedBy: p.approvedBy, PlannedFrom: m.maybe(p.from), PlannedUntil: m.maybe(p.until),
 		Used: []ReportUse{}, Counted: s.Count.Counted, Complete: s.Count.Complete && s.Ended != crashed, Refused: s.Refused, Work: b.work[s.ID],
 		Entries: Range{s.First, cmp.Or(max(s.Last, 0), max(s.Count.Entry, s.First))}, Digest: b.r.factsOf(s).digest()}
@@ -264,7 +264,7 @@ func (b *monthly) session(s *Session) ReportSession {
 	if s.Ended == crashed {
 		x.ClosedAt, x.LastHeard = nil, m.maybe(s.LastHeard)
 	}
-	if c := s.Count; c.Known {
+	if c := s.Count; b.r.Known(s) {
 		x.ReceivedBytes, x.TransmittedBytes = &c.Received, &c.Transmitted
 		if x.ClosedAt == nil {
 			x.CountedAt = m.maybe(c.At)
@@ -281,15 +281,24 @@ func (b *monthly) session(s *Session) ReportSession {
 	return x
 }
 
-// lineOf is the line by which the vendor of a session comes, by the policy then; empty: any.
-func (r *Record) lineOf(s *Session) string {
-	if p := r.At(s.OpenedAt); p != nil {
-		if v := p.Vendor(s.Vendor); v != nil && v.Line != nil {
-			return v.Line.Name
+// lineAt is the line by which a vendor comes, by the policy of an instant; the zero one: any.
+func (r *Record) lineAt(vendor string, at time.Time) policy.Line {
+	if p := r.At(at); p != nil {
+		if v := p.Vendor(vendor); v != nil && v.Line != nil {
+			return *v.Line
 		}
 	}
-	return ""
+	return policy.Line{}
 }
+
+// Plain reports whether a vendor came by a line without WireGuard at an instant. Its engineers are
+// then hosts, and no person is identified.
+func (r *Record) Plain(vendor string, at time.Time) bool { return r.lineAt(vendor, at).Plain }
+
+func (r *Record) plain(s *Session) bool { return r.Plain(s.Vendor, s.OpenedAt) }
+
+// Known reports whether the bytes of a session are known. A host has those of its flows alone.
+func (r *Record) Known(s *Session) bool { return s.Count.Known && (s.Count.Counted || !r.plain(s)) }
 
 // plan is what was planned of a session.
 type plan struct {

@@ -25,7 +25,7 @@ func TestMonthOfOneSession(t *testing.T) {
 	grant := s.wait(time.Minute).open("sato", "~a1", time.Hour, "ehr")
 	session := s.wait(time.Minute).enter("sato", grant)
 	s.wait(time.Minute).used(session, 1000, "ehr")
-	refusal := person(journal.Refused, "sato")
+	refusal := s.person(journal.Refused, "sato")
 	refusal.Reason, refusal.Target, refusal.Count = "unlisted_target", "10.1.0.9:22", 4
 	s.add(refusal)
 	closing := s.wait(time.Minute).leave(session, "idle", 5000, 6000)
@@ -168,7 +168,7 @@ func TestMonthEnds(t *testing.T) {
 				s.now = c.at
 				grant := s.open("sato", "day", time.Hour, "ehr")
 				session := s.enter("sato", grant)
-				refusal := person(journal.Refused, "sato")
+				refusal := s.person(journal.Refused, "sato")
 				refusal.Reason, refusal.First = "replayed", c.at.UTC()
 				s.add(refusal)
 				s.wait(3*time.Hour).leave(session, "idle", 1, 1)
@@ -217,7 +217,7 @@ func TestCrash(t *testing.T) {
 		if counted {
 			s.wait(15*time.Minute).used(session, 1000, "ehr")
 		}
-		admission := person(journal.Admission, "sato")
+		admission := s.person(journal.Admission, "sato")
 		admission.Source = "203.0.113.1"
 		s.wait(2 * time.Minute).add(admission)
 		heard := s.now

@@ -24,7 +24,7 @@ func years(s *story, n int) {
 		}
 		session := s.wait(time.Hour).enter("engineer-1", grants[1])
 		for range 20 {
-			e := person(journal.Admission, "engineer-1")
+			e := s.person(journal.Admission, "engineer-1")
 			e.Source, e.Timestamp = "203.0.113.1", "4000000012345678"
 			s.wait(2 * time.Minute).add(e)
 		}

@@ -124,7 +124,7 @@ func (r *Record) refusedIn(m month) []ReportRefused {
 		}
 	}
 	for key, s := range sums {
-		rows = append(rows, ReportRefused{Vendor: key.Vendor, Engineer: key.Engineer, Source: key.Source, Target: key.Target, Reason: key.Reason,
+		rows = append(rows, ReportRefused{Vendor: key.Vendor, Engineer: key.Engineer, Plain: key.Engineer != "" && r.Plain(key.Vendor, s.first), Source: key.Source, Target: key.Target, Reason: key.Reason,
 			Count: s.count, First: m.local(s.first), Last: m.local(s.last), Entries: s.entries})
 	}
 	slices.SortFunc(rows, func(a, b ReportRefused) int {

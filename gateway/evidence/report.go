@@ -52,6 +52,8 @@ type VendorSummary struct {
 	Vendor string `json:"vendor"`
 	Name   string `json:"vendor_name,omitempty"`
 	Under  string `json:"under,omitempty"` // the prime contractor
+	// Plain says that some of it came by a line without WireGuard, so that no person is identified.
+	Plain bool `json:"plain"`
 	// Counts of requests, grants, sessions and refusals in the month.
 	Requested int   `json:"requested"`
 	Approved  int   `json:"approved"`
@@ -85,11 +87,13 @@ type ReportSigned struct {
 
 // ReportSession is one session: a row of the printed month.
 type ReportSession struct {
-	ID           string     `json:"id"`
-	Vendor       string     `json:"vendor"`
-	VendorName   string     `json:"vendor_name,omitempty"`
-	Engineer     string     `json:"engineer"`
-	EngineerName string     `json:"engineer_name,omitempty"`
+	ID           string `json:"id"`
+	Vendor       string `json:"vendor"`
+	VendorName   string `json:"vendor_name,omitempty"`
+	Engineer     string `json:"engineer"`
+	EngineerName string `json:"engineer_name,omitempty"`
+	// Plain says that Engineer is a host behind a line without WireGuard, and no person is identified.
+	Plain        bool       `json:"plain"`
 	Section      string     `json:"section,omitempty"` // the section of the site that owns the window
 	Source       string     `json:"source"`
 	SourcePort   uint16     `json:"source_port,omitempty"`
@@ -108,7 +112,7 @@ type ReportSession struct {
 	ApprovedAt   *time.Time `json:"approved_at,omitempty"`
 	PlannedFrom  *time.Time `json:"planned_from"`
 	PlannedUntil *time.Time `json:"planned_until"`
-	// Bytes of the tunnel, from and to the engineer; null: not known.
+	// Bytes of the tunnel, from and to the engineer, or of a host's flows; null: not known.
 	ReceivedBytes    *int64      `json:"received_bytes"`
 	TransmittedBytes *int64      `json:"transmitted_bytes"`
 	Used             []ReportUse `json:"used"`
@@ -160,6 +164,7 @@ type ReportUnused struct {
 	VendorName   string     `json:"vendor_name,omitempty"`
 	Engineer     string     `json:"engineer"`
 	EngineerName string     `json:"engineer_name,omitempty"`
+	Plain        bool       `json:"plain"` // as in ReportSession
 	Section      string     `json:"section,omitempty"`
 	Request      string     `json:"request,omitempty"`
 	Ticket       string     `json:"ticket,omitempty"`
@@ -176,6 +181,7 @@ type ReportUnused struct {
 type ReportRefused struct {
 	Vendor   string    `json:"vendor"` // empty: a stranger
 	Engineer string    `json:"engineer"`
+	Plain    bool      `json:"plain"` // as in ReportSession
 	Source   string    `json:"source"`
 	Target   string    `json:"target"`
 	Reason   string    `json:"reason"`

@@ -277,13 +277,13 @@ func TestDigests(t *testing.T) {
 		"a mirror":      {func(s *story) { s.states(journal.Mirrored, "gateway", Mirrored{To: "/mnt", Size: 3}) }, false, false},
 		"another month": {func(s *story) { s.at("2026-12-07 10:00").visit("sato", "day", []string{"ehr"}) }, false, false},
 		"refused later": {func(s *story) {
-			e := person(journal.Refused, "sato")
+			e := s.person(journal.Refused, "sato")
 			e.Reason = "replayed"
 			s.at("2026-12-07 10:00").add(e)
 		}, false, false},
 		"a restart": {func(s *story) { s.add(journal.Entry{Kind: journal.Stop}); s.add(journal.Entry{Kind: journal.Start}) }, false, true},
 		"a drift":   {func(s *story) { s.add(journal.Entry{Kind: journal.Drift}) }, false, true},
-		"a refusal": {func(s *story) { e := person(journal.Refused, "sato"); e.Reason = "replayed"; s.add(e) }, false, true},
+		"a refusal": {func(s *story) { e := s.person(journal.Refused, "sato"); e.Reason = "replayed"; s.add(e) }, false, true},
 		"a stranger": {func(s *story) {
 			s.add(journal.Entry{Kind: journal.Refused, Reason: "unknown_key", Source: "192.0.2.1"})
 		}, false, true},

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +44,14 @@ vendors:
       emergency: {max_duration: 1h, ratify_within: 3d, ratifiers: [mori, ueda]}
 `
 
+// plainText is the policy with medisys on a line without WireGuard.
+var plainText = regexp.MustCompile(`(?s)    engineers:.*?    windows:`).ReplaceAllString(regexp.MustCompile(`(?s)    on_request:.*`).ReplaceAllString(
+	strings.NewReplacer("vendors:\n", "lines: {leased: {interface: eth1.310, kind: leased, plain: true}}\nvendors:\n",
+		"    sources: [203.0.113.1]\n", "    line: leased\n    sources: [203.0.113.1, 203.0.113.2]\n").Replace(policyText), ""), "    windows:")
+
+// hosts stand in plainText where the engineers are in policyText.
+var hosts = map[string]string{"sato": "host-203-0-113-1", "suzuki": "host-203-0-113-2"}
+
 var tokyo = must(time.LoadLocation("Asia/Tokyo"))
 
 func must[T any](v T, err error) T {
@@ -55,7 +64,9 @@ func must[T any](v T, err error) T {
 // story writes a journal as the gateway does.
 type story struct {
 	t       testing.TB
-	r       *Record // of what is written
+	r       *Record           // of what is written
+	text    string            // of the newest policy
+	names   map[string]string // of engineers, in place of theirs
 	entries []journal.Entry
 	now     time.Time
 	zone    *time.Location
@@ -108,6 +119,7 @@ func again(t testing.TB, e journal.Entry) journal.Entry {
 
 func (s *story) policy(text string) {
 	digest := digestOf(text)
+	s.text = text
 	s.add(journal.Entry{Kind: journal.PolicyText, Digest: digest, Text: text})
 	s.add(journal.Entry{Kind: journal.PolicyLoaded, Digest: digest})
 	if _, err := config.ReadPast(text); err != nil {
@@ -115,25 +127,36 @@ func (s *story) policy(text string) {
 	}
 }
 
-// person begins an entry about an engineer of medisys.
-func person(kind journal.Kind, engineer string) journal.Entry {
+// person begins an entry about an engineer of medisys, or about the host in his place.
+func (s *story) person(kind journal.Kind, engineer string) journal.Entry {
+	if name := s.names[engineer]; name != "" {
+		engineer = name
+	}
 	return journal.Entry{Kind: kind, Actor: "gateway", Vendor: "medisys", VendorName: "Medisys", Engineer: engineer}
 }
 
 // open opens a grant from now on.
 func (s *story) open(engineer, window string, long time.Duration, targets ...string) journal.Entry {
-	return s.openFrom("203.0.113.1/32", engineer, window, long, targets...)
+	return s.openFrom(s.source(engineer)+"/32", engineer, window, long, targets...)
+}
+
+// source is where an engineer or a host comes from.
+func (s *story) source(engineer string) string {
+	if s.names[engineer] != "" && engineer == "suzuki" {
+		return "203.0.113.2"
+	}
+	return "203.0.113.1"
 }
 
 // openFrom opens a grant to a source.
 func (s *story) openFrom(source, engineer, window string, long time.Duration, targets ...string) journal.Entry {
-	e := person(journal.WindowOpened, engineer)
+	e := s.person(journal.WindowOpened, engineer)
 	e.Sources = []string{source}
 	e.Window, e.From, e.Until, e.Targets, e.ApprovedBy = window, s.now.UTC(), s.now.Add(long).UTC(), targets, "Head of IT"
 	if strings.HasPrefix(window, policy.RequestMark) {
 		e.Request = window
 	}
-	e.Grant = fmt.Sprintf("medisys/%s/%s@%s", engineer, window, e.From.Format("20060102T150405Z"))
+	e.Grant = fmt.Sprintf("medisys/%s/%s@%s", e.Engineer, window, e.From.Format("20060102T150405Z"))
 	return s.reopen(e)
 }
 
@@ -151,8 +174,8 @@ func (s *story) close(o journal.Entry, reason string) int64 {
 // enter opens a session on grants.
 func (s *story) enter(engineer string, grants ...journal.Entry) journal.Entry {
 	s.number++
-	e := person(journal.SessionOpened, engineer)
-	e.Session, e.Source, e.SourcePort, e.From = fmt.Sprintf("S%d", s.number), "203.0.113.1", 51820, s.now.UTC()
+	e := s.person(journal.SessionOpened, engineer)
+	e.Session, e.Source, e.SourcePort, e.From = fmt.Sprintf("S%d", s.number), s.source(engineer), 51820, s.now.UTC()
 	for _, g := range grants {
 		e.Grants = append(e.Grants, g.Grant)
 	}
@@ -201,7 +224,7 @@ func (s *story) visit(engineer, window string, targets []string, without ...stri
 	s.close(grant, "window_closed")
 	s.wait(time.Hour)
 	if !slices.Contains(without, "work") {
-		s.states(journal.WorkReport, "tanaka", WorkReport{Vendor: "medisys", Engineer: engineer, From: from, Until: until, Text: "update"})
+		s.states(journal.WorkReport, "tanaka", WorkReport{Vendor: "medisys", Engineer: s.person("", engineer).Engineer, From: from, Until: until, Text: "update"})
 	}
 	s.review(without, session.Session)
 	return session
@@ -216,8 +239,9 @@ func (s *story) review(without []string, sessions ...string) {
 }
 
 // usual is October and November with nothing wrong.
-func usual(t testing.TB) *story {
-	s := newStory(t, policyText)
+func usual(t testing.TB) *story { return newStory(t, policyText).usual() }
+
+func (s *story) usual() *story {
 	for _, day := range []string{"2026-10-05 10:00", "2026-10-12 10:00", "2026-10-19 10:00", "2026-10-26 10:00", "2026-11-02 10:00", "2026-11-09 10:00"} {
 		s.at(day).visit("sato", "day", []string{"ehr", "pacs"})
 	}

@@ -18,12 +18,16 @@ const (
 // unusual compares sessions with earlier ones: m15.
 func (b *monthly) unusual() {
 	known := map[string]map[string]bool{} // by engineer: the targets of counted sessions
+	var earlier []*Session                // whose bytes are known
 	for _, s := range b.r.Sessions {
 		if !b.of(s.Vendor) {
 			continue
 		}
 		if b.m.has(s.OpenedAt) {
-			b.compare(s, known[s.name()])
+			b.compare(s, known[s.name()], earlier)
+		}
+		if b.r.Known(s) {
+			earlier = append(earlier, s)
 		}
 		if !s.Count.Counted {
 			continue
@@ -48,20 +52,20 @@ func (b *monthly) targets(s *Session) (all []string) {
 	return all
 }
 
-// compare compares a session with the targets that its engineer used before; nil: no session was
+// compare compares a session with the targets that its engineer, or host, used before; nil: no session was
 // counted, so nothing is known to be the first time.
-func (b *monthly) compare(s *Session, used map[string]bool) {
+func (b *monthly) compare(s *Session, used map[string]bool, earlier []*Session) {
 	first := slices.DeleteFunc(b.targets(s), func(name string) bool { return used == nil || used[name] })
 	if len(first) > 0 {
 		b.found(view.Say("mismatch_m15", view.Args{"session": s.ID, "engineer": s.name(), "targets": strings.Join(first, ", ")}), of(s, s.Count.At, s.Count.Entry, s.First))
 	}
 	var before []int64
-	for _, o := range b.r.Sessions {
-		if o.Vendor == s.Vendor && o.Count.Known && o.First < s.First && o.Last >= 0 && !o.OpenedAt.Before(s.OpenedAt.Add(-usualDays)) {
+	for _, o := range earlier {
+		if o.Vendor == s.Vendor && o.Last >= 0 && !o.OpenedAt.Before(s.OpenedAt.Add(-usualDays)) {
 			before = append(before, o.Count.Received)
 		}
 	}
-	if slices.Sort(before); len(before) < usualOf || !s.Count.Known {
+	if slices.Sort(before); len(before) < usualOf || !b.r.Known(s) {
 		return
 	}
 	median := before[len(before)/2]

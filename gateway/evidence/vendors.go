@@ -89,6 +89,8 @@ func (b *monthly) summary(vendor, name string) VendorSummary {
 		}
 	}
 	v.OpenSeconds, v.UsedSeconds = covered(open), covered(used)
+	v.Plain = b.r.Plain(vendor, b.m.until.Add(-1)) || slices.ContainsFunc(b.openings, func(o *Opening) bool { return o.Vendor == vendor && b.r.Plain(vendor, o.OpenedAt) }) ||
+		slices.ContainsFunc(b.sessions, func(s *Session) bool { return s.Vendor == vendor && b.r.plain(s) })
 	return v
 }
 

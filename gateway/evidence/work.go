@@ -22,7 +22,8 @@ func (r *Record) end(s *Session) time.Time {
 }
 
 // about are the sessions that a work report is about: those that it names, else those of its vendor and
-// engineer that were open in the time that it tells. all are the sessions to look through.
+// engineer that were open in the time that it tells. Who worked at a host is
+// not known, so a report that names a person may be about any host of the vendor. all are the sessions to look through.
 func (r *Record) about(w WorkReport, all []*Session) (found []*Session) {
 	for _, id := range w.Sessions {
 		if s := r.is.sessions[id]; s != nil {
@@ -33,7 +34,8 @@ func (r *Record) about(w WorkReport, all []*Session) (found []*Session) {
 		return found
 	}
 	for _, s := range all {
-		if s.Vendor == w.Vendor && (w.Engineer == "" || s.Engineer == w.Engineer) && !s.OpenedAt.After(w.Until) && !r.end(s).Before(w.From) {
+		by := w.Engineer == "" || s.Engineer == w.Engineer
+		if s.Vendor == w.Vendor && (by || !policy.IsHost(w.Engineer) && r.plain(s)) && !s.OpenedAt.After(w.Until) && !r.end(s).Before(w.From) {
 			found = append(found, s)
 		}
 	}

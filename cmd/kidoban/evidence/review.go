@@ -153,13 +153,25 @@ func summary(p *terminal.Program, r evidence.Report) string {
 	return text + p.Say("review_month", view.Args{"month": r.Month, "vendor": r.Vendor, "sessions": len(r.Sessions), "unused": len(r.Unused), "digest": r.Digest}) + "\n"
 }
 
+// who names the engineer of a session, or says that it is a host and no person.
+func who(p *terminal.Program, s evidence.ReportSession) string {
+	if s.Plain {
+		return p.Say("month_host", view.Args{"host": s.Vendor + "/" + s.Engineer})
+	}
+	return s.Vendor + "/" + s.Engineer
+}
+
 // session shows one session: who, when, from where, and what was used.
 func session(p *terminal.Program, s evidence.ReportSession) string {
 	until := p.Say("month_unknown", nil)
 	if s.ClosedAt != nil {
 		until = s.ClosedAt.Format(view.Moment)
 	}
-	text := fmt.Sprintf("%s  %s  %s .. %s  %s\n", s.ID, terminal.Named(s.Vendor+"/"+s.Engineer, s.EngineerName), s.OpenedAt.Format(view.Moment), until, s.Source)
+	name := s.EngineerName
+	if s.Plain {
+		name = "" // the address, which follows
+	}
+	text := fmt.Sprintf("%s  %s  %s .. %s  %s\n", s.ID, terminal.Named(who(p, s), name), s.OpenedAt.Format(view.Moment), until, s.Source)
 	for _, u := range s.Used {
 		to := strings.TrimSpace(u.Target + " " + u.Address)
 		text += "    " + p.Say("review_use", view.Args{"target": terminal.OneLine(to), "service": u.Service, "received": view.Bytes(uint64(u.ReceivedBytes)), "transmitted": view.Bytes(uint64(u.TransmittedBytes))}) + "\n"

@@ -80,7 +80,7 @@ func (c sampleCommand) session(p *terminal.Program, number int, s evidence.Repor
 	} else if s.Ended == "" {
 		until = p.Say("month_inside", nil)
 	}
-	fmt.Fprintf(p.Out, "[ ] %2d  %s  %s\n", number, terminal.OneLine(s.ID), terminal.OneLine(s.Vendor+"/"+s.Engineer))
+	fmt.Fprintf(p.Out, "[ ] %2d  %s  %s\n", number, terminal.OneLine(s.ID), terminal.OneLine(who(p, s)))
 	list := terminal.List{Program: p}
 	list.Row("month_actual", p.Local(s.OpenedAt)+" – "+until)
 	if s.PlannedFrom != nil && s.PlannedUntil != nil {

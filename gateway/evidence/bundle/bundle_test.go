@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"kidoban/config"
 	"kidoban/gateway/evidence"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
@@ -29,8 +30,8 @@ var day = time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
 // names are people's, which a redacted bundle must not have.
 var names = []string{"hanako", "佐藤花子", "suzuki", "鈴木", "tanaka"}
 
-// night makes a journal with a session, refusals and an incident, cosigned by a witness.
-func night(t *testing.T) (in Input, key string, witness *torchwood.CosignatureVerifier) {
+// night makes a journal with a session, refusals and an incident, and more, cosigned by a witness.
+func night(t *testing.T, more ...journal.Entry) (in Input, key string, witness *torchwood.CosignatureVerifier) {
 	t.Helper()
 	state := t.TempDir()
 	dir, keyFile := filepath.Join(state, "journal"), filepath.Join(state, "journal.key")
@@ -60,7 +61,8 @@ func night(t *testing.T) (in Input, key string, witness *torchwood.CosignatureVe
 		with(journal.SessionClosed, 2, func(e *journal.Entry) { e.Session, e.Reason, e.ReceivedBytes = "s1", "idle", 1000 }),
 		journal.Entry{Kind: journal.Shut, Time: day.Add(3 * time.Hour), Actor: "suzuki", Scope: "all", Reason: "hanako's laptop"},
 		journal.Entry{Kind: journal.Incident, Time: day.Add(4 * time.Hour), Actor: "suzuki", Text: "opened", Event: opened},
-		journal.Entry{Kind: journal.Sent, Time: day.Add(5 * time.Hour), Actor: "suzuki", Event: sent},
+		journal.Entry{Kind: journal.Sent, Time: day.Add(5 * time.Hour), Actor: "suzuki", Event: sent})
+	entries = append(append(entries, more...),
 		journal.Entry{Kind: journal.Stop, Time: day.Add(30 * time.Hour), Actor: "gateway"})
 	if err := j.Append(entries...); err != nil {
 		t.Fatal(err)
@@ -86,7 +88,7 @@ func night(t *testing.T) (in Input, key string, witness *torchwood.CosignatureVe
 	if err := os.WriteFile(filepath.Join(dir, journal.WitnessedFile), cosigned, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	record := evidence.NewRecord(func(string) (*policy.Policy, error) { return nil, os.ErrNotExist })
+	record := evidence.NewRecord(config.ReadPast)
 	for e, err := range j.Replay() {
 		if err != nil {
 			t.Fatal(err)
@@ -114,6 +116,56 @@ func make1(t *testing.T, in Input) Made {
 		t.Fatal(err)
 	}
 	return made
+}
+
+// TestHosts: a host behind a line without WireGuard is no person, also where names of people become numbers.
+func TestHosts(t *testing.T) {
+	const text = `version: 1
+site: Hospital
+timezone: Asia/Tokyo
+tunnel: {addresses: [10.99.0.1/24], endpoint: "gate.example.jp:51820"}
+targets: {ehr: {address: 10.1.0.5, ports: [tcp/443]}}
+lines: {kyushoku: {interface: eth1.310, kind: leased, plain: true}}
+vendors:
+  kyushoku: {line: kyushoku, sources: [10.20.0.5], windows: {day: {days: [mon], from: "09:00", to: "17:00", targets: [ehr], approved_by: Head}}}
+`
+	if _, err := config.ReadPast(text); err != nil {
+		t.Fatal(err)
+	}
+	host := func(kind journal.Kind, minutes int, e journal.Entry) journal.Entry {
+		e.Kind, e.Time, e.Vendor = kind, day.Add(6*time.Hour+time.Duration(minutes)*time.Minute), "kyushoku"
+		if e.Engineer == "" {
+			e.Engineer, e.EngineerName = "host-10-20-0-5", "10.20.0.5"
+		}
+		return e
+	}
+	at := day.Add(6 * time.Hour)
+	in, _, _ := night(t, journal.Entry{Kind: journal.PolicyText, Time: at, Digest: "d1", Text: text}, journal.Entry{Kind: journal.PolicyLoaded, Time: at, Digest: "d1"},
+		host(journal.SessionOpened, 1, journal.Entry{Session: "s2", Source: "10.20.0.5"}), host(journal.Refused, 2, journal.Entry{Source: "10.20.0.5", Reason: "unlisted_target", Count: 4}),
+		host(journal.SessionClosed, 3, journal.Entry{Session: "s2", Reason: "idle"}), host(journal.WorkReport, 4, journal.Entry{Engineer: "hanako"}))
+	for _, redact := range []bool{false, true} {
+		in.Redact = redact
+		files, err := unpack(make1(t, in).Archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var f Facts
+		if err := json.Unmarshal(files[facts], &f); err != nil {
+			t.Fatal(err)
+		}
+		s, refused := f.Sessions[1], f.Refused[1]
+		if f.Sessions[0].Plain || !s.Plain || s.Engineer != "host-10-20-0-5" || refused.Engineer != s.Engineer || s.Received != nil {
+			t.Errorf("redacted %t: %+v %+v", redact, s, refused)
+		}
+		for _, want := range []string{"接続 s2: kyushoku、機器 10.20.0.5（個人の識別なし）", "Session s2: kyushoku, host 10.20.0.5 (no person is identified)"} {
+			if !strings.Contains(string(files["index.txt"]), want) {
+				t.Errorf("redacted %t: no %q in\n%s", redact, want, files["index.txt"])
+			}
+		}
+		if timeline := string(files["timeline.csv"]); strings.Count(timeline, "host-10-20-0-5") != 3 || redact == strings.Contains(timeline, "hanako") {
+			t.Errorf("redacted %t:\n%s", redact, timeline)
+		}
+	}
 }
 
 // TestBundle verifies a bundle by our own verifier, by torchwood under the keys of log and witness, and

@@ -53,9 +53,11 @@ type Incident struct {
 
 // Session is a session that overlaps the span. A zero time or null is not known.
 type Session struct {
-	ID          string        `json:"id"`
-	Vendor      string        `json:"vendor"`
-	Engineer    string        `json:"engineer"`
+	ID       string `json:"id"`
+	Vendor   string `json:"vendor"`
+	Engineer string `json:"engineer"`
+	// Plain says that Engineer is a host behind a line without WireGuard, and no person is identified.
+	Plain       bool          `json:"plain"`
 	Source      string        `json:"source"`
 	OpenedAt    time.Time     `json:"opened_at"`
 	ClosedAt    *time.Time    `json:"closed_at"`
@@ -91,6 +93,7 @@ var unknowns = []view.Code{"bundle_unknown_cause", "bundle_unknown_leak", "bundl
 
 // people gives the names of those who did it, or numbers in their place.
 type people struct {
+	record  *evidence.Record
 	redact  bool
 	numbers map[string]string
 }
@@ -103,6 +106,17 @@ func (p *people) name(name string) string {
 		p.numbers[name] = "person-" + strconv.Itoa(len(p.numbers)+1)
 	}
 	return p.numbers[name]
+}
+
+// engineer is the name of an engineer, or a number. A host on a line without WireGuard is no person, and
+// keeps its name.
+func (p *people) engineer(vendor, name string, at time.Time) string {
+	if then := p.record.At(at); then != nil {
+		if e := then.Engineer(vendor + "/" + name); e != nil && e.Plain() {
+			return name
+		}
+	}
+	return p.name(name)
 }
 
 // said is free text, which may name people.
@@ -169,19 +183,19 @@ func (in Input) facts(all []cited, p *people) Facts {
 	for _, c := range all {
 		f.Entries = append(f.Entries, c.index)
 		if c.Kind == journal.Refused {
-			f.Refused = append(f.Refused, Refused{c.index, c.Time, c.Vendor, p.name(c.Engineer), c.Source, c.Target, c.Reason, max(c.Count, 1)})
+			f.Refused = append(f.Refused, Refused{c.index, c.Time, c.Vendor, p.engineer(c.Vendor, c.Engineer, c.Time), c.Source, c.Target, c.Reason, max(c.Count, 1)})
 		}
 	}
 	return f
 }
 
 func sessionOf(s *evidence.Session, p *people) Session {
-	x := Session{ID: s.ID, Vendor: s.Vendor, Engineer: p.name(s.Engineer), OpenedAt: s.OpenedAt.UTC(), ClosedAt: known(s.ClosedAt), Ended: s.Ended,
+	x := Session{ID: s.ID, Vendor: s.Vendor, Engineer: p.engineer(s.Vendor, s.Engineer, s.OpenedAt), Plain: p.record.Plain(s.Vendor, s.OpenedAt), OpenedAt: s.OpenedAt.UTC(), ClosedAt: known(s.ClosedAt), Ended: s.Ended,
 		Used: append([]journal.Use{}, s.Count.Used...), Entry: s.First}
 	if s.Source.Addr().IsValid() {
 		x.Source = s.Source.Addr().String()
 	}
-	if s.Count.Known {
+	if p.record.Known(s) {
 		x.Received, x.Transmitted = &s.Count.Received, &s.Count.Transmitted
 	}
 	return x
@@ -189,7 +203,7 @@ func sessionOf(s *evidence.Session, p *people) Session {
 
 // tell makes the files that people and programs read.
 func (in Input) tell(all []cited) (files []file, err error) {
-	p := &people{in.Redact, map[string]string{}}
+	p := &people{in.Record, in.Redact, map[string]string{}}
 	f := in.facts(all, p)
 	var text bytes.Buffer
 	e := json.NewEncoder(&text)
@@ -245,9 +259,9 @@ func tables(f Facts, all []cited, p *people) []file {
 	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 	timeline := sheet.Sheet{Columns: head("entry", "time", "kind", "vendor", "engineer", "source", "target", "reason", "count", "by")}
 	for _, c := range all {
-		timeline.Rows = append(timeline.Rows, []any{c.index, at(c.Time), string(c.Kind), c.Vendor, p.name(c.Engineer), c.Source, c.Target, reason(c, p), c.Count, p.name(c.Actor)})
+		timeline.Rows = append(timeline.Rows, []any{c.index, at(c.Time), string(c.Kind), c.Vendor, p.engineer(c.Vendor, c.Engineer, c.Time), c.Source, c.Target, reason(c, p), c.Count, p.name(c.Actor)})
 	}
-	sessions := sheet.Sheet{Columns: head("entry", "session", "vendor", "engineer", "source", "opened", "closed", "ended", "received_bytes", "transmitted_bytes")}
+	sessions := sheet.Sheet{Columns: head("entry", "session", "vendor", "engineer", "plain", "source", "opened", "closed", "ended", "received_bytes", "transmitted_bytes")}
 	uses := sheet.Sheet{Columns: head("session", "target", "address", "service", "connections", "received_bytes", "transmitted_bytes", "first", "last")}
 	number := func(n *int64) any {
 		if n == nil {
@@ -260,7 +274,7 @@ func tables(f Facts, all []cited, p *people) []file {
 		if s.ClosedAt != nil {
 			closed = at(*s.ClosedAt)
 		}
-		sessions.Rows = append(sessions.Rows, []any{s.Entry, s.ID, s.Vendor, s.Engineer, s.Source, at(s.OpenedAt), closed, s.Ended, number(s.Received), number(s.Transmitted)})
+		sessions.Rows = append(sessions.Rows, []any{s.Entry, s.ID, s.Vendor, s.Engineer, fmt.Sprint(s.Plain), s.Source, at(s.OpenedAt), closed, s.Ended, number(s.Received), number(s.Transmitted)})
 		for _, u := range s.Used {
 			uses.Rows = append(uses.Rows, []any{s.ID, u.Target, u.Address, u.Service, u.Connections, u.ReceivedBytes, u.TransmittedBytes, at(u.First), at(u.Last)})
 		}
@@ -298,6 +312,10 @@ func page(f Facts, l view.Language) (lines []string) {
 		closed := view.Say("bundle_open", nil).In(l)
 		if s.ClosedAt != nil {
 			closed = moment(*s.ClosedAt)
+		}
+		if s.Plain {
+			say("bundle_session_host", view.Args{"session": s.ID, "vendor": s.Vendor, "source": s.Source, "from": moment(s.OpenedAt), "until": closed, "entry": s.Entry})
+			continue
 		}
 		say("bundle_session", view.Args{"session": s.ID, "name": s.Vendor + "/" + s.Engineer, "source": s.Source, "from": moment(s.OpenedAt), "until": closed, "entry": s.Entry})
 	}

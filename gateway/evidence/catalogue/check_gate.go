@@ -278,15 +278,60 @@ func (c *look) checkDestinations() Machine {
 	return found(Yes, nil, findings...)
 }
 
-// checkPersons: no key was in use at two places at once.
+// plain names the lines without WireGuard, and the vendors that come by them: of the vendor that is
+// asked, or of all. No lines: there are none.
+func (c *look) plain() (lines, vendors []string) {
+	if c.p == nil {
+		return nil, nil
+	}
+	for _, l := range c.p.Lines {
+		by := len(vendors)
+		for _, v := range c.vendors(false) {
+			if l.Plain && v.Line == l {
+				vendors = append(vendors, v.Name)
+			}
+		}
+		if l.Plain && (c.o.Vendor == "" || len(vendors) > by) {
+			lines = append(lines, l.Name)
+		}
+	}
+	return lines, vendors
+}
+
+// plainly says something of the lines without WireGuard, if there are any.
+func (c *look) plainly(code view.Code) []view.Message {
+	lines, vendors := c.plain()
+	if len(lines) == 0 {
+		return []view.Message{}
+	}
+	if len(vendors) == 0 {
+		vendors = []string{"–"}
+	}
+	return []view.Message{view.Say(code, view.Args{"lines": view.Few(lines, 8), "vendors": view.Few(vendors, 8)})}
+}
+
+// persons are the engineers of a vendor. Hosts on lines without WireGuard are none.
+func persons(v *policy.Vendor) []*policy.Engineer {
+	if v.Plain() {
+		return nil
+	}
+	return v.Engineers
+}
+
+// checkPersons: no key was in use at two places at once, and nobody comes without one.
 func (c *look) checkPersons() Machine {
+	findings := c.plainly("inspect_plain")
+	plain := len(findings) > 0
 	if why := c.blank(); !why.Empty() {
+		if plain {
+			return found(No, nil, append(findings, why)...)
+		}
 		return unknown(why)
 	}
 	var twice []int64
 	last := map[string]*evidence.Session{}
 	for _, s := range c.r.Sessions {
-		if !c.of(s.Vendor) {
+		if !c.of(s.Vendor) || c.r.Plain(s.Vendor, s.OpenedAt) {
 			continue
 		}
 		name := s.Vendor + "/" + s.Engineer
@@ -298,41 +343,56 @@ func (c *look) checkPersons() Machine {
 	}
 	engineers := []string{}
 	for _, v := range c.vendors(false) {
-		for _, e := range v.Engineers {
+		for _, e := range persons(v) {
 			engineers = append(engineers, cmp.Or(e.DisplayName, e.Name))
 		}
 	}
-	findings := []view.Message{view.Say("inspect_keys", view.Args{"count": len(engineers), "engineers": view.Few(engineers, 8)})}
+	if len(engineers) > 0 || !plain {
+		findings = append(findings, view.Say("inspect_keys", view.Args{"count": len(engineers), "engineers": view.Few(engineers, 8)}))
+	}
 	if len(twice) > 0 {
-		return found(No, twice, append(findings, view.Say("inspect_two_places", view.Args{"count": len(twice) / 2}))...)
+		findings = append(findings, view.Say("inspect_two_places", view.Args{"count": len(twice) / 2}))
+	}
+	if len(twice) > 0 || plain {
+		return found(No, twice, findings...)
 	}
 	return found(Yes, nil, findings...)
 }
 
-// checkDormant: each engineer's contract runs, and each was inside within three months.
+// checkDormant: each engineer's contract runs, and each was inside within three months. Of a vendor on a
+// line without WireGuard, one host is enough. Its leavers have no keys to look for.
 func (c *look) checkDormant() Machine {
 	if c.p == nil {
 		return unknown(view.Say("inspect_no_policy", nil))
 	}
 	since := c.at.Add(-dormantAfter)
-	used := map[string]bool{}
+	used, came := map[string]bool{}, map[string]bool{}
 	for _, s := range c.r.Sessions {
-		if c.of(s.Vendor) && (s.OpenedAt.After(since) || s.Last < 0) {
+		switch {
+		case !c.of(s.Vendor) || !s.OpenedAt.After(since) && s.Last >= 0:
+		case c.r.Plain(s.Vendor, s.OpenedAt):
+			came[s.Vendor] = true
+		default:
 			used[s.Vendor+"/"+s.Engineer] = true
 		}
 	}
 	known := c.r.Begins.Before(since) // else the journal is too young to tell
 	before := c.r.At(since)
-	var ended, dormant, young []string
+	var ended, dormant, young, idle []string
+	_, plain := c.plain()
 	for _, v := range c.vendors(false) {
 		if over(v.ContractUntil, c.at, c.zone) {
 			ended = append(ended, v.Name)
 			continue
 		}
-		for _, e := range v.Engineers {
+		was := func(e *policy.Engineer) bool { return policy.SamePeer(before.Engineer(e.String()), e) }
+		if v.Plain() && known && slices.ContainsFunc(v.Engineers, was) && !came[v.Name] {
+			idle = append(idle, v.Name)
+		}
+		for _, e := range persons(v) {
 			switch {
 			case used[e.String()]:
-			case known && policy.SamePeer(before.Engineer(e.String()), e):
+			case known && was(e):
 				dormant = append(dormant, e.String())
 			default:
 				young = append(young, e.String())
@@ -346,9 +406,18 @@ func (c *look) checkDormant() Machine {
 	if len(dormant) > 0 {
 		findings = append(findings, view.Say("inspect_dormant", view.Args{"engineers": view.Few(dormant, 8)}))
 	}
+	if len(idle) > 0 {
+		findings = append(findings, view.Say("inspect_plain_unused", view.Args{"vendors": view.Few(idle, 8)}))
+	}
+	wrong := len(findings) > 0
+	if len(plain) > 0 {
+		findings = append(findings, view.Say("inspect_plain_leavers", view.Args{"vendors": view.Few(plain, 8)}))
+	}
 	switch {
-	case len(findings) > 0:
+	case wrong:
 		return found(No, nil, findings...)
+	case len(findings) > 0:
+		return found(NotAssessed, nil, findings...)
 	case len(young) > 0 && !known:
 		return unknown(view.Say("inspect_young", view.Args{"engineers": view.Few(young, 8)}))
 	}
@@ -360,7 +429,7 @@ func over(until policy.Date, at time.Time, zone *time.Location) bool {
 	return until != (policy.Date{}) && until.String() < at.In(zone).Format(time.DateOnly)
 }
 
-// checkEncryption: each engineer has a key.
+// checkEncryption: each engineer has a key, and nobody comes without one.
 func (c *look) checkEncryption() Machine {
 	if c.p == nil {
 		return unknown(view.Say("inspect_no_policy", nil))
@@ -368,14 +437,18 @@ func (c *look) checkEncryption() Machine {
 	var without []string
 	n := 0
 	for _, v := range c.vendors(false) {
-		for _, e := range v.Engineers {
+		for _, e := range persons(v) {
 			if n++; e.Key == (policy.Key{}) {
 				without = append(without, e.String())
 			}
 		}
 	}
+	findings := c.plainly("inspect_plain_encryption")
 	if len(without) > 0 {
-		return found(No, nil, view.Say("inspect_no_key", view.Args{"engineers": view.Few(without, 8)}))
+		findings = append(findings, view.Say("inspect_no_key", view.Args{"engineers": view.Few(without, 8)}))
+	}
+	if len(findings) > 0 {
+		return found(No, nil, findings...)
 	}
 	return found(Yes, nil, view.Say("inspect_encrypted", view.Args{"count": n}))
 }

@@ -19,31 +19,37 @@ func (c *look) drifts() (entries []int64) {
 	return entries
 }
 
-// checkRecorded: each session has the admission that let it in.
+// checkRecorded: each session has the admission that let it in. A host behind a line without WireGuard has
+// none: its session is what the kernel counted.
 func (c *look) checkRecorded() Machine {
 	if why := c.blank(); !why.Empty() {
 		return unknown(why)
 	}
 	var without []int64
-	n, incomplete := 0, 0
+	n, incomplete, hosts := 0, 0, 0
 	for _, s := range c.r.Sessions {
 		if !c.of(s.Vendor) || !c.within(s.OpenedAt) {
 			continue
 		}
 		n++
-		if s.Admission < 0 {
+		if c.r.Plain(s.Vendor, s.OpenedAt) {
+			hosts++
+		} else if s.Admission < 0 {
 			without = append(without, s.First)
 		}
 		if s.Last >= 0 && !(s.Count.Known && s.Count.Complete) {
 			incomplete++
 		}
 	}
-	findings := []view.Message{view.Say("inspect_recorded", view.Args{"sessions": n})}
+	findings := []view.Message{view.Say("inspect_recorded", view.Args{"sessions": n - hosts})}
+	if hosts > 0 {
+		findings = append(findings, view.Say("inspect_plain_recorded", view.Args{"sessions": hosts}))
+	}
 	if incomplete > 0 {
 		findings = append(findings, view.Say("inspect_uncounted", view.Args{"count": incomplete}))
 	}
 	if len(without) > 0 {
-		return found(No, without, view.Say("inspect_unrecorded", view.Args{"count": len(without), "sessions": n}))
+		return found(No, without, view.Say("inspect_unrecorded", view.Args{"count": len(without), "sessions": n - hosts}))
 	}
 	return found(Yes, nil, findings...)
 }

@@ -2,11 +2,13 @@ package catalogue
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
 )
 
 func noPolicy(f *fixture) { f.site = "" }
@@ -160,6 +162,92 @@ func TestChecks(t *testing.T) {
 			ask("no "+string(rune('1'+n)), no, No)
 		}
 		ask("without data", test.notAssessed, NotAssessed)
+	}
+}
+
+// TestPlainLines: while somebody may come without WireGuard, no machine says that persons have keys, and
+// hosts are counted neither as persons nor as keys.
+func TestPlainLines(t *testing.T) {
+	stale := func(f *fixture) { f.drop(func(e journal.Entry) bool { return e.Vendor == "kyushoku" }) }
+	for _, test := range []struct {
+		name, id, vendor string
+		change           func(*fixture)
+		want             Verdict
+		says, not        string // in the findings in Japanese
+	}{
+		{"persons", "12", "", nil, No, "個人の識別なし: WireGuard を使わない回線 kyushoku（業者: kyushoku） 作業者 2 人", "host-"},
+		{"persons of the vendor", "12", "kyushoku", nil, No, "個人の識別なし", "一人に一つの鍵"},
+		{"persons of another vendor", "12", "medisys", nil, Yes, "作業者 2 人", "個人の識別なし"},
+		{"persons with no gateway", "12", "", func(f *fixture) {
+			f.drop(func(e journal.Entry) bool { return e.Time.After(at("2025-09-01 00:00")) })
+			f.add(journal.Entry{Kind: journal.Stop, Time: at("2025-10-01 00:00")})
+		}, No, "個人の識別なし", ""},
+		{"a line that nobody uses", "12", "", func(f *fixture) {
+			stale(f)
+			f.mend = withLine(nil)
+		}, No, "個人の識別なし: WireGuard を使わない回線 kyushoku", "host-"},
+		{"a line with WireGuard", "12", "", func(f *fixture) {
+			stale(f)
+			f.mend = func(p *policy.Policy) { withLine(nil)(p); p.Lines[0].Plain = false }
+		}, Yes, "作業者 2 人", "個人の識別なし"},
+		{"no policy", "12", "", noPolicy, NotAssessed, "", "個人の識別なし"},
+		{"dormant", "14", "", nil, NotAssessed, "kyushoku は鍵を使わない", "host-"},
+		{"dormant for long", "14", "", stale, No, "3か月以上、回線の利用がない業者: kyushoku", "host-"},
+		{"dormant elsewhere", "14", "medisys", stale, Yes, "使われた鍵 2 件", "個人の識別なし"},
+		{"encryption", "15", "", nil, No, "認証も暗号化も行いません: kyushoku", ""},
+		{"recorded", "16", "", nil, Yes, "2 セッション。すべて、認証の記録と突き合わせました ほかに 1 セッション", ""},
+		{"sources", "01", "", nil, Yes, "接続元 3 件", ""},
+		{"factors", "13", "", nil, NotAssessed, "個人の識別なし", ""},
+		{"factors of the vendor", "13", "kyushoku", nil, NotAssessed, "個人の識別なし", ""},
+		{"factors elsewhere", "13", "medisys", nil, NotAssessed, "", "個人の識別なし"},
+		{"inventory", "11", "", nil, NotAssessed, "業者 2、作業者 2、接続先 2、時間帯 1 作業者のほか、WireGuard を使わない回線の機器（個人の識別なし）: 1", ""},
+	} {
+		f := good()
+		f.mend = withLine(f)
+		if test.change != nil {
+			test.change(f)
+		}
+		f.options.Vendor = test.vendor
+		x := control(t, f.inspect(t), test.id)
+		var said []string
+		machine := NotAssessed
+		if x.Machine != nil {
+			machine = x.Machine.Answer
+			for _, m := range x.Machine.Findings {
+				said = append(said, m.In(view.Japanese))
+			}
+		}
+		for _, m := range x.Facts {
+			said = append(said, m.In(view.Japanese))
+		}
+		text := strings.Join(said, " ")
+		if machine != test.want || !strings.Contains(text, test.says) || test.not != "" && strings.Contains(text, test.not) {
+			t.Errorf("%s: %s %q, want %s with %q, without %q", test.name, machine, text, test.want, test.says, test.not)
+		}
+	}
+}
+
+// withLine adds a vendor on a line without WireGuard to the policy, and a visit of its host to a journal;
+// nil: the line alone.
+func withLine(f *fixture) func(*policy.Policy) {
+	if f != nil {
+		n := len(f.entries)
+		f.visit("2026-11-27", "host-10-20-0-5", "10.20.0.5")
+		for i := range f.entries[n:] {
+			f.entries[n+i].Vendor, f.entries[n+i].VendorName = "kyushoku", "給食センター"
+		}
+		f.drop(func(e journal.Entry) bool { return e.Vendor == "kyushoku" && e.Kind == journal.Admission })
+	}
+	return func(p *policy.Policy) {
+		line := &policy.Line{Name: "kyushoku", Interface: "eth1.310", Kind: policy.Leased, Plain: true}
+		p.Lines = append(p.Lines, line)
+		if f == nil {
+			return
+		}
+		a := netip.MustParseAddr("10.20.0.5")
+		v := &policy.Vendor{Name: "kyushoku", DisplayName: "給食センター", Sources: []netip.Prefix{netip.PrefixFrom(a, 32)}, Line: line}
+		v.Engineers = []*policy.Engineer{policy.HostOf(v, a)}
+		p.Vendors = append([]*policy.Vendor{v}, p.Vendors...) // in the order of names
 	}
 }
 

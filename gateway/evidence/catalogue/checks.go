@@ -20,7 +20,7 @@ var (
 		"exercised": (*look).checkExercised, "reconciled": (*look).checkReconciled, "kill-switch": (*look).checkKillSwitch,
 	}
 	facts = map[string]func(*look) []view.Message{
-		"requested-ahead": (*look).requestedAhead, "inventory": (*look).inventory, "version": (*look).version, "files": (*look).files,
+		"requested-ahead": (*look).requestedAhead, "inventory": (*look).inventory, "factors": (*look).factors, "version": (*look).version, "files": (*look).files,
 		"coverage": (*look).coverage, "vendor-answers": (*look).vendorAnswers, "certificates": (*look).certificates,
 	}
 )

@@ -33,11 +33,16 @@ func (c *look) inventory() []view.Message {
 		}
 		return []view.Message{view.Say("inspect_vendor_targets", view.Args{"targets": targets})}
 	}
-	engineers, windows := 0, 0
+	engineers, hosts, windows := 0, 0, 0
 	for _, v := range c.p.Vendors {
-		engineers, windows = engineers+len(v.Engineers), windows+len(v.Windows)
+		people := len(persons(v))
+		engineers, hosts, windows = engineers+people, hosts+len(v.Engineers)-people, windows+len(v.Windows)
 	}
-	return []view.Message{view.Say("inspect_inventory", view.Args{"vendors": len(c.p.Vendors), "engineers": engineers, "targets": len(c.p.Targets), "windows": windows})}
+	all := []view.Message{view.Say("inspect_inventory", view.Args{"vendors": len(c.p.Vendors), "engineers": engineers, "targets": len(c.p.Targets), "windows": windows})}
+	if hosts > 0 {
+		all = append(all, view.Say("inspect_plain_hosts", view.Args{"hosts": hosts}))
+	}
+	return all
 }
 
 // targetsOf are the targets that windows and requests of a vendor may open.
@@ -48,6 +53,9 @@ func targetsOf(v *policy.Vendor) []string {
 	}
 	return sorted(names)
 }
+
+// factors tells of lines on which no factor is asked for.
+func (c *look) factors() []view.Message { return c.plainly("inspect_plain_factors") }
 
 // version tells the program's version.
 func (c *look) version() []view.Message {

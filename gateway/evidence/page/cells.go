@@ -25,9 +25,20 @@ func (r *row) VendorCell() string { return named(r.Vendor, r.VendorName) }
 // PrimeCell is the name of the prime contractor of a subcontractor.
 func (r *row) PrimeCell() string { return r.month.Name(r.Prime) }
 
-// EngineerCell names the engineer; on a line without WireGuard nobody can.
+// EngineerCell names the engineer, or the host, and then says that no person is identified.
 func (r *row) EngineerCell() string {
-	return cmp.Or(named(r.Engineer, r.EngineerName), r.month.say("month_nobody", nil))
+	if r.Plain {
+		return r.month.say("month_host", view.Args{"host": r.Who()})
+	}
+	return r.Who()
+}
+
+// Who is the name of the engineer, or the address of the host.
+func (r *row) Who() string {
+	if r.Plain && r.Source != "" {
+		return r.Source
+	}
+	return named(r.Engineer, r.EngineerName)
 }
 
 // instant shows a time that may not be there.
@@ -118,7 +129,7 @@ func (m *month) Bytes(n int64) string { return view.Bytes(uint64(max(n, 0))) }
 
 // TunnelCell has the bytes of the tunnel, from and to the engineer; empty: there is no tunnel.
 func (r *row) TunnelCell() string {
-	if r.Engineer == "" {
+	if r.Plain {
 		return ""
 	}
 	text := func(n *int64) string {
@@ -155,6 +166,9 @@ func (r *row) EndedCell() string {
 	if r.Unused != nil {
 		ended = r.Unused.Reason
 	}
+	if code := hostEndings[ended]; r.Plain && code != "" {
+		return r.month.say(code, nil)
+	}
 	return r.month.word(endings[ended], ended)
 }
 
@@ -164,6 +178,9 @@ var endings = map[string]view.Code{
 	"engineer_shut": "ended_engineer_shut", "idle": "ended_idle", "superseded": "ended_superseded", "unrecorded": "ended_unrecorded",
 	"gateway_stopped": "ended_gateway_stopped", "crashed": "ended_crashed", "revoked": "ended_revoked",
 }
+
+// hostEndings are the endings whose text for engineers does not fit a host.
+var hostEndings = map[string]view.Code{"idle": "ended_idle_host", "engineer_shut": "ended_host_shut"}
 
 // WorkCell is the text of the work report.
 func (r *row) WorkCell() string {

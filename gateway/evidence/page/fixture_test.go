@@ -32,7 +32,7 @@ func sample() *evidence.Report {
 		Vendors: []evidence.VendorSummary{
 			{Vendor: "medixs", Name: "メディクス株式会社", Requested: 4, Approved: 3, Denied: 1, Opened: 5, Used: 4, Unused: 1, Sessions: 4, Refused: 3, OpenSeconds: 45000, UsedSeconds: 18240, Digest: digest, Checked: sato, Confirmed: tanaka},
 			{Vendor: "hoshu", Name: "ほしゅサービス有限会社", Under: "medixs", Requested: 1, Approved: 1, Opened: 1, Used: 1, Sessions: 1, OpenSeconds: 7200, UsedSeconds: 3000, Digest: digest, Checked: sato, Stale: true},
-			{Vendor: "kyushoku", Name: "木戸給食センター", Opened: 20, Used: 1, Unused: 19, Sessions: 1, Refused: 12, OpenSeconds: 1296000, UsedSeconds: 3660, Digest: digest},
+			{Vendor: "kyushoku", Name: "木戸給食センター", Opened: 20, Used: 1, Unused: 19, Sessions: 1, Refused: 12, OpenSeconds: 1296000, UsedSeconds: 3660, Plain: true, Digest: digest},
 		},
 		Sessions: []evidence.ReportSession{
 			{ID: "s-1188", Vendor: "medixs", VendorName: "メディクス株式会社", Engineer: "yamada", EngineerName: "山田 太郎", Section: "医療情報課", Source: "203.0.113.10", SourcePort: 51820, OpenedAt: on(5, 10, 1), ClosedAt: at(5, 11, 42), Ended: "idle",
@@ -53,23 +53,27 @@ func sample() *evidence.Report {
 			{ID: "s-1900", Vendor: "hoshu", VendorName: "ほしゅサービス有限会社", Engineer: "ito", EngineerName: "伊藤 次郎", Section: "総務課", Source: "198.51.100.7", SourcePort: 33000, OpenedAt: on(18, 14, 5), ClosedAt: at(18, 14, 55), Ended: "vendor_shut",
 				Grants: []string{"r-8a10"}, Request: "r-8a10", RequestedAt: at(17, 9, 0), RequestedBy: "kobayashi", Purpose: "空調監視盤の設定変更", ApprovedBy: "suzuki, sato", ApprovedAt: at(17, 11, 30), PlannedFrom: at(18, 14, 0), PlannedUntil: at(18, 16, 0),
 				ReceivedBytes: bytesOf(220_000), TransmittedBytes: bytesOf(180_000), Counted: false, Used: []evidence.ReportUse{}, Checked: sato, Stale: true, Entries: evidence.Range{From: 1900, To: 1911}, Digest: digest},
-			{ID: "s-1950", Vendor: "kyushoku", VendorName: "木戸給食センター", Section: "栄養管理課", Source: "172.20.8.5", Line: "kyushoku", OpenedAt: on(19, 9, 0), ClosedAt: at(19, 10, 1), Ended: "window_closed",
+			{ID: "s-1950", Vendor: "kyushoku", VendorName: "木戸給食センター", Engineer: "host-172-20-8-5", EngineerName: "172.20.8.5", Plain: true, Section: "栄養管理課", Source: "172.20.8.5", Line: "kyushoku", OpenedAt: on(19, 9, 0), ClosedAt: at(19, 10, 1), Ended: "window_closed",
 				Grants: []string{"kyushoku-order"}, ApprovedBy: "情報政策課長", PlannedFrom: at(19, 9, 0), PlannedUntil: at(19, 17, 0), Used: []evidence.ReportUse{use("meal-order", "10.10.5.5", "tcp/8443", 12, 80_000, 1_200_000)}, Counted: true, Complete: true, Entries: evidence.Range{From: 1950, To: 1958}, Digest: digest},
 		},
 		Unused: []evidence.ReportUnused{
 			{Grant: "r-7aa0", Vendor: "medixs", VendorName: "メディクス株式会社", Engineer: "takahashi", EngineerName: "高橋 花子", Section: "医療情報課", Request: "r-7aa0", Ticket: "MNT-2302", ApprovedBy: "suzuki", From: on(20, 13, 0), Until: on(20, 15, 0), ClosedAt: at(20, 15, 0), Reason: "window_closed",
 				Targets: []string{"ehr-app 10.10.1.11 tcp/443"}, Entries: evidence.Range{From: 1990, To: 1995}},
+			{Grant: "kyushoku/host-172-20-8-6/order@20261120T000000Z", Vendor: "kyushoku", VendorName: "木戸給食センター", Engineer: "host-172-20-8-6", EngineerName: "172.20.8.6", Plain: true, Section: "栄養管理課",
+				ApprovedBy: "情報政策課長", From: on(20, 9, 0), Until: on(20, 17, 0), ClosedAt: at(20, 11, 0), Reason: "engineer_shut", Targets: []string{"meal-order 10.10.5.5 tcp/8443"}, Entries: evidence.Range{From: 1980, To: 1989}},
 		},
 		Refused: []evidence.ReportRefused{
 			{Vendor: "medixs", Engineer: "yamada", Source: "198.51.100.99", Reason: "wrong_source", Count: 3, First: on(6, 8, 0), Last: on(6, 8, 2), Entries: []int64{1220, 1221, 1223}},
 			{Source: "192.0.2.66", Reason: "unlisted_source", Count: 4096, First: on(1, 0, 0), Last: on(30, 23, 50), Entries: []int64{1181, 1187, 1190}},
-			{Vendor: "kyushoku", Source: "172.20.8.5", Target: "10.10.1.12:5432/tcp", Reason: "unlisted_target", Count: 12, First: on(19, 9, 10), Last: on(19, 9, 11), Entries: []int64{1953}},
+			{Vendor: "kyushoku", Engineer: "host-172-20-8-5", Plain: true, Source: "172.20.8.5", Target: "10.10.1.12:5432/tcp", Reason: "unlisted_target", Count: 12, First: on(19, 9, 10), Last: on(19, 9, 11), Entries: []int64{1953}},
 		},
 		Mismatches: []evidence.Mismatch{
 			{Kind: "m02", Entries: []int64{1990, 1995}, Vendor: "medixs", Grant: "r-7aa0", Text: "nobody came",
 				Code: "mismatch_m02", Args: map[string]string{"window": "r-7aa0", "from": "2026-11-20 13:00", "until": "2026-11-20 15:00"}, State: "explained", By: "sato", At: at(21, 9, 0), Note: "業者都合で中止（電話連絡あり）"},
 			{Kind: "m03", Entries: []int64{1712}, Vendor: "medixs", Session: "s-1700", Text: "no work report", State: "open",
 				Code: "mismatch_m03", Args: map[string]string{"engineer": "medixs/yamada", "session": "s-1700", "due": "2026-11-16 11:02"}},
+			{Kind: "m09", Entries: []int64{1953}, Vendor: "kyushoku", Text: "refused", State: "open",
+				Code: "mismatch_m09_host", Args: map[string]string{"engineer": "kyushoku/host-172-20-8-5", "reason": "unlisted_target", "count": "12"}},
 			{Kind: "m12", Entries: []int64{1700, 1712}, Vendor: "medixs", Session: "s-1700", Text: "the session crashed", State: "open",
 				Code: "mismatch_m12", Args: map[string]string{"engineer": "medixs/yamada", "session": "s-1700", "reason": "crashed", "at": "2026-11-13 11:02"}},
 			{Kind: "m14", Entries: []int64{1450}, Vendor: "medixs", Session: "s-1402", Text: "the clock was set", State: "open",

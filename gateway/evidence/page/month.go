@@ -84,8 +84,8 @@ func (m *month) rows() map[string][]*row {
 		all[s.Vendor] = append(all[s.Vendor], &row{ReportSession: &s, month: m, kinds: kinds[s.ID]})
 	}
 	for _, u := range m.Unused {
-		like := &evidence.ReportSession{Vendor: u.Vendor, VendorName: u.VendorName, Engineer: u.Engineer, EngineerName: u.EngineerName, Section: u.Section, Request: u.Request, Ticket: u.Ticket,
-			ApprovedBy: u.ApprovedBy, PlannedFrom: &u.From, PlannedUntil: &u.Until, OpenedAt: u.From, Grants: []string{u.Grant}, Entries: u.Entries}
+		like := &evidence.ReportSession{Vendor: u.Vendor, VendorName: u.VendorName, Engineer: u.Engineer, EngineerName: u.EngineerName, Plain: u.Plain, Section: u.Section, Request: u.Request,
+			Ticket: u.Ticket, ApprovedBy: u.ApprovedBy, PlannedFrom: &u.From, PlannedUntil: &u.Until, OpenedAt: u.From, Grants: []string{u.Grant}, Entries: u.Entries}
 		all[u.Vendor] = append(all[u.Vendor], &row{ReportSession: like, month: m, Unused: &u, kinds: kinds[u.Grant]})
 	}
 	for _, rows := range all {
@@ -156,7 +156,11 @@ func (m *month) signer(s *evidence.ReportSigned) string {
 func (m *month) Difference(x evidence.Mismatch) string {
 	said := x.Message()
 	if reason := x.Args["reason"]; reason != "" {
-		said.Args["reason"] = m.word(cmp.Or(endings[reason], view.Code("reason_"+reason)), reason)
+		code := cmp.Or(endings[reason], view.ReasonCode(reason, false))
+		if x.Code == "mismatch_m09_host" {
+			code = view.ReasonCode(reason, true)
+		}
+		said.Args["reason"] = m.word(code, reason)
 	}
 	if kind := x.Args["kind"]; kind != "" {
 		said.Args["kind"] = m.word(disturbances[kind], kind)
@@ -185,6 +189,11 @@ func (m *month) State(x evidence.Mismatch) string {
 	return m.say("month_explained", view.Args{"who": x.By, "at": m.Short(*x.At), "note": x.Note})
 }
 
+// Plain reports whether a vendor came by a line without WireGuard.
+func (m *month) Plain() bool {
+	return slices.ContainsFunc(m.Vendors, func(v evidence.VendorSummary) bool { return v.Plain })
+}
+
 // Whom names the refused vendor or engineer.
 func (m *month) Whom(r evidence.ReportRefused) string {
 	switch {
@@ -192,12 +201,16 @@ func (m *month) Whom(r evidence.ReportRefused) string {
 		return m.say("month_stranger", nil)
 	case r.Engineer == "":
 		return m.Name(r.Vendor)
+	case r.Plain:
+		return m.Name(r.Vendor) + " / " + m.say("month_host", view.Args{"host": cmp.Or(r.Source, r.Engineer)})
 	}
 	return m.Name(r.Vendor) + " / " + r.Engineer
 }
 
 // Reason explains a reason of a refusal.
-func (m *month) Reason(name string) string { return m.word(view.Code("reason_"+name), name) }
+func (m *month) Reason(r evidence.ReportRefused) string {
+	return m.word(view.ReasonCode(r.Reason, r.Plain), r.Reason)
+}
 
 // Between shows the first and the last of several times.
 func (m *month) Between(first, last time.Time) string { return m.Span(first, &last) }

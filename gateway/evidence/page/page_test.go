@@ -249,8 +249,10 @@ func TestEveryEndingAndReasonHasWords(t *testing.T) {
 			}
 		}
 		for _, r := range policy.Reasons() {
-			if m.Reason(r.String()) == r.String() {
-				t.Errorf("%s: no words for the reason %s", lang, r)
+			for _, plain := range []bool{false, true} {
+				if m.Reason(evidence.ReportRefused{Reason: r.String(), Plain: plain}) == r.String() {
+					t.Errorf("%s: no words for the reason %s (plain: %t)", lang, r, plain)
+				}
 			}
 		}
 	}

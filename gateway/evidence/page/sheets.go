@@ -222,7 +222,7 @@ func (m *month) refusedSheet() sheet.Sheet {
 		{"month_whom", 30, func(r evidence.ReportRefused) any { return m.Whom(r) }},
 		{"month_source", 18, func(r evidence.ReportRefused) any { return r.Source }},
 		{"month_target", 24, func(r evidence.ReportRefused) any { return r.Target }},
-		{"month_reason", 44, func(r evidence.ReportRefused) any { return m.Reason(r.Reason) }},
+		{"month_reason", 44, func(r evidence.ReportRefused) any { return m.Reason(r) }},
 		{"month_count", 10, func(r evidence.ReportRefused) any { return r.Count }},
 		{"month_first", 17, func(r evidence.ReportRefused) any { return m.At(r.First) }},
 		{"month_last", 17, func(r evidence.ReportRefused) any { return m.At(r.Last) }},
