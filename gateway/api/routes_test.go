@@ -116,6 +116,7 @@ func TestEveryRouteAnswers(t *testing.T) {
 func TestWhoMayState(t *testing.T) {
 	s := beginWith(t, onRequest(), nil)
 	s.eventually("the record is read", func() bool { return s.handler.Evidence.Ask(func(*evidence.Record) error { return nil }) == nil })
+	s.eventually("entries are on disk", func() bool { return s.handler.Gateway.Snapshot().Journal.Size > 0 })
 	post := func(actor, path string, body any) int {
 		text, _ := json.Marshal(body)
 		r, err := http.NewRequest("POST", s.server.URL+path, bytes.NewReader(text))
