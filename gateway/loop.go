@@ -264,7 +264,9 @@ func (l *loop) evaluate() {
 	l.openings.Freeze(before, l.plans.inForce)
 	l.openings.Begin(l.plans.inForce)
 	l.setTunnel()
-	l.counts(nil) // of hosts, before the kernel lets more of them in
+	if l.sessions.HasHosts() {
+		l.counts(nil) // before the kernel lets more hosts in
+	}
 	ended := l.sessions.Review(l.plans.inForce, l.doubted(doubtStopping))
 	l.apply()
 	l.end(ended)

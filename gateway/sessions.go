@@ -94,7 +94,10 @@ func (l *loop) end(over []session.Ending) {
 		return
 	}
 	l.cfg.Firewall.Recount()
-	l.traffic()
+	if l.sessions.HasHosts() {
+		l.counts(nil) // their traffic; the close of an engineer does not wait for it
+	}
+	l.sessions.Read(maps.Collect(l.cfg.Tunnel.Traffic()))
 	for _, x := range over {
 		s := x.Session
 		l.count(s)

@@ -36,10 +36,13 @@ func (t *Table) hostOf(e *policy.Engineer) *host {
 	return t.hosts[e.Addresses[0]]
 }
 
+// HasHosts reports whether a policy has, or had until lately, hosts behind plain lines.
+func (t *Table) HasHosts() bool { return len(t.hosts) > 0 }
+
 // admitHosts takes note of the hosts that a plan admits, and of those that it no longer does.
 func (t *Table) admitHosts(plan *policy.Plan, stopping bool) {
 	listed := map[netip.Addr]*policy.Engineer{}
-	if plan.Policy != nil {
+	if plan.Policy != nil && plan.Policy.PlainLines() {
 		for _, v := range plan.Policy.Vendors {
 			for _, e := range v.Engineers {
 				if e.Plain() {
