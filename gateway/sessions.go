@@ -110,7 +110,7 @@ func (l *loop) end(over []session.Ending) {
 	}
 }
 
-// counts reads the kernel's counts of all sessions, and of an engineer who enters; nil: nobody does.
+// counts reads the kernel's counts of all sessions, and of an engineer who enters. The engineer may be nil.
 func (l *loop) counts(entering *policy.Engineer) {
 	f := l.cfg.Firewall
 	until, lost := f.Counted()

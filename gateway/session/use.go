@@ -74,7 +74,7 @@ func (t *Table) Counted(c Counts) {
 }
 
 // Counts gives the tunnel addresses of which the use is asked for: of open sessions, of sessions whose
-// last count is due, of hosts, and of an engineer who enters; nil: nobody does.
+// last count is due, of hosts, and of an engineer who enters. The engineer may be nil.
 func (t *Table) Counts(entering *policy.Engineer) map[netip.Addr]bool {
 	all := t.inside()
 	if entering != nil {
