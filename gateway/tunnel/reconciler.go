@@ -39,6 +39,9 @@ func (t *Tunnel) reconcile() {
 			t.log.Error("the device's peers are not those of the plan", "err", err)
 		}
 		outbox = append(outbox, facts...)
+		if len(facts) > 0 {
+			t.machine.Load().spread()
+		}
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -1,0 +1,35 @@
+package tunnel
+
+import (
+	"runtime"
+	"testing"
+	"unsafe"
+
+	"golang.zx2c4.com/wireguard/device"
+	"golang.zx2c4.com/wireguard/tun/tuntest"
+)
+
+// Buffers that were spread begin at many lines of a page. Some in the pool may be the
+// device's own.
+func TestBuffersBeginAtManyLines(t *testing.T) {
+	d := device.NewDevice(tuntest.NewChannelTUN().TUN(), newSockets(), device.NewLogger(device.LogLevelSilent, ""))
+	defer d.Close()
+	m := &machine{device: d}
+	lines := func() int {
+		m.spread()
+		begins := map[uintptr]bool{}
+		for range spareMost {
+			b := d.GetMessageBuffer()
+			begins[uintptr(unsafe.Pointer(b))%4096] = true
+		}
+		return len(begins)
+	}
+	if n := lines(); n < 32 {
+		t.Errorf("buffers begin at %d lines of a page, want 32 of 64 at least", n)
+	}
+	runtime.GC()
+	runtime.GC() // the second one empties the pool
+	if n := lines(); n < 32 {
+		t.Errorf("after collections of garbage, buffers begin at %d lines of a page, want 32 of 64 at least", n)
+	}
+}
