@@ -57,7 +57,7 @@ const (
 	hangVariable   = "PROMISE_HANG"    // a file: while it is there, the disk does not answer
 	stuckVariable  = "PROMISE_STUCK"   // a file: while it is there, the loop does not turn
 
-	profileVariable = "BENCH_PROFILE" // a file for the processor profile between SIGUSR1 and SIGUSR2
+	profileVariable = "BENCH_PROFILE" // a file: the processor profile between SIGUSR1 and SIGUSR2, there when it is whole
 )
 
 // init leaves layers out where this process is the gateway of such a test.
@@ -114,24 +114,34 @@ func init() {
 	}
 }
 
+// profileInto writes a profile for each pair of signals.
 func profileInto(file string) {
-	signals := make(chan os.Signal, 1)
+	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2)
 	go func() {
-		for s := range signals {
-			if s == syscall.SIGUSR2 {
-				pprof.StopCPUProfile()
-				continue
-			}
-			f, err := os.Create(file)
-			if err == nil {
-				err = pprof.StartCPUProfile(f)
-			}
-			if err != nil {
+		for {
+			if err := profileOnce(file, signals); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 			}
 		}
 	}()
+}
+
+func profileOnce(file string, signals <-chan os.Signal) error {
+	for <-signals != syscall.SIGUSR1 {
+	}
+	f, err := os.Create(file + ".part")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return err
+	}
+	for <-signals != syscall.SIGUSR2 {
+	}
+	pprof.StopCPUProfile() // waits until all is written
+	return os.Rename(file+".part", file)
 }
 
 // notCounting turns conntrack's counters off whenever they were turned on.

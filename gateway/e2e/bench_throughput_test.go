@@ -1,355 +1,208 @@
 package e2e
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/netip"
+	"math"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync/atomic"
-	"syscall"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-	"golang.zx2c4.com/wireguard/conn"
-	"golang.zx2c4.com/wireguard/device"
-	"golang.zx2c4.com/wireguard/tun"
-
-	"kidoban/gateway/lab"
 )
 
-// plainName is the name under which this binary is plain wireguard-go.
-const plainName = "wireguard-go"
-
-func init() {
-	if filepath.Base(os.Args[0]) == plainName {
-		if err := plainWireGuard(os.Args[1], os.Args[2]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
+// contest has an engineer work through the gateway, through plain
+// wireguard-go, through another plain wireguard-go, which shows what the
+// method can tell apart, without a tunnel, and through others: in turns, so
+// that what else the machine does meets them all.
+type contest struct {
+	t                        *testing.T
+	gate, plain, again, bare *rig
+	others                   []*rig
+	missing                  [][2]string // rigs that there are not, and why
+	ways                     []way
+	measured                 map[*rig]map[string][]figure
 }
 
-// plainWireGuard is wireguard-go as its own main runs it, on an interface with
-// an address, configured from standard input, until it is killed.
-func plainWireGuard(name, address string) error {
-	native, err := tun.CreateTUN(name, device.DefaultMTU)
-	if err != nil {
-		return err
+// throughput measures the ways, and holds the bars with -performance.
+func (b *board) throughput(t *testing.T, chosen []way) {
+	warm, each, n := 150*time.Millisecond, 300*time.Millisecond, *rounds
+	if !*performance {
+		warm, each, n = 20*time.Millisecond, 80*time.Millisecond, 1
 	}
-	d := device.NewDevice(native, conn.NewDefaultBind(), device.NewLogger(device.LogLevelError, ""))
-	if err := errors.Join(d.IpcSetOperation(os.Stdin), d.Up()); err != nil {
-		return err
-	}
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return err
-	}
-	a, err := netlink.ParseAddr(address)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(netlink.AddrAdd(link, a), netlink.LinkSetUp(link)); err != nil {
-		return err
-	}
-	<-d.Wait()
-	return errors.New("wireguard-go has ended")
-}
-
-// rig is a way from an engineer to the hospital, on a ground of its own that
-// is built like every other: over vendor, internet, gateway and hospital.
-type rig struct {
-	name    string
-	g       *ground
-	from    *lab.Host
-	process int // the gateway's, 0: there is none
-	profile bool
-
-	received atomic.Int64 // bytes of streams at the hospital
-	arrived  atomic.Int64 // datagrams at the hospital
-}
-
-// newKidobanRig is the whole gateway: gate, ruleset, journal, and a plan of as
-// many engineers as a university hospital has accounts, one of them inside.
-func newKidobanRig(t *testing.T, name string, without ...string) *rig {
-	g := newGround(t, without...)
-	g.staff()
-	g.open([]string{hour("work", "ehr, ehr6, pacs")}, []string{hour("work", "ehr, ehr6")})
-	r := &rig{name: name, g: g, from: g.medisys, process: g.process.Process.Pid}
-	r.begin(g.client(g.medisys, sato, 4))
-	return r
-}
-
-// staff adds engineers until there are as many as accounts.
-func (g *ground) staff() {
-	for i := len(g.people); i < accounts; i++ {
-		g.person(fmt.Sprintf("medisys/engineer%02d", i), byte(100+i), "")
-	}
-}
-
-// newPlainRig is wireguard-go of the same version in a process of its own on a
-// gateway that forwards, without a ruleset. It knows the same engineers.
-func newPlainRig(t *testing.T, name string) *rig {
-	g := newGround(t)
-	g.gateway.Forward()
-	self, err := os.Executable()
-	g.check(err)
-	path := filepath.Join(g.folder, plainName)
-	g.check(os.Symlink(self, path))
-	process := g.gateway.Command(context.WithoutCancel(t.Context()), path, g.device, inside4.String()+"/24")
-	var configuration strings.Builder
-	fmt.Fprintf(&configuration, "private_key=%x\nlisten_port=%d\n", g.privateKey, outside4.Port())
-	g.staff()
-	for _, engineer := range g.people {
-		fmt.Fprintf(&configuration, "public_key=%x\nallowed_ip=%v/32\nallowed_ip=%v/128\n", engineer.public, engineer.v4, engineer.v6)
-	}
-	process.Stdin = strings.NewReader(configuration.String())
-	process.Stderr = os.Stderr
-	g.check(process.Start())
-	ended := make(chan struct{})
-	go func() { _ = process.Wait(); close(ended) }()
-	t.Cleanup(func() {
-		_ = process.Process.Kill() // an error means that it has ended
-		<-ended
+	var c *contest
+	measured := t.Run("throughput", func(t *testing.T) { // its gateways end with it, and disturb nothing that follows
+		c = newContest(t, chosen)
+		c.run(warm, each, n)
 	})
-	r := &rig{name: name, g: g, from: g.medisys, process: process.Process.Pid}
-	r.begin(g.client(g.medisys, sato, 4))
-	return r
-}
-
-// bare is the way without a tunnel, over the hosts and cables of a plain rig.
-func (r *rig) bare(name string) *rig {
-	b := &rig{name: name, g: r.g, from: r.g.outsider}
-	b.serve(pacs4)
-	return b
-}
-
-// begin has the engineer come in.
-func (r *rig) begin(client *lab.Client) {
-	r.g.t.Helper()
-	// They keep a copy of each packet, and cost more than the gateway does.
-	r.g.lan.Stop()
-	r.g.wan.Stop()
-	r.g.mustEnter(client)
-	r.serve(ehr4)
-}
-
-// target is where the rig's servers are.
-func (r *rig) target() netip.Addr {
-	if r.process == 0 {
-		return pacs4
+	if !measured {
+		return
 	}
-	return ehr4
+	c.show(b)
+	if *performance {
+		b.next = c.bars(t)
+	}
 }
 
-// serve has the hospital swallow streams that begin with an u, send without
-// end on others, and count datagrams.
-func (r *rig) serve(at netip.Addr) {
-	r.g.t.Helper()
-	l, err := r.g.hospital.Listen("tcp", netip.AddrPortFrom(at, 22).String())
-	r.g.check(err)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				way := make([]byte, 1)
-				if _, err := io.ReadFull(c, way); err != nil {
-					return
-				}
-				if way[0] == 'u' {
-					count(c, &r.received)
-					return
-				}
-				_, _ = io.Copy(c, zeros{}) // until the other end has enough
-			}()
-		}
-	}()
-	p, err := r.g.hospital.ListenPacket("udp", netip.AddrPortFrom(at, 53).String())
-	r.g.check(err)
-	_ = p.(*net.UDPConn).SetReadBuffer(1 << 20) // what the machine allows of it will do
-	go func() {
-		buffer := make([]byte, 1500)
-		for {
-			if _, _, err := p.(*net.UDPConn).ReadFromUDPAddrPort(buffer); err != nil {
-				return
-			}
-			r.arrived.Add(1)
-		}
-	}()
-}
-
-// count reads until there is no more.
-func count(c net.Conn, total *atomic.Int64) {
-	buffer := make([]byte, 1<<18)
-	for {
-		n, err := c.Read(buffer)
-		total.Add(int64(n))
+func newContest(t *testing.T, chosen []way) *contest {
+	t.Helper()
+	c := &contest{t: t, ways: chosen, measured: map[*rig]map[string][]figure{}}
+	if *profiles == "" {
+		c.gate = newKidobanRig(t, "kidoban")
+	} else {
+		c.gate = newProfiledRig(t, "kidoban")
+	}
+	c.plain, c.again = newPlainRig(t, "plain"), newPlainRig(t, "plain again")
+	c.bare = c.plain.bare("no tunnel")
+	if *against != "" {
+		c.others = append(c.others, newOtherRig(t, *against))
+	}
+	if *layers {
+		c.others = append(c.others, newKidobanRig(t, "without the ruleset", kernelLayer), newKidobanRig(t, "without the counts of flows", countsLayer))
+	}
+	if *performance && *withOpenVPN {
+		r, err := newOpenVPNRig(t)
 		if err != nil {
-			return
+			c.missing = append(c.missing, [2]string{"OpenVPN", err.Error()})
+		} else {
+			c.others = append(c.others, r)
 		}
-	}
-}
-
-// figure is what was measured once.
-type figure struct {
-	rate float64 // bytes, or packets, a second
-	cost float64 // seconds of processor time of the gateway for each of them; 0: there is no gateway
-}
-
-// way is a kind of traffic.
-type way struct {
-	name    string
-	measure func(r *rig, warm, each time.Duration) figure
-	unit    string // of what is shown
-	scale   float64
-	cost    string // its unit
-	costs   float64
-	least   float64 // ratio to plain wireguard-go
-}
-
-// smallPacket is the payload of a small packet, in bytes; inFlight is how many
-// of them may be on the way at a time, few enough for every queue.
-const smallPacket, inFlight = 100, 256
-
-var ways = []way{
-	{"TCP to the hospital", (*rig).up, "Mbit/s", 8e-6, "ms/MB", 1e9, leastStreams},
-	{"TCP to the engineer", (*rig).down, "Mbit/s", 8e-6, "ms/MB", 1e9, leastStreams},
-	{fmt.Sprintf("UDP of %d bytes", smallPacket), (*rig).packets, "packets/s", 1, "us/packet", 1e6, leastPackets},
-}
-
-// up sends a stream to the hospital for a while.
-func (r *rig) up(warm, each time.Duration) figure {
-	c := r.dial("tcp", 22)
-	defer c.Close()
-	if _, err := c.Write([]byte("u")); err != nil {
-		r.g.t.Fatal(err)
-	}
-	sent := make(chan struct{})
-	go func() { _, _ = io.Copy(c, zeros{}); close(sent) }()
-	f := r.over(warm, each, &r.received)
-	_ = c.SetWriteDeadline(time.Now())
-	<-sent
-	return f
-}
-
-// down has the hospital send a stream to the engineer for a while.
-func (r *rig) down(warm, each time.Duration) figure {
-	c := r.dial("tcp", 22)
-	defer c.Close()
-	if _, err := c.Write([]byte("d")); err != nil {
-		r.g.t.Fatal(err)
-	}
-	var total atomic.Int64
-	read := make(chan struct{})
-	go func() { count(c, &total); close(read) }()
-	f := r.over(warm, each, &total)
-	_ = c.SetReadDeadline(time.Now())
-	<-read
-	return f
-}
-
-// packets sends small datagrams to the hospital for a while, as fast as they
-// arrive: a sender that does not care would take the processors from those
-// who are measured.
-func (r *rig) packets(warm, each time.Duration) figure {
-	c := r.dial("udp", 53)
-	defer c.Close()
-	var enough atomic.Bool
-	sent := make(chan error, 1)
-	go func() {
-		packet := make([]byte, smallPacket)
-		gone, last := r.arrived.Load(), time.Now()
-		for seen := gone; ; {
-			if now := r.arrived.Load(); now > seen {
-				seen, last = now, time.Now()
-			}
-			if enough.Load() {
-				sent <- nil
-				return
-			}
-			if gone-seen < inFlight {
-				if _, err := c.Write(packet); err != nil {
-					sent <- err
-					return
-				}
-				gone++
-				continue
-			}
-			if time.Since(last) > 20*time.Millisecond {
-				gone = seen // they are lost
-			} else {
-				time.Sleep(20 * time.Microsecond)
-			}
-		}
-	}()
-	f := r.over(warm, each, &r.arrived)
-	enough.Store(true)
-	r.g.check(<-sent)
-	return f
-}
-
-// over measures how a count grows, and what that takes of the gateway.
-func (r *rig) over(warm, each time.Duration, total *atomic.Int64) figure {
-	time.Sleep(warm)
-	if r.profile {
-		r.signal(syscall.SIGUSR1)
-	}
-	n, worked, begin := total.Load(), r.worked(), time.Now()
-	time.Sleep(each - time.Since(begin))
-	// A machine may take all of that time away.
-	if err := lab.Wait(r.g.within(eventually), func() error {
-		if total.Load() == n {
-			return errors.New("nothing has arrived")
-		}
-		return nil
-	}); err != nil {
-		r.g.t.Fatalf("%s: %v", r.name, err)
-	}
-	took := time.Since(begin)
-	n, worked = total.Load()-n, r.worked()-worked
-	if r.profile {
-		r.signal(syscall.SIGUSR2)
-	}
-	return figure{float64(n) / took.Seconds(), worked.Seconds() / float64(n)}
-}
-
-func (r *rig) signal(s syscall.Signal) {
-	r.g.check(syscall.Kill(r.process, s))
-}
-
-func (r *rig) dial(network string, port uint16) net.Conn {
-	r.g.t.Helper()
-	c, err := r.from.Dial(r.g.within(5*time.Second), network, netip.AddrPortFrom(r.target(), port).String())
-	if err != nil {
-		r.g.t.Fatalf("%s: %v", r.name, err)
-	}
-	if s, ok := c.(*net.TCPConn); ok {
-		_ = s.SetLinger(0) // what is left unsent shall not meet the next measurement
 	}
 	return c
 }
 
-// worked is the processor time that the gateway has used, in user and kernel
-// mode: its clock, as clock_getcpuclockid(3) names it.
-func (r *rig) worked() time.Duration {
-	if r.process == 0 {
-		return 0
+func (c *contest) rigs() []*rig {
+	return append([]*rig{c.gate, c.plain, c.again, c.bare}, c.others...)
+}
+
+// run measures every way on every rig, n times.
+func (c *contest) run(warm, each time.Duration, n int) {
+	c.t.Helper()
+	for _, r := range c.rigs() {
+		c.measured[r] = map[string][]figure{}
 	}
-	const scheduled = 2 // CPUCLOCK_SCHED of linux/posix-timers.h: precise, and of all threads
-	var ts unix.Timespec
-	if err := unix.ClockGettime(^int32(r.process)<<3|scheduled, &ts); err != nil {
-		r.g.t.Fatalf("%s: the processor clock of process %d: %v", r.name, r.process, err)
+	for round := range n {
+		for _, w := range c.ways {
+			order := c.rigs()
+			if round%2 == 1 {
+				slices.Reverse(order)
+			}
+			for _, r := range order {
+				c.measured[r][w.name] = append(c.measured[r][w.name], w.measure(r, warm, each))
+				if r.profile != "" {
+					c.keepProfile(r, w, round)
+				}
+			}
+			newest := func(r *rig) float64 { return c.measured[r][w.name][round].rate * w.scale }
+			c.t.Logf("round %d of %d, %s: kidoban %.0f, plain %.0f %s", round+1, n, w.flag, newest(c.gate), newest(c.plain), w.unit)
+		}
 	}
-	return time.Duration(ts.Nano())
+}
+
+// keepProfile keeps the profile of a rig's last turn, in a folder for each way.
+func (c *contest) keepProfile(r *rig, w way, round int) {
+	c.t.Helper()
+	folder := filepath.Join(*profiles, w.flag)
+	r.g.check(os.MkdirAll(folder, 0o755))
+	r.profileTo(filepath.Join(folder, fmt.Sprintf("%03d.pprof", round+1)))
+}
+
+// of is what a rig showed in a way, round by round.
+func (c *contest) of(r *rig, w way, value func(figure) float64) []float64 {
+	return column(c.measured[r][w.name], value)
+}
+
+func rate(f figure) float64 { return f.rate }
+func cost(f figure) float64 { return f.cost }
+
+// show adds the rows of rates, and those of processor time.
+func (c *contest) show(b *board) {
+	for _, w := range c.ways {
+		c.rows(b, w.name, w, rate, w.scale, w.unit, "no tunnel: "+show(c.of(c.bare, w, rate), w.scale, w.unit))
+	}
+	for _, w := range c.ways {
+		c.rows(b, "the gateway's processors, "+w.name, w, cost, w.costs, w.cost, "less is better")
+	}
+	for _, m := range c.missing {
+		b.row("- "+m[0], "not measured: "+m[1])
+	}
+}
+
+func (c *contest) rows(b *board, what string, w way, value func(figure) float64, scale float64, unit, beside string) {
+	gate, plain := c.of(c.gate, w, value), c.of(c.plain, w, value)
+	b.row(what, show(gate, scale, unit), show(plain, scale, unit), ratios(gate, plain).String(), ratios(c.of(c.again, w, value), plain).String(), beside)
+	for _, r := range c.others {
+		other := c.of(r, w, value)
+		b.row("- "+r.name, show(other, scale, unit), "", ratios(other, plain).String(), "", "kidoban to it: "+ratios(gate, other).String())
+	}
+}
+
+// bars compares the ratios to plain wireguard-go with what they must be. A bar
+// is met by the median. The test fails where the whole interval misses it.
+func (c *contest) bars(t *testing.T) *board {
+	b := &board{head: []string{"bar", "wanted", "measured (95 %)", ""}}
+	for _, w := range c.ways {
+		if w.least > 0 {
+			r := ratios(c.of(c.gate, w, rate), c.of(c.plain, w, rate))
+			bar(t, b, w.name, fmt.Sprintf("at least %.2f", w.least), r, r.median >= w.least, r.to < w.least)
+		}
+	}
+	for _, w := range c.ways {
+		if w.most > 0 {
+			r := ratios(c.of(c.gate, w, cost), c.of(c.plain, w, cost))
+			bar(t, b, "the gateway's processors, "+w.name, fmt.Sprintf("at most %.2f", w.most), r, r.median <= w.most, r.from > w.most)
+		}
+	}
+	return b
+}
+
+func bar(t *testing.T, b *board, what, wanted string, r ratio, met, missed bool) {
+	verdict := "not met"
+	if met {
+		verdict = "met"
+	}
+	b.row(what, wanted, r.String(), verdict)
+	if missed {
+		t.Errorf("%s: the ratio to plain wireguard-go is %v, want %s", what, r, wanted)
+	}
+}
+
+func column(all []figure, of func(figure) float64) (values []float64) {
+	for _, f := range all {
+		values = append(values, of(f))
+	}
+	return values
+}
+
+// show writes a median.
+func show(values []float64, scale float64, unit string) string {
+	v := median(values) * scale
+	digits := 0
+	if v < 100 {
+		digits = 2
+	}
+	return strconv.FormatFloat(v, 'f', digits, 64) + " " + unit
+}
+
+func median(values []float64) float64 {
+	s := slices.Sorted(slices.Values(values))
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+}
+
+// ratio is a median, and between what it lies with 95 % confidence.
+type ratio struct{ median, from, to float64 }
+
+func (r ratio) String() string { return fmt.Sprintf("%.3f (%.3f to %.3f)", r.median, r.from, r.to) }
+
+// ratios compares what was measured in the same rounds. The confidence is that
+// of the sign test: it asks for no distribution.
+func ratios(a, b []float64) ratio {
+	var all []float64
+	for i := range a {
+		all = append(all, a[i]/b[i])
+	}
+	slices.Sort(all)
+	n := float64(len(all))
+	outside := max(0, int((n-1.96*math.Sqrt(n))/2))
+	return ratio{median(all), all[outside], all[len(all)-1-outside]}
 }

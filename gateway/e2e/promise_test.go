@@ -63,6 +63,7 @@ type ground struct {
 	privateKey lab.Key            // the gateway's
 	publicKey  lab.Key
 
+	program  string // its file
 	process  *lab.Cmd
 	ended    chan struct{}
 	stderr   *os.File          // of the gateway; nil: its log is in the folder
@@ -132,7 +133,7 @@ func newGround(t *testing.T, without ...string) *ground {
 		t.Fatal(err)
 	}
 	l := lab.New(t)
-	g := &ground{t: t, lab: l, folder: t.TempDir(), device: fmt.Sprintf("kido%d", grounds.Add(1)), people: map[string]*person{}, names: strings.NewReplacer(), without: without}
+	g := &ground{t: t, lab: l, folder: t.TempDir(), device: fmt.Sprintf("kido%d", grounds.Add(1)), people: map[string]*person{}, program: program, names: strings.NewReplacer(), without: without}
 	g.internet, g.medisys, g.scanco, g.outsider = l.Host("internet"), l.Host("medisys"), l.Host("scanco"), l.Host("outsider")
 	g.gateway, g.hospital = l.Host("gateway"), l.Host("hospital")
 	l.Link(g.medisys, "eth0", lab.Prefixes("203.0.113.10/24", "203.0.113.11/24", "2001:db8:1::10/64"),
@@ -333,7 +334,7 @@ func (g *ground) launch() {
 	logFile, err := os.OpenFile(filepath.Join(g.folder, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	g.check(err)
 	defer logFile.Close()
-	g.process = g.gateway.Command(context.WithoutCancel(g.t.Context()), program, "run")
+	g.process = g.gateway.Command(context.WithoutCancel(g.t.Context()), g.program, "run")
 	g.process.Env = g.environment()
 	g.process.Stdout, g.process.Stderr = logFile, logFile
 	if g.stderr != nil {
@@ -403,7 +404,7 @@ func (g *ground) kill() {
 // operator runs a command as operators do.
 func (g *ground) operator(args ...string) (out, complaint string, exit int) {
 	var o, e bytes.Buffer
-	command := exec.Command(program, args...)
+	command := exec.Command(g.program, args...)
 	// Under the race detector each command would take a second longer.
 	command.Env = append(g.environment(), "GORACE=atexit_sleep_ms=0")
 	command.Stdout, command.Stderr = &o, &e
