@@ -150,7 +150,9 @@ func (w *world) peers() []string {
 			case "wireguard_peer_receive_bytes_total":
 				received[labels["public_key"]] = m.GetCounter().GetValue()
 			case "wireguard_peer_info":
-				peers = append(peers, fmt.Sprintf("%s %v", labels["name"], received[labels["public_key"]]))
+				if n := received[labels["public_key"]]; n > 0 {
+					peers = append(peers, fmt.Sprintf("%s %v", labels["name"], n))
+				}
 			}
 		}
 	}

@@ -47,7 +47,7 @@ func (w *world) scrape() map[string]float64 {
 			case m.Gauge != nil:
 				series[name+"}"] = m.GetGauge().GetValue()
 			case m.Counter != nil:
-				series[name+"}"] = m.GetCounter().GetValue()
+				series[name+"}"] += m.GetCounter().GetValue() // of all keys
 			case m.Histogram != nil:
 				series[name+"}"] = float64(m.GetHistogram().GetSampleCount())
 				series[name+"} sum"] = m.GetHistogram().GetSampleSum()

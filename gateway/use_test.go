@@ -217,7 +217,7 @@ func TestHostBehindAPlainLine(t *testing.T) {
 		same(t, "received", got["kidoban_session_receive_bytes_total{vendor=kyushoku}"], 180)
 		same(t, "admissions", got["kidoban_admissions_total{reason=admitted,vendor=kyushoku}"], 0)
 		for series := range got {
-			if strings.HasPrefix(series, "wireguard_peer") || strings.HasPrefix(series, "kidoban_engineers_in_turn{vendor=kyushoku") {
+			if strings.HasPrefix(series, "wireguard_peer_info{device=kido0,name=kyushoku/") || strings.HasPrefix(series, "kidoban_engineers_in_turn{vendor=kyushoku") {
 				t.Errorf("there is %s", series)
 			}
 		}

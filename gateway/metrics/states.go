@@ -264,8 +264,8 @@ func (c *states) engineers(s *view.Snapshot, ch chan<- prometheus.Metric, gauge 
 			info(gauge, v.Name, e.Name, view.NamesOf(e))
 			gauge(descSeen, unixSeconds(seen[e.Key]), v.Name, e.Name)
 			gauge(descListed, unixSeconds(listed[e.Key]), v.Name, e.Name)
-			if t, ok := s.Traffic[e.Key]; ok && !e.Plain() { // a host is no peer
-				key := e.Key.String()
+			if !e.Plain() { // a host is no peer
+				key, t := e.Key.String(), s.Traffic[e.Key]
 				gauge(descPeer, 1, c.device, key, e.String())
 				counter(descPeerReceived, t.Received, key)
 				counter(descPeerSent, t.Transmitted, key)

@@ -3,8 +3,6 @@ package tunnel
 import (
 	"encoding/hex"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,15 +15,9 @@ import (
 	"kidoban/gateway/view"
 )
 
-// eager is how many engineers with an open grant get their peers at once;
-// beyond it a peer is added at its first proven initiation.
-const eager = 1000
-
-// chunk is how many peers one call adds, so that a handshake need not wait
-// for all of them.
-const chunk = 64
-
-// peers makes the device's peers match the plan, and counts their traffic.
+// peers are the device's peers. The device has a peer from the engineer's first proven initiation
+// (ensure) until the last admission of the engineer ends, or the engineer has no open grant any more
+// (match). So engineers who are not inside take no memory of the device.
 type peers struct {
 	table *table
 
@@ -92,64 +84,57 @@ func (p *peers) ensure(e *policy.Engineer) error {
 		}
 		p.remove(e.Key)
 	}
-	return p.add([]*policy.Engineer{e})
+	return p.add(e)
 }
 
-// match adds and removes peers. Removing one zeroes its keys.
+// match removes the peers that the device must not have any more, as they are or at all.
+// Removing one zeroes its keys.
 func (p *peers) match(now time.Time) (watch []policy.Fact, err error) {
-	plan := p.table.current()
-	open := map[policy.Key]*policy.Engineer{}
-	for _, a := range plan.Accesses() {
-		if !a.Engineer.Plain() && !policy.ContiguousEnd(a.Grants, now).IsZero() {
-			open[a.Engineer.Key] = a.Engineer
-		}
+	surplus := p.surplus(p.table.current(), now)
+	if len(surplus) == 0 {
+		return nil, nil
 	}
-	surplus := p.surplus(plan, open)
-	if len(surplus) > 0 {
-		// The last counts of the peers that are removed.
-		if watch, err = p.ask(now); err != nil {
-			return watch, err
-		}
+	// The last counts of the peers that are removed.
+	if watch, err = p.ask(now); err != nil {
+		return watch, err
 	}
 	for _, key := range surplus {
 		p.mu.Lock()
 		// The authenticator may have seen to it meanwhile, under a newer plan.
-		current := p.table.current()
-		e, have := current.ByKey(key), p.held(key)
-		if have != nil && (p.table.takeStale(key) || !policy.SamePeer(e, have) || current.Until(e, now).IsZero()) {
+		have := p.held(key)
+		if have != nil && (p.table.takeStale(key) || entitled(p.table.current(), have, now) == nil) {
 			p.remove(key)
 		}
 		p.mu.Unlock()
 	}
-	if len(open) > eager {
-		return watch, nil
-	}
-	for some := range slices.Chunk(slices.Collect(maps.Values(open)), chunk) {
-		p.mu.Lock()
-		err = p.add(some)
-		p.mu.Unlock()
-		if err != nil {
-			return watch, err
-		}
-	}
 	return watch, nil
 }
 
-// surplus lists the peers that the device must not have any more, as they are
-// or at all. Of the others it notes which engineer of the plan they are.
-func (p *peers) surplus(plan *policy.Plan, open map[policy.Key]*policy.Engineer) []policy.Key {
+// entitled gives the engineer of a plan that a peer of the device is; nil: the device must not
+// have it.
+func entitled(plan *policy.Plan, have *policy.Engineer, now time.Time) *policy.Engineer {
+	e := plan.ByKey(have.Key)
+	if !policy.SamePeer(e, have) || plan.Until(e, now).IsZero() {
+		return nil
+	}
+	return e
+}
+
+// surplus lists the peers to remove. Of the others it notes which engineer of the plan they are.
+func (p *peers) surplus(plan *policy.Plan, now time.Time) (surplus []policy.Key) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.keep(plan)
 	stale := p.table.staleKeys()
-	var surplus []policy.Key
 	for key, peer := range p.known {
-		switch {
-		case peer.engineer == nil:
-		case stale[key] || !policy.SamePeer(open[key], peer.engineer):
+		if peer.engineer == nil {
+			continue
+		}
+		e := entitled(plan, peer.engineer, now)
+		if stale[key] || e == nil {
 			surplus = append(surplus, key)
-		default:
-			peer.engineer = open[key]
+		} else {
+			peer.engineer = e
 		}
 	}
 	for key := range stale {
@@ -160,38 +145,29 @@ func (p *peers) surplus(plan *policy.Plan, open map[policy.Key]*policy.Engineer)
 	return surplus
 }
 
-// add makes the device, if there is one, know those engineers that it does not
-// know. mu is held.
-func (p *peers) add(engineers []*policy.Engineer) error {
-	missing := slices.DeleteFunc(engineers, func(e *policy.Engineer) bool { return p.held(e.Key) != nil })
-	if p.device == nil || len(missing) == 0 {
+// add makes the device, if there is one, know an engineer. mu is held.
+func (p *peers) add(e *policy.Engineer) error {
+	if p.device == nil {
 		return nil
 	}
 	var b strings.Builder
-	for _, e := range missing {
-		fmt.Fprintf(&b, "public_key=%x\n", e.Key[:])
-		if e.PresharedKey != ([32]byte{}) {
-			fmt.Fprintf(&b, "preshared_key=%x\n", e.PresharedKey[:])
-		}
-		b.WriteString("replace_allowed_ips=true\n")
-		for _, a := range e.Addresses {
-			fmt.Fprintf(&b, "allowed_ip=%s/%d\n", a, a.BitLen())
-		}
+	fmt.Fprintf(&b, "public_key=%x\n", e.Key[:])
+	if e.PresharedKey != ([32]byte{}) {
+		fmt.Fprintf(&b, "preshared_key=%x\n", e.PresharedKey[:])
+	}
+	b.WriteString("replace_allowed_ips=true\n")
+	for _, a := range e.Addresses {
+		fmt.Fprintf(&b, "allowed_ip=%s/%d\n", a, a.BitLen())
 	}
 	if err := p.device.IpcSet(b.String()); err != nil {
-		// Some may be there now; none is counted as held, and all go.
-		for _, e := range missing {
-			p.device.RemovePeer(device.NoisePublicKey(e.Key))
-		}
-		return fmt.Errorf("add %d peers to the device: %w", len(missing), err)
+		p.device.RemovePeer(device.NoisePublicKey(e.Key)) // a part of it may be there
+		return fmt.Errorf("add a peer to the device: %w", err)
 	}
-	for _, e := range missing {
-		if p.known[e.Key] == nil {
-			p.known[e.Key] = &peer{count: count{key: e.Key}}
-		}
-		p.known[e.Key].engineer, p.known[e.Key].told = e, toldPeer{}
+	if p.known[e.Key] == nil {
+		p.known[e.Key] = &peer{count: count{key: e.Key}}
 	}
-	p.open += len(missing)
+	p.known[e.Key].engineer, p.known[e.Key].told = e, toldPeer{}
+	p.open++
 	return nil
 }
 

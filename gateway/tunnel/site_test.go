@@ -370,6 +370,13 @@ type Peer struct {
 	view.Traffic
 }
 
+// matched reports whether the peers were compared with the policy in force.
+func (s *site) matched() bool {
+	s.tunnel.peers.mu.Lock()
+	defer s.tunnel.peers.mu.Unlock()
+	return s.tunnel.peers.listed == s.tunnel.table.current().Policy
+}
+
 func (s *site) peers() []Peer {
 	s.tunnel.peers.mu.Lock()
 	defer s.tunnel.peers.mu.Unlock()

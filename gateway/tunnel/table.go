@@ -231,7 +231,7 @@ func (h *table) follow(p *policy.Plan, now instant) {
 		case next == e.policy:
 		case policy.SamePeer(next, e.policy):
 			e.policy = next
-		default:
+		case len(e.admissions) > 0: // else the device's keys are stale already, or new ones by now
 			h.cut(e, nil)
 		}
 		for _, p := range slices.Clone(e.admissions) {

@@ -388,18 +388,14 @@ func TestCountsAreKeptWhileTheKeyIsListed(t *testing.T) {
 		}
 		return 0
 	}
-	// matched waits until the peers are those of the policy, which is when it has been
-	// compared with the counts
+	// matched waits until the policy has been compared with the counts, and the device knows nobody
+	// besides these engineers
 	matched := func(engineers ...*engineerAt) {
 		t.Helper()
 		lab.WaitFor(t, 5*time.Second, "the peers of the policy", func() bool {
-			open := map[policy.Key]bool{}
-			for _, p := range s.peers() {
-				if p.Open {
-					open[p.Key] = true
-				}
-			}
-			return len(open) == len(engineers) && !slices.ContainsFunc(engineers, func(e *engineerAt) bool { return !open[e.Key] })
+			return s.matched() && !slices.ContainsFunc(s.peers(), func(p Peer) bool {
+				return p.Open && !slices.ContainsFunc(engineers, func(e *engineerAt) bool { return e.Key == p.Key })
+			})
 		})
 	}
 	var least, most uint64 // what must be counted of sato's key, and what was sent with it
@@ -719,15 +715,18 @@ func ip(t *testing.T, h *lab.Host, script string) {
 func TestWgShowsAndDoesNotSet(t *testing.T) {
 	s := newSite(t)
 	s.open(later(), s.sato, s.tanaka)
-	s.enter(s.client(s.medisys, s.sato, medisysEndpoint))
+	s.enter(s.client(s.medisys, s.sato, medisysEndpoint)) // tanaka is not inside
 	out, err := s.gateway.Command(within(t, 5*time.Second), "wg", "show", "kido0").CombinedOutput()
 	if err != nil {
 		t.Fatalf("wg show: %v: %s", err, out)
 	}
-	for _, want := range []string{s.sato.Key.String(), s.tanaka.Key.String(), "listening port: 51820", "10.99.0.2/32", "latest handshake"} {
+	for _, want := range []string{s.sato.Key.String(), "listening port: 51820", "10.99.0.2/32", "latest handshake"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("wg show lacks %q:\n%s", want, out)
 		}
+	}
+	if strings.Contains(string(out), s.tanaka.Key.String()) {
+		t.Errorf("wg show has a peer for an engineer who never came:\n%s", out)
 	}
 	out, err = s.gateway.Command(within(t, 5*time.Second), "wg", "showconf", "kido0").CombinedOutput()
 	if err != nil {
