@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"kidoban/gateway/policy"
 	"kidoban/gateway/tally"
+	"kidoban/gateway/udp"
 )
 
 // Per source: initiations at once and per second. The first pair holds for all;
@@ -48,7 +50,7 @@ type gate struct {
 
 	again   chan admitted            // from the authenticator, back into WireGuard
 	answers chan struct{}            // holds one token for each initiation WireGuard works on
-	inner   conn.Bind                // a StdNetBind
+	inner   conn.Bind                // the sockets
 	named   func(index int32) string // names an interface
 	port    atomic.Uint32            // the UDP port in use
 	unread  atomic.Pointer[failure]  // of a socket that cannot be read; nil: all can
@@ -70,7 +72,7 @@ type queues struct {
 }
 
 func newGate(h *table, c clocks, public [32]byte, refusals *tally.Sum, seen func()) *gate {
-	sockets := newSockets()
+	sockets := udp.New()
 	g := &gate{
 		table: h, clocks: c, checker: &device.CookieChecker{}, refusals: refusals, seen: seen,
 		limits: limits{
@@ -83,7 +85,7 @@ func newGate(h *table, c clocks, public [32]byte, refusals *tally.Sum, seen func
 		again:   make(chan admitted, 1),
 		answers: make(chan struct{}, inFlight),
 		inner:   sockets,
-		named:   sockets.interfaceName,
+		named:   func(index int32) string { return cmp.Or(sockets.InterfaceName(index), policy.UnknownIngress) },
 	}
 	g.checker.Init(public)
 	return g
@@ -92,7 +94,7 @@ func newGate(h *table, c clocks, public [32]byte, refusals *tally.Sum, seen func
 // initiation is one that may be worth its cryptography.
 type initiation struct {
 	packet packetInitiation
-	from   *conn.StdNetEndpoint
+	from   *udp.Endpoint
 }
 
 // dropped is a packet that the kernel dropped.
@@ -207,7 +209,7 @@ func (g *gate) sift(packets [][]byte, sizes []int, from []conn.Endpoint) {
 		if x == nil || boot >= x.expires || !x.admission.open(boot) {
 			continue
 		}
-		inner, ok := from[i].(*conn.StdNetEndpoint)
+		inner, ok := from[i].(*udp.Endpoint)
 		if !ok || !x.admission.takes(inner) {
 			continue
 		}
@@ -243,7 +245,7 @@ func (g *gate) handshakes(packets [][]byte, sizes []int, from []conn.Endpoint) {
 			continue
 		}
 		sizes[i] = 0
-		if from, ok := from[i].(*conn.StdNetEndpoint); ok {
+		if from, ok := from[i].(*udp.Endpoint); ok {
 			packet := packets[i][:size]
 			if fault := g.handshake(packet, from, plan, now); fault != policy.Admitted {
 				g.refuse(fault, from.AddrPort, plan, now, policy.Claim{Foreign: fault == policy.Malformed && shaped(packet)})
@@ -258,7 +260,7 @@ func (g *gate) refuse(fault policy.Reason, source netip.AddrPort, plan *policy.P
 }
 
 // handshake passes an initiation on, or gives the fault for which it is refused.
-func (g *gate) handshake(packet []byte, from *conn.StdNetEndpoint, plan *policy.Plan, now instant) (fault policy.Reason) {
+func (g *gate) handshake(packet []byte, from *udp.Endpoint, plan *policy.Plan, now instant) (fault policy.Reason) {
 	source := from.AddrPort
 	if source.Addr().Is4In6() {
 		// The sockets give IPv4 as IPv4. This packet came as IPv6, and its
@@ -303,7 +305,7 @@ func (g *gate) handshake(packet []byte, from *conn.StdNetEndpoint, plan *policy.
 }
 
 // listed reports whether an open grant lists the source of a packet, by the interface by which it came.
-func (g *gate) listed(plan *policy.Plan, from *conn.StdNetEndpoint, now time.Time) bool {
+func (g *gate) listed(plan *policy.Plan, from *udp.Endpoint, now time.Time) bool {
 	ingress := policy.UnknownIngress
 	if plan.HasLines() {
 		ingress = g.named(from.SrcIfidx())
@@ -338,13 +340,13 @@ func shaped(packet []byte) bool {
 
 // sendCookie answers an initiation beyond its rate with a cookie (WireGuard
 // whitepaper, section 5.4.7).
-func (g *gate) sendCookie(packet []byte, to *conn.StdNetEndpoint) {
+func (g *gate) sendCookie(packet []byte, to *udp.Endpoint) {
 	reply, err := g.checker.CreateReply(packet, binary.LittleEndian.Uint32(packet[senderAt:]), to.DstToBytes())
 	if err != nil {
 		return
 	}
-	out, _ := binary.Append(nil, binary.LittleEndian, reply) // a struct of fixed size: never fails
-	_ = g.inner.Send([][]byte{out}, to)                      // a reply that is lost is asked for again
+	out, _ := binary.Append(nil, binary.LittleEndian, reply)  // a struct of fixed size: never fails
+	_ = g.inner.Send([][]byte{out}, udp.Strict{Endpoint: to}) // a reply that is lost is asked for again
 }
 
 // readmit is the ReceiveFunc of admitted initiations.
@@ -398,19 +400,22 @@ func (g *gate) Send(packets [][]byte, to conn.Endpoint) error {
 	}
 	switch first := packets[0]; messageType(first) {
 	case device.MessageTransportType:
-		if !e.admission.open(g.boot()) || !e.admission.takes(e.StdNetEndpoint) {
+		if !e.admission.open(g.boot()) || !e.admission.takes(e.Endpoint) {
 			return errCut
 		}
-		return g.inner.Send(packets, e.StdNetEndpoint)
+		if e.admission.only.Load() == 0 {
+			return g.inner.Send(packets, e.Endpoint)
+		}
+		return g.inner.Send(packets, udp.Strict{Endpoint: e.Endpoint})
 	case device.MessageResponseType:
 		g.answered()
 		index, initiator := binary.LittleEndian.Uint32(first[4:]), binary.LittleEndian.Uint32(first[8:])
 		if origin := g.table.answered(e.admission.engineer, initiator, index, g.boot()); origin != nil {
-			return g.inner.Send(packets, origin.StdNetEndpoint)
+			return g.inner.Send(packets, udp.Strict{Endpoint: origin.Endpoint})
 		}
 	case device.MessageCookieReplyType:
-		if g.listed(g.table.current(), e.StdNetEndpoint, g.now().wall) {
-			return g.inner.Send(packets, e.StdNetEndpoint)
+		if g.listed(g.table.current(), e.Endpoint, g.now().wall) {
+			return g.inner.Send(packets, udp.Strict{Endpoint: e.Endpoint})
 		}
 	}
 	return nil

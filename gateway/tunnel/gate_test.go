@@ -14,9 +14,10 @@ import (
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/tally"
+	"kidoban/gateway/udp"
 )
 
-func stdEndpoint(a netip.AddrPort) *conn.StdNetEndpoint { return &conn.StdNetEndpoint{AddrPort: a} }
+func stdEndpoint(a netip.AddrPort) *udp.Endpoint { return &udp.Endpoint{AddrPort: a} }
 
 // outbox is sockets that keep what is sent.
 type outbox struct {

@@ -8,10 +8,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 
 	"kidoban/gateway/policy"
+	"kidoban/gateway/udp"
 	"kidoban/gateway/view"
 )
 
@@ -75,7 +75,7 @@ func (p *admission) bind(e *policy.Engineer) {
 }
 
 // takes reports whether packets of an endpoint belong to the admission.
-func (p *admission) takes(from *conn.StdNetEndpoint) bool {
+func (p *admission) takes(from *udp.Endpoint) bool {
 	only := p.only.Load()
 	return from.Addr() == p.address && (only == 0 || from.SrcIfidx() == only)
 }
@@ -148,18 +148,14 @@ func (e *entry) unconfirmed() bool { return e.last.Load() != nil && !e.confirmed
 // endpoint names the engineer of a packet. It is immutable, so that packets may
 // share it.
 type endpoint struct {
-	*conn.StdNetEndpoint
+	*udp.Endpoint
 	admission *admission
 }
 
-// ClearSrc is for endpoints that are not shared. Here the next packet received
-// corrects the source.
-func (e *endpoint) ClearSrc() {}
-
 // endpoint gives the endpoint for a packet that came with this index.
-func (e *entry) endpoint(from *conn.StdNetEndpoint) *endpoint {
+func (e *entry) endpoint(from *udp.Endpoint) *endpoint {
 	last := e.last.Load()
-	if last == nil || last.AddrPort != from.AddrPort || last.SrcIP() != from.SrcIP() || last.SrcIfidx() != from.SrcIfidx() {
+	if last == nil || last.Endpoint != from {
 		last = &endpoint{from, e.admission}
 		e.last.Store(last)
 	}
@@ -369,7 +365,7 @@ func (h *table) tooSoon(e *policy.Engineer, from netip.AddrPort, now time.Durati
 
 // admit makes an admission out of an initiation if the plan in force still
 // admits it. announce is called when nothing can fail any more but itself.
-func (h *table) admit(q policy.Query, from *conn.StdNetEndpoint, sender uint32, number uint64, now instant, announce func(policy.Decision) bool) (*endpoint, policy.Decision) {
+func (h *table) admit(q policy.Query, from *udp.Endpoint, sender uint32, number uint64, now instant, announce func(policy.Decision) bool) (*endpoint, policy.Decision) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	d := h.plan().Decide(q, now.wall)
@@ -442,7 +438,7 @@ func (h *table) answered(from *engineer, initiator, index uint32, now time.Durat
 	a := from.pending[i]
 	from.pending = slices.Delete(from.pending, i, i+1)
 	p := a.endpoint.admission
-	if !p.open(now) || !p.takes(a.endpoint.StdNetEndpoint) {
+	if !p.open(now) || !p.takes(a.endpoint.Endpoint) {
 		return nil
 	}
 	x := &entry{admission: p, index: index, number: a.number, expires: now + device.RejectAfterTime}
