@@ -25,7 +25,7 @@ func TestOfficeUnit(t *testing.T) {
 	}
 	lines := strings.Split(string(text), "\n")
 	for line, because := range map[string]string{
-		"ExecStart=/usr/local/bin/kidoban office":                  "that is where the installation puts it",
+		"ExecStart=/usr/bin/kidoban office":                        "that is where the installation puts it",
 		"User=" + view.OfficeUser:                                  "the gateway asks the kernel for it",
 		"Group=" + view.OfficeUser:                                 "the socket's group",
 		"StateDirectory=" + filepath.Base(settings.OfficeStateDir): "the cursors are there",
@@ -50,7 +50,7 @@ func TestOfficeUnit(t *testing.T) {
 		t.Skipf("systemd's own opinion is not asked: %v (apt-get install systemd)", err)
 	}
 	here := filepath.Join(t.TempDir(), "kidoban-office.service")
-	if err := os.WriteFile(here, bytes.ReplaceAll(text, []byte("/usr/local/bin/kidoban"), []byte("/bin/true")), 0o644); err != nil {
+	if err := os.WriteFile(here, bytes.ReplaceAll(text, []byte("/usr/bin/kidoban"), []byte("/bin/true")), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command(analyze, "verify", "--man=no", here).CombinedOutput(); err != nil || len(out) > 0 {

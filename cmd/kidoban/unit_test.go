@@ -39,8 +39,8 @@ func TestUnit(t *testing.T) {
 	}
 	for _, c := range []struct{ name, want, because string }{
 		{"Type", "notify", "the program tells when it is ready"},
-		{"ExecStart", "/usr/local/bin/kidoban run", "that is where the installation puts it"},
-		{"ExecReload", "/usr/local/bin/kidoban reload", "a minimal system has no kill, and a signal has no answer"},
+		{"ExecStart", "/usr/bin/kidoban run", "that is where the installation puts it"},
+		{"ExecReload", "/usr/bin/kidoban reload", "a minimal system has no kill, and a signal has no answer"},
 		{"Restart", "always", "a gateway that is down lets nobody in"},
 		{"User", "kidoban", "it needs no root"},
 		{"Group", "kidoban", "the admin socket is the operators'"},
@@ -95,7 +95,7 @@ func TestUnit(t *testing.T) {
 	for name, lines := range unit {
 		for _, line := range lines {
 			if args := strings.Fields(line); strings.HasPrefix(name, "Exec") {
-				if _, err := parser.Parse(args[1:]); err != nil || args[0] != "/usr/local/bin/kidoban" {
+				if _, err := parser.Parse(args[1:]); err != nil || args[0] != "/usr/bin/kidoban" {
 					t.Errorf("%s=%s: %v, want a command of the program", name, line, err)
 				}
 			}
@@ -108,7 +108,7 @@ func TestUnit(t *testing.T) {
 	}
 	// It wants the program to be there.
 	here := filepath.Join(t.TempDir(), "kidoban.service")
-	if err := os.WriteFile(here, bytes.ReplaceAll(text, []byte("/usr/local/bin/kidoban"), []byte("/bin/true")), 0o644); err != nil {
+	if err := os.WriteFile(here, bytes.ReplaceAll(text, []byte("/usr/bin/kidoban"), []byte("/bin/true")), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command(analyze, "verify", "--man=no", here).CombinedOutput(); err != nil || len(out) > 0 {
