@@ -1,18 +1,23 @@
 # make demo     the gateway at work, in network namespaces of this machine
 # make test     all tests
+# make deb      a Debian package under bin/
 # make bench    the tables of docs/PERFORMANCE.md, on a machine that does nothing else
 # make generate what is written by programs: the tables in README.md and docs/REFERENCE.md,
-#               the list of licences, the dashboards, the OpenAPI document
+#               the list of licences, the dashboards, the OpenAPI document, the manual page and completions
 GO ?= go
 BIN := bin
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+export GO BIN
+export VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: all demo test bench generate build clean
+.PHONY: all deb demo test bench generate build clean
 
 all: build
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/ ./cmd/...
+
+deb: build
+	.ci/package/build deb
 
 demo: build
 	@$(BIN)/kidoban-lab $(if $(STAY),--stay)
