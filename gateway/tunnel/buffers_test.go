@@ -7,12 +7,14 @@ import (
 
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/tun/tuntest"
+
+	"kidoban/gateway/udp"
 )
 
 // Buffers that were spread begin at many lines of a page. Some in the pool may be the
 // device's own.
 func TestBuffersBeginAtManyLines(t *testing.T) {
-	d := device.NewDevice(tuntest.NewChannelTUN().TUN(), newSockets(), device.NewLogger(device.LogLevelSilent, ""))
+	d := device.NewDevice(tuntest.NewChannelTUN().TUN(), udp.New(), device.NewLogger(device.LogLevelSilent, ""))
 	defer d.Close()
 	m := &machine{device: d}
 	lines := func() int {
