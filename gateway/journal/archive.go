@@ -96,7 +96,7 @@ func Archive(dir, keyFile string) (broken, lastCheckpoint string, err error) {
 
 func archive(disk storage, dir, keyFile string, now time.Time) (broken, lastCheckpoint string, err error) {
 	dir = filepath.Clean(dir)
-	lock, err := disk.lock(dir + ".lock")
+	lock, err := disk.lock(LockFile(dir))
 	if err != nil {
 		return "", "", err
 	}

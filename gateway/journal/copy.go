@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -38,6 +39,36 @@ var (
 // are done. The journal may be written to meanwhile.
 func Copy(from, to, verifierKey string, progress func(done, all int64)) (Copied, error) {
 	return copyJournal(realDisk, copyDisk{realDisk}, from, to, verifierKey, progress)
+}
+
+// Stream makes a copy as Copy does, and gives its files to put instead of writing them: each once, by
+// its path in the folder, with the checkpoint last but for WitnessedFile. After an error what was
+// given is worth nothing.
+func Stream(from, verifierKey string, put func(name string, data []byte) error) (size int64, err error) {
+	copied, err := copyJournal(realDisk, &outlet{put: put}, from, ".", verifierKey, nil)
+	return copied.Size, err
+}
+
+// outlet is a storage without files, for copies. It hands on what is written.
+type outlet struct {
+	osDisk
+	put  func(name string, data []byte) error
+	temp []byte // what was written under a temporary name, until its Rename
+}
+
+func (*outlet) readDir(string) ([]fs.DirEntry, error) { return nil, nil }
+func (*outlet) stat(string) (fs.FileInfo, error)      { return nil, fs.ErrNotExist }
+func (*outlet) mkdir(string) error                    { return nil }
+func (*outlet) SyncFolder(string) error               { return nil }
+func (*outlet) Remove(string) error                   { return nil }
+func (*outlet) lock(string) (io.Closer, error)        { return io.NopCloser(nil), nil }
+func (o *outlet) Rename(_, to string) error           { return o.put(filepath.ToSlash(to), o.temp) }
+func (o *outlet) Write(path string, data []byte) error {
+	if filepath.Ext(path) == ".tmp" { // of durable.ReplaceOn
+		o.temp = data
+		return nil
+	}
+	return o.put(filepath.ToSlash(path), data)
 }
 
 // copyDisk is a disk that may be a file share: some cannot sync a folder.

@@ -35,6 +35,13 @@ type storage interface {
 // ErrLocked is the error of a journal that is open already.
 var ErrLocked = errors.New("another process has this journal open, and only one may write it")
 
+// Lock keeps every writer away from the journal in a folder until it is closed, or the process ends.
+// While a writer has the journal open, the error is ErrLocked.
+func Lock(dir string) (io.Closer, error) { return realDisk.lock(LockFile(dir)) }
+
+// LockFile is the path of the lock of a journal's folder.
+func LockFile(dir string) string { return filepath.Clean(dir) + ".lock" }
+
 // osDisk is the real disk.
 type osDisk struct {
 	durable.OS

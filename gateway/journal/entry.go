@@ -66,6 +66,7 @@ const (
 	Mirrored   Kind = "mirrored"    // a copy or a witness has the first Count entries
 	State      Kind = "state"       // the state of the gateway, so that a start need not read what is before
 	Pruned     Kind = "pruned"      // the entries before Count were taken away
+	Restored   Kind = "restored"    // a backup took the place of a journal, of which Count entries, between First and Last, are not in this one
 )
 
 // Entry is one thing that happened. The kind determines the fields. Empty fields are not written.

@@ -11,7 +11,7 @@ func Kinds() (names []string) {
 	for _, k := range []Kind{Start, Stop, PolicyText, PolicyLoaded, WindowOpened, WindowClosed, Frozen, Warned, Resumed, SessionOpened, SessionClosed, Admission, Refused,
 		Shut, Reopened, SwitchShut, SwitchOpened, Drift, ClockStep, Recovery, Doubt, Identity,
 		Requested, Approved, Denied, Withdrawn, ExtensionAsked, Extended, Shortened, Revoked, Ratified, Reported, Reviewed,
-		Used, Trusted, WorkReport, Review, Answer, Incident, Sent, Mirrored, State, Pruned} {
+		Used, Trusted, WorkReport, Review, Answer, Incident, Sent, Mirrored, State, Pruned, Restored} {
 		names = append(names, string(k))
 	}
 	return names

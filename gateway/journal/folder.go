@@ -1,10 +1,12 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
+	"sort"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -61,6 +63,19 @@ func (f *Folder) Continues(earlier tlog.Tree) (bool, error) {
 	}
 	root, err := tlog.TreeHash(earlier.N, f.hashes())
 	return root == earlier.Hash, err
+}
+
+// Common is how many entries, from the first on, two journals have in common.
+func (f *Folder) Common(other *Folder) (int64, error) {
+	var fault error
+	same := func(size int64) bool {
+		a, errA := tlog.TreeHash(size, f.hashes())
+		b, errB := tlog.TreeHash(size, other.hashes())
+		fault = cmp.Or(fault, errA, errB)
+		return a == b
+	}
+	n := sort.Search(int(min(f.Tree.N, other.Tree.N)), func(i int) bool { return fault != nil || !same(int64(i)+1) })
+	return int64(n), fault
 }
 
 // Witnessed gives the checkpoint that a witness cosigned, if the folder has one, and its tree. It

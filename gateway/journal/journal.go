@@ -85,7 +85,7 @@ func open(disk storage, dir, keyFile string) (*Journal, error) {
 // there is none.
 func openAs(disk storage, dir, keyFile string, read func(*Journal) (newest []byte, err error)) (*Journal, error) {
 	dir = filepath.Clean(dir)
-	lock, err := disk.lock(dir + ".lock")
+	lock, err := disk.lock(LockFile(dir))
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,13 @@ type Line struct {
 	JSON  []byte // one object in one line without its end, fields of newer versions included
 }
 
+// Decode gives the entry of a line.
+func Decode(l Line) (Entry, error) {
+	e, err := decode(l.JSON)
+	e.Index = l.Index
+	return e, err
+}
+
 // List gives the entries from an index on, or from the first one that is not pruned. It verifies nothing, so that a damaged journal can be
 // read. After an error further entries may follow.
 func List(dir string, from int64) iter.Seq2[Line, error] {
