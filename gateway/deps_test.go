@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"gateway/opening":  {"gateway/clock", "gateway/policy"},
 	"gateway/store":    {"gateway/durable", "gateway/journal", "gateway/policy", "gateway/tally", "gateway/view"},
 	"gateway/durable":  {},
+	"gateway/backup":   {"gateway/durable", "gateway/journal", "gateway/policy", "gateway/store", "gateway/view"},
 	"gateway/view":     {"gateway/policy"},
 	"gateway/tally":    {"gateway/policy", "gateway/view"},
 	"dashboards":       {},

@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"kidoban/cmd/kidoban/audit"
+	"kidoban/cmd/kidoban/backup"
 	"kidoban/cmd/kidoban/evidence"
 	"kidoban/cmd/kidoban/notices"
 	"kidoban/cmd/kidoban/requests"
@@ -48,6 +49,8 @@ type commands struct {
 	Recover      recoverCommand        `cmd:"" help:"Lead out of doubt: accept the clock, begin a broken journal anew, rebuild the tunnel. Every session ends."`
 	ClientConfig clientConfigCommand   `cmd:"" help:"Print what an engineer pastes into a WireGuard client."`
 	Watch        audit.Watch           `cmd:"" help:"Follow what the gateway does: one line for each entry of the journal, until Ctrl-C."`
+	Backup       backup.Backup         `cmd:"" help:"Write policy, keys, journal and closes into one encrypted file; the gateway may run."`
+	Restore      backup.Restore        `cmd:"" help:"Put a backup back, while the gateway is stopped."`
 	Journal      audit.Command         `cmd:"" help:"Verify or list the journal, or print its verifier key."`
 	Openapi      openAPICommand        `cmd:"" help:"Print the OpenAPI document of the admin socket."`
 	Office       notices.OfficeCommand `cmd:"" help:"Deliver notices to the sinks of the policy: a process beside run."`
@@ -70,7 +73,7 @@ func (o *output) Write(text []byte) (int, error) {
 	return n, err
 }
 
-func init() { evidence.Version = versionText() }
+func init() { evidence.Version, backup.Version = versionText(), versionText() }
 
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 

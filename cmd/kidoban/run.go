@@ -21,6 +21,7 @@ import (
 	"kidoban/gateway"
 	"kidoban/gateway/admin"
 	"kidoban/gateway/api"
+	"kidoban/gateway/backup"
 	"kidoban/gateway/clock"
 	"kidoban/gateway/durable"
 	"kidoban/gateway/evidence/catalogue"
@@ -76,6 +77,9 @@ func (runCommand) Run(p *terminal.Program) error {
 		if err := (durable.Guard{}).Folder(folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("KIDOBAN_STATE_DIR: %s %w", folder, err)
 		}
+	}
+	if err := backup.Unfinished(s.StateDir); err != nil {
+		return err
 	}
 	source, err := clock.System(ctx)
 	if err != nil {

@@ -99,7 +99,7 @@ func (r *Record) Add(e journal.Entry) {
 		r.refuse(e)
 	case journal.Start, journal.Stop, journal.Doubt, journal.Trusted:
 		r.span(e)
-	case journal.ClockStep, journal.Recovery:
+	case journal.ClockStep, journal.Recovery, journal.Restored:
 		r.Steps = append(r.Steps, r.note(e))
 	case journal.Drift:
 		r.Drifts = append(r.Drifts, r.note(e))

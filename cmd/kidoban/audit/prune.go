@@ -101,7 +101,7 @@ func (c pruneCommand) Run(p *terminal.Program) error {
 			return err
 		}
 	}
-	files, err := j.Prune(to, journal.Entry{Kind: journal.Pruned, Actor: person(), Count: before, Text: to})
+	files, err := j.Prune(to, journal.Entry{Kind: journal.Pruned, Actor: terminal.Person(), Count: before, Text: to})
 	if err != nil {
 		return err
 	}
@@ -144,17 +144,6 @@ func ownerOf(dir string) string {
 		return u.Username
 	}
 	return id
-}
-
-// person names the login that prunes: behind sudo the one that called it.
-func person() string {
-	if name := os.Getenv("SUDO_USER"); name != "" {
-		return name
-	}
-	if u, err := user.Current(); err == nil {
-		return u.Username
-	}
-	return fmt.Sprint(os.Geteuid())
 }
 
 // known is what a journal says about its pruning.

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"os/user"
 	"strings"
 
 	"kidoban/gateway"
@@ -67,4 +69,15 @@ func (p *Program) Problems(out gateway.Outcome) error {
 		return nil
 	}
 	return errors.New(strings.Join(problems, "\n"))
+}
+
+// Person names the login that gives a command without the gateway: behind sudo the one that called it.
+func Person() string {
+	if name := os.Getenv("SUDO_USER"); name != "" {
+		return name
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return fmt.Sprint(os.Geteuid())
 }

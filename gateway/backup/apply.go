@@ -1,0 +1,353 @@
+package backup
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kidoban/gateway/durable"
+	"kidoban/gateway/journal"
+	"kidoban/gateway/policy"
+	"kidoban/gateway/view"
+)
+
+// Unfinished is an error while a restore was interrupted: then no gateway may start, and Continue
+// finishes it.
+func Unfinished(state string) error {
+	if exists(filepath.Join(state, pending)) {
+		return refuse(view.Say("restore_unfinished", view.Args{"folder": filepath.Join(state, pending)}))
+	}
+	return nil
+}
+
+// stepsName is the file of the steps, in the folder of a restore.
+const stepsName = "steps.json"
+
+// steps are what is left of a restore once it is decided. They may be taken again from the first one on.
+type steps struct {
+	Version int    `json:"version"`
+	Final   string `json:"final"` // the name of the folder in the end
+	Steps   []step `json:"steps"`
+}
+
+const stepsVersion = 1
+
+// step puts one thing in its place. Within the state folder it is a rename; a file elsewhere is written.
+type step struct {
+	From   string      `json:"from,omitempty"`   // in the folder of the restore; empty: what is there goes aside
+	To     string      `json:"to"`               // full path
+	Before string      `json:"before,omitempty"` // where what is there goes; empty: it is a file elsewhere
+	Mode   fs.FileMode `json:"mode,omitempty"`
+	Owner  owner       `json:"owner,omitzero"`
+}
+
+// owner is a user and a group.
+type owner struct {
+	User  int `json:"user"`
+	Group int `json:"group"`
+}
+
+// take makes a file the owner's. Only root can, and others need not.
+func (o owner) take(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return os.Lchown(path, o.User, o.Group)
+}
+
+// takeAll is take for a folder with all in it.
+func (o owner) takeAll(path string) error {
+	return filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return o.take(path)
+	})
+}
+
+func ownerOf(path string) (o owner, mode fs.FileMode, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return o, 0, err
+	}
+	s := info.Sys().(*syscall.Stat_t)
+	return owner{int(s.Uid), int(s.Gid)}, info.Mode().Perm(), nil
+}
+
+// owner is the user of the state folder.
+func (m Machine) owner() owner {
+	o, _, err := ownerOf(m.State)
+	if err != nil {
+		return owner{os.Geteuid(), os.Getegid()}
+	}
+	return o
+}
+
+// makeState makes the state folder if it is not there: the service's, where there is its user.
+func (m Machine) makeState() error {
+	if exists(m.State) {
+		return nil
+	}
+	if err := os.MkdirAll(m.State, 0o700); err != nil {
+		return err
+	}
+	service, err := user.Lookup("kidoban")
+	if err != nil {
+		return nil
+	}
+	uid, _ := strconv.Atoi(service.Uid)
+	gid, _ := strconv.Atoi(service.Gid)
+	return owner{uid, gid}.take(m.State)
+}
+
+// Done is what a restore has done.
+type Done struct {
+	Folder string // with what was replaced, and with what a person has to put in its place
+}
+
+// Apply carries the plan out, and ends it. entry says who restores and why; it becomes the journal's
+// newest. Until an error of the kind `restore_unfinished` nothing has changed.
+func (p *Plan) Apply(entry journal.Entry) (Done, error) {
+	if err := p.record(entry); err != nil {
+		return Done{}, err
+	}
+	if err := p.writeLatch(entry.Actor); err != nil {
+		return Done{}, err
+	}
+	all, err := p.steps()
+	if err != nil {
+		return Done{}, err
+	}
+	if err := p.commit(all); err != nil {
+		return Done{}, err
+	}
+	return p.machine.finish()
+}
+
+// record appends the entry of the restore to the backup's journal.
+func (p *Plan) record(entry journal.Entry) error {
+	dir, keyFile := p.journal()
+	j, err := journal.Open(dir, keyFile)
+	if err != nil {
+		return err
+	}
+	c := p.Compared
+	entry.Kind, entry.Time, entry.Count, entry.First, entry.Last = journal.Restored, p.now, c.Lost, c.First, c.Last
+	entry.Text = fmt.Sprintf("from a backup of %s of %s with %d entries", p.Host, p.Made.Format(time.RFC3339), c.Backup)
+	if c.checkpoint != "" {
+		entry.Text += "; the last checkpoint of the journal before:\n" + c.checkpoint
+	}
+	err = j.Append(entry)
+	return errors.Join(err, j.Close(), os.Remove(journal.LockFile(dir)))
+}
+
+// writeLatch writes what stays shut.
+func (p *Plan) writeLatch(actor string) error {
+	shut := p.Shut
+	if p.All {
+		reason := view.Say("restore_shuts", view.Args{"host": p.Host, "made": p.Made.Format(time.RFC3339)}).String()
+		shut = append(shut, policy.ShutRecord{Scope: policy.All, At: p.now, Actor: actor, Reason: reason})
+	}
+	file := (Machine{State: p.staged(stateDir)}).latch()
+	if err := os.Remove(file.Lasting + ".stale"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return file.Save(shut)
+}
+
+// steps lists the steps, and copies what they replace outside the state folder.
+func (p *Plan) steps() (all []step, err error) {
+	all = append(all, p.rename(stateDir+"/shut.json", filepath.Join(p.machine.State, "shut.json")))
+	for _, i := range p.Items {
+		switch {
+		case i.Change != New && i.Change != Replaced && i.Change != Aside:
+			continue
+		case filepath.Dir(i.Path) == filepath.Clean(p.machine.State):
+			all = append(all, p.rename(i.name, i.Path))
+			continue
+		}
+		s, err := p.put(i)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// rename is the step of what lies directly in the state folder.
+func (p *Plan) rename(from, to string) step {
+	return step{From: from, To: to, Before: filepath.Join(before, filepath.Base(to))}
+}
+
+// put is the step of a file elsewhere.
+func (p *Plan) put(i Item) (step, error) {
+	s := step{From: i.name, To: i.Path, Mode: p.mode(i.name)}
+	var err error
+	if i.Change == Replaced {
+		s.Owner, s.Mode, err = ownerOf(i.Path)
+		if err == nil {
+			err = p.copyAside(i)
+		}
+		return s, err
+	}
+	if err := os.MkdirAll(filepath.Dir(i.Path), 0o750); err != nil {
+		return s, err
+	}
+	folder, _, err := ownerOf(filepath.Dir(i.Path))
+	s.Owner = owner{os.Geteuid(), folder.Group}
+	if i.name == keyName {
+		s.Owner = p.machine.owner() // the service reads it, with mode 0600
+	}
+	return s, err
+}
+
+// mode is the mode that a file had. Nobody else may write it.
+func (p *Plan) mode(name string) fs.FileMode {
+	for _, f := range p.Files {
+		if f.Name == name {
+			return f.Mode.Perm() &^ 0o022
+		}
+	}
+	return 0o600
+}
+
+// copyAside copies what is replaced outside the state folder.
+func (p *Plan) copyAside(i Item) error {
+	to := p.staged(before, filepath.FromSlash(i.name))
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(i.Path)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, text, 0o600)
+}
+
+// commit decides the restore: from the rename on it is finished, whatever happens.
+func (p *Plan) commit(all []step) error {
+	if err := os.MkdirAll(p.staged(before), 0o700); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(steps{stepsVersion, "restore-" + p.now.Format("20060102T150405Z"), all}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(p.staged(stepsName), text, 0o600); err != nil {
+		return err
+	}
+	if err := p.machine.owner().takeAll(p.staged()); err != nil {
+		return err
+	}
+	if err := syncAll(p.machine.State); err != nil {
+		return err
+	}
+	if err := os.Rename(p.staged(), filepath.Join(p.machine.State, pending)); err != nil {
+		return err
+	}
+	return durable.SyncFolder(p.machine.State)
+}
+
+// syncAll makes all last that was written to the disk of a folder.
+func syncAll(folder string) error {
+	d, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
+}
+
+// Continue finishes a restore that was interrupted.
+func Continue(m Machine) (done Done, err error) {
+	lock, err := m.hold()
+	if err != nil {
+		return done, err
+	}
+	defer lock.Close()
+	if Unfinished(m.State) == nil {
+		return done, refuse(view.Say("restore_nothing", view.Args{"folder": m.State}))
+	}
+	return m.finish()
+}
+
+// finish takes the steps that are left.
+func (m Machine) finish() (Done, error) {
+	folder := filepath.Join(m.State, pending)
+	unfinished := func(err error) (Done, error) {
+		return Done{}, fmt.Errorf("%w: %w", Unfinished(m.State), err)
+	}
+	text, err := os.ReadFile(filepath.Join(folder, stepsName))
+	if err != nil {
+		return unfinished(err)
+	}
+	var all steps
+	if err := json.Unmarshal(text, &all); err != nil {
+		return unfinished(err)
+	}
+	if all.Version != stepsVersion {
+		return Done{}, refuse(view.Say("restore_other", view.Args{"folder": folder, "version": all.Version, "known": stepsVersion}))
+	}
+	for _, s := range all.Steps {
+		if err := s.do(folder); err != nil {
+			return unfinished(err)
+		}
+	}
+	final := filepath.Join(m.State, filepath.Base(all.Final))
+	if err := os.Rename(folder, final); err != nil {
+		return unfinished(err)
+	}
+	return Done{final}, durable.SyncFolder(m.State)
+}
+
+// do takes a step, unless it was taken.
+func (s step) do(folder string) error {
+	from := filepath.Join(folder, s.From)
+	if s.From != "" && !exists(from) {
+		return nil
+	}
+	if s.Before == "" {
+		return s.write(from)
+	}
+	if aside := filepath.Join(folder, s.Before); exists(s.To) && !exists(aside) {
+		if err := os.Rename(s.To, aside); err != nil {
+			return err
+		}
+	}
+	if s.From == "" {
+		return nil
+	}
+	if err := os.Rename(from, s.To); err != nil {
+		return err
+	}
+	return errors.Join(durable.SyncFolder(filepath.Dir(s.To)), durable.SyncFolder(filepath.Dir(from)))
+}
+
+func (s step) write(from string) error {
+	text, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := durable.Replace(s.To, text, 0o600); err != nil {
+		return err
+	}
+	if err := s.Owner.take(s.To); err != nil {
+		return err
+	}
+	if err := os.Chmod(s.To, s.Mode); err != nil {
+		return err
+	}
+	if err := os.Remove(from); err != nil {
+		return err
+	}
+	return durable.SyncFolder(filepath.Dir(from))
+}

@@ -1,0 +1,265 @@
+package backup
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+	"golang.org/x/sys/unix"
+
+	"kidoban/gateway/durable"
+	"kidoban/gateway/journal"
+	"kidoban/gateway/view"
+)
+
+// Machine is where a machine keeps what a backup has.
+type Machine struct {
+	State      string   // the folder of the journal, its key and the latch
+	PrivateKey string   // the file of the gateway's private key
+	Policy     string   // the policy file
+	Passing    string   // the latch that a boot forgets; empty: there is none
+	Office     string   // the folder of kidoban office; it need not be there
+	Names      []string // full paths of the files that the policy and the settings name
+}
+
+// environment is the file of the settings, beside the policy, as kidoban.service has it.
+const environment = "environment"
+
+func (m Machine) journal() (dir, keyFile string) {
+	return filepath.Join(m.State, "journal"), filepath.Join(m.State, "journal.key")
+}
+
+// About says what a backup is of.
+type About struct {
+	Program, Host string
+	Made          time.Time
+}
+
+// Made is a backup that was written.
+type Made struct {
+	Manifest
+	Missing []string // files that the policy names and that are not there
+}
+
+// Create writes a backup to a new file of mode 0600. The file gets its name once it is whole. The
+// gateway may run meanwhile.
+func Create(file string, m Machine, about About, to []age.Recipient) (made Made, err error) {
+	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+		return made, occupied(file, err)
+	}
+	folder := filepath.Dir(file)
+	f, err := os.CreateTemp(folder, "."+filepath.Base(file)+"-*")
+	if err != nil {
+		return made, err
+	}
+	defer os.Remove(f.Name())
+	made, err = m.write(f, about, to)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return made, err
+	}
+	if err := give(f.Name(), file); err != nil {
+		return made, err
+	}
+	return made, durable.SyncFolder(folder)
+}
+
+func occupied(file string, err error) error {
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return refuse(view.Say("backup_exists", view.Args{"file": file}))
+}
+
+// give gives a file its name, unless something has that name. Some shares know only one of the ways.
+func give(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		err = os.Link(from, to)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return occupied(to, err)
+	}
+	return err
+}
+
+func (m Machine) write(w io.Writer, about About, to []age.Recipient) (Made, error) {
+	dir, keyFile := m.journal()
+	key, err := journal.VerifierKey(keyFile)
+	if err != nil {
+		return Made{}, err
+	}
+	a, err := newArchive(w, Manifest{Program: about.Program, Host: about.Host, Made: about.Made.UTC(), Journal: Journal{Key: key}}, to)
+	if err != nil {
+		return Made{}, err
+	}
+	// The journal comes before the latch: what is closed meanwhile is in the latch.
+	a.manifest.Journal.Size, err = journal.Stream(dir, key, func(name string, data []byte) error {
+		if name == "checkpoint" {
+			a.manifest.Journal.Checkpoint = string(data)
+		}
+		return a.add(stateDir+"/journal/"+name, data, 0o600)
+	})
+	made := Made{}
+	for _, part := range []func(*archive) error{m.state, m.passing, m.own, m.named(&made.Missing), m.office} {
+		if err == nil {
+			err = part(a)
+		}
+	}
+	if err == nil {
+		err = a.close()
+	}
+	made.Manifest = a.manifest
+	return made, err
+}
+
+// state adds the state folder without the journal.
+func (m Machine) state(a *archive) error {
+	return tree(m.State, func(name string) bool {
+		return name == "journal" || name == "journal.new" || name == stage || name == pending ||
+			strings.HasSuffix(name, ".lock") || strings.HasSuffix(name, ".tmp") || filepath.Join(m.State, name) == filepath.Clean(m.PrivateKey)
+	}, func(name string, data []byte, mode fs.FileMode) error { return a.add(stateDir+"/"+name, data, mode) })
+}
+
+// passing adds the latch that a boot forgets.
+func (m Machine) passing(a *archive) error {
+	if m.Passing == "" {
+		return nil
+	}
+	for _, file := range []string{m.Passing, m.Passing + ".stale"} {
+		data, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = a.add(runDir+"/shut.json"+strings.TrimPrefix(file, m.Passing), data, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// own adds the private key and the policy; what is not there the gateway itself misses.
+func (m Machine) own(a *archive) error {
+	for _, f := range []struct{ name, path string }{{keyName, m.PrivateKey}, {policyName, m.Policy}} {
+		if err := addFile(a, f.name, f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// named adds the settings, and what the policy names. missing gets what is not there.
+func (m Machine) named(missing *[]string) func(a *archive) error {
+	return func(a *archive) error {
+		folder, err := filepath.Abs(filepath.Dir(m.Policy))
+		if err != nil {
+			return err
+		}
+		settings := filepath.Join(folder, environment)
+		files := append(slices.Clone(m.Names), settings)
+		slices.Sort(files)
+		for _, file := range slices.Compact(files) {
+			name := outsideDir + file
+			if inside, err := filepath.Rel(folder, file); err == nil && filepath.IsLocal(inside) {
+				name = besideDir + "/" + inside
+			}
+			err := addFile(a, name, file)
+			if errors.Is(err, fs.ErrNotExist) {
+				if file != settings {
+					*missing = append(*missing, file)
+				}
+				continue
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// office adds the cursors of kidoban office.
+func (m Machine) office(a *archive) error {
+	err := tree(m.Office, func(name string) bool { return name == "lock" || strings.HasSuffix(name, ".tmp") },
+		func(name string, data []byte, mode fs.FileMode) error { return a.add(officeDir+"/"+name, data, mode) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func addFile(a *archive, name, file string) error {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file (%s)", file, info.Mode().Type())
+	}
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return err
+	}
+	return a.add(name, data, info.Mode())
+}
+
+// tree gives the regular files below a folder, sorted by name. It follows no link out of the folder. What
+// goes away meanwhile is left out, and so are sockets, pipes and what skips says of names directly in the folder.
+func tree(folder string, skips func(name string) bool, add func(name string, data []byte, mode fs.FileMode) error) error {
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || name == "." {
+			return gone(err)
+		}
+		info, err := d.Info()
+		switch {
+		case err != nil:
+			return gone(err)
+		case !strings.Contains(name, "/") && skips(name):
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case info.Mode().Type() == fs.ModeSymlink:
+			return fmt.Errorf("%s is a link, which no backup can have: put the file there", filepath.Join(folder, name))
+		case !info.Mode().IsRegular():
+			return nil
+		case info.Size() > maxFile:
+			return fmt.Errorf("%s has %d bytes: allowed in a backup are %d", filepath.Join(folder, name), info.Size(), maxFile)
+		}
+		data, err := root.ReadFile(name)
+		if err != nil {
+			return gone(err)
+		}
+		return add(name, data, info.Mode())
+	})
+}
+
+// gone forgives what is not there any more.
+func gone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
