@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/tun"
 
+	owntun "kidoban/gateway/tun"
 	"kidoban/gateway/view"
 )
 
@@ -46,8 +47,11 @@ func createTUN(path, name string) (tun.Device, error) {
 		unix.Close(fd)
 		return nil, tunError(name, err)
 	}
-	device, _, err := tun.CreateUnmonitoredTUNFromFD(fd) // closes fd with the device
-	return device, err
+	device, err := owntun.New(fd) // closes fd with the device
+	if err != nil {
+		return nil, tunError(name, err)
+	}
+	return device, nil
 }
 
 // tunDevice makes interfaces.
