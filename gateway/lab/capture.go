@@ -41,6 +41,7 @@ func (p Packet) String() string {
 type Capture struct {
 	host          *Host
 	interfaceName string
+	untimed       bool // its packets have no time
 	file          *os.File
 	connection    syscall.RawConn
 
@@ -58,12 +59,22 @@ const captureLimit = 1 << 19
 // Capture begins to record an interface, until the lab ends.
 func (h *Host) Capture(interfaceName string) *Capture {
 	h.lab.t.Helper()
-	c := &Capture{host: h, interfaceName: interfaceName, buffer: make([]byte, 2048), control: make([]byte, 128)}
 	_, err := stampPackets()
-	if err == nil {
-		err = h.Do(c.open)
-	}
 	h.must(err, "capture on %s", interfaceName)
+	return h.capture(&Capture{interfaceName: interfaceName})
+}
+
+// CaptureUntimed is Capture, but its packets have no time: the kernel stamps packets for the whole machine.
+func (h *Host) CaptureUntimed(interfaceName string) *Capture {
+	h.lab.t.Helper()
+	return h.capture(&Capture{interfaceName: interfaceName, untimed: true})
+}
+
+func (h *Host) capture(c *Capture) *Capture {
+	h.lab.t.Helper()
+	c.host, c.buffer, c.control = h, make([]byte, 2048), make([]byte, 128)
+	err := h.Do(c.open)
+	h.must(err, "capture on %s", c.interfaceName)
 	h.cleanup(func() { c.file.Close() })
 	go func() {
 		// Never satisfied: each readiness calls again, and closing ends it.
@@ -91,7 +102,9 @@ func (c *Capture) open() error {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, room) // Packets notices a loss
 	}
-	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stamping)
+	if !c.untimed {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stamping)
+	}
 	if err == nil {
 		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: link.Index})
 	}
@@ -155,7 +168,7 @@ func (c *Capture) drain(fd int) {
 		if !ok {
 			continue
 		}
-		if p.At = timestamp(c.control[:controlLength]); p.At.IsZero() {
+		if p.At = timestamp(c.control[:controlLength]); p.At.IsZero() && !c.untimed {
 			c.unstamped++
 		}
 		p.Outgoing = link.Pkttype == unix.PACKET_OUTGOING

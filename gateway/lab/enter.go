@@ -87,30 +87,15 @@ func enter(here string) (code int, err error) {
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
 	defer signal.Stop(signals)
 
-	const own = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS
-	start := func(attributes *syscall.SysProcAttr) (*exec.Cmd, error) {
+	cmd, err := Isolate(unix.CLONE_NEWNET|unix.CLONE_NEWNS, func() *exec.Cmd {
 		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 		cmd.Args[0] = os.Args[0]
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 		cmd.Env = append(os.Environ(), outsideVariable+"="+here)
-		cmd.SysProcAttr = attributes
-		attributes.Pdeathsig = syscall.SIGKILL
-		return cmd, cmd.Start()
-	}
-	// With plain namespaces root keeps its rights over files. A container's root without
-	// CAP_SYS_ADMIN may still own a user namespace.
-	var cmd *exec.Cmd
-	err = syscall.EPERM
-	if os.Geteuid() == 0 {
-		cmd, err = start(&syscall.SysProcAttr{Cloneflags: own})
-	}
+		return cmd
+	})
 	if err != nil {
-		cmd, err = start(&syscall.SysProcAttr{Cloneflags: own | syscall.CLONE_NEWUSER,
-			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}})
-	}
-	if err != nil {
-		return 0, refused("a user namespace", err)
+		return 0, err
 	}
 	go func() {
 		for s := range signals {
@@ -124,6 +109,36 @@ func enter(here string) (code int, err error) {
 	return cmd.ProcessState.ExitCode(), nil
 }
 
+// Isolate starts a command in namespaces of its own, flags of clone(2), and where the caller may not make these in a user
+// namespace, in which the caller is root. The caller keeps its thread (runtime.LockOSThread) until the command has ended:
+// with the thread the command is killed.
+func Isolate(own uintptr, command func() *exec.Cmd) (*exec.Cmd, error) {
+	start := func(attributes *syscall.SysProcAttr) (*exec.Cmd, error) {
+		cmd := command()
+		cmd.SysProcAttr = attributes
+		attributes.Pdeathsig = syscall.SIGKILL
+		return cmd, cmd.Start()
+	}
+	// With plain namespaces the caller keeps its rights over files. A container's root without
+	// CAP_SYS_ADMIN may still own a user namespace.
+	cmd, err := start(&syscall.SysProcAttr{Cloneflags: own})
+	if err != nil {
+		cmd, err = start(&syscall.SysProcAttr{Cloneflags: own | syscall.CLONE_NEWUSER,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}})
+	}
+	if err != nil {
+		return nil, refused("a user namespace", err)
+	}
+	return cmd, nil
+}
+
+// Inside makes a process fit for hosts that Isolate has started in a network namespace of its own.
+func Inside() error {
+	errForbidden = equip()
+	return errForbidden
+}
+
 // prepare makes the new namespaces fit to work in.
 func prepare() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
@@ -133,6 +148,11 @@ func prepare() error {
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
 		return refused("a private /run", err)
 	}
+	return equip()
+}
+
+// equip sets up loopback, and looks whether tunnels can be made.
+func equip() error {
 	if err := netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}}); err != nil {
 		return refused("its own loopback interface", err)
 	}

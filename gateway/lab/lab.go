@@ -277,10 +277,32 @@ func (h *Host) carries(name string) error {
 	})
 }
 
+// Address adds an address to an interface that is up.
+func (h *Host) Address(name string, address netip.Prefix) {
+	h.lab.t.Helper()
+	h.must(h.raise(name, []netip.Prefix{address}), "add %v to %s", address, name)
+	h.must(h.carries(name), "wait for %s", name)
+}
+
 // Route adds a route by way of a neighbour, or replaces one.
 func (h *Host) Route(to netip.Prefix, via netip.Addr) {
 	h.lab.t.Helper()
 	h.must(h.netlink.RouteReplace(&netlink.Route{Dst: ipNet(to.Masked()), Gw: via.AsSlice()}), "route to %v via %v", to, via)
+}
+
+// RouteBy adds a route by way of a neighbour that lies in no network of the interface, or of the network itself (an
+// invalid via), or replaces one.
+func (h *Host) RouteBy(to netip.Prefix, via netip.Addr, name string) {
+	h.lab.t.Helper()
+	link, err := h.netlink.LinkByName(name)
+	h.must(err, "find %s", name)
+	route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(to.Masked())}
+	if via.IsValid() {
+		route.Gw, route.Flags = via.AsSlice(), int(netlink.FLAG_ONLINK)
+	} else {
+		route.Scope = netlink.SCOPE_LINK
+	}
+	h.must(h.netlink.RouteReplace(route), "route to %v via %v by %s", to, via, name)
 }
 
 // LinkLocal is the link-local IPv6 address of an interface (RFC 4291, section 2.5.6).
