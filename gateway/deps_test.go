@@ -52,6 +52,7 @@ var mayImport = map[string][]string{
 	"gateway/evidence/sheet":  {},
 	"gateway/evidence/page":   {"gateway/evidence", "gateway/evidence/catalogue", "gateway/evidence/sheet", "gateway/view"},
 	"gateway/evidence/bundle": {"gateway/evidence", "gateway/evidence/sheet", "gateway/journal", "gateway/policy", "gateway/view"},
+	"gateway/probe":           {"gateway/firewall", "gateway/lab", "gateway/policy", "gateway/tunnel"},
 	"gateway/witness":         {"gateway/durable", "gateway/journal", "gateway/view"},
 	"gateway/evidence/desk":   {"gateway/evidence", "gateway/journal", "gateway/policy", "gateway/store", "gateway/view"},
 	"gateway/e2e":             {}, // tests only, which may import any package

@@ -3,14 +3,14 @@ _kidoban() {
 	local command=kidoban word offered=
 	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
 		case "$command $word" in
-		'kidoban run' | 'kidoban check' | 'kidoban diff' | 'kidoban explain' | 'kidoban calendar' | 'kidoban status' | 'kidoban sessions' | 'kidoban grants' | 'kidoban refusals' | 'kidoban request' | 'kidoban requests' | 'kidoban approve' | 'kidoban deny' | 'kidoban withdraw' | 'kidoban extend' | 'kidoban shorten' | 'kidoban revoke' | 'kidoban ratify' | 'kidoban review' | 'kidoban work-report' | 'kidoban report' | 'kidoban inspect' | 'kidoban inspect show' | 'kidoban inspect answer' | 'kidoban sample' | 'kidoban share' | 'kidoban share export' | 'kidoban share import' | 'kidoban incident' | 'kidoban incident open' | 'kidoban incident bundle' | 'kidoban incident sent' | 'kidoban incident close' | 'kidoban incident list' | 'kidoban verify-bundle' | 'kidoban close' | 'kidoban reopen' | 'kidoban reload' | 'kidoban recover' | 'kidoban client-config' | 'kidoban watch' | 'kidoban journal' | 'kidoban journal verify' | 'kidoban journal list' | 'kidoban journal copy' | 'kidoban journal prune' | 'kidoban journal key' | 'kidoban openapi' | 'kidoban office' | 'kidoban notify-test' | 'kidoban version') command+=" $word" ;;
+		'kidoban run' | 'kidoban check' | 'kidoban diff' | 'kidoban explain' | 'kidoban calendar' | 'kidoban status' | 'kidoban sessions' | 'kidoban grants' | 'kidoban refusals' | 'kidoban request' | 'kidoban requests' | 'kidoban approve' | 'kidoban deny' | 'kidoban withdraw' | 'kidoban extend' | 'kidoban shorten' | 'kidoban revoke' | 'kidoban ratify' | 'kidoban review' | 'kidoban work-report' | 'kidoban report' | 'kidoban inspect' | 'kidoban inspect show' | 'kidoban inspect answer' | 'kidoban sample' | 'kidoban share' | 'kidoban share export' | 'kidoban share import' | 'kidoban incident' | 'kidoban incident open' | 'kidoban incident bundle' | 'kidoban incident sent' | 'kidoban incident close' | 'kidoban incident list' | 'kidoban verify-bundle' | 'kidoban close' | 'kidoban reopen' | 'kidoban reload' | 'kidoban recover' | 'kidoban client-config' | 'kidoban watch' | 'kidoban backup' | 'kidoban restore' | 'kidoban journal' | 'kidoban journal verify' | 'kidoban journal list' | 'kidoban journal copy' | 'kidoban journal prune' | 'kidoban journal key' | 'kidoban probe' | 'kidoban openapi' | 'kidoban office' | 'kidoban notify-test' | 'kidoban version') command+=" $word" ;;
 		esac
 	done
 	word=${COMP_WORDS[COMP_CWORD]}
 	case "$command|${COMP_WORDS[COMP_CWORD-1]}|$word" in
 	'kidoban'*'|--lang|'*) offered='auto en ja' ;;
 	'kidoban|'*'|-'*) offered='--help --lang' ;;
-	'kidoban|'*) offered='run check diff explain calendar status sessions grants refusals request requests approve deny withdraw extend shorten revoke ratify review work-report report inspect sample share incident verify-bundle close reopen reload recover client-config watch journal openapi office notify-test version' ;;
+	'kidoban|'*) offered='run check diff explain calendar status sessions grants refusals request requests approve deny withdraw extend shorten revoke ratify review work-report report inspect sample share incident verify-bundle close reopen reload recover client-config watch backup restore journal probe openapi office notify-test version' ;;
 	'kidoban run|'*'|-'*) offered='--help --lang' ;;
 	'kidoban check|'*'|-'*) offered='--help --lang --json' ;;
 	'kidoban diff|'*'|-'*) offered='--help --lang --json' ;;
@@ -59,6 +59,8 @@ _kidoban() {
 	'kidoban recover|'*'|-'*) offered='--help --lang --json --reason' ;;
 	'kidoban client-config|'*'|-'*) offered='--help --lang --json --mtu' ;;
 	'kidoban watch|'*'|-'*) offered='--help --lang --json --kinds' ;;
+	'kidoban backup|'*'|-'*) offered='--help --lang --json --out --to --recipients-file' ;;
+	'kidoban restore|'*'|-'*) offered='--help --lang --json --yes --from --identity --dry-run --roll-back-journal --reason --continue' ;;
 	'kidoban journal|'*'|-'*) offered='--help --lang' ;;
 	'kidoban journal|'*) offered='verify list copy prune key' ;;
 	'kidoban journal verify|'*'|-'*) offered='--help --lang --json --key --since --witness' ;;
@@ -66,6 +68,7 @@ _kidoban() {
 	'kidoban journal copy|'*'|-'*) offered='--help --lang --json --journal --key' ;;
 	'kidoban journal prune|'*'|-'*) offered='--help --lang --json --yes --before --to --delete' ;;
 	'kidoban journal key|'*'|-'*) offered='--help --lang --json' ;;
+	'kidoban probe|'*'|-'*) offered='--help --lang --json --policy' ;;
 	'kidoban openapi|'*'|-'*) offered='--help --lang' ;;
 	'kidoban office|'*'|-'*) offered='--help --lang' ;;
 	'kidoban notify-test|'*'|-'*) offered='--help --lang --json' ;;

@@ -19,6 +19,7 @@ import (
 	"kidoban/cmd/kidoban/evidence"
 	"kidoban/cmd/kidoban/notices"
 	"kidoban/cmd/kidoban/requests"
+	"kidoban/cmd/kidoban/selftest"
 	"kidoban/cmd/kidoban/terminal"
 	"kidoban/config"
 	"kidoban/gateway/api"
@@ -52,6 +53,7 @@ type commands struct {
 	Backup       backup.Backup         `cmd:"" help:"Write policy, keys, journal and closes into one encrypted file; the gateway may run."`
 	Restore      backup.Restore        `cmd:"" help:"Put a backup back, while the gateway is stopped."`
 	Journal      audit.Command         `cmd:"" help:"Verify or list the journal, or print its verifier key."`
+	Probe        selftest.Command      `cmd:"" help:"Try on this machine, in networks of its own, whether the gate keeps its promises with the policy in force."`
 	Openapi      openAPICommand        `cmd:"" help:"Print the OpenAPI document of the admin socket."`
 	Office       notices.OfficeCommand `cmd:"" help:"Deliver notices to the sinks of the policy: a process beside run."`
 	NotifyTest   notices.TestCommand   `cmd:"" help:"Send a test notice to a sink of the policy, now and from here."`
@@ -73,7 +75,9 @@ func (o *output) Write(text []byte) (int, error) {
 	return n, err
 }
 
-func init() { evidence.Version, backup.Version = versionText(), versionText() }
+func init() {
+	evidence.Version, backup.Version, selftest.Version = versionText(), versionText(), versionText()
+}
 
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 

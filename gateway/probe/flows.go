@@ -1,0 +1,418 @@
+package probe
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"kidoban/gateway/lab"
+	"kidoban/gateway/policy"
+)
+
+// tunnelDevice is the interface of a caller's WireGuard.
+const tunnelDevice = "wg0"
+
+// inner is a caller with an address that the site sees.
+type inner struct {
+	*caller
+	own    netip.Addr
+	listed service           // that an open window lists
+	others map[Trial]service // that none lists
+	device *lab.Capture      // of the interface by which its packets come and go
+}
+
+// flows tries what passes, and what does not.
+func (t *trials) flows(all []*caller) {
+	t.inside = nil
+	for _, x := range all {
+		for _, six := range []bool{false, true} {
+			if i := t.arrive(x, six); i != nil {
+				t.inside = append(t.inside, i)
+			}
+		}
+	}
+	for _, x := range all {
+		t.connect(x)
+	}
+	t.each(t.reaches)
+	t.refusals()
+}
+
+// leave ends the WireGuard of everybody inside.
+func (t *trials) leave() {
+	for x, client := range t.clients {
+		client.Close()
+		delete(t.clients, x)
+	}
+}
+
+// each runs a trial of everybody inside at once.
+func (t *trials) each(trial func(*inner)) {
+	var group sync.WaitGroup
+	for _, i := range t.inside {
+		group.Go(func() { trial(i) })
+	}
+	group.Wait()
+}
+
+// arrive finds what a caller may reach in a family, and has the site serve it. nil: it is nothing.
+func (t *trials) arrive(x *caller, six bool) *inner {
+	n := slices.IndexFunc(x.Addresses, func(a netip.Addr) bool { return a.Is6() == six })
+	if n < 0 {
+		return nil
+	}
+	s, ok := t.listedService(x, six)
+	if !ok {
+		return nil
+	}
+	i := &inner{caller: x, own: x.Addresses[n], listed: s, others: map[Trial]service{}}
+	t.serve(s)
+	for _, what := range []Trial{OtherPort, OtherHost} {
+		if other, ok := t.unlisted(i, what); ok {
+			t.serve(other)
+			i.others[what] = other
+		} else {
+			t.add(x, Check{Trial: what, From: i.own.String(), LeftOut: NoOther})
+		}
+	}
+	return i
+}
+
+// listedService gives a service that an open window lists, TCP before UDP before echo requests.
+func (t *trials) listedService(x *caller, six bool) (found service, ok bool) {
+	rank := func(s service) int { return slices.Index([]string{"tcp", "udp", ping}, s.network) }
+	for _, g := range t.plan.GrantsOf(x.Engineer) {
+		for _, target := range g.Window.Targets {
+			for _, s := range target.Services {
+				one, fits := serviceOf(target, s)
+				if fits && one.to.Addr().Is6() == six && g.Contains(time.Now()) && (!ok || rank(one) < rank(found)) {
+					found, ok = one, true
+				}
+			}
+		}
+	}
+	return found, ok
+}
+
+// serviceOf is a service of a target at one of its addresses. It is false for a protocol that the probe does not speak.
+func serviceOf(target *policy.Target, s policy.Service) (service, bool) {
+	a := target.Prefix.Masked().Addr()
+	if a.BitLen()-target.Prefix.Bits() > 1 {
+		a = a.Next()
+	}
+	switch s.Protocol {
+	case policy.TCP:
+		return service{"tcp", netip.AddrPortFrom(a, s.First)}, true
+	case policy.UDP:
+		return service{"udp", netip.AddrPortFrom(a, s.First)}, true
+	case policy.ICMP, policy.ICMPv6:
+		return service{ping, netip.AddrPortFrom(a, 0)}, true
+	}
+	return service{}, false
+}
+
+// connect sets up what callers need inside: WireGuard from one of their sources.
+func (t *trials) connect(x *caller) {
+	var own, to []netip.Prefix
+	for _, i := range t.inside {
+		if i.caller == x {
+			own = append(own, single(i.own))
+			to = append(to, single(i.listed.to.Addr()))
+			for _, other := range i.others {
+				to = append(to, single(other.to.Addr()))
+			}
+		}
+	}
+	if own == nil {
+		return
+	}
+	name := port
+	if !x.Plain() {
+		name = tunnelDevice
+		from := cmp.Or(x.sources[0], x.sources[1])
+		t.clients[x] = x.host.NewClient(lab.ClientConfig{PrivateKey: x.private, PeerKey: t.gate.public, PresharedKey: x.PresharedKey,
+			Endpoint: t.door(from), Interface: name, Addresses: own, AllowedIPs: to, MTU: t.config.MTU})
+	}
+	device := x.host.CaptureUntimed(name)
+	for _, i := range t.inside {
+		if i.caller == x {
+			i.device = device
+			x.host.Echo("tcp", netip.AddrPortFrom(i.own, inwardPort).String())
+		}
+	}
+}
+
+// inwardPort is where callers listen.
+const inwardPort = 7
+
+// reaches exchanges a message with a listed service.
+func (t *trials) reaches(i *inner) {
+	c := i.check(Reaches, i.listed, Entry)
+	defer func() { t.add(i.caller, c) }()
+	if client := t.clients[i.caller]; client != nil {
+		ctx, cancel := within(eventually)
+		defer cancel()
+		i.handshake.Lock()
+		defer i.handshake.Unlock()
+		if client.Status().LastHandshake.IsZero() {
+			if err := client.Handshake(ctx); err != nil {
+				c.Reason = err.Error()
+				return
+			}
+		}
+	}
+	ctx, cancel := within(eventually)
+	defer cancel()
+	err := lab.Wait(ctx, func() error { return i.exchange(i.listed, time.Second) })
+	if err == nil {
+		c.Seen = Entry
+	} else {
+		c.Reason = err.Error()
+	}
+}
+
+func (i *inner) check(what Trial, s service, expected Sight) Check {
+	return Check{Trial: what, From: i.own.String(), To: s.String(), Expected: expected, Seen: Unheard}
+}
+
+// exchange has one message answered.
+func (i *inner) exchange(s service, in time.Duration) (err error) {
+	ctx, cancel := within(in)
+	defer cancel()
+	if s.network == ping {
+		_, err = i.host.Ping(ctx, s.to.Addr())
+	} else {
+		_, err = i.host.Exchange(ctx, s.network, s.to.String(), "probe")
+	}
+	return err
+}
+
+// attempt is a flow that must not pass.
+type attempt struct {
+	*inner
+	check Check
+	to    service
+	by    func(context.Context) error // tries
+	seen  func() int                  // counts the packets that arrived
+}
+
+// refusals tries at once what must not pass.
+func (t *trials) refusals() {
+	var all []*attempt
+	for _, i := range t.inside {
+		for what, s := range i.others {
+			all = append(all, &attempt{i, i.check(what, s, Nothing), s, func(ctx context.Context) error { return i.exchange(s, patience) },
+				func() int { return len(t.wire.Packets(lab.Incoming, begins(s.to))) }})
+		}
+		s := service{"tcp", netip.AddrPortFrom(i.own, inwardPort)}
+		c := i.check(Inward, s, Nothing)
+		c.From, c.To = i.listed.to.Addr().String(), s.String()
+		all = append(all, &attempt{i, c, s, func(ctx context.Context) error {
+			conn, err := t.site.DialFrom(ctx, "tcp", netip.AddrPortFrom(i.listed.to.Addr(), 0), s.to.String())
+			if err == nil {
+				conn.Close()
+			}
+			return err
+		}, func() int { return len(i.device.Packets(lab.Incoming, begins(s.to))) }})
+	}
+	t.wire.Forget()
+	before := t.inward()
+	var group sync.WaitGroup
+	for _, a := range all {
+		group.Go(func() { t.try(a) })
+	}
+	group.Wait()
+	heard := t.inward() > before
+	for _, a := range all {
+		if a.check.Trial == Inward && a.check.Seen == Unheard && heard {
+			a.check.Seen = Nothing
+		}
+		if a.seen() > 0 {
+			a.check.Seen = Passed
+		}
+		t.add(a.caller, a.check)
+	}
+}
+
+// inward counts packets that the ruleset dropped on their way to callers.
+func (t *trials) inward() uint64 { return t.gate.dropped("inward") + t.gate.dropped("forward") }
+
+// begins matches packets for an address and port, of TCP those that begin a connection.
+func begins(to netip.AddrPort) func(lab.Packet) bool {
+	const syn, ack = 2, 16
+	return func(p lab.Packet) bool {
+		return p.Destination == to && (p.Protocol != policy.TCP || p.Flags&(syn|ack) == syn)
+	}
+}
+
+// try makes an attempt, and waits for the refusal.
+func (t *trials) try(a *attempt) {
+	for range tries {
+		ctx, cancel := within(patience)
+		err := a.by(ctx)
+		cancel()
+		if err == nil {
+			a.check.Seen = Passed
+			return
+		}
+		if a.check.Trial == Inward {
+			return // it is only counted
+		}
+		refusal, heard := t.gate.refused(func(f policy.Fact) bool {
+			return f.Engineer == a.Engineer && f.To == a.to.to && f.Proto == a.to.protocol()
+		})
+		if heard {
+			a.check.Reason = refusal.Decision.Reason.String()
+			if a.check.Seen = Nothing; refusal.Decision.Reason != policy.UnlistedTarget {
+				a.check.Seen = Mistaken
+			}
+			return
+		}
+	}
+}
+
+// unlisted finds a service that no open window of the caller lists: at a listed address another port, or another address,
+// of the policy's targets if there is one.
+func (t *trials) unlisted(i *inner, what Trial) (service, bool) {
+	lists := func(s service) bool {
+		return t.plan.Decide(policy.Query{Key: i.Key, Proven: true, To: s.to, Proto: s.protocol()}, time.Now()).Reason != policy.UnlistedTarget
+	}
+	if what == OtherPort {
+		for _, network := range []string{"tcp", "udp"} {
+			for n := range 1 << 10 {
+				s := service{network, netip.AddrPortFrom(i.listed.to.Addr(), uint16(20000+(i.place<<10+n*7)%40000))}
+				if !lists(s) {
+					return s, true
+				}
+			}
+		}
+		return service{}, false
+	}
+	for _, target := range t.plan.Policy.Targets {
+		for _, one := range target.Services {
+			if s, ok := serviceOf(target, one); ok && s.to.Addr().Is4() == i.own.Is4() && s.network != ping && !lists(s) {
+				return s, true
+			}
+		}
+	}
+	s := service{"tcp", netip.AddrPortFrom(t.free.free(i.own.Is6()), 22)}
+	return s, s.to.Addr().IsValid()
+}
+
+// held is a flow that goes on as long as it is answered.
+type held struct {
+	*inner
+	mu   sync.Mutex
+	last time.Time // of the newest answer
+}
+
+func (h *held) answered() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.last
+}
+
+// slack is how long after the end of a window the kernel may let packets pass, as the README promises.
+const slack = time.Second
+
+// ends holds a flow of everybody inside, ends the windows, and looks what passes afterwards. Nothing but the deadlines of
+// gate and ruleset ends anything then.
+func (t *trials) ends() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	var all []*held
+	for _, i := range t.inside {
+		h := &held{inner: i}
+		all = append(all, h)
+		group.Go(func() { h.hold(ctx) })
+	}
+	flows := func(since time.Time) {
+		waiting, stop := within(eventually / 2)
+		defer stop()
+		_ = lab.Wait(waiting, func() error { // whose flow does not answer is told below
+			for _, h := range all {
+				if !h.answered().After(since) {
+					return fmt.Errorf("no answer from %v", h.listed)
+				}
+			}
+			return nil
+		})
+	}
+	flows(time.Time{})
+	end := time.Now().Add(untilEnd)
+	if err := t.gate.set(ending(t.plan, end)); err != nil {
+		return err
+	}
+	set := time.Now()
+	time.Sleep(time.Until(end.Add(slack)))
+	t.wire.Forget()
+	for _, h := range all {
+		h.device.Forget()
+	}
+	time.Sleep(patience)
+	for _, h := range all {
+		c := h.check(WindowEnds, h.listed, Nothing)
+		switch {
+		case h.answered().After(end.Add(slack)),
+			len(t.wire.Packets(lab.Incoming, func(p lab.Packet) bool { return p.Destination == h.listed.to }))+
+				len(h.device.Packets(lab.Incoming, lab.From(h.listed.to.Addr()))) > 0:
+			c.Seen = Passed
+		case h.answered().After(set):
+			c.Seen = Nothing
+		}
+		t.add(h.caller, c)
+	}
+	return nil
+}
+
+// untilEnd is how long windows stay open once flows are held.
+const untilEnd = time.Second
+
+// hold exchanges messages until the context ends.
+func (h *held) hold(ctx context.Context) {
+	const pause = 20 * time.Millisecond
+	for ctx.Err() == nil {
+		if h.listed.network == ping {
+			if h.exchange(h.listed, patience) == nil {
+				h.answer()
+			}
+			time.Sleep(pause)
+			continue
+		}
+		dialing, cancel := within(patience)
+		conn, err := h.host.Dial(dialing, h.listed.network, h.listed.to.String())
+		cancel()
+		if err != nil {
+			continue
+		}
+		stop := context.AfterFunc(ctx, func() { conn.Close() })
+		buffer := make([]byte, 16)
+		for err == nil {
+			if h.listed.network == "udp" { // a datagram may be lost
+				_ = conn.SetReadDeadline(time.Now().Add(patience))
+			}
+			if _, err = conn.Write([]byte("probe")); err == nil {
+				_, err = conn.Read(buffer)
+			}
+			if err == nil {
+				h.answer()
+				time.Sleep(pause)
+			}
+		}
+		stop()
+		conn.Close()
+	}
+}
+
+func (h *held) answer() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last = time.Now()
+}

@@ -1,0 +1,212 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"kidoban/gateway/lab"
+	"kidoban/gateway/policy"
+)
+
+// stage is the lab.T of a probe: an end is an error.
+type stage struct {
+	cleanups []func()
+}
+
+type aborted struct{ error }
+
+func (s *stage) Helper()                        {}
+func (s *stage) Cleanup(f func())               { s.cleanups = append(s.cleanups, f) }
+func (s *stage) Fatalf(format string, a ...any) { panic(aborted{fmt.Errorf(format, a...)}) }
+func (s *stage) Skipf(format string, a ...any)  { s.Fatalf(format, a...) }
+
+// Run probes a gate with a policy, in a process that has called lab.Inside, or lab.Main. The error says why it could not.
+func Run(ctx context.Context, p *policy.Policy, c Config) (result Result, err error) {
+	s := &stage{}
+	defer func() {
+		if r := recover(); r != nil {
+			end, ok := r.(aborted)
+			if !ok {
+				panic(r)
+			}
+			err = end.error
+		}
+	}()
+	defer func() {
+		for _, f := range slices.Backward(s.cleanups) {
+			f()
+		}
+	}()
+	began := time.Now()
+	state, subjects, err := derive(p, began)
+	if err != nil {
+		return result, err
+	}
+	if len(subjects) == 0 {
+		return result, errors.New("the policy has no engineer: there is nothing to try")
+	}
+	t, err := newTrials(lab.New(s), state, subjects, c)
+	if err != nil {
+		return result, err
+	}
+	defer t.gate.close()
+	for _, h := range hours(state, subjects, began) {
+		if err := t.hour(ctx, h); err != nil {
+			return result, err
+		}
+	}
+	t.leftOut()
+	result = Result{Digest: p.Digest, Began: began, Took: time.Since(began).Milliseconds(), Checks: t.checks}
+	result.sort()
+	return result, nil
+}
+
+// trials tries.
+type trials struct {
+	*ground
+	gate    *gate
+	config  Config
+	callers []*caller
+	wan     string                     // the interface of callers without a line
+	inside  []*inner                   // at this hour
+	clients map[*caller]*lab.Client    // that are up
+	tried   map[*caller]map[Trial]bool // at any hour
+
+	plan *policy.Plan // in force
+
+	mu     sync.Mutex
+	checks []Check
+}
+
+func newTrials(l *lab.Lab, state *policy.State, subjects []*subject, c Config) (*trials, error) {
+	p := state.Policy()
+	t := &trials{ground: newGround(l, p), config: c, wan: outsideInterface(p, c.Interface), clients: map[*caller]*lab.Client{}, tried: map[*caller]map[Trial]bool{}}
+	for _, s := range subjects {
+		x := &caller{subject: s, place: len(t.callers), sources: [2]netip.Addr{t.free.source(s.Engineer, false), t.free.source(s.Engineer, true)}}
+		if both(x.sources) == nil {
+			continue // its only address is that of another caller
+		}
+		for i, from := range x.sources {
+			if from.IsValid() {
+				x.outsider[i] = t.free.free(i == 1)
+			}
+		}
+		t.join(x, t.ingress(x))
+		t.callers, t.tried[x] = append(t.callers, x), map[Trial]bool{}
+	}
+	if err := t.awaitNetwork(); err != nil {
+		return nil, err
+	}
+	var err error
+	t.gate, err = openGate(t.gateway, c)
+	return t, err
+}
+
+// awaitNetwork waits until packets pass: a network that has just come up loses those of IPv6 for a while.
+func (t *trials) awaitNetwork() error {
+	ctx, cancel := within(eventually)
+	defer cancel()
+	hosts := []*lab.Host{t.site}
+	to := [][2]netip.Addr{t.near}
+	for _, x := range t.callers {
+		reached := t.outside
+		for i, from := range x.sources {
+			if !from.IsValid() {
+				reached[i] = netip.Addr{}
+			}
+		}
+		hosts, to = append(hosts, x.host), append(to, reached)
+	}
+	for i, h := range hosts {
+		for _, a := range both(to[i]) {
+			err := lab.Wait(ctx, func() error {
+				once, end := within(patience)
+				defer end()
+				_, err := h.Ping(once, a.Addr())
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("the network of the probe does not come up: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// ingress is the interface of the gateway by which a caller comes.
+func (t *trials) ingress(x *caller) string {
+	if x.Line != nil {
+		return x.Line.Interface
+	}
+	return t.wan
+}
+
+// of gives the callers of subjects who have not tried something yet.
+func (t *trials) of(subjects []*subject, what Trial) (all []*caller) {
+	for _, x := range t.callers {
+		if slices.Contains(subjects, x.subject) && !t.tried[x][what] {
+			all = append(all, x)
+		}
+	}
+	return all
+}
+
+// add notes a check.
+func (t *trials) add(x *caller, c Check) {
+	c.Engineer = x.String()
+	c.Kept = c.LeftOut != "" || c.Seen == c.Expected
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tried[x][c.Trial] = true
+	t.checks = append(t.checks, c)
+}
+
+// hour tries everything at an hour of the policy.
+func (t *trials) hour(ctx context.Context, h hour) error {
+	t.plan = h.plan.Shifted(time.Since(h.plan.At))
+	if err := t.gate.set(t.plan); err != nil {
+		return err
+	}
+	t.gate.forget()
+	open := t.of(h.open, Enters)
+	t.together(t.of(h.shut, WrongHour), t.wrongHour)
+	t.together(open, t.strangers)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	t.together(open, t.enter)
+	if len(open) == 0 {
+		return nil
+	}
+	t.flows(open)
+	defer t.leave()
+	return errors.Join(t.ends(), ctx.Err())
+}
+
+// together runs a trial of all callers at once.
+func (t *trials) together(all []*caller, trial func(*caller)) {
+	var group sync.WaitGroup
+	for _, x := range all {
+		group.Go(func() { trial(x) })
+	}
+	group.Wait()
+}
+
+// leftOut notes what no hour has tried.
+func (t *trials) leftOut() {
+	for _, x := range t.callers {
+		if len(x.spans) == 0 {
+			t.add(x, Check{Trial: Enters, LeftOut: NeverOpen})
+		} else if !t.tried[x][Enters] {
+			t.add(x, Check{Trial: Enters, LeftOut: OtherTime})
+		}
+		if !t.tried[x][WrongHour] {
+			t.add(x, Check{Trial: WrongHour, LeftOut: AlwaysOpen})
+		}
+	}
+}

