@@ -15,6 +15,7 @@ type Bind struct {
 	mu        sync.Mutex             // held by Open, Close and SetMark
 	four, six atomic.Pointer[socket] // nil: closed, or the host has no such family
 	senders   sync.Pool
+	routes    routes
 }
 
 // New gives a Bind that is closed.
@@ -42,6 +43,9 @@ func (b *Bind) Open(port uint16) (receive []conn.ReceiveFunc, actual uint16, err
 	}
 	b.four.Store(four)
 	b.six.Store(six)
+	if err := b.routes.open(); err != nil {
+		return nil, 0, errors.Join(err, b.close())
+	}
 	for _, s := range b.sockets() {
 		receive, actual = append(receive, newReceiver(s).receive), uint16(s.port)
 	}
@@ -79,9 +83,15 @@ func (b *Bind) sockets() (open []*socket) {
 
 // Close implements conn.Bind. Functions that wait for datagrams return
 // net.ErrClosed.
-func (b *Bind) Close() (err error) {
+func (b *Bind) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.routes.close()
+	return b.close()
+}
+
+// close closes the sockets; mu is held.
+func (b *Bind) close() (err error) {
 	for _, s := range b.sockets() {
 		err = errors.Join(err, s.conn.Close())
 	}
@@ -136,6 +146,9 @@ func (b *Bind) Send(packets [][]byte, to conn.Endpoint) error {
 	}
 	if s == nil {
 		return syscall.EAFNOSUPPORT
+	}
+	if !isStrict {
+		b.routes.check(e)
 	}
 	out := b.senders.Get().(*sender)
 	defer b.senders.Put(out)

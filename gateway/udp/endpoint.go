@@ -18,7 +18,9 @@ type Endpoint struct {
 	index          int32      // of the interface; 0: unknown
 	scope          uint32     // the interface of a link-local sender; 0: it is none
 	source         atomic.Int32
-	single         atomic.Bool // the kernel does not part messages on the way to it
+	single         atomic.Bool  // the kernel does not part messages on the way to it
+	heard          atomic.Bool  // something came since source was last looked at
+	checked        atomic.Int64 // when that was, in nanoseconds since the sockets were opened
 }
 
 // How much of the source an answer leaves from.
@@ -86,6 +88,9 @@ func (c *endpoints) of(key ends) *Endpoint {
 	}
 	if c.last.source.Load() != wholeSource {
 		c.last.source.Store(wholeSource)
+	}
+	if !c.last.heard.Load() {
+		c.last.heard.Store(true)
 	}
 	return c.last
 }
