@@ -20,6 +20,7 @@ import (
 type File struct {
 	Path          string
 	Key           KeyFile                      // the gateway's own, which no engineer may have
+	Guard         durable.Guard                // opens the file, and those of preshared keys
 	Interface     string                       // the tunnel's, which no line may have
 	ForwardOthers bool                         // KIDOBAN_FORWARD_OTHERS
 	Addresses     func() ([]netip.Addr, error) // the host's own, which a policy may not list
@@ -40,7 +41,7 @@ func (f *File) Load() (*policy.Policy, []view.Message, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p, warnings, err := LoadPolicy(f.Path, Host{Key: f.Key.public(), Interface: f.Interface, ForwardOthers: f.ForwardOthers, Addresses: own})
+	p, warnings, err := LoadPolicy(f.Path, Host{Key: f.Key.public(), Guard: f.Guard, Interface: f.Interface, ForwardOthers: f.ForwardOthers, Addresses: own})
 	if err == nil {
 		f.zone.Store(p.Zone)
 	}
@@ -73,7 +74,7 @@ func (f *File) Check() (string, error) {
 	}
 	// The stamps come first: a change during the reading shows the next time.
 	files := []dated{{f.Path, stampOf(f.Path)}}
-	loaded, _, err := LoadPolicy(f.Path, Host{Key: f.Key.public(), Interface: f.Interface, ForwardOthers: f.ForwardOthers, Addresses: own, Opens: func(path string) {
+	loaded, _, err := LoadPolicy(f.Path, Host{Key: f.Key.public(), Guard: f.Guard, Interface: f.Interface, ForwardOthers: f.ForwardOthers, Addresses: own, Opens: func(path string) {
 		files = append(files, dated{path, stampOf(path)})
 	}})
 	f.files, f.own, f.digest, f.err = files, own, "", err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"kidoban/gateway/durable"
 	"kidoban/gateway/view"
 	"kidoban/gateway/witness"
 )
@@ -111,6 +112,14 @@ func FromEnvironment(environ []string) (Settings, error) {
 		s.PrivateKeyFile = filepath.Join(s.StateDir, "private.key")
 	}
 	return s, nil
+}
+
+// Readable are the folders, without links, beneath which the gateway can read files: those of the policy file and
+// of the state, and /etc.
+func (s Settings) Readable() []string {
+	all := []string{durable.Real(filepath.Dir(s.PolicyFile)), filepath.Dir(durable.Real(s.PolicyFile)), durable.Real(s.StateDir), durable.Real("/etc")}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // Warnings has a warning if the metrics listen on every address or on a public one.

@@ -22,6 +22,7 @@ var mayImport = map[string][]string{
 	"gateway/journal":  {"gateway/durable"},
 	"gateway/lab":      {},
 	"gateway/syslog":   {"gateway/log"},
+	"gateway/confine":  {"gateway/durable", "gateway/view"},
 	"config":           {"gateway/durable", "gateway/policy", "gateway/view", "gateway/witness"},
 	"config/share":     {"config", "gateway/policy"},
 	"gateway/tun":      {},

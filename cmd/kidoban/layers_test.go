@@ -23,6 +23,7 @@ import (
 	"kidoban/config"
 	"kidoban/gateway"
 	"kidoban/gateway/clock"
+	"kidoban/gateway/confine"
 	"kidoban/gateway/firewall"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
@@ -68,6 +69,14 @@ func init() {
 	}
 	if file := os.Getenv(profileVariable); file != "" {
 		profileInto(file)
+	}
+	confined = func(r confine.Rules) confine.Rules {
+		for _, name := range []string{offsetVariable, hangVariable, stuckVariable, profileVariable} {
+			if file := os.Getenv(name); file != "" {
+				r.Write = append(r.Write, filepath.Dir(file))
+			}
+		}
+		return r
 	}
 	wired = func(c gateway.Config) gateway.Config {
 		if file := os.Getenv(offsetVariable); exists(file) {

@@ -37,7 +37,10 @@ func keyFile(p *terminal.Program) config.KeyFile {
 func loadPolicy(p *terminal.Program, path string, opens func(string)) (*policy.Policy, []view.Message, error) {
 	var err error
 	host := config.Host{Guard: guard(p), Interface: p.Settings.Interface, Inside: p.Settings.InsideInterfaces, ForwardOthers: p.Settings.ForwardOthers, Opens: opens}
-	host.Guard.Draft = path != p.Settings.PolicyFile
+	host.Guard.Within = p.Settings.Readable()
+	if host.Guard.Draft = path != p.Settings.PolicyFile; host.Guard.Draft {
+		host.Guard.Within = nil
+	}
 	if _, key, err := keyFile(p).Load(); err == nil {
 		host.Key = &key
 	}

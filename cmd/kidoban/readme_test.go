@@ -596,7 +596,7 @@ func (m *module) licenceFiles(t *testing.T) []string {
 	delete(folders, m.Dir)
 	var files []string
 	for _, folder := range append([]string{m.Dir}, slices.Sorted(maps.Keys(folders))...) {
-		for _, pattern := range []string{"LICENSE*", "COPYING*", "NOTICE*", "PATENTS*"} {
+		for _, pattern := range []string{"LICENSE*", "License", "COPYING*", "NOTICE*", "PATENTS*"} {
 			names, err := filepath.Glob(filepath.Join(folder, pattern))
 			if err != nil {
 				t.Fatal(err)
@@ -650,8 +650,8 @@ func (m *module) licence(t *testing.T) (text, spdx string) {
 	var all []string
 	for _, l := range []struct{ spdx, says string }{
 		{"Apache-2.0", "Apache License Version 2.0, January 2004"},
-		{"BSD-3-Clause", "may be used to endorse or promote products"},
-		{"MIT", "Permission is hereby granted, free of charge, to any person obtaining a copy"},
+		{"BSD-3-Clause", "be used to endorse or promote products"},
+		{"MIT", "is hereby granted, free of charge, to any person obtaining a copy"},
 	} {
 		if strings.Contains(words, l.says) {
 			all = append(all, l.spdx)

@@ -23,6 +23,7 @@ import (
 	"kidoban/gateway/api"
 	"kidoban/gateway/backup"
 	"kidoban/gateway/clock"
+	"kidoban/gateway/confine"
 	"kidoban/gateway/durable"
 	"kidoban/gateway/evidence/catalogue"
 	"kidoban/gateway/evidence/desk"
@@ -58,7 +59,7 @@ func (runCommand) Run(p *terminal.Program) error {
 	defer cancel()
 	s := p.Settings
 	key := config.KeyFile{Path: s.PrivateKeyFile}
-	file := &config.File{Path: s.PolicyFile, Key: key, Interface: s.Interface, ForwardOthers: s.ForwardOthers, Addresses: func() ([]netip.Addr, error) { return firewall.HostAddresses(s.Interface) }}
+	file := &config.File{Path: s.PolicyFile, Key: key, Guard: durable.Guard{Within: s.Readable()}, Interface: s.Interface, ForwardOthers: s.ForwardOthers, Addresses: func() ([]netip.Addr, error) { return firewall.HostAddresses(s.Interface) }}
 	logger, queue := log.New(p.Err, p.Settings.LogLevel, p.Settings.LogFormat, file.Zone)
 	defer queue.Close()
 	logger, elsewhere, err := syslog.Also(logger, s.SyslogAddress, s.SyslogCAFile, s.LogLevel, file.Zone)
@@ -110,6 +111,7 @@ func (runCommand) Run(p *terminal.Program) error {
 			return err
 		}
 	}
+	kept := confine.Apply(confined(gatewayRules(s)))
 	gate, err := tunnel.New(tunnel.Config{Interface: s.Interface, ListenPort: s.ListenPort, MTU: api.MTU, Logger: logger, UAPI: true})
 	if err != nil {
 		return err
@@ -132,7 +134,7 @@ func (runCommand) Run(p *terminal.Program) error {
 		counts.SyslogDropped = elsewhere.Dropped
 	}
 	var settings []view.Hint
-	for _, w := range s.Warnings() {
+	for _, w := range append(s.Warnings(), kept.Missing()...) {
 		logger.Warn(w.String())
 		settings = append(settings, view.Hint{Message: w})
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +29,9 @@ import (
 type Guard struct {
 	User, Group uint32
 	Draft       bool // the file may lie in a sticky folder: it is read once, for people
+
+	// Within are folders, without links. A file that Open opens lies beneath one of them; nil: anywhere.
+	Within []string
 }
 
 // GuardFor trusts the owner of a folder too. With the state folder, root and operators
@@ -49,6 +53,10 @@ func (g Guard) Open(path string, loosest fs.FileMode) (*os.File, error) {
 	}
 	defer folder.close()
 	defer file.close()
+	if g.Within != nil && !slices.ContainsFunc(g.Within, func(allowed string) bool { return Beneath(file.path, allowed) }) {
+		return nil, fmt.Errorf("lies in %s, where the gateway cannot read: allowed is a file beneath %s; move it there, and restart the gateway if the policy file itself leads elsewhere now",
+			shown(filepath.Dir(file.path)), strings.Join(g.Within, " or "))
+	}
 	if err := g.judgeFile(folder, file, loosest); err != nil {
 		return nil, err
 	}
@@ -61,6 +69,22 @@ func (g Guard) Open(path string, loosest fs.FileMode) (*os.File, error) {
 		return nil, fmt.Errorf("cannot be read: it was replaced at this moment")
 	}
 	return os.NewFile(uintptr(opened.fd), path), nil
+}
+
+// Beneath reports whether a path is a folder, or something beneath it. Both are without links.
+func Beneath(path, folder string) bool {
+	return path == folder || strings.HasPrefix(path, strings.TrimSuffix(folder, "/")+"/")
+}
+
+// Real is where a path leads, without links. What is missing counts as no link.
+func Real(path string) string {
+	if absolute, err := filepath.Abs(path); err == nil {
+		path = absolute
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil || path == "/" {
+		return real
+	}
+	return filepath.Join(Real(filepath.Dir(path)), filepath.Base(path))
 }
 
 // Stat describes a file that Open would open, whatever the file's mode.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,6 +24,9 @@ type Config struct {
 	Socket   string // of the gateway, for the office
 	StateDir string // the cursors are there; made if it is missing
 	Logger   *slog.Logger
+	// Confine is called once, before the first notice goes out, with the files of the sinks.
+	// It returns the folders beneath which the office can read from then on. It may be nil.
+	Confine func(files []string) (readable []string)
 
 	// For tests; zero: the defaults.
 	guard                 func(network, address string, c syscall.RawConn) error
@@ -67,6 +71,7 @@ type office struct {
 	sinks    map[string]running
 	progress map[string]*progress
 	deaf     bool // the gateway did not answer last time
+	readable []string
 }
 
 // Run delivers notices until the context ends. It waits for a gateway that is not there. An
@@ -89,7 +94,9 @@ func Run(ctx context.Context, c Config) error {
 	tick := time.NewTicker(c.every)
 	defer tick.Stop()
 	for {
-		o.refresh(ctx)
+		if err := o.refresh(ctx); err != nil {
+			return err
+		}
 		o.report()
 		select {
 		case <-ctx.Done():
@@ -118,20 +125,24 @@ func (o *office) changed() {
 }
 
 // refresh asks which sinks there are, and starts and stops them. If the gateway does not
-// answer, the sinks stay as they are.
-func (o *office) refresh(ctx context.Context) {
+// answer, the sinks stay as they are. The error names a file that the office can read only after
+// a restart.
+func (o *office) refresh(ctx context.Context) error {
 	settings, err := o.gate.settings()
 	if err != nil {
 		if !o.deaf {
 			o.Logger.Warn("the gateway does not say where notices go; it is asked again", "err", err)
 		}
 		o.deaf = true
-		return
+		return nil
 	}
 	if o.deaf {
 		o.Logger.Info("the gateway says again where notices go")
 	}
 	o.deaf = false
+	if err := o.confine(settings.Sinks); err != nil {
+		return err
+	}
 	settings.Size = 0
 	zone, err := time.LoadLocation(settings.Timezone)
 	if err != nil {
@@ -158,6 +169,32 @@ func (o *office) refresh(ctx context.Context) {
 			o.start(ctx, s, zone)
 		}
 	}
+	return nil
+}
+
+// confine confines the office to the files of its first sinks, and finds those of later sinks that lie elsewhere.
+func (o *office) confine(sinks []view.Sink) error {
+	if o.Confine == nil {
+		return nil
+	}
+	var files []string
+	for _, s := range sinks {
+		for _, file := range []string{s.SecretFile, s.CAFile} {
+			if file != "" {
+				files = append(files, file)
+			}
+		}
+	}
+	if o.readable == nil {
+		o.readable = o.Confine(files)
+	}
+	for _, file := range files {
+		if real := durable.Real(file); !slices.ContainsFunc(o.readable, func(folder string) bool { return durable.Beneath(real, folder) }) {
+			return fmt.Errorf("a sink has the file %s now, which this process cannot read, since it could read only beneath %s from its start on: start the office anew, as systemd does by itself",
+				file, strings.Join(o.readable, ", "))
+		}
+	}
+	return nil
 }
 
 // forget drops what is kept of sinks that the policy has not any more. One that comes back

@@ -31,7 +31,7 @@ func (t *Tunnel) build() error {
 	if err := portFree(c.ListenPort); err != nil {
 		return err
 	}
-	native, err := createTUN(tunDevice, c.Interface)
+	native, err := createTUN(Device, c.Interface)
 	if err != nil {
 		return err
 	}

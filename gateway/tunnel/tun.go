@@ -54,8 +54,8 @@ func createTUN(path, name string) (tun.Device, error) {
 	return device, nil
 }
 
-// tunDevice makes interfaces.
-const tunDevice = "/dev/net/tun"
+// Device makes interfaces.
+const Device = "/dev/net/tun"
 
 // tunError is the error of the device that makes interfaces, and names the cure.
 func tunError(name string, err error) error {

@@ -878,7 +878,7 @@ func TestFault41StormOfLinks(t *testing.T) {
 func TestWithoutWgShow(t *testing.T) {
 	s := newSite(t)
 	s.tunnel.Close()
-	path := filepath.Join(uapiDirectory, "kido0.sock")
+	path := filepath.Join(UAPIDirectory, "kido0.sock")
 	if err := os.MkdirAll(filepath.Join(path, "in the way"), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,8 @@ import (
 	"golang.zx2c4.com/wireguard/device"
 )
 
-// uapiDirectory is where wg(8) looks for userspace interfaces.
-const uapiDirectory = "/var/run/wireguard"
+// UAPIDirectory is where wg(8) looks for userspace interfaces.
+const UAPIDirectory = "/var/run/wireguard"
 
 const (
 	uapiTimeout = 5 * time.Second // of a client
@@ -40,7 +40,7 @@ type uapi struct {
 
 // newUAPI tries to make the socket; run goes on trying.
 func newUAPI(name string, d *device.Device, log *slog.Logger) *uapi {
-	u := &uapi{device: d, log: log, path: filepath.Join(uapiDirectory, name+".sock"), quit: make(chan struct{})}
+	u := &uapi{device: d, log: log, path: filepath.Join(UAPIDirectory, name+".sock"), quit: make(chan struct{})}
 	u.listen()
 	return u
 }

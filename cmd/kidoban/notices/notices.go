@@ -8,10 +8,14 @@ import (
 	"fmt"
 	"os/signal"
 	"os/user"
+	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
 	"kidoban/cmd/kidoban/terminal"
+	"kidoban/gateway/confine"
+	"kidoban/gateway/durable"
 	"kidoban/gateway/log"
 	"kidoban/gateway/notify"
 	"kidoban/gateway/office"
@@ -34,7 +38,25 @@ func (OfficeCommand) Run(p *terminal.Program) error {
 	logger, queue := log.New(p.Err, s.LogLevel, s.LogFormat, func() *time.Location { return time.Local })
 	defer queue.Close()
 	logger.Info("the office starts", "socket", s.OfficeSocket, "state", s.OfficeStateDir)
-	return office.Run(ctx, office.Config{Socket: s.OfficeSocket, StateDir: s.OfficeStateDir, Logger: logger})
+	return office.Run(ctx, office.Config{Socket: s.OfficeSocket, StateDir: s.OfficeStateDir, Logger: logger, Confine: func(files []string) []string {
+		r := officeRules(s.OfficeStateDir, files)
+		for _, m := range confine.Apply(Confined(r)).Missing() {
+			logger.Warn(m.String())
+		}
+		return append(r.Read, r.Write...)
+	}})
+}
+
+// Confined returns the rules unchanged. Tests replace it with a function that adds the places that only they use.
+var Confined = func(r confine.Rules) confine.Rules { return r }
+
+// officeRules are the places that the office opens once it knows the files of its sinks.
+func officeRules(state string, files []string) confine.Rules {
+	r := confine.Rules{Read: slices.Concat(confine.Host(), confine.Network()), Write: []string{durable.Real(state)}}
+	for _, file := range files {
+		r.Read = append(r.Read, filepath.Dir(durable.Real(file)))
+	}
+	return r
 }
 
 // TestCommand is `kidoban notify-test`.
