@@ -105,6 +105,7 @@ func (f *ruleset) report(d *driftError) {
 // verify reads everything back. If there are differences its error is a
 // *driftError, and the kernel's elements are on record.
 func (f *ruleset) verify() error {
+	f.drawn = drawn{}
 	g, err := f.link.generation()
 	if err != nil {
 		return err

@@ -84,6 +84,14 @@ func (o *openings) add(what string, kind map[int]setKind, each term, dynamic boo
 	}
 }
 
+// addOfEngineers makes sets whose keys begin with the address of an engineer or host.
+func (o *openings) addOfEngineers(what string, kind map[int]setKind) {
+	o.add(what, kind, term{}, false)
+	for _, s := range o.sets[len(o.sets)-len(families):] {
+		s.ofEngineers = true
+	}
+}
+
 // of gives the elements of a set of a family; nil: there is no such set.
 func (o *openings) of(what string, family int) map[string]time.Time {
 	if s := o.set(name(what, family)); s != nil {
@@ -99,8 +107,9 @@ func (o *openings) lined() bool { return o.set(name("live_lines", 4)) != nil }
 func (s *set) holdsFlows() bool { return s.name == name("flows", 4) || s.name == name("flows", 6) }
 
 // opened works out every element that is open at an instant, and its end: the
-// end of the contiguous union of the grants that produce it.
-func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now time.Time) (*openings, error) {
+// end of the contiguous union of the grants that produce it. Of the elements
+// of engineers and hosts it has those of some.
+func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now time.Time, among some) (*openings, error) {
 	open := &openings{}
 	open.add("live", endpointKind, liveRate.term(), false)
 	// With limits for each tunnel address: of the rate at which it begins flows, of
@@ -113,11 +122,11 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 	open.add("target_fragments", addressKind, fragmentRate.term(), true)
 	// Each address twice: rules cannot compare two fields of a packet, but can look
 	// both up as one key.
-	open.add("engineers", pairKind, term{}, false)
+	open.addOfEngineers("engineers", pairKind)
 	open.add("paths", pathKind, term{}, false) // addresses of targets, each with the interfaces by which it is reached
-	open.add("flows", flowKind, term{}, false)
+	open.addOfEngineers("flows", flowKind)
 	if !o.Masquerade { // else flows serve for it
-		open.add("masquerade", flowKind, term{}, false)
+		open.addOfEngineers("masquerade", flowKind)
 	}
 	if p == nil || p.Policy == nil {
 		return open, nil
@@ -127,86 +136,149 @@ func opened(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, now t
 		open.add("live_lines", byLineKind, liveRate.term(), false)
 	}
 	if p.Policy.PlainLines() {
-		open.add("plain", pathKind, term{}, false) // hosts behind plain lines, each with the interface of its line
+		open.addOfEngineers("plain", pathKind) // hosts behind plain lines, each with the interface of its line
 	}
 	if p.Doubt != "" {
 		return open, nil
 	}
-	// In the order of their beginning, each grant either prolongs what is open
-	// when it begins, or is open itself, or does not count yet.
-	grants := slices.Clone(p.Grants)
-	slices.SortStableFunc(grants, func(a, b *policy.Grant) int { return a.From.Compare(b.From) })
-
-	sources := map[source]time.Time{}
-	destinations, ways := map[*policy.Target][]string{}, map[*policy.Target][]string{}
-	type way struct {
-		engineer netip.Addr
-		target   *policy.Target
+	b := builder{openings: open, options: o, now: now, among: among, destinations: map[*policy.Target][]string{}, opens: map[*policy.Engineer]int{}, fits: map[fromTo]bool{}}
+	b.shared(p.Grants, live, paths)
+	for _, g := range p.Grants { // those of an engineer in the order of their beginning
+		b.grant(g)
 	}
-	opens, fits := map[*policy.Engineer]int{}, map[way]bool{}
-	var failures []error
+	return open, errors.Join(b.failures...)
+}
+
+// builder fills the sets. In the order of their beginning, each grant either prolongs what is open when it
+// begins, or is open itself, or does not count yet.
+type builder struct {
+	*openings
+	options      Options
+	now          time.Time
+	among        some
+	destinations map[*policy.Target][]string // ends of keys of flows
+	opens        map[*policy.Engineer]int    // how many flows
+	fits         map[fromTo]bool             // the flows are not too many
+	failures     []error
+}
+
+type fromTo struct {
+	from   netip.Addr
+	target *policy.Target
+}
+
+// shared fills the sets whose elements engineers share: sources, live, and paths. Grants that differ in
+// their engineer alone count once.
+func (b *builder) shared(grants []*policy.Grant, live []netip.AddrPort, paths Paths) {
+	type kind struct {
+		window  *policy.Window
+		line    *policy.Line
+		sources *netip.Prefix // the first one of the list
+		count   int
+		span    policy.Span
+	}
+	met := map[kind]bool{}
+	var all []*policy.Grant
 	for _, g := range grants {
-		if !g.Until.After(now) {
-			continue
+		k := kind{window: g.Window, line: g.Engineer.Line, count: len(g.Engineer.Sources), span: g.Span}
+		if k.count > 0 {
+			k.sources = &g.Engineer.Sources[0]
 		}
-		plain := g.Engineer.Plain() // a host sends nothing to the WireGuard port
+		if !met[k] && g.Until.After(b.now) {
+			met[k] = true
+			all = append(all, g)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *policy.Grant) int { return a.From.Compare(b.From) })
+	sources, ways := map[source]time.Time{}, map[*policy.Target][]string{}
+	for _, g := range all {
 		for _, s := range g.Engineer.Sources {
-			if plain {
-				break
+			if !g.Engineer.Plain() { // a host sends nothing to the WireGuard port
+				prolong(sources, source{s.Masked(), interfaceOfLine(g.Engineer.Line)}, g, b.now)
 			}
-			prolong(sources, source{s.Masked(), interfaceOfLine(g.Engineer.Line)}, g, now)
 		}
 		for _, t := range g.Window.Targets {
-			keys, ok := destinations[t]
-			if !ok {
+			if _, known := b.destinations[t]; !known {
 				var err error
-				if keys, err = expand(t); err != nil {
-					failures = append(failures, err)
+				if b.destinations[t], err = expand(t); err != nil {
+					b.failures = append(b.failures, err)
 				} else {
-					ways[t] = reach(t, paths, o.Interface)
+					ways[t] = reach(t, paths, b.options.Interface)
 				}
-				destinations[t] = keys
 			}
-			f := familyOf(t.Prefix.Addr())
-			reached, flows, masqueraded := open.of("paths", f), open.of("flows", f), open.of("masquerade", f)
 			for _, key := range ways[t] {
-				prolong(reached, key, g, now)
-			}
-			for _, a := range g.Engineer.Addresses {
-				if f != familyOf(a) {
-					continue
-				}
-				// Several grants of one target open its flows once.
-				w := way{a, t}
-				if _, counted := fits[w]; !counted {
-					before := opens[g.Engineer]
-					opens[g.Engineer] += len(keys)
-					fits[w] = opens[g.Engineer] <= maxFlows
-					if !fits[w] && before <= maxFlows {
-						failures = append(failures, fmt.Errorf("%s: allowed are %d flows of one engineer; target %s and what follows stays closed", g.Engineer, maxFlows, t.Name))
-					}
-				}
-				if !fits[w] {
-					continue
-				}
-				source := string(a.AsSlice())
-				prolong(open.of("engineers", f), source+source, g, now)
-				if plain {
-					prolong(open.of("plain", f), source+string(paddedName(g.Engineer.Line.Interface)), g, now)
-				}
-				for _, key := range keys {
-					key = source + key
-					prolong(flows, key, g, now)
-					if t.Masquerade && masqueraded != nil {
-						prolong(masqueraded, key, g, now)
-					}
-				}
+				prolong(b.of("paths", familyOf(t.Prefix.Addr())), key, g, b.now)
 			}
 		}
 	}
-	open.fillSources(sources)
-	open.fillLive(live)
-	return open, errors.Join(failures...)
+	b.fillSources(sources)
+	b.fillLive(live)
+}
+
+// grant opens the flows of a grant.
+func (b *builder) grant(g *policy.Grant) {
+	if !g.Until.After(b.now) || !b.among.have(g.Engineer) {
+		return
+	}
+	for _, a := range g.Engineer.Addresses {
+		source := string(a.AsSlice())
+		for _, t := range g.Window.Targets {
+			if familyOf(a) == familyOf(t.Prefix.Addr()) && b.fit(g.Engineer, fromTo{a, t}) {
+				b.open(g, source, t)
+			}
+		}
+	}
+}
+
+// fit counts the flows from an address to a target, and reports whether they are not too many. Several grants
+// of one target open its flows once.
+func (b *builder) fit(e *policy.Engineer, w fromTo) bool {
+	if fits, counted := b.fits[w]; counted {
+		return fits
+	}
+	before := b.opens[e]
+	b.opens[e] += len(b.destinations[w.target])
+	b.fits[w] = b.opens[e] <= maxFlows
+	if !b.fits[w] && before <= maxFlows {
+		b.failures = append(b.failures, fmt.Errorf("%s: allowed are %d flows of one engineer; target %s and what follows stays closed", e, maxFlows, w.target.Name))
+	}
+	return b.fits[w]
+}
+
+// open opens the flows of a grant from an address to a target.
+func (b *builder) open(g *policy.Grant, source string, t *policy.Target) {
+	f := familyOf(t.Prefix.Addr())
+	flows, masqueraded := b.of("flows", f), b.of("masquerade", f)
+	prolong(b.of("engineers", f), source+source, g, b.now)
+	if g.Engineer.Plain() {
+		prolong(b.of("plain", f), source+string(paddedName(g.Engineer.Line.Interface)), g, b.now)
+	}
+	for _, key := range b.destinations[t] {
+		key = source + key
+		prolong(flows, key, g, b.now)
+		if t.Masquerade && masqueraded != nil {
+			prolong(masqueraded, key, g, b.now)
+		}
+	}
+}
+
+// some are the keys of some engineers and hosts; nil: of all.
+type some map[policy.Key]bool
+
+func (m some) have(e *policy.Engineer) bool { return m == nil || m[e.Key] }
+
+// ever gives the elements of some engineers that a plan opens at any instant.
+func ever(o Options, p *policy.Plan, of some) *Rules {
+	always := p.Restrict(func(g *policy.Grant) *policy.Grant {
+		if !of.have(g.Engineer) {
+			return nil
+		}
+		from := *g
+		from.From = time.Time{}
+		return &from
+	})
+	open, _ := opened(o, always, nil, nil, time.Time{}, of) // what could not be opened is not there
+	return &open.Rules
 }
 
 // prolong lets a grant open an element, or move its end.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/nftables"
@@ -127,6 +128,8 @@ type set struct {
 	each     term // the limit of each element by itself; without expressions: none
 	dynamic  bool
 	elements map[string]time.Time // key as the kernel has it -> end
+
+	ofEngineers bool // each key begins with the address of an engineer or host
 }
 
 // dynamicSize is how many elements a dynamic set has room for: more than there
@@ -189,7 +192,12 @@ type Paths map[netip.Prefix][]string
 // The error names flows that cannot be opened and stay closed; the rules are
 // good all the same.
 func Ruleset(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, deaf []string, now time.Time) (*Rules, error) {
-	open, err := opened(o, p, live, paths, now)
+	return partly(o, p, live, paths, deaf, now, nil)
+}
+
+// partly is Ruleset with the elements of some engineers.
+func partly(o Options, p *policy.Plan, live []netip.AddrPort, paths Paths, deaf []string, now time.Time, among some) (*Rules, error) {
+	open, err := opened(o, p, live, paths, now, among)
 	r := &open.Rules
 	var decided *policy.Policy
 	if p != nil {
@@ -489,7 +497,7 @@ func (o Options) masquerades(p *policy.Policy) bool {
 var families = [...]int{4, 6}
 
 // name is the name of the set of a family.
-func name(what string, family int) string { return fmt.Sprint(what, family) }
+func name(what string, family int) string { return what + strconv.Itoa(family) }
 
 // limit accepts fragments within the limit that a dynamic set has for each
 // source by itself.

@@ -367,7 +367,7 @@ func TestChanges(t *testing.T) {
 			if tt.want != 0 {
 				next.set("flows4").elements["key"] = wall.Add(tt.want)
 			}
-			c := h.changes(next, instant{wall, boot})
+			c := h.changes(next, instant{wall, boot}, nil)
 			got := ""
 			switch {
 			case len(c.shut) == 1:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -49,6 +50,7 @@ type ruleset struct {
 	paths      Paths
 	deaf       []string
 	readBack   readBack
+	drawn      drawn
 	uncertain  bool // an answer was lost: the next change begins with a full read-back
 	forwarding forwarding
 	flows      *connections
@@ -68,6 +70,38 @@ type readBack struct {
 type held struct {
 	rules *Rules // its elements are not looked at
 	ends  map[string]map[string]end
+}
+
+// drawn is the plan of which the kernel holds every element that had begun at an instant. The elements of
+// an engineer whose grants stay the same stay too, so hold works out those of the others. After any error,
+// and once everything was read back, it works out all.
+type drawn struct {
+	plan *policy.Plan // nil: it is unknown what the kernel holds
+	at   instant
+}
+
+// among gives the engineers of whom a plan may have other elements; nil: all. If the wall clock was set, the
+// kernel's timers and the plan differ about all.
+func (d drawn) among(plan *policy.Plan, now instant) some {
+	if d.plan == nil || plan == nil || plan.Policy == nil || plan.Policy != d.plan.Policy {
+		return nil
+	}
+	if step := now.wall.Round(0).Sub(d.at.wall.Round(0)) - (now.boot - d.at.boot); step.Abs() > tolerance {
+		return nil
+	}
+	among := some{}
+	for _, e := range plan.Changed(d.plan) {
+		among[e.Key] = true
+	}
+	for _, g := range plan.Grants {
+		if g.From.After(d.at.wall) || !g.Until.After(now.wall) { // begun since perhaps, or over
+			among[g.Engineer.Key] = true
+		}
+	}
+	for _, f := range slices.Concat(plan.Frozen, d.plan.Frozen) {
+		among[f.Grant.Engineer.Key] = true
+	}
+	return among
 }
 
 // end is when an element ends. The kernel's timers run with the boot time, which
@@ -183,7 +217,7 @@ func explained(err error, release string) error {
 
 // replace replaces the table by one without any element, in one transaction.
 func (f *ruleset) replace() error {
-	f.held = nil
+	f.held, f.drawn = nil, drawn{}
 	f.flows.stale, f.flows.frozen = true, nil // flows may have begun while these rules did not stand
 	rules, _ := Ruleset(f.options, nil, nil, nil, f.deaf, time.Time{})
 	// Every change of elements destroys some that may be missing. A kernel that
@@ -277,11 +311,17 @@ func (f *ruleset) hold(plan *policy.Plan, refused error, coming map[netip.Addr]p
 	if plan != nil && plan.Policy != nil && f.options.masquerades(plan.Policy) {
 		f.options.translated = true
 	}
-	rules, left := Ruleset(f.options, plan, f.live, f.paths, f.deaf, time.Now())
-	refused = errors.Join(refused, left)
 	now := read()
+	among := f.drawn.among(plan, now)
+	var before *Rules
+	if among != nil {
+		before = ever(f.options, f.drawn.plan, among)
+	}
+	f.drawn = drawn{}
+	rules, left := partly(f.options, plan, f.live, f.paths, f.deaf, now.wall, among)
+	refused = errors.Join(refused, left)
 	frozen, resumed := f.freeze(plan, rules, coming, now)
-	changes := f.held.changes(rules, now)
+	changes := f.held.changes(rules, now, before)
 	f.flows.stale = f.flows.stale || changes.ended || len(coming) > 0 || f.flows.thawed(frozen)
 	commits := f.link.commits
 	f.flows.frozen = nil
@@ -295,7 +335,11 @@ func (f *ruleset) hold(plan *policy.Plan, refused error, coming map[netip.Addr]p
 	// If another program changed a ruleset too, the generation on record is too
 	// low, and the next check reads everything.
 	f.readBack.generation += f.link.commits - commits
-	return errors.Join(f.confirm(changes), refused)
+	err := errors.Join(f.confirm(changes), refused)
+	if err == nil {
+		f.drawn = drawn{plan, now}
+	}
+	return err
 }
 
 // change is the new end of one element.
@@ -313,12 +357,30 @@ type changes struct {
 	ended               bool // a flow is open no longer, or has been closed meanwhile
 }
 
-// changes finds the changes that lead to rules.
-func (h *held) changes(rules *Rules, now instant) *changes {
+// of gives the elements of a set that are on record: those that before has, if it is a set of engineers and
+// before is not nil, else all.
+func (h *held) of(s *set, before *Rules) iter.Seq2[string, end] {
+	if before == nil || !s.ofEngineers {
+		return maps.All(h.ends[s.name])
+	}
+	return func(yield func(string, end) bool) {
+		if had := before.set(s.name); had != nil {
+			for key := range had.elements {
+				if e, ok := h.ends[s.name][key]; ok && !yield(key, e) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// changes finds the changes that lead to rules. If before is not nil, the rules are about the engineers of
+// whom before has all elements that may be on record. Elements of others end as they did.
+func (h *held) changes(rules *Rules, now instant, before *Rules) *changes {
 	c := &changes{structure: changing(h.rules, rules)}
 	for _, s := range h.rules.sets {
 		next := rules.set(s.name)
-		for key, old := range h.ends[s.name] {
+		for key, old := range h.of(s, before) {
 			if old.boot <= now.boot {
 				// The kernel let it go by itself.
 				delete(h.ends[s.name], key)
@@ -525,6 +587,9 @@ func (f *ruleset) hasRules(rules *Rules) {
 		if f.held != nil && f.held.ends[s.name] != nil {
 			ends[s.name] = f.held.ends[s.name]
 		}
+	}
+	for _, s := range rules.sets {
+		s.elements = nil // they take much room, and ends has them
 	}
 	f.held = &held{rules, ends}
 }

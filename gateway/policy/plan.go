@@ -306,6 +306,16 @@ func (p *Plan) Doubted(why string) *Plan {
 	return r
 }
 
+// Changed lists the engineers whose grants are not the very same as in another plan of the same policy.
+func (p *Plan) Changed(before *Plan) (changed []*Engineer) {
+	for i, a := range p.access {
+		if !slices.Equal(a.grants, before.access[i].grants) {
+			changed = append(changed, p.index.engineers[i])
+		}
+	}
+	return changed
+}
+
 // Listed reports whether an open grant lists the source of a packet that came by an interface. Every
 // packet from outside is asked about.
 func (p *Plan) Listed(source netip.Addr, ingress string, now time.Time) bool {
