@@ -1,6 +1,7 @@
 # make demo     the gateway at work, in network namespaces of this machine
 # make test     all tests
-# make deb      a Debian package under bin/
+# make deb image sbom      Debian package, container image, list of linked modules: under bin/
+# make release RELEASE_KEY=FILE      all three, SHA256SUMS, and its signature by that SSH key
 # make bench    the tables of docs/PERFORMANCE.md, on a machine that does nothing else
 # make generate what is written by programs: the tables in README.md and docs/REFERENCE.md,
 #               the list of licences, the dashboards, the OpenAPI document, the manual page and completions
@@ -9,15 +10,15 @@ BIN := bin
 export GO BIN
 export VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: all deb demo test bench generate build clean
+.PHONY: all deb image sbom release demo test bench generate build clean
 
 all: build
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/ ./cmd/...
 
-deb: build
-	.ci/package/build deb
+deb image sbom release: build
+	.ci/package/build $@
 
 demo: build
 	@$(BIN)/kidoban-lab $(if $(STAY),--stay)
