@@ -148,3 +148,47 @@ func TestClientWithTheWrongKeyIsNotAnswered(t *testing.T) {
 		t.Errorf("came back, want nothing:\n%s", lab.Lines(got))
 	}
 }
+
+// TestEnterCarriesPackets has a Session bring a datagram through plain wireguard-go, and another end that does
+// not know the key keep silent.
+func TestEnterCarriesPackets(t *testing.T) {
+	client, router, server := three(t)
+	router.Forward()
+	private, public := lab.NewKey()
+	serverPrivate, serverPublic := lab.NewKey()
+	inside := netip.MustParseAddrPort("10.99.0.1:53")
+	server.NewClient(lab.ClientConfig{PrivateKey: serverPrivate, PeerKey: public, ListenPort: 51820,
+		Addresses: lab.Prefixes("10.99.0.1/32"), AllowedIPs: lab.Prefixes("10.99.0.2/32")})
+	l, err := server.ListenPacket("udp", inside.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := netip.MustParseAddrPort("198.51.100.2:51820")
+	s, err := client.Enter(within(t, 5*time.Second), private, serverPublic, netip.AddrPort{}, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := l.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	from := netip.MustParseAddrPort("10.99.0.2:4000")
+	for _, want := range []string{"one", "another, longer than a block"} {
+		if err := s.Send(lab.UDPPacket(from, inside, []byte(want))); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 100)
+		n, sender, err := l.ReadFrom(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got[:n]) != want || sender.String() != from.String() {
+			t.Errorf("%q of %v arrived, want %q of %v", got[:n], sender, want, from)
+		}
+	}
+	stranger, _ := lab.NewKey()
+	if s, err := client.Enter(within(t, 200*time.Millisecond), stranger, serverPublic, netip.AddrPort{}, to); err == nil {
+		s.Close()
+		t.Error("a stranger got a session")
+	}
+}

@@ -150,8 +150,7 @@ func (h *Host) Ping(ctx context.Context, to netip.Addr) (time.Duration, error) {
 	}
 }
 
-// Send sends an IP packet with any source along the host's routes. The kernel fills in the IPv4
-// header's checksum.
+// Send sends an IP packet with any source along the host's routes.
 func (h *Host) Send(packet []byte) error {
 	_, to, _, _, ok := parseHeader(packet)
 	err := errors.New("this is no IPv4 or IPv6 packet")
@@ -167,19 +166,18 @@ func (h *Host) Send(packet []byte) error {
 	return nil
 }
 
-// UDPPacket builds an IP packet with a UDP datagram, for Send. Both addresses are of one family.
+// UDPPacket builds an IP packet with a UDP datagram. Both addresses are of one family.
 func UDPPacket(from, to netip.AddrPort, payload []byte) []byte {
 	datagram := make([]byte, 8, 8+len(payload))
 	binary.BigEndian.PutUint16(datagram[0:], from.Port())
 	binary.BigEndian.PutUint16(datagram[2:], to.Port())
 	binary.BigEndian.PutUint16(datagram[4:], uint16(8+len(payload)))
 	datagram = append(datagram, payload...)
-	sum := checksum(from.Addr(), to.Addr(), unix.IPPROTO_UDP, datagram)
-	binary.BigEndian.PutUint16(datagram[6:], cmp.Or(sum, 0xffff)) // RFC 768: zero would mean that there is none
+	binary.BigEndian.PutUint16(datagram[6:], cmp.Or(checksum(from.Addr(), to.Addr(), unix.IPPROTO_UDP, datagram), 0xffff)) // RFC 768: zero would mean that there is none
 	return IPPacket(from.Addr(), to.Addr(), unix.IPPROTO_UDP, datagram)
 }
 
-// IPPacket puts an IP header before a payload of the given protocol, for Send.
+// IPPacket puts an IP header before a payload of the given protocol.
 func IPPacket(from, to netip.Addr, protocol uint8, payload []byte) []byte {
 	var header []byte
 	if from.Is4() {
@@ -189,20 +187,27 @@ func IPPacket(from, to netip.Addr, protocol uint8, payload []byte) []byte {
 		header = []byte{0: 0x60, 6: protocol, 7: 64}
 		binary.BigEndian.PutUint16(header[4:], uint16(len(payload)))
 	}
+	if from.Is4() {
+		binary.BigEndian.PutUint16(header[10:], sum(0, header, from.AsSlice(), to.AsSlice()))
+	}
 	return slices.Concat(header, from.AsSlice(), to.AsSlice(), payload)
 }
 
 // checksum is the Internet checksum (RFC 1071) over the pseudo header (RFC 768, RFC 8200 section
 // 8.1) and a datagram with a zero checksum field.
 func checksum(from, to netip.Addr, protocol uint8, datagram []byte) uint16 {
-	sum := uint32(protocol) + uint32(len(datagram))
-	for _, part := range [][]byte{from.AsSlice(), to.AsSlice(), datagram} {
+	return sum(uint32(protocol)+uint32(len(datagram)), from.AsSlice(), to.AsSlice(), datagram)
+}
+
+// sum is the Internet checksum of a number and of parts, all but the last of which have an even length.
+func sum(total uint32, parts ...[]byte) uint16 {
+	for _, part := range parts {
 		for i, b := range part {
-			sum += uint32(b) << (8 * (1 - i%2))
+			total += uint32(b) << (8 * (1 - i%2))
 		}
 	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
+	for total > 0xffff {
+		total = total>>16 + total&0xffff
 	}
-	return ^uint16(sum)
+	return ^uint16(total)
 }
