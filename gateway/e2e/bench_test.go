@@ -73,6 +73,7 @@ var parts = []part{
 	{"memory", alone((*board).memory)},
 	{"closing", alone((*board).closing)},
 	{"requests", alone((*board).requests)},
+	{"together", alone((*board).together)},
 }
 
 // alone makes a part of a measurement without ways.
@@ -200,7 +201,7 @@ func (b *board) memory(t *testing.T) {
 func (b *board) closing(t *testing.T) {
 	m := b.other(t, "^TestPromise4ClosingLag$/^with_every_layer$",
 		`last packets of (\d+) sessions, after the end: p50 (\S+), p99 (\S+), least \S+, greatest (\S+); this machine lets a goroutine wait for: p99 (\S+),`, "-closings=1000")
-	b.row("last packet after the end of "+m[1]+" windows", fmt.Sprintf("p50 %s, p99 %s", inMilliseconds(t, m[2]), inMilliseconds(t, m[3])), "", "", "",
+	b.row("last packet after the end of "+m[1]+" windows, 20 engineers at a time", fmt.Sprintf("p50 %s, p99 %s", inMilliseconds(t, m[2]), inMilliseconds(t, m[3])), "", "", "",
 		fmt.Sprintf("greatest %s; this machine lets a goroutine wait for: p99 %s", inMilliseconds(t, m[4]), inMilliseconds(t, m[5])))
 }
 
@@ -212,6 +213,25 @@ func (b *board) requests(t *testing.T) {
 	for i, what := range whats {
 		f := m[1+4*i:]
 		b.row(fmt.Sprintf("%s, %s sessions", what, f[0]), fmt.Sprintf("p50 %s, p99 %s", inMilliseconds(t, f[1]), inMilliseconds(t, f[2])), "", "", "", "greatest "+inMilliseconds(t, f[3]))
+	}
+}
+
+// together is what TestEndingTogether measures.
+func (b *board) together(t *testing.T) {
+	whats := []string{"by close --all", "by a reload", "by the clock"}
+	var logs []string
+	for _, what := range whats {
+		logs = append(logs, what+`, last packets of (\d+) of \d+ sessions: p50 (\S+), p99 (\S+), greatest (\S+); (\d+) of them later than the end; answer after (\S+); the sender was late by at most (\S+)`)
+	}
+	m := b.other(t, "^TestEndingTogether$", strings.Join(logs, `[\s\S]*`), "-together=1000")
+	for i, what := range whats {
+		f := m[1+7*i:]
+		answer := ""
+		if d, err := time.ParseDuration(f[5]); err == nil && d > 0 {
+			answer = "; answer after " + inMilliseconds(t, f[5])
+		}
+		b.row(fmt.Sprintf("last packet of %s sessions that end at once %s", f[0], what), fmt.Sprintf("p50 %s, p99 %s", inMilliseconds(t, f[1]), inMilliseconds(t, f[2])), "", "", "",
+			fmt.Sprintf("greatest %s; %s of them later than the end%s; this machine was late to send by at most %s", inMilliseconds(t, f[3]), f[4], answer, inMilliseconds(t, f[6])))
 	}
 }
 
