@@ -52,12 +52,10 @@ type growth struct {
 func newGrowth(t *testing.T, engineers int) *growth {
 	g := &growth{ground: newGround(t)}
 	for i := len(g.people); i < engineers; i++ {
-		p := g.person(fmt.Sprintf("medisys/engineer%05d", i), 0, "")
-		p.v4 = netip.AddrFrom4([4]byte{10, 99, byte(1 + i/250), byte(1 + i%250)})
-		p.v6 = netip.AddrFrom16([16]byte{0xfd, 0, 0, 0x99, 13: 1, 14: byte(i >> 8), 15: byte(i)})
+		g.oneOfMany(i)
 	}
 	work := []string{hour("work", "ehr, ehr6")}
-	g.write(g.policyFile(), strings.Replace(g.policyText(work, work), "10.99.0.1/24", "10.99.0.1/16", 1))
+	g.write(g.policyFile(), strings.Replace(g.policyText(work, work), smallTunnel, largeTunnel, 1))
 	if *profiles != "" {
 		g.profiled(fmt.Sprintf("growth-%d", engineers))
 	}
@@ -71,6 +69,17 @@ func newGrowth(t *testing.T, engineers int) *growth {
 		}
 	})
 	return g
+}
+
+// The tunnel's network in the policy, and one with room for the engineers of oneOfMany.
+const smallTunnel, largeTunnel = "10.99.0.1/24", "10.99.0.1/16"
+
+// oneOfMany adds an engineer of medisys by number.
+func (g *ground) oneOfMany(i int) *person {
+	p := g.person(fmt.Sprintf("medisys/engineer%05d", i), 0, "")
+	p.v4 = netip.AddrFrom4([4]byte{10, 99, byte(1 + i/250), byte(1 + i%250)})
+	p.v6 = netip.AddrFrom16([16]byte{0xfd, 0, 0, 0x99, 13: 1, 14: byte(i >> 8), 15: byte(i)})
+	return p
 }
 
 // profiled has the gateway write processor profiles into the folder of -profile, each between two signals.
