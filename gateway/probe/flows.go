@@ -83,13 +83,24 @@ func (t *trials) arrive(x *caller, six bool) *inner {
 }
 
 // listedService gives a service that an open window lists, TCP before UDP before echo requests.
-func (t *trials) listedService(x *caller, six bool) (found service, ok bool) {
-	rank := func(s service) int { return slices.Index([]string{"tcp", "udp", ping}, s.network) }
+func (t *trials) listedService(x *caller, six bool) (service, bool) {
+	var open []*policy.Window
 	for _, g := range t.plan.GrantsOf(x.Engineer) {
-		for _, target := range g.Window.Targets {
+		if g.Contains(time.Now()) {
+			open = append(open, g.Window)
+		}
+	}
+	return serviceIn(open, six)
+}
+
+// serviceIn gives a service that one of some windows lists.
+func serviceIn(windows []*policy.Window, six bool) (found service, ok bool) {
+	rank := func(s service) int { return slices.Index([]string{"tcp", "udp", ping}, s.network) }
+	for _, w := range windows {
+		for _, target := range w.Targets {
 			for _, s := range target.Services {
 				one, fits := serviceOf(target, s)
-				if fits && one.to.Addr().Is6() == six && g.Contains(time.Now()) && (!ok || rank(one) < rank(found)) {
+				if fits && one.to.Addr().Is6() == six && (!ok || rank(one) < rank(found)) {
 					found, ok = one, true
 				}
 			}
@@ -167,7 +178,7 @@ func (t *trials) reaches(i *inner) {
 	}
 	ctx, cancel := within(eventually)
 	defer cancel()
-	err := lab.Wait(ctx, func() error { return i.exchange(i.listed, time.Second) })
+	err := lab.Wait(ctx, func() error { return i.exchange(time.Second) })
 	if err == nil {
 		c.Seen = Entry
 	} else {
@@ -179,46 +190,84 @@ func (i *inner) check(what Trial, s service, expected Sight) Check {
 	return Check{Trial: what, From: i.own.String(), To: s.String(), Expected: expected, Seen: Unheard}
 }
 
-// exchange has one message answered.
-func (i *inner) exchange(s service, in time.Duration) (err error) {
-	ctx, cancel := within(in)
-	defer cancel()
+// message has one message answered.
+func message(ctx context.Context, h *lab.Host, source netip.Addr, s service) error {
 	if s.network == ping {
-		_, err = i.host.Ping(ctx, s.to.Addr())
-	} else {
-		_, err = i.host.Exchange(ctx, s.network, s.to.String(), "probe")
+		_, err := h.Ping(ctx, s.to.Addr())
+		return err
+	}
+	c, err := h.DialFrom(ctx, s.network, netip.AddrPortFrom(source, 0), s.to.String())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	answer := make([]byte, 16)
+	if _, err = c.Write([]byte("probe")); err == nil {
+		_, err = c.Read(answer)
 	}
 	return err
 }
 
-// attempt is a flow that must not pass.
-type attempt struct {
-	*inner
-	check Check
-	to    service
-	by    func(context.Context) error // tries
-	seen  func() int                  // counts the packets that arrived
+// exchange has one message of somebody inside answered.
+func (i *inner) exchange(in time.Duration) error {
+	ctx, cancel := within(in)
+	defer cancel()
+	return message(ctx, i.host, i.own, i.listed)
 }
 
-// refusals tries at once what must not pass.
+// attempt is a flow that must not pass.
+type attempt struct {
+	*caller
+	check  Check
+	from   *lab.Host
+	source netip.Addr
+	to     service
+	wire   *lab.Capture // where its packets would arrive
+	// refusal is the one that proves that it was tried, and wanted its reason; nil: the ruleset only counts such packets.
+	refusal func(policy.Fact) bool
+	wanted  policy.Reason
+}
+
+// outward is a flow of a caller to the site, from an address of its host.
+func (t *trials) outward(what Trial, x *caller, source netip.Addr, to service) *attempt {
+	a := &attempt{caller: x, from: x.host, source: source, to: to, wire: t.wire,
+		check: Check{Trial: what, From: source.String(), To: to.String(), Expected: Nothing, Seen: Unheard}}
+	engineer := t.plan.ByAddress(source)
+	q := policy.Query{To: to.to, Proto: to.protocol()}
+	if engineer != nil {
+		q.Key, q.Proven = engineer.Key, true
+	}
+	if x.Plain() {
+		q.Ingress = t.ingress(x)
+	}
+	a.wanted = t.plan.Decide(q, time.Now()).Reason
+	a.refusal = func(f policy.Fact) bool {
+		return f.Engineer == engineer && f.To == to.to && f.Proto == to.protocol() && (engineer != nil || f.Source.Addr() == source)
+	}
+	return a
+}
+
+// refusals tries what nobody inside may do.
 func (t *trials) refusals() {
 	var all []*attempt
 	for _, i := range t.inside {
-		for what, s := range i.others {
-			all = append(all, &attempt{i, i.check(what, s, Nothing), s, func(ctx context.Context) error { return i.exchange(s, patience) },
-				func() int { return len(t.wire.Packets(lab.Incoming, begins(s.to))) }})
+		for what, to := range i.others {
+			all = append(all, t.outward(what, i.caller, i.own, to))
+		}
+		if stranger := i.outsider[family(i.own)]; i.Plain() && i.listed.network != ping {
+			all = append(all, t.outward(Outsider, i.caller, stranger, i.listed))
 		}
 		s := service{"tcp", netip.AddrPortFrom(i.own, inwardPort)}
-		c := i.check(Inward, s, Nothing)
-		c.From, c.To = i.listed.to.Addr().String(), s.String()
-		all = append(all, &attempt{i, c, s, func(ctx context.Context) error {
-			conn, err := t.site.DialFrom(ctx, "tcp", netip.AddrPortFrom(i.listed.to.Addr(), 0), s.to.String())
-			if err == nil {
-				conn.Close()
-			}
-			return err
-		}, func() int { return len(i.device.Packets(lab.Incoming, begins(s.to))) }})
+		all = append(all, &attempt{caller: i.caller, from: t.site, source: i.listed.to.Addr(), to: s, wire: i.device,
+			check: Check{Trial: Inward, From: i.listed.to.Addr().String(), To: s.String(), Expected: Nothing, Seen: Unheard}})
 	}
+	t.attempt(all)
+}
+
+// attempt tries flows at once, and notes what was seen.
+func (t *trials) attempt(all []*attempt) {
 	t.wire.Forget()
 	before := t.inward()
 	var group sync.WaitGroup
@@ -228,10 +277,10 @@ func (t *trials) refusals() {
 	group.Wait()
 	heard := t.inward() > before
 	for _, a := range all {
-		if a.check.Trial == Inward && a.check.Seen == Unheard && heard {
+		if a.refusal == nil && a.check.Seen == Unheard && heard {
 			a.check.Seen = Nothing
 		}
-		if a.seen() > 0 {
+		if len(a.wire.Packets(lab.Incoming, begins(a.to.to))) > 0 {
 			a.check.Seen = Passed
 		}
 		t.add(a.caller, a.check)
@@ -253,21 +302,18 @@ func begins(to netip.AddrPort) func(lab.Packet) bool {
 func (t *trials) try(a *attempt) {
 	for range tries {
 		ctx, cancel := within(patience)
-		err := a.by(ctx)
+		err := message(ctx, a.from, a.source, a.to)
 		cancel()
-		if err == nil {
+		switch {
+		case err == nil:
 			a.check.Seen = Passed
 			return
+		case a.refusal == nil:
+			return
 		}
-		if a.check.Trial == Inward {
-			return // it is only counted
-		}
-		refusal, heard := t.gate.refused(func(f policy.Fact) bool {
-			return f.Engineer == a.Engineer && f.To == a.to.to && f.Proto == a.to.protocol()
-		})
-		if heard {
+		if refusal, heard := t.gate.refused(a.refusal); heard {
 			a.check.Reason = refusal.Decision.Reason.String()
-			if a.check.Seen = Nothing; refusal.Decision.Reason != policy.UnlistedTarget {
+			if a.check.Seen = Nothing; refusal.Decision.Reason != a.wanted {
 				a.check.Seen = Mistaken
 			}
 			return
@@ -380,14 +426,14 @@ func (h *held) hold(ctx context.Context) {
 	const pause = 20 * time.Millisecond
 	for ctx.Err() == nil {
 		if h.listed.network == ping {
-			if h.exchange(h.listed, patience) == nil {
+			if h.exchange(patience) == nil {
 				h.answer()
 			}
 			time.Sleep(pause)
 			continue
 		}
 		dialing, cancel := within(patience)
-		conn, err := h.host.Dial(dialing, h.listed.network, h.listed.to.String())
+		conn, err := h.host.DialFrom(dialing, h.listed.network, netip.AddrPortFrom(h.own, 0), h.listed.to.String())
 		cancel()
 		if err != nil {
 			continue

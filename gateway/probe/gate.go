@@ -39,8 +39,8 @@ type gate struct {
 	refusals []policy.Fact
 }
 
-// openGate starts gate and ruleset, which let nobody in.
-func openGate(h *lab.Host, c Config) (*gate, error) {
+// openGate starts gate and ruleset, which let nobody in. lan is the interface that leads to the targets.
+func openGate(h *lab.Host, lan string, c Config) (*gate, error) {
 	private, public := lab.NewKey()
 	g := &gate{host: h, config: c, public: public, closing: make(chan struct{})}
 	err := h.Do(func() (err error) {
@@ -51,7 +51,7 @@ func openGate(h *lab.Host, c Config) (*gate, error) {
 			return err
 		}
 		g.kernel, err = firewall.New(firewall.Options{Interface: c.Interface, ListenPort: c.ListenPort, Masquerade: c.Masquerade, ForwardOthers: c.ForwardOthers,
-			Inside: []string{inside}, Inspect: g.tunnel.Inspect, Logger: slog.New(slog.DiscardHandler)})
+			Inside: []string{lan}, Inspect: g.tunnel.Inspect, Logger: slog.New(slog.DiscardHandler)})
 		return err
 	})
 	if err != nil {

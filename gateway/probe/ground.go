@@ -18,6 +18,8 @@ type ground struct {
 	gateway *lab.Host
 	site    *lab.Host
 	wire    *lab.Capture      // of the site
+	lan     string            // the gateway's interface that leads to the site
+	wan     string            // the one by which callers without a line come
 	outside [2]netip.Addr     // the gateway's own towards callers, IPv4 and IPv6
 	near    [2]netip.Addr     // the gateway's own towards the site
 	routers map[string]*entry // by the interface of the gateway
@@ -42,10 +44,8 @@ type caller struct {
 	handshake sync.Mutex // held while WireGuard is set up
 }
 
-const (
-	inside = "lan0" // the gateway's interface that leads to the site
-	port   = "eth0" // of every other host
-)
+// port is the interface of every host but the gateway and the routers.
+const port = "eth0"
 
 // family is 0 for IPv4 and 1 for IPv6.
 func family(a netip.Addr) int {
@@ -70,24 +70,25 @@ func both(pair [2]netip.Addr) (all []netip.Prefix) {
 var everywhere = lab.Prefixes("0.0.0.0/0", "::/0")
 
 // newGround makes gateway and site.
-func newGround(l *lab.Lab, p *policy.Policy) *ground {
-	g := &ground{lab: l, free: &addresses{p, map[netip.Addr]bool{}}, gateway: l.Host("gateway"), site: l.Host("site"), routers: map[string]*entry{}, served: map[string]bool{}}
+func newGround(l *lab.Lab, p *policy.Policy, tunnel string) *ground {
+	g := &ground{lab: l, free: &addresses{p, map[netip.Addr]bool{}}, gateway: l.Host("gateway"), site: l.Host("site"), routers: map[string]*entry{}, served: map[string]bool{},
+		lan: unused(p, tunnel, "lan"), wan: unused(p, tunnel, "wan")}
 	g.outside = [2]netip.Addr{g.free.free(false), g.free.free(true)}
 	far := [2]netip.Addr{g.free.free(false), g.free.free(true)}
 	g.near = [2]netip.Addr{g.free.free(false), g.free.free(true)}
-	l.Link(g.gateway, inside, both(g.near), g.site, port, both(far))
+	l.Link(g.gateway, g.lan, both(g.near), g.site, port, both(far))
 	for i := range everywhere {
 		g.site.RouteBy(everywhere[i], g.near[i], port)
-		g.gateway.RouteBy(everywhere[i], far[i], inside) // to every target
+		g.gateway.RouteBy(everywhere[i], far[i], g.lan) // to every target
 	}
 	g.wire = g.site.CaptureUntimed(port)
 	return g
 }
 
-// outsideInterface is a name that no line has and the tunnel has not.
-func outsideInterface(p *policy.Policy, tunnel string) string {
+// unused is a name of an interface that no line has and the tunnel has not.
+func unused(p *policy.Policy, tunnel, begins string) string {
 	for n := 0; ; n++ {
-		name := fmt.Sprintf("wan%d", n)
+		name := fmt.Sprint(begins, n)
 		if name != tunnel && !slices.ContainsFunc(p.Lines, func(l *policy.Line) bool { return l.Interface == name }) {
 			return name
 		}

@@ -72,7 +72,6 @@ type trials struct {
 	gate    *gate
 	config  Config
 	callers []*caller
-	wan     string                     // the interface of callers without a line
 	inside  []*inner                   // at this hour
 	clients map[*caller]*lab.Client    // that are up
 	tried   map[*caller]map[Trial]bool // at any hour
@@ -85,7 +84,7 @@ type trials struct {
 
 func newTrials(l *lab.Lab, state *policy.State, subjects []*subject, c Config) (*trials, error) {
 	p := state.Policy()
-	t := &trials{ground: newGround(l, p), config: c, wan: outsideInterface(p, c.Interface), clients: map[*caller]*lab.Client{}, tried: map[*caller]map[Trial]bool{}}
+	t := &trials{ground: newGround(l, p, c.Interface), config: c, clients: map[*caller]*lab.Client{}, tried: map[*caller]map[Trial]bool{}}
 	for _, s := range subjects {
 		x := &caller{subject: s, place: len(t.callers), sources: [2]netip.Addr{t.free.source(s.Engineer, false), t.free.source(s.Engineer, true)}}
 		if both(x.sources) == nil {
@@ -103,7 +102,7 @@ func newTrials(l *lab.Lab, state *policy.State, subjects []*subject, c Config) (
 		return nil, err
 	}
 	var err error
-	t.gate, err = openGate(t.gateway, c)
+	t.gate, err = openGate(t.gateway, t.lan, c)
 	return t, err
 }
 
@@ -173,19 +172,28 @@ func (t *trials) hour(ctx context.Context, h hour) error {
 		return err
 	}
 	t.gate.forget()
-	open := t.of(h.open, Enters)
-	t.together(t.of(h.shut, WrongHour), t.wrongHour)
+	open, shut := t.of(h.open, Reaches), t.of(h.shut, WrongHour)
+	t.together(shut, t.wrongHour)
+	t.wrongHourPlain(shut)
 	t.together(open, t.strangers)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	t.together(open, t.enter)
+	open = slices.DeleteFunc(open, t.stayedOut)
 	if len(open) == 0 {
 		return nil
 	}
 	t.flows(open)
 	defer t.leave()
 	return errors.Join(t.ends(), ctx.Err())
+}
+
+// stayedOut reports whether a caller was not let in, so that nothing beyond can be tried.
+func (t *trials) stayedOut(x *caller) bool {
+	out := slices.ContainsFunc(t.checks, func(c Check) bool { return c.Engineer == x.String() && c.Trial == Enters && c.Seen != Entry })
+	t.tried[x][Reaches] = t.tried[x][Reaches] || out
+	return out
 }
 
 // together runs a trial of all callers at once.
@@ -200,10 +208,13 @@ func (t *trials) together(all []*caller, trial func(*caller)) {
 // leftOut notes what no hour has tried.
 func (t *trials) leftOut() {
 	for _, x := range t.callers {
-		if len(x.spans) == 0 {
-			t.add(x, Check{Trial: Enters, LeftOut: NeverOpen})
-		} else if !t.tried[x][Enters] {
-			t.add(x, Check{Trial: Enters, LeftOut: OtherTime})
+		switch {
+		case len(x.spans) == 0:
+			t.add(x, Check{Trial: Reaches, LeftOut: NeverOpen})
+		case t.tried[x][Enters] && !t.tried[x][Reaches]:
+			t.add(x, Check{Trial: Reaches, LeftOut: NoOther})
+		case !t.tried[x][Reaches]:
+			t.add(x, Check{Trial: Reaches, LeftOut: OtherTime})
 		}
 		if !t.tried[x][WrongHour] {
 			t.add(x, Check{Trial: WrongHour, LeftOut: AlwaysOpen})

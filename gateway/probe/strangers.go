@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"kidoban/gateway/lab"
@@ -70,15 +71,26 @@ func (t *trials) knock(x *caller, private lab.Key, from netip.Addr) (*knocking, 
 
 // wrongHour knocks with the right key from the right address.
 func (t *trials) wrongHour(x *caller) {
-	if x.Plain() {
-		t.wrongHourPlain(x)
-		return
-	}
 	for _, from := range x.sources {
-		if from.IsValid() {
+		if from.IsValid() && !x.Plain() {
 			t.silent(WrongHour, x, x.private, lab.Key(x.Key), from)
 		}
 	}
+}
+
+// wrongHourPlain has hosts behind plain lines, which do not knock, try what a window would list.
+func (t *trials) wrongHourPlain(all []*caller) {
+	var flows []*attempt
+	for _, x := range all {
+		windows := slices.DeleteFunc(slices.Clone(x.Vendor.Windows), func(w *policy.Window) bool { return !slices.Contains(w.Engineers, x.Engineer) })
+		for i, own := range x.sources {
+			if s, ok := serviceIn(windows, i == 1); ok && own.IsValid() && x.Plain() {
+				t.serve(s)
+				flows = append(flows, t.outward(WrongHour, x, own, s))
+			}
+		}
+	}
+	t.attempt(flows)
 }
 
 // strangers knocks with the right key from an address that nobody lists, and with another key from the right address.
@@ -121,11 +133,8 @@ const apart = 50 * time.Millisecond
 
 // enter knocks as the policy allows it, from each source.
 func (t *trials) enter(x *caller) {
-	if x.Plain() {
-		return
-	}
 	for _, from := range x.sources {
-		if !from.IsValid() {
+		if !from.IsValid() || x.Plain() {
 			continue
 		}
 		c := t.knocked(Enters, from, Entry)
@@ -150,6 +159,3 @@ func (t *trials) enter(x *caller) {
 		time.Sleep(apart)
 	}
 }
-
-// wrongHourPlain has a host behind a plain line try what its window would list.
-func (t *trials) wrongHourPlain(x *caller) { _ = x }
