@@ -164,26 +164,37 @@ const inwardPort = 7
 func (t *trials) reaches(i *inner) {
 	c := i.check(Reaches, i.listed, Entry)
 	defer func() { t.add(i.caller, c) }()
-	if client := t.clients[i.caller]; client != nil {
-		ctx, cancel := within(eventually)
-		defer cancel()
-		i.handshake.Lock()
-		defer i.handshake.Unlock()
-		if client.Status().LastHandshake.IsZero() {
-			if err := client.Handshake(ctx); err != nil {
-				c.Reason = err.Error()
-				return
-			}
-		}
+	if err := t.handshake(i.caller); err != nil {
+		c.Reason = err.Error()
+		return
 	}
 	ctx, cancel := within(eventually)
 	defer cancel()
-	err := lab.Wait(ctx, func() error { return i.exchange(time.Second) })
+	err := lab.Wait(ctx, func() error { return i.exchange(3 * time.Second) })
 	if err == nil {
 		c.Seen = Entry
 	} else {
 		c.Reason = err.Error()
 	}
+}
+
+// handshake has a caller's WireGuard shake hands, unless it has, or the caller has none.
+func (t *trials) handshake(x *caller) (err error) {
+	client := t.clients[x]
+	if client == nil {
+		return nil
+	}
+	x.shaking.Lock()
+	defer x.shaking.Unlock()
+	for range tries {
+		if !client.Status().LastHandshake.IsZero() {
+			return nil
+		}
+		ctx, cancel := within(eventually / 2)
+		err = client.Handshake(ctx)
+		cancel()
+	}
+	return err
 }
 
 func (i *inner) check(what Trial, s service, expected Sight) Check {

@@ -112,7 +112,7 @@ func (g *gate) forget() {
 
 // refused waits for a refusal. ok is false if there is none in time.
 func (g *gate) refused(is func(policy.Fact) bool) (f policy.Fact, ok bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), eventually/4)
+	ctx, cancel := context.WithTimeout(context.Background(), eventually/5)
 	defer cancel()
 	_ = lab.Wait(ctx, func() error { // ok says how it ended
 		g.mu.Lock()

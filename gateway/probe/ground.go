@@ -41,7 +41,7 @@ type caller struct {
 	sources  [2]netip.Addr // IPv4 and IPv6; invalid: none
 	outsider [2]netip.Addr // that nobody lists, where there is a source
 
-	handshake sync.Mutex // held while WireGuard is set up
+	shaking sync.Mutex // held while WireGuard shakes hands
 }
 
 // port is the interface of every host but the gateway and the routers.
@@ -173,5 +173,5 @@ func (s service) String() string {
 // happen is waited for, on a busy machine.
 const (
 	patience   = 300 * time.Millisecond
-	eventually = 10 * time.Second
+	eventually = 15 * time.Second
 )
