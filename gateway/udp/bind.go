@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.zx2c4.com/wireguard/conn"
 )
@@ -20,7 +21,7 @@ type Bind struct {
 
 // New gives a Bind that is closed.
 func New() *Bind {
-	return &Bind{senders: sync.Pool{New: func() any { return newSender() }}}
+	return &Bind{senders: sync.Pool{New: func() any { return newSender() }}, routes: routes{begun: time.Now()}}
 }
 
 // portTries is how often Open looks for a port that is free in both families.

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Endpoint is the two ends of datagrams that were received: who sent them, and the
-// own address and interface to which they came. Packets share it. But for what
-// sending to it has shown, it is never changed.
+// Endpoint is the two ends of received datagrams: the sender, and the own address and
+// interface to which they came. Packets share it. Its ends never change; the atomic
+// fields remember how sending went.
 type Endpoint struct {
 	netip.AddrPort            // the sender; with a zone if it is link-local
 	own            netip.Addr // invalid: unknown
@@ -20,7 +20,7 @@ type Endpoint struct {
 	source         atomic.Int32
 	single         atomic.Bool  // the kernel does not part messages on the way to it
 	heard          atomic.Bool  // something came since source was last looked at
-	checked        atomic.Int64 // when that was, in nanoseconds since the sockets were opened
+	checked        atomic.Int64 // when that was, in nanoseconds since the Bind was made
 }
 
 // How much of the source an answer leaves from.
@@ -59,7 +59,7 @@ func (e *Endpoint) DstToBytes() []byte {
 // DstIP implements conn.Endpoint: the sender's address.
 func (e *Endpoint) DstIP() netip.Addr { return e.Addr() }
 
-// ends is what the kernel says of the two ends of a message.
+// ends are the two ends of a message, as the kernel tells them.
 type ends struct {
 	peer, own [16]byte // IPv4: the first four bytes
 	port      uint16

@@ -21,14 +21,13 @@ const quiet = time.Second
 type routes struct {
 	mu     sync.Mutex
 	handle *netlink.Handle // nil: closed
-	begun  time.Time
+	begun  time.Time       // never changed
 }
 
 // open uses the network namespace of the calling thread.
 func (r *routes) open() (err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.begun = time.Now()
 	r.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE)
 	return err
 }
@@ -68,7 +67,7 @@ func (r *routes) check(e *Endpoint) {
 // they are given; 0: there is none. The interface of an own address is where it is
 // assigned. mu is held.
 func (r *routes) by(to, from netip.Addr, index int32) int32 {
-	options := &netlink.RouteGetOptions{OifIndex: int(index), FIBMatch: true} // the route itself, not what the kernel makes up
+	options := &netlink.RouteGetOptions{OifIndex: int(index), FIBMatch: true} // an error if there is no route
 	if from.IsValid() {
 		options.SrcAddr = from.AsSlice()
 	}

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sender is what one Send needs.
+// sender has the memory that one Send needs.
 type sender struct {
 	try      func(fd uintptr) bool // write; made once, since making it allocates
 	messages [batch]message
@@ -27,8 +27,8 @@ func newSender() *sender {
 	return s
 }
 
-// send sends packets to an endpoint. What the kernel refuses for the way in which
-// it is sent is sent again at once in another way.
+// send sends packets to an endpoint. If the kernel does not join them, or the source
+// is gone, the rest is sent again at once, without that.
 func (s *sender) send(by *socket, packets [][]byte, to *Endpoint, strict bool) error {
 	joined, source := !to.single.Load(), int32(wholeSource)
 	if !strict {

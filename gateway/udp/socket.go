@@ -25,8 +25,8 @@ const (
 	longestSent     = 1<<16 - 1 - 40 - 8
 )
 
-// bufferSize is what the kernel may hold for a socket in either direction, in
-// bytes. It is that of wireguard-go.
+// bufferSize is the size of a socket's buffer in each direction, in bytes: that of
+// wireguard-go.
 const bufferSize = 7 << 20
 
 // message is struct mmsghdr of recvmmsg(2).
