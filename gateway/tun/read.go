@@ -24,6 +24,9 @@ type reader struct {
 	offset  int
 	count   int // packets so far
 	err     error
+	waited  bool
+
+	lone bool // the last Read gave one packet
 
 	// Of the next frame.
 	virtio   [virtioSize]byte
@@ -50,7 +53,7 @@ func (d *Device) Read(packets [][]byte, sizes []int, offset int) (int, error) {
 	d.reading.Lock()
 	defer d.reading.Unlock()
 	r := &d.reader
-	r.packets, r.sizes, r.offset, r.count, r.err = packets, sizes, offset, 0, nil
+	r.packets, r.sizes, r.offset, r.count, r.err, r.waited = packets, sizes, offset, 0, nil, false
 	defer r.release()
 	if d.raw.Read(r.step) != nil {
 		return r.count, os.ErrClosed // by Close, or the interface is gone
@@ -60,7 +63,7 @@ func (d *Device) Read(packets [][]byte, sizes []int, offset int) (int, error) {
 
 // release lets go of the buffers, which are WireGuard's.
 func (r *reader) release() {
-	r.packets, r.sizes = nil, nil
+	r.packets, r.sizes, r.lone = nil, nil, r.count == 1
 	clear(r.vectors[:cap(r.vectors)])
 }
 
@@ -78,16 +81,21 @@ func (r *reader) fill(fd uintptr) bool {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
+			r.waited = r.count == 0
 			return r.count > 0
 		default:
 			r.err = failed("read", err)
 		}
-		if r.err != nil {
+		if r.err != nil || r.enough() {
 			break
 		}
 	}
 	return true
 }
+
+// enough reports whether packets come one at a time, as questions and answers do. Then one that was
+// waited for is given at once, and no system call is spent on finding no other.
+func (r *reader) enough() bool { return r.lone && r.waited && r.count == 1 }
 
 // aim makes the vectors for the next frame. False: there is no room for the longest one that is
 // expected, and WireGuard should take the others first.

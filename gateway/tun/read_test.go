@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -193,4 +194,38 @@ func (n native) compare(t *testing.T, b *buffers, frame []byte, want []piece) {
 		all = append(all, w.packet)
 	}
 	same(t, "wireguard-go", got, all)
+}
+
+// TestReadUDPChecksumOfZero: 0 would mean that there is none.
+func TestReadUDPChecksumOfZero(t *testing.T) {
+	r := recipe{udp: true, payload: 300}
+	first := func() []byte { return takeApart(r.frame(100, false))[0].packet[26:28] }
+	for r.ports = 0; !bytes.Equal(first(), []byte{0xff, 0xff}); r.ports++ {
+	}
+	near, far := pair(t)
+	send(t, far, [][]byte{r.frame(100, false)})
+	got, errs := newBuffers(batch, device.MaxMessageSize).read(onFile(t, near))
+	if len(got) != 3 || len(errs) != 0 || !bytes.Equal(got[0][26:28], []byte{0xff, 0xff}) {
+		t.Errorf("%d packets, %v, the first has %x", len(got), errs, clip(got[0]))
+	}
+}
+
+// TestReadExpects: a joined frame is expected after one, and no more after many single packets. No
+// buffer is held after a Read.
+func TestReadExpects(t *testing.T) {
+	joined, single := recipe{payload: 300, flags: ack}.frame(100, false), recipe{payload: 10, flags: ack}.frame(0, false)
+	for singles, want := range map[int]shape{0: {40, 100}, patience: {40, 100}, patience + 1: {}} {
+		near, far := pair(t)
+		send(t, far, append([][]byte{joined}, slices.Repeat([][]byte{single}, singles)...))
+		d := onFile(t, near)
+		newBuffers(batch, device.MaxMessageSize).read(d)
+		if got := d.reader.expected; got != want {
+			t.Errorf("after %d single packets %+v is expected, want %+v", singles, got, want)
+		}
+		for _, v := range d.reader.vectors[:cap(d.reader.vectors)] {
+			if v.Base != nil {
+				t.Error("a buffer is held")
+			}
+		}
+	}
 }

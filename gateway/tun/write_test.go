@@ -145,6 +145,7 @@ func TestPacketsOfAFlowAreJoined(t *testing.T) {
 		"a frame has 64 KiB":       {streams(1, 60, tcp4), 2, 2},
 		"PSH, and less payload":    {append(streams(1, 10, tcp4), last.packet()), 1, 1},
 		"nothing behind the short": {append(append(streams(1, 10, tcp4), last.packet()), streams(1, 2, tcp4)...), 2, 2},
+		"more than a frame takes":  {streams(1, 2*most+1, udp4), 3, 1},
 		"more flows than looked":   {streams(2*look, 2, udp4), 4 * look, 2 * look},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -327,6 +328,42 @@ func TestOrderOfAFlow(t *testing.T) {
 					t.Fatalf("packet %d passed the fragment %d", k, i)
 				}
 			}
+		}
+	}
+}
+
+// TestTwoFormsOfZero: 0 and 0xffff are the same checksum, and the kernel writes 0 where UDP does not
+// forbid it. A packet with the other form does not join.
+func TestTwoFormsOfZero(t *testing.T) {
+	for _, test := range []struct {
+		udp bool
+		at  int // the place of the checksum
+		set func(*recipe, uint16)
+	}{
+		{false, ip4Checksum, func(r *recipe, i uint16) { r.id = i - 1 }},
+		{false, ip4Size + tcpChecksum, func(r *recipe, i uint16) { r.ports = uint32(i) }},
+		{true, ip4Size + udpChecksum, func(r *recipe, i uint16) { r.ports = uint32(i) }},
+	} {
+		want := []byte{0, 0}
+		if test.udp {
+			want = []byte{0xff, 0xff}
+		}
+		r, packets := recipe{udp: test.udp, payload: 100, flags: ack}, [][]byte(nil)
+		for i := range 1 << 16 {
+			test.set(&r, uint16(i))
+			second := r
+			second.id, second.sequence = r.id+1, r.sequence+uint32(r.payload)
+			if packets = [][]byte{r.packet(), second.packet()}; bytes.Equal(packets[1][test.at:test.at+2], want) {
+				break
+			}
+		}
+		if frames := compose(packets); len(frames) != 1 || !bytes.Equal(packets[1][test.at:test.at+2], want) {
+			t.Errorf("the checksum at %d is %x: %d frames, want that they join", test.at, packets[1][test.at:test.at+2], len(frames))
+		}
+		packets[1][test.at] ^= 0xff
+		packets[1][test.at+1] ^= 0xff
+		if frames := compose(packets); len(frames) != 2 {
+			t.Errorf("the checksum at %d is the other zero: they join", test.at)
 		}
 	}
 }
