@@ -70,8 +70,11 @@ func init() {
 	if file := os.Getenv(profileVariable); file != "" {
 		profileInto(file)
 	}
+	if file := os.Getenv(intruderVariable); file != "" {
+		go intrude(file)
+	}
 	confined = func(r confine.Rules) confine.Rules {
-		for _, name := range []string{offsetVariable, hangVariable, stuckVariable, profileVariable} {
+		for _, name := range []string{offsetVariable, hangVariable, stuckVariable, profileVariable, intruderVariable} {
 			if file := os.Getenv(name); file != "" {
 				r.Write = append(r.Write, filepath.Dir(file))
 			}

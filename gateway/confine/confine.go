@@ -20,7 +20,7 @@ import (
 
 // Rules are what the process may still open. Each path is a file, or a folder with all that
 // is beneath it. A rule holds for the place to which the path leads now; a
-// path that is missing now is left out. So a file that is replaced by renaming needs
+// path that cannot be opened now is left out. So a file that is replaced by renaming needs
 // a rule for its folder. To look whether a file is there takes no rule.
 type Rules struct {
 	Read   []string // to read
@@ -33,7 +33,7 @@ type Rules struct {
 
 // Rights of the kinds of rules. Nobody gets the right to execute (ll.AccessFSExecute).
 const (
-	onFiles = read | change&^ll.AccessFSReadDir // a rule for one file has no others
+	onFiles = change &^ ll.AccessFSReadDir // a rule for one file has no others
 	read    = ll.AccessFSReadFile | ll.AccessFSReadDir
 	change  = read | ll.AccessFSWriteFile | ll.AccessFSTruncate | ll.AccessFSIoctlDev
 	write   = read | ll.AccessFSWriteFile | ll.AccessFSTruncate | ll.AccessFSMakeReg | ll.AccessFSMakeDir | ll.AccessFSMakeSock |
@@ -99,11 +99,9 @@ func keepFiles(r Rules) error {
 		rights landlock.AccessFSSet
 	}{{r.Read, read}, {r.Change, change}, {r.Write, write}} {
 		for _, path := range kind.paths {
-			rule, err := ruleFor(path, kind.rights)
-			if err != nil {
-				return err
+			if rule, ok := ruleFor(path, kind.rights); ok {
+				rules = append(rules, rule)
 			}
-			rules = append(rules, rule...)
 		}
 	}
 	scopes := landlock.ScopedSet(ll.ScopeSignal | ll.ScopeAbstractUnixSocket)
@@ -113,22 +111,16 @@ func keepFiles(r Rules) error {
 	return landlock.Config{HandledAccessFS: handled, Scoped: scopes}.BestEffort().Restrict(rules...)
 }
 
-// ruleFor is nothing for a path that is missing.
-func ruleFor(path string, rights landlock.AccessFSSet) ([]landlock.Rule, error) {
+// ruleFor is the rule for a path; ok is false if it cannot be opened.
+func ruleFor(path string, rights landlock.AccessFSSet) (rule landlock.Rule, ok bool) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) {
-		return nil, nil
+	if err != nil {
+		return nil, false
 	}
 	var is unix.Stat_t
-	if err == nil {
-		err = unix.Fstat(fd, &is)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if is.Mode&unix.S_IFMT != unix.S_IFDIR {
+	if unix.Fstat(fd, &is) != nil || is.Mode&unix.S_IFMT != unix.S_IFDIR {
 		rights &= onFiles
 		unix.Close(fd)
 	} // else it stays open: /proc forgets folders that nobody has open, and then the rule holds for nothing
-	return []landlock.Rule{landlock.PathAccess(rights, path)}, nil
+	return landlock.PathAccess(rights, path), true
 }
