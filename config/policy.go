@@ -172,7 +172,7 @@ func (r *reader) root(v value) {
 	f := r.mapping(v, "version", "site", "contact?", "timezone", "tunnel", "calendars?", "zones?", "targets", "lines?", "operators?", "reopen_all?", "vendors", "notify?", "review?", "retention?", "reporting?")
 	strange := r.strange
 	if version, ok := r.text(f["version"]); ok && version != "1" {
-		r.errorf(f["version"], "version %s is not known: allowed is 1", quote(version))
+		r.errorf(f["version"], "version %s is not known: allowed is 1; a newer kidoban may know it", quote(version))
 	}
 	p := r.policy
 	tier := r.site(f["site"])

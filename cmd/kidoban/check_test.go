@@ -83,7 +83,7 @@ vendors:
 		{"of a gateway in doubt", doubted, other, "en", "A reload would change this of the policy in force, " + digest + ":\n" + changes + "  NOT READY: nobody may enter\n"},
 		{"preshared keys that are not as they were", rekeyed, text, "en", "A reload would change this of the policy in force, 000000000000:\n" +
 			"  preshared keys are compared by the names of their files: one has changed since it was loaded, or cannot be read\n  nothing would close or open now\n"},
-		{"a policy that this program does not take", damaged, text, "en", "Not compared with a policy in force: the policy in force:1:10: version: version \"2\" is not known: allowed is 1\n"},
+		{"a policy that this program does not take", damaged, text, "en", "Not compared with a policy in force: the policy in force:1:10: version: version \"2\" is not known: allowed is 1; a newer kidoban may know it\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			write(c.file)

@@ -84,7 +84,7 @@ Day DAY 20:00  22:00  medisys/mori,medisys/sato  ehr-db tcp/22
 		{"the one in force", newer, "A reload would change this of the policy in force, " + inForce.Digest[:12] + ":\n" + changes + tables, terminal.Yes},
 		{"the same as in force", older, "It says the same as the policy in force, " + inForce.Digest[:12] + ".\n", terminal.Yes},
 		{"three files", "a b c", "kidoban: one or two files: kidoban diff [OLD] NEW\n", terminal.Usage},
-		{"mistakes", write("bad.yaml", "version: 1", "version: 2"), filepath.Join(folder, "bad.yaml") + ":1:10: version: version \"2\" is not known: allowed is 1\n", terminal.Failed},
+		{"mistakes", write("bad.yaml", "version: 1", "version: 2"), filepath.Join(folder, "bad.yaml") + ":1:10: version: version \"2\" is not known: allowed is 1; a newer kidoban may know it\n", terminal.Failed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out, failures, exit, _ := askedOf(t, answers, append([]string{"diff"}, strings.Fields(c.args)...)...)

@@ -354,12 +354,19 @@ type Usage struct {
 	Seconds  int64  `json:"used_seconds"`
 }
 
+// reportVersion is the newest version of reports that is read.
+const reportVersion = 1
+
 // UsageOf reads the sums of a report's JSON.
 func UsageOf(report []byte) ([]Usage, error) {
 	var r struct {
+		Version int     `json:"version"`
 		Vendors []Usage `json:"vendors"`
 	}
 	err := json.Unmarshal(report, &r)
+	if err == nil && r.Version > reportVersion {
+		err = fmt.Errorf("the report has version %d: a newer kidoban made it, and this one knows versions up to %d", r.Version, reportVersion)
+	}
 	return r.Vendors, err
 }
 

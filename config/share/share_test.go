@@ -453,6 +453,9 @@ func TestBuckets(t *testing.T) {
 	if letters(0)+letters(25)+letters(26)+letters(701)+letters(702) != "azaazzaaa" {
 		t.Error("vendors are not counted in letters")
 	}
+	if _, err := UsageOf([]byte(`{"version": 2, "vendors": []}`)); err == nil || !strings.Contains(err.Error(), "has version 2: a newer kidoban made it, and this one knows versions up to 1") {
+		t.Errorf("a report of a newer version: %v", err)
+	}
 	if u, err := UsageOf([]byte(`{"vendors": [{"vendor": "a", "sessions": 3, "used_seconds": 7}]}`)); err != nil || len(u) != 1 || u[0] != (Usage{"a", 3, 7}) {
 		t.Errorf("%v, %v", u, err)
 	}

@@ -489,6 +489,14 @@ func TestDamagedMachine(t *testing.T) {
 		t.Errorf("a damaged latch: %+v, everything shut: %t", p.Compared, p.All)
 	}
 	s.check(p.Drop())
+	// A backup with an entry that this version does not know.
+	s = workingSite(t, 3)
+	j, err := journal.Open(s.journal())
+	s.check(err)
+	s.check(errors.Join(j.Append(journal.Entry{Kind: "quarantined"}), j.Close()))
+	if _, err := Begin(newSite(t).Machine, bytes.NewReader(s.backup(key)), []age.Identity{key}, someTime); err == nil || !strings.Contains(err.Error(), `the kind "quarantined" is not known`) {
+		t.Errorf("a newer journal: %v", err)
+	}
 	// Another journal on the machine: nothing of it is in the backup.
 	other := newSite(t)
 	other.append(4)

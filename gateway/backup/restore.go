@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -176,7 +177,11 @@ func (p *Plan) verify() error {
 	if key != p.Manifest.Journal.Key {
 		return broken(fmt.Sprintf("its journal.key is that of %s, and its journal's is %s", key, p.Manifest.Journal.Key))
 	}
-	report, err := journal.VerifyDir(dir, key, nil)
+	var newer error
+	report, err := journal.ReadDir(dir, key, nil, false, func(e journal.Entry, _ int64) { newer = cmp.Or(newer, e.Newer()) })
+	if newer = cmp.Or(newer, err); errors.As(newer, new(*journal.NewerError)) {
+		return refuse(view.Say("backup_newer_journal", view.Args{"program": fmt.Sprintf("%.40q", p.Program), "cause": newer}))
+	}
 	if err != nil {
 		return broken(err.Error())
 	}

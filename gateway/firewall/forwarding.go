@@ -41,11 +41,14 @@ type turned struct {
 // record lists the switches that were turned, and the port. It is valid in this boot and this
 // network namespace only, so it need not outlive a crash of the machine.
 type record struct {
+	Version   int      `json:"version"` // of this format; 0 is 1
 	Boot      string   `json:"boot"`
 	Namespace uint64   `json:"namespace"`
 	Port      uint16   `json:"port,omitempty"` // that was reserved; 0: none was
 	Switches  []turned `json:"switches"`
 }
+
+const recordVersion = 1
 
 // errRouterAdvertisements means that IPv6 forwarding stays off, because the
 // host would stop to learn its own routes.
@@ -358,7 +361,7 @@ func (f *forwarding) keep() error {
 		return nil
 	}
 	r := f.here
-	r.Switches = f.turned
+	r.Version, r.Switches = recordVersion, f.turned
 	text, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -383,6 +386,9 @@ func (f *forwarding) adopt() error {
 	var r record
 	if err == nil {
 		err = json.Unmarshal(b, &r)
+	}
+	if err == nil && r.Version > recordVersion {
+		err = fmt.Errorf("a newer kidoban wrote it: it has version %d, this one knows versions up to %d. Start and stop that kidoban, or boot", r.Version, recordVersion)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.path, err)

@@ -244,6 +244,7 @@ func TestForwardingOutlivesAProcess(t *testing.T) {
 		{"the machine boots", func(t *testing.T, _ switches, file string) { replaceIn(t, file, `"boot":"`, `"boot":"x`) }, true, "lan wan"},
 		{"it was another machine in a container", func(t *testing.T, _ switches, file string) { replaceIn(t, file, `"namespace":`, `"namespace":1`) }, true, "lan wan"},
 		{"the record is not one", func(t *testing.T, _ switches, file string) { replaceIn(t, file, `{`, `[`) }, true, "lan wan"},
+		{"the record is of a newer version", func(t *testing.T, _ switches, file string) { replaceIn(t, file, `"version":1`, `"version":2`) }, true, "lan wan"},
 		{"another interface takes the name", func(t *testing.T, s switches, _ string) {
 			out, err := s.Command(t.Context(), "sh", "-c", "ip link del wan; ip link add wan type veth; sysctl -qw net.ipv4.conf.wan.forwarding=1").CombinedOutput()
 			if err != nil {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -17,7 +19,7 @@ const MaxEntry = 1<<16 - 1
 // Kind is the kind of an entry.
 type Kind string
 
-// The kinds of entries. A newer version may write others; readers pass them on.
+// The kinds of entries. A newer version may write others: readers pass them on, and Newer tells.
 const (
 	Start         Kind = "start"          // the gateway started
 	Stop          Kind = "stop"           // the gateway stopped in order
@@ -148,6 +150,30 @@ type Use struct {
 	Last               time.Time `json:"last"`
 }
 
+// NewerError says that a newer version of the program wrote an entry, which this one does not understand.
+type NewerError struct {
+	Entry   int64
+	Kind    Kind
+	Version int // of the entry's format
+}
+
+func (e *NewerError) Error() string {
+	what := fmt.Sprintf("the kind %.40q is not known to this one", string(e.Kind))
+	if e.Version > Version {
+		what = fmt.Sprintf("its format has version %d, this one knows %d", e.Version, Version)
+	}
+	return fmt.Sprintf("a newer kidoban wrote entry %d of the journal: %s. Start that kidoban, or a newer one", e.Entry, what)
+}
+
+// Newer is a *NewerError if a newer version wrote the entry. Who acts by the journal must not pass over
+// it: it may close something.
+func (e Entry) Newer() error {
+	if e.Version <= Version && slices.Contains(kinds, e.Kind) {
+		return nil
+	}
+	return &NewerError{e.Index, e.Kind, e.Version}
+}
+
 // SplitText splits an entry with a long text into several that fit into MaxEntry bytes each; Part
 // and Parts number them. Other entries stay as they are.
 func SplitText(e Entry) []Entry {
@@ -212,7 +238,9 @@ func decodeSigned(index int64, line []byte) (Entry, error) {
 	if err != nil {
 		return e, damaged(index, "signed, but not an entry: %v", err)
 	}
-	e.Index = index
+	if e.Index = index; e.Version > Version {
+		return e, e.Newer()
+	}
 	return e, nil
 }
 
@@ -240,7 +268,7 @@ func (s *sequence) check(e Entry) (back time.Time, err error) {
 	return back, err
 }
 
-// decode reads an entry of this or a newer version. Unknown fields are ignored; List shows them.
+// decode reads an entry. Unknown fields are ignored; List shows them.
 func decode(line []byte) (Entry, error) {
 	var e Entry
 	if err := json.Unmarshal(line, &e); err != nil {

@@ -6,12 +6,15 @@ import (
 	"time"
 )
 
-// Kinds lists the kinds that this version writes, in the order in which they are declared.
+// kinds are the kinds that this version writes, in the order in which they are declared.
+var kinds = []Kind{Start, Stop, PolicyText, PolicyLoaded, WindowOpened, WindowClosed, Frozen, Warned, Resumed, SessionOpened, SessionClosed, Admission, Refused,
+	Shut, Reopened, SwitchShut, SwitchOpened, Drift, ClockStep, Recovery, Doubt, Identity,
+	Requested, Approved, Denied, Withdrawn, ExtensionAsked, Extended, Shortened, Revoked, Ratified, Reported, Reviewed,
+	Used, Trusted, WorkReport, Review, Answer, Incident, Sent, Mirrored, State, Pruned, Restored}
+
+// Kinds lists the names of kinds.
 func Kinds() (names []string) {
-	for _, k := range []Kind{Start, Stop, PolicyText, PolicyLoaded, WindowOpened, WindowClosed, Frozen, Warned, Resumed, SessionOpened, SessionClosed, Admission, Refused,
-		Shut, Reopened, SwitchShut, SwitchOpened, Drift, ClockStep, Recovery, Doubt, Identity,
-		Requested, Approved, Denied, Withdrawn, ExtensionAsked, Extended, Shortened, Revoked, Ratified, Reported, Reviewed,
-		Used, Trusted, WorkReport, Review, Answer, Incident, Sent, Mirrored, State, Pruned, Restored} {
+	for _, k := range kinds {
 		names = append(names, string(k))
 	}
 	return names

@@ -437,23 +437,47 @@ func TestLongTexts(t *testing.T) {
 	}
 }
 
-// Newer versions may add fields; List shows them and Replay passes over them.
+// Newer versions may add fields: List shows them and Replay passes over them. An entry of a newer format
+// or of an unknown kind is told by name, and List shows it all the same.
 func TestFieldsOfNewerVersions(t *testing.T) {
 	p := newPlace(t)
 	j := p.open(t)
-	line := []byte(`{"v":7,"time":"2099-01-01T00:00:00Z","kind":"approved","approver":"院長","text":"x"}`)
-	if err := j.writeLines([][]byte{line}); err != nil {
+	lines := [][]byte{
+		[]byte(`{"v":1,"time":"2099-01-01T00:00:00Z","kind":"approved","approver":"院長","text":"x"}`),
+		[]byte(`{"v":1,"time":"2099-01-01T00:00:00Z","kind":"quarantined"}`),
+		[]byte(`{"v":2,"time":"2099-01-01T00:00:00Z","kind":"approved"}`),
+	}
+	if err := j.writeLines(lines); err != nil {
 		t.Fatal(err)
 	}
+	var said []string
 	for e, err := range j.Replay() {
-		if err != nil || e.Version != 7 || e.Kind != "approved" || e.Text != "x" {
-			t.Errorf("replayed as %+v, %v", e, err)
+		if err == nil {
+			err = e.Newer()
 		}
+		said = append(said, fmt.Sprint(err))
 	}
+	want := []string{"<nil>",
+		"a newer kidoban wrote entry 1 of the journal: the kind \"quarantined\" is not known to this one. Start that kidoban, or a newer one",
+		"a newer kidoban wrote entry 2 of the journal: its format has version 2, this one knows 1. Start that kidoban, or a newer one"}
+	if !slices.Equal(said, want) {
+		t.Errorf("replayed as %q, want %q", said, want)
+	}
+	j.Close()
+	var newer *NewerError
+	var damage *DamageError
+	if _, err := VerifyDir(p.dir, p.verifierKey(t), nil); !errors.As(err, &newer) || errors.As(err, &damage) {
+		t.Errorf("verified as %v", err)
+	}
+	if _, err := Open(p.dir, p.keyFile); !errors.As(err, &newer) {
+		t.Errorf("opened as %v", err)
+	}
+	index := 0
 	for got, err := range List(p.dir, 0) {
-		if err != nil || !bytes.Equal(got.JSON, line) {
+		if err != nil || !bytes.Equal(got.JSON, lines[index]) {
 			t.Errorf("listed as %s, %v", got.JSON, err)
 		}
+		index++
 	}
 }
 

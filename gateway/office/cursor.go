@@ -20,19 +20,31 @@ type cursor struct {
 	Next    int64  `json:"next"`    // index of the entry to look at next
 }
 
+// saved is a cursor on disk.
+type saved struct {
+	Version int `json:"version"` // of this format; 0 is 1
+	cursor
+}
+
+const cursorVersion = 1
+
 func cursorFile(folder, sink string) string { return filepath.Join(folder, "cursor-"+sink+".json") }
 
 // load reads a cursor. One that was never saved is the zero value.
 func load(folder, sink string) (c cursor, err error) {
 	path := cursorFile(folder, sink)
+	var s saved
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return cursor{}, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(text, &c)
+		err = json.Unmarshal(text, &s)
 	}
-	if err == nil && c.Next < 0 {
+	if err == nil && s.Version > cursorVersion {
+		err = fmt.Errorf("a newer kidoban wrote it: it has version %d, this one knows versions up to %d. Start that office, or a newer one", s.Version, cursorVersion)
+	}
+	if c = s.cursor; err == nil && c.Next < 0 {
 		err = errors.New("the next entry is below 0")
 	}
 	if err != nil {
@@ -43,7 +55,7 @@ func load(folder, sink string) (c cursor, err error) {
 
 // save makes a cursor last.
 func (c cursor) save(folder, sink string) error {
-	text, err := json.Marshal(c)
+	text, err := json.Marshal(saved{cursorVersion, c})
 	if err != nil {
 		return err
 	}

@@ -79,6 +79,9 @@ func Read(entries iter.Seq2[journal.Entry, error]) (*Past, error) {
 }
 
 func (p *Past) apply(e journal.Entry) error {
+	if err := e.Newer(); err != nil {
+		return err
+	}
 	if !p.begun {
 		p.begun, p.lacks = true, e.Index > 0
 	}

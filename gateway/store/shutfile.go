@@ -27,6 +27,32 @@ type ShutFile struct {
 // records, 200 of the longest, or 4,500 keys.
 const room = 256 << 10
 
+// latchVersion is the version of the files' format. Version 0 was the list alone.
+const latchVersion = 1
+
+// latchFile is the content of a file.
+type latchFile struct {
+	Version int                 `json:"version"`
+	Shut    []policy.ShutRecord `json:"shut"`
+}
+
+// read reads the content of a file.
+func (f *latchFile) read(text []byte) error {
+	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("[")) {
+		return json.Unmarshal(text, &f.Shut)
+	}
+	var any struct{ Version int }
+	switch err := json.Unmarshal(text, &any); {
+	case err != nil:
+		return err
+	case any.Version > latchVersion:
+		return fmt.Errorf("a newer kidoban wrote it: it has version %d, this one knows versions up to %d. Start that kidoban, or a newer one", any.Version, latchVersion)
+	case any.Version < 1:
+		return errors.New("it has no version")
+	}
+	return json.Unmarshal(text, f)
+}
+
 // Reserve takes room for the lasting file, so that a disk that is full later
 // still takes the latch: Save then writes over the file in place, which needs no
 // more room on ext4, XFS and tmpfs; btrfs and ZFS need some.
@@ -46,7 +72,7 @@ func (f ShutFile) Exists() bool {
 
 // Save writes both files.
 func (f ShutFile) Save(shut []policy.ShutRecord) error {
-	text, err := json.MarshalIndent(append([]policy.ShutRecord{}, shut...), "", "  ")
+	text, err := json.MarshalIndent(latchFile{latchVersion, append([]policy.ShutRecord{}, shut...)}, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -98,16 +124,16 @@ func (f ShutFile) Load() (all []policy.ShutRecord, known bool, err error) {
 		if errors.Is(readErr, fs.ErrNotExist) || readErr == nil && len(bytes.TrimSpace(text)) == 0 {
 			continue
 		}
-		var shut []policy.ShutRecord
+		var file latchFile
 		if readErr == nil {
-			readErr = json.Unmarshal(text, &shut)
+			readErr = file.read(text)
 		}
 		if readErr != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", path, readErr))
 			continue
 		}
 		known = known || !strings.HasSuffix(path, stale)
-		all = append(all, shut...)
+		all = append(all, file.Shut...)
 	}
 	return all, known, err
 }

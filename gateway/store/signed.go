@@ -136,13 +136,16 @@ func (j *signedJournal) resumesAt() (from int64, err error) {
 	if !j.long() && !pruned {
 		return 0, nil
 	}
+	why := error(nil) // the newest state is not read
 	for state := range j.States() {
-		if _, err := pastOf(state); err == nil {
+		_, err := pastOf(state)
+		if err == nil {
 			return state[0].Index, nil
 		}
+		why = cmp.Or(why, err)
 	}
 	if pruned || j.Minimum() > 0 {
-		return 0, errNoState
+		return 0, errors.Join(errNoState, why)
 	}
 	return 0, nil
 }

@@ -96,7 +96,7 @@ func pastOf(entries []journal.Entry) (*Past, error) {
 		return nil, err
 	}
 	if header.Version != stateVersion {
-		return nil, fmt.Errorf("a state of version %d: this one reads version %d", header.Version, stateVersion)
+		return nil, fmt.Errorf("entry %d is a state of version %d: this kidoban knows version %d, so start one that knows it", entries[0].Index, header.Version, stateVersion)
 	}
 	var text strings.Builder
 	for _, e := range entries {

@@ -187,7 +187,7 @@ type Replacement struct {
 }
 
 // Replace opens the journal again if it only failed to be written, or moves it
-// aside and begins a new one. It takes as long as the disk does, and is called
+// aside and begins a new one. It leaves a journal of a newer version alone. It takes as long as the disk does, and is called
 // off the loop between Detach and Take, one at a time.
 func (s *Store) Replace() (Replacement, error) {
 	if broken := s.broken; broken != nil {
@@ -206,6 +206,9 @@ func (s *Store) Replace() (Replacement, error) {
 	j, past, why := s.open()
 	if why == nil {
 		return Replacement{Past: past, journal: j}, nil
+	}
+	if errors.As(why, new(*journal.NewerError)) { // nothing is wrong with it
+		return Replacement{}, why
 	}
 	path, last, err := s.journals.Archive()
 	if err != nil {

@@ -17,6 +17,9 @@ import (
 	"kidoban/gateway/view"
 )
 
+// factsVersion is the version of facts.json.
+const factsVersion = 1
+
 // Facts is facts.json: what the journal says of the span, and nothing that it does not say.
 type Facts struct {
 	Version    int    `json:"version"` // of this format: 1
@@ -136,7 +139,7 @@ func known(at time.Time) *time.Time {
 
 // facts gathers what the files say.
 func (in Input) facts(all []cited, p *people) Facts {
-	f := Facts{Version: 1, Program: in.Version, Origin: in.Origin, Size: in.Folder.Tree.N, Checkpoint: string(in.Folder.Checkpoint),
+	f := Facts{Version: factsVersion, Program: in.Version, Origin: in.Origin, Size: in.Folder.Tree.N, Checkpoint: string(in.Folder.Checkpoint),
 		From: in.From.UTC(), Until: in.Until.UTC(), Redacted: in.Redact, Sessions: []Session{}, Refused: []Refused{}, Doubts: []Doubt{},
 		Policies: []string{}, Entries: []int64{}, Recipients: append([]policy.Recipient{}, in.Recipients...), Witnesses: []journal.Cosignature{}}
 	for i := range f.Recipients {

@@ -51,6 +51,9 @@ func Verify(archive []byte, key string) (v Verified, err error) {
 	if err := json.Unmarshal(files[facts], &v.Facts); err != nil {
 		return v, fmt.Errorf("%s: %w", facts, err)
 	}
+	if v.Facts.Version > factsVersion {
+		return v, fmt.Errorf("%s has version %d: a newer kidoban made the bundle, and this one knows versions up to %d. Verify it with that one", facts, v.Facts.Version, factsVersion)
+	}
 	if err := checkJournal(files, key); err != nil {
 		return v, err
 	}
