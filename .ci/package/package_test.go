@@ -8,6 +8,7 @@ import (
 	"compress/gzip"
 	"debug/buildinfo"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -132,11 +133,15 @@ func TestReproducible(t *testing.T) {
 		t.Fatal(err)
 	}
 	long := time.Now().Add(-400 * 24 * time.Hour)
-	err = filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
-		if err == nil {
-			err = os.Chtimes(path, long, long)
+	err = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
 		}
-		return err
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		return errors.Join(os.Chmod(path, info.Mode().Perm()&0o700), os.Chtimes(path, long, long))
 	})
 	if err != nil {
 		t.Fatal(err)
