@@ -193,6 +193,7 @@ func (runCommand) Run(p *terminal.Program) error {
 		"the witness": func(ctx context.Context) error { seen.Run(ctx); return nil },
 		"room":        func(ctx context.Context) error { room.Watch(ctx, s.StateDir); return nil },
 		"memory":      func(ctx context.Context) error { keepSmall(ctx, g.Snapshot); return nil },
+		"processors":  func(ctx context.Context) error { shareProcessor(ctx); return nil },
 	})
 	logger.Info("kidoban starts", "version", versionText(), "interface", s.Interface, "port", s.ListenPort,
 		"metrics", metricsListener.Addr().String(), "admin", s.AdminSocket)

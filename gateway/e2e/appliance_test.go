@@ -229,8 +229,8 @@ func testContainer(t *testing.T, binary string) {
 		}
 		return err
 	})
-	if err != nil || size > 24<<20 {
-		t.Errorf("the image has %d bytes (%v), allowed are 24 MiB", size, err)
+	if err != nil || size > 26<<20 {
+		t.Errorf("the image has %d bytes (%v), allowed are 26 MiB", size, err)
 	}
 	t.Logf("the image has %.1f MB", float64(size)/1e6)
 

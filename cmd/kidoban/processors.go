@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// loadInterval is how often the load is measured.
+	loadInterval = 50 * time.Millisecond
+	// crowded is the share of one processor above which the goroutines that share it get
+	// all; roomy is the share, of all together, below which one suffices. On several
+	// processors the same work costs more, so the two are apart.
+	crowded, roomy = 0.9, 0.7
+)
+
+// shareProcessor has all goroutines share one processor while that is enough, until the
+// context ends. A packet passes four goroutines, and to wake up another processor for each
+// of them costs more than the packet itself. It leaves GOMAXPROCS alone where it is set.
+func shareProcessor(ctx context.Context) {
+	all := runtime.GOMAXPROCS(0)
+	if all == 1 || os.Getenv("GOMAXPROCS") != "" {
+		return
+	}
+	tick := time.NewTicker(loadInterval)
+	defer tick.Stop()
+	for at, used := time.Now(), processorTime(); ; {
+		select {
+		case <-ctx.Done():
+			runtime.GOMAXPROCS(all)
+			return
+		case <-tick.C:
+		}
+		now, total := time.Now(), processorTime()
+		load := (total - used).Seconds() / now.Sub(at).Seconds()
+		at, used = now, total
+		if have := runtime.GOMAXPROCS(0); have != processors(have, all, load) {
+			runtime.GOMAXPROCS(processors(have, all, load))
+		}
+	}
+}
+
+// processors is how many processors the goroutines should have, of all, at a load in
+// processors. Have is how many they had then.
+func processors(have, all int, load float64) int {
+	switch {
+	case have == 1 && load > crowded:
+		return all
+	case have > 1 && load < roomy:
+		return 1
+	}
+	return have
+}
+
+// processorTime is what this process has used, in user and kernel mode.
+func processorTime() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts) // never fails
+	return time.Duration(ts.Nano())
+}
