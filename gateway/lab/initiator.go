@@ -26,9 +26,9 @@ type Handshake struct {
 	err           error // of the first step that failed
 }
 
-// Initiate begins a handshake of a private key with the owner of a public key. The timestamp is that of an
-// instant. With claimed set the initiation names that key as its sender's, as anyone can who knows
-// two public keys; only the timestamp then tells that the sender does not own it.
+// Initiate begins a handshake between two keys, with the timestamp of an instant. With claimed set, the
+// initiation gives that key as the sender's. Anyone can do so who knows two public keys. Only the
+// timestamp then shows that the sender does not own the key.
 func Initiate(private, to Key, at time.Time, claimed *Key) (*Handshake, error) {
 	h := &Handshake{Initiation: make([]byte, device.MessageInitiationSize), private: private}
 	var public Key
@@ -82,7 +82,7 @@ func aead(key [32]byte) cipher.AEAD {
 	return a
 }
 
-// finish takes the response, and gives the key for what the initiator sends, and the other end's index.
+// finish takes the response. It gives the key for data that the initiator sends, and the other end's index.
 // It fails for every other packet.
 func (h *Handshake) finish(response []byte) (sending cipher.AEAD, index [4]byte, err error) {
 	if len(response) != device.MessageResponseSize || binary.LittleEndian.Uint32(response) != device.MessageResponseType ||
@@ -110,12 +110,12 @@ func (h *Handshake) finish(response []byte) (sending cipher.AEAD, index [4]byte,
 type Session struct {
 	socket  net.Conn
 	sending cipher.AEAD
-	packet  []byte // header with the other end's index, and what was last sent
+	packet  []byte // the last one; its first 8 bytes, type and index, are those of the next
 	counter uint64
 }
 
-// Enter does one handshake from an address of the host (port 0: the kernel chooses) with the owner of a
-// public key, and confirms it by a keepalive. The error is that of ctx where no response comes.
+// Enter does one handshake between two keys, and confirms it by a keepalive. It sends from an address of
+// the host (port 0: the kernel chooses). Without a response the error is that of ctx.
 func (h *Host) Enter(ctx context.Context, private, peer Key, from, to netip.AddrPort) (*Session, error) {
 	handshake, err := Initiate(private, peer, time.Now(), nil)
 	if err != nil {
