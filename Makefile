@@ -27,7 +27,7 @@ test:
 	.ci/test
 
 bench:
-	cd gateway/e2e && $(GO) test -run '^Test(Performance|Growth)$$' -performance -timeout 60m
+	cd gateway/e2e && $(GO) test -run '^Test(Performance|Growth)$$' -performance -timeout 90m
 	$(GO) test -p 1 -run '^$$' -bench . -benchtime 1s ./...
 
 generate:
