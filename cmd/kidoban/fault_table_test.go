@@ -83,7 +83,7 @@ func TestFaultsTable(t *testing.T) {
 }
 
 // declared gives the package folders of the numbered tests and the fuzz
-// targets of this module, and which targets add seeds.
+// targets of this module, and which targets have seeds, in testdata or in code.
 func declared(t *testing.T) (folders map[string]string, seeded map[string]bool) {
 	t.Helper()
 	folders, seeded = map[string]string{}, map[string]bool{}
@@ -105,6 +105,8 @@ func declared(t *testing.T) (folders map[string]string, seeded map[string]bool) 
 				continue
 			}
 			folders[f.Name.Name] = filepath.ToSlash(strings.TrimPrefix(filepath.Dir(path), filepath.Join("..", "..")+string(filepath.Separator)))
+			seeds, err := os.ReadDir(filepath.Join(filepath.Dir(path), "testdata", "fuzz", f.Name.Name))
+			seeded[f.Name.Name] = err == nil && len(seeds) > 0
 			ast.Inspect(f.Body, func(n ast.Node) bool {
 				if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == "Add" {
 					if x, ok := s.X.(*ast.Ident); ok && x.Name == "f" {
