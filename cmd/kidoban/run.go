@@ -161,7 +161,7 @@ func (runCommand) Run(p *terminal.Program) error {
 		text, _ := os.ReadFile(filepath.Join(dir, "checkpoint")) // empty: it is not known
 		return string(text)
 	}}
-	counts.Copied = records.Copied
+	counts.Copied, counts.Probed = records.Copied, records.Probed
 	live := func() catalogue.Live {
 		at := g.Snapshot()
 		_, witnessed, _ := seen.Status()

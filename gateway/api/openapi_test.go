@@ -40,6 +40,7 @@ var summaries = map[string]string{
 	"/v1/evidence/work-report": "Record what a vendor says of its work.",
 	"/v1/evidence/reported":    "Record that the report of a month was made, by its digest.",
 	"/v1/evidence/mirrored":    "Record that a copy elsewhere has the first entries of the journal.",
+	"/v1/evidence/probe":       "Record how a trial of the promises ended.",
 	"/v1/evidence/incident":    "Open an incident, record a bundle of it, or close it.",
 	"/v1/evidence/sent":        "Record that a report of an incident went to a recipient.",
 	"/v1/status":               "How the gateway stands",

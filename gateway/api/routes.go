@@ -126,6 +126,7 @@ var routes = map[string]route{
 	"/v1/evidence/reported":    command(checkReported, madeReport),
 	"/v1/evidence/mirrored":    command(checkMirrored, mirrored),
 	"/v1/evidence/incident":    command(checkIncident, tell),
+	"/v1/evidence/probe":       command(checkProbed, probed).upTo(longMost),
 	"/v1/evidence/sent":        command(checkSent, sent),
 	"/v1/openapi.json":         question(func(request) (json.RawMessage, error) { return OpenAPI, nil }),
 	"/v1/close": command(checkScoped, func(r request, o order) (gateway.Outcome, error) {

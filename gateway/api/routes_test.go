@@ -92,6 +92,7 @@ func TestEveryRouteAnswers(t *testing.T) {
 	as("tanaka", "GET", "/v1/evidence/inspection?tier=1", nil)
 	as("tanaka", "POST", "/v1/evidence/answer", evidence.Answer{Control: "10", Answer: "yes", Text: "one entry, this one", For: "jimucho"})
 	as("tanaka", "POST", "/v1/evidence/mirrored", evidence.Mirrored{To: "/mnt/copy", Size: 1})
+	as("tanaka", "POST", "/v1/evidence/probe", tried())
 	as("tanaka", "POST", "/v1/evidence/incident", IncidentEvent{Verb: "opened", Kind: "intrusion", Reason: "drill", Exercise: true})
 	s.eventually("the incident is known", func() bool { return len(get[[]*evidence.Incident](s, "/v1/evidence/incidents", nil)) == 1 })
 	as("tanaka", "GET", "/v1/evidence/incidents", nil)
@@ -134,6 +135,7 @@ func TestWhoMayState(t *testing.T) {
 	for path, body := range map[string]any{
 		"/v1/evidence/answer":      evidence.Answer{Control: "10", Answer: "yes"},
 		"/v1/evidence/mirrored":    evidence.Mirrored{To: "/mnt/copy", Size: 1},
+		"/v1/evidence/probe":       tried(),
 		"/v1/evidence/incident":    IncidentEvent{Verb: "opened", Kind: "leak", Reason: "drill"},
 		"/v1/evidence/work-report": evidence.WorkReport{Vendor: "medisys", From: time.Now().Add(-time.Hour), Until: time.Now(), Text: "indices"},
 	} {

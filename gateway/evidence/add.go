@@ -125,6 +125,8 @@ func (r *Record) people(e journal.Entry) {
 		stated(r, &r.Answers, e)
 	case journal.Mirrored:
 		stated(r, &r.Mirrored, e)
+	case journal.Probe:
+		r.probed(e)
 	case journal.Incident, journal.Sent:
 		r.incident(e)
 	case journal.Reported:
@@ -147,6 +149,14 @@ func signed[T any](r *Record, e journal.Entry) (Signed[T], bool) {
 func stated[T any](r *Record, all *[]Signed[T], e journal.Entry) {
 	if s, ok := signed[T](r, e); ok {
 		*all = append(*all, s)
+	}
+}
+
+func (r *Record) probed(e journal.Entry) {
+	if s, ok := signed[Probed](r, e); ok {
+		if r.Probed = &s; s.Is.Broken() == 0 {
+			r.ProbeKept = s.At
+		}
 	}
 }
 

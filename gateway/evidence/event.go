@@ -94,3 +94,39 @@ type Mirrored struct {
 	Size    int64  `json:"size"`
 	Witness bool   `json:"witness,omitempty"` // it has the hashes alone
 }
+
+// Probed says how a trial of the promises by `kidoban probe` ended. Kind probe.
+type Probed struct {
+	Digest  string         `json:"digest"`  // of the policy
+	Version string         `json:"version"` // of the program that tried
+	Took    int64          `json:"took_ms"`
+	Trials  []ProbeTrial   `json:"trials"`
+	Failed  []ProbeFailure `json:"failed,omitempty"` // the first ones
+}
+
+// ProbeTrial counts the trials of one kind.
+type ProbeTrial struct {
+	Trial   string `json:"trial"` // as wrong_hour
+	Kept    int64  `json:"kept"`
+	Broken  int64  `json:"broken"`
+	LeftOut int64  `json:"left_out"`
+}
+
+// ProbeFailure is a trial that found a promise broken.
+type ProbeFailure struct {
+	Trial    string `json:"trial"`
+	Engineer string `json:"engineer"` // vendor/engineer
+	From     string `json:"from"`
+	To       string `json:"to"`
+	Expected string `json:"expected"`
+	Seen     string `json:"seen"`
+	Reason   string `json:"reason,omitempty"` // of the refusal
+}
+
+// Broken counts the trials that found a promise broken.
+func (p Probed) Broken() (n int64) {
+	for _, t := range p.Trials {
+		n += t.Broken
+	}
+	return n
+}

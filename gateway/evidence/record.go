@@ -45,6 +45,8 @@ type Record struct {
 	Incidents []*Incident
 	Reported  []Signed[Reported]
 	Mirrored  []Signed[Mirrored]
+	Probed    *Signed[Probed] // the newest one; nil: there was none
+	ProbeKept time.Time       // when a probe last found all promises kept; zero: never
 
 	past past
 	is   index

@@ -66,6 +66,7 @@ const (
 	Incident   Kind = "incident"    // an incident was opened, bundled or closed
 	Sent       Kind = "sent"        // a report of an incident went to a recipient
 	Mirrored   Kind = "mirrored"    // a copy or a witness has the first Count entries
+	Probe      Kind = "probe"       // the promises were tried with the policy Digest; Reason says how that ended, Count how many trials were broken
 	State      Kind = "state"       // the state of the gateway, so that a start need not read what is before
 	Pruned     Kind = "pruned"      // the entries before Count were taken away
 	Restored   Kind = "restored"    // a backup took the place of a journal, of which Count entries, between First and Last, are not in this one

@@ -10,7 +10,7 @@ import (
 var kinds = []Kind{Start, Stop, PolicyText, PolicyLoaded, WindowOpened, WindowClosed, Frozen, Warned, Resumed, SessionOpened, SessionClosed, Admission, Refused,
 	Shut, Reopened, SwitchShut, SwitchOpened, Drift, ClockStep, Recovery, Doubt, Identity,
 	Requested, Approved, Denied, Withdrawn, ExtensionAsked, Extended, Shortened, Revoked, Ratified, Reported, Reviewed,
-	Used, Trusted, WorkReport, Review, Answer, Incident, Sent, Mirrored, State, Pruned, Restored}
+	Used, Trusted, WorkReport, Review, Answer, Incident, Sent, Mirrored, Probe, State, Pruned, Restored}
 
 // Kinds lists the names of kinds.
 func Kinds() (names []string) {

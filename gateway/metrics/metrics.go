@@ -40,6 +40,9 @@ type Metrics struct {
 	Witness func() (name string, cosigned time.Time, refuses bool)
 	// Copied gives the time of the newest copy of the journal; zero if none is known.
 	Copied func() time.Time
+	// Probed gives the times of the last probe and of the last one without a broken promise, zero if there was none, and
+	// how many trials of the last one were broken; false: no probe is known.
+	Probed func() (last, kept time.Time, broken int64, ok bool)
 
 	vendors  vendorCounters
 	ruleset  rulesetCounters
@@ -93,6 +96,7 @@ func New(version string) *Metrics {
 		Sinks:    func() []view.SinkStatus { return nil },
 		Witness:  func() (string, time.Time, bool) { return "", time.Time{}, false },
 		Copied:   func() time.Time { return time.Time{} },
+		Probed:   func() (last, kept time.Time, broken int64, ok bool) { return },
 		keyTimes: keyTimes{seen: map[policy.Key]time.Time{}, listed: map[policy.Key]time.Time{}, refused: map[refusal]time.Time{}}}
 	m.vendors = vendorCounters{
 		admissions: m.counter("kidoban_admissions_total", "Decisions about initiations and flows, by vendor (empty where no identity is proven) and reason.", "vendor", "reason"),

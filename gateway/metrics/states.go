@@ -60,6 +60,10 @@ var (
 	descWitnessRefuses = desc("kidoban_witness_refuses", "1 if the witness's last answer was no cosignature.", "witness")
 	descCopied         = desc("kidoban_copy_timestamp_seconds", "Unix time of the newest copy of the journal by `kidoban journal copy`, as the journal has it; 0: none.")
 
+	descProbe       = desc("kidoban_probe_last_run_timestamp_seconds", "Unix time of the last `kidoban probe` that told the gateway, as the journal has it; absent: there was none.")
+	descProbeKept   = desc("kidoban_probe_last_success_timestamp_seconds", "Unix time of the last `kidoban probe` that found every promise kept; 0: none did. Absent: there was no probe.")
+	descProbeBroken = desc("kidoban_probe_failed_checks", "Trials of the last `kidoban probe` that found a promise broken; absent: there was none.")
+
 	descRulesetWaiting = desc("kidoban_ruleset_waiting_seconds", "How long setting the ruleset or reading it back, which is under way, has waited for the kernel; 0: neither is under way.")
 
 	descConntrack     = desc("kidoban_conntrack_entries", "Connections that the kernel tracks where the gateway runs.")
@@ -121,6 +125,11 @@ func (c *states) Collect(ch chan<- prometheus.Metric) {
 		gauge(descWitnessRefuses, number(refuses), name)
 	}
 	gauge(descCopied, unixSeconds(c.metrics.Copied()))
+	if last, kept, broken, ok := c.metrics.Probed(); ok {
+		gauge(descProbe, unixSeconds(last))
+		gauge(descProbeKept, unixSeconds(kept))
+		gauge(descProbeBroken, float64(broken))
+	}
 	for _, sink := range c.metrics.Sinks() {
 		gauge(descNoticesLag, float64(sink.Lag), sink.Name)
 		for result, n := range map[string]int64{"delivered": sink.Delivered, "failed": sink.Failed, "skipped": sink.Skipped} {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"kidoban/config"
 	"kidoban/gateway/api"
 	"kidoban/gateway/durable"
+	"kidoban/gateway/evidence"
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/probe"
@@ -74,7 +76,16 @@ func (c Command) Run(p *terminal.Program) error {
 	} else {
 		print(p, result)
 	}
-	return terminal.Unless(len(result.Failed()) == 0, terminal.No)
+	kept := len(result.Failed()) == 0
+	if c.Policy == "" {
+		var noted api.Noted
+		if err := p.Order("/v1/evidence/probe", event(result), &noted); err != nil && kept {
+			return &view.Error{Message: view.Say("probe_untold", view.Args{"cause": err}), Cause: err}
+		} else if err != nil {
+			p.Note("probe_untold", view.Args{"cause": err})
+		}
+	}
+	return terminal.Unless(kept, terminal.No)
 }
 
 // policy gives the text and the digest of the policy to try.
@@ -166,6 +177,38 @@ func try(p *terminal.Program, result *probe.Result) error {
 	*result, err = probe.Run(context.Background(), loaded, o.Settings)
 	return err
 }
+
+// failuresMost is how many failures the journal gets.
+const failuresMost = 20
+
+// event is what the journal gets of a result.
+func event(r probe.Result) evidence.Probed {
+	e := evidence.Probed{Digest: r.Digest, Version: r.Version, Took: r.Took}
+	for _, trial := range probe.Trials() {
+		counts := evidence.ProbeTrial{Trial: string(trial)}
+		for _, c := range r.Checks {
+			switch {
+			case c.Trial != trial:
+			case c.LeftOut != "":
+				counts.LeftOut++
+			case c.Kept:
+				counts.Kept++
+			default:
+				counts.Broken++
+			}
+		}
+		e.Trials = append(e.Trials, counts)
+	}
+	failed := r.Failed()
+	for _, c := range failed[:min(len(failed), failuresMost)] {
+		e.Failed = append(e.Failed, evidence.ProbeFailure{Trial: string(c.Trial), Engineer: c.Engineer, From: c.From, To: c.To,
+			Expected: string(c.Expected), Seen: string(c.Seen), Reason: strings.ToValidUTF8(c.Reason[:min(len(c.Reason), reasonMost)], "")})
+	}
+	return e
+}
+
+// reasonMost bounds the reason of a failure, in bytes: it may be the text of an error.
+const reasonMost = 200
 
 // print prints a result as a table.
 func print(p *terminal.Program, r probe.Result) {

@@ -182,6 +182,18 @@ func (d *Desk) Copied() (at time.Time) {
 	return at
 }
 
+// Probed is when the promises were tried last and when all were kept last, zero: never, and how many trials of the last
+// probe were broken. It is false if the journal has no probe, or is being read.
+func (d *Desk) Probed() (last, kept time.Time, broken int64, ok bool) {
+	err := d.Ask(func(r *evidence.Record) error {
+		if kept = r.ProbeKept; r.Probed != nil {
+			last, broken, ok = r.Probed.At, r.Probed.Is.Broken(), true
+		}
+		return nil
+	})
+	return last, kept, broken, ok && err == nil
+}
+
 // Waiting counts what waits for people: sessions that nobody has checked, and those that are overdue
 // by the policy's rules, by vendor; open mismatches of this month and the one before, by kind. It is
 // false while the journal is being read.
