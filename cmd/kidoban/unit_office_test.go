@@ -34,6 +34,7 @@ func TestOfficeUnit(t *testing.T) {
 		"AmbientCapabilities=":                                     "it needs none",
 		"NoNewPrivileges=yes":                                      "it starts nothing",
 		"InaccessiblePaths=" + settings.StateDir:                   "the gateway's key and journal are there",
+		"SystemCallFilter=" + confiningCalls:                       "it confines itself",
 		"ProtectSystem=strict":                                     "it writes nowhere else",
 		"RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX":         "receivers, and the gateway's socket",
 		"MemoryMax=128M":                                           "a receiver must not take the host's memory",

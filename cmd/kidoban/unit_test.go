@@ -15,6 +15,9 @@ import (
 	"kidoban/config"
 )
 
+// confiningCalls are those of gateway/confine that systemd before 257 has in no group of a service.
+const confiningCalls = "landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp"
+
 // TestUnit holds the systemd unit against what the program needs.
 func TestUnit(t *testing.T) {
 	const file = "../../docs/kidoban.service"
@@ -80,6 +83,9 @@ func TestUnit(t *testing.T) {
 	}
 	if filters := unit["SystemCallFilter"]; len(filters) == 0 || filters[0] != "@system-service adjtimex" {
 		t.Errorf("SystemCallFilter=%q, want @system-service and adjtimex, which is not in it", filters)
+	}
+	if filters := unit["SystemCallFilter"]; !slices.Contains(filters, confiningCalls) {
+		t.Errorf("SystemCallFilter=%q, want %s as well: the process confines itself", filters, confiningCalls)
 	}
 	for name, least := range map[string]int{"WatchdogSec": 10, "TimeoutStopSec": 10} {
 		if n, err := strconv.Atoi(strings.Join(unit[name], "")); err != nil || n < least {
