@@ -83,7 +83,8 @@ func TestPolicyFileIsLookedAt(t *testing.T) {
 	write("policy.yaml", good)
 	write("suzuki.psk", key)
 	var own []netip.Addr
-	f := &File{Path: in("policy.yaml"), Addresses: func() ([]netip.Addr, error) { return own, nil }}
+	f := &File{Path: in("policy.yaml"), Guard: durable.Guard{Within: []string{durable.Real(dir)}}, Addresses: func() ([]netip.Addr, error) { return own, nil }}
+	elsewhere := filepath.Join(t.TempDir(), "suzuki.psk")
 	look := func() (digest, complaint string) {
 		t.Helper()
 		var err error
@@ -110,6 +111,10 @@ func TestPolicyFileIsLookedAt(t *testing.T) {
 			"policy.yaml: lies in " + dir + ", which has mode 0777"},
 		{"the preshared key goes", func() { must(os.Rename(in("suzuki.psk"), in("moved"))) }, func() { must(os.Rename(in("moved"), in("suzuki.psk"))) },
 			`"suzuki.psk" cannot be read: no such file`},
+		{"the preshared key lies where the gateway cannot read", func() {
+			must(os.Rename(in("suzuki.psk"), elsewhere))
+			must(os.Symlink(elsewhere, in("suzuki.psk")))
+		}, func() { must(os.Rename(elsewhere, in("suzuki.psk"))) }, `"suzuki.psk" lies in ` + durable.Real(filepath.Dir(elsewhere)) + ", where the gateway cannot read: allowed is a file beneath " + durable.Real(dir)},
 		{"everybody may read the preshared key", func() { must(os.Chmod(in("suzuki.psk"), 0o644)) }, func() { must(os.Chmod(in("suzuki.psk"), 0o640)) },
 			`"suzuki.psk" has mode 0644`},
 		{"the preshared key is another, of the same age", func() {

@@ -16,7 +16,6 @@ var confined = func(r confine.Rules) confine.Rules { return r }
 
 // gatewayRules are the places that `kidoban run` opens after its start.
 func gatewayRules(s config.Settings) confine.Rules {
-	_ = os.MkdirAll(tunnel.UAPIDirectory, 0o755) // the tunnel tells what is in the way
 	r := confine.Rules{
 		Read:   append(confine.Host(), s.Readable()...),
 		Change: []string{tunnel.Device, "/proc/sys/net"},

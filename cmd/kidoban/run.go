@@ -111,6 +111,7 @@ func (runCommand) Run(p *terminal.Program) error {
 			return err
 		}
 	}
+	_ = os.MkdirAll(tunnel.UAPIDirectory, 0o755) // for its rule; the tunnel tells what is in the way
 	kept := confine.Apply(confined(gatewayRules(s)))
 	gate, err := tunnel.New(tunnel.Config{Interface: s.Interface, ListenPort: s.ListenPort, MTU: api.MTU, Logger: logger, UAPI: true})
 	if err != nil {

@@ -65,13 +65,17 @@ func filter() []bpf.Instruction {
 		allow)
 }
 
-// refuseCalls sets the filter on all threads at once (SECCOMP_FILTER_FLAG_TSYNC), and that no
-// program gives more rights (PR_SET_NO_NEW_PRIVS), which the kernel asks for.
 func refuseCalls() error {
 	if architecture == 0 {
 		return fmt.Errorf("seccomp: there is no filter for %s", runtime.GOARCH)
 	}
-	program, err := bpf.Assemble(filter())
+	return load(filter())
+}
+
+// load sets a filter on all threads at once (SECCOMP_FILTER_FLAG_TSYNC), and that no
+// program gives more rights (PR_SET_NO_NEW_PRIVS), which the kernel asks for.
+func load(filter []bpf.Instruction) error {
+	program, err := bpf.Assemble(filter)
 	if err != nil {
 		return fmt.Errorf("seccomp: %w", err)
 	}

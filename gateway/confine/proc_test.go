@@ -11,16 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// procVariable says which process of TestProcForgets this is.
+// procVariable says which process of TestFault129ProcForgets this is.
 const (
 	procVariable = "CONFINE_PROC"
 	confinedOne  = "confined"
 	besideOne    = "beside"
 )
 
-// TestProcForgets: the kernel forgets the folders of /proc that nobody uses when memory is short, and
+// TestFault129ProcForgets: the kernel forgets the folders of /proc that nobody uses when memory is short, and
 // makes them anew. The rules hold after that.
-func TestProcForgets(t *testing.T) {
+func TestFault129ProcForgets(t *testing.T) {
 	child := exec.Command("/proc/self/exe")
 	child.Env = append(os.Environ(), procVariable+"="+confinedOne)
 	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID}
