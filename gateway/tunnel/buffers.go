@@ -14,7 +14,7 @@ const (
 	cacheLine  = 64
 	startLines = 8192 / cacheLine // the allocator's page: buffers begin at one of so many lines
 	lineStep   = 35               // from one buffer to the next; odd, so that every line has its turn
-	spareMost  = 640              // what the receivers hold (128 each), and packets on the way
+	spareMost  = 512              // what three receivers hold (128 each), and packets on the way
 )
 
 // spread puts such buffers into the device's pool, if the garbage collector has run since
