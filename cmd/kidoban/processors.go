@@ -15,7 +15,7 @@ const (
 	// crowded is the share of one processor above which the goroutines that share it get
 	// all; roomy is the share, of all together, below which one suffices. On several
 	// processors the same work costs more, so the two are apart.
-	crowded, roomy = 0.9, 0.7
+	crowded, roomy = 0.7, 0.5
 )
 
 // shareProcessor has all goroutines share one processor while that is enough, until the
