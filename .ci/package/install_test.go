@@ -84,6 +84,7 @@ func (r root) site() string {
 
 // TestInstall takes the package through its life on a fresh Debian.
 func TestInstall(t *testing.T) {
+	t.Parallel() // it waits for a mirror
 	folder, err := made()
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +134,7 @@ func TestInstall(t *testing.T) {
 	same("the second upgrade")
 
 	r.apt("remove", "kidoban")
-	r.asked("stop kidoban-office.service kidoban.service", "restart")
+	r.asked("stop kidoban-probe.timer kidoban-office.service kidoban.service", "restart")
 	same("the removal")
 	for _, gone := range []string{"usr/bin/kidoban", "usr/lib/systemd/system/kidoban.service", "usr/share/man/man1/kidoban.1.gz"} {
 		if _, err := os.Lstat(filepath.Join(r.folder, gone)); err == nil {

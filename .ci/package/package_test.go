@@ -123,6 +123,7 @@ func file(t *testing.T, folder, end string) string {
 // TestReproducible: another folder, another time, other habits of a shell, and no history of git
 // change no byte.
 func TestReproducible(t *testing.T) {
+	t.Parallel()
 	need(t, "buildah")
 	one, err := made()
 	if err != nil {
