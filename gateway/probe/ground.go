@@ -44,6 +44,9 @@ type caller struct {
 	shaking sync.Mutex // held while WireGuard shakes hands
 }
 
+// anyPort lets a process without a capability for it serve ports below a number, in one namespace.
+const anyPort = "net.ipv4.ip_unprivileged_port_start"
+
 // port is the interface of every host but the gateway and the routers.
 const port = "eth0"
 
@@ -73,6 +76,7 @@ var everywhere = lab.Prefixes("0.0.0.0/0", "::/0")
 func newGround(l *lab.Lab, p *policy.Policy, tunnel string) *ground {
 	g := &ground{lab: l, free: &addresses{p, map[netip.Addr]bool{}}, gateway: l.Host("gateway"), site: l.Host("site"), routers: map[string]*entry{}, served: map[string]bool{},
 		lan: unused(p, tunnel, "lan"), wan: unused(p, tunnel, "wan")}
+	g.site.Sysctl(anyPort, "0")
 	g.outside = [2]netip.Addr{g.free.free(false), g.free.free(true)}
 	far := [2]netip.Addr{g.free.free(false), g.free.free(true)}
 	g.near = [2]netip.Addr{g.free.free(false), g.free.free(true)}
@@ -117,6 +121,7 @@ func (g *ground) join(c *caller, name string) {
 	e.ports++
 	to := fmt.Sprintf("to%d", e.ports)
 	c.host = g.lab.Host("caller")
+	c.host.Sysctl(anyPort, "0")
 	g.lab.Link(c.host, port, append(both(c.sources), both(c.outsider)...), e.router, to, both(e.own))
 	for i, source := range c.sources {
 		if !source.IsValid() {
