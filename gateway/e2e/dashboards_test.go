@@ -63,6 +63,9 @@ func TestDashboardsAnswer(t *testing.T) {
 	// machine's.)
 	w.waitFor(`count(kidoban:engineer_idle_seconds) unless on () ALERTS{alertname!~"KidobanClockUnsynchronized|KidobanNoticesFailing|KidobanWitnessSilent"}`)
 	w.story(work, night, brief, later)
+	if out, complaint, exit := g.operator("probe"); exit != exitYes {
+		t.Errorf("the self-test ended with %d:\n%s%s", exit, out, complaint)
+	}
 	w.look()
 
 	for _, l := range []language{english, japanese} {
@@ -364,6 +367,7 @@ func (w *watch) look() {
 			`ALERTS{alertname="KidobanWrongSource",alertstate="firing",vendor="medisys"}`,
 			`ALERTS{alertname="KidobanContractEnds",alertstate="firing",vendor="medisys"}`,
 			`increase(kidoban_admissions_total{reason="contract_ended",vendor="scanco"}[5m]) > 0`,
+			`kidoban_probe_last_run_timestamp_seconds`,
 		} {
 			if found, err := w.query(expr, time.Time{}, at, 0); err != nil || len(found) == 0 {
 				return fmt.Errorf("%s had no answer at %v: %v", expr, at, err)
