@@ -2,78 +2,16 @@ package probe
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
-	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
-	"golang.zx2c4.com/wireguard/tun"
 
 	"kidoban/gateway/lab"
 )
-
-// initiation makes a handshake initiation, as WireGuard itself does it.
-func initiation(private, gateway lab.Key) ([]byte, error) {
-	sent := make(chan []byte, 1)
-	d := device.NewDevice(&noTUN{ended: make(chan struct{}), events: make(chan tun.Event)}, mailbox{sent}, device.NewLogger(device.LogLevelSilent, ""))
-	defer d.Close()
-	err := d.IpcSet(fmt.Sprintf("private_key=%x\npublic_key=%x\nendpoint=192.0.2.1:1\n", private, gateway))
-	if err == nil {
-		err = d.Up()
-	}
-	if err == nil {
-		err = d.LookupPeer(gateway).SendHandshakeInitiation(false)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("make an initiation: %w", err)
-	}
-	return <-sent, nil
-}
-
-// mailbox is a conn.Bind that keeps the first packet and receives none.
-type mailbox struct{ sent chan []byte }
-
-func (mailbox) Open(uint16) ([]conn.ReceiveFunc, uint16, error) { return nil, 1, nil }
-func (mailbox) Close() error                                    { return nil }
-func (mailbox) SetMark(uint32) error                            { return nil }
-func (mailbox) BatchSize() int                                  { return 1 }
-func (mailbox) ParseEndpoint(s string) (conn.Endpoint, error) {
-	a, err := netip.ParseAddrPort(s)
-	return &conn.StdNetEndpoint{AddrPort: a}, err
-}
-func (m mailbox) Send(packets [][]byte, _ conn.Endpoint) error {
-	select {
-	case m.sent <- append([]byte(nil), packets[0]...):
-	default:
-	}
-	return nil
-}
-
-// noTUN is a tun.Device without packets.
-type noTUN struct {
-	ended  chan struct{}
-	events chan tun.Event
-}
-
-func (*noTUN) File() *os.File { return nil }
-func (t *noTUN) Read([][]byte, []int, int) (int, error) {
-	<-t.ended
-	return 0, os.ErrClosed
-}
-func (*noTUN) Write(packets [][]byte, _ int) (int, error) { return len(packets), nil }
-func (*noTUN) MTU() (int, error)                          { return device.DefaultMTU, nil }
-func (*noTUN) Name() (string, error)                      { return "none", nil }
-func (t *noTUN) Events() <-chan tun.Event                 { return t.events }
-func (*noTUN) BatchSize() int                             { return 1 }
-func (t *noTUN) Close() error {
-	close(t.ended)
-	close(t.events)
-	return nil
-}
 
 // knocking is an initiation on its way, and what comes back.
 type knocking struct {

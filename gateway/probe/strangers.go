@@ -62,11 +62,11 @@ func (t *trials) door(from netip.Addr) netip.AddrPort {
 
 // knock sends a new initiation from an address of a caller's host.
 func (t *trials) knock(x *caller, private lab.Key, from netip.Addr) (*knocking, error) {
-	packet, err := initiation(private, t.gate.public)
+	h, err := lab.Initiate(private, t.gate.public, time.Now(), nil)
 	if err != nil {
 		return nil, err
 	}
-	return knock(x.host, from, t.door(from), packet)
+	return knock(x.host, from, t.door(from), h.Initiation)
 }
 
 // wrongHour knocks with the right key from the right address.
@@ -127,8 +127,7 @@ func (t *trials) foreign(x *caller) (private, public lab.Key) {
 	return lab.NewKey()
 }
 
-// apart is the time between two initiations with one key: the gate takes none with the timestamp of the one before, which
-// WireGuard rounds to 17 ms, nor one within 20 ms.
+// apart is the time between two initiations with one key: the gate takes none within 20 ms of the one before.
 const apart = 50 * time.Millisecond
 
 // enter knocks as the policy allows it, from each source.
