@@ -95,7 +95,10 @@ func events(r request) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	if from.Journal == "" { // a client could not tell the journal from another one later
+	switch {
+	case from.Journal == "": // a client could not tell the journal from another one later
+		return nil, journalProblem(store.ErrNotOpen)
+	case r.snap.InDoubt(view.Starting): // the policy is not read, and the stream could not name the site's time zone
 		return nil, journalProblem(store.ErrNotOpen)
 	}
 	s := &stream{from: from, after: from.After, kinds: kinds}

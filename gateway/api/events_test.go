@@ -239,6 +239,28 @@ func TestWhatAStreamIs(t *testing.T) {
 	}
 }
 
+// TestNoStreamBeforeTheZone: a stream names the site's time zone once, at its beginning. So none begins
+// before the gateway has read its policy, and a client asks again.
+func TestNoStreamBeforeTheZone(t *testing.T) {
+	s := serve(t)
+	s.stop()
+	s.mu.Lock() // the policy file cannot be read yet
+	s.start()
+	s.eventually("the journal is open", func() bool {
+		r, _ := s.raw(requestText("GET", "/v1/journal", ""))
+		return r.StatusCode == 200
+	})
+	r, _ := s.raw(requestText("HEAD", "/v1/events", ""))
+	s.mu.Unlock()
+	if r.StatusCode != 503 {
+		t.Errorf("while it starts: %d, %v", r.StatusCode, r.Header)
+	}
+	s.eventually("a stream begins, with the zone", func() bool {
+		r, _ := s.raw(requestText("HEAD", "/v1/events", ""))
+		return r.StatusCode == 200 && r.Header.Get(ZoneHeader) == "Asia/Tokyo"
+	})
+}
+
 // TestStreamsOfOnePerson: a person has a bounded number of streams, and what ended counts no more.
 func TestStreamsOfOnePerson(t *testing.T) {
 	s := serve(t)

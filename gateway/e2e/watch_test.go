@@ -58,7 +58,7 @@ func TestWatch(t *testing.T) {
 	}
 	_, text, _ := strings.Cut(people.text(), "drill 0") // it may have begun in the middle of the drill before
 	text = " shut " + text
-	if strings.Count(text, " shut ") != strings.Count(text, " reopened ") || !strings.Contains(text, " JST  shut ") || !strings.Contains(people.complaints.String(), "受信を再開しました") {
+	if strings.Count(text, " shut ") != strings.Count(text, " reopened ") || !strings.Contains(text, " JST  shut ") || strings.Contains(text, " UTC ") || !strings.Contains(people.complaints.String(), "受信を再開しました") {
 		t.Errorf("for people:\n%s%s", text, people.complaints.String())
 	}
 	list := strings.Split(strings.TrimSpace(g.must("journal", "list", "--json")), "\n")
