@@ -257,19 +257,23 @@ func (g *ground) refusal(reason, name string, from netip.Addr) error {
 	if slices.Contains(g.without, gateLayer) {
 		within = 2 * time.Second // nobody will tell
 	}
-	return lab.Wait(g.within(within), func() error {
-		all := g.refusals()
-		for _, r := range all {
-			who := ""
-			if r.Vendor != "" {
-				who = r.Vendor + "/" + r.Engineer
-			}
-			if r.Reason == reason && who == name && r.Source == from {
-				return nil
-			}
+	return lab.Wait(g.within(within), func() error { return g.refused(reason, name, from) })
+}
+
+// refused gives no error if a refusal is told now.
+func (g *ground) refused(reason, name string, from netip.Addr) error {
+	g.t.Helper()
+	all := g.refusals()
+	for _, r := range all {
+		who := ""
+		if r.Vendor != "" {
+			who = r.Vendor + "/" + r.Engineer
 		}
-		return fmt.Errorf("no refusal of %q from %v for %s among %+v", name, from, reason, all)
-	})
+		if r.Reason == reason && who == name && r.Source == from {
+			return nil
+		}
+	}
+	return fmt.Errorf("no refusal of %q from %v for %s among %+v", name, from, reason, all)
 }
 
 func (g *ground) named(reason, name string, from netip.Addr) {
