@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -78,11 +79,15 @@ func (d osDisk) readSecret(name string, limit int64) ([]byte, error) {
 }
 
 func readAll(f *os.File, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	data := bytes.NewBuffer(make([]byte, 0, min(info.Size(), limit)+bytes.MinRead))
+	if _, err = data.ReadFrom(io.LimitReader(f, limit+1)); err == nil && int64(data.Len()) > limit {
 		err = fmt.Errorf("%s: longer than the %d bytes that are allowed", f.Name(), limit)
 	}
-	return data, err
+	return data.Bytes(), err
 }
 
 func (osDisk) readDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
