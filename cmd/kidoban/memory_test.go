@@ -46,7 +46,7 @@ func TestCollection(t *testing.T) {
 		snapshot.Store(empty)
 		wants("nobody inside again", restPercent)
 		large := make([]byte, 2*restMost)
-		wants("a large heap", workPercent)
+		wants("a large heap", largePercent)
 		runtime.KeepAlive(large)
 		cancel()
 	})

@@ -87,9 +87,10 @@ const (
 	// much garbage may gather.
 	restPercent = 15
 	workPercent = 100 // Go's own
-	// restMost is the live heap, in bytes, above which frequent collections cost
-	// more than they save: policies of thousands of engineers.
-	restMost = 64 << 20
+	// largePercent is GOGC at the start, and instead of restPercent where the live heap is above
+	// restMost, in bytes: policies of thousands of engineers. There, fewer percent cost more than they save.
+	largePercent = 60
+	restMost     = 64 << 20
 	// restInterval is how often the sessions are counted.
 	restInterval = 2 * time.Second
 )
@@ -101,7 +102,8 @@ func keepSmall(ctx context.Context, snapshot func() *view.Snapshot) {
 		return
 	}
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	percent := workPercent
+	percent := largePercent
+	debug.SetGCPercent(percent)
 	tick := time.NewTicker(restInterval)
 	defer tick.Stop()
 	for {
@@ -111,9 +113,12 @@ func keepSmall(ctx context.Context, snapshot func() *view.Snapshot) {
 		case <-tick.C:
 		}
 		metrics.Read(live)
-		want := workPercent
-		if len(snapshot().Sessions) == 0 && live[0].Value.Uint64() <= restMost {
-			want = restPercent
+		want := restPercent
+		switch {
+		case len(snapshot().Sessions) > 0:
+			want = workPercent
+		case live[0].Value.Uint64() > restMost:
+			want = largePercent
 		}
 		if want == percent {
 			continue
