@@ -44,6 +44,7 @@ var headlines = map[string]view.Message{
 	"switch_opened":   view.Say("notice_switch_opened", nil),
 	"recovery":        view.Say("notice_recovery", nil),
 	"policy_loaded":   view.Say("notice_policy_loaded", nil),
+	"probe_broken":    view.Say("notice_probe_broken", nil),
 	Summary:           view.Say("notice_summary", nil),
 	Replaced:          view.Say("notice_journal_replaced", nil),
 	Test:              view.Say("notice_test", nil),
@@ -118,6 +119,8 @@ func kindOf(e journal.Entry, d decided) string {
 		return "revoked"
 	case e.Kind == journal.PolicyLoaded && e.Part > 1:
 		return "" // the first part has told of it
+	case e.Kind == journal.Probe && e.Count > 0:
+		return "probe_broken"
 	default:
 		return kind
 	}

@@ -67,6 +67,7 @@ func TestNotices(t *testing.T) {
 		"a revocation":               {journal.Entry{Kind: journal.Shut, Scope: "~7k2m9x", Actor: "tanaka", Reason: "done"}, nil, "revoked", []string{"request: 7k2m9x"}},
 		"a theft":                    {journal.Entry{Kind: journal.Refused, Reason: "wrong_source", Vendor: "medisys", Engineer: "sato", Source: "192.0.2.1", Count: 12}, nil, "wrong_source", []string{"192.0.2.1", "times: 12"}},
 		"drift":                      {journal.Entry{Kind: journal.Drift, Text: "an element is missing"}, nil, "drift", []string{"details: an element is missing"}},
+		"a self-test":                {journal.Entry{Kind: journal.Probe, Reason: "broken", Count: 2, Actor: "root"}, nil, "probe_broken", []string{"A self-test found", "times: 2"}},
 		"lines in a name":            {journal.Entry{Kind: journal.Shut, Reason: "a\r\nvendor: evil\u2028\u202e"}, nil, "shut", []string{"reason: a  vendor: evil\n"}},
 	} {
 		n := noticeOf(t, c.entry, map[string]any(c.event))
@@ -90,12 +91,13 @@ func TestNotices(t *testing.T) {
 		}
 	}
 	for name, e := range map[string]journal.Entry{
-		"an admission":                 {Kind: journal.Admission},
-		"another refusal":              {Kind: journal.Refused, Reason: "outside_window"},
-		"the second part of a policy":  {Kind: journal.PolicyLoaded, Part: 2, Parts: 2},
-		"a kind that this has not":     {Kind: "made_tomorrow"},
-		"an entry named like our own":  {Kind: Summary},
-		"an entry named like a test's": {Kind: Test},
+		"an admission":                  {Kind: journal.Admission},
+		"another refusal":               {Kind: journal.Refused, Reason: "outside_window"},
+		"the second part of a policy":   {Kind: journal.PolicyLoaded, Part: 2, Parts: 2},
+		"a self-test, all as it should": {Kind: journal.Probe, Reason: "kept"},
+		"a kind that this has not":      {Kind: "made_tomorrow"},
+		"an entry named like our own":   {Kind: Summary},
+		"an entry named like a test's":  {Kind: Test},
 	} {
 		if n, ok, err := Of(7, line(t, e, nil), tokyo); ok || err != nil {
 			t.Errorf("%s: got %+v, %v", name, n, err)

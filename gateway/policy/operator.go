@@ -25,7 +25,7 @@ func Rights() []Right { return []Right{MayRecord, MayApprove, MayRatify, MayRevi
 func NoticeKinds() []string {
 	return []string{"emergency", "requested", "approved", "denied", "withdrawn", "extension_asked", "extended", "shortened",
 		"revoked", "ratified", "warned", "wrong_source", "drift", "doubt", "shut", "reopened", "switch_shut", "switch_opened",
-		"recovery", "policy_loaded"}
+		"recovery", "policy_loaded", "probe_broken"}
 }
 
 // Operator is a person of the site who decides about requests.
