@@ -9,8 +9,9 @@ import (
 // look is how many groups back a packet's flow is looked for.
 const look = 16
 
-// most is how many packets are joined.
-const most = 128
+// most is how many packets are joined, and mostUDP how many of UDP: the kernel refuses a frame of more
+// than UDP_MAX_SEGMENTS datagrams, 64 before Linux 6.9, and then all of them are lost.
+const most, mostUDP = 128, 64
 
 // group is packets of one flow, one behind the other, that become one frame. The packets behind the
 // first are a list in writer.behind.
@@ -92,7 +93,11 @@ func (w *writer) grow(g, next *group, p []byte) bool {
 // fits reports whether the packet p of next is what the kernel would make of it in this group. Only the last
 // packet of a frame may have less payload, or PSH.
 func (g *group) fits(next *group, first, p []byte) bool {
-	return g.open && g.count < most && g.head == next.head && next.segment <= g.segment && g.size+next.segment <= longest &&
+	room := most
+	if g.udp {
+		room = mostUDP
+	}
+	return g.open && g.count < room && g.head == next.head && next.segment <= g.segment && g.size+next.segment <= longest &&
 		(g.udp || binary.BigEndian.Uint32(p[g.start+tcpSequence:]) == g.sequence) && alike(&g.member, first, p, g.count)
 }
 

@@ -139,13 +139,14 @@ func TestPacketsOfAFlowAreJoined(t *testing.T) {
 	}{
 		"TCP over IPv4":            {streams(1, 40, tcp4), 1, 1},
 		"TCP over IPv6":            {streams(1, 40, tcp6), 1, 1},
-		"UDP over IPv4":            {streams(1, 128, udp4), 1, 1},
-		"UDP over IPv6":            {streams(1, 128, udp6), 1, 1},
+		"UDP over IPv4":            {streams(1, 128, udp4), 2, 1},
+		"UDP over IPv6":            {streams(1, 128, udp6), 2, 1},
 		"8 flows":                  {streams(8, 16, tcp4), 8, 8},
 		"a frame has 64 KiB":       {streams(1, 60, tcp4), 2, 2},
 		"PSH, and less payload":    {append(streams(1, 10, tcp4), last.packet()), 1, 1},
 		"nothing behind the short": {append(append(streams(1, 10, tcp4), last.packet()), streams(1, 2, tcp4)...), 2, 2},
-		"more than a frame takes":  {streams(1, 2*most+1, udp4), 3, 1},
+		"more than a frame takes":  {streams(1, 2*most+1, recipe{payload: 100, flags: ack}), 3, 1},
+		"more datagrams than that": {streams(1, 2*mostUDP+1, udp4), 3, 1},
 		"more flows than looked":   {streams(2*look, 2, udp4), 4 * look, 2 * look},
 	} {
 		t.Run(name, func(t *testing.T) {
