@@ -200,15 +200,30 @@ func (p *Plan) put(i Item) (step, error) {
 		}
 		return s, err
 	}
-	if err := os.MkdirAll(filepath.Dir(i.Path), 0o750); err != nil {
-		return s, err
-	}
-	folder, _, err := ownerOf(filepath.Dir(i.Path))
-	s.Owner = owner{os.Geteuid(), folder.Group}
+	s.Owner, err = makeFolder(filepath.Dir(i.Path))
 	if i.name == keyName {
 		s.Owner = p.machine.owner() // the service reads it, with mode 0600
 	}
 	return s, err
+}
+
+// makeFolder makes a folder if it is not there, as the owner of the one above, and gives its owner: the
+// service reads there by its group.
+func makeFolder(path string) (o owner, err error) {
+	if exists(path) {
+		o, _, err = ownerOf(path)
+		return o, err
+	}
+	if o, err = makeFolder(filepath.Dir(path)); err == nil {
+		err = os.Mkdir(path, 0o750)
+	}
+	if err == nil {
+		err = os.Chmod(path, 0o750) // whatever the umask
+	}
+	if err == nil {
+		err = o.take(path)
+	}
+	return o, err
 }
 
 // mode is the mode that a file had. Nobody else may write it.

@@ -505,3 +505,45 @@ func TestDamagedMachine(t *testing.T) {
 	}
 	s.check(p.Drop())
 }
+
+// TestRestoreForTheService: root restores where the package has made the folders, and the service can
+// read all of it: the state is the service's, and its group reads beside the policy.
+func TestRestoreForTheService(t *testing.T) {
+	if err := lab.OtherUsers(); err != nil {
+		t.Skip(err)
+	}
+	defer unix.Umask(unix.Umask(0o077))
+	const service, office = 65001, 65002
+	key := newIdentity(t)
+	text := workingSite(t, 20).backup(key)
+	s := newSite(t)
+	for _, f := range []struct {
+		path        string
+		user, group int
+	}{{s.State, service, service}, {filepath.Dir(s.Policy), 0, service}, {s.Office, office, office}} {
+		s.check(errors.Join(os.Mkdir(f.path, 0o750), os.Chown(f.path, f.user, f.group)))
+	}
+	p := s.begin(text, key)
+	done, err := p.Apply(journal.Entry{Actor: "ito"})
+	s.check(errors.Join(err, p.Drop()))
+	for path, want := range map[string]owner{
+		s.State + "/journal/checkpoint":           {service, service},
+		s.State + "/journal.key":                  {service, service},
+		s.State + "/journal.lock":                 {service, service},
+		s.State + "/shut.json":                    {service, service},
+		s.PrivateKey:                              {service, service},
+		done.Folder:                               {service, service},
+		s.Policy:                                  {0, service},
+		filepath.Dir(s.Policy) + "/keys":          {0, service},
+		filepath.Dir(s.Policy) + "/keys/sato.psk": {0, service},
+		s.Office + "/cursor-siem.json":            {office, office},
+	} {
+		got, mode, err := ownerOf(path)
+		if s.check(err); got != want {
+			t.Errorf("%s belongs to %v, want %v", path, got, want)
+		}
+		if filepath.Base(path) == "keys" && mode != 0o750 {
+			t.Errorf("%s has mode %v", path, mode)
+		}
+	}
+}

@@ -139,6 +139,10 @@ func (p *Plan) begin(file io.Reader, identities []age.Identity) error {
 	if p.Manifest, err = unpack(file, identities, root); err != nil {
 		return err
 	}
+	// The keys are refused in folders of another user than theirs.
+	if err := p.machine.owner().takeAll(p.staged()); err != nil {
+		return err
+	}
 	if err := p.verify(); err != nil {
 		return err
 	}

@@ -8,15 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
-
-	"kidoban/gateway/durable"
 )
 
 // maxSize bounds the size in a checkpoint: more than a disk holds, less than the limit of tlog's
@@ -201,7 +198,7 @@ func readKey(disk storage, name string) (*key, error) {
 // VerifierKey gives the public half of a key file, as one line for note and other tools
 // (https://c2sp.org/signed-note).
 func VerifierKey(keyFile string) (string, error) {
-	k, err := readKey(osDisk{realDisk.OS, durable.GuardFor(filepath.Dir(keyFile))}, keyFile)
+	k, err := readKey(diskFor(keyFile), keyFile)
 	if err != nil {
 		return "", err
 	}
@@ -211,7 +208,7 @@ func VerifierKey(keyFile string) (string, error) {
 // SignNote signs a text with the journal's key, as a note. A text that could be taken for a checkpoint
 // is refused.
 func SignNote(keyFile, text string) ([]byte, error) {
-	k, err := readKey(osDisk{realDisk.OS, durable.GuardFor(filepath.Dir(keyFile))}, keyFile)
+	k, err := readKey(diskFor(keyFile), keyFile)
 	if err != nil {
 		return nil, err
 	}

@@ -51,6 +51,11 @@ type osDisk struct {
 
 var realDisk = osDisk{OS: 0o600}
 
+// diskFor is the real disk for the owner of a key's folder.
+func diskFor(keyFile string) osDisk {
+	return osDisk{realDisk.OS, durable.GuardFor(filepath.Dir(keyFile))}
+}
+
 func (osDisk) readFile(name string, limit int64) ([]byte, error) {
 	// A copy may come from anywhere: opening a named pipe would wait for ever.
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)

@@ -68,11 +68,11 @@ type Recovered struct {
 // journal that does not verify is a *DamageError.
 //
 // If folder and key file are both missing, Open makes them. If one is missing, Open refuses:
-// something was lost.
-func Open(dir, keyFile string) (*Journal, error) { return open(realDisk, dir, keyFile) }
+// something was lost. The owner of the key's folder is trusted, since root restores a service's journal.
+func Open(dir, keyFile string) (*Journal, error) { return open(diskFor(keyFile), dir, keyFile) }
 
 // OpenUnread is Open without reading all: it verifies what appending needs. Replay verifies the
-// rest.
+// rest. Only the user of the process and root are trusted with the key.
 func OpenUnread(dir, keyFile string) (*Journal, error) {
 	return openAs(realDisk, dir, keyFile, (*Journal).readEnd)
 }
