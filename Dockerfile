@@ -8,7 +8,7 @@ RUN go mod download
 COPY . .
 ARG VERSION=devel
 # The zones of the world are linked in (time/tzdata), and nothing is dynamic.
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/kidoban ./cmd/kidoban
+RUN CGO_ENABLED=0 go build -trimpath -pgo=cmd/kidoban/throughput.pgo -ldflags "-s -w -X main.version=${VERSION}" -o /out/kidoban ./cmd/kidoban
 
 FROM scratch
 COPY --from=build /out/kidoban /usr/local/bin/kidoban

@@ -8,6 +8,8 @@
 GO ?= go
 BIN := bin
 export GO BIN
+# The profile by which the compiler optimises the program (docs/PERFORMANCE.md). Such a first build takes a minute or two longer.
+PGO ?= cmd/kidoban/throughput.pgo
 export VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 .PHONY: all deb image sbom release demo test bench generate build clean
@@ -15,11 +17,12 @@ export VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || ec
 all: build
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -pgo=$(PGO) -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/ ./cmd/...
 
 deb image sbom release: build
 	.ci/package/build $@
 
+demo: PGO = off
 demo: build
 	@$(BIN)/kidoban-lab $(if $(STAY),--stay)
 

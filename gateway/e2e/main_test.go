@@ -86,7 +86,11 @@ func buildProgram() (file string, err error) {
 	file = filepath.Join(folder, "kidoban")
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	command := exec.CommandContext(ctx, "go", "test", "-c", fmt.Sprintf("-race=%t", raceDetector), "-o", file, "kidoban/cmd/kidoban")
+	profile := "off"
+	if *performance { // as it is shipped
+		profile = "../../cmd/kidoban/throughput.pgo"
+	}
+	command := exec.CommandContext(ctx, "go", "test", "-c", fmt.Sprintf("-race=%t", raceDetector), "-pgo="+profile, "-o", file, "kidoban/cmd/kidoban")
 	if out, err := command.CombinedOutput(); err != nil {
 		os.RemoveAll(folder)
 		return "", fmt.Errorf("%v: %w\n%s", command.Args, err, out)
