@@ -254,7 +254,11 @@ func (p *Plan) commit(all []step) error {
 	if err := os.MkdirAll(p.staged(before), 0o700); err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(steps{stepsVersion, "restore-" + p.now.Format("20060102T150405Z"), all}, "", "  ")
+	final := "restore-" + p.now.Format("20060102T150405Z")
+	for exists(filepath.Join(p.machine.State, final)) || exists(p.staged(stateDir, final)) {
+		final += "+"
+	}
+	text, err := json.MarshalIndent(steps{stepsVersion, final, all}, "", "  ")
 	if err != nil {
 		return err
 	}

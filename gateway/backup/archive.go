@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -227,12 +228,17 @@ func unpackFiles(archive *tar.Reader, into *os.Root) (files []File, m Manifest, 
 
 // checkName allows regular files below the names of this format.
 func checkName(h *tar.Header) error {
-	top, _, below := strings.Cut(h.Name, "/")
+	top, rest, below := strings.Cut(h.Name, "/")
+	directly, _, _ := strings.Cut(rest, "/")
 	switch {
 	case h.Typeflag != tar.TypeReg:
 		return broken(fmt.Sprintf("%.80q is no regular file", h.Name))
+	case slices.ContainsFunc(slices.Collect(maps.Keys(h.PAXRecords)), func(key string) bool { return strings.HasPrefix(key, "GNU.sparse.") }):
+		return broken(fmt.Sprintf("%.80q is sparse: its few bytes would fill the disk", h.Name))
 	case !fs.ValidPath(h.Name), strings.ContainsFunc(h.Name, func(r rune) bool { return r < ' ' || r == '\\' || r == 0x7f }):
 		return broken(fmt.Sprintf("%.80q is no path inside a backup", h.Name))
+	case top == stateDir && (directly == stage || directly == pending):
+		return broken(fmt.Sprintf("%.80q has the name of a restore under way", h.Name))
 	case below && slices.Contains([]string{stateDir, runDir, besideDir, outsideDir, officeDir}, top),
 		!below && slices.Contains([]string{policyName, keyName, manifestName}, top):
 		return nil

@@ -182,6 +182,13 @@ func TestRestoreOntoItself(t *testing.T) {
 		t.Error(err)
 	}
 	s.append(1)
+	// Another one in the same second.
+	second := s.begin(s.backup(key), key)
+	again, err := second.Apply(journal.Entry{Actor: "ito"})
+	s.check(errors.Join(err, second.Drop()))
+	if again == done {
+		t.Errorf("both keep what they replaced in %s", done.Folder)
+	}
 }
 
 // TestFault127ForgedBackup: a backup that was cut, changed, is of a newer version, for others, or has what no
@@ -245,11 +252,17 @@ func TestFault127ForgedBackup(t *testing.T) {
 		"a control character": {[]*entry{file(headerName, header), file("state/\x1b[2J", "x")}, "backup_broken", "no path inside"},
 		"a file twice":        {[]*entry{file(headerName, header), file("state/x", "x"), file("state/x", "y")}, "backup_broken", "twice"},
 		"a file as a folder":  {[]*entry{file(headerName, header), file("state/x", "x"), file(manifestName, `{"files":[{"name":"state/x","size":1,"mode":0,"sha256":"00"}]}`)}, "backup_broken", "lists other files"},
+		"a restore under way": {[]*entry{file(headerName, header), file("state/restore.unfinished/steps.json", "{}")}, "backup_broken", "name of a restore"},
 		"no manifest":         {[]*entry{file(headerName, header), file("state/x", "x")}, "backup_broken", "ends without manifest.json"},
 		"more behind":         {[]*entry{file(headerName, header), file(manifestName, `{}`), file("state/x", "x")}, "backup_broken", "more behind manifest.json"},
 		"no journal":          {[]*entry{file(headerName, header), file(manifestName, `{}`)}, "backup_broken", "journal.key"},
 	} {
 		refused(name, forge(t, key, c.entries), key, c.code, c.says)
+	}
+	// package tar reads sparse files, and writes none.
+	sparse := &tar.Header{Typeflag: tar.TypeReg, Name: "state/x", Size: maxFile, PAXRecords: map[string]string{"GNU.sparse.map": "67108864,0"}}
+	if err := checkName(sparse); err == nil || !strings.Contains(err.Error(), "is sparse") {
+		t.Errorf("64 MiB in 1 KiB: %v", err)
 	}
 }
 

@@ -342,7 +342,11 @@ func (p *Plan) place(name string) (to string, change Change, err error) {
 		}
 		return to, New, nil
 	}
-	if real, err := filepath.EvalSymlinks(to); err == nil {
+	real, err := filepath.EvalSymlinks(to)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", "", fmt.Errorf("%s is a link to a file that is not there: remove the link, or make that file", to)
+	}
+	if err == nil {
 		to = real
 	}
 	same, err := sameFile(p.staged(filepath.FromSlash(name)), to)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"filippo.io/age"
@@ -178,6 +179,8 @@ func (c Restore) answer(p *terminal.Program, plan *backup.Plan) (a restoreAnswer
 	for _, r := range plan.Shut {
 		a.Shut = append(a.Shut, string(r.Scope))
 	}
+	slices.Sort(a.Shut)
+	a.Shut = slices.Compact(a.Shut)
 	a.Notes = c.notes(p, plan)
 	return a
 }
