@@ -291,12 +291,12 @@ func (h *Host) Route(to netip.Prefix, via netip.Addr) {
 }
 
 // RouteBy adds a route by way of a neighbour that lies in no network of the interface, or of the network itself (an
-// invalid via), or replaces one.
-func (h *Host) RouteBy(to netip.Prefix, via netip.Addr, name string) {
+// invalid via), or replaces one. What leaves by it has the source from; invalid: the kernel chooses one.
+func (h *Host) RouteBy(to netip.Prefix, via netip.Addr, name string, from netip.Addr) {
 	h.lab.t.Helper()
 	link, err := h.netlink.LinkByName(name)
 	h.must(err, "find %s", name)
-	route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(to.Masked())}
+	route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(to.Masked()), Src: from.AsSlice()}
 	if via.IsValid() {
 		route.Gw, route.Flags = via.AsSlice(), int(netlink.FLAG_ONLINK)
 	} else {

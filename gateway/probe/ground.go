@@ -82,8 +82,8 @@ func newGround(l *lab.Lab, p *policy.Policy, tunnel string) *ground {
 	g.near = [2]netip.Addr{g.free.free(false), g.free.free(true)}
 	l.Link(g.gateway, g.lan, both(g.near), g.site, port, both(far))
 	for i := range everywhere {
-		g.site.RouteBy(everywhere[i], g.near[i], port)
-		g.gateway.RouteBy(everywhere[i], far[i], g.lan) // to every target
+		g.site.RouteBy(everywhere[i], g.near[i], port, netip.Addr{})
+		g.gateway.RouteBy(everywhere[i], far[i], g.lan, netip.Addr{}) // to every target
 	}
 	g.wire = g.site.CaptureUntimed(port)
 	return g
@@ -108,8 +108,8 @@ func (g *ground) entryBy(name string) *entry {
 	g.lab.Link(g.gateway, name, both(g.outside), e.router, port, both(e.own))
 	e.router.Forward()
 	for i, a := range g.outside {
-		e.router.RouteBy(everywhere[i], a, port)
-		g.gateway.RouteBy(single(e.own[i]), netip.Addr{}, name)
+		e.router.RouteBy(everywhere[i], a, port, netip.Addr{})
+		g.gateway.RouteBy(single(e.own[i]), netip.Addr{}, name, netip.Addr{})
 	}
 	g.routers[name] = e
 	return e
@@ -128,10 +128,10 @@ func (g *ground) join(c *caller, name string) {
 			continue
 		}
 		for _, a := range []netip.Addr{source, c.outsider[i]} {
-			e.router.RouteBy(single(a), netip.Addr{}, to)
-			g.gateway.RouteBy(single(a), e.own[i], name)
+			e.router.RouteBy(single(a), netip.Addr{}, to, netip.Addr{})
+			g.gateway.RouteBy(single(a), e.own[i], name, netip.Addr{})
 		}
-		c.host.RouteBy(everywhere[i], e.own[i], port)
+		c.host.RouteBy(everywhere[i], e.own[i], port, source) // of IPv6 the kernel might choose the outsider, if it is nearer
 	}
 }
 
