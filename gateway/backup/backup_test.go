@@ -365,6 +365,9 @@ func TestFault128RestoreIsWhole(t *testing.T) {
 		if _, err := Begin(s.Machine, bytes.NewReader(text), []age.Identity{key}, someTime); err == nil || !strings.Contains(err.Error(), "interrupted") {
 			t.Errorf("dies at %d: another restore begins: %v", dies, err)
 		}
+		if _, err := Create(filepath.Join(t.TempDir(), "backup"), s.Machine, About{Made: someTime}, []age.Recipient{key.Recipient()}); err == nil || !strings.Contains(err.Error(), "interrupted") {
+			t.Errorf("dies at %d: a backup is made: %v", dies, err)
+		}
 		done, err := Continue(s.Machine)
 		s.check(err)
 		got := s.files()

@@ -49,8 +49,11 @@ type Made struct {
 }
 
 // Create writes a backup to a new file of mode 0600. The file gets its name once it is whole. The
-// gateway may run meanwhile.
+// gateway may run meanwhile. While a restore is unfinished, what is there is half of two machines.
 func Create(file string, m Machine, about About, to []age.Recipient) (made Made, err error) {
+	if err := Unfinished(m.State); err != nil {
+		return made, err
+	}
 	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
 		return made, occupied(file, err)
 	}
