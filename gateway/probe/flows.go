@@ -144,6 +144,7 @@ func (t *trials) connect(x *caller) {
 	name := port
 	if !x.Plain() {
 		name = tunnelDevice
+		to = append(to, t.plan.Policy.Tunnel.Addresses...) // as networks
 		from := cmp.Or(x.sources[0], x.sources[1])
 		t.clients[x] = x.host.NewClient(lab.ClientConfig{PrivateKey: x.private, PeerKey: t.gate.public, PresharedKey: x.PresharedKey,
 			Endpoint: t.door(from), Interface: name, Addresses: own, AllowedIPs: to, MTU: t.config.MTU})
@@ -267,6 +268,7 @@ func (t *trials) refusals() {
 		for what, to := range i.others {
 			all = append(all, t.outward(what, i.caller, i.own, to))
 		}
+		all = append(all, t.beside(i)...)
 		if stranger := i.outsider[family(i.own)]; i.Plain() && i.listed.network != ping {
 			all = append(all, t.outward(Outsider, i.caller, stranger, i.listed))
 		}
@@ -275,6 +277,28 @@ func (t *trials) refusals() {
 			check: Check{Trial: Inward, From: i.listed.to.Addr().String(), To: s.String(), Expected: Nothing, Seen: Unheard}})
 	}
 	t.attempt(all)
+}
+
+// beside has somebody inside try what lies on this side of the site: the gateway itself, and an engineer of another vendor.
+func (t *trials) beside(i *inner) (all []*attempt) {
+	if i.Plain() {
+		return nil
+	}
+	add := func(to netip.Addr, wire *lab.Capture) {
+		a := t.outward(OtherHost, i.caller, i.own, service{"tcp", netip.AddrPortFrom(to, 22)})
+		if a.wire = wire; a.wanted == policy.UnlistedTarget {
+			all = append(all, a)
+		}
+	}
+	for _, p := range t.plan.Policy.Tunnel.Addresses {
+		if p.Addr().Is6() == i.own.Is6() {
+			add(p.Addr(), t.wire) // nobody listens, and an answer without a refusal is no silence
+		}
+	}
+	if n := slices.IndexFunc(t.inside, func(o *inner) bool { return o.Vendor != i.Vendor && !o.Plain() && o.own.Is6() == i.own.Is6() }); n >= 0 {
+		add(t.inside[n].own, t.inside[n].device)
+	}
+	return all
 }
 
 // attempt tries flows at once, and notes what was seen.
