@@ -208,6 +208,9 @@ func TestFault126RestoreRollsBack(t *testing.T) {
 	if m.read("state/journal/checkpoint") != before {
 		t.Fatal("the journal has changed")
 	}
+	if out := m.do(terminal.Usage, "restore", "--from", file, "--identity", "AGE-SECRET-KEY-1NEVER"); strings.Contains(out, "NEVER") {
+		t.Errorf("it repeats the key: %s", out)
+	}
 	m.do(terminal.Yes, append(restore, "--roll-back-journal", "--reason", "the disk lies")...)
 	if got := fmt.Sprint(m.shut()); got != "[all medisys radiology/mori]" {
 		t.Errorf("shut: %s", got)

@@ -23,10 +23,14 @@ import (
 // Unfinished is an error while a restore was interrupted: then no gateway may start, and Continue
 // finishes it.
 func Unfinished(state string) error {
-	if exists(filepath.Join(state, pending)) {
-		return refuse(view.Say("restore_unfinished", view.Args{"folder": filepath.Join(state, pending)}))
+	_, err := os.Lstat(filepath.Join(state, pending))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err // who may not look there is not told of a restore
 	}
-	return nil
+	return refuse(view.Say("restore_unfinished", view.Args{"folder": filepath.Join(state, pending)}))
 }
 
 // stepsName is the file of the steps, in the folder of a restore.
@@ -115,7 +119,7 @@ type Done struct {
 }
 
 // Apply carries the plan out, and ends it. entry says who restores and why; it becomes the journal's
-// newest. Until an error of the kind `restore_unfinished` nothing has changed.
+// newest. With any error but `restore_stuck` nothing has changed.
 func (p *Plan) Apply(entry journal.Entry) (Done, error) {
 	if err := p.record(entry); err != nil {
 		return Done{}, err
@@ -303,7 +307,7 @@ func Continue(m Machine) (done Done, err error) {
 func (m Machine) finish() (Done, error) {
 	folder := filepath.Join(m.State, pending)
 	unfinished := func(err error) (Done, error) {
-		return Done{}, fmt.Errorf("%w: %w", Unfinished(m.State), err)
+		return Done{}, refuse(view.Say("restore_stuck", view.Args{"folder": folder, "cause": err}))
 	}
 	text, err := os.ReadFile(filepath.Join(folder, stepsName))
 	if err != nil {

@@ -368,6 +368,14 @@ func TestFault128RestoreIsWhole(t *testing.T) {
 		if _, err := Create(filepath.Join(t.TempDir(), "backup"), s.Machine, About{Made: someTime}, []age.Recipient{key.Recipient()}); err == nil || !strings.Contains(err.Error(), "interrupted") {
 			t.Errorf("dies at %d: a backup is made: %v", dies, err)
 		}
+		if dies == 0 { // it says what it cannot do
+			s.check(errors.Join(os.Remove(s.Policy), os.MkdirAll(s.Policy+"/full", 0o700)))
+			if _, err := Continue(s.Machine); err == nil || !strings.Contains(err.Error(), "file exists") || !strings.Contains(err.Error(), "--continue") {
+				t.Errorf("over a folder: %v", err)
+			}
+			s.check(os.RemoveAll(s.Policy))
+			s.put(s.Policy, "another policy\n")
+		}
 		done, err := Continue(s.Machine)
 		s.check(err)
 		got := s.files()

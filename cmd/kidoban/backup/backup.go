@@ -83,7 +83,7 @@ func (c Backup) Run(p *terminal.Program) error {
 // recipients reads who may read the backup.
 func (c Backup) recipients() (all []age.Recipient, err error) {
 	for _, text := range c.To {
-		if strings.HasPrefix(strings.ToUpper(text), "AGE-SECRET-KEY") {
+		if isSecret(text) {
 			return nil, terminal.Wrong("recipient_secret", nil)
 		}
 		r, err := age.ParseRecipients(strings.NewReader(text))
@@ -109,6 +109,8 @@ func (c Backup) recipients() (all []age.Recipient, err error) {
 	}
 	return all, nil
 }
+
+func isSecret(text string) bool { return strings.HasPrefix(strings.ToUpper(text), "AGE-SECRET-KEY") }
 
 // machine is this machine, by its settings and its policy. A policy with mistakes may name more files than
 // the program can find: a note says so.

@@ -105,6 +105,9 @@ func noGateway(p *terminal.Program) error {
 // identities reads the keys that read the backup. A message never repeats them.
 func (c Restore) identities(p *terminal.Program) (all []age.Identity, err error) {
 	for _, name := range c.Identity {
+		if isSecret(string(name)) {
+			return nil, terminal.Wrong("identity_secret", nil)
+		}
 		in := p.Input
 		if name != "-" {
 			f, err := os.Open(string(name))
