@@ -44,7 +44,8 @@ const (
 
 // filter is the program that judges each call (seccomp(2), struct seccomp_data).
 func filter() []bpf.Instruction {
-	const number, arch, flags, size = 0, 4, 16, 4 // where they lie; flags is the lower half of clone's first argument
+	// Where they lie: flags is the lower half of clone's first argument, protection that of mmap's third.
+	const number, arch, flags, protection, size = 0, 4, 16, 32, 4
 	allow, refuse := bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}, bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)}
 	program := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: arch, Size: size},
@@ -57,7 +58,12 @@ func filter() []bpf.Instruction {
 	for _, call := range denied {
 		program = append(program, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(call), SkipTrue: 1}, refuse)
 	}
-	return append(program, // a thread is made, and no process
+	return append(program,
+		// No file becomes code: it may have been written by this process.
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SYS_MMAP, SkipTrue: 4},
+		bpf.LoadAbsolute{Off: protection, Size: size},
+		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: unix.PROT_EXEC, SkipTrue: 1}, refuse, allow,
+		// A thread is made, and no process.
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SYS_CLONE, SkipTrue: 1}, allow,
 		bpf.LoadAbsolute{Off: flags, Size: size},
 		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: namespaces, SkipTrue: 1}, refuse,

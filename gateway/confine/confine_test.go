@@ -166,6 +166,7 @@ func attempts(p places) (wrong []string) {
 		"load bpf":                func() error { return call(unix.SYS_BPF, 1<<20) },
 		"use io_uring":            func() error { return call(unix.SYS_IO_URING_SETUP, 1) },
 		"make memory code":        makeCode,
+		"make a file code":        mapCode,
 		"call by other numbers":   func() error { return call(otherABI|unix.SYS_GETPID, 0) },
 	} {
 		err := try()
@@ -213,4 +214,21 @@ func makeCode() error {
 	}
 	defer unix.Munmap(memory)
 	return unix.Mprotect(memory, unix.PROT_READ|unix.PROT_EXEC)
+}
+
+// mapCode maps what was written to a file in memory.
+func mapCode() error {
+	fd, err := unix.MemfdCreate("code", 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Ftruncate(fd, int64(os.Getpagesize())); err != nil {
+		return err
+	}
+	memory, err := unix.Mmap(fd, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE)
+	if err != nil {
+		return err
+	}
+	return unix.Munmap(memory)
 }
