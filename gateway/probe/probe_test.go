@@ -106,7 +106,8 @@ func TestAllIsKept(t *testing.T) {
 	})
 }
 
-// TestSourcesOfOneFamily: an address of IPv6 whose own outsider is nearer to the gateway's.
+// TestSourcesOfOneFamily: an address of IPv6 whose own outsider is nearer to the gateway's. A vendor at the
+// same address is told of, as one who was not tried.
 func TestSourcesOfOneFamily(t *testing.T) {
 	wants(t, head+`targets:
   ehr6: {address: "fd01::5", ports: [tcp/22]}
@@ -117,10 +118,17 @@ vendors:
       sato: {public_key: %q, addresses: ["fd00:99::2"]}
     windows:
       daily: {days: [mon, wed], from: "05:00", to: "06:00", targets: [ehr6], valid: {from: 2026-01-01, until: 2036-01-01}, approved_by: Head of IT, ticket: CHG-1}
+  shared:
+    sources: ["2001:db8:1::10"]
+    engineers:
+      gone: {public_key: %q, addresses: ["fd00:99::3"]}
+    windows:
+      done: {once: {from: 2026-01-01T10:00, until: 2026-01-01T11:00}, targets: [ehr6], approved_by: Head of IT, ticket: CHG-2}
 `, map[string]int{
 		"outsider medisys/sato silence": 1, "foreign_key medisys/sato silence": 1, "wrong_hour medisys/sato silence": 1,
 		"enters medisys/sato entry": 1, "reaches medisys/sato entry": 1, "other_port medisys/sato nothing": 1,
 		"other_host medisys/sato nothing": 2, "inward medisys/sato nothing": 1, "window_ends medisys/sato nothing": 1,
+		"reaches shared/gone left out: no_other": 1,
 	})
 }
 

@@ -87,8 +87,10 @@ func newTrials(l *lab.Lab, state *policy.State, subjects []*subject, c Config) (
 	t := &trials{ground: newGround(l, p, c.Interface), config: c, clients: map[*caller]*lab.Client{}, tried: map[*caller]map[Trial]bool{}}
 	for _, s := range subjects {
 		x := &caller{subject: s, place: len(t.callers), sources: [2]netip.Addr{t.free.source(s.Engineer, false), t.free.source(s.Engineer, true)}}
-		if both(x.sources) == nil {
-			continue // its only address is that of another caller
+		t.tried[x] = map[Trial]bool{}
+		if both(x.sources) == nil { // its only address is that of another caller
+			t.add(x, Check{Trial: Reaches, LeftOut: NoOther})
+			continue
 		}
 		for i, from := range x.sources {
 			if from.IsValid() {
@@ -96,7 +98,7 @@ func newTrials(l *lab.Lab, state *policy.State, subjects []*subject, c Config) (
 			}
 		}
 		t.join(x, t.ingress(x))
-		t.callers, t.tried[x] = append(t.callers, x), map[Trial]bool{}
+		t.callers = append(t.callers, x)
 	}
 	if err := t.awaitNetwork(); err != nil {
 		return nil, err
