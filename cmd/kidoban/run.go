@@ -112,7 +112,7 @@ func (runCommand) Run(p *terminal.Program) error {
 		}
 	}
 	_ = os.MkdirAll(tunnel.UAPIDirectory, 0o755) // for its rule; the tunnel tells what is in the way
-	kept := confine.Apply(confined(gatewayRules(s)))
+	unconfined := confine.Apply(confined(gatewayRules(s)))
 	gate, err := tunnel.New(tunnel.Config{Interface: s.Interface, ListenPort: s.ListenPort, MTU: api.MTU, Logger: logger, UAPI: true})
 	if err != nil {
 		return err
@@ -135,7 +135,7 @@ func (runCommand) Run(p *terminal.Program) error {
 		counts.SyslogDropped = elsewhere.Dropped
 	}
 	var settings []view.Hint
-	for _, w := range append(s.Warnings(), kept.Missing()...) {
+	for _, w := range append(s.Warnings(), unconfined...) {
 		logger.Warn(w.String())
 		settings = append(settings, view.Hint{Message: w})
 	}

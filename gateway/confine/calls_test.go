@@ -85,7 +85,7 @@ func without(call string) error {
 	}); err != nil {
 		return err
 	}
-	for _, m := range Apply(Rules{}).Missing() {
+	for _, m := range Apply(Rules{}) {
 		if os.Stdout.WriteString(string(m.Code) + "\n"); !strings.Contains(m.String(), unix.ENOSYS.Error()) {
 			return errors.New("the cause is not named: " + m.String())
 		}

@@ -1,10 +1,10 @@
-// Package confine takes from the process what a gateway never needs, for good: files
+// Package confine takes rights from the process, for good, that a gateway never needs: files
 // outside of its folders, other programs, and the parts of the kernel that only
-// administrators use. Whoever takes the process over has no more than that.
+// administrators use. An attacker who takes the process over does not have them either.
 //
-// Files are kept by landlock(7), and system calls by a filter of seccomp(2). Both hold for
+// landlock(7) restricts files, and a filter of seccomp(2) restricts system calls. Both hold for
 // all threads, those that run already and those that begin later. A kernel
-// without one of the two is no error: the report says what is missing.
+// without one of the two is no error: Apply names the layer that is missing.
 package confine
 
 import (
@@ -18,20 +18,20 @@ import (
 	"kidoban/gateway/view"
 )
 
-// Rules are what the process may still open. Each path is a file, or a folder with all that
-// is beneath it. A rule holds for the place to which the path leads now; a
-// path that cannot be opened now is left out. So a file that is replaced by renaming needs
-// a rule for its folder. To look whether a file is there takes no rule.
+// Rules are the places that the process may still open. Each path is a file, or a folder with all
+// that is beneath it. A rule holds for the file or folder that is there when Apply runs; a path
+// that cannot be opened then is left out. So a file that is replaced by renaming needs
+// a rule for its folder. To look whether a file exists takes no rule.
 type Rules struct {
 	Read   []string // to read
-	Change []string // to read and write what is there, devices too
+	Change []string // to read, and to write existing files and devices
 	Write  []string // folders: to make, write, rename and remove files, folders and sockets, too
 
 	// Abstract leaves the process the abstract sockets of others (unix(7)).
 	Abstract bool
 }
 
-// Rights of the kinds of rules. Nobody gets the right to execute (ll.AccessFSExecute).
+// Rights of the kinds of rules. None has the right to execute (ll.AccessFSExecute).
 const (
 	onFiles = change &^ ll.AccessFSReadDir // a rule for one file has no others
 	read    = ll.AccessFSReadFile | ll.AccessFSReadDir
@@ -40,49 +40,35 @@ const (
 		ll.AccessFSRemoveFile | ll.AccessFSRemoveDir | ll.AccessFSRefer
 )
 
-// handled are the rights that nobody has without a rule, of landlock's ABI 7. Rights of later
-// ABIs are left alone, until it is known that the program does not need them.
+// handled are the rights that take a rule: all of landlock's ABI 7. Rights of later
+// ABIs stay free, until it is known that the program does not need them.
 const handled = 1<<16 - 1
 
-// scopedABI is the first ABI of landlock that keeps signals and abstract sockets, and signalsMended
+// scopedABI is the first ABI of landlock that restricts signals and abstract sockets, and signalsMended
 // the bit of the correction without which signals between threads are refused.
 const (
 	scopedABI     = 6
 	signalsMended = 1 << 1
 )
 
-// Report tells what the kernel did not take away.
-type Report struct{ missing []view.Message }
-
-// Hints are the missing layers, for status.
-func (r Report) Hints() (all []view.Hint) {
-	for _, m := range r.missing {
-		all = append(all, view.Hint{Message: m})
+// Apply confines the process, for good. missing are the layers that the kernel does not have, for log
+// and status: empty if all are in force.
+func Apply(r Rules) (missing []view.Message) {
+	miss := func(code view.Code, cause error) {
+		missing = append(missing, view.Say(code, view.Args{"cause": cause}))
 	}
-	return all
-}
-
-// Missing are the missing layers, for the log.
-func (r Report) Missing() []view.Message { return r.missing }
-
-func (r *Report) miss(code view.Code, cause error) {
-	r.missing = append(r.missing, view.Say(code, view.Args{"cause": cause}))
-}
-
-// Apply confines the process. It cannot be taken back.
-func Apply(r Rules) (report Report) {
 	if err := keepFiles(r); err != nil {
-		report.miss("confine_files", err)
+		miss("confine_files", err)
 	} else if !scoped() {
-		report.missing = append(report.missing, view.Say("confine_processes", nil))
+		missing = append(missing, view.Say("confine_processes", nil))
 	}
 	if err := errors.Join(refuseCalls(), refuseCode()); err != nil {
-		report.miss("confine_calls", err)
+		miss("confine_calls", err)
 	}
-	return report
+	return missing
 }
 
-// scoped reports whether landlock keeps signals and abstract sockets.
+// scoped reports whether landlock restricts signals and abstract sockets.
 func scoped() bool {
 	abi, err := ll.LandlockGetABIVersion()
 	errata, _ := ll.LandlockGetErrata()
@@ -121,6 +107,6 @@ func ruleFor(path string, rights landlock.AccessFSSet) (rule landlock.Rule, ok b
 	if unix.Fstat(fd, &is) != nil || is.Mode&unix.S_IFMT != unix.S_IFDIR {
 		rights &= onFiles
 		unix.Close(fd)
-	} // else it stays open: /proc forgets folders that nobody has open, and then the rule holds for nothing
+	} // else it stays open: /proc drops folders that no process has open, and the rule with them
 	return landlock.PathAccess(rights, path), true
 }

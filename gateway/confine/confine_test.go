@@ -115,7 +115,7 @@ func confined(p places) {
 		done.Go(func() { thread("before", &before) })
 	}
 	before.Wait()
-	for _, m := range Apply(Rules{Read: []string{p.Read, filepath.Join(p.Read, "missing")}, Write: []string{p.Write}, Change: []string{"/dev/null"}}).Missing() {
+	for _, m := range Apply(Rules{Read: []string{p.Read, filepath.Join(p.Read, "missing")}, Write: []string{p.Write}, Change: []string{"/dev/null"}}) {
 		fmt.Fprintf(out, "missing: %v\n", m)
 	}
 	for range threads {

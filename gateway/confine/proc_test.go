@@ -54,7 +54,7 @@ func forgotten() error {
 		return err
 	}
 	const file = "/proc/sys/net/ipv4/ip_forward"
-	for _, m := range Apply(Rules{Change: []string{"/proc/sys/net"}}).Missing() {
+	for _, m := range Apply(Rules{Change: []string{"/proc/sys/net"}}) {
 		return fmt.Errorf("%v", m)
 	}
 	if _, err := os.ReadFile(file); err != nil {

@@ -40,7 +40,7 @@ func (OfficeCommand) Run(p *terminal.Program) error {
 	logger.Info("the office starts", "socket", s.OfficeSocket, "state", s.OfficeStateDir)
 	return office.Run(ctx, office.Config{Socket: s.OfficeSocket, StateDir: s.OfficeStateDir, Logger: logger, Confine: func(files []string) []string {
 		r := officeRules(s.OfficeStateDir, files)
-		for _, m := range confine.Apply(Confined(r)).Missing() {
+		for _, m := range confine.Apply(Confined(r)) {
 			logger.Warn(m.String())
 		}
 		return append(r.Read, r.Write...)
