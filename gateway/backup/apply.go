@@ -98,7 +98,7 @@ func (m Machine) owner() owner {
 
 // makeState makes the state folder if it is not there: the service's, where there is its user.
 func (m Machine) makeState() error {
-	if exists(m.State) {
+	if durable.Exists(m.State) {
 		return nil
 	}
 	if err := os.MkdirAll(m.State, 0o700); err != nil {
@@ -214,7 +214,7 @@ func (p *Plan) put(i Item) (step, error) {
 // makeFolder makes a folder if it is not there, as the owner of the one above, and gives its owner: the
 // service reads there by its group.
 func makeFolder(path string) (o owner, err error) {
-	if exists(path) {
+	if durable.Exists(path) {
 		o, _, err = ownerOf(path)
 		return o, err
 	}
@@ -259,7 +259,7 @@ func (p *Plan) commit(all []step) error {
 		return err
 	}
 	final := "restore-" + p.now.Format("20060102T150405Z")
-	for exists(filepath.Join(p.machine.State, final)) || exists(p.staged(stateDir, final)) {
+	for durable.Exists(filepath.Join(p.machine.State, final)) || durable.Exists(p.staged(stateDir, final)) {
 		final += "+"
 	}
 	text, err := json.MarshalIndent(steps{stepsVersion, final, all}, "", "  ")
@@ -335,13 +335,13 @@ func (m Machine) finish() (Done, error) {
 // do takes a step, unless it was taken.
 func (s step) do(folder string) error {
 	from := filepath.Join(folder, s.From)
-	if s.From != "" && !exists(from) {
+	if s.From != "" && !durable.Exists(from) {
 		return nil
 	}
 	if s.Before == "" {
 		return s.write(from)
 	}
-	if aside := filepath.Join(folder, s.Before); exists(s.To) && !exists(aside) {
+	if aside := filepath.Join(folder, s.Before); durable.Exists(s.To) && !durable.Exists(aside) {
 		if err := os.Rename(s.To, aside); err != nil {
 			return err
 		}

@@ -17,6 +17,7 @@ import (
 	"filippo.io/age"
 	"golang.org/x/sys/unix"
 
+	"kidoban/gateway/durable"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/lab"
 	"kidoban/gateway/policy"
@@ -355,7 +356,7 @@ func TestFault128RestoreIsWhole(t *testing.T) {
 		for _, step := range all[:min(dies/2, len(all))] {
 			s.check(step.do(folder))
 		}
-		if half := dies / 2; dies%2 == 1 && half < len(all) && all[half].Before != "" && exists(all[half].To) {
+		if half := dies / 2; dies%2 == 1 && half < len(all) && all[half].Before != "" && durable.Exists(all[half].To) {
 			s.check(os.Rename(all[half].To, filepath.Join(folder, all[half].Before))) // within a step
 		}
 		s.check(p.Drop())

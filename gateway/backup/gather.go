@@ -54,45 +54,18 @@ func Create(file string, m Machine, about About, to []age.Recipient) (made Made,
 	if err := Unfinished(m.State); err != nil {
 		return made, err
 	}
-	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
-		return made, occupied(file, err)
+	taken := refuse(view.Say("backup_exists", view.Args{"file": file}))
+	if _, err := os.Lstat(file); err == nil {
+		return made, taken
 	}
-	folder := filepath.Dir(file)
-	f, err := os.CreateTemp(folder, "."+filepath.Base(file)+"-*")
-	if err != nil {
-		return made, err
-	}
-	defer os.Remove(f.Name())
-	made, err = m.write(f, about, to)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return made, err
-	}
-	if err := give(f.Name(), file); err != nil {
-		return made, err
-	}
-	return made, durable.SyncFolder(folder)
-}
-
-func occupied(file string, err error) error {
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	err = durable.CreateBy(file, func(w io.Writer) (err error) {
+		made, err = m.write(w, about, to)
 		return err
-	}
-	return refuse(view.Say("backup_exists", view.Args{"file": file}))
-}
-
-// give gives a file its name, unless something has that name. Some shares know only one of the ways.
-func give(from, to string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
-		err = os.Link(from, to)
-	}
+	})
 	if errors.Is(err, fs.ErrExist) {
-		return occupied(to, err)
+		err = taken
 	}
-	return err
+	return made, err
 }
 
 func (m Machine) write(w io.Writer, about About, to []age.Recipient) (Made, error) {

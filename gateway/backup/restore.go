@@ -17,6 +17,7 @@ import (
 
 	"filippo.io/age"
 
+	"kidoban/gateway/durable"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/policy"
 	"kidoban/gateway/store"
@@ -199,7 +200,7 @@ func (p *Plan) verify() error {
 func (p *Plan) compare() {
 	p.Compared.Backup = p.Manifest.Journal.Size
 	dir, keyFile := p.machine.journal()
-	if !exists(dir) {
+	if !durable.Exists(dir) {
 		return
 	}
 	if err := p.compareWith(dir, keyFile); err != nil {
@@ -250,7 +251,7 @@ func (p *Plan) latch() {
 	ours, known, errOurs := p.machine.latch().Load()
 	dir, keyFile := p.machine.journal()
 	var recorded []policy.ShutRecord
-	if exists(dir) {
+	if durable.Exists(dir) {
 		silent := slog.New(slog.DiscardHandler)
 		past, err := store.New(store.OnDisk{Folder: dir, KeyFile: keyFile, Logger: silent}, nil, silent).Damaged()
 		recorded = past.State.Shuts()
@@ -275,9 +276,9 @@ func (p *Plan) list() error {
 			return err
 		}
 	}
-	if exists(filepath.Join(p.machine.State, "journal")) {
+	if durable.Exists(filepath.Join(p.machine.State, "journal")) {
 		for _, name := range []string{"journal.fault", "journal.new", "shut.json.stale"} {
-			if path := filepath.Join(p.machine.State, name); exists(path) && !exists(p.staged(stateDir, name)) {
+			if path := filepath.Join(p.machine.State, name); durable.Exists(path) && !durable.Exists(p.staged(stateDir, name)) {
 				p.Items = append(p.Items, Item{path, Aside, ""})
 			}
 		}
@@ -300,7 +301,7 @@ func (p *Plan) stateItem(e fs.DirEntry) error {
 	switch {
 	case name == "shut.json" || name == "shut.json.stale": // Apply writes the closes of both
 		return nil
-	case !exists(to):
+	case !durable.Exists(to):
 	case name == "journal":
 		change = Replaced
 	case e.IsDir(): // what was put aside earlier never changes
@@ -336,8 +337,8 @@ func (p *Plan) place(name string) (to string, change Change, err error) {
 	default:
 		return "", "", nil
 	}
-	if !exists(to) {
-		if otherwise == ByHand || !exists(filepath.Dir(to)) && top == officeDir {
+	if !durable.Exists(to) {
+		if otherwise == ByHand || !durable.Exists(filepath.Dir(to)) && top == officeDir {
 			return to, ByHand, nil
 		}
 		return to, New, nil
@@ -367,9 +368,4 @@ func sameFile(a, b string) (bool, error) {
 	}
 	y, err := os.ReadFile(b)
 	return bytes.Equal(x, y), err
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return !errors.Is(err, fs.ErrNotExist)
 }

@@ -6,10 +6,13 @@ package durable
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Disk is a file system, as far as ReplaceOn uses it.
@@ -82,19 +85,49 @@ func ReplaceOn(d Disk, path string, data []byte) error {
 // Create makes a file of mode 0600 atomically. It keeps a file that is already
 // there, and that is no error. Several processes may call it at once.
 func Create(path string, data []byte) error {
+	err := CreateBy(path, func(w io.Writer) error { _, err := w.Write(data); return err })
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// CreateBy is Create for what a function writes. If anything has the name
+// already, it stays, and the error is fs.ErrExist.
+func CreateBy(path string, put func(w io.Writer) error) error {
 	folder := filepath.Dir(path)
 	f, err := os.CreateTemp(folder, "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name())
-	if err := write(f, data); err != nil {
+	if err = put(f); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := claim(f.Name(), path); err != nil {
 		return err
 	}
 	return SyncFolder(folder)
+}
+
+// claim renames a file to a name that nothing has. Some file systems have no
+// links (VFAT), others do not know RENAME_NOREPLACE (rename(2)).
+func claim(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		return os.Link(from, to)
+	}
+	return err
+}
+
+// Exists reports whether anything has a name, a link that leads nowhere
+// too. What cannot be looked at is taken to be there.
+func Exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // Overwrite writes over a file in place, so that it needs no free space. Blanks

@@ -2,6 +2,9 @@ package durable
 
 import (
 	"bytes"
+	"errors"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -27,7 +30,6 @@ func TestReplace(t *testing.T) {
 	alone(t, path)
 }
 
-// TestReplaceFails: the old content stays, and no temporary file.
 // TestReplaceFollowsNothing: what somebody else put in the way is not written, and not waited for.
 func TestReplaceFollowsNothing(t *testing.T) {
 	folder := t.TempDir()
@@ -63,6 +65,7 @@ func TestReplaceFollowsNothing(t *testing.T) {
 	}
 }
 
+// TestReplaceFails: what was there stays, and no temporary file.
 func TestReplaceFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "folder")
 	if err := os.Mkdir(path, 0o700); err != nil {
@@ -93,6 +96,27 @@ func TestCreate(t *testing.T) {
 		t.Fatal(err)
 	}
 	holds(t, path, string(text))
+	alone(t, path)
+}
+
+func TestCreateBy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	put := func(text string, err error) error {
+		return CreateBy(path, func(w io.Writer) error {
+			_, failed := io.WriteString(w, text)
+			return errors.Join(failed, err)
+		})
+	}
+	if err := put("half", io.ErrUnexpectedEOF); !errors.Is(err, io.ErrUnexpectedEOF) || Exists(path) {
+		t.Errorf("what could not be written: %v, and a file: %t", err, Exists(path))
+	}
+	if err := put("whole", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := put("another", nil); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a second file: %v, want fs.ErrExist", err)
+	}
+	holds(t, path, "whole")
 	alone(t, path)
 }
 

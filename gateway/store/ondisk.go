@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"os"
 	"sync"
 
+	"kidoban/gateway/durable"
 	"kidoban/gateway/journal"
 )
 
@@ -23,7 +23,7 @@ type OnDisk struct {
 }
 
 // None reports whether there is neither a journal nor its key.
-func (j OnDisk) None() bool { return !exists(j.Folder) && !exists(j.KeyFile) }
+func (j OnDisk) None() bool { return !durable.Exists(j.Folder) && !durable.Exists(j.KeyFile) }
 
 // Open opens the journal, and makes one at the first start. It makes none where a
 // latch exists: then operators may have shut something. The latch takes its room
@@ -70,9 +70,4 @@ func (j OnDisk) Archive() (path, checkpoint string, err error) {
 		j.forgetFault()
 	}
 	return path, checkpoint, err
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }

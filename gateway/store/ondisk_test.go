@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"kidoban/gateway/durable"
 	"kidoban/gateway/journal"
 )
 
@@ -27,15 +28,15 @@ func TestAFirstStartIsNoLostJournal(t *testing.T) {
 	if err := os.Mkdir(dir+".lock", 0o700); err != nil { // nothing can be opened
 		t.Fatal(err)
 	}
-	if err := open(); err == nil || exists(latch.Lasting) {
-		t.Errorf("a first start that fails: %v, and a latch: %t", err, exists(latch.Lasting))
+	if err := open(); err == nil || durable.Exists(latch.Lasting) {
+		t.Errorf("a first start that fails: %v, and a latch: %t", err, durable.Exists(latch.Lasting))
 	}
 	if err := os.Remove(dir + ".lock"); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := open(); err != nil || !exists(latch.Lasting) {
-			t.Errorf("a start: %v, and a latch: %t", err, exists(latch.Lasting))
+		if err := open(); err != nil || !durable.Exists(latch.Lasting) {
+			t.Errorf("a start: %v, and a latch: %t", err, durable.Exists(latch.Lasting))
 		}
 	}
 	for _, name := range []string{dir, keyFile} {

@@ -215,7 +215,7 @@ func Failure(cause any) view.Message {
 // faultFile says that the rest of the journal has a fault.
 func (j OnDisk) faultFile() string { return j.Folder + ".fault" }
 
-func (j *signedJournal) faulty() bool { return exists(j.place.faultFile()) }
+func (j *signedJournal) faulty() bool { return durable.Exists(j.place.faultFile()) }
 
 func (j OnDisk) keepFault(found error) {
 	if err := durable.Replace(j.faultFile(), []byte(found.Error()+"\n"), 0o600); err != nil {

@@ -19,6 +19,7 @@ import (
 	"kidoban/cmd/kidoban/terminal"
 	"kidoban/config"
 	"kidoban/gateway/api"
+	"kidoban/gateway/durable"
 	"kidoban/gateway/journal"
 	"kidoban/gateway/view"
 )
@@ -53,17 +54,12 @@ func (c place) dir(p *terminal.Program) string {
 // Copy is the folder of a copied journal: the one given, or the one in a copy of a whole state
 // directory.
 func Copy(dir string) string {
-	if !exists(filepath.Join(dir, "checkpoint")) {
-		if inner, _ := Place(dir); exists(inner) {
+	if !durable.Exists(filepath.Join(dir, "checkpoint")) {
+		if inner, _ := Place(dir); durable.Exists(inner) {
 			return inner
 		}
 	}
 	return dir
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 type verifyCommand struct {
