@@ -57,18 +57,20 @@ func lacking(t *testing.T, what string) {
 // made has the files of the newer version, made once for all tests.
 var made = sync.OnceValues(func() (string, error) { return makeAll(filepath.Join(scratch, "one"), newer, "") })
 
-// scratch is for all tests.
+// scratch has all that the tests make. Each checkout has a fixed one, so that what a killed run left goes with the next.
 var scratch string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
-		folder, err := os.MkdirTemp("", "kidoban-packages-")
+		tree, err := filepath.Abs(top)
+		if scratch = filepath.Join(os.TempDir(), "kidoban-packages"+strings.ReplaceAll(tree, "/", "-")); err == nil {
+			err = errors.Join(os.RemoveAll(scratch), os.MkdirAll(scratch, 0o755), os.Setenv("TMPDIR", scratch))
+		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		defer os.RemoveAll(folder)
-		scratch = folder
+		defer os.RemoveAll(scratch)
 		return m.Run()
 	}())
 }
