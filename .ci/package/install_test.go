@@ -145,7 +145,7 @@ func TestInstall(t *testing.T) {
 
 	// It is all there for a package that comes back.
 	r.apt("install", deb)
-	r.run("kidoban journal verify")
+	r.run("kidoban journal verify; mv /var/lib/kidoban /tmp/state; ln -s /tmp/state /var/lib/kidoban") // on another disk
 	r.apt("purge", "kidoban")
 	// And what the purge has said removes the rest.
 	r.run("rm -r /etc/kidoban /etc/kidoban-office /var/lib/kidoban")
