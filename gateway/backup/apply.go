@@ -20,36 +20,37 @@ import (
 	"kidoban/gateway/view"
 )
 
-// Unfinished is an error while a restore was interrupted: then no gateway may start, and Continue
-// finishes it.
+// Unfinished returns an error if a restore was interrupted. No gateway may start then, until Continue
+// has finished the restore.
 func Unfinished(state string) error {
 	_, err := os.Lstat(filepath.Join(state, pending))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return err // who may not look there is not told of a restore
+		return err // this user may not look there
 	}
 	return refuse(view.Say("restore_unfinished", view.Args{"folder": filepath.Join(state, pending)}))
 }
 
-// stepsName is the file of the steps, in the folder of a restore.
+// stepsName is the file that lists the steps, in the folder of a restore.
 const stepsName = "steps.json"
 
-// steps are what is left of a restore once it is decided. They may be taken again from the first one on.
+// steps is the rest of a restore, once it is decided. After a crash all steps are done again: a step
+// that was done before does nothing.
 type steps struct {
 	Version int    `json:"version"`
-	Final   string `json:"final"` // the name of the folder in the end
+	Final   string `json:"final"` // the name that the folder gets at the end
 	Steps   []step `json:"steps"`
 }
 
 const stepsVersion = 1
 
-// step puts one thing in its place. Within the state folder it is a rename; a file elsewhere is written.
+// step puts a file or a folder in its place. In the state folder it renames; elsewhere it writes a file.
 type step struct {
-	From   string      `json:"from,omitempty"`   // in the folder of the restore; empty: what is there goes aside
+	From   string      `json:"from,omitempty"`   // path in the folder of the restore; empty: To is only moved to Before
 	To     string      `json:"to"`               // full path
-	Before string      `json:"before,omitempty"` // where what is there goes; empty: it is a file elsewhere
+	Before string      `json:"before,omitempty"` // path in the folder of the restore to which the old To is moved; empty: To is outside of the state folder
 	Mode   fs.FileMode `json:"mode,omitempty"`
 	Owner  owner       `json:"owner,omitzero"`
 }
@@ -60,7 +61,7 @@ type owner struct {
 	Group int `json:"group"`
 }
 
-// take makes a file the owner's. Only root can, and others need not.
+// take gives a file to the owner. Only root can do that; other users own what they write.
 func (o owner) take(path string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -68,7 +69,7 @@ func (o owner) take(path string) error {
 	return os.Lchown(path, o.User, o.Group)
 }
 
-// takeAll is take for a folder with all in it.
+// takeAll is take for a folder and everything in it.
 func (o owner) takeAll(path string) error {
 	return filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
@@ -96,7 +97,7 @@ func (m Machine) owner() owner {
 	return o
 }
 
-// makeState makes the state folder if it is not there: the service's, where there is its user.
+// makeState makes the state folder if it is missing, and gives it to user kidoban if there is one.
 func (m Machine) makeState() error {
 	if durable.Exists(m.State) {
 		return nil
@@ -118,8 +119,8 @@ type Done struct {
 	Folder string // with what was replaced, and with what a person has to put in its place
 }
 
-// Apply carries the plan out, and ends it. entry says who restores and why; it becomes the journal's
-// newest. With any error but `restore_stuck` nothing has changed.
+// Apply carries out the plan. entry has the Actor and the Reason; it becomes the newest entry of the
+// journal. With any error but `restore_stuck` nothing has changed.
 func (p *Plan) Apply(entry journal.Entry) (Done, error) {
 	if err := p.record(entry); err != nil {
 		return Done{}, err
@@ -137,7 +138,7 @@ func (p *Plan) Apply(entry journal.Entry) (Done, error) {
 	return p.machine.finish()
 }
 
-// record appends the entry of the restore to the backup's journal.
+// record appends the entry about the restore to the backup's journal.
 func (p *Plan) record(entry journal.Entry) error {
 	dir, keyFile := p.journal()
 	j, err := journal.Open(dir, keyFile)
@@ -154,7 +155,7 @@ func (p *Plan) record(entry journal.Entry) error {
 	return errors.Join(err, j.Close(), os.Remove(journal.LockFile(dir)))
 }
 
-// writeLatch writes what stays shut.
+// writeLatch writes the scopes that stay shut.
 func (p *Plan) writeLatch(actor string) error {
 	shut := p.Shut
 	if p.All {
@@ -168,7 +169,7 @@ func (p *Plan) writeLatch(actor string) error {
 	return file.Save(shut)
 }
 
-// steps lists the steps, and copies what they replace outside the state folder.
+// steps lists the steps. It copies the files that they will replace outside the state folder.
 func (p *Plan) steps() (all []step, err error) {
 	all = append(all, p.rename(stateDir+"/shut.json", filepath.Join(p.machine.State, "shut.json")))
 	for _, i := range p.Items {
@@ -188,12 +189,12 @@ func (p *Plan) steps() (all []step, err error) {
 	return all, nil
 }
 
-// rename is the step of what lies directly in the state folder.
+// rename is the step for a file or a folder directly in the state folder.
 func (p *Plan) rename(from, to string) step {
 	return step{From: from, To: to, Before: filepath.Join(before, filepath.Base(to))}
 }
 
-// put is the step of a file elsewhere.
+// put is the step for a file outside of the state folder.
 func (p *Plan) put(i Item) (step, error) {
 	s := step{From: i.name, To: i.Path, Mode: p.mode(i.name)}
 	var err error
@@ -211,8 +212,8 @@ func (p *Plan) put(i Item) (step, error) {
 	return s, err
 }
 
-// makeFolder makes a folder if it is not there, as the owner of the one above, and gives its owner: the
-// service reads there by its group.
+// makeFolder makes a folder, if it is missing, and returns its owner. A new folder has the owner of its
+// parent, so that the service can read it by its group.
 func makeFolder(path string) (o owner, err error) {
 	if durable.Exists(path) {
 		o, _, err = ownerOf(path)
@@ -222,7 +223,7 @@ func makeFolder(path string) (o owner, err error) {
 		err = os.Mkdir(path, 0o750)
 	}
 	if err == nil {
-		err = os.Chmod(path, 0o750) // whatever the umask
+		err = os.Chmod(path, 0o750) // Mkdir applied the umask
 	}
 	if err == nil {
 		err = o.take(path)
@@ -230,7 +231,7 @@ func makeFolder(path string) (o owner, err error) {
 	return o, err
 }
 
-// mode is the mode that a file had. Nobody else may write it.
+// mode is the mode that a file had, without write permission for group and others.
 func (p *Plan) mode(name string) fs.FileMode {
 	for _, f := range p.Files {
 		if f.Name == name {
@@ -240,7 +241,7 @@ func (p *Plan) mode(name string) fs.FileMode {
 	return 0o600
 }
 
-// copyAside copies what is replaced outside the state folder.
+// copyAside copies a file outside the state folder that will be replaced.
 func (p *Plan) copyAside(i Item) error {
 	to := p.staged(before, filepath.FromSlash(i.name))
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
@@ -253,7 +254,7 @@ func (p *Plan) copyAside(i Item) error {
 	return os.WriteFile(to, text, 0o600)
 }
 
-// commit decides the restore: from the rename on it is finished, whatever happens.
+// commit decides the restore. Once its rename is done, the restore can only be finished.
 func (p *Plan) commit(all []step) error {
 	if err := os.MkdirAll(p.staged(before), 0o700); err != nil {
 		return err
@@ -281,7 +282,7 @@ func (p *Plan) commit(all []step) error {
 	return durable.SyncFolder(p.machine.State)
 }
 
-// syncAll makes all last that was written to the disk of a folder.
+// syncAll syncs the whole file system of a folder (syncfs(2)).
 func syncAll(folder string) error {
 	d, err := os.Open(folder)
 	if err != nil {
@@ -303,7 +304,7 @@ func Continue(m Machine) (done Done, err error) {
 	return m.finish()
 }
 
-// finish takes the steps that are left.
+// finish does the steps.
 func (m Machine) finish() (Done, error) {
 	folder := filepath.Join(m.State, pending)
 	unfinished := func(err error) (Done, error) {
@@ -332,7 +333,7 @@ func (m Machine) finish() (Done, error) {
 	return Done{final}, durable.SyncFolder(m.State)
 }
 
-// do takes a step, unless it was taken.
+// do does a step, unless it was done before.
 func (s step) do(folder string) error {
 	from := filepath.Join(folder, s.From)
 	if s.From != "" && !durable.Exists(from) {

@@ -34,7 +34,7 @@ const (
 	manifestName = "manifest.json"
 )
 
-// Names of what a machine keeps at a place of its own.
+// Names in the archive of files and folders that have a place of their own on each machine.
 const (
 	policyName = "policy.yaml"
 	keyName    = "private.key"
@@ -45,7 +45,7 @@ const (
 	officeDir  = "office"
 )
 
-// maxFile bounds a file of a backup, in bytes: a file of the journal has 16 MiB at most.
+// maxFile is the largest size of a file in a backup, in bytes. A file of the journal has 16 MiB at most.
 const maxFile = 64 << 20
 
 // Header is the first file of a backup. Every version has these fields.
@@ -117,7 +117,7 @@ func (a *archive) entry(name string, data []byte, mode fs.FileMode) error {
 	return err
 }
 
-// add adds a file, and notes it in the manifest.
+// add adds a file, and lists it in the manifest.
 func (a *archive) add(name string, data []byte, mode fs.FileMode) error {
 	if len(data) > maxFile {
 		return fmt.Errorf("%s has %d bytes: allowed in a backup are %d", name, len(data), maxFile)
@@ -156,7 +156,7 @@ func unpack(r io.Reader, identities []age.Identity, into *os.Root) (m Manifest, 
 	if err != nil {
 		return m, err
 	}
-	// age proves the end of the file only to those who read it.
+	// age verifies the end of the file only when it is read up to there.
 	if n, err := io.Copy(io.Discard, opened); err != nil {
 		return m, broken(err.Error())
 	} else if n > 0 {
@@ -168,7 +168,7 @@ func unpack(r io.Reader, identities []age.Identity, into *os.Root) (m Manifest, 
 	return m, nil
 }
 
-// readHeader reads the first file. It comes before all else, since nobody knows what a newer version has there.
+// readHeader reads the first file. It is checked first: a newer version may have changed all the others.
 func readHeader(archive *tar.Reader) error {
 	first, err := archive.Next()
 	if err != nil || first.Name != headerName || first.Typeflag != tar.TypeReg {
@@ -257,7 +257,7 @@ func contents(archive *tar.Reader, h *tar.Header) ([]byte, error) {
 	return data, nil
 }
 
-// keep writes a file that was unpacked. A commit makes it last.
+// keep writes an unpacked file. It is synced by commit.
 func keep(into *os.Root, name string, data []byte) error {
 	if err := into.MkdirAll(path.Dir(name), 0o700); err != nil {
 		return err

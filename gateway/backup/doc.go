@@ -12,16 +12,16 @@
 //
 //	kidoban-backup.json  name and version of this format, and the program that wrote it
 //	state/journal/...    the journal, as `kidoban journal copy` writes it
-//	state/...            the other files of the state folder; the latch is as new as the journal, or newer
-//	run/...              the latch that a boot forgets
+//	state/...            the other files of the state folder, with the latch: the file of shut scopes
+//	run/...              the latch in /run, which a boot removes
 //	private.key          the gateway's private key
 //	policy.yaml          the policy
-//	beside/...           files of the policy's folder: settings, and what the policy names
-//	outside/...          what the policy names elsewhere, by its full path
-//	office/...           how far each receiver's notices are
+//	beside/...           files in the policy's folder: the settings, and files that the policy names
+//	outside/...          files that the policy names in other folders, by full path
+//	office/...           how far the notices of each receiver were delivered
 //	manifest.json        about: host, time, size and key of the journal; of each file its size, mode and SHA-256
 //
-// The machine has only the recipients: what it backs up it cannot read again. age does not say who
-// made a file: whoever knows a recipient can make a backup. So a restore writes to the places of this
-// machine's settings alone, and names the journal's key, to be compared with the one that was kept.
+// The machine knows only the recipients' public keys, so it cannot read its own backups. age does not
+// tell who made a file: everyone who knows a recipient can make one. So a restore writes only to the
+// places that this machine's settings name, and shows the key of the journal, for the operator to compare.
 package backup

@@ -19,37 +19,37 @@ import (
 	"kidoban/gateway/view"
 )
 
-// Machine is where a machine keeps what a backup has.
+// Machine has the places of a machine's files that go into a backup.
 type Machine struct {
 	State      string   // the folder of the journal, its key and the latch
 	PrivateKey string   // the file of the gateway's private key
 	Policy     string   // the policy file
-	Passing    string   // the latch that a boot forgets; empty: there is none
-	Office     string   // the folder of kidoban office; it need not be there
+	Passing    string   // the file of shut scopes that a boot removes; empty: there is none
+	Office     string   // the state folder of kidoban office; it may be missing
 	Names      []string // full paths of the files that the policy and the settings name
 }
 
-// environment is the file of the settings, beside the policy, as kidoban.service has it.
+// environment is the file of the settings. kidoban.service reads it from the policy's folder.
 const environment = "environment"
 
 func (m Machine) journal() (dir, keyFile string) {
 	return filepath.Join(m.State, "journal"), filepath.Join(m.State, "journal.key")
 }
 
-// About says what a backup is of.
+// About has the program, the host and the time that the manifest names.
 type About struct {
 	Program, Host string
 	Made          time.Time
 }
 
-// Made is a backup that was written.
+// Made describes a backup that was written.
 type Made struct {
 	Manifest
-	Missing []string // files that the policy names and that are not there
+	Missing []string // files that the policy names and that do not exist
 }
 
-// Create writes a backup to a new file of mode 0600. The file gets its name once it is whole. The
-// gateway may run meanwhile. While a restore is unfinished, what is there is half of two machines.
+// Create writes a backup to a new file of mode 0600. The file gets its name once it is complete. The
+// gateway may run meanwhile. While a restore is unfinished it refuses: the files are of two machines.
 func Create(file string, m Machine, about About, to []age.Recipient) (made Made, err error) {
 	if err := Unfinished(m.State); err != nil {
 		return made, err
@@ -78,7 +78,7 @@ func (m Machine) write(w io.Writer, about About, to []age.Recipient) (Made, erro
 	if err != nil {
 		return Made{}, err
 	}
-	// The journal comes before the latch: what is closed meanwhile is in the latch.
+	// The journal comes before the latch, so that a close in between is in the latch at least.
 	a.manifest.Journal.Size, err = journal.Stream(dir, key, func(name string, data []byte) error {
 		if name == "checkpoint" {
 			a.manifest.Journal.Checkpoint = string(data)
@@ -106,7 +106,7 @@ func (m Machine) state(a *archive) error {
 	}, func(name string, data []byte, mode fs.FileMode) error { return a.add(stateDir+"/"+name, data, mode) })
 }
 
-// passing adds the latch that a boot forgets.
+// passing adds the latch that a boot removes.
 func (m Machine) passing(a *archive) error {
 	if m.Passing == "" {
 		return nil
@@ -126,7 +126,7 @@ func (m Machine) passing(a *archive) error {
 	return nil
 }
 
-// own adds the private key and the policy; what is not there the gateway itself misses.
+// own adds the private key and the policy. It tolerates that one is missing: the gateway reports that.
 func (m Machine) own(a *archive) error {
 	for _, f := range []struct{ name, path string }{{keyName, m.PrivateKey}, {policyName, m.Policy}} {
 		if err := addFile(a, f.name, f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -136,7 +136,7 @@ func (m Machine) own(a *archive) error {
 	return nil
 }
 
-// named adds the settings, and what the policy names. missing gets what is not there.
+// named adds the settings and the files that the policy names. missing gets the names of missing files.
 func (m Machine) named(missing *[]string) func(a *archive) error {
 	return func(a *archive) error {
 		folder, err := filepath.Abs(filepath.Dir(m.Policy))
@@ -196,8 +196,9 @@ func addFile(a *archive, name, file string) error {
 	return a.add(name, data, info.Mode())
 }
 
-// tree gives the regular files below a folder, sorted by name. It follows no link out of the folder. What
-// goes away meanwhile is left out, and so are sockets, pipes and what skips says of names directly in the folder.
+// tree gives the regular files below a folder to add, sorted by name. It follows no link out of the
+// folder. It leaves out files that are removed meanwhile, sockets and pipes, and names directly in the
+// folder for which skips returns true.
 func tree(folder string, skips func(name string) bool, add func(name string, data []byte, mode fs.FileMode) error) error {
 	root, err := os.OpenRoot(folder)
 	if err != nil {
@@ -232,7 +233,7 @@ func tree(folder string, skips func(name string) bool, add func(name string, dat
 	})
 }
 
-// gone forgives what is not there any more.
+// gone returns nil for a file that does not exist any more, else the error.
 func gone(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -29,12 +29,12 @@ type Change string
 
 // The changes of a restore.
 const (
-	New      Change = "new"      // there is none
-	Same     Change = "same"     // it is there, and stays
-	Replaced Change = "replaced" // another is there, which is kept aside
-	Kept     Change = "kept"     // the one that is there stays
-	Aside    Change = "aside"    // it belongs to what is replaced, and goes with it
-	ByHand   Change = "by_hand"  // it is unpacked, and a person puts it in its place
+	New      Change = "new"      // the machine has none
+	Same     Change = "same"     // the machine has the same content: it stays
+	Replaced Change = "replaced" // the machine has another content: it is moved aside
+	Kept     Change = "kept"     // the machine's own stays, even if it differs
+	Aside    Change = "aside"    // it belongs to the replaced journal, and is moved aside with it
+	ByHand   Change = "by_hand"  // it is unpacked only: a person has to put it in its place
 )
 
 // Item is a file or a folder of a restore.
@@ -42,27 +42,27 @@ type Item struct {
 	Path   string `json:"path"`
 	Change Change `json:"change"`
 
-	name string // in the backup
+	name string // of the file in the backup
 }
 
-// Comparison compares the journal of a backup with the one of this machine.
+// Comparison compares the journal of a backup with the journal of this machine.
 type Comparison struct {
-	Backup  int64 `json:"backup"`  // entries of the backup's
-	Machine int64 `json:"machine"` // of this machine's; 0: there is none, or it cannot be read
-	Common  int64 `json:"common"`  // how many they share, from the first on
-	Lost    int64 `json:"lost"`    // how many of this machine's the backup does not have
-	// First and Last are the times of the lost entries; zero: not known.
+	Backup  int64 `json:"backup"`  // entries in the backup's journal
+	Machine int64 `json:"machine"` // entries in this machine's journal; 0: it has none, or it cannot be read
+	Common  int64 `json:"common"`  // entries that both have, from the first one on
+	Lost    int64 `json:"lost"`    // entries that only this machine's journal has
+	// First and Last are the times of the first and the last lost entry; zero: unknown.
 	First time.Time `json:"first,omitzero"`
 	Last  time.Time `json:"last,omitzero"`
-	Fault string    `json:"fault,omitempty"` // why this machine's cannot be read
+	Fault string    `json:"fault,omitempty"` // why this machine's journal cannot be read
 
-	checkpoint string // of this machine's
+	checkpoint string // of this machine's journal
 }
 
-// RollsBack reports whether entries of this machine's journal would be lost, or may be.
+// RollsBack reports whether the restore loses entries of this machine's journal, or may lose some.
 func (c Comparison) RollsBack() bool { return c.Lost > 0 || c.Fault != "" }
 
-// Whole reports whether the backup is proven to have all that this machine's journal has.
+// Whole reports whether it is proven that the backup has every entry of this machine's journal.
 func (c Comparison) Whole() bool { return c.Machine > 0 && !c.RollsBack() }
 
 // Plan is a restore before anything is written.
@@ -70,27 +70,27 @@ type Plan struct {
 	Manifest
 	Compared Comparison
 	Items    []Item
-	Shut     []policy.ShutRecord // what stays shut: of this machine and of the backup
-	All      bool                // everything is shut too, until an operator reopens it
+	Shut     []policy.ShutRecord // scopes that stay shut: the machine's and the backup's
+	All      bool                // everything is shut as well, until an operator reopens it
 
 	machine Machine
 	now     time.Time
 	lock    io.Closer
 }
 
-// Names of the folder of a restore, in the state folder.
+// Names of the folder of a restore in the state folder, one after the other, and of a folder in it.
 const (
-	stage   = "restore.new"        // what is prepared, and counts nothing
-	pending = "restore.unfinished" // what must be finished before a gateway starts
-	before  = "before"             // in it: what was replaced
+	stage   = "restore.new"        // while the restore is prepared: it may be removed
+	pending = "restore.unfinished" // once it is decided: it must be finished before a gateway starts
+	before  = "before"             // in the folder of the restore: the replaced files
 )
 
 // ErrRuns says that a gateway has the state open.
 var ErrRuns = errors.New("a gateway runs on this state")
 
-// Begin unpacks a backup beside the state, checks all of it, and compares it with this machine. It
-// changes nothing that counts. No gateway may run; until Drop none can open the journal. now is the
-// time of the restore.
+// Begin unpacks a backup into a folder of its own in the state folder, checks it, and compares it with
+// this machine. It changes no other file. If a gateway runs, the error is ErrRuns; until Drop no gateway
+// can open the journal. now is the time of the restore.
 func Begin(m Machine, file io.Reader, identities []age.Identity, now time.Time) (*Plan, error) {
 	lock, err := m.hold()
 	if err != nil {
@@ -103,7 +103,7 @@ func Begin(m Machine, file io.Reader, identities []age.Identity, now time.Time) 
 	return p, nil
 }
 
-// hold makes the state folder if it is not there, and keeps gateways and other restores away.
+// hold makes the state folder if it is missing, and locks the journal against gateways and other restores.
 func (m Machine) hold() (io.Closer, error) {
 	if err := m.makeState(); err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (p *Plan) Drop() error {
 	return errors.Join(os.RemoveAll(p.staged()), p.lock.Close())
 }
 
-// staged is where the files of the backup are, by their names in it.
+// staged is the path of an unpacked file, by its name in the backup.
 func (p *Plan) staged(name ...string) string {
 	return filepath.Join(append([]string{p.machine.State, stage}, name...)...)
 }
@@ -165,7 +165,7 @@ func (p *Plan) staged(name ...string) string {
 // PolicyText is the text of the backup's policy.
 func (p *Plan) PolicyText() ([]byte, error) { return os.ReadFile(p.staged(policyName)) }
 
-// PrivateKey is where the backup's private key is until the plan ends.
+// PrivateKey is the path of the backup's private key. It is there until Drop.
 func (p *Plan) PrivateKey() string { return p.staged(keyName) }
 
 func (p *Plan) journal() (dir, keyFile string) {
@@ -196,7 +196,7 @@ func (p *Plan) verify() error {
 	return nil
 }
 
-// compare compares the journals.
+// compare compares the journals of backup and machine.
 func (p *Plan) compare() {
 	p.Compared.Backup = p.Manifest.Journal.Size
 	dir, keyFile := p.machine.journal()
@@ -233,7 +233,7 @@ func (p *Plan) compareWith(dir, keyFile string) error {
 	return nil
 }
 
-// timeOf is the time of an entry; zero: it cannot be read, or was pruned.
+// timeOf returns the time of an entry; zero: the entry cannot be read, or was pruned.
 func timeOf(dir string, index int64) time.Time {
 	for line, err := range journal.List(dir, index) {
 		if e, bad := journal.Decode(line); err == nil && bad == nil && line.Index == index {
@@ -244,8 +244,8 @@ func timeOf(dir string, index int64) time.Time {
 	return time.Time{}
 }
 
-// latch finds what stays shut. A backup that is not proven to have all that this machine knew may lack
-// closes, so that everything is shut then.
+// latch finds the scopes that stay shut. A backup may lack closes of this machine. Everything is shut
+// unless it is proven that it lacks none.
 func (p *Plan) latch() {
 	theirs, _, errTheirs := store.ShutFile{Lasting: p.staged(stateDir, "shut.json"), Passing: p.staged(runDir, "shut.json")}.Load()
 	ours, known, errOurs := p.machine.latch().Load()
@@ -265,7 +265,7 @@ func (m Machine) latch() store.ShutFile {
 	return store.ShutFile{Lasting: filepath.Join(m.State, "shut.json"), Passing: m.Passing}
 }
 
-// list lists what a restore does, in the order of the steps.
+// list lists the items, in the order of the steps.
 func (p *Plan) list() error {
 	entries, err := os.ReadDir(p.staged(stateDir))
 	if err != nil {
@@ -293,7 +293,7 @@ func (p *Plan) list() error {
 	return nil
 }
 
-// stateItem lists what lies directly in the state folder.
+// stateItem lists a file or a folder directly in the state folder.
 func (p *Plan) stateItem(e fs.DirEntry) error {
 	name := e.Name()
 	to := filepath.Join(p.machine.State, name)
@@ -304,7 +304,7 @@ func (p *Plan) stateItem(e fs.DirEntry) error {
 	case !durable.Exists(to):
 	case name == "journal":
 		change = Replaced
-	case e.IsDir(): // what was put aside earlier never changes
+	case e.IsDir(): // an earlier restore's folder, or an old journal: these never change
 		change = Kept
 	default:
 		same, err := sameFile(p.staged(stateDir, name), to)
@@ -319,7 +319,7 @@ func (p *Plan) stateItem(e fs.DirEntry) error {
 	return nil
 }
 
-// place is where a file goes that is not in the state folder; empty: nowhere.
+// place returns the path for a file outside of the state folder; empty: it has none.
 func (p *Plan) place(name string) (to string, change Change, err error) {
 	top, rest, _ := strings.Cut(name, "/")
 	otherwise := Replaced

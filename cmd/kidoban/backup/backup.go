@@ -40,7 +40,7 @@ type backupAnswer struct {
 	Files   int            `json:"files"`
 	Bytes   int64          `json:"bytes"`
 	Journal backup.Journal `json:"journal"`
-	Missing []string       `json:"missing,omitempty"` // that the policy names
+	Missing []string       `json:"missing,omitempty"` // files that the policy names
 	Notes   []view.Message `json:"notes,omitempty"`
 }
 
@@ -80,7 +80,7 @@ func (c Backup) Run(p *terminal.Program) error {
 	return nil
 }
 
-// recipients reads who may read the backup.
+// recipients reads the public keys of those who may read the backup.
 func (c Backup) recipients() (all []age.Recipient, err error) {
 	for _, text := range c.To {
 		if isSecret(text) {
@@ -112,8 +112,8 @@ func (c Backup) recipients() (all []age.Recipient, err error) {
 
 func isSecret(text string) bool { return strings.HasPrefix(strings.ToUpper(text), "AGE-SECRET-KEY") }
 
-// machine is this machine, by its settings and its policy. A policy with mistakes may name more files than
-// the program can find: a note says so.
+// machine has this machine's places, from its settings and its policy. From a policy with mistakes not all
+// files are known: then a note says so.
 func machine(p *terminal.Program) (m backup.Machine, notes []view.Message) {
 	s := p.Settings
 	passing := admin.Beside(s.AdminSocket, slog.New(slog.DiscardHandler))("shut.json")
@@ -132,7 +132,7 @@ func machine(p *terminal.Program) (m backup.Machine, notes []view.Message) {
 	return m, notes
 }
 
-// explain says what an error means for who gave the command.
+// explain turns an error into a message for the user, with the exit status.
 func explain(p *terminal.Program, j terminal.JSONFlag, err error) error {
 	var refused *view.Error
 	var damage *journal.DamageError

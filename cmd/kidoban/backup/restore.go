@@ -46,7 +46,7 @@ type restoreAnswer struct {
 	EverythingToo bool              `json:"everything_too"` // until an operator reopens it
 	Notes         []view.Message    `json:"notes,omitempty"`
 	Restored      bool              `json:"restored"`
-	Folder        string            `json:"folder,omitempty"` // with what was replaced
+	Folder        string            `json:"folder,omitempty"` // where the replaced files are
 }
 
 // Run restores a backup. No gateway may run.
@@ -93,7 +93,8 @@ func (c Restore) check() error {
 	return nil
 }
 
-// noGateway refuses while something serves the admin socket, also a gateway whose journal is in doubt.
+// noGateway returns an error while a gateway serves the admin socket. The lock on the journal does not
+// show a gateway that could not open its journal.
 func noGateway(p *terminal.Program) error {
 	_, _, err := p.Client().Get("/v1/status", nil)
 	if errors.Is(err, admin.ErrNoGateway) {
@@ -102,7 +103,7 @@ func noGateway(p *terminal.Program) error {
 	return &view.Error{Message: view.Say("restore_runs", view.Args{"folder": p.Settings.StateDir}), Cause: backup.ErrRuns}
 }
 
-// identities reads the keys that read the backup. A message never repeats them.
+// identities reads the secret keys that decrypt the backup. No message repeats them.
 func (c Restore) identities(p *terminal.Program) (all []age.Identity, err error) {
 	for _, name := range c.Identity {
 		if isSecret(string(name)) {
@@ -126,7 +127,7 @@ func (c Restore) identities(p *terminal.Program) (all []age.Identity, err error)
 	return all, nil
 }
 
-// carryOut shows a plan, and applies it if it may.
+// carryOut shows a plan, asks, and applies it.
 func (c Restore) carryOut(p *terminal.Program, plan *backup.Plan) error {
 	a := c.answer(p, plan)
 	refused := c.against(p, plan)
@@ -156,7 +157,7 @@ func (c Restore) carryOut(p *terminal.Program, plan *backup.Plan) error {
 	return nil
 }
 
-// against is why the plan is refused, or nil.
+// against returns an error if the plan rolls the journal back without --roll-back-journal.
 func (c Restore) against(p *terminal.Program, plan *backup.Plan) error {
 	if !plan.Compared.RollsBack() || c.RollBackJournal {
 		return nil
@@ -164,7 +165,7 @@ func (c Restore) against(p *terminal.Program, plan *backup.Plan) error {
 	return &terminal.Exit{Message: view.Say("restore_refused", view.Args{"cause": rollsBack(p, plan.Compared)}), Status: terminal.No}
 }
 
-// rollsBack says what of this machine's journal a restore would take away.
+// rollsBack says which entries of this machine's journal a restore loses.
 func rollsBack(p *terminal.Program, c backup.Comparison) view.Message {
 	switch {
 	case c.Fault != "":
@@ -188,7 +189,7 @@ func (c Restore) answer(p *terminal.Program, plan *backup.Plan) (a restoreAnswer
 	return a
 }
 
-// notes are what the gateway will complain about after the restore.
+// notes are warnings: the gateway will not start well with this policy or this key.
 func (c Restore) notes(p *terminal.Program, plan *backup.Plan) (notes []view.Message) {
 	text, err := plan.PolicyText()
 	if err == nil {
@@ -203,7 +204,7 @@ func (c Restore) notes(p *terminal.Program, plan *backup.Plan) (notes []view.Mes
 	return notes
 }
 
-// changes are the words for what happens to a file.
+// changes has the text for each change.
 var changes = map[backup.Change]view.Code{backup.New: "change_new", backup.Same: "change_same", backup.Replaced: "change_replaced",
 	backup.Kept: "change_kept", backup.Aside: "change_aside", backup.ByHand: "change_by_hand"}
 
