@@ -114,26 +114,22 @@ func (m Machine) makeState() error {
 	return owner{uid, gid}.take(m.State)
 }
 
-// Done is what a restore has done.
-type Done struct {
-	Folder string // with what was replaced, and with what a person has to put in its place
-}
-
 // Apply carries out the plan. entry has the Actor and the Reason; it becomes the newest entry of the
-// journal. With any error but `restore_stuck` nothing has changed.
-func (p *Plan) Apply(entry journal.Entry) (Done, error) {
+// journal. kept is the folder with the replaced files, and with those that a person has to put in their
+// place. With any error but `restore_stuck` nothing has changed.
+func (p *Plan) Apply(entry journal.Entry) (kept string, err error) {
 	if err := p.record(entry); err != nil {
-		return Done{}, err
+		return "", err
 	}
 	if err := p.writeLatch(entry.Actor); err != nil {
-		return Done{}, err
+		return "", err
 	}
 	all, err := p.steps()
 	if err != nil {
-		return Done{}, err
+		return "", err
 	}
 	if err := p.commit(all); err != nil {
-		return Done{}, err
+		return "", err
 	}
 	return p.machine.finish()
 }
@@ -276,10 +272,7 @@ func (p *Plan) commit(all []step) error {
 	if err := syncAll(p.machine.State); err != nil {
 		return err
 	}
-	if err := os.Rename(p.staged(), filepath.Join(p.machine.State, pending)); err != nil {
-		return err
-	}
-	return durable.SyncFolder(p.machine.State)
+	return os.Rename(p.staged(), filepath.Join(p.machine.State, pending))
 }
 
 // syncAll syncs the whole file system of a folder (syncfs(2)).
@@ -291,24 +284,27 @@ func syncAll(folder string) error {
 	return errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
 }
 
-// Continue finishes a restore that was interrupted.
-func Continue(m Machine) (done Done, err error) {
+// Continue finishes a restore that was interrupted. kept is as with Apply.
+func Continue(m Machine) (kept string, err error) {
 	lock, err := m.hold()
 	if err != nil {
-		return done, err
+		return "", err
 	}
 	defer lock.Close()
 	if Unfinished(m.State) == nil {
-		return done, refuse(view.Say("restore_nothing", view.Args{"folder": m.State}))
+		return "", refuse(view.Say("restore_nothing", view.Args{"folder": m.State}))
 	}
 	return m.finish()
 }
 
-// finish does the steps.
-func (m Machine) finish() (Done, error) {
+// finish does the steps. Before the first of them, the decision lasts.
+func (m Machine) finish() (kept string, err error) {
 	folder := filepath.Join(m.State, pending)
-	unfinished := func(err error) (Done, error) {
-		return Done{}, refuse(view.Say("restore_stuck", view.Args{"folder": folder, "cause": err}))
+	unfinished := func(err error) (string, error) {
+		return "", refuse(view.Say("restore_stuck", view.Args{"folder": folder, "cause": err}))
+	}
+	if err := durable.SyncFolder(m.State); err != nil {
+		return unfinished(err)
 	}
 	text, err := os.ReadFile(filepath.Join(folder, stepsName))
 	if err != nil {
@@ -319,7 +315,7 @@ func (m Machine) finish() (Done, error) {
 		return unfinished(err)
 	}
 	if all.Version != stepsVersion {
-		return Done{}, refuse(view.Say("restore_other", view.Args{"folder": folder, "version": all.Version, "known": stepsVersion}))
+		return "", refuse(view.Say("restore_other", view.Args{"folder": folder, "version": all.Version, "known": stepsVersion}))
 	}
 	for _, s := range all.Steps {
 		if err := s.do(folder); err != nil {
@@ -330,7 +326,7 @@ func (m Machine) finish() (Done, error) {
 	if err := os.Rename(folder, final); err != nil {
 		return unfinished(err)
 	}
-	return Done{final}, durable.SyncFolder(m.State)
+	return final, durable.SyncFolder(m.State)
 }
 
 // do does a step, unless it was done before.

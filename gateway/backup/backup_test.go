@@ -174,12 +174,12 @@ func TestRestoreOntoItself(t *testing.T) {
 	if p.All || !p.Compared.Whole() || p.Compared.Common != 300 {
 		t.Errorf("everything shut: %t, %+v", p.All, p.Compared)
 	}
-	done, err := p.Apply(journal.Entry{Actor: "ito", Reason: "test"})
+	kept, err := p.Apply(journal.Entry{Actor: "ito", Reason: "test"})
 	s.check(errors.Join(err, p.Drop()))
 	if got := s.shut(); got != "medisys" {
 		t.Errorf("shut: %s", got)
 	}
-	if _, err := os.Stat(filepath.Join(done.Folder, before, "journal", "checkpoint")); err != nil {
+	if _, err := os.Stat(filepath.Join(kept, before, "journal", "checkpoint")); err != nil {
 		t.Error(err)
 	}
 	s.append(1)
@@ -187,8 +187,8 @@ func TestRestoreOntoItself(t *testing.T) {
 	second := s.begin(s.backup(key), key)
 	again, err := second.Apply(journal.Entry{Actor: "ito"})
 	s.check(errors.Join(err, second.Drop()))
-	if again == done {
-		t.Errorf("both keep what they replaced in %s", done.Folder)
+	if again == kept {
+		t.Errorf("both keep what they replaced in %s", kept)
 	}
 }
 
@@ -377,7 +377,7 @@ func TestFault128RestoreIsWhole(t *testing.T) {
 			s.check(os.RemoveAll(s.Policy))
 			s.put(s.Policy, "another policy\n")
 		}
-		done, err := Continue(s.Machine)
+		kept, err := Continue(s.Machine)
 		s.check(err)
 		got := s.files()
 		delete(got, "state/journal/checkpoint") // each journal has the same entries, but for their times
@@ -395,7 +395,7 @@ func TestFault128RestoreIsWhole(t *testing.T) {
 			t.Errorf("dies at %d: shut %s", dies, s.shut())
 		}
 		for _, name := range []string{"journal/checkpoint", "policy.yaml"} {
-			if _, err := os.Stat(filepath.Join(done.Folder, before, name)); err != nil {
+			if _, err := os.Stat(filepath.Join(kept, before, name)); err != nil {
 				t.Errorf("dies at %d: not kept: %v", dies, err)
 			}
 		}
@@ -549,17 +549,17 @@ func TestRestoreForTheService(t *testing.T) {
 		s.check(errors.Join(os.Mkdir(f.path, 0o750), os.Chown(f.path, f.user, f.group)))
 	}
 	p := s.begin(text, key)
-	done, err := p.Apply(journal.Entry{Actor: "ito"})
+	kept, err := p.Apply(journal.Entry{Actor: "ito"})
 	s.check(errors.Join(err, p.Drop()))
 	for path, want := range map[string]owner{
-		s.State + "/journal/checkpoint":           {service, service},
-		s.State + "/journal.key":                  {service, service},
-		s.State + "/journal.lock":                 {service, service},
-		s.State + "/shut.json":                    {service, service},
-		s.PrivateKey:                              {service, service},
-		done.Folder:                               {service, service},
-		s.Policy:                                  {0, service},
-		filepath.Dir(s.Policy) + "/keys":          {0, service},
+		s.State + "/journal/checkpoint":  {service, service},
+		s.State + "/journal.key":         {service, service},
+		s.State + "/journal.lock":        {service, service},
+		s.State + "/shut.json":           {service, service},
+		s.PrivateKey:                     {service, service},
+		kept:                             {service, service},
+		s.Policy:                         {0, service},
+		filepath.Dir(s.Policy) + "/keys": {0, service},
 		filepath.Dir(s.Policy) + "/keys/sato.psk": {0, service},
 		s.Office + "/cursor-siem.json":            {office, office},
 	} {

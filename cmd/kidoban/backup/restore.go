@@ -143,16 +143,16 @@ func (c Restore) carryOut(p *terminal.Program, plan *backup.Plan) error {
 	if err := p.Confirm(c.YesFlag, c.JSONFlag, show, "restore_question", nil); err != nil {
 		return err
 	}
-	done, err := plan.Apply(journal.Entry{Actor: terminal.Person(), Reason: c.Reason})
+	kept, err := plan.Apply(journal.Entry{Actor: terminal.Person(), Reason: c.Reason})
 	if err != nil {
 		return explain(p, c.JSONFlag, err)
 	}
-	a.Restored, a.Folder = true, done.Folder
+	a.Restored, a.Folder = true, kept
 	if c.JSON {
 		p.PrintJSON(a)
 		return nil
 	}
-	p.Tell("restored", view.Args{"host": a.Backup.Host, "made": p.Local(a.Backup.Made), "folder": done.Folder})
+	p.Tell("restored", view.Args{"host": a.Backup.Host, "made": p.Local(a.Backup.Made), "folder": kept})
 	p.TellIf(a.EverythingToo, "restored_shut", nil)
 	return nil
 }
@@ -234,14 +234,14 @@ func (c Restore) show(p *terminal.Program, a restoreAnswer) {
 
 // resume finishes a restore that was interrupted.
 func (c Restore) resume(p *terminal.Program, m backup.Machine) error {
-	done, err := backup.Continue(m)
+	kept, err := backup.Continue(m)
 	if err != nil {
 		return explain(p, c.JSONFlag, err)
 	}
 	if c.JSON {
-		p.PrintJSON(map[string]any{"restored": true, "folder": done.Folder})
+		p.PrintJSON(map[string]any{"restored": true, "folder": kept})
 	} else {
-		p.Tell("restore_finished", view.Args{"folder": done.Folder})
+		p.Tell("restore_finished", view.Args{"folder": kept})
 	}
 	return nil
 }
