@@ -16,16 +16,16 @@ import (
 // tunnelDevice is the interface of a caller's WireGuard.
 const tunnelDevice = "wg0"
 
-// inner is a caller with an address that the site sees.
+// inner is a caller with one of its addresses that the site sees: it is inside.
 type inner struct {
 	*caller
 	own    netip.Addr
-	listed service           // that an open window lists
-	others map[Trial]service // that none lists
-	device *lab.Capture      // of the interface by which its packets come and go
+	listed service           // a service that an open window lists
+	others map[Trial]service // services that no open window lists
+	device *lab.Capture      // of the interface by which the caller sends and receives
 }
 
-// flows tries what passes, and what does not.
+// flows tries flows that must pass, and flows that must not.
 func (t *trials) flows(all []*caller) {
 	t.inside = nil
 	for _, x := range all {
@@ -42,7 +42,7 @@ func (t *trials) flows(all []*caller) {
 	t.refusals()
 }
 
-// leave ends the WireGuard of everybody inside.
+// leave closes the WireGuard clients of all callers.
 func (t *trials) leave() {
 	for x, client := range t.clients {
 		client.Close()
@@ -50,7 +50,7 @@ func (t *trials) leave() {
 	}
 }
 
-// each runs a trial of everybody inside at once.
+// each runs a trial for all that are inside, at once.
 func (t *trials) each(trial func(*inner)) {
 	var group sync.WaitGroup
 	for _, i := range t.inside {
@@ -59,7 +59,7 @@ func (t *trials) each(trial func(*inner)) {
 	group.Wait()
 }
 
-// arrive finds what a caller may reach in a family, and has the site serve it. nil: it is nothing.
+// arrive finds a service that a caller may reach by IPv4 or IPv6, and has the site serve it. nil: there is none.
 func (t *trials) arrive(x *caller, six bool) *inner {
 	n := slices.IndexFunc(x.Addresses, func(a netip.Addr) bool { return a.Is6() == six })
 	if n < 0 {
@@ -82,7 +82,7 @@ func (t *trials) arrive(x *caller, six bool) *inner {
 	return i
 }
 
-// listedService gives a service that an open window lists, TCP before UDP before echo requests.
+// listedService returns a service that an open window lists. It prefers TCP to UDP, and UDP to echo requests.
 func (t *trials) listedService(x *caller, six bool) (service, bool) {
 	var open []*policy.Window
 	for _, g := range t.plan.GrantsOf(x.Engineer) {
@@ -93,7 +93,7 @@ func (t *trials) listedService(x *caller, six bool) (service, bool) {
 	return serviceIn(open, six)
 }
 
-// serviceIn gives a service that one of some windows lists.
+// serviceIn is listedService for these windows.
 func serviceIn(windows []*policy.Window, six bool) (found service, ok bool) {
 	rank := func(s service) int { return slices.Index([]string{"tcp", "udp", ping}, s.network) }
 	for _, w := range windows {
@@ -109,7 +109,7 @@ func serviceIn(windows []*policy.Window, six bool) (found service, ok bool) {
 	return found, ok
 }
 
-// serviceOf is a service of a target at one of its addresses. It is false for a protocol that the probe does not speak.
+// serviceOf returns a service of a target, at one of its addresses. It is false for a protocol that the probe does not know.
 func serviceOf(target *policy.Target, s policy.Service) (service, bool) {
 	a := target.Prefix.Masked().Addr()
 	if a.BitLen()-target.Prefix.Bits() > 1 {
@@ -126,7 +126,7 @@ func serviceOf(target *policy.Target, s policy.Service) (service, bool) {
 	return service{}, false
 }
 
-// connect sets up what callers need inside: WireGuard from one of their sources.
+// connect starts the WireGuard client of a caller that is inside, from one of its sources, and its own server.
 func (t *trials) connect(x *caller) {
 	var own, to []netip.Prefix
 	for _, i := range t.inside {
@@ -179,7 +179,7 @@ func (t *trials) reaches(i *inner) {
 	}
 }
 
-// handshake has a caller's WireGuard shake hands, unless it has, or the caller has none.
+// handshake makes a caller's WireGuard client do its handshake. It does nothing if that is done, or on a plain line.
 func (t *trials) handshake(x *caller) (err error) {
 	client := t.clients[x]
 	if client == nil {
@@ -202,7 +202,7 @@ func (i *inner) check(what Trial, s service, expected Sight) Check {
 	return Check{Trial: what, From: i.own.String(), To: s.String(), Expected: expected, Seen: Unheard}
 }
 
-// message has one message answered.
+// message sends one message and reads the answer.
 func message(ctx context.Context, h *lab.Host, source netip.Addr, s service) error {
 	if s.network == ping {
 		_, err := h.Ping(ctx, s.to.Addr())
@@ -222,7 +222,7 @@ func message(ctx context.Context, h *lab.Host, source netip.Addr, s service) err
 	return err
 }
 
-// exchange has one message of somebody inside answered.
+// exchange is message to the listed service.
 func (i *inner) exchange(in time.Duration) error {
 	ctx, cancel := within(in)
 	defer cancel()
@@ -237,12 +237,13 @@ type attempt struct {
 	source netip.Addr
 	to     service
 	wire   *lab.Capture // where its packets would arrive
-	// refusal is the one that proves that it was tried, and wanted its reason; nil: the ruleset only counts such packets.
+	// refusal recognizes the refusal of this flow, which proves that it was tried. wanted is the reason that it must have.
+	// nil: the ruleset counts such packets, and names none.
 	refusal func(policy.Fact) bool
 	wanted  policy.Reason
 }
 
-// outward is a flow of a caller to the site, from an address of its host.
+// outward is an attempt of a caller to reach the site, from an address of its host.
 func (t *trials) outward(what Trial, x *caller, source netip.Addr, to service) *attempt {
 	a := &attempt{caller: x, from: x.host, source: source, to: to, wire: t.wire,
 		check: Check{Trial: what, From: source.String(), To: to.String(), Expected: Nothing, Seen: Unheard}}
@@ -261,7 +262,7 @@ func (t *trials) outward(what Trial, x *caller, source netip.Addr, to service) *
 	return a
 }
 
-// refusals tries what nobody inside may do.
+// refusals tries flows that are forbidden to those inside.
 func (t *trials) refusals() {
 	var all []*attempt
 	for _, i := range t.inside {
@@ -279,7 +280,7 @@ func (t *trials) refusals() {
 	t.attempt(all)
 }
 
-// beside has somebody inside try what lies on this side of the site: the gateway itself, and an engineer of another vendor.
+// beside tries flows from one that is inside to the gateway itself, and to an engineer of another vendor.
 func (t *trials) beside(i *inner) (all []*attempt) {
 	if i.Plain() {
 		return nil
@@ -292,7 +293,7 @@ func (t *trials) beside(i *inner) (all []*attempt) {
 	}
 	for _, p := range t.plan.Policy.Tunnel.Addresses {
 		if p.Addr().Is6() == i.own.Is6() {
-			add(p.Addr(), t.wire) // nobody listens, and an answer without a refusal is no silence
+			add(p.Addr(), t.wire) // no server listens there: a reset without a refusal is not Nothing
 		}
 	}
 	if n := slices.IndexFunc(t.inside, func(o *inner) bool { return o.Vendor != i.Vendor && !o.Plain() && o.own.Is6() == i.own.Is6() }); n >= 0 {
@@ -301,7 +302,7 @@ func (t *trials) beside(i *inner) (all []*attempt) {
 	return all
 }
 
-// attempt tries flows at once, and notes what was seen.
+// attempt tries flows at once, and adds their checks.
 func (t *trials) attempt(all []*attempt) {
 	t.wire.Forget()
 	before := t.inward()
@@ -356,8 +357,8 @@ func (t *trials) try(a *attempt) {
 	}
 }
 
-// unlisted finds a service that no open window of the caller lists: at a listed address another port, or another address,
-// of the policy's targets if there is one.
+// unlisted finds a service that no open window of the caller lists: for OtherPort another port of the listed address, for
+// OtherHost another address, which is one of the policy's targets if possible.
 func (t *trials) unlisted(i *inner, what Trial) (service, bool) {
 	lists := func(s service) bool {
 		return t.plan.Decide(policy.Query{Key: i.Key, Proven: true, To: s.to, Proto: s.protocol()}, time.Now()).Reason != policy.UnlistedTarget
@@ -400,8 +401,8 @@ func (h *held) answered() time.Time {
 // slack is how long after the end of a window the kernel may let packets pass, as the README promises.
 const slack = time.Second
 
-// ends holds a flow of everybody inside, ends the windows, and looks what passes afterwards. Nothing but the deadlines of
-// gate and ruleset ends anything then.
+// ends holds a flow of each that is inside until its window ends, and looks whether packets pass after that. Only the
+// deadlines of gate and ruleset end the flows: no new plan is set at the end.
 func (t *trials) ends() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -417,7 +418,7 @@ func (t *trials) ends() error {
 	flows := func(since time.Time) {
 		waiting, stop := within(eventually / 2)
 		defer stop()
-		_ = lab.Wait(waiting, func() error { // whose flow does not answer is told below
+		_ = lab.Wait(waiting, func() error { // a flow without answers is Unheard below
 			for _, h := range all {
 				if !h.answered().After(since) {
 					return fmt.Errorf("no answer from %v", h.listed)

@@ -14,7 +14,7 @@ import (
 	"kidoban/gateway/tunnel"
 )
 
-// Config has the settings of the live gateway that the second one takes over.
+// Config has the settings of the live gateway that the second gate uses too.
 type Config struct {
 	Interface     string // of the tunnel
 	ListenPort    uint16
@@ -39,7 +39,7 @@ type gate struct {
 	refusals []policy.Fact
 }
 
-// openGate starts gate and ruleset, which let nobody in. lan is the interface that leads to the targets.
+// openGate starts gate and ruleset, without a plan: nobody can enter. lan is the interface towards the targets.
 func openGate(h *lab.Host, lan string, c Config) (*gate, error) {
 	private, public := lab.NewKey()
 	g := &gate{host: h, config: c, public: public, closing: make(chan struct{})}
@@ -61,7 +61,7 @@ func openGate(h *lab.Host, lan string, c Config) (*gate, error) {
 	return g, nil
 }
 
-// listen keeps the refusals, and says of each admission that it is recorded.
+// listen keeps the refusals. It confirms each admission as recorded, as the journal does in the live gateway.
 func (g *gate) listen() {
 	for {
 		var f policy.Fact
@@ -112,9 +112,9 @@ func (g *gate) forget() {
 
 // refused waits for a refusal. ok is false if there is none in time.
 func (g *gate) refused(is func(policy.Fact) bool) (f policy.Fact, ok bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), eventually/5)
+	ctx, cancel := within(eventually / 5)
 	defer cancel()
-	_ = lab.Wait(ctx, func() error { // ok says how it ended
+	_ = lab.Wait(ctx, func() error { // the error is in ok
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		i := slices.IndexFunc(g.refusals, is)
@@ -127,7 +127,7 @@ func (g *gate) refused(is func(policy.Fact) bool) (f policy.Fact, ok bool) {
 	return f, ok
 }
 
-// dropped is how many packets the ruleset has dropped for a cause.
+// dropped returns how many packets the ruleset has dropped for a cause; 0 if that cannot be read.
 func (g *gate) dropped(cause string) (n uint64) {
 	if counts, err := g.kernel.Dropped(); err == nil {
 		n = counts[cause]
@@ -137,7 +137,7 @@ func (g *gate) dropped(cause string) (n uint64) {
 
 func (g *gate) close() {
 	close(g.closing)
-	_ = g.host.Do(func() error { // the namespace goes with all that is in it
+	_ = g.host.Do(func() error { // errors do not matter: the namespace is removed with everything in it
 		_ = g.kernel.Close()
 		return g.tunnel.Close()
 	})

@@ -19,9 +19,9 @@ type ground struct {
 	site    *lab.Host
 	wire    *lab.Capture      // of the site
 	lan     string            // the gateway's interface that leads to the site
-	wan     string            // the one by which callers without a line come
-	outside [2]netip.Addr     // the gateway's own towards callers, IPv4 and IPv6
-	near    [2]netip.Addr     // the gateway's own towards the site
+	wan     string            // the gateway's interface for callers without a line
+	outside [2]netip.Addr     // the gateway's own addresses towards callers, IPv4 and IPv6
+	near    [2]netip.Addr     // the gateway's own addresses towards the site
 	routers map[string]*entry // by the interface of the gateway
 	served  map[string]bool   // services of the site, as "tcp 10.1.0.5:22"
 }
@@ -39,9 +39,9 @@ type caller struct {
 	place    int // among the callers
 	host     *lab.Host
 	sources  [2]netip.Addr // IPv4 and IPv6; invalid: none
-	outsider [2]netip.Addr // that nobody lists, where there is a source
+	outsider [2]netip.Addr // an unlisted address of the same host, for each source
 
-	shaking sync.Mutex // held while WireGuard shakes hands
+	shaking sync.Mutex // held during a handshake
 }
 
 // anyPort lets a process without a capability for it serve ports below a number, in one namespace.
@@ -60,7 +60,7 @@ func family(a netip.Addr) int {
 
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-// both gives the prefixes of those of two addresses that there are.
+// both returns the valid ones of two addresses, as prefixes.
 func both(pair [2]netip.Addr) (all []netip.Prefix) {
 	for _, a := range pair {
 		if a.IsValid() {
@@ -89,7 +89,7 @@ func newGround(l *lab.Lab, p *policy.Policy, tunnel string) *ground {
 	return g
 }
 
-// unused is a name of an interface that no line has and the tunnel has not.
+// unused returns a name that is not the interface of a line or of the tunnel.
 func unused(p *policy.Policy, tunnel, begins string) string {
 	for n := 0; ; n++ {
 		name := fmt.Sprint(begins, n)
@@ -131,7 +131,7 @@ func (g *ground) join(c *caller, name string) {
 			e.router.RouteBy(single(a), netip.Addr{}, to, netip.Addr{})
 			g.gateway.RouteBy(single(a), e.own[i], name, netip.Addr{})
 		}
-		c.host.RouteBy(everywhere[i], e.own[i], port, source) // of IPv6 the kernel might choose the outsider, if it is nearer
+		c.host.RouteBy(everywhere[i], e.own[i], port, source) // with IPv6 the kernel might choose the outsider's address (RFC 6724, section 5, rule 8)
 	}
 }
 
@@ -174,8 +174,8 @@ func (s service) String() string {
 	return s.network + " " + s.to.String()
 }
 
-// patience is how long something that must not happen is given to happen, and eventually how long something that must
-// happen is waited for, on a busy machine.
+// patience is how long a trial waits for an event that must not happen. eventually is how long it waits for an event that
+// must happen, on a busy machine.
 const (
 	patience   = 300 * time.Millisecond
 	eventually = 15 * time.Second

@@ -13,7 +13,7 @@ import (
 	"kidoban/gateway/lab"
 )
 
-// knocking is an initiation on its way, and what comes back.
+// knocking is an initiation that was sent, with the socket for the answer.
 type knocking struct {
 	from   netip.AddrPort
 	socket net.Conn

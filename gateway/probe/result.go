@@ -14,12 +14,12 @@ type Result struct {
 	Checks  []Check   `json:"checks"`
 }
 
-// Trial names what was tried. The texts for people are in gateway/view, as probe_ and this.
+// Trial is a kind of trial. Its text for people is in gateway/view, as probe_ and this value.
 type Trial string
 
 // The trials, in the order in which they are told.
 const (
-	Outsider   Trial = "outsider"    // the engineer's key from an address that nobody lists
+	Outsider   Trial = "outsider"    // the engineer's key from an unlisted address
 	ForeignKey Trial = "foreign_key" // another vendor's key, or an unknown one, from this vendor's address
 	WrongHour  Trial = "wrong_hour"  // the right key from the right address, while no window is open
 	Enters     Trial = "enters"      // the same while a window is open
@@ -35,10 +35,10 @@ func Trials() []Trial {
 	return []Trial{Outsider, ForeignKey, WrongHour, Enters, Reaches, OtherPort, OtherHost, Inward, WindowEnds}
 }
 
-// Sight is what was seen of a trial.
+// Sight is the observed outcome of a trial.
 type Sight string
 
-// What can be seen.
+// The sights.
 const (
 	Silence  Sight = "silence"  // no byte came back, and the gate or the ruleset refused it
 	Answer   Sight = "answer"   // a byte came back
@@ -62,7 +62,7 @@ type Check struct {
 	Trial    Trial  `json:"trial"`
 	Engineer string `json:"engineer"`           // vendor/engineer
 	From     string `json:"from"`               // the address that tried
-	To       string `json:"to"`                 // what it tried to reach
+	To       string `json:"to"`                 // the gateway's port, or the service, that it tried
 	Expected Sight  `json:"expected,omitempty"` // Silence, Entry or Nothing
 	Seen     Sight  `json:"seen,omitempty"`     // empty: the trial was left out
 	Reason   string `json:"reason,omitempty"`   // of the refusal

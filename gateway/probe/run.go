@@ -13,7 +13,7 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// stage is the lab.T of a probe: an end is an error.
+// stage is the lab.T of a probe. Where a test would fail, Run returns an error.
 type stage struct {
 	cleanups []func()
 }
@@ -25,7 +25,7 @@ func (s *stage) Cleanup(f func())               { s.cleanups = append(s.cleanups
 func (s *stage) Fatalf(format string, a ...any) { panic(aborted{fmt.Errorf(format, a...)}) }
 func (s *stage) Skipf(format string, a ...any)  { s.Fatalf(format, a...) }
 
-// Run probes a gate with a policy, in a process that has called lab.Inside, or lab.Main. The error says why it could not.
+// Run probes a gate with a policy, in a process that has called lab.Inside, or lab.Main. An error says that it could not: broken promises are in the result.
 func Run(ctx context.Context, p *policy.Policy, c Config) (result Result, err error) {
 	s := &stage{}
 	defer func() {
@@ -66,15 +66,15 @@ func Run(ctx context.Context, p *policy.Policy, c Config) (result Result, err er
 	return result, nil
 }
 
-// trials tries.
+// trials has the state of one probe.
 type trials struct {
 	*ground
 	gate    *gate
 	config  Config
 	callers []*caller
-	inside  []*inner                   // at this hour
-	clients map[*caller]*lab.Client    // that are up
-	tried   map[*caller]map[Trial]bool // at any hour
+	inside  []*inner                   // the callers inside at this hour
+	clients map[*caller]*lab.Client    // that are running
+	tried   map[*caller]map[Trial]bool // at the hours so far
 
 	plan *policy.Plan // in force
 
@@ -108,7 +108,7 @@ func newTrials(l *lab.Lab, state *policy.State, subjects []*subject, c Config) (
 	return t, err
 }
 
-// awaitNetwork waits until packets pass: a network that has just come up loses those of IPv6 for a while.
+// awaitNetwork waits until packets pass. A new network loses packets of IPv6 for a while.
 func (t *trials) awaitNetwork() error {
 	ctx, cancel := within(eventually)
 	defer cancel()
@@ -147,7 +147,7 @@ func (t *trials) ingress(x *caller) string {
 	return t.wan
 }
 
-// of gives the callers of subjects who have not tried something yet.
+// of returns those callers of some subjects that have not tried a trial yet.
 func (t *trials) of(subjects []*subject, what Trial) (all []*caller) {
 	for _, x := range t.callers {
 		if slices.Contains(subjects, x.subject) && !t.tried[x][what] {
@@ -157,7 +157,7 @@ func (t *trials) of(subjects []*subject, what Trial) (all []*caller) {
 	return all
 }
 
-// add notes a check.
+// add adds a check of a caller to the result.
 func (t *trials) add(x *caller, c Check) {
 	c.Engineer = x.String()
 	c.Kept = c.LeftOut != "" || c.Seen == c.Expected
@@ -167,7 +167,7 @@ func (t *trials) add(x *caller, c Check) {
 	t.checks = append(t.checks, c)
 }
 
-// hour tries everything at an hour of the policy.
+// hour does all trials at an hour of the policy that were not done at an earlier one.
 func (t *trials) hour(ctx context.Context, h hour) error {
 	t.plan = h.plan.Shifted(time.Since(h.plan.At))
 	if err := t.gate.set(t.plan); err != nil {
@@ -191,14 +191,14 @@ func (t *trials) hour(ctx context.Context, h hour) error {
 	return errors.Join(t.ends(), ctx.Err())
 }
 
-// stayedOut reports whether a caller was not let in, so that nothing beyond can be tried.
+// stayedOut reports whether a caller was not let in. Then no flow can be tried.
 func (t *trials) stayedOut(x *caller) bool {
 	out := slices.ContainsFunc(t.checks, func(c Check) bool { return c.Engineer == x.String() && c.Trial == Enters && c.Seen != Entry })
 	t.tried[x][Reaches] = t.tried[x][Reaches] || out
 	return out
 }
 
-// together runs a trial of all callers at once.
+// together runs a trial for these callers, at once.
 func (t *trials) together(all []*caller, trial func(*caller)) {
 	var group sync.WaitGroup
 	for _, x := range all {
@@ -207,7 +207,7 @@ func (t *trials) together(all []*caller, trial func(*caller)) {
 	group.Wait()
 }
 
-// leftOut notes what no hour has tried.
+// leftOut adds a check for each trial that was left out at all hours.
 func (t *trials) leftOut() {
 	for _, x := range t.callers {
 		switch {

@@ -12,24 +12,21 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// Most is how many vendors are tried at once. Of more, each probe takes others.
+// Most is how many vendors one probe tries. If there are more, each probe takes a new random choice.
 const Most = 8
 
 // hoursMost bounds the hours of the policy at which a probe tries: each open one takes some seconds.
 const hoursMost = 3
 
-// subject is the engineer or host of a vendor who tries.
+// subject is an engineer or a host that the probe tries with.
 type subject struct {
-	*policy.Engineer           // of the derived policy
-	private          lab.Key   // of WireGuard
-	spans            []openFor // when a window is open for the engineer, or opens next
+	*policy.Engineer               // of the derived policy
+	private          lab.Key       // of WireGuard
+	spans            []policy.Span // the times when a window is open for the engineer, or opens next
 }
 
-// openFor is a time in which a window is open.
-type openFor struct{ policy.Span }
-
-// derive gives the policy with throw-away keys, and the subjects that the probe takes of it. The private keys of other
-// engineers are known to nobody.
+// derive returns the policy with throw-away keys, and the subjects. The public keys of other engineers are random: they have
+// no known private key.
 func derive(p *policy.Policy, now time.Time) (*policy.State, []*subject, error) {
 	chosen := sample(p, now)
 	private := map[string]lab.Key{}
@@ -59,7 +56,7 @@ func derive(p *policy.Policy, now time.Time) (*policy.State, []*subject, error) 
 	return state, all, nil
 }
 
-// sample names one engineer each of up to Most vendors, those first for whom a window opens.
+// sample names one engineer each of up to Most vendors. Vendors with a window that opens come first.
 func sample(p *policy.Policy, now time.Time) (names []string) {
 	state := policy.NewState()
 	if state.Apply(now, "probe", policy.PolicyLoaded{Digest: p.Digest, Policy: p}) != nil {
@@ -88,30 +85,30 @@ func sample(p *policy.Policy, now time.Time) (names []string) {
 	return names
 }
 
-// spansOf lists the times in which the windows of a plan are open, or open next, by engineer.
-func spansOf(plan *policy.Plan) map[string][]openFor {
-	spans := map[string][]openFor{}
+// spansOf lists for each engineer the times when windows of a plan are open, or open next.
+func spansOf(plan *policy.Plan) map[string][]policy.Span {
+	spans := map[string][]policy.Span{}
 	for _, w := range plan.Windows {
 		for _, s := range []policy.Span{w.Current, w.Next} {
 			if s.IsZero() {
 				continue
 			}
 			for _, e := range w.Window.Engineers {
-				spans[e.String()] = append(spans[e.String()], openFor{s})
+				spans[e.String()] = append(spans[e.String()], s)
 			}
 		}
 	}
 	return spans
 }
 
-// hour is an instant whose plan is tried.
+// hour is an instant, with its plan, at which the probe tries.
 type hour struct {
 	plan *policy.Plan // at its own time
-	open []*subject   // for whom a window is open
-	shut []*subject   // for whom none is
+	open []*subject   // those with an open window
+	shut []*subject   // the others
 }
 
-// hours chooses instants, so that as many subjects as can be are seen with an open window, and each one without.
+// hours chooses instants, so that as many subjects as possible have an open window at one of them, and none at another.
 func hours(state *policy.State, all []*subject, now time.Time) (chosen []hour) {
 	var opening []time.Time
 	closing := []time.Time{now}
@@ -168,7 +165,7 @@ func at(state *policy.State, t time.Time, all []*subject) hour {
 	return h
 }
 
-// addresses gives out addresses that the policy says nothing of.
+// addresses gives out addresses, each one once.
 type addresses struct {
 	policy *policy.Policy
 	taken  map[netip.Addr]bool
@@ -178,7 +175,7 @@ type addresses struct {
 var spare = lab.Prefixes("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "100.64.0.0/10", "10.255.0.0/16", "172.31.0.0/16",
 	"2001:db8:ffff::/48", "fd6b:6964:6f62::/48", "2001:db8::/32")
 
-// free gives an address of a family that is no source, target or tunnel address of the policy.
+// free returns an address that the policy does not name in any place; six: of IPv6.
 func (a *addresses) free(six bool) netip.Addr {
 	for _, p := range spare {
 		if p.Addr().Is6() != six {
@@ -195,7 +192,7 @@ func (a *addresses) free(six bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// listed reports whether the policy names the address in any place.
+// listed reports whether the policy names the address as a tunnel address, a target, a source or an engineer's.
 func (a *addresses) listed(x netip.Addr) bool {
 	in := func(p netip.Prefix) bool { return p.Contains(x) }
 	return slices.ContainsFunc(a.policy.Tunnel.Addresses, in) ||
@@ -208,7 +205,7 @@ func (a *addresses) listed(x netip.Addr) bool {
 		})
 }
 
-// source takes an address of a family of an engineer's sources that no other subject has. It is invalid if there is none.
+// source returns an address of an engineer's sources that no other subject has; six: of IPv6. It is invalid if there is none.
 func (a *addresses) source(e *policy.Engineer, six bool) netip.Addr {
 	for _, p := range e.Sources {
 		if p.Addr().Is6() != six {

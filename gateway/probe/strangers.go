@@ -10,16 +10,16 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// within is a context that ends after a time.
+// within returns a context that ends after a time.
 func within(d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), d)
 }
 
-// tries is how often something is tried that leaves no trace: a packet may be lost.
+// tries is how often a trial is repeated while nothing is seen of it: a packet may be lost.
 const tries = 3
 
-// silent knocks with a private key from an address of a caller's host, and expects that nothing comes back and that the
-// gate tells the reason which the plan gives.
+// silent knocks with a private key from an address of a caller's host. It expects that no packet comes back, and that the
+// gate refuses with the reason that the plan gives.
 func (t *trials) silent(what Trial, x *caller, private, public lab.Key, from netip.Addr) {
 	c := t.knocked(what, from, Silence)
 	wanted := t.plan.Decide(policy.Query{Key: public, Proven: true, Source: from, Ingress: t.ingress(x)}, time.Now()).Reason
@@ -78,7 +78,7 @@ func (t *trials) wrongHour(x *caller) {
 	}
 }
 
-// wrongHourPlain has hosts behind plain lines, which do not knock, try what a window would list.
+// wrongHourPlain is wrongHour for hosts behind plain lines, which do not knock: they try a service of a shut window.
 func (t *trials) wrongHourPlain(all []*caller) {
 	var flows []*attempt
 	for _, x := range all {
@@ -93,7 +93,7 @@ func (t *trials) wrongHourPlain(all []*caller) {
 	t.attempt(flows)
 }
 
-// strangers knocks with the right key from an address that nobody lists, and with another key from the right address.
+// strangers knocks with the right key from an unlisted address, and with another key from the right address.
 func (t *trials) strangers(x *caller) {
 	if x.Plain() {
 		return
@@ -108,7 +108,8 @@ func (t *trials) strangers(x *caller) {
 	}
 }
 
-// foreign gives the key of another vendor's engineer who may not come from the caller's addresses, or one that nobody has.
+// foreign returns the key of another vendor's engineer whom the plan does not admit from the caller's addresses. If there
+// is none, it returns a new key.
 func (t *trials) foreign(x *caller) (private, public lab.Key) {
 	for i := range t.callers {
 		other := t.callers[(i+x.place+1)%len(t.callers)]

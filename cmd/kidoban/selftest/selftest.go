@@ -43,14 +43,14 @@ type Command struct {
 	Inside bool           `hidden:"" help:"Try the policy on standard input, in the namespaces of this process."`
 }
 
-// order is what the process in the namespaces gets on its standard input.
+// order is the standard input of the process in the namespaces.
 type order struct {
 	Text     string // of the policy
 	Digest   string
 	Settings probe.Config
 }
 
-// answer is what it gives on its standard output.
+// answer is the standard output of that process.
 type answer struct {
 	Result probe.Result
 	Error  string // why it could not try; empty: it did
@@ -181,7 +181,7 @@ func try(p *terminal.Program, result *probe.Result) error {
 // failuresMost is how many failures the journal gets.
 const failuresMost = 20
 
-// event is what the journal gets of a result.
+// event turns a result into the event for the journal.
 func event(r probe.Result) evidence.Probed {
 	e := evidence.Probed{Digest: r.Digest, Version: r.Version, Took: r.Took}
 	for _, trial := range probe.Trials() {
