@@ -338,7 +338,7 @@ func TestLineBecomesPlain(t *testing.T) {
 
 // TestWorkOfHosts: a vendor's report may name the person, whom the record does not know.
 func TestWorkOfHosts(t *testing.T) {
-	for name, found := range map[string]bool{"": true, "yamada": true, "host-203-0-113-1": true, "host-203-0-113-2": false} {
+	for name, found := range map[string]bool{"": true, "yamada": true, "host-yamada": true, "host-203-0-113-1": true, "host-203-0-113-2": false} {
 		s := newStory(t, plainText)
 		s.names = hosts
 		session := s.at("2026-11-02 10:00").visit("sato", "day", []string{"ehr"}, "work")

@@ -17,15 +17,24 @@ func (v *Vendor) Plain() bool { return v.Line != nil && v.Line.Plain }
 // both the source by which it comes and the one that the site sees.
 func HostOf(v *Vendor, a netip.Addr) *Engineer {
 	p := netip.PrefixFrom(a, a.BitLen())
-	return &Engineer{Vendor: v, Name: hostPrefix + strings.NewReplacer(".", "-", ":", "-").Replace(a.StringExpanded()), DisplayName: a.String(),
+	return &Engineer{Vendor: v, Name: hostName(a), DisplayName: a.String(),
 		Key: HostKey(a), Addresses: []netip.Addr{a}, Sources: []netip.Prefix{p}, Line: v.Line}
 }
 
-// hostPrefix begins the names of hosts. An engineer's may begin so too.
-const hostPrefix = "host-"
+func hostName(a netip.Addr) string {
+	return "host-" + strings.NewReplacer(".", "-", ":", "-").Replace(a.StringExpanded())
+}
 
-// IsHost reports whether a name looks like that of a host.
-func IsHost(name string) bool { return strings.HasPrefix(name, hostPrefix) }
+// IsHost reports whether a name is that of a host behind a plain line, as host-192-0-2-1.
+func IsHost(name string) bool {
+	text := strings.TrimPrefix(name, "host-")
+	for _, separator := range []string{".", ":"} {
+		if a, err := netip.ParseAddr(strings.ReplaceAll(text, "-", separator)); err == nil && hostName(a) == name {
+			return true
+		}
+	}
+	return false
+}
 
 // HostKey identifies a host behind a plain line in plan and journal. It is a hash, so no private key is
 // known for it. It depends on the address alone: a closed host stays closed if another vendor lists it.

@@ -40,13 +40,18 @@ func TestHostOf(t *testing.T) {
 	four, six := HostOf(v, netip.MustParseAddr("10.20.0.5")), HostOf(v, netip.MustParseAddr("fd00:20::5"))
 	for h, want := range map[*Engineer]string{four: "caterer/host-10-20-0-5", six: "caterer/host-fd00-0020-0000-0000-0000-0000-0000-0005"} {
 		a := h.Addresses[0]
-		if h.String() != want || h.DisplayName != a.String() || !h.Plain() || !h.MayComeFrom(a) || len(h.Sources) != 1 || !h.Sources[0].IsSingleIP() || h.Key == (Key{}) {
+		if h.String() != want || h.DisplayName != a.String() || !h.Plain() || !h.MayComeFrom(a) || len(h.Sources) != 1 || !h.Sources[0].IsSingleIP() || h.Key == (Key{}) || !IsHost(h.Name) {
 			t.Errorf("%+v, want %s", h, want)
 		}
 	}
 	other := HostOf(&Vendor{Name: "kitchen", Line: v.Line}, netip.MustParseAddr("10.20.0.5"))
 	if other.Key != four.Key || four.Key == six.Key {
 		t.Error("the key is not that of the address")
+	}
+	for _, person := range []string{"yamada", "host-yamada", "host-10-20-0-05", "host-fd00-20--5", "10-20-0-5", ""} {
+		if IsHost(person) {
+			t.Errorf("%q is taken for a host", person)
+		}
 	}
 }
 
