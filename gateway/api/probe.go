@@ -10,11 +10,11 @@ import (
 	"kidoban/gateway/journal"
 )
 
-// Bounds of the result of a probe.
+// The largest result of a probe that is recorded.
 const (
-	probeTrials   = 32 // kinds of trials
-	probeFailures = 32 // that are named
-	probeText     = 200
+	probeTrials   = 32  // kinds of trials
+	probeFailures = 32  // failures that are named
+	probeText     = 200 // bytes of a text
 )
 
 var (
@@ -56,7 +56,7 @@ func failureTexts(p evidence.Probed) (all []string) {
 	return all
 }
 
-// probed records how a probe ended. The gateway cannot see for itself what was tried, so that the entry names who says it.
+// probed records the result of a probe. The gateway cannot verify it, so the entry names the user who sent it.
 func probed(r request, p evidence.Probed) (Noted, error) {
 	if u, err := user.Current(); err == nil && r.actor.ID == u.Username {
 		r.actor.ID = "" // a timer may run it as the gateway's own user

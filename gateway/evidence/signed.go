@@ -8,7 +8,7 @@ import (
 	"kidoban/gateway/view"
 )
 
-// login is the login of an actor, as the journal shows it; empty: root, who may be anybody.
+// login returns the login name of an actor, as the journal has it; empty: root, which many persons may use.
 func login(actor string) string {
 	if name, _, _ := strings.Cut(actor, " "); name == "root" || name == "gateway" {
 		return ""
@@ -16,8 +16,8 @@ func login(actor string) string {
 	return unnumbered(actor)
 }
 
-// byWhom gives the login of the person behind an actor. Root has the login that called sudo; without
-// one it is empty.
+// byWhom returns the login of the person behind an actor. For root it is the login that called sudo;
+// empty: there was none.
 func byWhom(actor string) string {
 	_, behind, sudo := strings.Cut(actor, "root (login ")
 	if !sudo {
@@ -26,11 +26,11 @@ func byWhom(actor string) string {
 	return unnumbered(strings.TrimSuffix(behind, ")"))
 }
 
-// unnumbered is a login as policy.Actor.ID has it: the bare number of a user without a name.
+// unnumbered is a login as policy.Actor.ID has it: for a user without a name the number alone.
 func unnumbered(login string) string { return strings.TrimPrefix(login, "uid ") }
 
-// SessionsDigest is what a review of sessions signs: the digest of the session, or of several the
-// hex SHA-256 of the JSON list of their digests, sorted.
+// SessionsDigest is the digest that a review of sessions signs. For one session it is the digest of that
+// session; for several it is the hex SHA-256 of the sorted JSON list of their digests.
 func SessionsDigest(digests []string) string {
 	if len(digests) == 1 {
 		return digests[0]
@@ -40,7 +40,7 @@ func SessionsDigest(digests []string) string {
 	return digestOf(all)
 }
 
-// sessionsDigest is SessionsDigest as of now; empty: a session is not known.
+// sessionsDigest is the SessionsDigest of today's facts; empty: a session is unknown.
 func (r *Record) sessionsDigest(ids []string) string {
 	var digests []string
 	for _, id := range ids {
@@ -53,7 +53,7 @@ func (r *Record) sessionsDigest(ids []string) string {
 	return SessionsDigest(digests)
 }
 
-// digestOf is the digest of a vendor's month as of now.
+// digestOf is the digest of today's facts of a vendor's month.
 func (b *monthly) digestOf(vendor string) string {
 	if b.today[vendor] == "" {
 		b.today[vendor] = b.vendorFacts(vendor).digest()
@@ -61,7 +61,7 @@ func (b *monthly) digestOf(vendor string) string {
 	return b.today[vendor]
 }
 
-// todayOf is the digest of what a review signed, as of now. It is made once for a review, which may be of
+// todayOf is the digest of today's facts of a review. It is computed once, since a review may cover
 // thousands of sessions.
 func (b *monthly) todayOf(v Signed[Review]) string {
 	if len(v.Is.Sessions) == 0 {
@@ -75,28 +75,28 @@ func (b *monthly) todayOf(v Signed[Review]) string {
 	return today
 }
 
-// signatures are the two that count, of a session or of a vendor's month; nil: there is none.
+// signatures are the two reviews that count for a session, or for a vendor's month; nil: there is none.
 type signatures struct{ checked, confirmed *signature }
 
-// signature is a review. It is stale if what it signed is not the same any more.
+// signature is a review. It is stale if the facts have changed since.
 type signature struct {
 	Signed[Review]
 	stale bool
 }
 
-// is reports whether a signature holds.
+// is reports whether there is a signature that is not stale.
 func (s *signature) is() bool { return s != nil && !s.stale }
 
-// done reports whether both hold.
+// done reports whether there are both, and neither is stale.
 func (s signatures) done() bool { return s.checked.is() && s.confirmed.is() }
 
-// stale reports whether one does not hold.
+// stale reports whether one of them is stale.
 func (s signatures) stale() bool {
 	return s.checked != nil && s.checked.stale || s.confirmed != nil && s.confirmed.stale
 }
 
-// signaturesOf finds the newest signatures of a session, or of a vendor's month: nil. One that holds
-// comes before one that does not.
+// signaturesOf finds the newest signatures of a session, or, with s nil, of the vendor's month. It takes
+// a stale one only if there is no other.
 func (b *monthly) signaturesOf(s *Session, vendor string) (both signatures) {
 	for _, v := range b.r.Reviews {
 		month := v.Is.Month == b.m.name && v.Is.Vendor == vendor && len(v.Is.Sessions) == 0
@@ -108,19 +108,19 @@ func (b *monthly) signaturesOf(s *Session, vendor string) (both signatures) {
 		case v.Is.As == Checked && (!x.stale || !both.checked.is()):
 			both.checked = x
 		case v.Is.As == Confirmed && login(v.Actor) != "" && (!x.stale || !both.confirmed.is()):
-			x.stale = x.stale || !both.checked.is() // what it confirmed is not checked any more
+			x.stale = x.stale || !both.checked.is() // the check that it confirmed is stale
 			both.confirmed = x
 		}
 	}
 	return both
 }
 
-// same reports whether one person signed both.
+// same reports whether one person checked and confirmed.
 func (s signatures) same() bool {
 	return s.checked != nil && s.confirmed != nil && byWhom(s.checked.Actor) == byWhom(s.confirmed.Actor)
 }
 
-// signed are the signatures as the report has them.
+// signed returns the signatures in the form of the report.
 func (b *monthly) signed(s signatures) (checked, confirmed *ReportSigned) {
 	row := func(x *signature) *ReportSigned {
 		if x == nil {
@@ -134,7 +134,7 @@ func (b *monthly) signed(s signatures) (checked, confirmed *ReportSigned) {
 	return checked, confirmed
 }
 
-// sign fills in who signed sessions and months.
+// sign fills in the signatures of sessions and months.
 func (b *monthly) sign() {
 	for i, s := range b.sessions {
 		x := &b.report.Sessions[i]
@@ -151,9 +151,9 @@ func (b *monthly) sign() {
 	}
 }
 
-// CheckReview says why a review may not be signed, as a *view.Error, or nil. login is that of the person
-// who signs; empty is root, who is no operator and confirms nothing. With distinct, whoever checked does
-// not confirm. now is the clock of the gateway.
+// CheckReview returns nil if the review may be signed, else a *view.Error with the reason. login is the
+// login of the person who signs; empty: root, which may check and not confirm. With distinct, a person
+// who checked may not confirm. now is the gateway's time.
 func (r *Record) CheckReview(v Review, login string, now time.Time, distinct bool) error {
 	refuse := func(m view.Message) error { return &view.Error{Message: m} }
 	switch {
@@ -187,15 +187,15 @@ func (r *Record) CheckReview(v Review, login string, now time.Time, distinct boo
 // namedMost is how many sessions and mismatches a message names.
 const namedMost = 20
 
-// reviewed is what a review is about.
+// reviewed has the facts that a review covers.
 type reviewed struct {
 	digest     string
 	unchecked  []string // sessions, or the month
-	by         []string // persons who checked
+	by         []string // logins of those who checked
 	mismatches []Mismatch
 }
 
-// checked takes the signatures of a session or a month.
+// checked adds the signatures of a session or a month.
 func (x *reviewed) checked(name string, s signatures) {
 	if !s.checked.is() {
 		x.unchecked = append(x.unchecked, name)
@@ -204,7 +204,7 @@ func (x *reviewed) checked(name string, s signatures) {
 	x.by = append(x.by, byWhom(s.checked.Actor))
 }
 
-// reviewedSessions is about sessions, which must be over.
+// reviewedSessions collects the facts of sessions. They must have ended.
 func (r *Record) reviewedSessions(ids []string) (x reviewed, err error) {
 	var unknown, twice []string
 	months := map[string]*monthly{}
@@ -237,7 +237,7 @@ func (r *Record) reviewedSessions(ids []string) (x reviewed, err error) {
 	return x, r.checkOver(slices.DeleteFunc(slices.Clone(r.Sessions), func(s *Session) bool { return !slices.Contains(ids, s.ID) }))
 }
 
-// reviewedMonth is about a vendor's month, which must be over.
+// reviewedMonth collects the facts of a vendor's month. It must have ended.
 func (r *Record) reviewedMonth(name, vendor string, now time.Time) (x reviewed, err error) {
 	b, err := r.made(name, vendor)
 	if err != nil {
@@ -259,7 +259,7 @@ func (r *Record) reviewedMonth(name, vendor string, now time.Time) (x reviewed, 
 	return x, r.checkOver(b.sessions)
 }
 
-// checkOver refuses sessions that are open.
+// checkOver returns an error if a session is open.
 func (r *Record) checkOver(all []*Session) error {
 	var open []string
 	for _, s := range all {
@@ -273,8 +273,8 @@ func (r *Record) checkOver(all []*Session) error {
 	return nil
 }
 
-// explained refuses a review that leaves open mismatches without a note. That it is missing, m11, needs
-// none.
+// explained returns an error if the review has no note about an open mismatch. Mismatch m11 needs none:
+// it is that the review is missing.
 func (x reviewed) explained(v Review) error {
 	var unsaid, open []string
 	for _, m := range x.mismatches {
