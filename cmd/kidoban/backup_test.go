@@ -133,6 +133,7 @@ func TestBackupRoundTrip(t *testing.T) {
 	recipient, identity := keys(t)
 	m := installed(t, 700)
 	m.close("medisys")
+	m.check(os.WriteFile(m.path("etc/environment"), []byte("#KIDOBAN_POLICY_FILE=/x\nKIDOBAN_STATE_DIR=\"/data/kidoban\"\n"), 0o640))
 	file := m.backup(recipient)
 	if info, err := os.Stat(file); err != nil || info.Mode() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
@@ -150,6 +151,9 @@ func TestBackupRoundTrip(t *testing.T) {
 	dry := fresh.do(terminal.Yes, append(restore, "--dry-run")...)
 	if entries, err := os.ReadDir(fresh.path("state")); err != nil || len(entries) != 1 || entries[0].Name() != "journal.lock" {
 		t.Errorf("a dry run leaves %v, %v", entries, err)
+	}
+	if strings.Count(dry, `"restore_elsewhere"`) != 1 || !strings.Contains(dry, "KIDOBAN_STATE_DIR=/data/kidoban") {
+		t.Errorf("that the gateway would look elsewhere is not told: %s", dry)
 	}
 	var answer struct {
 		Items []backup.Item

@@ -165,6 +165,9 @@ func (p *Plan) staged(name ...string) string {
 // PolicyText is the text of the backup's policy.
 func (p *Plan) PolicyText() ([]byte, error) { return os.ReadFile(p.staged(policyName)) }
 
+// SettingsText is the text of the backup's settings.
+func (p *Plan) SettingsText() ([]byte, error) { return os.ReadFile(p.staged(besideDir, environment)) }
+
 // PrivateKey is the path of the backup's private key. It is there until Drop.
 func (p *Plan) PrivateKey() string { return p.staged(keyName) }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -200,6 +201,21 @@ func (c Restore) notes(p *terminal.Program, plan *backup.Plan) (notes []view.Mes
 	}
 	if _, _, err := (config.KeyFile{Path: plan.PrivateKey(), Guard: durable.GuardFor(p.Settings.StateDir)}).Load(); err != nil {
 		notes = append(notes, view.Say("restore_key", view.Args{"cause": err}))
+	}
+	return append(notes, elsewhere(p.Settings, plan)...)
+}
+
+// elsewhere names the settings of the backup by which the gateway would look in other places than those
+// that this restore writes to: it would know none of the closes.
+func elsewhere(s config.Settings, plan *backup.Plan) (notes []view.Message) {
+	text, _ := plan.SettingsText() // a backup need not have any
+	places := map[string]string{"KIDOBAN_STATE_DIR": s.StateDir, "KIDOBAN_POLICY_FILE": s.PolicyFile, "KIDOBAN_PRIVATE_KEY_FILE": s.PrivateKeyFile}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		value = strings.Trim(value, `"'`)
+		if here, ok := places[name]; ok && filepath.Clean(value) != filepath.Clean(here) {
+			notes = append(notes, view.Say("restore_elsewhere", view.Args{"name": name, "value": value, "here": here}))
+		}
 	}
 	return notes
 }
