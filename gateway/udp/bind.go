@@ -19,7 +19,7 @@ type Bind struct {
 	routes    routes
 }
 
-// New gives a Bind that is closed.
+// New returns a closed Bind.
 func New() *Bind {
 	return &Bind{senders: sync.Pool{New: func() any { return newSender() }}, routes: routes{begun: time.Now()}}
 }
@@ -28,7 +28,8 @@ func New() *Bind {
 const portTries = 100
 
 // Open implements conn.Bind. The sockets are in the network namespace of the
-// calling thread. A family that the host does not have is no error; two are.
+// calling thread. It is no error if the host lacks IPv4 or IPv6, only if it lacks
+// both.
 func (b *Bind) Open(port uint16) (receive []conn.ReceiveFunc, actual uint16, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -72,7 +73,7 @@ func listenBoth(port int) (four, six *socket, err error) {
 	return four, six, nil
 }
 
-// sockets are the open ones.
+// sockets returns the open sockets.
 func (b *Bind) sockets() (open []*socket) {
 	for _, s := range []*socket{b.four.Load(), b.six.Load()} {
 		if s != nil {
@@ -101,7 +102,7 @@ func (b *Bind) close() (err error) {
 	return err
 }
 
-// SetMark implements conn.Bind: the mark of each packet that is sent (SO_MARK in
+// SetMark implements conn.Bind. It marks each packet that is sent (SO_MARK in
 // socket(7)).
 func (b *Bind) SetMark(mark uint32) (err error) {
 	b.mu.Lock()
@@ -115,13 +116,14 @@ func (b *Bind) SetMark(mark uint32) (err error) {
 // BatchSize implements conn.Bind.
 func (b *Bind) BatchSize() int { return batch }
 
-// ParseEndpoint implements conn.Bind. It refuses: endpoints are learned.
+// ParseEndpoint implements conn.Bind. It always fails: endpoints are learned from
+// datagrams.
 func (b *Bind) ParseEndpoint(string) (conn.Endpoint, error) {
 	return nil, errors.New("endpoints are learned from datagrams only")
 }
 
-// InterfaceName names an interface in the network namespace of the sockets; empty:
-// there is none, or they are closed.
+// InterfaceName returns the name of an interface in the network namespace of the
+// sockets; empty: there is no such interface, or the Bind is closed.
 func (b *Bind) InterfaceName(index int32) string {
 	for _, s := range b.sockets() {
 		if index > 0 {
@@ -131,7 +133,8 @@ func (b *Bind) InterfaceName(index int32) string {
 	return ""
 }
 
-// Send implements conn.Bind. The endpoint is an *Endpoint or a Strict.
+// Send implements conn.Bind. The endpoint must be an *Endpoint or a Strict. The
+// error is EAFNOSUPPORT if the Bind is closed or the host lacks the family.
 func (b *Bind) Send(packets [][]byte, to conn.Endpoint) error {
 	e, ok := to.(*Endpoint)
 	strict, isStrict := to.(Strict)

@@ -9,21 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Endpoint is the two ends of received datagrams: the sender, and the own address and
-// interface to which they came. Packets share it. Its ends never change; the atomic
-// fields remember how sending went.
+// Endpoint has the two ends of received datagrams: the sender, and the own address and
+// interface at which they arrived. Datagrams with the same ends share one. The ends never
+// change; the atomic fields remember how sending went.
 type Endpoint struct {
 	netip.AddrPort            // the sender; with a zone if it is link-local
 	own            netip.Addr // invalid: unknown
 	index          int32      // of the interface; 0: unknown
 	scope          uint32     // the interface of a link-local sender; 0: it is none
 	source         atomic.Int32
-	single         atomic.Bool  // the kernel does not part messages on the way to it
-	heard          atomic.Bool  // something came since source was last looked at
-	checked        atomic.Int64 // when that was, in nanoseconds since the Bind was made
+	single         atomic.Bool  // the kernel cannot split messages on the way to it
+	heard          atomic.Bool  // a datagram came since source was last checked
+	checked        atomic.Int64 // when source was last checked, in nanoseconds since the Bind was made
 }
 
-// How much of the source an answer leaves from.
+// How much of the source an answer keeps.
 const (
 	wholeSource = iota // the own address, by its interface
 	addressOnly        // the own address, by any interface
@@ -50,7 +50,8 @@ func (e *Endpoint) SrcIfidx() int32 { return e.index }
 // DstToString implements conn.Endpoint: the sender's address and port.
 func (e *Endpoint) DstToString() string { return e.AddrPort.String() }
 
-// DstToBytes implements conn.Endpoint: what cookies are bound to.
+// DstToBytes implements conn.Endpoint: the sender's address and port, to which a
+// cookie is bound (WireGuard's paper, section 5.3).
 func (e *Endpoint) DstToBytes() []byte {
 	b, _ := e.MarshalBinary() // never fails
 	return b
@@ -80,8 +81,8 @@ type endpoints struct {
 	ends  ends // of last
 }
 
-// of gives the endpoint of a message. A source that was given up counts again: a
-// datagram came to it.
+// of returns the endpoint of a message. The datagram proves that its source works, so
+// a source that was given up counts again.
 func (c *endpoints) of(key ends) *Endpoint {
 	if c.last == nil || c.ends != key {
 		c.last, c.ends = c.find(key), key
@@ -144,8 +145,8 @@ func hostOrder(port uint16) uint16 {
 	return binary.BigEndian.Uint16(b[:])
 }
 
-// readControl takes the own end from the control data of a message, and gives the
-// size of the datagrams that are joined in it; 0: none are.
+// readControl takes the own end from the control data of a message. It returns the
+// size of the datagrams that are joined in the message; 0: it is one datagram.
 func (key *ends) readControl(control []byte) (each int) {
 	for len(control) >= unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
@@ -169,7 +170,7 @@ func (key *ends) readControl(control []byte) (each int) {
 	return each
 }
 
-// name writes the address of the other end, and gives its length.
+// name writes the address of the other end, and returns its length.
 func (e *Endpoint) name(to *unix.RawSockaddrInet6) uint32 {
 	if e.Addr().Is6() {
 		*to = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: hostOrder(e.Port()), Addr: e.Addr().As16(), Scope_id: e.scope}
@@ -189,8 +190,8 @@ const controlSize = 64
 
 func (c *control) bytes() *[controlSize]byte { return (*[controlSize]byte)(unsafe.Pointer(c)) }
 
-// put appends a control message with room for size bytes to the first used bytes.
-// It gives that room.
+// put appends a control message of size bytes behind the first used bytes, and
+// returns where its data belongs.
 func (c *control) put(used int, level, kind int32, size int) unsafe.Pointer {
 	h := (*unix.Cmsghdr)(unsafe.Pointer(&c.bytes()[used]))
 	h.Level, h.Type = level, kind
@@ -198,8 +199,8 @@ func (c *control) put(used int, level, kind int32, size int) unsafe.Pointer {
 	return unsafe.Pointer(&c.bytes()[used+unix.CmsgLen(0)])
 }
 
-// putSource writes the source from which an answer is to leave, and gives the
-// length.
+// putSource writes the source from which an answer is to leave, and returns the
+// length of the control data.
 func (e *Endpoint) putSource(c *control, source int32) int {
 	if !e.own.IsValid() || source == anySource {
 		return 0
@@ -218,8 +219,8 @@ func (e *Endpoint) putSource(c *control, source int32) int {
 	return unix.CmsgSpace(unix.SizeofInet4Pktinfo)
 }
 
-// putSegments has the kernel part a message into datagrams of a size. It gives the
-// length of all control data.
+// putSegments has the kernel split a message into datagrams of each bytes. It returns
+// the length of all control data.
 func (c *control) putSegments(used, each int) int {
 	*(*uint16)(c.put(used, unix.SOL_UDP, unix.UDP_SEGMENT, 2)) = uint16(each)
 	return used + unix.CmsgSpace(2)

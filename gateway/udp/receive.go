@@ -11,8 +11,8 @@ import (
 	"golang.zx2c4.com/wireguard/conn"
 )
 
-// Messages that are taken one by one: how many in a call, and after how many calls
-// without a joined one.
+// A call asks for fewest to mostAtOnce messages while datagrams come one by one. After
+// more than patience calls without joined datagrams, no joined ones are expected.
 const (
 	fewest, mostAtOnce = 8, 64
 	patience           = 16
@@ -20,10 +20,9 @@ const (
 
 // receiver reads one socket. One goroutine uses it.
 //
-// Each message has a group of buffers. While datagrams come joined, they land there
-// one a buffer, if their size is the predicted one; the last buffer of a group is
-// given whole, so that a message has room in any case. Otherwise a group is one
-// buffer.
+// Each message has a group of buffers. While datagrams come joined, the kernel puts one
+// into each buffer, if they have the predicted size. It may fill the last buffer of a
+// group completely, so that every message has room. Otherwise a group is one buffer.
 type receiver struct {
 	*socket
 	endpoints endpoints
@@ -32,14 +31,14 @@ type receiver struct {
 	vectors   [batch]unix.Iovec
 	names     [batch]unix.RawSockaddrInet6
 	controls  [batch]control
-	asked     int // for so many messages
+	asked     int // messages that the call asks for
 	got       int
 	errno     syscall.Errno
 
-	group int // buffers a message
+	group int // buffers for each message
 	each  int // the predicted size of joined datagrams; 0: they come one by one
-	alone int // calls in a row without joined ones
-	most  int // messages a call, one by one
+	alone int // calls in a row without joined datagrams
+	most  int // messages to ask for while they come one by one
 	kept  kept
 }
 
@@ -53,8 +52,8 @@ func newReceiver(s *socket) *receiver {
 	return r
 }
 
-// receive is a conn.ReceiveFunc. The packets are all of one length, as WireGuard's
-// are.
+// receive is a conn.ReceiveFunc. All packets must have the same length, as
+// WireGuard's have.
 func (r *receiver) receive(packets [][]byte, sizes []int, from []conn.Endpoint) (int, error) {
 	if n := r.kept.give(packets, sizes, from); n > 0 {
 		return n, nil
@@ -108,7 +107,8 @@ func (r *receiver) offer(first int, buffers [][]byte) {
 	}
 }
 
-// read is given to RawConn.Read. It reports whether there is nothing to wait for.
+// read is for RawConn.Read. It returns false if no message is there: then it is
+// called again when there is one.
 func (r *receiver) read(fd uintptr) bool {
 	for {
 		n, _, errno := syscall.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.messages[0])), uintptr(r.asked), unix.MSG_DONTWAIT, 0, 0)
@@ -123,14 +123,14 @@ func (r *receiver) read(fd uintptr) bool {
 	}
 }
 
-// deliver parts the messages that were read. Datagrams that are not in their
-// buffers, and all after them, are kept and given from there.
+// deliver splits the messages that were read into datagrams. The first one that is not
+// in its buffer, and all after it, are copied to kept and given from there.
 func (r *receiver) deliver(packets [][]byte, sizes []int, from []conn.Endpoint) (n int) {
 	joined := 0
 	for i := range r.got {
 		m := &r.messages[i]
 		if m.Flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
-			continue // a part is missing, or the size of its datagrams
+			continue // incomplete, or the size of its datagrams is unknown
 		}
 		e, each := r.look(i)
 		size := int(m.size)
@@ -148,7 +148,7 @@ func (r *receiver) deliver(packets [][]byte, sizes []int, from []conn.Endpoint) 
 			size -= sizes[n]
 		}
 	}
-	clear(r.vectors[:r.asked*r.group]) // they are WireGuard's
+	clear(r.vectors[:r.asked*r.group]) // the buffers are WireGuard's
 	r.predict(joined)
 	return n + r.kept.give(packets[n:], sizes[n:], from[n:])
 }
@@ -190,8 +190,8 @@ func (r *receiver) keep(buffers [][]byte, size, each int, from *Endpoint) {
 	}
 }
 
-// predict looks at the last call: joined is the size of datagrams that came joined;
-// 0: none did.
+// predict adapts to the last call. joined is the size of its joined datagrams; 0: it
+// had none.
 func (r *receiver) predict(joined int) {
 	switch {
 	case joined > 0:
@@ -220,13 +220,13 @@ type keptMessage struct {
 	from       *Endpoint
 }
 
-// keptMost is how many bytes stay allocated for the next time.
+// keptMost is how many bytes kept keeps allocated.
 const keptMost = 4 << 16
 
 func (k *kept) empty() bool { return len(k.messages) == 0 }
 
-// give copies datagrams into packets, and gives their number. One that is longer
-// than the packet is dropped.
+// give copies datagrams into packets, and returns their number. It drops a datagram
+// that is longer than its packet.
 func (k *kept) give(packets [][]byte, sizes []int, from []conn.Endpoint) (n int) {
 	for ; k.next < len(k.messages); k.next++ {
 		m := &k.messages[k.next]

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// quiet is for how long nothing may come from an endpoint before its source is looked
-// at, and how often.
+// quiet is how long an endpoint may be silent before its source is checked, and the
+// least time between two checks.
 const quiet = time.Second
 
-// routes asks the kernel where packets would go. An interface may stay, with its
-// address, when the way to the other end no longer leads by it. What is sent by it all
-// the same gets lost without an error: Linux takes the other end for a neighbour then
-// (IPv4), or sends it by another interface, whose provider refuses the address (RFC
+// routes asks the kernel for routes. An interface may stay up, with its address, after
+// the route to the other end has moved to another interface. Packets that still leave
+// by it are lost without an error: with IPv4 Linux takes the other end for a neighbour;
+// otherwise it sends by another interface, whose provider drops the source address (RFC
 // 2827).
 type routes struct {
 	mu     sync.Mutex
@@ -41,8 +41,8 @@ func (r *routes) close() {
 	}
 }
 
-// check gives up the source of an endpoint that is quiet, if it leads nowhere and
-// another one leads on. The next datagram that comes corrects it.
+// check gives up the source of a silent endpoint if no route leads from it, and one
+// from another source does. The next datagram from the endpoint corrects that.
 func (r *routes) check(e *Endpoint) {
 	now := int64(time.Since(r.begun))
 	if last := e.checked.Load(); now-last < int64(quiet) || !e.checked.CompareAndSwap(last, now) {
@@ -63,9 +63,9 @@ func (r *routes) check(e *Endpoint) {
 	e.source.CompareAndSwap(wholeSource, source)
 }
 
-// by is the interface of the route to an address, with a source and by an interface if
-// they are given; 0: there is none. The interface of an own address is where it is
-// assigned. mu is held.
+// by returns the interface of the route to an address, restricted to a source and an
+// interface if they are given; 0: there is no route. For an own address it is the
+// interface that has it. mu is held.
 func (r *routes) by(to, from netip.Addr, index int32) int32 {
 	options := &netlink.RouteGetOptions{OifIndex: int(index), FIBMatch: true} // an error if there is no route
 	if from.IsValid() {

@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sender has the memory that one Send needs.
+// sender is the memory for one Send.
 type sender struct {
 	try      func(fd uintptr) bool // write; made once, since making it allocates
 	messages [batch]message
 	vectors  [batch]unix.Iovec // one a packet
 	controls [batch]control
 	name     unix.RawSockaddrInet6
-	at, end  int // the messages that are still to be sent
+	at, end  int // the messages from at to end are not sent yet
 	errno    syscall.Errno
 }
 
@@ -27,8 +27,8 @@ func newSender() *sender {
 	return s
 }
 
-// send sends packets to an endpoint. If the kernel does not join them, or the source
-// is gone, the rest is sent again at once, without that.
+// send sends packets to an endpoint. If the kernel cannot split messages, or the source
+// no longer exists, it sends the rest at once one by one, or from another source.
 func (s *sender) send(by *socket, packets [][]byte, to *Endpoint, strict bool) error {
 	joined, source := !to.single.Load(), int32(wholeSource)
 	if !strict {
@@ -58,7 +58,7 @@ func (s *sender) send(by *socket, packets [][]byte, to *Endpoint, strict bool) e
 	return nil
 }
 
-// unsegmented are the errors of a kernel that does not part a message: the
+// unsegmented are the errors of a kernel that cannot split a message: the
 // interface cannot compute checksums (EIO), or a datagram is larger than its MTU
 // (EINVAL, EMSGSIZE since Linux 6.14). Drivers and some versions of the kernel
 // (6.6.44; virtio over IPv6 before 6.2) give EINVAL for good messages.
@@ -73,8 +73,8 @@ func isOneOf(err error, of []syscall.Errno) bool {
 	return errors.As(err, &errno) && slices.Contains(of, errno)
 }
 
-// fill prepares the messages. Those to be joined have one size, but for the last
-// one, which may be shorter.
+// fill prepares the messages. Joined packets have one size; only the last one may be
+// shorter.
 func (s *sender) fill(packets [][]byte, to *Endpoint, source int32, joined bool) {
 	s.at, s.end, s.errno = 0, 0, 0
 	length := to.name(&s.name)
@@ -117,7 +117,7 @@ func joinable(packets [][]byte) int {
 	return n
 }
 
-// flush sends what is left of the messages. It waits for room in the socket.
+// flush sends the messages. It waits for room in the socket.
 func (s *sender) flush(by *socket) error {
 	err := by.raw.Write(s.try)
 	if err == nil && s.errno != 0 {
@@ -126,7 +126,8 @@ func (s *sender) flush(by *socket) error {
 	return err
 }
 
-// write is given to RawConn.Write. It reports whether there is nothing to wait for.
+// write is for RawConn.Write. It returns false if the socket has no room: then it is
+// called again when it has.
 func (s *sender) write(fd uintptr) bool {
 	for s.at < s.end {
 		n, _, errno := syscall.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.messages[s.at])), uintptr(s.end-s.at), unix.MSG_DONTWAIT, 0, 0)

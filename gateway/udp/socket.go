@@ -14,19 +14,19 @@ import (
 // batch is how many packets pass between WireGuard and the kernel at a time.
 const batch = 128
 
-// segments is how many datagrams the kernel joins (UDP_GRO_CNT_MAX), and into how
-// many it parts a message (UDP_MAX_SEGMENTS before Linux 6.9).
+// segments is how many datagrams the kernel joins at most (UDP_GRO_CNT_MAX), and into
+// how many it splits a message (UDP_MAX_SEGMENTS before Linux 6.9).
 const segments = 64
 
-// Bytes in one message: the most that are received, and that are joined when they
-// are sent, so that the packet of either family has at most 64 KiB.
+// The longest messages, in bytes. A sent one leaves room for the headers of IPv6 and
+// UDP: an IP packet has less than 64 KiB.
 const (
 	longestReceived = 1<<16 - 1
 	longestSent     = 1<<16 - 1 - 40 - 8
 )
 
-// bufferSize is the size of a socket's buffer in each direction, in bytes: that of
-// wireguard-go.
+// bufferSize is the size of a socket's buffer in each direction, in bytes, the same as
+// wireguard-go's.
 const bufferSize = 7 << 20
 
 // message is struct mmsghdr of recvmmsg(2).
@@ -46,8 +46,8 @@ type socket struct {
 // option is a socket option.
 type option struct{ level, name, value int }
 
-// wished are options of which a kernel or a process without privileges may have
-// only some.
+// wished are options that may fail: not every kernel has all, and some take
+// privileges.
 var wished = []option{
 	{unix.SOL_SOCKET, unix.SO_RCVBUF, bufferSize},
 	{unix.SOL_SOCKET, unix.SO_SNDBUF, bufferSize},
