@@ -43,7 +43,7 @@ func sum(b []byte, initial uint64) uint64 {
 	return initial + carry
 }
 
-// last is the sum of the last bytes, fewer than 8. Behind an odd one stands a zero.
+// last is the sum of the last bytes, fewer than 8. An odd last byte is padded with a zero.
 func last(b []byte) (s uint64) {
 	if len(b) >= 4 {
 		s = uint64(binary.NativeEndian.Uint32(b))
@@ -65,7 +65,7 @@ func pseudo(addresses []byte, protocol byte, length int) uint64 {
 	return sum(addresses, uint64(binary.NativeEndian.Uint32([]byte{0, protocol, byte(length >> 8), byte(length)})))
 }
 
-// fold makes 16 bits of a sum, in the machine's byte order.
+// fold reduces a sum to 16 bits, in the machine's byte order.
 func fold(s uint64) uint16 {
 	s = s>>32 + s&0xffffffff
 	s = s>>32 + s&0xffffffff

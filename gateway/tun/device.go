@@ -14,7 +14,7 @@ import (
 // path is named in errors.
 const path = "/dev/net/tun"
 
-// batch is how many packets a Read should have room for.
+// batch is how many packets a Read should have room for, the same as wireguard-go's.
 const batch = 128
 
 // Device is a wireguard-go tun.Device. All its methods may be called concurrently.
@@ -31,9 +31,9 @@ type Device struct {
 	writer  writer
 }
 
-// New makes a Device of a file descriptor that TUNSETIFF has made an interface of, with IFF_TUN and
-// IFF_NO_PI. The descriptor is the Device's own from now on, and closed if there is an error. With
-// IFF_VNET_HDR the kernel gives joined frames, as far as it can: those of UDP come with Linux 6.2.
+// New makes a Device of the file descriptor of a TUN interface, made by TUNSETIFF with IFF_TUN and
+// IFF_NO_PI. The Device owns the descriptor, and closes it if there is an error. With IFF_VNET_HDR
+// the kernel gives joined frames of TCP, and from Linux 6.2 on of UDP.
 func New(fd int) (*Device, error) { return newDevice(fd, setOffload) }
 
 // offload asks the kernel for joined frames (TUNSETOFFLOAD).
@@ -75,7 +75,7 @@ func ask(fd int) (name string, frames bool, err error) {
 }
 
 // newFile makes a Device of a file that does not block. With frames, a virtio_net_hdr stands before
-// each. With udp the kernel takes apart joined frames of UDP.
+// each. With udp the kernel can split joined frames of UDP.
 func newFile(file *os.File, name string, frames, udp bool) (*Device, error) {
 	raw, err := file.SyscallConn()
 	if err != nil {
@@ -92,10 +92,10 @@ func newFile(file *os.File, name string, frames, udp bool) (*Device, error) {
 // File implements tun.Device.
 func (d *Device) File() *os.File { return d.file }
 
-// Name implements tun.Device. It is the name when the Device was made.
+// Name implements tun.Device. It is the name that the interface had when the Device was made.
 func (d *Device) Name() (string, error) { return d.name, nil }
 
-// Events implements tun.Device. Nothing comes; it is closed with the Device.
+// Events implements tun.Device. There are none; the channel is closed with the Device.
 func (d *Device) Events() <-chan wireguard.Event { return d.events }
 
 // BatchSize implements tun.Device.
@@ -118,7 +118,7 @@ func (d *Device) MTU() (int, error) {
 	return int(r.Uint32()), nil
 }
 
-// Close implements tun.Device. A Read that waits ends with os.ErrClosed.
+// Close implements tun.Device. A waiting Read returns os.ErrClosed.
 func (d *Device) Close() (err error) {
 	d.once.Do(func() {
 		close(d.events)
@@ -127,7 +127,7 @@ func (d *Device) Close() (err error) {
 	return err
 }
 
-// failed is the error of a system call. EBADFD: the interface is gone.
+// failed is the error of a system call. EBADFD means that the interface was removed.
 func failed(operation string, err syscall.Errno) error {
 	if err == unix.EBADFD {
 		return os.ErrClosed
@@ -135,14 +135,14 @@ func failed(operation string, err syscall.Errno) error {
 	return &os.PathError{Op: operation, Path: path, Err: err}
 }
 
-// vector has a system call read or write bytes.
+// vector describes bytes for readv or writev.
 func vector(b []byte) unix.Iovec {
 	v := unix.Iovec{Base: unsafe.SliceData(b)}
 	v.SetLen(len(b))
 	return v
 }
 
-// vectored is readv or writev. The caller keeps what the vectors point to.
+// vectored calls readv or writev. The caller must keep the buffers of the vectors alive.
 func vectored(call, fd uintptr, vectors []unix.Iovec) (int, syscall.Errno) {
 	n, _, err := syscall.Syscall(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(vectors))), uintptr(len(vectors)))
 	return int(n), err

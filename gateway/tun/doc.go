@@ -6,9 +6,9 @@
 // Documentation/networking/segmentation-offloads.rst).
 //
 //   - Read takes frames until there are none or WireGuard's buffers are full. It expects that a
-//     joined frame is like the last one, and has the kernel scatter the payload to where WireGuard
-//     wants it (readv). What comes otherwise is copied.
-//   - Write joins the packets of one flow that are neighbours in it, and has the kernel gather the
-//     payload (writev). It joins only what the kernel takes apart into the same bytes again, and
-//     keeps the order of each flow.
+//     joined frame has the shape of the last one, and has the kernel scatter the payload into
+//     WireGuard's buffers (readv). A frame of another shape is copied.
+//   - Write joins consecutive packets of one flow, and has the kernel gather the payload (writev).
+//     It joins packets only if the kernel can split the frame into the same bytes again, and keeps
+//     the order of each flow.
 package tun

@@ -12,10 +12,10 @@ import (
 type member struct {
 	six, udp    bool
 	start, head int  // where TCP or UDP begins, and its payload
-	joins       bool // it may be joined with others of its flow
+	joins       bool // it may be joined with other packets of its flow
 }
 
-// read reads the headers of a packet. False: it belongs to no flow that is known here.
+// read reads the headers of a packet. It returns false for a packet of another kind.
 func (m *member) read(p []byte, joinsUDP bool) bool {
 	if !m.readIP(p) {
 		return false
@@ -48,8 +48,8 @@ func (m *member) readIP(p []byte) bool {
 // dontFragment is the flag of IPv4.
 const dontFragment = 0x4000
 
-// readTCP finds that segments join which have payload, and no flag but ACK and PSH. The checksum
-// 0xffff is right where the kernel would write 0.
+// readTCP lets segments join that have payload, and no flags but ACK and PSH. A segment with the
+// checksum 0xffff does not join: the kernel would write 0, which is the same number.
 func (m *member) readTCP(p []byte) bool {
 	if len(p) < m.start+tcpSize {
 		return false
@@ -82,8 +82,8 @@ func sameFlow(m, n *member, p, q []byte) bool {
 		bytes.Equal(addresses(p, m.six), addresses(q, m.six))
 }
 
-// alike reports whether the kernel would give q, which is i packets behind p of the same flow, its
-// headers from those of p, but for lengths, checksums, PSH and the sequence.
+// alike reports whether the kernel would make the headers of q out of those of p, if q is i packets
+// behind p in one frame. Lengths, checksums, PSH and the sequence are not compared.
 func alike(m *member, p, q []byte, i int) bool {
 	if m.six && ([4]byte(p) != [4]byte(q) || p[ip6HopLimit] != q[ip6HopLimit]) {
 		return false

@@ -6,28 +6,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// look is how many groups back a packet's flow is looked for.
+// look is how many of the last groups are searched for a packet's flow.
 const look = 16
 
 // most is how many packets are joined, and mostUDP how many of UDP: the kernel refuses a frame of more
 // than UDP_MAX_SEGMENTS datagrams, 64 before Linux 6.9, and then all of them are lost.
 const most, mostUDP = 128, 64
 
-// group is packets of one flow, one behind the other, that become one frame. The packets behind the
-// first are a list in writer.behind.
+// group has consecutive packets of one flow, which become one frame. writer.behind lists the packets
+// behind the first.
 type group struct {
 	member
 	first, last, count int
 	segment            int    // payload of the first
 	size               int    // of the frame
 	sequence           uint32 // that the next packet must have
-	open               bool   // it may grow
+	open               bool   // more packets may join
 	intact             bool   // the checksums of the first are right
 	flags              byte   // of the last
 }
 
-// join puts packet i into a group: the last one of its flow, or a new one. Where packets are of no
-// known flow, no later one joins those before: it might be of any.
+// join puts packet i into the last group of its flow, or into a new one. A packet of unknown flow
+// may be of any flow, so no later packet joins a group before it.
 func (w *writer) join(i int) {
 	p := w.packets[i][w.offset:]
 	w.behind[i] = -1
@@ -46,7 +46,7 @@ func (w *writer) join(i int) {
 	w.groups = append(w.groups, g)
 }
 
-// begin prepares a group of one packet to grow.
+// begin opens a group of one packet.
 func (g *group) begin(p []byte) {
 	g.segment, g.open = len(p)-g.head, true
 	if !g.udp {
@@ -56,7 +56,7 @@ func (g *group) begin(p []byte) {
 	}
 }
 
-// find gives the last group of a packet's flow; nil: there is none.
+// find returns the last group of a packet's flow; nil: there is none.
 func (w *writer) find(m *member, p []byte) *group {
 	for k := len(w.groups) - 1; k >= max(w.barrier, len(w.groups)-look); k-- {
 		if g := &w.groups[k]; sameFlow(m, &g.member, p, w.packets[g.first][w.offset:]) {
@@ -66,7 +66,8 @@ func (w *writer) find(m *member, p []byte) *group {
 	return nil
 }
 
-// grow appends the packet p of the group next to a group of the same flow. False: they do not join.
+// grow appends p, the packet of the group next, to a group of the same flow. It returns false if they
+// do not join.
 func (w *writer) grow(g, next *group, p []byte) bool {
 	first := w.packets[g.first][w.offset:]
 	if !g.fits(next, first, p) {
@@ -101,8 +102,8 @@ func (g *group) fits(next *group, first, p []byte) bool {
 		(g.udp || binary.BigEndian.Uint32(p[g.start+tcpSequence:]) == g.sequence) && alike(&g.member, first, p, g.count)
 }
 
-// heading writes virtio_net_hdr and the headers of a frame, of which those of the first packet are
-// given, and gives their length.
+// heading writes virtio_net_hdr and the headers of the frame, made of those of its first packet, and
+// returns their length.
 func (g *group) heading(to []byte, first []byte) int {
 	h := virtio{flags: unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, head: uint16(g.head), segment: uint16(g.segment), start: uint16(g.start)}
 	p := to[virtioSize:][:g.head]
@@ -119,8 +120,8 @@ func (g *group) heading(to []byte, first []byte) int {
 	return virtioSize + g.head
 }
 
-// transport writes TCP's or UDP's part of heading. The checksum is that of the pseudo-header, and
-// the kernel adds the rest.
+// transport writes the header of TCP or UDP for heading. As checksum it writes the sum of the
+// pseudo-header; the kernel adds the rest.
 func (g *group) transport(h *virtio, p []byte) {
 	length, protocol := g.size-g.start, byte(unix.IPPROTO_TCP)
 	switch {

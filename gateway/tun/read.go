@@ -31,13 +31,13 @@ type reader struct {
 	// Of the next frame.
 	virtio   [virtioSize]byte
 	vectors  []unix.Iovec // virtio, buffers of packets, spill
-	place    int          // how much of a frame lies where it should if it has the expected shape
+	place    int          // bytes of a frame that lie in place if it has the expected shape
 	expected shape
-	singles  int    // since the last joined frame
-	spill    []byte // takes the rest of a frame that is longer than expected
-	whole    []byte // a frame that came otherwise than expected
+	singles  int    // single packets since the last joined frame
+	spill    []byte // for the rest of a frame that is longer than expected
+	whole    []byte // a copy of a frame of another shape than expected
 
-	// A joined frame in whole, of which the packets from next up to end are still to be given.
+	// The joined frame in whole. Its packets from next up to end are not given yet.
 	rest      joined
 	next, end int
 }
@@ -61,14 +61,14 @@ func (d *Device) Read(packets [][]byte, sizes []int, offset int) (int, error) {
 	return r.count, r.err
 }
 
-// release lets go of the buffers, which are WireGuard's.
+// release drops the buffers, which are WireGuard's.
 func (r *reader) release() {
 	r.packets, r.sizes, r.lone = nil, nil, r.count == 1
 	clear(r.vectors[:cap(r.vectors)])
 }
 
-// fill reads frames until there are none, or there is an error, or the buffers are full. False: wait
-// for a frame.
+// fill reads frames until there are none, or there is an error, or the buffers are full. It is for
+// RawConn.Read, and returns false to be called again when there is a frame.
 func (r *reader) fill(fd uintptr) bool {
 	if r.err = r.give(); r.err != nil {
 		return true
@@ -93,12 +93,12 @@ func (r *reader) fill(fd uintptr) bool {
 	return true
 }
 
-// enough reports whether packets come one at a time, as questions and answers do. Then one that was
-// waited for is given at once, and no system call is spent on finding no other.
+// enough reports whether packets come one at a time, as questions and answers do. Then a packet that
+// was waited for is given at once, which saves the system call that would find no other.
 func (r *reader) enough() bool { return r.lone && r.waited && r.count == 1 }
 
-// aim makes the vectors for the next frame. False: there is no room for the longest one that is
-// expected, and WireGuard should take the others first.
+// aim makes the vectors for the next frame. It returns false if there is no room for the longest
+// expected frame: WireGuard should take the packets so far first.
 func (r *reader) aim() bool {
 	if r.count == len(r.packets) || r.pending() {
 		return false
@@ -118,7 +118,8 @@ func (r *reader) aim() bool {
 }
 
 // scatter makes the vectors for a joined frame of the expected shape: the headers and the first
-// payload, then each further payload behind the place of its headers. False: not for the longest.
+// payload, then each further payload behind the place of its headers. It returns false if the
+// longest frame would not fit.
 func (r *reader) scatter() bool {
 	head, length := r.expected.head, r.expected.head+r.expected.segment
 	r.place = 0
@@ -138,14 +139,14 @@ func (r *reader) scatter() bool {
 	return r.place >= longest
 }
 
-// buffer is where packet k goes. It ends where there would be no room for what WireGuard appends:
-// padding up to a multiple and an authentication tag.
+// buffer is the buffer of packet k. It leaves room for the padding and the authentication tag that
+// WireGuard appends (WireGuard's paper, section 5.4.6).
 func (r *reader) buffer(k int) []byte {
 	b := r.packets[k][r.offset:]
 	return b[:max(len(b)-chacha20poly1305.Overhead, 0)&^(device.PaddingMultiple-1)]
 }
 
-// take makes packets of a frame of which the kernel has given n bytes.
+// take makes packets of a frame; n is the number of bytes that readv returned.
 func (r *reader) take(n int) error {
 	if n == 0 {
 		return os.ErrClosed // end of file, which an interface does not have
@@ -194,7 +195,7 @@ func (r *reader) takeSingle(h *virtio, size int) error {
 	return nil
 }
 
-// takeScattered takes a joined frame whose payload is in its place.
+// takeScattered takes a joined frame of the expected shape.
 func (r *reader) takeScattered(j *joined) {
 	first := r.buffer(r.count)
 	for k := range j.packets() {
@@ -207,7 +208,7 @@ func (r *reader) takeScattered(j *joined) {
 	}
 }
 
-// takeJoined takes a joined frame that is not as expected. The next one should be like it.
+// takeJoined takes a joined frame of another shape. The next one is expected to have that shape.
 func (r *reader) takeJoined(h *virtio, size int) error {
 	j, err := parse(h, r.gather(size), size)
 	if err != nil {
@@ -231,10 +232,10 @@ func (r *reader) gather(size int) []byte {
 	return r.whole
 }
 
-// pending reports whether packets of a joined frame are still to be given.
+// pending reports whether packets of a joined frame are not given yet.
 func (r *reader) pending() bool { return r.next < r.end }
 
-// give gives packets of a joined frame in whole, as many as there are buffers for. The others wait
+// give gives packets of the joined frame in whole, as many as there are buffers for. The others are
 // for the next Read.
 func (r *reader) give() error {
 	for ; r.pending() && r.count < len(r.packets); r.next++ {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shape is how the packets of a joined frame lie: each has head bytes of headers and up to segment
-// bytes of payload. The zero shape is that of no joined frame.
+// shape is the layout of a joined frame, in bytes: head of headers, and up to segment of payload for
+// each packet. The zero shape means that no joined frame is expected.
 type shape struct{ head, segment int }
 
 // joined is a joined frame. It becomes packets as the kernel's own GSO makes them (tcp_gso_segment,
@@ -26,8 +26,8 @@ type joined struct {
 	flags    byte
 }
 
-// parse reads the headers of a joined frame of a size, of which the first bytes are given. It
-// takes from virtio_net_hdr no more than what the headers agree with.
+// parse reads the headers of a joined frame of size bytes; first are its first bytes. It returns an
+// error if virtio_net_hdr contradicts the headers.
 func parse(h *virtio, first []byte, size int) (j joined, err error) {
 	if len(first) < ip4Size {
 		return j, errShort
@@ -107,7 +107,7 @@ func (j *joined) from(k int) int { return j.head + k*j.segment }
 // length is the length of packet k.
 func (j *joined) length(k int) int { return j.head + min(j.segment, j.size-j.from(k)) }
 
-// finish makes packet k of the headers of any of the packets and its payload.
+// finish turns p into packet k. p has the payload of packet k, and the headers of any packet.
 func (j *joined) finish(p []byte, k int) {
 	if j.six {
 		binary.BigEndian.PutUint16(p[ip6Length:], uint16(len(p)-ip6Size))
@@ -146,8 +146,8 @@ func (j *joined) finishUDP(p []byte) {
 	putNonzero(udp[udpChecksum:], sum(udp, pseudo(addresses(p, j.six), unix.IPPROTO_UDP, len(udp))))
 }
 
-// complete gives a single packet the checksum that the kernel left to us, as skb_checksum_help does:
-// the place of the checksum has the sum of the pseudo-header.
+// complete computes the checksum of a single packet if the kernel left that to the reader, as
+// skb_checksum_help does: the packet has the sum of the pseudo-header in the checksum's place.
 func complete(p []byte, h *virtio) error {
 	if !h.partial() {
 		return nil

@@ -6,13 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// virtio is what the kernel says of a frame, struct virtio_net_hdr of linux/virtio_net.h. Lengths
-// are in bytes.
+// virtio is struct virtio_net_hdr of linux/virtio_net.h, which describes a frame. Lengths are in
+// bytes.
 type virtio struct {
 	flags, kind uint8  // VIRTIO_NET_HDR_F_*, VIRTIO_NET_HDR_GSO_*
-	head        uint16 // length of all headers; the kernel's is a hint that may be wrong
+	head        uint16 // length of all headers; a hint of the kernel, which may be wrong
 	segment     uint16 // payload of each packet of a joined frame
-	start       uint16 // with NEEDS_CSUM: the checksum is of the bytes from here on
+	start       uint16 // with NEEDS_CSUM: the checksum covers the bytes from here on
 	at          uint16 // its place behind start
 }
 
@@ -33,7 +33,7 @@ func (h *virtio) encode(b *[virtioSize]byte) {
 	binary.NativeEndian.PutUint16(b[8:], h.at)
 }
 
-// partial reports whether the checksum is still that of the pseudo-header alone.
+// partial reports whether the checksum covers the pseudo-header only.
 func (h *virtio) partial() bool { return h.flags&unix.VIRTIO_NET_HDR_F_NEEDS_CSUM != 0 }
 
 // Where fields of the headers stand (RFC 791, RFC 8200, RFC 9293, RFC 768).

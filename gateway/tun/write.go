@@ -21,7 +21,7 @@ type writer struct {
 	packets [][]byte
 	offset  int
 	groups  []group
-	barrier int   // packets join no group before this one
+	barrier int   // no packet joins a group before this one
 	behind  []int // by packet: the next one of its group; -1: none
 	next    int   // group to be written
 	written int   // packets
@@ -31,8 +31,8 @@ type writer struct {
 	vectors []unix.Iovec
 }
 
-// Write implements tun.Device. It gives how many packets the kernel took. It changes no packet, and
-// needs no offset.
+// Write implements tun.Device. It returns how many packets the kernel took. It does not change the
+// packets; offset may be 0.
 func (d *Device) Write(packets [][]byte, offset int) (int, error) {
 	d.writing.Lock()
 	defer d.writing.Unlock()
@@ -54,13 +54,14 @@ func (w *writer) begin(packets [][]byte, offset int) {
 	w.next, w.written, w.errs = 0, 0, nil
 }
 
-// release lets go of the buffers, which are WireGuard's.
+// release drops the buffers, which are WireGuard's.
 func (w *writer) release() {
 	w.packets = nil
 	clear(w.vectors[:cap(w.vectors)])
 }
 
-// flush writes the groups. False: wait until the kernel takes more.
+// flush writes the groups. It is for RawConn.Write, and returns false to be called again when the
+// kernel takes more.
 func (w *writer) flush(fd uintptr) bool {
 	for w.next < len(w.groups) {
 		g := &w.groups[w.next]
