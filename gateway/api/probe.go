@@ -10,13 +10,6 @@ import (
 	"kidoban/gateway/journal"
 )
 
-// The largest result of a probe that is recorded.
-const (
-	probeTrials   = 32  // kinds of trials
-	probeFailures = 32  // failures that are named
-	probeText     = 200 // bytes of a text
-)
-
 var (
 	probeCode = regexp.MustCompile(`^[a-z_]{1,40}$`)
 	digestHex = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -30,20 +23,20 @@ func checkProbed(p evidence.Probed) error {
 	if p.Took < 0 {
 		mistakes = append(mistakes, fmt.Errorf("took_ms: %d: allowed is 0 or more", p.Took))
 	}
-	if n := len(p.Trials); n < 1 || n > probeTrials {
-		mistakes = append(mistakes, fmt.Errorf("trials: %d: allowed are 1 to %d", n, probeTrials))
+	if n := len(p.Trials); n < 1 || n > evidence.ProbeTrialsMost {
+		mistakes = append(mistakes, fmt.Errorf("trials: %d: allowed are 1 to %d", n, evidence.ProbeTrialsMost))
 	}
 	for _, t := range p.Trials {
 		if !probeCode.MatchString(t.Trial) || t.Kept < 0 || t.Broken < 0 || t.LeftOut < 0 {
 			mistakes = append(mistakes, fmt.Errorf("trials: %.80q: allowed are letters a-z and _, and counts of 0 or more", t.Trial))
 		}
 	}
-	if n := len(p.Failed); n > probeFailures || int64(n) > p.Broken() {
-		mistakes = append(mistakes, fmt.Errorf("failed: %d: allowed are up to %d, and no more than are broken", n, probeFailures))
+	if n := len(p.Failed); n > evidence.ProbeFailuresMost || int64(n) > p.Broken() {
+		mistakes = append(mistakes, fmt.Errorf("failed: %d: allowed are up to %d, and no more than are broken", n, evidence.ProbeFailuresMost))
 	}
 	for _, text := range append([]string{p.Version}, failureTexts(p)...) {
-		if len(text) > probeText {
-			mistakes = append(mistakes, fmt.Errorf("a text of %d bytes: allowed are %d", len(text), probeText))
+		if len(text) > evidence.ProbeTextMost {
+			mistakes = append(mistakes, fmt.Errorf("a text of %d bytes: allowed are %d", len(text), evidence.ProbeTextMost))
 		}
 	}
 	return wrong(mistakes...)

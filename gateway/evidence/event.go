@@ -104,6 +104,13 @@ type Probed struct {
 	Failed  []ProbeFailure `json:"failed,omitempty"` // the first ones
 }
 
+// The largest Probed that the gateway records.
+const (
+	ProbeTrialsMost   = 32  // kinds of trials
+	ProbeFailuresMost = 32  // failures that are named
+	ProbeTextMost     = 200 // bytes of each text
+)
+
 // ProbeTrial counts the trials of one kind.
 type ProbeTrial struct {
 	Trial   string `json:"trial"` // as wrong_hour

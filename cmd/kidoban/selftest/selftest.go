@@ -178,9 +178,6 @@ func try(p *terminal.Program, result *probe.Result) error {
 	return err
 }
 
-// failuresMost is how many failures the journal gets.
-const failuresMost = 20
-
 // event turns a result into the event for the journal.
 func event(r probe.Result) evidence.Probed {
 	e := evidence.Probed{Digest: r.Digest, Version: r.Version, Took: r.Took}
@@ -200,15 +197,12 @@ func event(r probe.Result) evidence.Probed {
 		e.Trials = append(e.Trials, counts)
 	}
 	failed := r.Failed()
-	for _, c := range failed[:min(len(failed), failuresMost)] {
+	for _, c := range failed[:min(len(failed), evidence.ProbeFailuresMost)] {
 		e.Failed = append(e.Failed, evidence.ProbeFailure{Trial: string(c.Trial), Engineer: c.Engineer, From: c.From, To: c.To,
-			Expected: string(c.Expected), Seen: string(c.Seen), Reason: strings.ToValidUTF8(c.Reason[:min(len(c.Reason), reasonMost)], "")})
+			Expected: string(c.Expected), Seen: string(c.Seen), Reason: strings.ToValidUTF8(c.Reason[:min(len(c.Reason), evidence.ProbeTextMost)], "")})
 	}
 	return e
 }
-
-// reasonMost bounds the reason of a failure, in bytes: it may be the text of an error.
-const reasonMost = 200
 
 // print prints a result as a table.
 func print(p *terminal.Program, r probe.Result) {
