@@ -159,11 +159,11 @@ func plainLine(g *ground) {
 	g.mustEnter(g.client(g.medisys, sato, 4))
 
 	// What is under way stops with the window.
+	flow := g.echo(caterer, "tcp", serves(ehr4, 22))
+	datagrams := g.echo(caterer, "udp", serves(ehr4, 53))
 	end := soon(3 * time.Second)
 	windows(window("menu", time.Now().Add(-time.Minute), end, "ehr, ehr6"))
 	g.must("reload")
-	flow := g.echo(caterer, "tcp", serves(ehr4, 22))
-	datagrams := g.echo(caterer, "udp", serves(ehr4, 53))
 	until(end.Add(oneLag + patience))
 	for _, f := range []*echoes{flow, datagrams} {
 		own := func(p lab.Packet) bool { return p.Source.Addr() == host4 && p.Source.Port() == f.own }

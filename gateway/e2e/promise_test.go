@@ -113,13 +113,13 @@ const patience = 400 * time.Millisecond
 // eventually is how long something that must happen is waited for, at the
 // most: on a machine that takes its processors away now and then, everything
 // is late at times. How soon it has to happen is said where that is promised.
-const eventually = 15 * time.Second
+const eventually = 30 * time.Second
 
 // eventually is that of a scenario: with a layer left out much of what is
 // waited for never comes, and each time takes as long as it may.
 func (g *ground) eventually() time.Duration {
 	if len(g.without) > 0 {
-		return eventually / 3
+		return eventually / 6
 	}
 	return eventually
 }
