@@ -217,8 +217,6 @@ func TestMetricsAreLookedAt(t *testing.T) {
 		"wireguard_peer_receive_bytes_total":    "dashboards for wireguard_exporter",
 		"wireguard_peer_transmit_bytes_total":   "dashboards for wireguard_exporter",
 		"wireguard_peer_last_handshake_seconds": "dashboards for wireguard_exporter",
-
-		"kidoban_probe_last_success_timestamp_seconds": "who is told of a failed self-test, and asks when all was right for the last time",
 	}
 	var text strings.Builder
 	for _, d := range All(English) {
