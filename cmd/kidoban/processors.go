@@ -12,15 +12,16 @@ import (
 const (
 	// loadInterval is how often the load is measured.
 	loadInterval = 50 * time.Millisecond
-	// crowded is the share of one processor above which the goroutines that share it get
-	// all; roomy is the share, of all together, below which one suffices. On several
-	// processors the same work costs more, so the two are apart.
+	// Above a load of crowded on one processor, the goroutines get all processors. Below a
+	// load of roomy on all together, they get one. Both are in processors. The same work
+	// costs more on several processors, so roomy is less than crowded.
 	crowded, roomy = 0.7, 0.5
 )
 
 // shareProcessor has all goroutines share one processor while that is enough, until the
 // context ends. A packet passes four goroutines, and to wake up another processor for each
-// of them costs more than the packet itself. It leaves GOMAXPROCS alone where it is set.
+// of them costs more than the packet itself. It does nothing if GOMAXPROCS is set in the
+// environment.
 func shareProcessor(ctx context.Context) {
 	all := runtime.GOMAXPROCS(0)
 	if all == 1 || os.Getenv("GOMAXPROCS") != "" {
@@ -44,8 +45,8 @@ func shareProcessor(ctx context.Context) {
 	}
 }
 
-// processors is how many processors the goroutines should have, of all, at a load in
-// processors. Have is how many they had then.
+// processors returns how many of all processors the goroutines should have. load is the
+// load, in processors, while they had have.
 func processors(have, all int, load float64) int {
 	switch {
 	case have == 1 && load > crowded:
@@ -56,7 +57,7 @@ func processors(have, all int, load float64) int {
 	return have
 }
 
-// processorTime is what this process has used, in user and kernel mode.
+// processorTime returns the processor time of this process, in user and kernel mode.
 func processorTime() time.Duration {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts) // never fails

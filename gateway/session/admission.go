@@ -23,7 +23,7 @@ type Admission struct {
 	Engineer   *policy.Engineer
 	timestamp  [12]byte // of the initiation (TAI64N)
 	source     netip.AddrPort
-	before     view.Traffic  // of the key, the last reading before: what comes later is the session's
+	before     view.Traffic  // the last reading of the key before; later traffic is the session's
 	generation uint64        // Table.generation when it was admitted
 	at         time.Duration // boot time
 	recorded   bool

@@ -25,7 +25,7 @@ type host struct {
 	toldBy  time.Duration // boot time at which all counts as told
 
 	now map[policy.Flow]policy.Use // the last reading
-	had map[policy.Flow]policy.Use // what belongs to no later session; nil: there was no reading
+	had map[policy.Flow]policy.Use // traffic that belongs to no later session; nil: there was no reading
 }
 
 // hostOf gives the state of a host; nil: this is an engineer, or there is none.
@@ -77,8 +77,8 @@ func (t *Table) admitHosts(plan *policy.Plan, stopping bool) {
 	}
 }
 
-// readHosts takes what the kernel has counted of hosts. What is counted while a host may begin no
-// session belongs to no later session.
+// readHosts takes the kernel's counts of the hosts' flows. Traffic while a host may begin no session
+// belongs to no later session.
 func (t *Table) readHosts() {
 	for _, h := range t.hosts {
 		h.now = map[policy.Flow]policy.Use{}

@@ -37,7 +37,7 @@ type Session struct {
 	Engineer *policy.Engineer
 	Source   netip.AddrPort
 	Ingress  string // the interface by which it comes
-	// Timestamp is that of the handshake that opened it (TAI64N).
+	// Timestamp is the timestamp of the handshake that opened it (TAI64N).
 	Timestamp [12]byte // of a host zero
 	OpenedAt  time.Time
 	Until     time.Time // when it must end
@@ -164,7 +164,7 @@ func (t *Table) Review(plan *policy.Plan, stopping bool) (over []Ending) {
 	t.teardown = ""
 	for _, x := range over {
 		if h := t.hostOf(x.Session.Engineer); h != nil {
-			h.stops() // what is still told is of this session
+			h.stops() // later counts of its flows belong to this session
 		}
 	}
 	t.admitHosts(plan, stopping)
@@ -207,8 +207,8 @@ func (t *Table) Idle() (over []Ending) {
 	return over
 }
 
-// Read takes a reading of the traffic of all keys. The table keeps the map. That of hosts is what the
-// kernel has counted.
+// Read takes a reading of the traffic of all keys, in bytes. The table keeps the map, and adds the hosts'
+// traffic as the kernel has counted it.
 func (t *Table) Read(totals map[policy.Key]view.Traffic) {
 	for _, h := range t.hosts {
 		if h.engineer != nil {

@@ -73,8 +73,8 @@ func (t *Table) Counted(c Counts) {
 	t.readHosts()
 }
 
-// Counts gives the tunnel addresses of which the use is asked for: of open sessions, of sessions whose
-// last count is due, of hosts, and of an engineer who enters. The engineer may be nil.
+// Counts returns the tunnel addresses whose flows are to be counted: of open sessions, of sessions with
+// a last count due, of hosts, and of an engineer who enters. entering may be nil.
 func (t *Table) Counts(entering *policy.Engineer) map[netip.Addr]bool {
 	all := t.inside()
 	if entering != nil {
@@ -159,7 +159,7 @@ func (t *Table) Use(stopping bool) (all []Used) {
 	return all
 }
 
-// used counts what a session used, and takes note that it is told.
+// used returns what a session has used so far, and marks it as told.
 func (t *Table) used(s *Session) Used {
 	s.use.toldAt, s.use.told = t.clock.Boot, s.Received+s.Transmitted
 	u := Used{Session: s, Counting: t.counts.Counting, Complete: t.counts.Counting && !t.counts.Lost.After(s.OpenedAt)}

@@ -8,17 +8,18 @@ import (
 
 // The device makes packet buffers of 64 KiB, each of which begins at a page. So the
 // beginnings of all packets share the few cache sets that belong to the beginning of a
-// page, and push each other out. The buffers that spread makes begin at different
+// page, and evict each other. The buffers that spread makes begin at different
 // cache lines of a page.
 const (
 	cacheLine  = 64
-	startLines = 8192 / cacheLine // the allocator's page: buffers begin at one of so many lines
-	lineStep   = 35               // from one buffer to the next; odd, so that every line has its turn
-	spareMost  = 512              // what three receivers hold (128 each), and packets on the way
+	startLines = 8192 / cacheLine // lines of a page of Go's allocator, at which a buffer may begin
+	lineStep   = 35               // lines between the beginnings of two buffers; odd, so that every line is used
+	spareMost  = 512              // buffers: three receivers hold 128 each, and some packets are on the way
 )
 
-// spread puts such buffers into the device's pool, if the garbage collector has run since
-// the last time: it takes out of pools what nobody uses. It touches none of their memory.
+// spread puts such buffers into the device's pool. It does nothing if the garbage collector,
+// which takes unused buffers out of pools, has not run since the last time. It writes to none
+// of their memory, so that they take address space alone until they are used.
 func (m *machine) spread() {
 	if m.device == nil || collections() == m.spreadAt {
 		return
@@ -35,7 +36,7 @@ func (m *machine) spread() {
 	}
 }
 
-// collections is how often the garbage collector has run, and one: never 0.
+// collections returns how often the garbage collector has run, plus one, so that it is never 0.
 func collections() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}}
 	metrics.Read(sample)
