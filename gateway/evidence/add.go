@@ -10,7 +10,7 @@ import (
 	"kidoban/gateway/policy"
 )
 
-// index finds what an entry is about.
+// index finds the subject of an entry.
 type index struct {
 	openings map[string][]*Opening  // by grant, in order
 	sessions map[string]*Session    // by id
@@ -114,7 +114,7 @@ func (r *Record) Add(e journal.Entry) {
 	r.touch(e)
 }
 
-// people takes what people decided and stated.
+// people adds decisions and statements of people.
 func (r *Record) people(e journal.Entry) {
 	switch e.Kind {
 	case journal.Review:
@@ -140,7 +140,7 @@ func (r *Record) people(e journal.Entry) {
 	}
 }
 
-// signed reads what an entry states.
+// signed reads the statement in an entry; false: there is none.
 func signed[T any](r *Record, e journal.Entry) (Signed[T], bool) {
 	s := Signed[T]{Entry: e.Index, At: e.Time, Actor: r.one(e.Actor)}
 	return s, json.Unmarshal(e.Event, &s.Is) == nil
@@ -207,7 +207,7 @@ func (r *Record) lasts(s *Span) {
 	r.Doubts, r.is.lasting = append(r.Doubts, s), append(r.is.lasting, s)
 }
 
-// ends ends some of what lasts.
+// ends ends the lasting spans for which over returns true.
 func (r *Record) ends(e journal.Entry, over func(*Span) bool) {
 	r.is.lasting = slices.DeleteFunc(r.is.lasting, func(s *Span) bool {
 		if !over(s) {
@@ -218,7 +218,7 @@ func (r *Record) ends(e journal.Entry, over func(*Span) bool) {
 	})
 }
 
-// incident takes what is about an incident.
+// incident adds an event of an incident.
 func (r *Record) incident(e journal.Entry) {
 	var what struct{ ID, Verb string }
 	if json.Unmarshal(e.Event, &what) != nil || what.ID == "" {

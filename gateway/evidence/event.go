@@ -36,7 +36,7 @@ type WorkReport struct {
 	Targets      []string  `json:"targets,omitempty"`       // as reported, by the policy's names; empty: not said
 	PersonalData string    `json:"personal_data,omitempty"` // yes, no, or empty: not said; Text says whose, and what was done
 	Files        string    `json:"files,omitempty"`         // what was brought in or taken out, and how it was made harmless
-	Present      string    `json:"present,omitempty"`       // who of the site was there
+	Present      string    `json:"present,omitempty"`       // the site's people who were present
 	Text         string    `json:"text"`                    // the work
 }
 
@@ -48,7 +48,7 @@ type Answer struct {
 	Text       string    `json:"text,omitempty"`        // the reason; of na the justification
 	TargetDate string    `json:"target_date,omitempty"` // of no: YYYY-MM-DD, until when it will be yes
 	Until      time.Time `json:"until,omitzero"`        // after which it counts no more
-	For        string    `json:"for,omitempty"`         // whose answer it is
+	For        string    `json:"for,omitempty"`         // the person who gave the answer
 }
 
 // IncidentOpened begins an incident. Kind incident.

@@ -41,7 +41,7 @@ type finding struct {
 	since time.Time
 }
 
-// about is what a mismatch is about.
+// about is the subject of a mismatch.
 type about struct {
 	vendor, session, grant string
 	since                  time.Time
@@ -66,7 +66,7 @@ func (b *monthly) found(m view.Message, a about) {
 		Text: m.String(), Code: m.Code, Args: args}, a.since})
 }
 
-// mismatches finds all of them.
+// mismatches finds all mismatches of the month.
 func (b *monthly) mismatches() {
 	rules := b.policy.Reviewing()
 	for i, s := range b.sessions {

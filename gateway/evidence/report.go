@@ -74,7 +74,7 @@ type VendorSummary struct {
 	Stale bool `json:"stale"`
 }
 
-// ReportSigned is who signed, and when.
+// ReportSigned is a signature: the person and the time.
 type ReportSigned struct {
 	Entry int64     `json:"entry"`
 	At    time.Time `json:"at"`

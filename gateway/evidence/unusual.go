@@ -8,7 +8,8 @@ import (
 	"kidoban/gateway/view"
 )
 
-// Bounds of what is usual.
+// A session is unusual if it received more than usualMost times the median of the vendor's sessions of
+// the usualDays before. With fewer than usualOf of those, it is not compared.
 const (
 	usualDays = 90 * 24 * time.Hour
 	usualMost = 10 // times the median
@@ -18,7 +19,7 @@ const (
 // unusual compares sessions with earlier ones: m15.
 func (b *monthly) unusual() {
 	known := map[string]map[string]bool{} // by engineer: the targets of counted sessions
-	var earlier []*Session                // whose bytes are known
+	var earlier []*Session                // sessions with known byte counts
 	for _, s := range b.r.Sessions {
 		if !b.of(s.Vendor) {
 			continue

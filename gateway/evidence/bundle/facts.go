@@ -39,11 +39,11 @@ type Facts struct {
 	Doubts     []Doubt               `json:"doubts"`
 	Policies   []string              `json:"policies"` // digests of those in force
 	Entries    []int64               `json:"entries"`  // that are cited; each has a proof
-	Unknown    []string              `json:"unknown"`  // what the gateway's record does not tell
+	Unknown    []string              `json:"unknown"`  // questions that the gateway's record does not answer
 	Recipients []policy.Recipient    `json:"recipients"`
 }
 
-// Incident is what people said of it.
+// Incident has the statements of people about the incident.
 type Incident struct {
 	ID       string          `json:"id"`
 	Kind     string          `json:"kind"`
@@ -137,7 +137,7 @@ func known(at time.Time) *time.Time {
 	return &at
 }
 
-// facts gathers what the files say.
+// facts collects the facts from the files.
 func (in Input) facts(all []cited, p *people) Facts {
 	f := Facts{Version: factsVersion, Program: in.Version, Origin: in.Origin, Size: in.Folder.Tree.N, Checkpoint: string(in.Folder.Checkpoint),
 		From: in.From.UTC(), Until: in.Until.UTC(), Redacted: in.Redact, Sessions: []Session{}, Refused: []Refused{}, Doubts: []Doubt{},

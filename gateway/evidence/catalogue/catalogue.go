@@ -231,5 +231,5 @@ func (b *book) control(id string) *Control {
 	return nil
 }
 
-// rhythm is that of a tier.
+// rhythm returns the rhythm of a tier.
 func (b *book) rhythm(tier int) rhythm { return b.rhythms[tier-1] }

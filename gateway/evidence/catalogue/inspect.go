@@ -46,7 +46,7 @@ type Inspection struct {
 	Entries     evidence.Range     `json:"entries"`
 	Checkpoint  string             `json:"checkpoint"`
 	Verified    bool               `json:"verified"`
-	Policy      string             `json:"policy"` // digest of the one in force
+	Policy      string             `json:"policy"` // digest of the policy in force
 	AsOf        time.Time          `json:"as_of"`
 	Live        bool               `json:"live"`              // the running gateway was asked, too
 	Program     string             `json:"program,omitempty"` // its version
@@ -71,7 +71,7 @@ type Result struct {
 	Machine     *Machine       `json:"machine"`  // null: no machine can tell
 	Question    *Text          `json:"question"` // null: the machine's answer is enough
 	Person      *Given         `json:"person"`   // null: there is no answer
-	Facts       []view.Message `json:"facts"`    // for the person who is asked
+	Facts       []view.Message `json:"facts"`    // facts to help the person who answers
 	Evidence    Text           `json:"evidence"`
 	Counts      bool           `json:"counts"`
 	Tiers       []int          `json:"tiers"`
