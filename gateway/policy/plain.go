@@ -27,7 +27,10 @@ func hostName(a netip.Addr) string {
 
 // IsHost reports whether a name is that of a host behind a plain line, as host-192-0-2-1.
 func IsHost(name string) bool {
-	text := strings.TrimPrefix(name, "host-")
+	text, found := strings.CutPrefix(name, "host-")
+	if !found {
+		return false
+	}
 	for _, separator := range []string{".", ":"} {
 		if a, err := netip.ParseAddr(strings.ReplaceAll(text, "-", separator)); err == nil && hostName(a) == name {
 			return true
