@@ -17,12 +17,11 @@ import (
 
 // machine is interface and device. Restart makes another.
 type machine struct {
-	device   *device.Device
-	link     *link
-	uapi     *uapi // may be nil
-	workers  sync.WaitGroup
-	closed   atomic.Bool
-	spreadAt uint64 // collections() when buffers were last spread; 0: never
+	device  *device.Device
+	link    *link
+	uapi    *uapi // may be nil
+	workers sync.WaitGroup
+	closed  atomic.Bool
 }
 
 // build makes a machine and puts it to work; building is held.
@@ -49,7 +48,6 @@ func (t *Tunnel) build() error {
 	// Its errors are packets that were cut and addresses that cannot be reached.
 	// gatedTUN and the reconciler see the serious ones.
 	m := &machine{device: device.NewDevice(k, t.gate, &device.Logger{Verbosef: debug, Errorf: debug}), link: link}
-	m.spread()
 	err = m.device.IpcSet(fmt.Sprintf("private_key=%x\nlisten_port=%d\n", t.private[:], c.ListenPort))
 	if err == nil {
 		err = m.device.Up()

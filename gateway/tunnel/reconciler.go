@@ -19,9 +19,6 @@ const (
 	// driftPause bounds how often it is told that the interface was mended: a program
 	// may change it again and again.
 	driftPause = time.Minute
-	// spreadPause bounds how often buffers are spread: to make them is work for the garbage
-	// collector, after which they would be spread again at the next confirmation.
-	spreadPause = time.Minute
 )
 
 // reconcile makes the peers match the plan, and sends facts.
@@ -36,17 +33,12 @@ func (t *Tunnel) reconcile() {
 		refusedAt time.Duration
 		mended    []string // of the interface, since it was last told
 		driftAt   time.Duration
-		spreadAt  time.Duration
 	)
 	confirmed := func(facts []policy.Fact, err error) {
 		if err != nil && !t.machine.Load().lost() {
 			t.log.Error("the device's peers are not those of the plan", "err", err)
 		}
 		outbox = append(outbox, facts...)
-		if now := t.boot(); len(facts) > 0 && now >= spreadAt {
-			spreadAt = now + spreadPause
-			t.machine.Load().spread()
-		}
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
