@@ -95,10 +95,9 @@ func events(r request) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case from.Journal == "": // a client could not tell the journal from another one later
-		return nil, journalProblem(store.ErrNotOpen)
-	case r.snap.InDoubt(view.Starting): // the policy is not read, and the stream could not name the site's time zone
+	// A stream names its journal, so that a client can tell it from another one later, and the site's
+	// time zone, which the gateway knows once it has read the policy.
+	if from.Journal == "" || r.snap.InDoubt(view.Starting) {
 		return nil, journalProblem(store.ErrNotOpen)
 	}
 	s := &stream{from: from, after: from.After, kinds: kinds}
