@@ -57,7 +57,7 @@ const (
 	Reported       Kind = "reported" // the work of a request; without Request a month's report was made
 	Reviewed       Kind = "reviewed"
 
-	// What happened, and what people say of it. Event has the details of those that people write.
+	// Kinds that the gateway writes, and kinds by which people state something. Event has the details of a statement.
 	Used       Kind = "used"        // what a session has used so far, in sum
 	Trusted    Kind = "trusted"     // a doubt is over; Reason is its subject
 	WorkReport Kind = "work_report" // a vendor tells of its work

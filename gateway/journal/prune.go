@@ -43,7 +43,7 @@ func (r reader) minimum(size int64) (first, by int64) {
 	return 0, 0
 }
 
-// present is an index, or that of the first entry if the one with the index was pruned.
+// present is the index itself if its entry is there. If that was pruned, it is the index of the first entry.
 func (r reader) present(index, size int64) int64 {
 	t := tlog.Tile{H: tileHeight, L: entriesLevel, N: max(index, 0) / tileWidth, W: tileWidth}
 	if t.N >= size/tileWidth {

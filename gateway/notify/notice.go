@@ -193,7 +193,7 @@ func instant(t time.Time, zone *time.Location) string {
 	return t.In(zone).Format("2006-01-02 15:04:05 MST")
 }
 
-// named is a display name with the short name, or the one of them that there is.
+// named is a display name with the short name behind it. If one is empty, it is the other.
 func named(display, short string) string {
 	if display == "" || short == "" {
 		return display + short

@@ -172,7 +172,7 @@ func (t *Terms) times(a Ask, o *OnRequest, now time.Time, zone *time.Location) (
 	return mistakes
 }
 
-// oneOf lists what is allowed.
+// oneOf lists the allowed values, for an error text.
 func oneOf[T any](all []T) string {
 	if len(all) == 0 {
 		return "nothing"

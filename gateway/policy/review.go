@@ -25,8 +25,9 @@ func (p *Policy) Reviewing() ReviewRules {
 	return *p.Review
 }
 
-// MaySign says why somebody may not check sessions, or confirm what was checked: a *RefusedError, or
-// nil. Without operators in the policy everybody on the gateway may. Root may check.
+// MaySign reports whether a person may check sessions, or may confirm the check if confirm is set: nil,
+// or a *RefusedError with the reason. A policy without operators allows both to every user of the
+// gateway. Root may check.
 func (p *Policy) MaySign(a Actor, confirm bool) error {
 	if p == nil || len(p.Operators) == 0 || a.ID == "" && !confirm {
 		return nil

@@ -35,7 +35,7 @@ func EngineerEntry(kind journal.Kind, e *policy.Engineer) journal.Entry {
 	return journal.Entry{Kind: kind, Actor: "gateway", Vendor: e.Vendor.Name, VendorName: e.Vendor.DisplayName, Engineer: e.Name, EngineerName: e.DisplayName}
 }
 
-// GrantEntry is an entry about a grant. An opening has what it opens, and who approved it.
+// GrantEntry is an entry about a grant. The entry of an opening also names the targets and the approver.
 func GrantEntry(kind journal.Kind, g *policy.Grant) journal.Entry {
 	e := EngineerEntry(kind, g.Engineer)
 	e.Window, e.Grant, e.From, e.Until = g.Window.Name, g.ID, g.From, g.Until
